@@ -46,7 +46,6 @@ class Propagation {
   int group_depth_ = 0;
   uint64_t group_effects_ = 0;
   size_t group_start_ = 0;      // buffer position where MULTI would go
-  int64_t group_start_db_ = -1;
 };
 
 }  // namespace cairn
