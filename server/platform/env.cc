@@ -44,7 +44,8 @@ Status Env::WriteFileAtomically(const std::string& path, std::string_view bytes)
     return Rename(temporary, path);
   };
   if (Status status = write(); !status.ok()) {
-    // The first failure is the one to report; a left-over file is harmless, the next attempt empties it.
+    // The first failure is the one to report; a left-over file is harmless, the next attempt
+    // empties it.
     [[maybe_unused]] const Status removed = Remove(temporary);
     return status;
   }

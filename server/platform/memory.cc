@@ -104,9 +104,7 @@ const char* AllocatorName() { return "libc"; }
 
 #endif
 
-size_t UsableSize(const void* pointer) {
-  return ::malloc_usable_size(const_cast<void*>(pointer));
-}
+size_t UsableSize(const void* pointer) { return ::malloc_usable_size(const_cast<void*>(pointer)); }
 
 uint64_t TotalSystemMemory() {
   return static_cast<uint64_t>(::sysconf(_SC_PHYS_PAGES)) *

@@ -156,9 +156,8 @@ class PosixRandomAccessFile final : public RandomAccessFile {
   Result<size_t> Read(uint64_t offset, size_t size, char* out) const override {
     size_t done = 0;
     while (done < size) {
-      const ssize_t bytes = Uninterrupted([&] {
-        return ::pread(fd_, out + done, size - done, static_cast<off_t>(offset + done));
-      });
+      const ssize_t bytes = Uninterrupted(
+          [&] { return ::pread(fd_, out + done, size - done, static_cast<off_t>(offset + done)); });
       if (bytes < 0) return ErrnoStatus("read", path_, errno);
       if (bytes == 0) break;
       done += static_cast<size_t>(bytes);
@@ -260,8 +259,8 @@ class PosixEnv final : public Env {
   }
 
   Status SyncDir(const std::string& path) override {
-    const int fd = Uninterrupted(
-        [&] { return ::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC); });
+    const int fd =
+        Uninterrupted([&] { return ::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC); });
     if (fd < 0) return ErrnoStatus("open", path, errno);
     const int error = Uninterrupted([&] { return ::fsync(fd); }) < 0 ? errno : 0;
     ::close(fd);
@@ -280,8 +279,7 @@ class PosixEnv final : public Env {
 
   void FillRandom(std::span<char> out) override {
     while (!out.empty()) {
-      const ssize_t bytes =
-          Uninterrupted([&] { return ::getrandom(out.data(), out.size(), 0); });
+      const ssize_t bytes = Uninterrupted([&] { return ::getrandom(out.data(), out.size(), 0); });
       CAIRN_CHECK(bytes > 0);
       out = out.subspan(static_cast<size_t>(bytes));
     }
