@@ -1,0 +1,111 @@
+#pragma once
+
+// Entry: one key with its value and expiry in one allocation, the record that keyspace tables point to.
+//
+//   word0 u32 atomic   access:24 (LRU seconds or LFU word) | type:3 | form:3 | has_expiry:1 | wide_key:1
+//   word1 u16 key_size (0 when wide) | u16 value_size (inline forms)
+//   [i64 expire_at_ms]      when has_expiry
+//   [u64 key_size]          when wide_key (keys of 65,536 bytes and more)
+//   value: i64 (form kInt) | Blob* (kBlob) | Object* (kObject), 8-byte aligned
+//   key bytes, then for inline forms the value bytes
+//
+// Only the access bits may change in an entry that a snapshot can see (rule R1); everything else is
+// replaced, never edited, unless the table says the slot is private. Entries are looked up, never stored
+// across commands. Memory comes from RecordSlab.
+
+#include <atomic>
+#include <cstdint>
+#include <string_view>
+
+#include "server/base/bytes.h"
+#include "server/data/object.h"
+
+namespace cairn {
+
+class RecordSlab;
+
+enum class ValueType : uint8_t { kString, kList, kSet, kSortedSet, kHash, kStream, kModule };
+
+/// Where and how the value bytes stand.
+enum class ValueForm : uint8_t {
+  kInline,     ///< string bytes inside the entry; OBJECT ENCODING embstr up to 44 bytes, else raw
+  kInlineRaw,  ///< the same, but made by APPEND, SETRANGE..: OBJECT ENCODING raw at any length
+  kInt,        ///< 64-bit integer; OBJECT ENCODING int
+  kBlob,       ///< string in a counted Blob; OBJECT ENCODING raw
+  kObject,     ///< counted Object
+};
+
+/// Strings up to this many bytes live inside their entry.
+inline constexpr size_t kMaxInlineValueBytes = 4096;
+/// Longest string Redis encodes as embstr.
+inline constexpr size_t kEmbstrMaxBytes = 44;
+inline constexpr int64_t kNoExpiry = -1;
+
+/// A value on its way into an entry. Borrowed bytes must outlive the call that stores it.
+struct ValueInput {
+  ValueType type = ValueType::kString;
+  ValueForm form = ValueForm::kInline;
+  std::string_view bytes;  ///< inline forms
+  int64_t integer = 0;     ///< kInt
+  BlobRef blob;            ///< kBlob
+  ObjectRef object;        ///< kObject
+
+  /// What SET stores: int if `bytes` is a canonical int64, inline when short, else a Blob. `blob`, when not
+  /// empty, holds exactly `bytes` and is adopted instead of copying when the value is long.
+  static ValueInput String(std::string_view bytes, BlobRef blob = {});
+  /// A string that stays encoding raw (APPEND, SETRANGE, SETBIT).
+  static ValueInput RawString(std::string_view bytes, BlobRef blob = {});
+  static ValueInput Integer(int64_t value);
+  static ValueInput FromObject(ValueType type, ObjectRef object);
+};
+
+class Entry {
+ public:
+  Entry(const Entry&) = delete;
+
+  /// Allocates from `slab`. expire_at_ms = kNoExpiry leaves the field out. Cost: one copy of key and value.
+  static Entry* Create(RecordSlab& slab, std::string_view key, ValueInput value, int64_t expire_at_ms,
+                       uint32_t access);
+  /// Drops references and returns the memory. Thread: executor (the slab is not shared).
+  static void Destroy(RecordSlab& slab, Entry* entry);
+
+  std::string_view key() const;
+  ValueType type() const;
+  ValueForm form() const;
+  bool has_expiry() const;
+  int64_t expire_at_ms() const;  ///< kNoExpiry when none
+  uint32_t access() const;       ///< 24 bits, relaxed
+  void set_access(uint32_t access) const;
+
+  bool is_string() const { return type() == ValueType::kString; }
+  int64_t integer() const;              ///< form kInt
+  const BlobRef BlobValue() const;      ///< form kBlob, adds a reference
+  const Object* object() const;         ///< form kObject
+  ObjectRef ShareObject() const;
+  /// Size of the string in its text form. Requires is_string().
+  size_t StringSize() const;
+  /// The string's bytes; integers are formatted into `scratch` (at least 24 bytes). Borrows: the entry.
+  std::string_view StringView(char* scratch) const;
+  /// The value as an input that shares blobs and objects: for RENAME, COPY, MOVE, re-keying.
+  ValueInput ShareValue() const;
+
+  /// Private entries only (table slot not shared with a view).
+  void set_integer(int64_t value);
+  void set_expire_at_ms(int64_t at_ms);  ///< requires has_expiry()
+  char* mutable_inline();                ///< inline forms; size fixed
+  Blob* blob_unchecked() const;          ///< form kBlob, no reference added
+
+  /// Bytes allocated for the entry itself and what only it holds (blob, object).
+  size_t MemoryUsage() const;
+  Status Emit(ValueSink& sink) const;
+  const char* TypeName() const;
+  const char* EncodingName() const;
+
+ private:
+  Entry() = default;
+  std::atomic<uint32_t> word0_;
+  uint16_t key_size_;
+  uint16_t value_size_;
+};
+
+}  // namespace cairn
