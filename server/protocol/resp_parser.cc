@@ -154,8 +154,8 @@ std::span<char> RequestParser::Reserve(size_t suggested_bytes) {
   // room for the argument at hand is.
   size_t needed = std::max<size_t>(suggested_bytes / 4, 1);
   if (bulk_size_ >= 0) {
-    const size_t missing = (big_ ? 0 : static_cast<size_t>(bulk_size_)) + 2 - (end_ - cursor_);
-    needed = std::max(needed, missing);
+    const size_t wanted = (big_ ? 0 : static_cast<size_t>(bulk_size_)) + 2;
+    if (wanted > end_ - cursor_) needed = std::max(needed, wanted - (end_ - cursor_));
   }
   if (capacity_ - end_ < suggested_bytes) Compact();
   if (capacity_ - end_ < needed) {
@@ -222,10 +222,10 @@ RequestParser::Step RequestParser::FindLineEnd(char wanted, std::string_view too
   return Step::kNeedMore;
 }
 
-// Reads the number of a header line whose type byte is at cursor_ and moves behind the line. The
-// byte after the CR is taken for a LF unseen, as Redis does.
-RequestParser::Step RequestParser::ReadLength(std::string_view too_big, int64_t* value,
-                                              bool* valid) {
+// Reads the number of the header line at cursor_; *next is the place behind the line. The byte
+// after the CR is taken for a LF unseen, as Redis does.
+RequestParser::Step RequestParser::ReadLength(std::string_view too_big, size_t* next,
+                                              int64_t* value, bool* valid) {
   size_t line_end = 0;
   if (const Step step = FindLineEnd('\r', too_big, &line_end); step != Step::kDone) return step;
   if (end_ - line_end < 2) {
@@ -234,6 +234,7 @@ RequestParser::Step RequestParser::ReadLength(std::string_view too_big, int64_t*
   }
   // A line that is only CR has no type byte and so no digits either.
   const size_t digits = line_end == cursor_ ? 0 : line_end - cursor_ - 1;
+  *next = line_end + 2;
   *valid = ParseStrictInt(buffer_.get() + cursor_ + 1, digits, value);
   return Step::kDone;
 }
@@ -265,16 +266,16 @@ RequestParser::Step RequestParser::ParseArrayHeader() {
     scanned_ = 0;
     return Step::kDone;
   }
+  size_t next = 0;
   int64_t count = 0;
   bool valid = false;
-  const Step step = ReadLength("too big mbulk count string", &count, &valid);
+  const Step step = ReadLength("too big mbulk count string", &next, &count, &valid);
   if (step != Step::kDone) return step;
   if (!valid || count > kMaxRequestArguments) return Fail("invalid multibulk length");
   if (count > kUnauthenticatedMaxArguments && !authenticated_) {
     return Fail("unauthenticated multibulk length");
   }
-  const char* line = buffer_.get() + cursor_;
-  cursor_ += static_cast<const char*>(std::memchr(line, '\r', end_ - cursor_)) - line + 2;
+  cursor_ = next;
   scanned_ = 0;
   if (count <= 0) {
     start_ = cursor_;
@@ -311,20 +312,21 @@ RequestParser::Step RequestParser::ParseArguments() {
 
 RequestParser::Step RequestParser::ParseBulkHeader() {
   if (cursor_ == end_) return Step::kNeedMore;
+  size_t next = 0;
   int64_t size = 0;
   bool valid = false;
-  const Step step = ReadLength("too big bulk count string", &size, &valid);
+  const Step step = ReadLength("too big bulk count string", &next, &size, &valid);
   if (step != Step::kDone) return step;
-  const char* line = buffer_.get() + cursor_;
-  if (*line != '$') {
-    const char shown = *line == '\r' || *line == '\n' ? ' ' : *line;
+  const char type = buffer_.get()[cursor_];
+  if (type != '$') {
+    const char shown = type == '\r' || type == '\n' ? ' ' : type;
     return Fail(std::string("expected '$', got '") + shown + "'");
   }
   if (!valid || size < 0 || size > max_bulk_bytes_) return Fail("invalid bulk length");
   if (size > kUnauthenticatedMaxBulkBytes && !authenticated_) {
     return Fail("unauthenticated bulk length");
   }
-  cursor_ += static_cast<const char*>(std::memchr(line, '\r', end_ - cursor_)) - line + 2;
+  cursor_ = next;
   bulk_size_ = size;
   return Step::kDone;
 }

@@ -136,7 +136,7 @@ class RequestParser {
   Step ParseBulkHeader();
   Step TakeBulk();
   Step FindLineEnd(char wanted, std::string_view too_big, size_t* position);
-  Step ReadLength(std::string_view too_big, int64_t* value, bool* valid);
+  Step ReadLength(std::string_view too_big, size_t* next, int64_t* value, bool* valid);
   Step TakeBigArgument();
   void Yield(Request* out);
   Step Fail(std::string_view message);

@@ -239,9 +239,9 @@ void AppendValue(const RespValue& value, std::string* out) {
 }  // namespace
 
 std::string RespValue::ToString() const {
-  std::string text;
-  AppendValue(*this, &text);
-  return text;
+  std::string line;
+  AppendValue(*this, &line);
+  return line;
 }
 
 ReplyParse ParseReply(std::string_view bytes, size_t* consumed, RespValue* value,
