@@ -37,7 +37,10 @@ Result<SaveRules> SaveRules::Parse(std::string_view value) {
 }
 
 Status SaveRules::Add(std::string_view value) {
-  if (value.empty()) return Status::Ok();
+  if (value.empty()) {
+    rules_.clear();
+    return Status::Ok();
+  }
   std::vector<int64_t> numbers;
   for (size_t at = 0; at <= value.size();) {
     const size_t space = std::min(value.find(' ', at), value.size());

@@ -31,8 +31,8 @@ class SaveRules {
   /// Errors: kClient "Invalid save parameters": Redis's reason, for the caller to put into its line.
   static Result<SaveRules> Parse(std::string_view value);
 
-  /// Appends the pairs of one `save` line of a configuration file. As in Redis an empty value adds nothing:
-  /// it disables saving because the first `save` line already replaced the defaults.
+  /// One `save` line of a configuration file: appends its pairs; an empty value clears what came before it.
+  /// On an error nothing has changed.
   Status Add(std::string_view value);
   /// As CONFIG GET save shows it: "3600 1 300 100"; "" without rules.
   std::string Format() const;
