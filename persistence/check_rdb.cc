@@ -134,7 +134,7 @@ int CheckRdb(Env& env, const std::string& path, std::FILE* out) {
     std::fprintf(out, "%s\n", std::string(source.status().message()).c_str());
     return 1;
   }
-  RdbReader reader(source->get(), RdbReadOptions());
+  RdbReader reader((*source).get(), RdbReadOptions());
   CountingSink sink(/*keep_names=*/true);
   sink.Watch(&reader);
   const Result<uint64_t> end = reader.Load(sink);
@@ -156,10 +156,19 @@ int CheckRdb(Env& env, const std::string& path, std::FILE* out) {
   return 0;
 }
 
+Result<uint64_t> CheckRdbPart(Env& env, const std::string& path) {
+  auto source = OpenByteSource(env, path);
+  if (!source.ok()) return source.status();
+  RdbReader reader((*source).get(), RdbReadOptions());
+  CountingSink sink(/*keep_names=*/false);
+  sink.Watch(&reader);
+  return reader.Load(sink);
+}
+
 Status VerifyRdbFile(Env& env, const std::string& path, const ExpectedCounts& expected) {
   auto source = OpenByteSource(env, path);
   if (!source.ok()) return source.status();
-  RdbReader reader(source->get(), RdbReadOptions());
+  RdbReader reader((*source).get(), RdbReadOptions());
   CountingSink sink(/*keep_names=*/false);
   sink.Watch(&reader);
   const Result<uint64_t> end = reader.Load(sink);

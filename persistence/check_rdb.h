@@ -18,6 +18,10 @@ class Env;
 /// Reads `path` to its end and reports to `out`. Returns the exit status: 0 sound, 1 damaged or unreadable.
 int CheckRdb(Env& env, const std::string& path, std::FILE* out);
 
+/// Reads the RDB at the start of `path` (an AOF base, or an AOF with an RDB preamble). Returns the offset
+/// behind it. Errors: the reader's.
+Result<uint64_t> CheckRdbPart(Env& env, const std::string& path);
+
 /// What a save knows about the file it wrote.
 struct ExpectedCounts {
   uint64_t keys = 0;

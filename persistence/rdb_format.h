@@ -23,7 +23,7 @@
 //   fc e8 03 00 00 00 00 00 00          expires at 1000
 //   00  01 61  c0 0c                    string, key "a", int8 12
 //   00  01 62  02 68 69                 string, key "b", "hi"
-//   ff  f1 48 70 6d b5 08 70 cb         end, CRC-64 of all before
+//   ff  2e c9 81 0a 40 6f fa a8         end, CRC-64 of all before
 
 #include <cstddef>
 #include <cstdint>
