@@ -1,5 +1,5 @@
-// Keys a second through the RDB writer and reader: 16-byte keys, 64-byte values, in memory, so that the
-// format's cost is seen and not the disk's. Every iteration checks what it produced.
+// Keys a second through the RDB writer and reader: 16-byte keys, 64-byte values, in memory, so that
+// the format's cost is seen and not the disk's. Every iteration checks what it produced.
 
 #include <benchmark/benchmark.h>
 
@@ -25,7 +25,9 @@ class NullSink final : public DatasetSink, public ValueSink {
   Status Aux(std::string_view, std::string_view) override { return Status::Ok(); }
   Status FunctionLibrary(std::string_view) override { return Status::Ok(); }
   Status SelectDatabase(uint32_t, uint64_t, uint64_t) override { return Status::Ok(); }
-  Result<ValueSink*> Key(std::string_view, const KeyMeta&) override { return static_cast<ValueSink*>(this); }
+  Result<ValueSink*> Key(std::string_view, const KeyMeta&) override {
+    return static_cast<ValueSink*>(this);
+  }
   Status String(std::string_view bytes) override {
     ++values;
     value_bytes += bytes.size();
@@ -96,8 +98,8 @@ void BM_RdbLoad(benchmark::State& state) {
   for (auto _ : state) {
     NullSink sink;
     RdbReader reader(file, "memory", {});
-    if (!reader.Load(sink).ok() || sink.values != kKeys || sink.value_bytes != uint64_t{kKeys} * 64 ||
-        !reader.counts().checksum_verified) {
+    if (!reader.Load(sink).ok() || sink.values != kKeys ||
+        sink.value_bytes != uint64_t{kKeys} * 64 || !reader.counts().checksum_verified) {
       return state.SkipWithError("load failed");
     }
   }

@@ -1,5 +1,5 @@
-// cairn-check: looks into CairnKV's and Redis's files without a server. Exit status 0 = sound, 1 = damaged
-// or unreadable, 2 = wrong usage.
+// cairn-check: looks into CairnKV's and Redis's files without a server. Exit status 0 = sound, 1 =
+// damaged or unreadable, 2 = wrong usage.
 
 #include <cstdio>
 #include <memory>
@@ -15,7 +15,8 @@ namespace {
 constexpr int kUsageError = 2;
 
 int Usage() {
-  std::fprintf(stderr, "Usage: cairn-check rdb FILE\n       cairn-check aof [--fix] FILE-OR-DIRECTORY\n");
+  std::fprintf(stderr,
+               "Usage: cairn-check rdb FILE\n       cairn-check aof [--fix] FILE-OR-DIRECTORY\n");
   return kUsageError;
 }
 

@@ -1,5 +1,5 @@
-// RESTORE's payload, with the checksum check off as DEBUG SET-SKIP-CHECKSUM-VALIDATION does: any bytes
-// give a Status, and an accepted value dumps to a payload that is accepted too.
+// RESTORE's payload, with the checksum check off as DEBUG SET-SKIP-CHECKSUM-VALIDATION does: any
+// bytes give a Status, and an accepted value dumps to a payload that is accepted too.
 
 #include <cstddef>
 #include <cstdint>
@@ -12,7 +12,8 @@
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   using namespace cairn;
   DumpWriter first;
-  if (!ReadDumpPayload({reinterpret_cast<const char*>(data), size}, first.sink(), true).ok()) return 0;
+  if (!ReadDumpPayload({reinterpret_cast<const char*>(data), size}, first.sink(), true).ok())
+    return 0;
   const std::string payload = first.Finish().value();
   DumpWriter second;
   CAIRN_CHECK(ReadDumpPayload(payload, second.sink()).ok());

@@ -1,6 +1,6 @@
-// Whatever the bytes are, the RDB reader ends with a Status: no crash, no memory beyond the input's size
-// times the LZF ratio. The checksum is off, or nothing would get past it. What it accepts is written again,
-// and that must be readable.
+// Whatever the bytes are, the RDB reader ends with a Status: no crash, no memory beyond the input's
+// size times the LZF ratio. The checksum is off, or nothing would get past it. What it accepts is
+// written again, and that must be readable.
 
 #include <cstddef>
 #include <cstdint>

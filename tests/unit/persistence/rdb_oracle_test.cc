@@ -15,8 +15,10 @@ namespace {
 constexpr int64_t kFarFutureMs = 4102444800123;
 
 std::vector<std::string> Values() {
-  std::vector<std::string> values = {"", "0", "-1", "127", "128", "-129", "32768", "2147483647", "2147483648",
-                                     "9223372036854775807", "007", "-0", "+5", "1.5", "hello world"};
+  std::vector<std::string> values = {
+      "",     "0",     "-1",         "127",        "128",
+      "-129", "32768", "2147483647", "2147483648", "9223372036854775807",
+      "007",  "-0",    "+5",         "1.5",        "hello world"};
   std::mt19937 random(11);
   for (const size_t size : {19, 20, 21, 22, 63, 64, 100, 1000, 16383, 16384, 70000, 300000}) {
     values.emplace_back(size, 'r');
@@ -70,7 +72,8 @@ TEST(RdbOracleTest, RedisLoadsOurFile) {
     ASSERT_TRUE(writer.Finish().ok());
     WriteAll(dir / "dump.rdb", out);
   }
-  EXPECT_EQ(std::system(("/usr/bin/redis-check-rdb " + (dir / "dump.rdb") + " > /dev/null").c_str()), 0);
+  EXPECT_EQ(
+      std::system(("/usr/bin/redis-check-rdb " + (dir / "dump.rdb") + " > /dev/null").c_str()), 0);
   OracleServer oracle(dir.path());
   ASSERT_TRUE(oracle.up());
   for (const char* db : {"0", "9"}) {
@@ -88,7 +91,8 @@ TEST(RdbOracleTest, WeReadRedissFile) {
   OracleServer oracle(dir.path());
   ASSERT_TRUE(oracle.up());
   const std::vector<std::string> values = Values();
-  for (size_t i = 0; i < values.size(); ++i) oracle.Call({"SET", "k" + std::to_string(i), values[i]});
+  for (size_t i = 0; i < values.size(); ++i)
+    oracle.Call({"SET", "k" + std::to_string(i), values[i]});
   oracle.Call({"PEXPIREAT", "k3", std::to_string(kFarFutureMs)});
   oracle.Call({"SELECT", "5"});
   oracle.Call({"RPUSH", "list", "a", "b", "3"});
@@ -96,13 +100,15 @@ TEST(RdbOracleTest, WeReadRedissFile) {
   oracle.Call({"SADD", "set", "x", "y"});
   oracle.Call({"ZADD", "zset", "1.5", "m"});
   oracle.Call({"HSET", "hash", "f", "v"});
-  oracle.Call({"CONFIG", "SET", "hash-max-listpack-entries", "0", "zset-max-listpack-entries", "0"});
+  oracle.Call(
+      {"CONFIG", "SET", "hash-max-listpack-entries", "0", "zset-max-listpack-entries", "0"});
   oracle.Call({"HSET", "plainhash", "f", "v"});
   oracle.Call({"ZADD", "plainzset", "1.5", "m"});
   oracle.Call({"XADD", "stream", "5-6", "f", "v"});
   oracle.Call({"XGROUP", "CREATE", "stream", "g", "0"});
   oracle.Call({"XREADGROUP", "GROUP", "g", "c", "STREAMS", "stream", ">"});
-  oracle.Call({"FUNCTION", "LOAD", "#!lua name=lib\nredis.register_function('f', function() return 1 end)"});
+  oracle.Call({"FUNCTION", "LOAD",
+               "#!lua name=lib\nredis.register_function('f', function() return 1 end)"});
   ASSERT_EQ(oracle.Call({"SAVE"}), "OK");
 
   const std::string file = ReadAll(dir / "dump.rdb");
@@ -157,7 +163,8 @@ TEST(RdbOracleTest, GoldenFileReadsAsItAlwaysDid) {
   const auto end = reader.Load(sink);
   ASSERT_TRUE(end.ok()) << end.status().message();
   EXPECT_TRUE(reader.counts().checksum_verified);
-  const std::vector<std::string> events = {"db 0 2 1", "key a 1000 -1 -1", "integer 12", "key b -1 -1 -1", "string hi"};
+  const std::vector<std::string> events = {"db 0 2 1", "key a 1000 -1 -1", "integer 12",
+                                           "key b -1 -1 -1", "string hi"};
   EXPECT_EQ(sink.events, events);
   EXPECT_EQ(std::system(("/usr/bin/redis-check-rdb " + path + " > /dev/null").c_str()), 0);
 }

@@ -43,14 +43,17 @@ void FillEveryType(DatasetSink& out) {
   ASSERT_TRUE(Key(out, "12", meta).Integer(-70000).ok());
   ASSERT_TRUE(Key(out, "lzf").String(std::string(3000, 'z')).ok());
   ValueSink& list = Key(out, "list");
-  ASSERT_TRUE(list.Begin(ValueKind::kList, 2).ok() && list.Item("a").ok() && list.Item("1000").ok() && list.End().ok());
+  ASSERT_TRUE(list.Begin(ValueKind::kList, 2).ok() && list.Item("a").ok() &&
+              list.Item("1000").ok() && list.End().ok());
   ValueSink& nodes = Key(out, "nodes");
-  ASSERT_TRUE(nodes.Begin(ValueKind::kList, 2).ok() && nodes.Packed(rdb::kListQuicklist2, "LP").ok());
+  ASSERT_TRUE(nodes.Begin(ValueKind::kList, 2).ok() &&
+              nodes.Packed(rdb::kListQuicklist2, "LP").ok());
   ASSERT_TRUE(nodes.Packed(rdb::kString, "plain").ok() && nodes.End().ok());
   ValueSink& set = Key(out, "set");
   ASSERT_TRUE(set.Begin(ValueKind::kSet, 1).ok() && set.Item("m").ok() && set.End().ok());
   ValueSink& zset = Key(out, "zset");
-  ASSERT_TRUE(zset.Begin(ValueKind::kSortedSet, 1).ok() && zset.Scored("m", -1.5).ok() && zset.End().ok());
+  ASSERT_TRUE(zset.Begin(ValueKind::kSortedSet, 1).ok() && zset.Scored("m", -1.5).ok() &&
+              zset.End().ok());
   ASSERT_TRUE(out.SelectDatabase(15, 4, 0).ok());
   ValueSink& hash = Key(out, "hash");
   ASSERT_TRUE(hash.Begin(ValueKind::kHash, 1).ok() && hash.Field("f", "v").ok() && hash.End().ok());
@@ -60,9 +63,11 @@ void FillEveryType(DatasetSink& out) {
   ASSERT_TRUE(module.ModuleFloat(0.5F).ok() && module.ModuleDouble(2.25).ok());
   ASSERT_TRUE(module.ModuleString("bytes").ok() && module.End().ok());
   ValueSink& stream = Key(out, "stream");
-  ASSERT_TRUE(stream.Begin(ValueKind::kStream, 1).ok() && stream.Field("0123456789abcdef", "LP").ok());
+  ASSERT_TRUE(stream.Begin(ValueKind::kStream, 1).ok() &&
+              stream.Field("0123456789abcdef", "LP").ok());
   ASSERT_TRUE(stream.StreamState({1, {5, 6}, {5, 6}, {1, 2}, 3, 1}).ok());
-  ASSERT_TRUE(stream.StreamGroup({"g", {5, 6}, -1, 1}).ok() && stream.StreamPending({{5, 6}, 99, 2}).ok());
+  ASSERT_TRUE(stream.StreamGroup({"g", {5, 6}, -1, 1}).ok() &&
+              stream.StreamPending({{5, 6}, 99, 2}).ok());
   ASSERT_TRUE(stream.StreamConsumers(1).ok() && stream.StreamConsumer({"c", 98, -1, 1}).ok());
   ASSERT_TRUE(stream.StreamConsumerPending({5, 6}).ok() && stream.End().ok());
 }
@@ -132,9 +137,10 @@ TEST(RdbReaderTest, DamageWithoutChecksumNeverReadsBeyondTheInput) {
 
 TEST(RdbReaderTest, LengthsBeyondTheInputTakeNoMemory) {
   const std::string huge("\x81\x7f\xff\xff\xff\xff\xff\xff\xff", 9);
-  for (const std::string& body : {std::string("\x00\x01k", 3) + huge, std::string("\x01\x01k", 3) + huge,
-                                  std::string("\x04\x01k", 3) + huge, std::string("\x00", 1) + huge,
-                                  std::string("\x00\x01k\xc3\x03", 5) + huge + "abc"}) {
+  for (const std::string& body :
+       {std::string("\x00\x01k", 3) + huge, std::string("\x01\x01k", 3) + huge,
+        std::string("\x04\x01k", 3) + huge, std::string("\x00", 1) + huge,
+        std::string("\x00\x01k\xc3\x03", 5) + huge + "abc"}) {
     const std::string file = FileOf("REDIS0010", body);
     RecordingSink sink;
     RdbReader reader(file, "memory", {});
@@ -147,9 +153,10 @@ TEST(RdbReaderTest, LengthsBeyondTheInputTakeNoMemory) {
 }
 
 TEST(RdbReaderTest, RefusesForeignVersionsTypesAndOpcodes) {
-  for (const std::string& file : {FileOf("REDIS0013", ""), FileOf("REDIS0000", ""), FileOf("VALKEY081", ""),
-                                  FileOf("REDIS0010", std::string("\x17\x01k", 3)), FileOf("REDIS0010", "\xf6"),
-                                  FileOf("REDIS0010", "\xf3"), FileOf("REDIS0010", std::string("\x16\x01k\x00", 4))}) {
+  for (const std::string& file :
+       {FileOf("REDIS0013", ""), FileOf("REDIS0000", ""), FileOf("VALKEY081", ""),
+        FileOf("REDIS0010", std::string("\x17\x01k", 3)), FileOf("REDIS0010", "\xf6"),
+        FileOf("REDIS0010", "\xf3"), FileOf("REDIS0010", std::string("\x16\x01k\x00", 4))}) {
     RecordingSink sink;
     RdbReader reader(file, "memory", {});
     EXPECT_EQ(reader.Load(sink).status().code(), StatusCode::kUnsupported);
@@ -170,12 +177,22 @@ TEST(RdbReaderTest, ReadsOldAndNewForms) {
     for (const std::string& event : sink.events) all += event + "|";
     return all;
   };
-  EXPECT_EQ(last(FileOf("REDIS0003", "\xfd\x02\x00\x00\x00\x00\x01k\x01v"s)), "key k 2000 -1 -1|string v|");
-  EXPECT_EQ(last(FileOf("REDIS0006", "\x03\x01k\x02\x01""a\x03""2.5\x01""b\xfe"s)),
+  EXPECT_EQ(last(FileOf("REDIS0003", "\xfd\x02\x00\x00\x00\x00\x01k\x01v"s)),
+            "key k 2000 -1 -1|string v|");
+  EXPECT_EQ(last(FileOf("REDIS0006",
+                        "\x03\x01k\x02\x01"
+                        "a\x03"
+                        "2.5\x01"
+                        "b\xfe"s)),
             "key k -1 -1 -1|begin 3 2|scored a 2.500000|scored b inf|end|");
-  EXPECT_EQ(last(FileOf("REDIS0012", "\xf4\x01\x02\x03\x18\x01k\xe8\x03\0\0\0\0\0\0\x02\x00\x01""a\x01x\x02\x01""b\x01y"s)),
+  EXPECT_EQ(last(FileOf("REDIS0012",
+                        "\xf4\x01\x02\x03\x18\x01k\xe8\x03\0\0\0\0\0\0\x02\x00\x01"
+                        "a\x01x\x02\x01"
+                        "b\x01y"s)),
             "key k -1 -1 -1|begin 4 2|field-ttl a x -1|field-ttl b y 1001|end|");
-  EXPECT_EQ(last(FileOf("VALKEY080", "\x16\x01k\x01\x01""a\x01x\xe8\x03\0\0\0\0\0\0"s)),
+  EXPECT_EQ(last(FileOf("VALKEY080",
+                        "\x16\x01k\x01\x01"
+                        "a\x01x\xe8\x03\0\0\0\0\0\0"s)),
             "key k -1 -1 -1|begin 4 1|field-ttl a x 1000|end|");
 }
 
@@ -187,7 +204,9 @@ TEST(RdbReaderTest, FileWithBigStringsComesInBlobsAndAnAofTailIsLeft) {
   const std::string file = Write([&](RdbWriter& out) {
     ASSERT_TRUE(out.SelectDatabase(0, 202, 0).ok());
     for (int i = 0; i < 200; ++i) {
-      ASSERT_TRUE(Key(out, "k" + std::to_string(i)).String(noise.substr(0, static_cast<size_t>(i) * 300)).ok());
+      ASSERT_TRUE(Key(out, "k" + std::to_string(i))
+                      .String(noise.substr(0, static_cast<size_t>(i) * 300))
+                      .ok());
     }
     ASSERT_TRUE(Key(out, "big").String(noise).ok());
     ASSERT_TRUE(Key(out, "packed").String(std::string(300000, 'p')).ok());
@@ -253,8 +272,9 @@ TEST(RdbReaderTest, CheckerNamesOffsetAndKeyOfTheDamage) {
     return ReadAll(dir / "report");
   };
   const std::string sound = report(file, 0);
-  for (const char* line : {"REDIS version 10", "aux redis-ver = \"7.0.15\"", "db0: 7 keys, 1 with expiry",
-                           "db15: 4 keys, 0 with expiry", "string: 3\n", "checksum: ok", "OK: 11 keys"}) {
+  for (const char* line :
+       {"REDIS version 10", "aux redis-ver = \"7.0.15\"", "db0: 7 keys, 1 with expiry",
+        "db15: 4 keys, 0 with expiry", "string: 3\n", "checksum: ok", "OK: 11 keys"}) {
     EXPECT_NE(sound.find(line), std::string::npos) << line << " in\n" << sound;
   }
   const std::string cut = report(file.substr(0, file.find("hello") + 2), 1);
