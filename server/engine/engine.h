@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "server/base/log.h"
+#include "server/engine/command_context.h"
 #include "server/engine/command_table.h"
 #include "server/engine/config.h"
 #include "server/engine/propagation.h"
@@ -95,7 +96,10 @@ class Engine {
   /// Runs the orderly end (save or flush as settings say); true when the process may exit. Implemented by
   /// app: SHUTDOWN and SIGTERM both call it. `save`: 1 save, 0 nosave, -1 as the save rules say.
   std::function<Status(int save, bool now, bool force)> prepare_shutdown;
-  /// RESTART and DEBUG helpers that only app can do may be added beside it.
+
+  /// Every keyspace event passes here; the subscriber decides which classes it wants.
+  void NotifyKeyspaceEvent(NotifyClass cls, std::string_view event, std::string_view key, uint32_t db);
+  std::function<void(NotifyClass, std::string_view event, std::string_view key, uint32_t db)> on_keyspace_event;
 
  private:
   std::map<uint64_t, std::unique_ptr<Session>> sessions_;
