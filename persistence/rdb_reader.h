@@ -13,6 +13,7 @@
 #include <string_view>
 
 #include "persistence/byte_stream.h"
+#include "persistence/rdb_parser.h"
 #include "persistence/value_sink.h"
 
 namespace cairn {
@@ -40,8 +41,6 @@ struct RdbReadCounts {
   uint64_t functions = 0;
 };
 
-class RdbParser;
-
 class RdbReader {
  public:
   /// Reads from `source`, which outlives the reader.
@@ -66,16 +65,21 @@ class RdbReader {
  private:
   Status LoadHeader();
   Status LoadRecord(uint8_t type, DatasetSink& sink, const KeyMeta& meta);
+  Status LoadMeta(uint8_t opcode, KeyMeta* meta);
+  Status LoadOpcode(uint8_t opcode, DatasetSink& sink);
   Status LoadAux(DatasetSink& sink);
   Status LoadModuleAux(DatasetSink& sink);
-  Status LoadSelect(DatasetSink& sink);
+  Status LoadSelect();
   Status LoadResize(DatasetSink& sink);
   Status LoadChecksum();
-  Result<bool> LoadStep(DatasetSink& sink, KeyMeta* meta);
   Status Announce(DatasetSink& sink, uint64_t keys, uint64_t expires);
+  Status Progress();
 
+  RdbReadOptions options_;
   std::unique_ptr<RdbParser> parser_;
   RdbReadCounts counts_;
+  RdbString key_;
+  uint64_t next_progress_ = 0;
   uint32_t database_ = 0;
   bool announced_ = false;
   uint8_t current_type_ = 0;

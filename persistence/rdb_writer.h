@@ -7,9 +7,9 @@
 // compressed string; strings of 64 KiB and more that are not compressed pass through uncopied.
 
 #include <cstdint>
+#include <memory>
 #include <string>
 #include <string_view>
-#include <utility>
 #include <vector>
 
 #include "persistence/byte_stream.h"
@@ -52,10 +52,9 @@ class RdbEncoder : public ValueSink {
   Status ModuleString(std::string_view bytes) override;
   Status End() override;
 
-  /// The key goes between the type byte and the value, so it waits here until the value names its type.
-  /// `key` must live until the first value event returns; a DUMP has none.
+  /// The key stands between the type byte and the value, so it waits here until the value names its type.
   void SetKey(std::string_view key) {
-    key_ = key;
+    key_.assign(key);
     has_key_ = true;
   }
   Status PutByte(uint8_t byte);
@@ -68,32 +67,34 @@ class RdbEncoder : public ValueSink {
   Status Flush();
   uint64_t crc() const { return crc_; }                     ///< of the flushed bytes
   uint64_t bytes() const { return flushed_ + used_; }
-  void StopChecksum() { checksum_ = false; }
 
  private:
-  enum class Open : uint8_t { kNone, kListPending, kList, kNodes, kZiplistNodes, kOther, kStream, kModule, kAux };
+  /// What Begin opened. A list names its type only with its first child: elements or nodes.
+  enum class Open : uint8_t { kNone, kListPending, kList, kNodes, kZiplistNodes, kOther, kModule };
   friend class RdbWriter;
 
   Status PutType(uint8_t type);
-  Status PutDouble(double value);
   Status PutStreamId(StreamId id);
   Status ListChild(Open wanted, uint8_t type);
-  Status PutCompressed(std::string_view bytes, bool* done);
-  Status Reserve(size_t bytes);
+  Status PutNode(uint8_t rdb_type, std::string_view blob);
+  bool WorthCompressing(std::string_view bytes);
+  size_t Compress(std::string_view bytes);
+  Status PassThrough(std::string_view bytes);
+  Status Reserve(size_t bytes) { return used_ + bytes > capacity_ ? Flush() : Status::Ok(); }
 
   ByteSink* sink_;
   bool compress_;
   bool checksum_;
   bool has_key_ = false;
   Open open_ = Open::kNone;
-  std::string_view key_;
+  std::string key_;
   uint64_t list_count_ = 0;
   uint64_t crc_ = 0;
   uint64_t flushed_ = 0;
   size_t used_ = 0;
-  std::vector<char> buffer_;
+  size_t capacity_;
+  std::unique_ptr<char[]> buffer_;
   std::vector<char> scratch_;
-  std::string pending_key_;
 };
 
 class RdbWriter final : public DatasetSink {

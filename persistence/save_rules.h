@@ -28,10 +28,11 @@ class SaveRules {
   /// Redis's defaults: 3600 1, 300 100, 60 10000.
   static SaveRules Default();
   /// Parses a value as CONFIG SET save takes it: pairs in any number ("900 1 300 10"), "" for none.
-  /// Errors: "Invalid save parameters" (Redis's text, without prefix).
+  /// Errors: kClient "Invalid save parameters": Redis's reason, for the caller to put into its line.
   static Result<SaveRules> Parse(std::string_view value);
 
-  /// Appends the pairs of a further `save` line of a configuration file; an empty value clears all.
+  /// One `save` line of a configuration file: appends its pairs; an empty value clears what came before it.
+  /// On an error nothing has changed.
   Status Add(std::string_view value);
   /// As CONFIG GET save shows it: "3600 1 300 100"; "" without rules.
   std::string Format() const;

@@ -31,12 +31,12 @@ bool ParseUint64(std::string_view text, uint64_t* out);
 /// untouched on false.
 bool ParseDouble(std::string_view text, double* out);
 
-/// As ParseDouble with the 80-bit range, for INCRBYFLOAT and its kin. Refuses texts of 255 bytes
+/// As ParseDouble with the 80-bit range, for INCRBYFLOAT and its kin. Refuses texts of 5120 bytes
 /// and more.
 bool ParseLongDouble(std::string_view text, long double* out);
 
-/// The text of a double in a reply or a sorted set score: shortest of "%.17g" and, for integers
-/// that a double holds exactly, plain digits; "inf", "-inf", "nan"; "-0" keeps its sign.
+/// The text of a double in a reply or of a sorted set score: C's "%.17g", in which integers below
+/// 1e17 carry no point; "inf", "-inf", "nan". "-0" keeps its sign.
 std::string FormatDouble(double value);
 
 /// The human form INCRBYFLOAT stores: fixed notation with 17 decimals, trailing zeros (and then the
@@ -67,9 +67,10 @@ std::string QuoteRepr(std::string_view text);
 /// followed by a byte that is not white space. A NUL byte ends the line.
 Result<std::vector<std::string>> SplitArgs(std::string_view line);
 
-/// Reads an amount of memory: digits with an optional sign and an optional unit in any case (b; k m
-/// g in powers of 1000; kb mb gb in powers of 1024). Returns false on anything else or on overflow;
-/// a negative amount is refused too. *bytes is untouched then.
+/// Reads an amount of memory: decimal digits and an optional unit in any case (b; k m g in powers
+/// of 1000; kb mb gb in powers of 1024). No digits count as 0 and digits past 64 bits as 2^64-1, as
+/// in redis-server. Returns false on a sign, a fraction, another unit, or a product past 64 bits
+/// (which redis-server wraps around); *bytes is untouched then.
 bool ParseMemory(std::string_view text, uint64_t* bytes);
 
 /// "512B", "1.50K", "2.00M", "3.25G", "1.00T", "1.00P": the form of INFO's *_human fields.

@@ -164,8 +164,8 @@ struct Settings {
   int rdb_key_save_delay = 0;
   int key_load_delay = 0;
   int64_t loading_process_events_interval_bytes = 2 * 1024 * 1024;
-  uint64_t snapshot_retained_limit = 1024ULL * 1024 * 1024;
-  int snapshot_max_write_delay = 10;  // milliseconds
+  uint64_t snapshot_retained_limit = 64ULL * 1024 * 1024;
+  int snapshot_max_write_delay = 100;  // milliseconds
   int snapshot_cpu_limit = 100;       // percent of one core
   SnapshotOverLimitPolicy snapshot_over_limit_policy = SnapshotOverLimitPolicy::kThrottle;
 
@@ -244,7 +244,7 @@ struct Settings {
   int auto_aof_rewrite_percentage = 100;
   int64_t auto_aof_rewrite_min_size = 64LL * 1024 * 1024;
   bool aof_load_truncated = true;
-  bool aof_load_corrupt_tail = false;
+  bool aof_load_corrupt_tail = true;
   bool aof_use_rdb_preamble = true;
   bool aof_timestamp_enabled = false;
   bool aof_rewrite_incremental_fsync = true;

@@ -15,6 +15,7 @@
 //   first. B4  A region without used slots is unmapped as soon as a release finds the arena over
 //   its limit.
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -57,22 +58,38 @@ class BlobArena final : public BlobSource {
 
  private:
   struct Region;
-  struct SlotHeader;
-  /// Regions of one slot size; found by SlotClass.
-  struct SizeClass {
-    std::vector<Region*> with_warm;
-    std::vector<Region*> with_cold;
+  /// One slot of a region.
+  struct Slot {
+    Region* region = nullptr;
+    char* data = nullptr;
   };
+  /// The free slots of one size.
+  struct SizeClass {
+    std::vector<Slot> warm;
+    std::vector<Slot> cold;
+  };
+  struct Header;
+  using Lock = std::unique_lock<std::mutex>;
 
+  static constexpr size_t kLargestSlotBytes = size_t{1} << 46;
+  /// Four sizes for each power of two from kSmallestSlotBytes to kLargestSlotBytes.
+  static constexpr size_t kClasses = 4 * (46 - 16) + 1;
+
+  static size_t ClassOf(size_t size);
   static void ReleaseBlob(Blob* blob);
-  Region* TakeSlot(size_t slot_bytes, char** data, bool* cold);
-  void ReturnSlot(Region* region, char* data);
+  /// Takes a free slot, mapping a region when there is none. region is null when memory is refused.
+  Slot TakeSlot(size_t slot_bytes, size_t size_class, bool* cold);
+  void ReturnSlot(Slot slot);
+  static std::unique_ptr<Region> MapRegion(size_t slot_bytes, size_t size_class);
+  /// Takes a region without used slots out of all lists; the caller unmaps it after unlocking.
+  std::unique_ptr<Region> Forget(Region* region);
 
   mutable std::mutex mutex_;
   uint64_t retained_limit_bytes_;
   uint64_t in_use_bytes_ = 0;
   uint64_t retained_bytes_ = 0;
   uint64_t mapped_bytes_ = 0;
+  std::array<SizeClass, kClasses> classes_;
   std::vector<std::unique_ptr<Region>> regions_;
 };
 

@@ -98,8 +98,9 @@ class FakeEnv final : public Env {
   Status CheckParent(std::string_view call, const std::string& path) const;
   void Change(DirChange change);
   static void Apply(const DirChange& change, Names* names);
-  void CrashFile(Inode* inode, std::mt19937_64* random);
-  Status AppendLocked(const InodeRef& inode, std::string_view bytes);
+  static void CrashFile(Inode* inode, std::mt19937_64* random);
+  uint64_t UsedLocked() const;
+  uint64_t FreeLocked() const;
 
   mutable std::mutex mutex_;
   std::mt19937_64 random_;

@@ -32,6 +32,8 @@ inline constexpr size_t kReadBufferInitialBytes = 16 * 1024;
 inline constexpr size_t kMaxLineBytes = 64 * 1024;
 /// The most arguments a request may announce.
 inline constexpr int64_t kMaxRequestArguments = 2147483647;
+/// Vectors that grew beyond this many arguments are not kept for the next request.
+inline constexpr size_t kKeptArguments = 1024;
 /// What a client may announce before it has authenticated.
 inline constexpr int64_t kUnauthenticatedMaxArguments = 10;
 inline constexpr int64_t kUnauthenticatedMaxBulkBytes = 16384;
@@ -63,6 +65,8 @@ struct Request {
     return nullptr;
   }
   void Clear() {
+    if (args.capacity() > kKeptArguments) [[unlikely]]
+      args = {};
     args.clear();
     blobs.clear();
     wire_bytes = 0;
@@ -131,11 +135,10 @@ class RequestParser {
   Step ParseArguments();
   Step ParseBulkHeader();
   Step TakeBulk();
-  Step ReadLength(size_t* next, int64_t* value, bool* valid, std::string_view too_big);
-  bool BeginBigArgument();
-  void FeedBigArgument();
+  Step FindLineEnd(char wanted, std::string_view too_big, size_t* position);
+  Step ReadLength(std::string_view too_big, size_t* next, int64_t* value, bool* valid);
+  Step TakeBigArgument();
   void Yield(Request* out);
-  void SkipTo(size_t position);
   Step Fail(std::string_view message);
   void Compact();
   void Reallocate(size_t capacity_bytes);
