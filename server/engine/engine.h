@@ -29,6 +29,7 @@ namespace cairn {
 class Durability;
 class Dispatcher;
 class ModuleHost;
+class ModuleValueFactory;
 
 enum class PauseMode : uint8_t { kNone, kWrites, kAll };
 
@@ -61,6 +62,7 @@ class Engine {
   Durability* durability = nullptr;  ///< set by app before the first command
   Dispatcher* dispatcher = nullptr;
   ModuleHost* modules = nullptr;
+  ModuleValueFactory* module_values = nullptr;  ///< the same host, as loading and RESTORE see it
 
   const Settings& settings() const { return config.settings(); }
 
