@@ -1,0 +1,227 @@
+#include "server/platform/blob_arena.h"
+
+#include <sys/mman.h>
+
+#include <algorithm>
+#include <bit>
+#include <cstdlib>
+#include <new>
+#include <utility>
+
+#if !defined(MADV_POPULATE_WRITE)
+#define MADV_POPULATE_WRITE 23
+#endif
+
+namespace cairn {
+namespace {
+
+constexpr size_t kHugePageBytes = size_t{2} << 20;
+constexpr size_t kPageBytes = 4096;
+
+constexpr size_t RoundUp(size_t size, size_t unit) { return (size + unit - 1) / unit * unit; }
+
+/// Rule B2: the smallest whole number of huge pages that wastes no more than 1/32 on its last slot.
+size_t RegionBytes(size_t slot_bytes) {
+  if (slot_bytes >= kHugePageBytes) return slot_bytes;
+  size_t bytes = kHugePageBytes;
+  while (bytes % slot_bytes * 32 > bytes) bytes += kHugePageBytes;
+  return bytes;
+}
+
+/// Address space on a huge page boundary: maps more than asked and trims both ends.
+char* MapAligned(size_t bytes) {
+  const size_t wide = bytes + kHugePageBytes;
+  void* map = ::mmap(nullptr, wide, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (map == MAP_FAILED) return nullptr;
+  char* const begin = static_cast<char*>(map);
+  const auto address = reinterpret_cast<uintptr_t>(begin);
+  const size_t head = RoundUp(address, kHugePageBytes) - address;
+  if (head > 0) ::munmap(begin, head);
+  ::munmap(begin + head + bytes, wide - head - bytes);
+  // Advice only: without huge pages everything still works, slower.
+  ::madvise(begin + head, bytes, MADV_HUGEPAGE);
+  return begin + head;
+}
+
+}  // namespace
+
+struct BlobArena::Region {
+  char* data;
+  size_t bytes;
+  size_t slot_bytes;
+  size_t size_class;
+  size_t used = 0;
+  size_t index = 0;  ///< place in regions_
+
+  ~Region() { ::munmap(data, bytes); }
+};
+
+/// What the arena must know of a blob. It lives on the heap, so that a payload of a power of two
+/// fills its slot exactly. The Blob is raw memory here because only its own release may end it.
+struct BlobArena::Header {
+  BlobArena* arena;
+  Slot slot;
+  alignas(Blob) unsigned char blob[sizeof(Blob)];
+};
+
+BlobArena::BlobArena(uint64_t retained_limit_bytes) : retained_limit_bytes_(retained_limit_bytes) {}
+
+BlobArena::~BlobArena() {
+  std::lock_guard lock(mutex_);
+  CAIRN_CHECK(in_use_bytes_ == 0);
+}
+
+size_t BlobArena::SlotBytes(size_t size) {
+  CAIRN_CHECK(size >= kSmallestSlotBytes && size <= kLargestSlotBytes);
+  const size_t last = size - 1;
+  const int shift = std::bit_width(last) - 3;
+  return ((last >> shift) + 1) << shift;
+}
+
+size_t BlobArena::ClassOf(size_t size) {
+  // The three top bits of size-1 name the quarter, the position of the highest the power of two.
+  const size_t last = size - 1;
+  const int shift = std::bit_width(last) - 3;
+  return (static_cast<size_t>(shift) - 13) * 4 + (last >> shift) - 7;
+}
+
+Blob* BlobArena::Allocate(size_t size) {
+  if (size < kSmallestSlotBytes) return Blob::Create(size);
+  if (size > kLargestSlotBytes) return nullptr;
+  auto* header = static_cast<Header*>(std::malloc(sizeof(Header)));
+  if (header == nullptr) return nullptr;
+  const size_t slot_bytes = SlotBytes(size);
+  bool cold = false;
+  const Slot slot = TakeSlot(slot_bytes, ClassOf(size), &cold);
+  if (slot.region == nullptr) {
+    std::free(header);
+    return nullptr;
+  }
+  // Kernels before 5.14 do not know this advice; the pages then come one fault at a time.
+  if (cold) ::madvise(slot.data, RoundUp(size, kPageBytes), MADV_POPULATE_WRITE);
+  new (header) Header{.arena = this, .slot = slot, .blob = {}};
+  return new (header->blob) Blob(slot.data, size, slot_bytes + sizeof(Header), &ReleaseBlob);
+}
+
+void BlobArena::ReleaseBlob(Blob* blob) {
+  auto* header = reinterpret_cast<Header*>(reinterpret_cast<char*>(blob) - offsetof(Header, blob));
+  BlobArena* arena = header->arena;
+  const Slot slot = header->slot;
+  std::free(header);
+  arena->ReturnSlot(slot);
+}
+
+BlobArena::Slot BlobArena::TakeSlot(size_t slot_bytes, size_t size_class, bool* cold) {
+  Lock lock(mutex_);
+  SizeClass& free = classes_[size_class];
+  *cold = free.warm.empty();
+  if (*cold && free.cold.empty()) {
+    lock.unlock();
+    std::unique_ptr<Region> fresh = MapRegion(slot_bytes, size_class);
+    if (fresh == nullptr) return {};
+    lock.lock();
+    Region* region = fresh.get();
+    region->index = regions_.size();
+    mapped_bytes_ += region->bytes;
+    regions_.push_back(std::move(fresh));
+    // From the back, so that the list gives out the lowest address first.
+    for (size_t i = region->bytes / slot_bytes; i-- > 0;) {
+      free.cold.push_back({region, region->data + i * slot_bytes});
+    }
+  }
+  std::vector<Slot>& list = *cold ? free.cold : free.warm;
+  const Slot slot = list.back();
+  list.pop_back();
+  ++slot.region->used;
+  in_use_bytes_ += slot_bytes;
+  if (!*cold) retained_bytes_ -= slot_bytes;
+  return slot;
+}
+
+std::unique_ptr<BlobArena::Region> BlobArena::MapRegion(size_t slot_bytes, size_t size_class) {
+  const size_t bytes = RegionBytes(slot_bytes);
+  char* data = MapAligned(bytes);
+  if (data == nullptr) return nullptr;
+  return std::unique_ptr<Region>(new Region{data, bytes, slot_bytes, size_class});
+}
+
+void BlobArena::ReturnSlot(Slot slot) {
+  Region* const region = slot.region;
+  const size_t slot_bytes = region->slot_bytes;
+  SizeClass& free = classes_[region->size_class];
+  std::unique_ptr<Region>
+      unmapped;  // Declared before the lock: its destructor runs after unlocking.
+  Lock lock(mutex_);
+  in_use_bytes_ -= slot_bytes;
+  if (retained_bytes_ + slot_bytes <= retained_limit_bytes_) {
+    --region->used;
+    retained_bytes_ += slot_bytes;
+    free.warm.push_back(slot);
+    return;
+  }
+  if (region->used == 1) {
+    region->used = 0;
+    unmapped = Forget(region);
+    return;
+  }
+  // The slot still counts as used while its pages go, so nobody else takes it or unmaps its region.
+  lock.unlock();
+  ::madvise(slot.data, slot_bytes, MADV_DONTNEED);
+  lock.lock();
+  free.cold.push_back(slot);
+  if (--region->used == 0) unmapped = Forget(region);
+}
+
+std::unique_ptr<BlobArena::Region> BlobArena::Forget(Region* region) {
+  CAIRN_CHECK(region->used == 0);
+  SizeClass& free = classes_[region->size_class];
+  const auto inside = [region](const Slot& slot) { return slot.region == region; };
+  retained_bytes_ -= std::erase_if(free.warm, inside) * region->slot_bytes;
+  std::erase_if(free.cold, inside);
+  mapped_bytes_ -= region->bytes;
+  std::unique_ptr<Region> forgotten = std::move(regions_[region->index]);
+  if (region->index + 1 < regions_.size()) {
+    regions_[region->index] = std::move(regions_.back());
+    regions_[region->index]->index = region->index;
+  }
+  regions_.pop_back();
+  return forgotten;
+}
+
+void BlobArena::set_retained_limit_bytes(uint64_t bytes) {
+  std::lock_guard lock(mutex_);
+  retained_limit_bytes_ = bytes;
+}
+
+void BlobArena::ReleaseRetained() {
+  std::vector<std::unique_ptr<Region>> unmapped;  // Unmaps after unlocking, as above.
+  std::lock_guard lock(mutex_);
+  for (size_t i = regions_.size(); i-- > 0;) {
+    if (regions_[i]->used == 0) unmapped.push_back(Forget(regions_[i].get()));
+  }
+  for (SizeClass& free : classes_) {
+    for (const Slot& slot : free.warm) {
+      ::madvise(slot.data, slot.region->slot_bytes, MADV_DONTNEED);
+    }
+    free.cold.insert(free.cold.end(), free.warm.begin(), free.warm.end());
+    free.warm.clear();
+  }
+  retained_bytes_ = 0;
+}
+
+uint64_t BlobArena::in_use_bytes() const {
+  std::lock_guard lock(mutex_);
+  return in_use_bytes_;
+}
+
+uint64_t BlobArena::retained_bytes() const {
+  std::lock_guard lock(mutex_);
+  return retained_bytes_;
+}
+
+uint64_t BlobArena::mapped_bytes() const {
+  std::lock_guard lock(mutex_);
+  return mapped_bytes_;
+}
+
+}  // namespace cairn

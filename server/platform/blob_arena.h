@@ -1,0 +1,96 @@
+#pragma once
+
+// BlobArena: where big Blobs (tensor chunks, big strings) live. Payloads of kSmallestSlotBytes and
+// more get a slot in a mapped region that starts on a 2 MiB boundary and is advised to use huge
+// pages; released slots stay warm (their pages present) up to a limit, because the first touch of
+// fresh pages is ten times slower than a copy into warm ones. Smaller payloads come from the heap.
+// Data is 4096-byte aligned. Allocate and release from any thread: one lock, system calls outside
+// of it. The arena outlives its blobs; its destructor checks that.
+//
+//   B1  Slot sizes step four times per power of two: a slot is less than 25 % larger than its
+//   payload. B2  Regions below 2 MiB slots hold many slots of one size, with at most 1/32 left
+//   over; larger slots
+//       have a region each.
+//   B3  A free slot is warm (counted in retained_bytes) or cold (no pages). Warm ones are given out
+//   first. B4  A region without used slots is unmapped as soon as a release finds the arena over
+//   its limit.
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <mutex>
+#include <vector>
+
+#include "server/base/bytes.h"
+
+namespace cairn {
+
+class BlobArena final : public BlobSource {
+ public:
+  /// Payloads below this come from the heap.
+  static constexpr size_t kSmallestSlotBytes = 64 * 1024;
+
+  /// `retained_limit_bytes`: how much free memory may stay warm.
+  explicit BlobArena(uint64_t retained_limit_bytes);
+  BlobArena(const BlobArena&) = delete;
+  BlobArena& operator=(const BlobArena&) = delete;
+  /// Requires: every blob from a slot was released.
+  ~BlobArena() override;
+
+  /// Pages of a cold slot are faulted in by one system call before it is given out.
+  Blob* Allocate(size_t size) override;
+
+  /// Takes effect with the next release; ReleaseRetained applies it at once.
+  void set_retained_limit_bytes(uint64_t bytes);
+  /// Gives all free memory back to the kernel (MEMORY PURGE).
+  void ReleaseRetained();
+
+  /// Slot bytes of live blobs. Heap blobs are not counted: the allocator's figures have them.
+  uint64_t in_use_bytes() const;
+  /// Bytes of warm free slots.
+  uint64_t retained_bytes() const;
+  /// Address space mapped, warm or not.
+  uint64_t mapped_bytes() const;
+
+  /// Size of the slot that a payload of `size` bytes gets. Requires: size >= kSmallestSlotBytes.
+  static size_t SlotBytes(size_t size);
+
+ private:
+  struct Region;
+  /// One slot of a region.
+  struct Slot {
+    Region* region = nullptr;
+    char* data = nullptr;
+  };
+  /// The free slots of one size.
+  struct SizeClass {
+    std::vector<Slot> warm;
+    std::vector<Slot> cold;
+  };
+  struct Header;
+  using Lock = std::unique_lock<std::mutex>;
+
+  static constexpr size_t kLargestSlotBytes = size_t{1} << 46;
+  /// Four sizes for each power of two from kSmallestSlotBytes to kLargestSlotBytes.
+  static constexpr size_t kClasses = 4 * (46 - 16) + 1;
+
+  static size_t ClassOf(size_t size);
+  static void ReleaseBlob(Blob* blob);
+  /// Takes a free slot, mapping a region when there is none. region is null when memory is refused.
+  Slot TakeSlot(size_t slot_bytes, size_t size_class, bool* cold);
+  void ReturnSlot(Slot slot);
+  static std::unique_ptr<Region> MapRegion(size_t slot_bytes, size_t size_class);
+  /// Takes a region without used slots out of all lists; the caller unmaps it after unlocking.
+  std::unique_ptr<Region> Forget(Region* region);
+
+  mutable std::mutex mutex_;
+  uint64_t retained_limit_bytes_;
+  uint64_t in_use_bytes_ = 0;
+  uint64_t retained_bytes_ = 0;
+  uint64_t mapped_bytes_ = 0;
+  std::array<SizeClass, kClasses> classes_;
+  std::vector<std::unique_ptr<Region>> regions_;
+};
+
+}  // namespace cairn

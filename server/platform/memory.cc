@@ -1,0 +1,114 @@
+#include "server/platform/memory.h"
+
+#include <unistd.h>
+
+#include <cstdio>
+
+#if defined(CAIRN_JEMALLOC)
+#include <jemalloc/jemalloc.h>
+
+#include <string>
+#else
+#include <malloc.h>
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define CAIRN_SANITIZER_ALLOCATOR 1
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
+#define CAIRN_SANITIZER_ALLOCATOR 1
+#endif
+#endif
+#if defined(CAIRN_SANITIZER_ALLOCATOR)
+#include <sanitizer/allocator_interface.h>
+#endif
+#endif
+
+namespace cairn {
+namespace {
+
+uint64_t ResidentSetSize() {
+  std::FILE* file = std::fopen("/proc/self/statm", "re");
+  if (file == nullptr) return 0;
+  unsigned long long total_pages = 0;
+  unsigned long long resident_pages = 0;
+  const int fields = std::fscanf(file, "%llu %llu", &total_pages, &resident_pages);
+  std::fclose(file);
+  return fields == 2 ? resident_pages * static_cast<uint64_t>(::sysconf(_SC_PAGESIZE)) : 0;
+}
+
+#if defined(CAIRN_JEMALLOC)
+
+uint64_t ReadStatistic(const char* name) {
+  size_t value = 0;
+  size_t size = sizeof(value);
+  return ::mallctl(name, &value, &size, nullptr, 0) == 0 ? value : 0;
+}
+
+#endif
+
+}  // namespace
+
+#if defined(CAIRN_JEMALLOC)
+
+MemoryFigures ReadMemoryFigures() {
+  // jemalloc gathers its statistics only when the epoch advances.
+  uint64_t epoch = 1;
+  size_t size = sizeof(epoch);
+  ::mallctl("epoch", &epoch, &size, &epoch, size);
+  return {.allocated = ReadStatistic("stats.allocated"),
+          .active = ReadStatistic("stats.active"),
+          .resident = ReadStatistic("stats.resident"),
+          .rss = ResidentSetSize(),
+          .retained = ReadStatistic("stats.retained")};
+}
+
+void PurgeAllocator() {
+  const std::string name = "arena." + std::to_string(MALLCTL_ARENAS_ALL) + ".purge";
+  ::mallctl(name.c_str(), nullptr, nullptr, nullptr, 0);
+}
+
+#define CAIRN_TEXT_OF(x) #x
+#define CAIRN_TEXT(x) CAIRN_TEXT_OF(x)
+
+const char* AllocatorName() {
+  return "jemalloc-" CAIRN_TEXT(JEMALLOC_VERSION_MAJOR) "." CAIRN_TEXT(
+      JEMALLOC_VERSION_MINOR) "." CAIRN_TEXT(JEMALLOC_VERSION_BUGFIX);
+}
+
+#else
+
+MemoryFigures ReadMemoryFigures() {
+  MemoryFigures figures;
+  figures.rss = ResidentSetSize();
+#if defined(CAIRN_SANITIZER_ALLOCATOR)
+  // Sanitizers replace the allocator, and mallinfo2 then reports zeros.
+  figures.allocated = __sanitizer_get_current_allocated_bytes();
+  figures.active = figures.allocated;
+  figures.resident = __sanitizer_get_heap_size();
+  figures.retained = __sanitizer_get_free_bytes();
+#else
+  const struct mallinfo2 heap = ::mallinfo2();
+  figures.allocated = heap.uordblks + heap.hblkhd;
+  figures.active = heap.arena + heap.hblkhd;
+  figures.resident = figures.active;
+#endif
+  return figures;
+}
+
+void PurgeAllocator() {
+#if !defined(CAIRN_SANITIZER_ALLOCATOR)
+  ::malloc_trim(0);
+#endif
+}
+
+const char* AllocatorName() { return "libc"; }
+
+#endif
+
+size_t UsableSize(const void* pointer) { return ::malloc_usable_size(const_cast<void*>(pointer)); }
+
+uint64_t TotalSystemMemory() {
+  return static_cast<uint64_t>(::sysconf(_SC_PHYS_PAGES)) *
+         static_cast<uint64_t>(::sysconf(_SC_PAGESIZE));
+}
+
+}  // namespace cairn

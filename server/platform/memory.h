@@ -1,0 +1,38 @@
+#pragma once
+
+// What the process uses of memory, asked of the allocator and the kernel: the figures behind INFO
+// memory and maxmemory. Not an allocator. Builds with CAIRN_JEMALLOC ask jemalloc, others the C
+// library. Any thread.
+
+#include <cstddef>
+#include <cstdint>
+
+namespace cairn {
+
+/// All in bytes.
+struct MemoryFigures {
+  uint64_t allocated = 0;  ///< handed out to the program
+  uint64_t active = 0;     ///< in pages that hold at least one allocation
+  uint64_t resident = 0;   ///< of the allocator, backed by physical pages
+  uint64_t rss = 0;        ///< of the whole process, from the kernel
+  uint64_t retained = 0;   ///< address space the allocator keeps without pages
+};
+
+/// Cost: about 10 us (refreshes jemalloc's epoch, reads /proc/self/statm). Blob arena memory is
+/// mapped directly and shows in rss only; add BlobArena's counters.
+MemoryFigures ReadMemoryFigures();
+
+/// Bytes the allocator really set aside for a pointer it gave out; 0 for null. Cost: 4 ns
+/// (jemalloc).
+size_t UsableSize(const void* pointer);
+
+/// Physical memory of the machine, in bytes.
+uint64_t TotalSystemMemory();
+
+/// Gives unused pages back to the kernel. Cost: milliseconds; for MEMORY PURGE.
+void PurgeAllocator();
+
+/// "jemalloc-5.3.0" or "libc".
+const char* AllocatorName();
+
+}  // namespace cairn
