@@ -78,7 +78,7 @@ Status CommandLoader::BeginFile(std::string_view) {
 }
 
 Status CommandLoader::Command(std::span<const std::string_view> args) {
-  Command* container = nullptr;
+  cairn::Command* container = nullptr;
   if (engine_.commands.Resolve(args, &container) == nullptr) {
     return Status::Corruption("Unknown command '" + std::string(args[0]) + "' reading the append only file");
   }
