@@ -57,6 +57,7 @@ SnapshotJobOptions DurabilityOfFiles::JobOptions(JobKind kind) const {
     options.temp_path = PathInDir("temp-" + std::to_string(engine_.process_id) + ".rdb");
   } else {
     options.temp_path = aof_->TempBasePath();
+    options.as_commands = !settings.aof_use_rdb_preamble;
   }
   options.rdb.compress = settings.rdbcompression;
   options.rdb.checksum = settings.rdbchecksum;
@@ -85,7 +86,7 @@ void DurabilityOfFiles::Cut(Job& job) {
 
 Status DurabilityOfFiles::Launch(JobKind kind) {
   SnapshotJobOptions options = JobOptions(kind);
-  job_.emplace(Job{.kind = kind, .number = ++jobs_started_});
+  job_.emplace(Job{.kind = kind, .number = ++jobs_started_, .as_commands = options.as_commands});
   if (kind == JobKind::kSave) last_attempt_ms_ = engine_.env.WallMicros() / 1000;
   Cut(*job_);
   job_->snapshot = std::make_unique<SnapshotJob>(engine_.env, *job_->view, std::move(options));

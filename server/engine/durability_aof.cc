@@ -128,7 +128,7 @@ Status DurabilityOfFiles::StartFreshAof(AofManifest old_manifest, bool in_backgr
   const int64_t started_ms = engine_.env.WallMicros() / 1000;
   CAIRN_RETURN_IF_ERROR(RunJobHere(JobKind::kRewrite));
   std::promise<Status> published;
-  aof_->FinishRewrite(aof_->TempBasePath(), true, [&](const Status& status) { published.set_value(status); });
+  aof_->FinishRewrite(aof_->TempBasePath(), engine_.settings().aof_use_rdb_preamble, [&](const Status& status) { published.set_value(status); });
   const Status status = published.get_future().get();
   OnRewritePublished(started_ms, status);
   return status;
@@ -189,7 +189,8 @@ void DurabilityOfFiles::FinishRewrite(const Job& job, const Status& status) {
     return;
   }
   publishing_ = true;
-  aof_->FinishRewrite(aof_->TempBasePath(), true, [this, started_ms = job.started_ms](const Status& published) {
+  // The kind of file was fixed when the job began.
+  aof_->FinishRewrite(aof_->TempBasePath(), !job.as_commands, [this, started_ms = job.started_ms](const Status& published) {
     engine_.loop.Post([this, started_ms, published] { OnRewritePublished(started_ms, published); });
   });
 }

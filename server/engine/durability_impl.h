@@ -61,6 +61,7 @@ class DurabilityOfFiles final : public Durability {
     std::unique_ptr<SnapshotJob> snapshot;
     uint64_t changes_at_cut = 0;
     int64_t started_ms = 0;
+    bool as_commands = false;  ///< the rewrite writes commands, not an RDB file
   };
 
   std::string PathInDir(const std::string& name) const;
