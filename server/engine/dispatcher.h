@@ -42,6 +42,9 @@ class Dispatcher {
   /// EXEC: runs the queue as one unit. Called by the EXEC handler.
   Status ExecuteTransaction(CommandContext& exec);
 
+  /// EXEC is running its queue.
+  bool in_exec() const { return in_exec_; }
+
   /// Effects of a change made outside a command (expiry): DEL or UNLINK into the stream.
   void PropagateRemoval(uint32_t db, std::string_view key, bool lazy);
 
@@ -50,26 +53,32 @@ class Dispatcher {
     Session* session = nullptr;
     Request request;
     Command* command = nullptr;
+    Command* container = nullptr;  // set when the container is known but the subcommand is not
     uint64_t key_hash = 0;
     bool hashed = false;
   };
 
+  size_t FillBatch(std::span<ReadySession> ready, size_t* next);
   void Prepare(Pending& pending);
   void RunPending(Pending& pending);
-  /// The gates. Returns true when the command may run now; otherwise it was answered, queued or deferred.
+  /// The gates. True when the command may run now; otherwise it was answered, queued or deferred.
   bool Admit(Session& session, Command* command, Command* container, std::span<const std::string_view> args,
              const Request* request);
+  Status CheckForm(Command* command, Command* container, std::span<const std::string_view> args) const;
+  Status CheckState(Session& session, const Command& command);
+  bool OutOfMemory();
   void Call(CommandContext& ctx, Command& command);
   void Reject(Session& session, Command* command, const Status& status);
-  void SendError(Session& session, Command* command, const Status& status);
-  void FinishReply(Session& session, ReplyBuffer::Mark mark);
+  void SendError(Session& session, const Status& status);
+  void FinishReply(Session& session);
   void Propagate(CommandContext& ctx);
-  bool FreeMemoryIfNeeded();
 
   Engine& engine_;
   std::vector<Pending> batch_;
   uint64_t last_ticks_ = 0;
   bool in_exec_ = false;
+  bool memory_checked_ = false;  // once per batch
+  bool over_memory_ = false;
 };
 
 }  // namespace cairn

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "server/base/log.h"
+#include "server/engine/command_context.h"
 #include "server/engine/command_table.h"
 #include "server/engine/config.h"
 #include "server/engine/propagation.h"
@@ -28,6 +29,7 @@ namespace cairn {
 class Durability;
 class Dispatcher;
 class ModuleHost;
+class ModuleValueFactory;
 
 enum class PauseMode : uint8_t { kNone, kWrites, kAll };
 
@@ -60,6 +62,7 @@ class Engine {
   Durability* durability = nullptr;  ///< set by app before the first command
   Dispatcher* dispatcher = nullptr;
   ModuleHost* modules = nullptr;
+  ModuleValueFactory* module_values = nullptr;  ///< the same host, as loading and RESTORE see it
 
   const Settings& settings() const { return config.settings(); }
 
@@ -80,6 +83,8 @@ class Engine {
 
   // --- states that gate commands ---
   bool loading = false;
+  /// Lets the loop answer (with LOADING) while a long load runs; empty when the load runs inside a turn.
+  std::function<void()> serve_while_loading;
   PauseMode pause_mode = PauseMode::kNone;
   int64_t pause_until_ms = 0;
   bool IsPaused(bool write) const;
@@ -95,7 +100,10 @@ class Engine {
   /// Runs the orderly end (save or flush as settings say); true when the process may exit. Implemented by
   /// app: SHUTDOWN and SIGTERM both call it. `save`: 1 save, 0 nosave, -1 as the save rules say.
   std::function<Status(int save, bool now, bool force)> prepare_shutdown;
-  /// RESTART and DEBUG helpers that only app can do may be added beside it.
+
+  /// Every keyspace event passes here; the subscriber decides which classes it wants.
+  void NotifyKeyspaceEvent(NotifyClass cls, std::string_view event, std::string_view key, uint32_t db);
+  std::function<void(NotifyClass, std::string_view event, std::string_view key, uint32_t db)> on_keyspace_event;
 
  private:
   std::map<uint64_t, std::unique_ptr<Session>> sessions_;

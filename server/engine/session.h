@@ -30,8 +30,8 @@ class SessionPort {
   virtual void OutputReady() = 0;
   /// Closes now (pending output is dropped) or once what is buffered has been sent.
   virtual void Close(bool after_output) = 0;
-  /// Stops or resumes reading (CLIENT PAUSE, blocked clients, full output buffers).
-  virtual void SetReading(bool on) = 0;
+  /// The session may run again (CLIENT PAUSE ended): hand it to the dispatcher in the next turn.
+  virtual void InputReady() = 0;
   virtual int fd() const = 0;
   /// Bytes held for reading: buffered now, and capacity (CLIENT LIST qbuf, qbuf-free).
   virtual size_t query_bytes() const = 0;
@@ -68,7 +68,8 @@ struct TransactionState {
 
 class Session {
  public:
-  Session(uint64_t id, SessionPort* port, SessionKind kind) : id(id), kind(kind), port(port), reply(&output) {}
+  Session(uint64_t session_id, SessionPort* connection, SessionKind session_kind)
+      : id(session_id), kind(session_kind), port(connection), reply(&output) {}
   Session(const Session&) = delete;
   Session& operator=(const Session&) = delete;
 
