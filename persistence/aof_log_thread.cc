@@ -26,6 +26,9 @@ std::string SelectCommand(int64_t database) {
 
 int64_t AofWriter::Work(bool final) {
   if (state() == AofState::kClosed) return -1;
+  // Sampled once, so that a setting changed meanwhile never meets half a step.
+  step_policy_ = policy_.load();
+  step_checksum_ = checksum_.load();
   TakeQueues();
   const int64_t now_us = env_.MonotonicMicros();
   if (state() == AofState::kStopped) {
@@ -101,7 +104,7 @@ bool AofWriter::ProcessItems(int64_t now_us) {
 }
 
 Status AofWriter::WriteGroup(size_t count) {
-  if (checksum_.load() && !covered_) {
+  if (step_checksum_ && !covered_) {
     // Checks were off in this file: they can only tile a file from its start.
     if (Status status = Rotate(); !status.ok()) return status;
   }
@@ -117,29 +120,29 @@ Status AofWriter::WriteGroup(size_t count) {
   pieces.push_back({});
   if (!intro.empty()) pieces.push_back(intro);
   for (size_t i = 0; i < count; ++i) pieces.push_back(std::get<Buffer>(todo_[i]).bytes);
-  const bool checked = checksum_.load();
   std::string line;
-  if (checked) {
+  if (step_checksum_) {
     line = FormatAofCheckLine(group_end_, synced_size_, {pieces.data() + 1, pieces.size() - 1});
   }
   pieces[0] = line;
-  Status written = file_->Appendv({pieces.data() + (checked ? 0 : 1), pieces.size() - (checked ? 0 : 1)});
+  const size_t skipped = step_checksum_ ? 0 : 1;
+  Status written = file_->Appendv({pieces.data() + skipped, pieces.size() - skipped});
   if (!written.ok()) {
     repair_needed_ = true;
     last_timestamp_s_ = -1;
     return written;
   }
-  covered_ = covered_ && checked;
+  covered_ = covered_ && step_checksum_;
   select_needed_ = false;
   for (size_t i = 0; i < count; ++i) {
     Buffer& buffer = std::get<Buffer>(todo_.front());
     buffer.file_offset = group_end_;
     written_offset_.store(std::max(written_offset(), buffer.end_offset), std::memory_order_release);
-    if (policy_.load() != AofSyncPolicy::kNever) unsynced_.push_back(std::move(buffer));
+    if (step_policy_ != AofSyncPolicy::kNever) unsynced_.push_back(std::move(buffer));
     todo_.pop_front();
   }
   group_end_ = file_->size();
-  if (policy_.load() == AofSyncPolicy::kNever) {
+  if (step_policy_ == AofSyncPolicy::kNever) {
     unsynced_.clear();
     UpdateOldest();
     if (callbacks_.on_durable) callbacks_.on_durable(written_offset());
@@ -150,7 +153,7 @@ Status AofWriter::WriteGroup(size_t count) {
 bool AofWriter::SyncIsDue(int64_t now_us, bool final) const {
   if (group_end_ == synced_size_ && durable_offset() == written_offset()) return false;
   if (final || force_sync_offset_.load() > durable_offset()) return true;
-  switch (policy_.load()) {
+  switch (step_policy_) {
     case AofSyncPolicy::kAlways:
       return true;
     case AofSyncPolicy::kEverySecond:

@@ -230,6 +230,8 @@ class AofWriter {
   uint64_t group_end_ = 0;         ///< size of the file up to its last whole group
   uint64_t synced_size_ = 0;       ///< size of the file that its last sync covered
   uint64_t older_files_bytes_ = 0; ///< files in force without the open one
+  AofSyncPolicy step_policy_ = AofSyncPolicy::kEverySecond;
+  bool step_checksum_ = true;
   bool covered_ = true;            ///< every byte of the file lies in a checked group
   bool select_needed_ = false;     ///< the file is new: its first group must name its database
   bool repair_needed_ = false;     ///< a write failed: cut the file to group_end_ first
