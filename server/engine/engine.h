@@ -83,6 +83,8 @@ class Engine {
 
   // --- states that gate commands ---
   bool loading = false;
+  /// Lets the loop answer (with LOADING) while a long load runs; empty when the load runs inside a turn.
+  std::function<void()> serve_while_loading;
   PauseMode pause_mode = PauseMode::kNone;
   int64_t pause_until_ms = 0;
   bool IsPaused(bool write) const;
