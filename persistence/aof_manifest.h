@@ -52,6 +52,10 @@ class AofManifest {
   /// Turns every file into HISTORY; numbering goes on (append-only turned on anew at run time).
   void RetireAll();
   void ClearHistory() { history_.clear(); }
+  /// Marks a file that no manifest in force may need any more for deletion.
+  void AddHistory(AofFile file);
+  /// Never uses the next BASE number: a manifest whose fate is unknown may name it.
+  void SkipBaseSequence();
 
  private:
   Status AddLine(std::string_view line);

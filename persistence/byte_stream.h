@@ -1,8 +1,8 @@
 #pragma once
 
-// ByteSink and ByteSource: the two ends the RDB code is written against, so that a file, a string and a
-// socket feed look alike. Not buffered (the writer and the reader buffer) and not seekable. One thread at
-// a time; whoever makes one owns it.
+// ByteSink and ByteSource: the two ends the RDB code is written against, so that a file, a string
+// and a socket feed look alike. Not buffered (the writer and the reader buffer) and not seekable.
+// One thread at a time; whoever makes one owns it.
 
 #include <cstddef>
 #include <cstdint>
@@ -38,7 +38,8 @@ class ByteSource {
   virtual ~ByteSource() = default;
   /// Reads up to `size` bytes into `out`; 0 only at the end of the input.
   virtual Result<size_t> Read(char* out, size_t size) = 0;
-  /// Bytes the whole input has. Every length in the input is checked against it before memory is taken.
+  /// Bytes the whole input has. Every length in the input is checked against it before memory is
+  /// taken.
   virtual uint64_t size_bytes() const = 0;
   /// What error messages call this input.
   virtual std::string_view name() const = 0;

@@ -1,5 +1,5 @@
-// cairn-check: looks into CairnKV's and Redis's files without a server. Exit status 0 = sound, 1 = damaged
-// or unreadable, 2 = wrong usage.
+// cairn-check: looks into CairnKV's and Redis's files without a server. Exit status 0 = sound, 1 =
+// damaged or unreadable, 2 = wrong usage.
 
 #include <cstdio>
 #include <memory>
@@ -10,14 +10,28 @@
 #include "persistence/check_rdb.h"
 #include "server/platform/env.h"
 
+namespace {
+
+constexpr int kUsageError = 2;
+
+int Usage() {
+  std::fprintf(stderr,
+               "Usage: cairn-check rdb FILE\n       cairn-check aof [--fix] FILE-OR-DIRECTORY\n");
+  return kUsageError;
+}
+
+}  // namespace
+
 int main(int argc, char** argv) {
-  constexpr int kUsageError = 2;
-  const std::string_view what = argc == 3 ? argv[1] : "";
-  if (what != "rdb" && what != "aof") {
-    std::fprintf(stderr, "Usage: cairn-check rdb FILE\n       cairn-check aof FILE-OR-DIRECTORY\n");
-    return kUsageError;
-  }
+  const std::string_view what = argc >= 3 ? argv[1] : "";
+  const bool fix = argc == 4 && std::string_view(argv[2]) == "--fix";
+  if (argc != (fix ? 4 : 3)) return Usage();
   const std::unique_ptr<cairn::Env> env = cairn::NewPosixEnv();
-  const std::string path = argv[2];
-  return what == "rdb" ? cairn::CheckRdb(*env, path, stdout) : cairn::CheckAof(*env, path, stdout);
+  const std::string path = argv[argc - 1];
+  if (what == "rdb" && !fix) return cairn::CheckRdb(*env, path, stdout);
+  if (what != "aof") return Usage();
+  cairn::CheckAofOptions options;
+  options.fix = fix;
+  options.check_rdb = [&](const std::string& file) { return cairn::CheckRdbPart(*env, file); };
+  return cairn::CheckAof(*env, path, options, stdout);
 }

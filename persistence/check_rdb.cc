@@ -38,7 +38,9 @@ class CountingSink final : public DatasetSink, public ValueSink {
     if (meta.expire_at_ms >= 0) ++database_->expires;
     return static_cast<ValueSink*>(this);
   }
-  Result<ValueSink*> ModuleAux(uint64_t, uint64_t) override { return static_cast<ValueSink*>(this); }
+  Result<ValueSink*> ModuleAux(uint64_t, uint64_t) override {
+    return static_cast<ValueSink*>(this);
+  }
 
   Status String(std::string_view) override { return Done(); }
   Status Integer(int64_t) override { return Done(); }
@@ -50,7 +52,9 @@ class CountingSink final : public DatasetSink, public ValueSink {
   Status Field(std::string_view, std::string_view) override { return Status::Ok(); }
   Status Scored(std::string_view, double) override { return Status::Ok(); }
   Status Packed(uint8_t, std::string_view) override { return nested_ ? Status::Ok() : Done(); }
-  Status FieldExpiring(std::string_view, std::string_view, int64_t) override { return Status::Ok(); }
+  Status FieldExpiring(std::string_view, std::string_view, int64_t) override {
+    return Status::Ok();
+  }
   Status StreamState(const StreamStateRecord&) override { return Status::Ok(); }
   Status StreamGroup(const StreamGroupRecord&) override { return Status::Ok(); }
   Status StreamPending(const StreamPendingRecord&) override { return Status::Ok(); }
@@ -104,8 +108,8 @@ void PrintContents(const RdbReader& reader, const CountingSink& sink, std::FILE*
     std::fprintf(out, "aux %s = %s\n", name.c_str(), QuoteRepr(value).c_str());
   }
   for (const auto& [index, database] : sink.databases()) {
-    std::fprintf(out, "db%" PRIu32 ": %" PRIu64 " keys, %" PRIu64 " with expiry\n", index, database.keys,
-                 database.expires);
+    std::fprintf(out, "db%" PRIu32 ": %" PRIu64 " keys, %" PRIu64 " with expiry\n", index,
+                 database.keys, database.expires);
   }
   for (int type = 0; type < 256; ++type) {
     const uint64_t values = sink.values_of(static_cast<uint8_t>(type));
@@ -113,12 +117,14 @@ void PrintContents(const RdbReader& reader, const CountingSink& sink, std::FILE*
       std::fprintf(out, "%s: %" PRIu64 "\n", RdbTypeName(static_cast<uint8_t>(type)), values);
     }
   }
-  if (counts.functions > 0) std::fprintf(out, "function libraries: %" PRIu64 "\n", counts.functions);
+  if (counts.functions > 0)
+    std::fprintf(out, "function libraries: %" PRIu64 "\n", counts.functions);
 }
 
 const char* ChecksumVerdict(const RdbReadCounts& counts) {
   if (counts.checksum_verified) return "checksum: ok";
-  return counts.version < 5 ? "checksum: none in this version" : "checksum: not written (rdbchecksum no)";
+  return counts.version < 5 ? "checksum: none in this version"
+                            : "checksum: not written (rdbchecksum no)";
 }
 
 Status Differs(const std::string& path, const char* what, uint64_t found, uint64_t expected) {
@@ -134,7 +140,7 @@ int CheckRdb(Env& env, const std::string& path, std::FILE* out) {
     std::fprintf(out, "%s\n", std::string(source.status().message()).c_str());
     return 1;
   }
-  RdbReader reader(source->get(), RdbReadOptions());
+  RdbReader reader((*source).get(), RdbReadOptions());
   CountingSink sink(/*keep_names=*/true);
   sink.Watch(&reader);
   const Result<uint64_t> end = reader.Load(sink);
@@ -150,16 +156,26 @@ int CheckRdb(Env& env, const std::string& path, std::FILE* out) {
   }
   std::fprintf(out, "%s\n", ChecksumVerdict(reader.counts()));
   if (const uint64_t tail = (*source)->size_bytes() - *end; tail > 0) {
-    std::fprintf(out, "%" PRIu64 " bytes follow the RDB part (an AOF tail? see cairn-check aof)\n", tail);
+    std::fprintf(out, "%" PRIu64 " bytes follow the RDB part (an AOF tail? see cairn-check aof)\n",
+                 tail);
   }
   std::fprintf(out, "OK: %" PRIu64 " keys in %" PRIu64 " bytes\n", reader.counts().keys, *end);
   return 0;
 }
 
+Result<uint64_t> CheckRdbPart(Env& env, const std::string& path) {
+  auto source = OpenByteSource(env, path);
+  if (!source.ok()) return source.status();
+  RdbReader reader((*source).get(), RdbReadOptions());
+  CountingSink sink(/*keep_names=*/false);
+  sink.Watch(&reader);
+  return reader.Load(sink);
+}
+
 Status VerifyRdbFile(Env& env, const std::string& path, const ExpectedCounts& expected) {
   auto source = OpenByteSource(env, path);
   if (!source.ok()) return source.status();
-  RdbReader reader(source->get(), RdbReadOptions());
+  RdbReader reader((*source).get(), RdbReadOptions());
   CountingSink sink(/*keep_names=*/false);
   sink.Watch(&reader);
   const Result<uint64_t> end = reader.Load(sink);

@@ -1,21 +1,22 @@
 #pragma once
 
-// The numbers of the RDB file format, and nothing that runs except the length decoder's constants. CairnKV
-// writes version 10 (Redis 7.0) and reads 1..12 (Redis 1.3 to 8.0) and Valkey's 80. Sources: published
-// format descriptions and files written by redis-server; docs/rdb.md tells the same story at length.
+// The numbers of the RDB file format, and nothing that runs except the length decoder's constants.
+// CairnKV writes version 10 (Redis 7.0) and reads 1..12 (Redis 1.3 to 8.0) and Valkey's 80.
+// Sources: published format descriptions and files written by redis-server; docs/rdb.md tells the
+// same story at length.
 //
-//   file      := "REDIS" version(4 digits) aux* function* database* EOF(0xFF) crc64(8, from version 5)
-//   aux       := 0xFA string string
-//   function  := 0xF5 string                             source of a function library
-//   module-aux:= 0xF7 length(id) 2 length(when) opcodes 0
-//   database  := 0xFE length(db) [0xFB length(keys) length(expires)] record*
-//   record    := [0xFC ms(8) | 0xFD s(4)] [0xF8 length(idle s)] [0xF9 lfu(1)] type(1) string(key) value
-//   length    := 00xxxxxx | 01xxxxxx x | 0x80 u32(big-endian) | 0x81 u64(big-endian)
-//   string    := length bytes | 0xC0 i8 | 0xC1 i16 | 0xC2 i32 | 0xC3 length(packed) length(plain) lzf
-//   module    := length(id) { length(opcode) payload }* 0
+//   file      := "REDIS" version(4 digits) aux* function* database* EOF(0xFF) crc64(8, from version
+//   5) aux       := 0xFA string string function  := 0xF5 string                             source
+//   of a function library module-aux:= 0xF7 length(id) 2 length(when) opcodes 0 database  := 0xFE
+//   length(db) [0xFB length(keys) length(expires)] record* record    := [0xFC ms(8) | 0xFD s(4)]
+//   [0xF8 length(idle s)] [0xF9 lfu(1)] type(1) string(key) value length    := 00xxxxxx | 01xxxxxx
+//   x | 0x80 u32(big-endian) | 0x81 u64(big-endian) string    := length bytes | 0xC0 i8 | 0xC1 i16
+//   | 0xC2 i32 | 0xC3 length(packed) length(plain) lzf module    := length(id) { length(opcode)
+//   payload }* 0
 //
-// Fixed-width integers and doubles are little-endian, only the two wide lengths are big-endian. crc64 is
-// the Jones polynomial, reflected, start 0, over every byte before it; 0 means "not computed".
+// Fixed-width integers and doubles are little-endian, only the two wide lengths are big-endian.
+// crc64 is the Jones polynomial, reflected, start 0, over every byte before it; 0 means "not
+// computed".
 //
 // Worked example: database 0 holding a="12" (expires at 1000 ms) and b="hi":
 //   52 45 44 49 53 30 30 31 30          REDIS0010
@@ -23,7 +24,7 @@
 //   fc e8 03 00 00 00 00 00 00          expires at 1000
 //   00  01 61  c0 0c                    string, key "a", int8 12
 //   00  01 62  02 68 69                 string, key "b", "hi"
-//   ff  f1 48 70 6d b5 08 70 cb         end, CRC-64 of all before
+//   ff  2e c9 81 0a 40 6f fa a8         end, CRC-64 of all before
 
 #include <cstddef>
 #include <cstdint>
@@ -31,8 +32,8 @@
 namespace cairn::rdb {
 
 inline constexpr int kWrittenVersion = 10;
-inline constexpr int kNewestVersion = 12;    ///< of the files that begin with REDIS
-inline constexpr int kValkeyVersion = 80;    ///< of the files that begin with VALKEY
+inline constexpr int kNewestVersion = 12;  ///< of the files that begin with REDIS
+inline constexpr int kValkeyVersion = 80;  ///< of the files that begin with VALKEY
 inline constexpr int kFirstChecksumVersion = 5;
 inline constexpr size_t kHeaderBytes = 9;
 inline constexpr size_t kChecksumBytes = 8;
@@ -75,7 +76,8 @@ enum Type : uint8_t {
   kStreamListpacks2 = 19,
   kSetListpack = 20,
   kStreamListpacks3 = 21,
-  kHash2Valkey = 22,  ///< in a VALKEY file; a Redis 7.4 release candidate used 22 for something else
+  kHash2Valkey =
+      22,  ///< in a VALKEY file; a Redis 7.4 release candidate used 22 for something else
   kHashMetadata = 24,
   kHashListpackExpiring = 25,
 };

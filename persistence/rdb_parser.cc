@@ -106,7 +106,7 @@ Status RdbParser::ReadTextDouble(double* out) {
   CAIRN_RETURN_IF_ERROR(ReadByte(&size));
   constexpr uint8_t kNan = 253, kInfinity = 254, kMinusInfinity = 255;
   if (size >= kNan) {
-    *out = size == kNan         ? std::numeric_limits<double>::quiet_NaN()
+    *out = size == kNan        ? std::numeric_limits<double>::quiet_NaN()
            : size == kInfinity ? std::numeric_limits<double>::infinity()
                                : -std::numeric_limits<double>::infinity();
     static_assert(kMinusInfinity == 255);
@@ -217,7 +217,8 @@ Status RdbParser::ReadLzfString(RdbString* out) {
   CAIRN_RETURN_IF_ERROR(ReadLength(&size));
   if (packed_size > remaining()) return Corrupt("compressed string reaches beyond the end");
   if (size == 0 || packed_size == 0 || size / rdb::kMaxLzfRatio > packed_size ||
-      size > std::numeric_limits<unsigned>::max() || packed_size > std::numeric_limits<unsigned>::max()) {
+      size > std::numeric_limits<unsigned>::max() ||
+      packed_size > std::numeric_limits<unsigned>::max()) {
     return Corrupt("impossible length of a compressed string");
   }
   std::string_view packed;

@@ -1,8 +1,9 @@
 #pragma once
 
-// RdbParser: the bytes under the RDB reader. It refills a buffer from a ByteSource (or stands on a string),
-// runs the checksum over what is consumed, and decodes the primitives: fixed-width numbers, lengths,
-// strings. It knows no opcode and no sink. Owned by one RdbReader, one thread at a time.
+// RdbParser: the bytes under the RDB reader. It refills a buffer from a ByteSource (or stands on a
+// string), runs the checksum over what is consumed, and decodes the primitives: fixed-width
+// numbers, lengths, strings. It knows no opcode and no sink. Owned by one RdbReader, one thread at
+// a time.
 
 #include <bit>
 #include <cstdint>
@@ -64,7 +65,8 @@ class RdbParser {
     }
     return ReadLongLength(out);
   }
-  /// A length that counts things of at least `min_bytes` each: refused when they cannot fit any more.
+  /// A length that counts things of at least `min_bytes` each: refused when they cannot fit any
+  /// more.
   Status ReadCount(uint64_t min_bytes, uint64_t* out);
   Status ReadString(RdbString* out) {
     if (end_ > cursor_) {
@@ -78,8 +80,8 @@ class RdbParser {
     }
     return ReadLongString(out);
   }
-  /// The same as text: integers are printed. The view is valid until the next read or while `out` holds
-  /// its blob.
+  /// The same as text: integers are printed. The view is valid until the next read or while `out`
+  /// holds its blob.
   Status ReadText(RdbString* out);
 
   /// Starts or stops the checksum from here on (an old version has none).
@@ -94,7 +96,8 @@ class RdbParser {
 
  private:
   Status Need(size_t size) {
-    if (static_cast<size_t>(end_ - cursor_) >= size) [[likely]] return Status::Ok();
+    if (static_cast<size_t>(end_ - cursor_) >= size) [[likely]]
+      return Status::Ok();
     return Refill(size);
   }
   Status Refill(size_t size);
@@ -111,7 +114,7 @@ class RdbParser {
   std::string name_;
   std::unique_ptr<char[]> buffer_;
   size_t capacity_ = 0;
-  const char* base_ = nullptr;    ///< first byte of the buffer or of the string
+  const char* base_ = nullptr;  ///< first byte of the buffer or of the string
   const char* cursor_ = nullptr;
   const char* end_ = nullptr;
   const char* summed_ = nullptr;  ///< the checksum has run up to here

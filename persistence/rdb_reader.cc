@@ -49,12 +49,14 @@ bool ParseVersion(std::string_view digits, int* out) {
 Result<std::unique_ptr<ByteSource>> OpenByteSource(Env& env, const std::string& path) {
   auto file = env.OpenRead(path);
   if (!file.ok()) return file.status();
-  return std::unique_ptr<ByteSource>(std::make_unique<FileByteSource>(std::move(file).value(), path));
+  return std::unique_ptr<ByteSource>(
+      std::make_unique<FileByteSource>(std::move(file).value(), path));
 }
 
 RdbReader::RdbReader(ByteSource* source, RdbReadOptions options)
     : options_(std::move(options)),
-      parser_(std::make_unique<RdbParser>(source, options_.buffer_bytes, options_.verify_checksum)) {}
+      parser_(
+          std::make_unique<RdbParser>(source, options_.buffer_bytes, options_.verify_checksum)) {}
 
 RdbReader::RdbReader(std::string_view bytes, std::string_view name, RdbReadOptions options)
     : options_(std::move(options)),
@@ -66,17 +68,21 @@ uint64_t RdbReader::offset_bytes() const { return parser_->offset(); }
 
 Status RdbReader::LoadHeader() {
   std::string_view header;
-  if (parser_->remaining() < rdb::kHeaderBytes) return parser_->Corrupt("too short for an RDB file");
+  if (parser_->remaining() < rdb::kHeaderBytes)
+    return parser_->Corrupt("too short for an RDB file");
   CAIRN_RETURN_IF_ERROR(parser_->ReadRaw(rdb::kHeaderBytes, &header));
   counts_.valkey = header.starts_with("VALKEY");
   const bool redis = header.starts_with("REDIS");
-  if ((!redis && !counts_.valkey) || !ParseVersion(header.substr(redis ? 5 : 6), &counts_.version)) {
+  if ((!redis && !counts_.valkey) ||
+      !ParseVersion(header.substr(redis ? 5 : 6), &counts_.version)) {
     return parser_->Corrupt("Wrong signature trying to load DB from file");
   }
-  const bool known = counts_.valkey ? counts_.version == rdb::kValkeyVersion
-                                    : counts_.version >= 1 && counts_.version <= rdb::kNewestVersion;
+  const bool known = counts_.valkey
+                         ? counts_.version == rdb::kValkeyVersion
+                         : counts_.version >= 1 && counts_.version <= rdb::kNewestVersion;
   if (!known) {
-    return parser_->Unsupported("Can't handle RDB format version " + std::to_string(counts_.version));
+    return parser_->Unsupported("Can't handle RDB format version " +
+                                std::to_string(counts_.version));
   }
   if (counts_.version < rdb::kFirstChecksumVersion) parser_->StopChecksum();
   return Status::Ok();
@@ -176,7 +182,8 @@ Status RdbReader::LoadMeta(uint8_t opcode, KeyMeta* meta) {
     }
     default:
       CAIRN_RETURN_IF_ERROR(parser_->ReadLength(&bits));
-      if (bits > static_cast<uint64_t>(INT64_MAX)) return parser_->Corrupt("idle time out of range");
+      if (bits > static_cast<uint64_t>(INT64_MAX))
+        return parser_->Corrupt("idle time out of range");
       meta->lru_idle_s = static_cast<int64_t>(bits);
       return Status::Ok();
   }
@@ -229,8 +236,8 @@ Result<uint64_t> RdbReader::Load(DatasetSink& sink) {
       CAIRN_RETURN_IF_ERROR(LoadRecord(opcode, sink, meta));
       if (pending_meta) meta = KeyMeta();
       pending_meta = false;
-    } else if (opcode == rdb::kExpireTimeMs || opcode == rdb::kExpireTimeS || opcode == rdb::kIdle ||
-               opcode == rdb::kFrequency) {
+    } else if (opcode == rdb::kExpireTimeMs || opcode == rdb::kExpireTimeS ||
+               opcode == rdb::kIdle || opcode == rdb::kFrequency) {
       pending_meta = true;
       CAIRN_RETURN_IF_ERROR(LoadMeta(opcode, &meta));
     } else if (pending_meta) {

@@ -1,10 +1,11 @@
 #pragma once
 
-// RdbReader: parses an RDB file and plays it into a DatasetSink. It checks framing only (lengths, counts,
-// encodings, checksum): what lies inside a packed blob is for the type that unpacks it, and which types can
-// be held is for the sink. No length of the input is believed before it is compared with what the input
-// still has, so damaged files cost no memory. Runs on the loading thread; one thread at a time.
-// Memory: the buffer (1 MiB for a file, none for a string) plus the largest single string.
+// RdbReader: parses an RDB file and plays it into a DatasetSink. It checks framing only (lengths,
+// counts, encodings, checksum): what lies inside a packed blob is for the type that unpacks it, and
+// which types can be held is for the sink. No length of the input is believed before it is compared
+// with what the input still has, so damaged files cost no memory. Runs on the loading thread; one
+// thread at a time. Memory: the buffer (1 MiB for a file, none for a string) plus the largest
+// single string.
 
 #include <cstdint>
 #include <functional>
@@ -31,10 +32,10 @@ struct RdbReadOptions {
 /// What one load saw.
 struct RdbReadCounts {
   int version = 0;
-  bool valkey = false;             ///< the file begins with VALKEY
-  bool checksum_present = false;   ///< false: older than version 5, or written without
+  bool valkey = false;            ///< the file begins with VALKEY
+  bool checksum_present = false;  ///< false: older than version 5, or written without
   bool checksum_verified = false;
-  uint64_t checksum = 0;           ///< as stored
+  uint64_t checksum = 0;  ///< as stored
   uint64_t keys = 0;
   uint64_t expires = 0;
   uint64_t databases = 0;
@@ -51,10 +52,10 @@ class RdbReader {
   RdbReader(const RdbReader&) = delete;
   RdbReader& operator=(const RdbReader&) = delete;
 
-  /// Plays the file into `sink`. Call once. Returns the offset just behind the checksum, where the commands
-  /// of an AOF with an RDB preamble begin; bytes behind it are not looked at. Errors: kCorruption or
-  /// kUnsupported with input name and offset; the sink's own error unchanged. The sink has received part
-  /// of the data then.
+  /// Plays the file into `sink`. Call once. Returns the offset just behind the checksum, where the
+  /// commands of an AOF with an RDB preamble begin; bytes behind it are not looked at. Errors:
+  /// kCorruption or kUnsupported with input name and offset; the sink's own error unchanged. The
+  /// sink has received part of the data then.
   Result<uint64_t> Load(DatasetSink& sink);
 
   const RdbReadCounts& counts() const { return counts_; }
@@ -88,12 +89,14 @@ class RdbReader {
 /// Opens `path` through `env` for an RdbReader. The source owns the file.
 Result<std::unique_ptr<ByteSource>> OpenByteSource(Env& env, const std::string& path);
 
-/// Checks version and checksum of a DUMP payload and plays its value into `sink`. Errors are client errors:
-/// "ERR DUMP payload version or checksum are wrong", or "ERR Bad data format" when the value does not parse
-/// or `sink` refuses it. Cost: one pass for the checksum (unless `skip_checksum`), one for the value.
+/// Checks version and checksum of a DUMP payload and plays its value into `sink`. Errors are client
+/// errors: "ERR DUMP payload version or checksum are wrong", or "ERR Bad data format" when the
+/// value does not parse or `sink` refuses it. Cost: one pass for the checksum (unless
+/// `skip_checksum`), one for the value.
 Status ReadDumpPayload(std::string_view payload, ValueSink& sink, bool skip_checksum = false);
 
-/// The first byte of a payload (an rdb::Type), for choosing a builder before reading. Requires: not empty.
+/// The first byte of a payload (an rdb::Type), for choosing a builder before reading. Requires: not
+/// empty.
 inline uint8_t DumpPayloadType(std::string_view payload) {
   return static_cast<uint8_t>(payload.front());
 }

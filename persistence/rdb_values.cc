@@ -126,7 +126,8 @@ Status ValueReader::ReadHashMetadata() {
     int64_t expire_at_ms = -1;
     CAIRN_RETURN_IF_ERROR(in_.ReadLength(&ttl));
     if (ttl > static_cast<uint64_t>(std::numeric_limits<int64_t>::max()) ||
-        (ttl > 0 && __builtin_add_overflow(earliest_ms, static_cast<int64_t>(ttl - 1), &expire_at_ms)) ||
+        (ttl > 0 &&
+         __builtin_add_overflow(earliest_ms, static_cast<int64_t>(ttl - 1), &expire_at_ms)) ||
         (ttl > 0 && expire_at_ms < 0)) {
       return in_.Corrupt("field expiry out of range");
     }
@@ -289,7 +290,8 @@ Status ValueReader::ReadModuleOpcode(uint64_t opcode) {
       return sink_.ModuleDouble(std::bit_cast<double>(bits));
     case rdb::kModuleString:
       CAIRN_RETURN_IF_ERROR(in_.ReadText(&text_));
-      if (text_.form == RdbString::Form::kBlob) return sink_.ModuleStringBlob(std::move(text_.blob));
+      if (text_.form == RdbString::Form::kBlob)
+        return sink_.ModuleStringBlob(std::move(text_.blob));
       return sink_.ModuleString(text_.view);
     default:
       return in_.Corrupt("unknown module opcode " + std::to_string(opcode));
@@ -310,19 +312,30 @@ Status ValueReader::ReadModuleOpcodes() {
 Status ReadRdbValue(RdbParser& in, uint8_t type, bool valkey, ValueSink& sink) {
   ValueReader reader(in, sink);
   switch (type) {
-    case rdb::kString: return reader.ReadString();
-    case rdb::kList: return reader.ReadItems(ValueKind::kList);
-    case rdb::kSet: return reader.ReadItems(ValueKind::kSet);
-    case rdb::kSortedSetText: return reader.ReadScored(/*text=*/true);
-    case rdb::kSortedSet2: return reader.ReadScored(/*text=*/false);
-    case rdb::kHash: return reader.ReadHash();
-    case rdb::kModule2: return reader.ReadModule();
-    case rdb::kListQuicklist: return reader.ReadQuicklist(/*listpacks=*/false);
-    case rdb::kListQuicklist2: return reader.ReadQuicklist(/*listpacks=*/true);
+    case rdb::kString:
+      return reader.ReadString();
+    case rdb::kList:
+      return reader.ReadItems(ValueKind::kList);
+    case rdb::kSet:
+      return reader.ReadItems(ValueKind::kSet);
+    case rdb::kSortedSetText:
+      return reader.ReadScored(/*text=*/true);
+    case rdb::kSortedSet2:
+      return reader.ReadScored(/*text=*/false);
+    case rdb::kHash:
+      return reader.ReadHash();
+    case rdb::kModule2:
+      return reader.ReadModule();
+    case rdb::kListQuicklist:
+      return reader.ReadQuicklist(/*listpacks=*/false);
+    case rdb::kListQuicklist2:
+      return reader.ReadQuicklist(/*listpacks=*/true);
     case rdb::kStreamListpacks:
     case rdb::kStreamListpacks2:
-    case rdb::kStreamListpacks3: return reader.ReadStream(type);
-    case rdb::kHashMetadata: return reader.ReadHashMetadata();
+    case rdb::kStreamListpacks3:
+      return reader.ReadStream(type);
+    case rdb::kHashMetadata:
+      return reader.ReadHashMetadata();
     case rdb::kHash2Valkey:
       if (valkey) return reader.ReadHashValkey();
       break;
@@ -334,8 +347,10 @@ Status ReadRdbValue(RdbParser& in, uint8_t type, bool valkey, ValueSink& sink) {
     case rdb::kHashListpack:
     case rdb::kSortedSetListpack:
     case rdb::kSetListpack:
-    case rdb::kHashListpackExpiring: return reader.ReadPacked(type);
-    default: break;
+    case rdb::kHashListpackExpiring:
+      return reader.ReadPacked(type);
+    default:
+      break;
   }
   return in.Unsupported("unknown value type " + std::to_string(type));
 }
@@ -346,31 +361,56 @@ Status ReadModuleOpcodes(RdbParser& in, ValueSink& sink) {
 
 const char* RdbTypeName(uint8_t type) {
   switch (type) {
-    case rdb::kString: return "string";
-    case rdb::kList: return "list";
-    case rdb::kSet: return "set";
-    case rdb::kSortedSetText: return "zset (text scores)";
-    case rdb::kHash: return "hash";
-    case rdb::kSortedSet2: return "zset";
-    case rdb::kModulePreRelease: return "module (pre-release)";
-    case rdb::kModule2: return "module";
-    case rdb::kHashZipmap: return "hash (zipmap)";
-    case rdb::kListZiplist: return "list (ziplist)";
-    case rdb::kSetIntset: return "set (intset)";
-    case rdb::kSortedSetZiplist: return "zset (ziplist)";
-    case rdb::kHashZiplist: return "hash (ziplist)";
-    case rdb::kListQuicklist: return "list (ziplist nodes)";
-    case rdb::kStreamListpacks: return "stream (v1)";
-    case rdb::kHashListpack: return "hash (listpack)";
-    case rdb::kSortedSetListpack: return "zset (listpack)";
-    case rdb::kListQuicklist2: return "list (quicklist)";
-    case rdb::kStreamListpacks2: return "stream (v2)";
-    case rdb::kSetListpack: return "set (listpack)";
-    case rdb::kStreamListpacks3: return "stream (v3)";
-    case rdb::kHash2Valkey: return "hash (field TTL, Valkey)";
-    case rdb::kHashMetadata: return "hash (field TTL)";
-    case rdb::kHashListpackExpiring: return "hash (listpack, field TTL)";
-    default: return "unknown";
+    case rdb::kString:
+      return "string";
+    case rdb::kList:
+      return "list";
+    case rdb::kSet:
+      return "set";
+    case rdb::kSortedSetText:
+      return "zset (text scores)";
+    case rdb::kHash:
+      return "hash";
+    case rdb::kSortedSet2:
+      return "zset";
+    case rdb::kModulePreRelease:
+      return "module (pre-release)";
+    case rdb::kModule2:
+      return "module";
+    case rdb::kHashZipmap:
+      return "hash (zipmap)";
+    case rdb::kListZiplist:
+      return "list (ziplist)";
+    case rdb::kSetIntset:
+      return "set (intset)";
+    case rdb::kSortedSetZiplist:
+      return "zset (ziplist)";
+    case rdb::kHashZiplist:
+      return "hash (ziplist)";
+    case rdb::kListQuicklist:
+      return "list (ziplist nodes)";
+    case rdb::kStreamListpacks:
+      return "stream (v1)";
+    case rdb::kHashListpack:
+      return "hash (listpack)";
+    case rdb::kSortedSetListpack:
+      return "zset (listpack)";
+    case rdb::kListQuicklist2:
+      return "list (quicklist)";
+    case rdb::kStreamListpacks2:
+      return "stream (v2)";
+    case rdb::kSetListpack:
+      return "set (listpack)";
+    case rdb::kStreamListpacks3:
+      return "stream (v3)";
+    case rdb::kHash2Valkey:
+      return "hash (field TTL, Valkey)";
+    case rdb::kHashMetadata:
+      return "hash (field TTL)";
+    case rdb::kHashListpackExpiring:
+      return "hash (listpack, field TTL)";
+    default:
+      return "unknown";
   }
 }
 

@@ -14,7 +14,8 @@
 namespace cairn {
 namespace {
 
-/// Strings from here on go to the sink uncopied, and are compressed only when a sample says it pays.
+/// Strings from here on go to the sink uncopied, and are compressed only when a sample says it
+/// pays.
 constexpr size_t kBigBytes = 64 * 1024;
 constexpr size_t kPieceBytes = size_t{1} << 20;
 constexpr size_t kSampleBytes = 4 * 1024;
@@ -42,7 +43,8 @@ size_t EncodeLength(uint64_t length, char* out) {
   return 1 + size;
 }
 
-/// Writes the integer encoding of `value` to `out`; returns its size, or 0 when 32 bits do not hold it.
+/// Writes the integer encoding of `value` to `out`; returns its size, or 0 when 32 bits do not hold
+/// it.
 size_t EncodeInteger(int64_t value, char* out) {
   uint8_t encoding = rdb::kInt32;
   if (value == static_cast<int8_t>(value)) {
@@ -137,11 +139,13 @@ Status RdbEncoder::PutIntegerString(int64_t value) {
 
 bool RdbEncoder::WorthCompressing(std::string_view bytes) {
   if (bytes.size() < kBigBytes) return true;
-  // Weights and media do not shrink, and finding that out costs seconds a GiB: ask three samples first.
+  // Weights and media do not shrink, and finding that out costs seconds a GiB: ask three samples
+  // first.
   size_t packed = 0;
   scratch_.resize(std::max(scratch_.size(), kSampleBytes));
   for (const size_t at : {size_t{0}, bytes.size() / 2, bytes.size() - kSampleBytes}) {
-    const unsigned size = lzf_compress(bytes.data() + at, kSampleBytes, scratch_.data(), kSampleBytes);
+    const unsigned size =
+        lzf_compress(bytes.data() + at, kSampleBytes, scratch_.data(), kSampleBytes);
     packed += size == 0 ? kSampleBytes : size;
   }
   return packed < 3 * kSampleBytes * 31 / 32;

@@ -1,10 +1,11 @@
 #pragma once
 
-// RdbWriter: a DatasetSink that writes RDB version 10 as redis-server 7.0 does, choice for choice (integer
-// encodings, LZF, order of opcodes). DumpWriter: the same encoder for one value, as DUMP replies it. Neither
-// knows files, fsync or rename: bytes go to a ByteSink the caller owns. Runs on the walker thread (or on
-// the loop in step mode); one thread at a time. Memory: one buffer of 1 MiB, plus the scratch of the largest
-// compressed string; strings of 64 KiB and more that are not compressed pass through uncopied.
+// RdbWriter: a DatasetSink that writes RDB version 10 as redis-server 7.0 does, choice for choice
+// (integer encodings, LZF, order of opcodes). DumpWriter: the same encoder for one value, as DUMP
+// replies it. Neither knows files, fsync or rename: bytes go to a ByteSink the caller owns. Runs on
+// the walker thread (or on the loop in step mode); one thread at a time. Memory: one buffer of 1
+// MiB, plus the scratch of the largest compressed string; strings of 64 KiB and more that are not
+// compressed pass through uncopied.
 
 #include <cstdint>
 #include <memory>
@@ -18,10 +19,10 @@
 namespace cairn {
 
 struct RdbWriteOptions {
-  bool compress = true;         ///< setting rdbcompression
-  bool checksum = true;         ///< setting rdbchecksum; false leaves a zero that readers accept
-  bool aof_base = false;        ///< value of the aof-base field
-  int64_t now_s = 0;            ///< Unix time for the ctime field
+  bool compress = true;   ///< setting rdbcompression
+  bool checksum = true;   ///< setting rdbchecksum; false leaves a zero that readers accept
+  bool aof_base = false;  ///< value of the aof-base field
+  int64_t now_s = 0;      ///< Unix time for the ctime field
   uint64_t used_memory_bytes = 0;
   size_t buffer_bytes = size_t{1} << 20;
 };
@@ -52,7 +53,8 @@ class RdbEncoder : public ValueSink {
   Status ModuleString(std::string_view bytes) override;
   Status End() override;
 
-  /// The key stands between the type byte and the value, so it waits here until the value names its type.
+  /// The key stands between the type byte and the value, so it waits here until the value names its
+  /// type.
   void SetKey(std::string_view key) {
     key_.assign(key);
     has_key_ = true;
@@ -65,7 +67,7 @@ class RdbEncoder : public ValueSink {
   Status PutRaw(std::string_view bytes);
   /// Hands the buffer to the sink. Cost: CRC over what was buffered, one Append.
   Status Flush();
-  uint64_t crc() const { return crc_; }                     ///< of the flushed bytes
+  uint64_t crc() const { return crc_; }  ///< of the flushed bytes
   uint64_t bytes() const { return flushed_ + used_; }
 
  private:

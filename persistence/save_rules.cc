@@ -16,7 +16,8 @@ bool ParseNumber(std::string_view text, int64_t* out) {
   const auto [stop, error] = std::from_chars(text.data(), text.data() + text.size(), *out);
   if (stop != text.data() + text.size()) return false;
   if (error == std::errc::result_out_of_range) {
-    *out = text.front() == '-' ? std::numeric_limits<int64_t>::min() : std::numeric_limits<int64_t>::max();
+    *out = text.front() == '-' ? std::numeric_limits<int64_t>::min()
+                               : std::numeric_limits<int64_t>::max();
     return true;
   }
   return error == std::errc();

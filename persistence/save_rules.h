@@ -1,7 +1,7 @@
 #pragma once
 
-// SaveRules: the `save <seconds> <changes>` tiers, as configured, shown and asked. Plain data without a
-// clock: the caller brings the numbers. Owned and used by the loop thread.
+// SaveRules: the `save <seconds> <changes>` tiers, as configured, shown and asked. Plain data
+// without a clock: the caller brings the numbers. Owned and used by the loop thread.
 
 #include <cstdint>
 #include <string>
@@ -28,17 +28,18 @@ class SaveRules {
   /// Redis's defaults: 3600 1, 300 100, 60 10000.
   static SaveRules Default();
   /// Parses a value as CONFIG SET save takes it: pairs in any number ("900 1 300 10"), "" for none.
-  /// Errors: kClient "Invalid save parameters": Redis's reason, for the caller to put into its line.
+  /// Errors: kClient "Invalid save parameters": Redis's reason, for the caller to put into its
+  /// line.
   static Result<SaveRules> Parse(std::string_view value);
 
-  /// One `save` line of a configuration file: appends its pairs; an empty value clears what came before it.
-  /// On an error nothing has changed.
+  /// One `save` line of a configuration file: appends its pairs; an empty value clears what came
+  /// before it. On an error nothing has changed.
   Status Add(std::string_view value);
   /// As CONFIG GET save shows it: "3600 1 300 100"; "" without rules.
   std::string Format() const;
 
-  /// True when any tier is due: at least its changes, more than its seconds since the last save, and, after
-  /// a failure, more than kRetryDelayS since the last attempt. Cost: O(rules).
+  /// True when any tier is due: at least its changes, more than its seconds since the last save,
+  /// and, after a failure, more than kRetryDelayS since the last attempt. Cost: O(rules).
   bool ShouldSave(int64_t changes, int64_t seconds_since_last_save, bool last_failed,
                   int64_t seconds_since_last_attempt) const;
 

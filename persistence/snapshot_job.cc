@@ -3,6 +3,7 @@
 #include <chrono>
 #include <thread>
 
+#include "persistence/aof_dataset_writer.h"
 #include "server/platform/env.h"
 
 namespace cairn {
@@ -35,7 +36,7 @@ class FileSink final : public ByteSink {
 Status SnapshotJob::Run() {
   ExpectedCounts expected;
   Status status = WriteTemp(&expected);
-  if (status.ok() && options_.verify) status = VerifyRdbFile(env_, options_.temp_path, expected);
+  if (status.ok() && options_.verify && !options_.as_commands) status = VerifyRdbFile(env_, options_.temp_path, expected);
   if (status.ok() && !options_.final_path.empty()) {
     status = env_.Rename(options_.temp_path, options_.final_path);
     if (status.ok()) status = env_.SyncDir(DirName(options_.final_path));
@@ -52,8 +53,25 @@ Status SnapshotJob::WriteTemp(ExpectedCounts* expected) {
   if (!opened.ok()) return opened.status();
   WritableFile& file = **opened;
   FileSink sink(file, options_.incremental_sync);
-  RdbWriter writer(&sink, options_.rdb);
-  CAIRN_RETURN_IF_ERROR(writer.Start());
+  if (options_.as_commands) {
+    AofDatasetWriter writer(&sink);
+    CAIRN_RETURN_IF_ERROR(
+        Walk(writer, [&] { return writer.key_count(); }, [&] { return writer.bytes(); }));
+    CAIRN_RETURN_IF_ERROR(writer.Finish());
+  } else {
+    RdbWriter writer(&sink, options_.rdb);
+    CAIRN_RETURN_IF_ERROR(writer.Start());
+    CAIRN_RETURN_IF_ERROR(
+        Walk(writer, [&] { return writer.key_count(); }, [&] { return writer.bytes(); }));
+    CAIRN_RETURN_IF_ERROR(writer.Finish());
+    *expected = {writer.key_count(), writer.expire_count(), writer.bytes(), writer.checksum()};
+  }
+  CAIRN_RETURN_IF_ERROR(file.Sync());
+  return file.Close();
+}
+
+Status SnapshotJob::Walk(DatasetSink& sink, const std::function<uint64_t()>& keys,
+                         const std::function<uint64_t()>& bytes) {
   const size_t budget = options_.key_delay_us > 0 ? 1 : kKeysPerStep;
   bool more = true;
   while (more) {
@@ -61,18 +79,14 @@ Status SnapshotJob::WriteTemp(ExpectedCounts* expected) {
       return Status(StatusCode::kCancelled, "snapshot aborted");
     }
     const int64_t began_us = env_.MonotonicMicros();
-    const uint64_t before = writer.key_count();
-    Result<bool> step = source_.Step(writer, budget);
+    const uint64_t before = keys();
+    Result<bool> step = source_.Step(sink, budget);
     if (!step.ok()) return step.status();
     more = *step;
-    keys_done_.store(writer.key_count(), std::memory_order_relaxed);
-    bytes_.store(writer.bytes(), std::memory_order_relaxed);
-    PaceStep(began_us, writer.key_count() - before);
+    keys_done_.store(keys(), std::memory_order_relaxed);
+    bytes_.store(bytes(), std::memory_order_relaxed);
+    PaceStep(began_us, keys() - before);
   }
-  CAIRN_RETURN_IF_ERROR(writer.Finish());
-  CAIRN_RETURN_IF_ERROR(file.Sync());
-  *expected = {writer.key_count(), writer.expire_count(), writer.bytes(), writer.checksum()};
-  CAIRN_RETURN_IF_ERROR(file.Close());
   return Status::Ok();
 }
 

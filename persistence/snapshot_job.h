@@ -7,6 +7,7 @@
 
 #include <atomic>
 #include <cstdint>
+#include <functional>
 #include <string>
 
 #include "persistence/check_rdb.h"
@@ -22,6 +23,7 @@ struct SnapshotJobOptions {
   std::string temp_path;
   std::string final_path;  ///< empty: leave the verified file at temp_path (AOF rewrite publishes it itself)
   RdbWriteOptions rdb;
+  bool as_commands = false;  ///< aof-use-rdb-preamble no: write a command log instead of an RDB file
   bool verify = true;            ///< setting rdb-verify: read the file back before it replaces the old one
   bool incremental_sync = true;  ///< setting rdb-save-incremental-fsync
   int cpu_limit_percent = 100;   ///< setting snapshot-cpu-limit: share of one core
@@ -50,6 +52,7 @@ class SnapshotJob {
 
  private:
   Status WriteTemp(ExpectedCounts* expected);
+  Status Walk(DatasetSink& sink, const std::function<uint64_t()>& keys, const std::function<uint64_t()>& bytes);
   void PaceStep(int64_t step_began_us, uint64_t keys);
 
   Env& env_;

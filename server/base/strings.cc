@@ -204,6 +204,7 @@ size_t FormatInt64(int64_t value, char* out) {
 bool GlobMatch(std::string_view pattern, std::string_view text, bool nocase) {
   // Only the last star needs to be remembered: what an earlier one could take, the last one can
   // too.
+  if (text.empty()) return pattern.empty();  // No, not even "*": see the header.
   size_t p = 0;
   size_t t = 0;
   size_t after_star = std::string_view::npos;
@@ -310,6 +311,7 @@ Result<std::vector<std::string>> SplitArgs(std::string_view line) {
 bool ParseMemory(std::string_view text, uint64_t* bytes) {
   const size_t digits = std::min(text.find_first_not_of("0123456789"), text.size());
   const std::string unit = ToLower(text.substr(digits));
+  constexpr size_t kMaxDigits = 127;  // Past that, redis-server refuses instead of saturating.
   struct Unit {
     std::string_view name;
     uint64_t factor;
@@ -320,7 +322,7 @@ bool ParseMemory(std::string_view text, uint64_t* bytes) {
   };
   const auto* found = std::find_if(std::begin(kUnits), std::end(kUnits),
                                    [&](const Unit& candidate) { return candidate.name == unit; });
-  if (found == std::end(kUnits)) return false;
+  if (found == std::end(kUnits) || digits > kMaxDigits) return false;
   uint64_t amount = 0;
   if (digits > 0) {
     const auto result = std::from_chars(text.data(), text.data() + digits, amount);

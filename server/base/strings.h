@@ -49,7 +49,9 @@ size_t FormatInt64(int64_t value, char* out);
 
 /// Whether `text` as a whole matches the glob `pattern`: '*', '?', classes with ranges and '^', and
 /// backslash escapes; an unclosed class ends with the pattern. `nocase` folds ASCII letters.
-/// Cost: O(pattern * text) whatever the number of stars; no recursion.
+/// An empty text matches only the empty pattern: redis-server lets "*" match an empty key by a test
+/// for that very pattern in KEYS and SCAN, and callers here must do the same. Cost: O(pattern *
+/// text) whatever the number of stars; no recursion.
 bool GlobMatch(std::string_view pattern, std::string_view text, bool nocase);
 
 /// ASCII case folding only, as every comparison of command and option names.

@@ -84,6 +84,8 @@ class CommandContext {
   /// the commands follow each other (wrapped in MULTI/EXEC). Only takes effect when dirty > 0.
   void PropagateAs(std::vector<std::string> args);
   void PropagateNothing() { propagate_nothing_ = true; }
+  /// The command goes out even when nothing changed (FLUSHDB of an empty database).
+  void PropagateAlways() { propagate_always_ = true; }
 
  private:
   friend class Dispatcher;
@@ -98,6 +100,7 @@ class CommandContext {
   uint64_t dirty_ = 0;
   bool in_exec_ = false;
   bool propagate_nothing_ = false;
+  bool propagate_always_ = false;
   std::vector<std::vector<std::string>> rewritten_;
 };
 

@@ -19,6 +19,7 @@
 namespace cairn {
 
 class Env;
+class WorkingDirectory;
 struct SettingSpec;
 
 /// What argv asked for, before anything is read. `options` holds the "--name value" pairs as file lines.
@@ -58,9 +59,11 @@ class Config {
   using ChangeHook = std::function<Status(const Settings& before, const Settings& after)>;
   /// Lines (without the name) that CONFIG REWRITE writes for a directive whose truth lives elsewhere.
   using LineSource = std::function<std::vector<std::string>()>;
+  /// Judges the words after a directive's name; returns an error text, empty when fine.
+  using DirectiveCheck = std::function<std::string(std::span<const std::string> words)>;
 
-  /// Borrows env. Settings are the defaults and dir the working directory.
-  explicit Config(Env& env);
+  /// Borrows both. Settings are the defaults and dir the working directory.
+  Config(Env& env, WorkingDirectory& directory);
   Config(const Config&) = delete;
   Config& operator=(const Config&) = delete;
 
@@ -69,9 +72,10 @@ class Config {
   const std::string& file_path() const { return file_path_; }
 
   /// Start-up: file, then `stdin_text` (when read_stdin), then options; the last mention of a setting wins.
-  /// Hooks are not run. Errors: the message is the complete text for stderr, in Redis's form; exit with 1.
+  /// Hooks are not run. Errors, after which the start ends with status 1: kCorruption, the message is the
+  /// complete text for stderr; kIo or kNotFound, a file could not be opened and the message is the line to log.
   Status Load(const LaunchArguments& arguments, std::string_view stdin_text);
-  /// Start-up, one text: what Load does with each file. `name` is used in no message. Errors: as Load.
+  /// Start-up, one text: what Load does with each file. Errors: as Load.
   Status LoadText(std::string_view text);
 
   /// CONFIG GET: the settings any pattern matches, each once, in table order for globs. A name without glob
@@ -93,7 +97,10 @@ class Config {
   /// Registers the source of "user" or "loadmodule" lines for Rewrite; without one the loaded lines are kept.
   void SetLineSource(std::string_view directive, LineSource source);
 
-  /// For RESETSTAT and tests: changes values without CONFIG SET's rules (replicaof by command, requirepass by ACL).
+  /// Registers who judges "rename-command", "user" or "loadmodule" lines while they are loaded.
+  void SetDirectiveCheck(std::string_view directive, DirectiveCheck check);
+
+  /// For tests, and for commands that are settings by another name: changes values without CONFIG SET's rules (REPLICAOF, ACL SETUSER).
   /// Hooks are not run.
   Settings& MutableSettings() { return settings_; }
 
@@ -101,18 +108,32 @@ class Config {
   static bool IsSensitive(std::string_view name);
 
  private:
-  Status LoadFile(const std::string& path, int depth, std::string_view extra, bool must_exist);
+  struct Chosen {
+    const SettingSpec* spec;
+    std::string shown_name;  ///< as errors name it
+  };
+  Status ReadConfigFile(const std::string& path, std::string* text);
+  Status Include(const std::string& pattern, int depth);
   Status LoadLines(std::string_view text, int depth);
-  std::string LoadOneLine(const std::vector<std::string>& words, int depth, Status* fatal);
-  Status ApplyChanges(std::span<const SettingSpec* const> specs, const Settings& before);
-  Status ChangeDirectory(const std::string& path);
+  std::string LoadWords(const std::vector<std::string>& words, int depth, Status* fatal);
+  std::string LoadDirective(const std::vector<std::string>& words, int depth, Status* fatal);
+  std::string LoadSetting(const SettingSpec& spec, std::vector<std::string> words);
+  Status CheckWhole();
+  std::string FixUp(const SettingSpec& spec);
+  Status ChooseSettings(std::span<const NameAndValue> pairs, const SetContext& context,
+                        std::vector<Chosen>* chosen) const;
+  void Restore(const Settings& before);
+  Status RunHooks(std::span<const Chosen> chosen, const Settings& before);
+  Status CallHooks(std::string_view name, const Settings& before, const Settings& after);
 
   Env& env_;
+  WorkingDirectory& directory_;
   Settings settings_;
   std::string file_path_;
   bool save_seen_ = false;  ///< the first save line of a start-up replaces the default rules
   std::vector<std::pair<std::string, ChangeHook>> hooks_;
   std::vector<std::pair<std::string, LineSource>> line_sources_;
+  std::vector<std::pair<std::string, DirectiveCheck>> directive_checks_;
 };
 
 }  // namespace cairn

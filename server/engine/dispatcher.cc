@@ -276,7 +276,7 @@ void Dispatcher::Call(CommandContext& ctx, Command& command) {
 }
 
 void Dispatcher::Propagate(CommandContext& ctx) {
-  if (ctx.dirty_ == 0 || ctx.is_loading()) return;
+  if ((ctx.dirty_ == 0 && !ctx.propagate_always_) || ctx.is_loading()) return;
   if (engine_.durability != nullptr) engine_.durability->AddChanges(ctx.dirty_);
   if (ctx.propagate_nothing_ || !engine_.propagation.enabled()) return;
   if (ctx.rewritten_.empty()) {

@@ -42,6 +42,9 @@ class Dispatcher {
   /// EXEC: runs the queue as one unit. Called by the EXEC handler.
   Status ExecuteTransaction(CommandContext& exec);
 
+  /// EXEC is running its queue.
+  bool in_exec() const { return in_exec_; }
+
   /// Effects of a change made outside a command (expiry): DEL or UNLINK into the stream.
   void PropagateRemoval(uint32_t db, std::string_view key, bool lazy);
 

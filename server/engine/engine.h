@@ -29,6 +29,7 @@ namespace cairn {
 class Durability;
 class Dispatcher;
 class ModuleHost;
+class ModuleValueFactory;
 
 enum class PauseMode : uint8_t { kNone, kWrites, kAll };
 
@@ -61,6 +62,7 @@ class Engine {
   Durability* durability = nullptr;  ///< set by app before the first command
   Dispatcher* dispatcher = nullptr;
   ModuleHost* modules = nullptr;
+  ModuleValueFactory* module_values = nullptr;  ///< the same host, as loading and RESTORE see it
 
   const Settings& settings() const { return config.settings(); }
 
@@ -81,6 +83,8 @@ class Engine {
 
   // --- states that gate commands ---
   bool loading = false;
+  /// Lets the loop answer (with LOADING) while a long load runs; empty when the load runs inside a turn.
+  std::function<void()> serve_while_loading;
   PauseMode pause_mode = PauseMode::kNone;
   int64_t pause_until_ms = 0;
   bool IsPaused(bool write) const;

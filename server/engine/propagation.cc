@@ -73,8 +73,10 @@ void Propagation::EndGroup() {
   group_effects_ = 0;
 }
 
-std::string Propagation::TakeBuffer() {
+std::string Propagation::TakeBuffer(int64_t* database_before) {
   CAIRN_CHECK(group_depth_ == 0);
+  *database_before = db_at_buffer_start_;
+  db_at_buffer_start_ = selected_db_;
   handed_over_ += buffer_.size();
   std::string taken;
   taken.swap(buffer_);

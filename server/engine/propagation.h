@@ -32,8 +32,9 @@ class Propagation {
   /// Stream offset behind the last byte appended.
   uint64_t offset() const { return handed_over_ + buffer_.size(); }
   bool empty() const { return buffer_.empty(); }
-  /// Moves the bytes out; the next ones continue at offset().
-  std::string TakeBuffer();
+  /// Moves the bytes out; the next ones continue at offset(). *database_before is the database selected ahead
+  /// of the first byte, -1 when the bytes begin with their own SELECT.
+  std::string TakeBuffer(int64_t* database_before);
 
  private:
   void AppendHeader(uint32_t db);
@@ -43,6 +44,7 @@ class Propagation {
   std::string buffer_;
   uint64_t handed_over_ = 0;
   int64_t selected_db_ = -1;
+  int64_t db_at_buffer_start_ = -1;
   int group_depth_ = 0;
   uint64_t group_effects_ = 0;
   size_t group_start_ = 0;      // buffer position where MULTI would go

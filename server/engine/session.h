@@ -68,7 +68,8 @@ struct TransactionState {
 
 class Session {
  public:
-  Session(uint64_t id, SessionPort* port, SessionKind kind) : id(id), kind(kind), port(port), reply(&output) {}
+  Session(uint64_t session_id, SessionPort* connection, SessionKind session_kind)
+      : id(session_id), kind(session_kind), port(connection), reply(&output) {}
   Session(const Session&) = delete;
   Session& operator=(const Session&) = delete;
 

@@ -125,6 +125,9 @@ class Keyspace {
   void set_access_mode(bool lfu, int log_factor, int decay_minutes);
   uint32_t IdleSeconds(const Entry& entry) const;
   uint8_t FrequencyOf(const Entry& entry) const;
+  /// Gives an entry the idle time or frequency a file or RESTORE recorded; -1 = not recorded. The one that
+  /// does not fit the access mode is ignored.
+  void RestoreAccess(const Entry& entry, int64_t idle_s, int frequency);
 
   void Swap(uint32_t a, uint32_t b);
   /// Empties one database (or all): O(1) on the executor, the reaper frees; with `lazy` false it returns only when

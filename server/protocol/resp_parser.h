@@ -20,6 +20,7 @@
 #include <vector>
 
 #include "server/base/bytes.h"
+#include "server/base/check.h"
 
 namespace cairn {
 
@@ -39,6 +40,8 @@ inline constexpr int64_t kUnauthenticatedMaxArguments = 10;
 inline constexpr int64_t kUnauthenticatedMaxBulkBytes = 16384;
 /// Default of proto-max-bulk-len.
 inline constexpr int64_t kDefaultMaxBulkBytes = 512LL * 1024 * 1024;
+/// Least value of proto-max-bulk-len, as in Redis.
+inline constexpr int64_t kLeastMaxBulkBytes = 1024 * 1024;
 
 /// One request. Reuse the object: its vectors keep their capacity, so a warm one costs no
 /// allocation.
@@ -88,8 +91,12 @@ class RequestParser {
   RequestParser(const RequestParser&) = delete;
   RequestParser& operator=(const RequestParser&) = delete;
 
-  /// proto-max-bulk-len in bytes; applies to headers parsed from now on.
-  void set_max_bulk_bytes(int64_t bytes) { max_bulk_bytes_ = bytes; }
+  /// proto-max-bulk-len in bytes; applies to headers parsed from now on. Requires: at least
+  /// kLeastMaxBulkBytes, so that short headers need no look at it.
+  void set_max_bulk_bytes(int64_t bytes) {
+    CAIRN_CHECK(bytes >= kLeastMaxBulkBytes);
+    max_bulk_bytes_ = bytes;
+  }
   /// Tells whether the small limits apply. Starts as true (no limits). A caller that serves clients
   /// which must authenticate runs each request before it asks for the next, as the answer may
   /// change.
@@ -104,7 +111,8 @@ class RequestParser {
   void Commit(size_t size_bytes);
 
   /// Yields the next complete request. Empty lines, "*0" and "*-1" are skipped as Redis skips them.
-  /// Cost: about 10 ns and 3 ns an argument; no allocation once `out` is warm.
+  /// Cost: one pass over the headers (about 40 ns for a small SET); no allocation once `out` is
+  /// warm.
   ParseResult Next(Request* out);
 
   /// The error line without '-' and CRLF, e.g. "ERR Protocol error: invalid bulk length". Empty
@@ -130,6 +138,7 @@ class RequestParser {
   };
   enum class Step : unsigned char { kDone, kNeedMore, kFailed };
 
+  bool TakeShortRequest(Request* out);
   Step ParseInline(Request* out);
   Step ParseArrayHeader();
   Step ParseArguments();

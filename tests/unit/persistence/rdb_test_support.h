@@ -1,7 +1,7 @@
 #pragma once
 
-// What the rdb_*_test files share: a sink that writes every event down as text, and a redis-server 7.0.15
-// on a unix socket as oracle. Local to these tests.
+// What the rdb_*_test files share: a sink that writes every event down as text, and a
+// redis-server 7.0.15 on a unix socket as oracle. Local to these tests.
 
 #include <hiredis/hiredis.h>
 #include <signal.h>
@@ -33,8 +33,8 @@ class RecordingSink final : public DatasetSink, public ValueSink {
     return Note("db", std::to_string(i), std::to_string(k), std::to_string(e));
   }
   Result<ValueSink*> Key(std::string_view key, const KeyMeta& m) override {
-    CAIRN_RETURN_IF_ERROR(Note("key", key, std::to_string(m.expire_at_ms), std::to_string(m.lru_idle_s),
-                               std::to_string(m.lfu_frequency)));
+    CAIRN_RETURN_IF_ERROR(Note("key", key, std::to_string(m.expire_at_ms),
+                               std::to_string(m.lru_idle_s), std::to_string(m.lfu_frequency)));
     return static_cast<ValueSink*>(this);
   }
   Result<ValueSink*> ModuleAux(uint64_t id, uint64_t when) override {
@@ -52,20 +52,27 @@ class RecordingSink final : public DatasetSink, public ValueSink {
   }
   Status Item(std::string_view e) override { return Note("item", e); }
   Status Field(std::string_view f, std::string_view v) override { return Note("field", f, v); }
-  Status Scored(std::string_view m, double s) override { return Note("scored", m, std::to_string(s)); }
-  Status Packed(uint8_t type, std::string_view b) override { return Note("packed", std::to_string(type), b); }
+  Status Scored(std::string_view m, double s) override {
+    return Note("scored", m, std::to_string(s));
+  }
+  Status Packed(uint8_t type, std::string_view b) override {
+    return Note("packed", std::to_string(type), b);
+  }
   Status FieldExpiring(std::string_view f, std::string_view v, int64_t at) override {
     return Note("field-ttl", f, v, std::to_string(at));
   }
   Status StreamState(const StreamStateRecord& s) override {
-    return Note("state", std::to_string(s.length), Id(s.last_id), Id(s.first_id), Id(s.max_deleted_id),
-                std::to_string(s.entries_added), std::to_string(s.group_count));
+    return Note("state", std::to_string(s.length), Id(s.last_id), Id(s.first_id),
+                Id(s.max_deleted_id), std::to_string(s.entries_added),
+                std::to_string(s.group_count));
   }
   Status StreamGroup(const StreamGroupRecord& g) override {
-    return Note("group", g.name, Id(g.last_id), std::to_string(g.entries_read), std::to_string(g.pending_count));
+    return Note("group", g.name, Id(g.last_id), std::to_string(g.entries_read),
+                std::to_string(g.pending_count));
   }
   Status StreamPending(const StreamPendingRecord& p) override {
-    return Note("pending", Id(p.id), std::to_string(p.delivered_at_ms), std::to_string(p.delivery_count));
+    return Note("pending", Id(p.id), std::to_string(p.delivered_at_ms),
+                std::to_string(p.delivery_count));
   }
   Status StreamConsumers(uint64_t n) override { return Note("consumers", std::to_string(n)); }
   Status StreamConsumer(const StreamConsumerRecord& c) override {
@@ -81,7 +88,9 @@ class RecordingSink final : public DatasetSink, public ValueSink {
   Status End() override { return Note("end"); }
 
  private:
-  static std::string Id(StreamId id) { return std::to_string(id.ms) + "-" + std::to_string(id.sequence); }
+  static std::string Id(StreamId id) {
+    return std::to_string(id.ms) + "-" + std::to_string(id.sequence);
+  }
   template <typename... Words>
   Status Note(Words... words) {
     std::string line;
@@ -116,7 +125,8 @@ inline std::string ReadAll(const std::string& path) {
 }
 
 inline void WriteAll(const std::string& path, std::string_view bytes) {
-  std::ofstream(path, std::ios::binary).write(bytes.data(), static_cast<std::streamsize>(bytes.size()));
+  std::ofstream(path, std::ios::binary)
+      .write(bytes.data(), static_cast<std::streamsize>(bytes.size()));
 }
 
 /// redis-server in `dir`, loading dump.rdb if there is one. Reachable by unix socket only.
@@ -127,8 +137,9 @@ class OracleServer {
     pid_ = ::fork();
     if (pid_ == 0) {
       CAIRN_CHECK(std::freopen("/dev/null", "w", stdout) != nullptr);
-      ::execl("/usr/bin/redis-server", "redis-server", "--port", "0", "--unixsocket", socket.c_str(), "--dir",
-              dir.c_str(), "--save", "", "--enable-debug-command", "yes", nullptr);
+      ::execl("/usr/bin/redis-server", "redis-server", "--port", "0", "--unixsocket",
+              socket.c_str(), "--dir", dir.c_str(), "--save", "", "--enable-debug-command", "yes",
+              nullptr);
       ::_exit(127);
     }
     const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(20);
@@ -145,7 +156,8 @@ class OracleServer {
   }
   bool up() const { return context_ != nullptr; }
 
-  /// The reply as text: bulk and status as they are, integers printed, errors with "-", nil "(nil)".
+  /// The reply as text: bulk and status as they are, integers printed, errors with "-", nil
+  /// "(nil)".
   std::string Call(const std::vector<std::string>& words) {
     std::vector<const char*> argv;
     std::vector<size_t> sizes;
@@ -157,8 +169,9 @@ class OracleServer {
         redisCommandArgv(context_, static_cast<int>(words.size()), argv.data(), sizes.data()));
     CAIRN_CHECK(reply != nullptr);
     std::string text = reply->type == REDIS_REPLY_INTEGER ? std::to_string(reply->integer)
-                       : reply->type == REDIS_REPLY_NIL   ? "(nil)"
-                                                          : std::string(reply->str ? reply->str : "", reply->len);
+                       : reply->type == REDIS_REPLY_NIL
+                           ? "(nil)"
+                           : std::string(reply->str ? reply->str : "", reply->len);
     if (reply->type == REDIS_REPLY_ERROR) text.insert(0, "-");
     freeReplyObject(reply);
     return text;

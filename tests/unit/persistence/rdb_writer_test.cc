@@ -67,7 +67,10 @@ TEST(RdbWriterTest, WorkedExampleOfTheFormatHeader) {
   ASSERT_TRUE(encoder.Flush().ok());
   ASSERT_TRUE(encoder.PutFixed(encoder.crc(), 8).ok());
   ASSERT_TRUE(encoder.Flush().ok());
-  EXPECT_EQ(Hex(out), "524544495330303130fe00fb0201fce803000000000000000161c00c00016202686" "9ff" "@CRC@");
+  EXPECT_EQ(Hex(out),
+            "524544495330303130fe00fb0201fce803000000000000000161c00c00016202"
+            "6869ff"
+            "2ec9810a406ffaa8");
 }
 
 TEST(RdbWriterTest, FileIsTheSameForEveryBufferSize) {

@@ -15,8 +15,8 @@ TEST(SaveRulesTest, ParsesAndShowsAsRedis) {
 }
 
 TEST(SaveRulesTest, RefusesWhatRedisRefuses) {
-  for (const char* value : {"900", "900 1 300", "0 1", "-5 1", "9 -1", "a 1", "9 b", "900  1", " 900 1", "900 1 ",
-                            "9.5 1", "+ 1", " "}) {
+  for (const char* value : {"900", "900 1 300", "0 1", "-5 1", "9 -1", "a 1", "9 b", "900  1",
+                            " 900 1", "900 1 ", "9.5 1", "+ 1", " "}) {
     const auto rules = SaveRules::Parse(value);
     ASSERT_FALSE(rules.ok()) << value;
     EXPECT_EQ(rules.status().message(), "Invalid save parameters");

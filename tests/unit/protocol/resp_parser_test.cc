@@ -171,13 +171,22 @@ TEST(RequestParserTest, SmallLimitsBeforeAuthentication) {
 
 TEST(RequestParserTest, MaxBulkBytesAppliesFromTheNextHeaderOn) {
   RequestParser parser;
-  parser.set_max_bulk_bytes(3);
-  const std::string wire = Encode({"abc"}) + Encode({"abcd"});
-  std::memcpy(parser.Reserve(wire.size()).data(), wire.data(), wire.size());
-  parser.Commit(wire.size());
+  const auto receive = [&parser](std::string_view wire) {
+    std::memcpy(parser.Reserve(wire.size()).data(), wire.data(), wire.size());
+    parser.Commit(wire.size());
+  };
   Request request;
-  ASSERT_EQ(parser.Next(&request), ParseResult::kRequest);
-  EXPECT_EQ(request.args[0], "abc");
+  parser.set_max_bulk_bytes(kLeastMaxBulkBytes);
+  receive("*2\r\n$1048576\r\n");
+  EXPECT_EQ(parser.Next(&request), ParseResult::kNeedMore);
+  const std::span<char> room = parser.Reserve();
+  ASSERT_EQ(room.size(), size_t{1048576});
+  std::memset(room.data(), 'a', room.size());
+  parser.Commit(room.size());
+  EXPECT_EQ(parser.Next(&request), ParseResult::kNeedMore);
+  receive("\r\n");
+  EXPECT_EQ(parser.Next(&request), ParseResult::kNeedMore);
+  receive("$1048577\r\n");
   EXPECT_EQ(parser.Next(&request), ParseResult::kProtocolError);
   EXPECT_EQ(parser.error(), "ERR Protocol error: invalid bulk length");
   EXPECT_EQ(parser.Next(&request), ParseResult::kProtocolError);
