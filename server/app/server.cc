@@ -48,7 +48,9 @@ Server::Server(Env& env, Config& config, Logger& log, std::string executable)
   engine_->dispatcher = dispatcher_.get();
   AddAllFamilies(engine_->commands);
   clients_ = std::make_unique<ClientHost>(*engine_, loop_);
-  durability_ = NewDurability(*engine_, [this] { clients_->ReleaseHeld(); });
+  durability_ = NewDurability(*engine_, [this] {
+    if (clients_ != nullptr) clients_->ReleaseHeld();
+  });
   engine_->durability = durability_.get();
   engine_->prepare_shutdown = [this](int save, bool now, bool force) { return PrepareShutdown(save, now, force); };
   engine_->RefreshClock();
@@ -56,10 +58,12 @@ Server::Server(Env& env, Config& config, Logger& log, std::string executable)
 }
 
 Server::~Server() {
+  loop_.SetAfterPoll(nullptr);
   loop_.StopTimer(cron_timer_);
   listeners_.clear();
-  clients_.reset();
   durability_.reset();
+  engine_->durability = nullptr;
+  clients_.reset();
   dispatcher_.reset();
   engine_.reset();
   keyspace_.reset();

@@ -92,7 +92,8 @@ Status DurabilityOfFiles::Launch(JobKind kind) {
   job_->snapshot = std::make_unique<SnapshotJob>(engine_.env, *job_->view, std::move(options));
   walker_->Post([this, snapshot = job_->snapshot.get(), outcome = job_->outcome, number = job_->number] {
     outcome->status = snapshot->Run();
-    engine_.loop.Post([this, outcome, number] {
+    engine_.loop.Post([this, outcome, number, alive = std::weak_ptr<int>(alive_)] {
+      if (alive.expired()) return;
       // JoinJob may have applied the outcome already and begun another job.
       if (job_.has_value() && job_->number == number) OnJobDone(outcome->status);
     });

@@ -73,8 +73,9 @@ AofCallbacks DurabilityOfFiles::Callbacks() {
   AofCallbacks callbacks;
   callbacks.on_durable = [this](uint64_t) { engine_.loop.Post(on_durable_); };
   callbacks.on_state = [this](AofState state) {
-    engine_.log.Log(LogLevel::kWarning, "Append only file: {}",
-                    state == AofState::kOk ? "writing again" : "writes are refused until the disk recovers");
+    if (state == AofState::kDegraded || state == AofState::kStopped) {
+      engine_.log.Log(LogLevel::kWarning, "Append only file: writes are refused until the disk recovers");
+    }
     if (state == AofState::kStopped && exit_on_aof_error_.load(std::memory_order_relaxed)) {
       engine_.loop.Post([this] {
         engine_.log.Log(LogLevel::kWarning, "The append only file cannot be written and aof-error-policy is exit");
@@ -191,7 +192,9 @@ void DurabilityOfFiles::FinishRewrite(const Job& job, const Status& status) {
   publishing_ = true;
   // The kind of file was fixed when the job began.
   aof_->FinishRewrite(aof_->TempBasePath(), !job.as_commands, [this, started_ms = job.started_ms](const Status& published) {
-    engine_.loop.Post([this, started_ms, published] { OnRewritePublished(started_ms, published); });
+    engine_.loop.Post([this, started_ms, published, alive = std::weak_ptr<int>(alive_)] {
+      if (!alive.expired()) OnRewritePublished(started_ms, published);
+    });
   });
 }
 

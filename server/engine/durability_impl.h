@@ -120,6 +120,8 @@ class DurabilityOfFiles final : public Durability {
   uint64_t retained_peak_ = 0;
   uint64_t loaded_keys_ = 0, expired_at_load_ = 0;
   LoadFigures load_;
+  /// Posted outcomes hold it weakly: those that arrive after this object are dropped.
+  std::shared_ptr<int> alive_ = std::make_shared<int>(0);
 };
 
 }  // namespace cairn
