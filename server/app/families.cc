@@ -4,6 +4,8 @@ namespace cairn {
 
 // Each is defined at the end of the file of its name in server/commands.
 CommandFamily AdminCommands();
+CommandFamily ClientCommands();
+CommandFamily CommandCommands();
 CommandFamily DatabaseCommands();
 CommandFamily KeyCommands();
 CommandFamily KeyDumpCommands();
@@ -17,7 +19,7 @@ CommandFamily StringLcsCommands();
 
 void AddAllFamilies(CommandTable& table) {
   for (CommandFamily family :
-       {AdminCommands(), DatabaseCommands(), KeyCommands(), KeyDumpCommands(), KeyExpireCommands(), KeyScanCommands(),
+       {AdminCommands(), ClientCommands(), CommandCommands(), DatabaseCommands(), KeyCommands(), KeyDumpCommands(), KeyExpireCommands(), KeyScanCommands(),
         StringCommands(), StringEditCommands(), StringLcsCommands(), PersistenceCommands(), SessionCommands()}) {
     table.Add(family);
   }
