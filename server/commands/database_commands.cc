@@ -69,7 +69,8 @@ constexpr CommandSpec kSwapDbSpec{
 Status ParseFlushMode(const CommandContext& ctx, bool* lazy) {
   *lazy = ctx.settings().lazyfree_lazy_user_flush;
   if (ctx.argc() == 1) return Status::Ok();
-  if (ctx.argc() > 2 || (!ctx.ArgIs(1, "sync") && !ctx.ArgIs(1, "async"))) return RespError(resp_errors::kSyntax);
+  if (ctx.argc() > 2 || (!ctx.ArgIs(1, "sync") && !ctx.ArgIs(1, "async")))
+    return RespError(resp_errors::kSyntax);
   *lazy = ctx.ArgIs(1, "async");
   return Status::Ok();
 }
@@ -95,7 +96,7 @@ constexpr CommandSpec kFlushDbSpec{
     .summary = "Removes all keys of the database.",
     .synopsis = "[async(ASYNC@4.0.0|SYNC@6.2.0)]",
     .tips = "request_policy:all_shards response_policy:all_succeeded",
-    .history = 
+    .history =
         "4.0.0|Mode `ASYNC`.\n"
         "6.2.0|Mode `SYNC`.",
     .handler = FlushDb,
@@ -109,11 +110,13 @@ Status FlushAll(CommandContext& ctx) {
   }
   ctx.AddDirty(ctx.keyspace().FlushAll(lazy));
   ctx.PropagateAlways();
-  // The dump of a server that saves must not bring back at the next start what was just thrown away.
+  // The dump of a server that saves must not bring back at the next start what was just thrown
+  // away.
   Durability* durability = ctx.engine().durability;
   if (durability != nullptr && !ctx.is_loading() && !ctx.settings().save.empty()) {
     if (Status saved = durability->Save(); !saved.ok()) {
-      ctx.engine().log.Log(LogLevel::kWarning, "FLUSHALL could not save the empty dataset: {}", saved.message());
+      ctx.engine().log.Log(LogLevel::kWarning, "FLUSHALL could not save the empty dataset: {}",
+                           saved.message());
     }
   }
   ctx.reply().Ok();
@@ -130,14 +133,17 @@ constexpr CommandSpec kFlushAllSpec{
     .summary = "Removes all keys of all databases.",
     .synopsis = "[async(ASYNC@4.0.0|SYNC@6.2.0)]",
     .tips = "request_policy:all_shards response_policy:all_succeeded",
-    .history = 
+    .history =
         "4.0.0|Mode `ASYNC`.\n"
         "6.2.0|Mode `SYNC`.",
     .handler = FlushAll,
 };
 
 constexpr std::array kDatabaseSpecs = {
-    kDbSizeSpec, kSwapDbSpec, kFlushDbSpec, kFlushAllSpec,
+    kDbSizeSpec,
+    kSwapDbSpec,
+    kFlushDbSpec,
+    kFlushAllSpec,
 };
 static_assert(ValidSpecs(kDatabaseSpecs));
 

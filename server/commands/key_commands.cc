@@ -1,6 +1,6 @@
-// Keys whatever they hold: removing, finding out, renaming, copying. Time to live is in key_expire_commands.cc,
-// walking over keys in key_scan_commands.cc, DUMP and RESTORE in key_dump_commands.cc, whole databases in
-// database_commands.cc.
+// Keys whatever they hold: removing, finding out, renaming, copying. Time to live is in
+// key_expire_commands.cc, walking over keys in key_scan_commands.cc, DUMP and RESTORE in
+// key_dump_commands.cc, whole databases in database_commands.cc.
 
 #include <array>
 #include <limits>
@@ -12,13 +12,14 @@ namespace cairn {
 
 namespace {
 
-// --- removing and counting ----------------------------------------------------------------------------------
+// --- removing and counting -------------------------------------------------------------------
 
 Status RemoveKeys(CommandContext& ctx, bool lazy) {
   int64_t removed = 0;
   for (size_t i = 1; i < ctx.argc(); ++i) {
     const KeyRef key = ctx.Key(i);
-    // The look-up first: a key past its TTL is gone already, and is told as expired, not as deleted.
+    // The look-up first: a key past its TTL is gone already, and is told as expired, not as
+    // deleted.
     if (ctx.db().LookupWrite(key) == nullptr) continue;
     ctx.db().Remove(key, lazy);
     ctx.Changed(key, NotifyClass::kGeneric, "del");
@@ -37,7 +38,8 @@ constexpr CommandSpec kDelSpec{
     .keys = {KeyRange(1, -1, 1, kKeyRM | kKeyDelete)},
     .group = "generic",
     .since = "1.0.0",
-    .complexity = "O(N) in the number of keys; a container adds O(M) in the number of its elements.",
+    .complexity =
+        "O(N) in the number of keys; a container adds O(M) in the number of its elements.",
     .summary = "Removes keys.",
     .synopsis = "key#0...",
     .tips = "request_policy:multi_shard response_policy:agg_sum",
@@ -62,7 +64,8 @@ constexpr CommandSpec kUnlinkSpec{
 
 Status CountKeys(CommandContext& ctx, unsigned lookup_flags) {
   int64_t found = 0;
-  for (size_t i = 1; i < ctx.argc(); ++i) found += ReadKey(ctx, ctx.Key(i), lookup_flags) != nullptr;
+  for (size_t i = 1; i < ctx.argc(); ++i)
+    found += ReadKey(ctx, ctx.Key(i), lookup_flags) != nullptr;
   ctx.reply().Integer(found);
   return Status::Ok();
 }
@@ -119,9 +122,10 @@ constexpr CommandSpec kTypeSpec{
     .handler = Type,
 };
 
-// --- moving and copying -------------------------------------------------------------------------------------
+// --- moving and copying ----------------------------------------------------------------------
 
-/// Puts value and TTL of `entry` under `to`. Whatever stood there counts as gone before, so the key is new.
+/// Puts value and TTL of `entry` under `to`. Whatever stood there counts as gone before, so the key
+/// is new.
 void PlaceCopy(CommandContext& ctx, Database& db, KeyRef to, const Entry& entry) {
   db.Set(to, entry.ShareValue(), entry.expire_at_ms());
   ctx.Notify(NotifyClass::kNew, "new", to.key, db.index());
@@ -274,7 +278,7 @@ constexpr CommandSpec kMoveSpec{
     .handler = Move,
 };
 
-// --- OBJECT -------------------------------------------------------------------------------------------------
+// --- OBJECT ----------------------------------------------------------------------------------
 
 /// Finds the key of OBJECT <word> <key>; replies null when it is absent.
 const Entry* ObjectEntry(CommandContext& ctx) {
@@ -284,7 +288,8 @@ const Entry* ObjectEntry(CommandContext& ctx) {
 }
 
 constexpr std::string_view kSwitchNote =
-    "Please note that when switching between policies at runtime LRU and LFU data will take some time to adjust.";
+    "Please note that when switching between policies at runtime LRU and LFU data will take some "
+    "time to adjust.";
 
 bool TracksFrequency(const Settings& settings) {
   return settings.maxmemory_policy == MaxmemoryPolicy::kAllkeysLfu ||
@@ -328,8 +333,9 @@ Status ObjectFreq(CommandContext& ctx) {
   const Entry* entry = ObjectEntry(ctx);
   if (entry == nullptr) return Status::Ok();
   if (!TracksFrequency(ctx.settings())) {
-    return Status::Client("ERR An LFU maxmemory policy is not selected, access frequency not tracked. " +
-                          std::string(kSwitchNote));
+    return Status::Client(
+        "ERR An LFU maxmemory policy is not selected, access frequency not tracked. " +
+        std::string(kSwitchNote));
   }
   ctx.reply().Integer(ctx.keyspace().FrequencyOf(*entry));
   return Status::Ok();
@@ -376,8 +382,9 @@ constexpr CommandSpec kObjectIdleTimeSpec{
     .handler = ObjectIdleTime,
 };
 
-/// Values stand in their entries, so one key refers to them; Redis keeps small integers once for all keys and
-/// says so with its largest count, unless keys need access times of their own. Clients recognise the two.
+/// Values stand in their entries, so one key refers to them; Redis keeps small integers once for
+/// all keys and says so with its largest count, unless keys need access times of their own. Clients
+/// recognise the two.
 Status ObjectRefCount(CommandContext& ctx) {
   constexpr int64_t kSharedIntegers = 10000;
   const Entry* entry = ObjectEntry(ctx);
@@ -436,9 +443,21 @@ constexpr CommandSpec kObjectHelpSpec{
 };
 
 constexpr std::array kKeySpecs = {
-    kDelSpec, kUnlinkSpec, kExistsSpec, kTouchSpec, kTypeSpec, kRenameSpec, kRenameNxSpec,
-    kCopySpec, kMoveSpec, kObjectSpec, kObjectEncodingSpec, kObjectFreqSpec, kObjectIdleTimeSpec,
-    kObjectRefCountSpec, kObjectHelpSpec,
+    kDelSpec,
+    kUnlinkSpec,
+    kExistsSpec,
+    kTouchSpec,
+    kTypeSpec,
+    kRenameSpec,
+    kRenameNxSpec,
+    kCopySpec,
+    kMoveSpec,
+    kObjectSpec,
+    kObjectEncodingSpec,
+    kObjectFreqSpec,
+    kObjectIdleTimeSpec,
+    kObjectRefCountSpec,
+    kObjectHelpSpec,
 };
 static_assert(ValidSpecs(kKeySpecs));
 

@@ -40,7 +40,7 @@ constexpr CommandSpec kDumpSpec{
     .handler = Dump,
 };
 
-// --- RESTORE ------------------------------------------------------------------------------------------------
+// --- RESTORE ---------------------------------------------------------------------------------
 
 struct RestoreOptions {
   bool replace = false;
@@ -80,7 +80,8 @@ void PropagateAbsolute(CommandContext& ctx, int64_t expire_at_ms) {
   ctx.PropagateAs(std::move(args));
 }
 
-/// RESTORE ended with a TTL that is over: all that is left of it is the removal of the key it replaces.
+/// RESTORE ended with a TTL that is over: all that is left of it is the removal of the key it
+/// replaces.
 void DropReplaced(CommandContext& ctx, KeyRef key) {
   const bool lazy = ctx.settings().lazyfree_lazy_server_del;
   if (!ctx.db().Remove(key, lazy)) return;
@@ -92,13 +93,15 @@ Status Restore(CommandContext& ctx) {
   RestoreOptions options;
   CAIRN_RETURN_IF_ERROR(ParseRestore(ctx, &options));
   const KeyRef key = ctx.Key(1);
-  if (!options.replace && ctx.db().LookupWrite(key) != nullptr) return RespError(resp_errors::kBusyKey);
+  if (!options.replace && ctx.db().LookupWrite(key) != nullptr)
+    return RespError(resp_errors::kBusyKey);
   int64_t ttl_ms = 0;
   CAIRN_RETURN_IF_ERROR(ctx.ArgInt64(2, &ttl_ms));
   if (ttl_ms < 0) return Status::Client("ERR Invalid TTL value, must be >= 0");
 
   ValueBuilder builder(ctx.engine().module_values);
-  CAIRN_RETURN_IF_ERROR(ReadDumpPayload(ctx.arg(3), builder, ctx.engine().debug.skip_checksum_validation));
+  CAIRN_RETURN_IF_ERROR(
+      ReadDumpPayload(ctx.arg(3), builder, ctx.engine().debug.skip_checksum_validation));
   Result<ValueInput> value = builder.Take();
   if (!value.ok()) return RespError(resp_errors::kBadDataFormat);
 
@@ -106,7 +109,8 @@ Status Restore(CommandContext& ctx) {
   if (ttl_ms != 0) {
     // A sum beyond the end of time wraps to the past in Redis, and so the key is dropped.
     expire_at_ms = ttl_ms;
-    if (!options.absolute && __builtin_add_overflow(ttl_ms, ctx.now_ms(), &expire_at_ms)) expire_at_ms = 0;
+    if (!options.absolute && __builtin_add_overflow(ttl_ms, ctx.now_ms(), &expire_at_ms))
+      expire_at_ms = 0;
     if (IsAlreadyExpired(ctx, expire_at_ms)) {
       DropReplaced(ctx, key);
       ctx.reply().Ok();
@@ -131,14 +135,15 @@ constexpr CommandSpec kRestoreSpec{
     .keys = {OneKey(1, kKeyOW | kKeyUpdate)},
     .group = "generic",
     .since = "2.6.0",
-    .complexity = 
-        "O(1) to make the key and O(N*M) to read N elements of M bytes on average; O(N*M*log(N)) for "
+    .complexity =
+        "O(1) to make the key and O(N*M) to read N elements of M bytes on average; O(N*M*log(N)) "
+        "for "
         "sorted sets.",
     .summary = "Makes a key from what DUMP returned.",
-    .synopsis = 
+    .synopsis =
         "key#0 ttl:integer serialized-value [REPLACE@3.0.0] [ABSTTL@5.0.0] "
         "[IDLETIME=seconds:integer@5.0.0] [FREQ=frequency:integer@5.0.0]",
-    .history = 
+    .history =
         "3.0.0|Option `REPLACE`.\n"
         "5.0.0|Option `ABSTTL`.\n"
         "5.0.0|Options `IDLETIME` and `FREQ`.",
@@ -146,7 +151,8 @@ constexpr CommandSpec kRestoreSpec{
 };
 
 constexpr std::array kKeyDumpSpecs = {
-    kDumpSpec, kRestoreSpec,
+    kDumpSpec,
+    kRestoreSpec,
 };
 static_assert(ValidSpecs(kKeyDumpSpecs));
 

@@ -68,7 +68,8 @@ Status SetTimeToLive(CommandContext& ctx, int64_t base_ms, int64_t unit_ms) {
   CAIRN_RETURN_IF_ERROR(ParseConditions(ctx, &conditions));
   int64_t at_ms = 0;
   CAIRN_RETURN_IF_ERROR(ctx.ArgInt64(2, &at_ms));
-  if (__builtin_mul_overflow(at_ms, unit_ms, &at_ms) || __builtin_add_overflow(at_ms, base_ms, &at_ms)) {
+  if (__builtin_mul_overflow(at_ms, unit_ms, &at_ms) ||
+      __builtin_add_overflow(at_ms, base_ms, &at_ms)) {
     return InvalidExpire(ctx.spec().name);
   }
   const KeyRef key = ctx.Key(1);
@@ -153,9 +154,10 @@ constexpr CommandSpec kPExpireAtSpec{
     .handler = PExpireAt,
 };
 
-// --- asking -------------------------------------------------------------------------------------------------
+// --- asking ----------------------------------------------------------------------------------
 
-/// -2: no such key; -1: no TTL; else what is left of it, or its end. Seconds are rounded to the nearest.
+/// -2: no such key; -1: no TTL; else what is left of it, or its end. Seconds are rounded to the
+/// nearest.
 Status ReplyTimeToLive(CommandContext& ctx, bool moment, int64_t unit_ms) {
   const Entry* entry = ReadKey(ctx, ctx.Key(1), kLookupNoTouch);
   int64_t answer = -2;
@@ -260,8 +262,8 @@ constexpr CommandSpec kPersistSpec{
 };
 
 constexpr std::array kKeyExpireSpecs = {
-    kExpireSpec, kPExpireSpec, kExpireAtSpec, kPExpireAtSpec, kTtlSpec, kPTtlSpec, kExpireTimeSpec,
-    kPExpireTimeSpec, kPersistSpec,
+    kExpireSpec, kPExpireSpec,    kExpireAtSpec,    kPExpireAtSpec, kTtlSpec,
+    kPTtlSpec,   kExpireTimeSpec, kPExpireTimeSpec, kPersistSpec,
 };
 static_assert(ValidSpecs(kKeyExpireSpecs));
 

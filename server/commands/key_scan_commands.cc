@@ -11,13 +11,16 @@ namespace cairn {
 
 namespace {
 
-bool IsExpired(const Entry& entry, int64_t now_ms) { return entry.has_expiry() && now_ms > entry.expire_at_ms(); }
+bool IsExpired(const Entry& entry, int64_t now_ms) {
+  return entry.has_expiry() && now_ms > entry.expire_at_ms();
+}
 
 Status RandomKey(CommandContext& ctx) {
   // A key past its TTL is removed by the look-up and another is drawn, so this ends.
   while (const Entry* drawn = ctx.db().Random(ctx.engine().env.RandomU64())) {
     const std::string name(drawn->key());
-    if (ctx.db().LookupRead(ctx.db().MakeKey(name), kLookupNoTouch | kLookupNoStats) == nullptr) continue;
+    if (ctx.db().LookupRead(ctx.db().MakeKey(name), kLookupNoTouch | kLookupNoStats) == nullptr)
+      continue;
     ctx.reply().Bulk(name);
     return Status::Ok();
   }
@@ -66,7 +69,7 @@ constexpr CommandSpec kKeysSpec{
     .handler = Keys,
 };
 
-// --- SCAN ---------------------------------------------------------------------------------------------------
+// --- SCAN ------------------------------------------------------------------------------------
 
 struct ScanOptions {
   uint64_t cursor = 0;
@@ -76,14 +79,17 @@ struct ScanOptions {
   bool by_type = false;
 };
 
-/// A cursor as C's strtoul reads it, less the leading space: Redis takes a sign and even an empty text.
+/// A cursor as C's strtoul reads it, less the leading space: Redis takes a sign and even an empty
+/// text.
 Status ParseCursor(std::string_view text, uint64_t* cursor) {
   const std::string terminated(text);
   char* end = nullptr;
   errno = 0;
   *cursor = std::strtoull(terminated.c_str(), &end, 10);
-  const bool leading_space = !text.empty() && (text[0] == ' ' || (text[0] >= '\t' && text[0] <= '\r'));
-  if (leading_space || *end != '\0' || errno == ERANGE) return RespError(resp_errors::kInvalidCursor);
+  const bool leading_space =
+      !text.empty() && (text[0] == ' ' || (text[0] >= '\t' && text[0] <= '\r'));
+  if (leading_space || *end != '\0' || errno == ERANGE)
+    return RespError(resp_errors::kInvalidCursor);
   return Status::Ok();
 }
 
@@ -110,7 +116,8 @@ Status Scan(CommandContext& ctx) {
   ScanOptions options;
   CAIRN_RETURN_IF_ERROR(ParseScan(ctx, &options));
   const bool all = options.pattern == "*";
-  std::vector<std::string_view> found;  // views into entries: nothing is changed until they are replied
+  std::vector<std::string_view>
+      found;  // views into entries: nothing is changed until they are replied
   std::vector<std::string> expired;
   uint64_t seen = 0;
   const auto visit = [&](const Entry& entry) {
@@ -123,7 +130,8 @@ Status Scan(CommandContext& ctx) {
       found.push_back(entry.key());
     }
   };
-  // COUNT bounds the keys looked at. Where the table is sparse, ten buckets a wanted key bound the time.
+  // COUNT bounds the keys looked at. Where the table is sparse, ten buckets a wanted key bound the
+  // time.
   uint64_t cursor = options.cursor;
   uint64_t buckets_left = static_cast<uint64_t>(options.count) * 10;
   do {
@@ -136,7 +144,8 @@ Status Scan(CommandContext& ctx) {
   reply.ArrayHeader(found.size());
   for (std::string_view key : found) reply.Bulk(key);
   // A scan removes what it finds past its TTL, as any other look-up.
-  for (const std::string& key : expired) ctx.db().LookupRead(ctx.db().MakeKey(key), kLookupNoTouch | kLookupNoStats);
+  for (const std::string& key : expired)
+    ctx.db().LookupRead(ctx.db().MakeKey(key), kLookupNoTouch | kLookupNoStats);
   return Status::Ok();
 }
 constexpr CommandSpec kScanSpec{
@@ -155,7 +164,9 @@ constexpr CommandSpec kScanSpec{
 };
 
 constexpr std::array kKeyScanSpecs = {
-    kRandomKeySpec, kKeysSpec, kScanSpec,
+    kRandomKeySpec,
+    kKeysSpec,
+    kScanSpec,
 };
 static_assert(ValidSpecs(kKeyScanSpecs));
 

@@ -1,5 +1,5 @@
-// Strings as whole values: reading, replacing, and their life time. What changes part of a string or counts
-// is in string_edit_commands.cc, LCS in string_lcs_commands.cc.
+// Strings as whole values: reading, replacing, and their life time. What changes part of a string
+// or counts is in string_edit_commands.cc, LCS in string_lcs_commands.cc.
 
 #include <array>
 #include <limits>
@@ -11,7 +11,7 @@ namespace cairn {
 
 namespace {
 
-// --- options of SET and GETEX -------------------------------------------------------------------------------
+// --- options of SET and GETEX ----------------------------------------------------------------
 
 enum Option : unsigned {
   kNx = 1u << 0,
@@ -27,7 +27,8 @@ enum Option : unsigned {
 constexpr unsigned kAnyExpiry = kEx | kPx | kExAt | kPxAt;
 constexpr unsigned kLifetime = kAnyExpiry | kKeepTtl | kPersist;
 
-/// An option word, where it is known, and what it cannot stand beside. A word may repeat: the last one counts.
+/// An option word, where it is known, and what it cannot stand beside. A word may repeat: the last
+/// one counts.
 struct OptionRule {
   std::string_view word;
   unsigned option;
@@ -57,13 +58,15 @@ struct StringOptions {
   size_t expiry_arg = 0;  ///< index of the TTL's argument; 0 = none
 };
 
-Status ParseOptions(const CommandContext& ctx, size_t first, std::span<const OptionRule> rules, StringOptions* out) {
+Status ParseOptions(const CommandContext& ctx, size_t first, std::span<const OptionRule> rules,
+                    StringOptions* out) {
   for (size_t i = first; i < ctx.argc(); ++i) {
     const OptionRule* found = nullptr;
     for (const OptionRule& rule : rules) {
       if (ctx.ArgIs(i, rule.word)) found = &rule;
     }
-    if (found == nullptr || (out->given & found->excludes) || (found->takes_value && i + 1 == ctx.argc())) {
+    if (found == nullptr || (out->given & found->excludes) ||
+        (found->takes_value && i + 1 == ctx.argc())) {
       return RespError(resp_errors::kSyntax);
     }
     out->given |= found->option;
@@ -88,7 +91,7 @@ Status ExpiryMoment(const CommandContext& ctx, size_t arg, unsigned option, int6
   return Status::Ok();
 }
 
-// --- SET and its kin ----------------------------------------------------------------------------------------
+// --- SET and its kin -------------------------------------------------------------------------
 
 /// SET without options: the hot path, one look at the table.
 Status SetPlain(CommandContext& ctx) {
@@ -115,10 +118,12 @@ struct SetReplies {
   void (*refused)(RespWriter&);
 };
 
-Status SetWithOptions(CommandContext& ctx, size_t value_arg, const StringOptions& options, const SetReplies& replies) {
+Status SetWithOptions(CommandContext& ctx, size_t value_arg, const StringOptions& options,
+                      const SetReplies& replies) {
   const bool keep_ttl = options.given & kKeepTtl;
   int64_t at_ms = kNoExpiry;
-  if (options.expiry_arg != 0) CAIRN_RETURN_IF_ERROR(ExpiryMoment(ctx, options.expiry_arg, options.given, &at_ms));
+  if (options.expiry_arg != 0)
+    CAIRN_RETURN_IF_ERROR(ExpiryMoment(ctx, options.expiry_arg, options.given, &at_ms));
 
   const KeyRef key = ctx.Key(1);
   const bool get = options.given & kGet;
@@ -155,7 +160,8 @@ void ReplyOne(RespWriter& reply) { reply.Integer(1); }
 void ReplyZero(RespWriter& reply) { reply.Integer(0); }
 
 Status Set(CommandContext& ctx) {
-  if (ctx.argc() == 3) [[likely]] return SetPlain(ctx);
+  if (ctx.argc() == 3) [[likely]]
+    return SetPlain(ctx);
   StringOptions options;
   CAIRN_RETURN_IF_ERROR(ParseOptions(ctx, 3, kSetRules, &options));
   return SetWithOptions(ctx, 2, options, {ReplyOk, ReplyNull});
@@ -165,18 +171,27 @@ constexpr CommandSpec kSetSpec{
     .arity = -3,
     .flags = kCmdWrite | kCmdDenyOom,
     .acl = kAclString,
-    .keys = {KeySpec{KeySpec::Begin::kIndex, kKeyRW | kKeyAccess | kKeyUpdate | kKeyVariableFlags, 1, {}, KeySpec::Find::kRange, 0, 1, 0,
+    .keys = {KeySpec{KeySpec::Begin::kIndex,
+                     kKeyRW | kKeyAccess | kKeyUpdate | kKeyVariableFlags,
+                     1,
+                     {},
+                     KeySpec::Find::kRange,
+                     0,
+                     1,
+                     0,
                      "RW and ACCESS due to the optional `GET` argument"}},
     .group = "string",
     .since = "1.0.0",
     .complexity = "O(1)",
-    .summary = 
-        "Makes a key hold a string, whatever it held before; options guard, expire and return the old "
+    .summary =
+        "Makes a key hold a string, whatever it held before; options guard, expire and return the "
+        "old "
         "one.",
-    .synopsis = 
+    .synopsis =
         "key#0 value [condition(NX|XX)@2.6.12] [GET@6.2.0] "
-        "[expiration(EX=seconds:integer@2.6.12|PX=milliseconds:integer@2.6.12|EXAT=unix-time-seconds:unix-time@6.2.0|PXAT=unix-time-milliseconds:unix-time@6.2.0|KEEPTTL@6.0.0)]",
-    .history = 
+        "[expiration(EX=seconds:integer@2.6.12|PX=milliseconds:integer@2.6.12|EXAT=unix-time-"
+        "seconds:unix-time@6.2.0|PXAT=unix-time-milliseconds:unix-time@6.2.0|KEEPTTL@6.0.0)]",
+    .history =
         "2.6.12|Options `EX`, `PX`, `NX` and `XX`.\n"
         "6.0.0|Option `KEEPTTL`.\n"
         "6.2.0|Options `GET`, `EXAT` and `PXAT`.\n"
@@ -184,7 +199,9 @@ constexpr CommandSpec kSetSpec{
     .handler = Set,
 };
 
-Status SetNx(CommandContext& ctx) { return SetWithOptions(ctx, 2, {kNx, 0}, {ReplyOne, ReplyZero}); }
+Status SetNx(CommandContext& ctx) {
+  return SetWithOptions(ctx, 2, {kNx, 0}, {ReplyOne, ReplyZero});
+}
 constexpr CommandSpec kSetNxSpec{
     .name = "setnx",
     .arity = 3,
@@ -214,7 +231,9 @@ constexpr CommandSpec kSetExSpec{
     .handler = SetEx,
 };
 
-Status PSetEx(CommandContext& ctx) { return SetWithOptions(ctx, 3, {kPx, 2}, {ReplyOk, ReplyNull}); }
+Status PSetEx(CommandContext& ctx) {
+  return SetWithOptions(ctx, 3, {kPx, 2}, {ReplyOk, ReplyNull});
+}
 constexpr CommandSpec kPSetExSpec{
     .name = "psetex",
     .arity = 4,
@@ -312,7 +331,7 @@ constexpr CommandSpec kMSetNxSpec{
     .handler = MSetNx,
 };
 
-// --- GET and its kin ----------------------------------------------------------------------------------------
+// --- GET and its kin -------------------------------------------------------------------------
 
 Status Get(CommandContext& ctx) {
   const Entry* entry = ReadKey(ctx, ctx.Key(1));
@@ -368,7 +387,8 @@ Status GetEx(CommandContext& ctx) {
   }
   CAIRN_RETURN_IF_ERROR(ExpectString(entry));
   int64_t at_ms = kNoExpiry;
-  if (options.expiry_arg != 0) CAIRN_RETURN_IF_ERROR(ExpiryMoment(ctx, options.expiry_arg, options.given, &at_ms));
+  if (options.expiry_arg != 0)
+    CAIRN_RETURN_IF_ERROR(ExpiryMoment(ctx, options.expiry_arg, options.given, &at_ms));
   ReplyString(ctx, entry);
 
   if (at_ms != kNoExpiry && IsAlreadyExpired(ctx, at_ms)) {
@@ -389,15 +409,23 @@ constexpr CommandSpec kGetExSpec{
     .arity = -2,
     .flags = kCmdWrite | kCmdFast,
     .acl = kAclString,
-    .keys = {KeySpec{KeySpec::Begin::kIndex, kKeyRW | kKeyAccess | kKeyUpdate, 1, {}, KeySpec::Find::kRange, 0, 1, 0,
+    .keys = {KeySpec{KeySpec::Begin::kIndex,
+                     kKeyRW | kKeyAccess | kKeyUpdate,
+                     1,
+                     {},
+                     KeySpec::Find::kRange,
+                     0,
+                     1,
+                     0,
                      "RW and UPDATE because it changes the TTL"}},
     .group = "string",
     .since = "6.2.0",
     .complexity = "O(1)",
     .summary = "Returns a string and may change how long its key lives.",
-    .synopsis = 
+    .synopsis =
         "key#0 "
-        "[expiration(EX=seconds:integer|PX=milliseconds:integer|EXAT=unix-time-seconds:unix-time|PXAT=unix-time-milliseconds:unix-time|PERSIST)]",
+        "[expiration(EX=seconds:integer|PX=milliseconds:integer|EXAT=unix-time-seconds:unix-time|"
+        "PXAT=unix-time-milliseconds:unix-time|PERSIST)]",
     .handler = GetEx,
 };
 
@@ -448,8 +476,8 @@ constexpr CommandSpec kStrLenSpec{
 };
 
 constexpr std::array kStringSpecs = {
-    kSetSpec, kSetNxSpec, kSetExSpec, kPSetExSpec, kGetSetSpec, kMSetSpec, kMSetNxSpec, kGetSpec,
-    kMGetSpec, kGetExSpec, kGetDelSpec, kStrLenSpec,
+    kSetSpec,    kSetNxSpec, kSetExSpec, kPSetExSpec, kGetSetSpec, kMSetSpec,
+    kMSetNxSpec, kGetSpec,   kMGetSpec,  kGetExSpec,  kGetDelSpec, kStrLenSpec,
 };
 static_assert(ValidSpecs(kStringSpecs));
 

@@ -1,5 +1,5 @@
-// Strings in part and as numbers: ranges, APPEND, and the counters of the INCR family. All of them keep the
-// key's TTL.
+// Strings in part and as numbers: ranges, APPEND, and the counters of the INCR family. All of them
+// keep the key's TTL.
 
 #include <algorithm>
 #include <array>
@@ -14,9 +14,10 @@ namespace cairn {
 
 namespace {
 
-// --- ranges -------------------------------------------------------------------------------------------------
+// --- ranges ----------------------------------------------------------------------------------
 
-/// Refuses a string that would grow beyond proto-max-bulk-len. The loader replays what was once allowed.
+/// Refuses a string that would grow beyond proto-max-bulk-len. The loader replays what was once
+/// allowed.
 Status CheckLength(const CommandContext& ctx, uint64_t size, uint64_t more) {
   if (ctx.is_loading()) return Status::Ok();
   const uint64_t limit = static_cast<uint64_t>(ctx.settings().proto_max_bulk_len);
@@ -99,7 +100,8 @@ Status GetRange(CommandContext& ctx) {
   const Entry* entry = ReadKey(ctx, ctx.Key(1));
   CAIRN_RETURN_IF_ERROR(ExpectString(entry));
   const int64_t size = entry != nullptr ? static_cast<int64_t>(entry->StringSize()) : 0;
-  // Both counted from the end and crossed: empty even where clamping to the first byte would make them meet.
+  // Both counted from the end and crossed: empty even where clamping to the first byte would make
+  // them meet.
   const bool crossed = start < 0 && end < 0 && start > end;
   if (start < 0) start = std::max<int64_t>(start + size, 0);
   if (end < 0) end = std::max<int64_t>(end + size, 0);
@@ -146,7 +148,7 @@ constexpr CommandSpec kSubStrSpec{
     .handler = GetRange,
 };
 
-// --- counters -----------------------------------------------------------------------------------------------
+// --- counters --------------------------------------------------------------------------------
 
 /// The integer that a string entry reads as.
 Status IntegerOf(const Entry& entry, int64_t* out) {
@@ -230,7 +232,8 @@ constexpr CommandSpec kIncrBySpec{
 Status DecrBy(CommandContext& ctx) {
   int64_t delta = 0;
   CAIRN_RETURN_IF_ERROR(ctx.ArgInt64(2, &delta));
-  if (delta == std::numeric_limits<int64_t>::min()) return RespError(resp_errors::kDecrementOverflow);
+  if (delta == std::numeric_limits<int64_t>::min())
+    return RespError(resp_errors::kDecrementOverflow);
   return AddInteger(ctx, -delta);
 }
 constexpr CommandSpec kDecrBySpec{
@@ -295,8 +298,8 @@ constexpr CommandSpec kIncrByFloatSpec{
 };
 
 constexpr std::array kStringEditSpecs = {
-    kAppendSpec, kSetRangeSpec, kGetRangeSpec, kSubStrSpec, kIncrSpec, kDecrSpec, kIncrBySpec,
-    kDecrBySpec, kIncrByFloatSpec,
+    kAppendSpec, kSetRangeSpec, kGetRangeSpec, kSubStrSpec,      kIncrSpec,
+    kDecrSpec,   kIncrBySpec,   kDecrBySpec,   kIncrByFloatSpec,
 };
 static_assert(ValidSpecs(kStringEditSpecs));
 

@@ -1,4 +1,5 @@
-// LCS: the longest common subsequence of two strings, by the classic table of O(N*M) cells of 4 bytes.
+// LCS: the longest common subsequence of two strings, by the classic table of O(N*M) cells of 4
+// bytes.
 
 #include <algorithm>
 #include <array>
@@ -78,8 +79,10 @@ struct Run {
   size_t length;
 };
 
-/// Walks the table back from its corner. `common` receives the subsequence when not null; runs come last first.
-std::vector<Run> TraceBack(const LcsTable& table, std::string_view a, std::string_view b, std::string* common) {
+/// Walks the table back from its corner. `common` receives the subsequence when not null; runs come
+/// last first.
+std::vector<Run> TraceBack(const LcsTable& table, std::string_view a, std::string_view b,
+                           std::string* common) {
   std::vector<Run> runs;
   size_t i = a.size(), j = b.size();
   size_t left = table.At(i, j);
@@ -110,7 +113,8 @@ void ReplyRange(RespWriter& reply, size_t start, size_t length) {
   reply.Integer(static_cast<int64_t>(start + length - 1));
 }
 
-void ReplyRuns(RespWriter& reply, const std::vector<Run>& runs, const LcsOptions& options, uint32_t total) {
+void ReplyRuns(RespWriter& reply, const std::vector<Run>& runs, const LcsOptions& options,
+               uint32_t total) {
   reply.MapHeader(2);
   reply.Bulk("matches");
   const ReplyBuffer::Mark mark = reply.BeginDeferred();
@@ -138,10 +142,13 @@ Status Lcs(CommandContext& ctx) {
   LcsOptions options;
   CAIRN_RETURN_IF_ERROR(ParseLcsOptions(ctx, &options));
   char scratch_a[kMaxInt64Chars + 3], scratch_b[kMaxInt64Chars + 3];
-  const std::string_view a = entry_a != nullptr ? entry_a->StringView(scratch_a) : std::string_view();
-  const std::string_view b = entry_b != nullptr ? entry_b->StringView(scratch_b) : std::string_view();
+  const std::string_view a =
+      entry_a != nullptr ? entry_a->StringView(scratch_a) : std::string_view();
+  const std::string_view b =
+      entry_b != nullptr ? entry_b->StringView(scratch_b) : std::string_view();
   constexpr size_t kTooLong = std::numeric_limits<uint32_t>::max() - 1;
-  if (a.size() >= kTooLong || b.size() >= kTooLong) return Status::Client("ERR String too long for LCS");
+  if (a.size() >= kTooLong || b.size() >= kTooLong)
+    return Status::Client("ERR String too long for LCS");
 
   LcsTable table;
   if (!table.Compute(a, b)) {

@@ -37,7 +37,7 @@ Status ValueBuilder::Refuse(Status why) {
   return why;
 }
 
-// --- strings ------------------------------------------------------------------------------------------------
+// --- strings ---------------------------------------------------------------------------------
 
 Status ValueBuilder::String(std::string_view bytes) {
   int64_t integer = 0;
@@ -56,15 +56,17 @@ Status ValueBuilder::StringBlob(BlobRef bytes) {
 
 Status ValueBuilder::Integer(int64_t value) { return Store(ValueInput::Integer(value)); }
 
-// --- containers: no type of this server holds them yet --------------------------------------------------------
+// --- containers: no type of this server holds them yet ---------------------------------------
 
 Status ValueBuilder::Begin(ValueKind, uint64_t) { return Refuse(Refused("container")); }
 Status ValueBuilder::Item(std::string_view) { return Refuse(Refused("container")); }
-Status ValueBuilder::Field(std::string_view, std::string_view) { return Refuse(Refused("container")); }
+Status ValueBuilder::Field(std::string_view, std::string_view) {
+  return Refuse(Refused("container"));
+}
 Status ValueBuilder::Scored(std::string_view, double) { return Refuse(Refused("container")); }
 Status ValueBuilder::Packed(uint8_t, std::string_view) { return Refuse(Refused("container")); }
 
-// --- module values --------------------------------------------------------------------------------------------
+// --- module values ---------------------------------------------------------------------------
 
 Status ValueBuilder::BeginModule(uint64_t type_id) {
   if (modules_ == nullptr) return Refuse(Refused("module"));
@@ -101,7 +103,8 @@ Status ValueBuilder::ModuleStringBlob(BlobRef bytes) {
 }
 
 Status ValueBuilder::End() {
-  if (module_ == nullptr) return Refuse(Status::Corruption("the end of a value that was not begun"));
+  if (module_ == nullptr)
+    return Refuse(Status::Corruption("the end of a value that was not begun"));
   Result<ObjectRef> object = module_->Finish();
   module_.reset();
   if (!object.ok()) return Refuse(object.status());

@@ -92,7 +92,8 @@ class SynopsisParser {
   /// A version ends before a dot that begins "...", so that "@6.2.0..." reads as intended.
   std::string Version() {
     std::string version;
-    while (!Done() && IsVersionByte(text_[at_]) && !text_.substr(at_).starts_with("...")) version += text_[at_++];
+    while (!Done() && IsVersionByte(text_[at_]) && !text_.substr(at_).starts_with("..."))
+      version += text_[at_++];
     CAIRN_CHECK(!version.empty());
     return version;
   }

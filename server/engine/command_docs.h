@@ -1,8 +1,8 @@
 #pragma once
 
-// The mini-language of CommandSpec::synopsis and its parser: one line per command that reads like a usage
-// line and yields the whole "arguments" tree of COMMAND DOCS. Nothing here executes commands or checks what
-// clients send. Pure functions; any thread.
+// The mini-language of CommandSpec::synopsis and its parser: one line per command that reads like a
+// usage line and yields the whole "arguments" tree of COMMAND DOCS. Nothing here executes commands
+// or checks what clients send. Pure functions; any thread.
 //
 //   synopsis := element*                        separated by spaces
 //   element  := '[' element ']'                 flag optional
@@ -26,7 +26,8 @@
 //   key#0 [expiration(EX=seconds:integer|PERSIST@6.2.0)]
 //
 // is two arguments: {key, type key, key_spec_index 0}, and {expiration, type oneof, flags optional,
-// arguments: {seconds, type integer, token EX} and {persist, type pure-token, token PERSIST, since 6.2.0}}.
+// arguments: {seconds, type integer, token EX} and {persist, type pure-token, token PERSIST,
+// since 6.2.0}}.
 
 #include <optional>
 #include <string>
@@ -49,8 +50,8 @@ struct DocArgument {
   std::vector<DocArgument> arguments;  ///< of oneof and block
 };
 
-/// The argument tree of a synopsis. Requires: `synopsis` is well-formed; a spec that is not is a programmer's
-/// error and stops the process. Cost: O(length) allocations, so not for hot paths.
+/// The argument tree of a synopsis. Requires: `synopsis` is well-formed; a spec that is not is a
+/// programmer's error and stops the process. Cost: O(length) allocations, so not for hot paths.
 std::vector<DocArgument> ParseSynopsis(std::string_view synopsis);
 
 }  // namespace cairn

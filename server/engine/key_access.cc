@@ -13,8 +13,8 @@ Status ArgInRange(const CommandContext& ctx, size_t i, int64_t low, int64_t high
   int64_t value = 0;
   CAIRN_RETURN_IF_ERROR(ctx.ArgInt64(i, &value));
   if (value < low || value > high) {
-    return Status::Client("ERR value is out of range, value must between " + std::to_string(low) + " and " +
-                          std::to_string(high));
+    return Status::Client("ERR value is out of range, value must between " + std::to_string(low) +
+                          " and " + std::to_string(high));
   }
   *out = value;
   return Status::Ok();

@@ -1,8 +1,8 @@
 #pragma once
 
-// The openings and closings that handlers of several families share: look a key up as a reader does, insist
-// on a string, reply one, propagate in another form. Free functions over CommandContext; they add nothing to
-// what a handler may do. Thread: executor.
+// The openings and closings that handlers of several families share: look a key up as a reader
+// does, insist on a string, reply one, propagate in another form. Free functions over
+// CommandContext; they add nothing to what a handler may do. Thread: executor.
 
 #include <initializer_list>
 #include <string_view>
@@ -14,7 +14,8 @@
 namespace cairn {
 
 /// Entry under `key` for a command that only reads, or nullptr, which is published as "keymiss".
-inline const Entry* ReadKey(CommandContext& ctx, KeyRef key, unsigned lookup_flags = kLookupDefault) {
+inline const Entry* ReadKey(CommandContext& ctx, KeyRef key,
+                            unsigned lookup_flags = kLookupDefault) {
   const Entry* entry = ctx.db().LookupRead(key, lookup_flags);
   if (entry == nullptr) [[unlikely]] {
     ctx.Notify(NotifyClass::kKeyMiss, "keymiss", key.key, ctx.db().index());
@@ -24,7 +25,8 @@ inline const Entry* ReadKey(CommandContext& ctx, KeyRef key, unsigned lookup_fla
 
 /// OK when `entry` is absent or a string, WRONGTYPE otherwise.
 inline Status ExpectString(const Entry* entry) {
-  if (entry == nullptr || entry->is_string()) [[likely]] return Status::Ok();
+  if (entry == nullptr || entry->is_string()) [[likely]]
+    return Status::Ok();
   return RespError(resp_errors::kWrongType);
 }
 
@@ -58,7 +60,8 @@ inline void ReplyString(CommandContext& ctx, const Entry* entry) {
 
 /// PropagateAs that costs nothing while nobody listens.
 inline void PropagateInstead(CommandContext& ctx, std::initializer_list<std::string_view> args) {
-  if (ctx.engine().propagation.enabled()) ctx.PropagateAs(std::vector<std::string>(args.begin(), args.end()));
+  if (ctx.engine().propagation.enabled())
+    ctx.PropagateAs(std::vector<std::string>(args.begin(), args.end()));
 }
 
 /// The decimal text of an integer for PropagateInstead.
@@ -72,16 +75,18 @@ class IntegerText {
   size_t size_;
 };
 
-/// Removes a key whose time has already come when its TTL is set: DEL or UNLINK goes out instead of the
-/// command, by lazyfree-lazy-expire.
+/// Removes a key whose time has already come when its TTL is set: DEL or UNLINK goes out instead of
+/// the command, by lazyfree-lazy-expire.
 void RemoveAlreadyExpired(CommandContext& ctx, KeyRef key);
 
-/// True when a TTL ending at `expire_at_ms` removes the key at once; never while an append-only file is loaded.
+/// True when a TTL ending at `expire_at_ms` removes the key at once; never while an append-only
+/// file is loaded.
 inline bool IsAlreadyExpired(const CommandContext& ctx, int64_t expire_at_ms) {
   return !ctx.is_loading() && expire_at_ms <= ctx.now_ms();
 }
 
-/// arg(i) as an integer of `low`..`high`. Errors: not an integer, or Redis's line that names the bounds.
+/// arg(i) as an integer of `low`..`high`. Errors: not an integer, or Redis's line that names the
+/// bounds.
 Status ArgInRange(const CommandContext& ctx, size_t i, int64_t low, int64_t high, int64_t* out);
 
 }  // namespace cairn
