@@ -19,8 +19,9 @@ CommandFamily StringLcsCommands();
 
 void AddAllFamilies(CommandTable& table) {
   for (CommandFamily family :
-       {AdminCommands(), ClientCommands(), CommandCommands(), DatabaseCommands(), KeyCommands(), KeyDumpCommands(), KeyExpireCommands(), KeyScanCommands(),
-        StringCommands(), StringEditCommands(), StringLcsCommands(), PersistenceCommands(), SessionCommands()}) {
+       {AdminCommands(), ClientCommands(), CommandCommands(), DatabaseCommands(), KeyCommands(),
+        KeyDumpCommands(), KeyExpireCommands(), KeyScanCommands(), StringCommands(),
+        StringEditCommands(), StringLcsCommands(), PersistenceCommands(), SessionCommands()}) {
     table.Add(family);
   }
 }

@@ -1,4 +1,5 @@
-// Watching and tuning: INFO, CONFIG, TIME, MEMORY. CLIENT, COMMAND and DEBUG have files of their own.
+// Watching and tuning: INFO, CONFIG, TIME, MEMORY. CLIENT, COMMAND and DEBUG have files of their
+// own.
 
 #include <array>
 #include <set>
@@ -28,7 +29,8 @@ Status Time(CommandContext& ctx) {
   return Status::Ok();
 }
 
-// --- CONFIG --------------------------------------------------------------------------------------------------
+// --- CONFIG
+// --------------------------------------------------------------------------------------------------
 
 Status ConfigGet(CommandContext& ctx) {
   const auto found = ctx.engine().config.Get(ctx.args().subspan(2));
@@ -71,7 +73,8 @@ Status ConfigResetStat(CommandContext& ctx) {
   return Status::Ok();
 }
 
-// --- MEMORY --------------------------------------------------------------------------------------------------
+// --- MEMORY
+// --------------------------------------------------------------------------------------------------
 
 Status MemoryUsage(CommandContext& ctx) {
   for (size_t i = 3; i < ctx.argc(); i += 2) {
@@ -100,14 +103,15 @@ Status MemoryPurge(CommandContext& ctx) {
 
 Status MemoryMallocStats(CommandContext& ctx) {
   const MemoryFigures figures = ReadMemoryFigures();
-  ctx.reply().Verbatim("txt", std::string(AllocatorName()) + " allocated=" + std::to_string(figures.allocated) +
-                                  " active=" + std::to_string(figures.active) +
-                                  " resident=" + std::to_string(figures.resident) +
-                                  " rss=" + std::to_string(figures.rss) + "\n");
+  ctx.reply().Verbatim(
+      "txt", std::string(AllocatorName()) + " allocated=" + std::to_string(figures.allocated) +
+                 " active=" + std::to_string(figures.active) + " resident=" +
+                 std::to_string(figures.resident) + " rss=" + std::to_string(figures.rss) + "\n");
   return Status::Ok();
 }
 
-// --- FUNCTION: no library can be loaded yet, so flushing is all there is to do ----------------------------------
+// --- FUNCTION: no library can be loaded yet, so flushing is all there is to do
+// ----------------------------------
 
 Status FunctionFlush(CommandContext& ctx) {
   if (ctx.argc() > 3 || (ctx.argc() == 3 && !ctx.ArgIs(2, "sync") && !ctx.ArgIs(2, "async"))) {
@@ -120,53 +124,129 @@ Status FunctionFlush(CommandContext& ctx) {
 constexpr uint64_t kConfigFlags = kCmdAdmin | kCmdNoScript | kCmdLoading | kCmdStale;
 
 constexpr std::array kAdminSpecs = {
-    CommandSpec{.name = "info", .arity = -1, .flags = kCmdLoading | kCmdStale, .acl = kAclDangerous, .group = "server",
-                .since = "1.0.0", .complexity = "O(1)", .summary = "Figures about the server, by section.",
+    CommandSpec{.name = "info",
+                .arity = -1,
+                .flags = kCmdLoading | kCmdStale,
+                .acl = kAclDangerous,
+                .group = "server",
+                .since = "1.0.0",
+                .complexity = "O(1)",
+                .summary = "Figures about the server, by section.",
                 .synopsis = "[section...]",
                 .tips = "nondeterministic_output request_policy:all_shards response_policy:special",
-                .history = "7.0.0|Several sections in one call.", .handler = Info},
-    CommandSpec{.name = "time", .arity = 1, .flags = kCmdLoading | kCmdStale | kCmdFast, .group = "server",
-                .since = "2.6.0", .complexity = "O(1)", .summary = "The server's clock: seconds and microseconds.",
-                .tips = "nondeterministic_output", .handler = Time},
-    CommandSpec{.name = "config", .arity = -2, .group = "server", .since = "2.0.0",
-                .complexity = "Depends on subcommand.", .summary = "Reads and changes settings."},
-    CommandSpec{.name = "get", .parent = "config", .arity = -3, .flags = kConfigFlags, .group = "server",
-                .since = "2.0.0", .complexity = "O(N) when N is the number of configuration parameters provided",
-                .summary = "Values of the settings that match.", .synopsis = "parameter{parameter}...",
-                .history = "7.0.0|Several patterns in one call.", .handler = ConfigGet},
-    CommandSpec{.name = "set", .parent = "config", .arity = -4, .flags = kConfigFlags, .group = "server",
-                .since = "2.0.0", .complexity = "O(N) when N is the number of configuration parameters provided",
-                .summary = "Changes settings, all or none.", .synopsis = "parameter_value{parameter value}...",
+                .history = "7.0.0|Several sections in one call.",
+                .handler = Info},
+    CommandSpec{.name = "time",
+                .arity = 1,
+                .flags = kCmdLoading | kCmdStale | kCmdFast,
+                .group = "server",
+                .since = "2.6.0",
+                .complexity = "O(1)",
+                .summary = "The server's clock: seconds and microseconds.",
+                .tips = "nondeterministic_output",
+                .handler = Time},
+    CommandSpec{.name = "config",
+                .arity = -2,
+                .group = "server",
+                .since = "2.0.0",
+                .complexity = "Depends on subcommand.",
+                .summary = "Reads and changes settings."},
+    CommandSpec{.name = "get",
+                .parent = "config",
+                .arity = -3,
+                .flags = kConfigFlags,
+                .group = "server",
+                .since = "2.0.0",
+                .complexity = "O(N) when N is the number of configuration parameters provided",
+                .summary = "Values of the settings that match.",
+                .synopsis = "parameter{parameter}...",
+                .history = "7.0.0|Several patterns in one call.",
+                .handler = ConfigGet},
+    CommandSpec{.name = "set",
+                .parent = "config",
+                .arity = -4,
+                .flags = kConfigFlags,
+                .group = "server",
+                .since = "2.0.0",
+                .complexity = "O(N) when N is the number of configuration parameters provided",
+                .summary = "Changes settings, all or none.",
+                .synopsis = "parameter_value{parameter value}...",
                 .tips = "request_policy:all_nodes response_policy:all_succeeded",
-                .history = "7.0.0|Several settings in one call.", .handler = ConfigSet},
-    CommandSpec{.name = "rewrite", .parent = "config", .arity = 2, .flags = kConfigFlags, .group = "server",
-                .since = "2.8.0", .complexity = "O(1)", .summary = "Writes the settings in force into the file.",
-                .tips = "request_policy:all_nodes response_policy:all_succeeded", .handler = ConfigRewrite},
-    CommandSpec{.name = "resetstat", .parent = "config", .arity = 2, .flags = kConfigFlags, .group = "server",
-                .since = "2.0.0", .complexity = "O(1)", .summary = "Sets INFO's counters back.",
-                .tips = "request_policy:all_nodes response_policy:all_succeeded", .handler = ConfigResetStat},
-    CommandSpec{.name = "memory", .arity = -2, .group = "server", .since = "4.0.0",
-                .complexity = "Depends on subcommand.", .summary = "Where memory goes."},
-    CommandSpec{.name = "usage", .parent = "memory", .arity = -3, .flags = kCmdReadonly,
-                .keys = {OneKey(2, kKeyRO)}, .group = "server", .since = "4.0.0",
-                .complexity = "O(N) where N is the number of samples.", .summary = "Bytes a key and its value take.",
-                .synopsis = "key#0 [SAMPLES=count:integer]", .handler = MemoryUsage},
-    CommandSpec{.name = "purge", .parent = "memory", .arity = 2, .group = "server", .since = "4.0.0",
+                .history = "7.0.0|Several settings in one call.",
+                .handler = ConfigSet},
+    CommandSpec{.name = "rewrite",
+                .parent = "config",
+                .arity = 2,
+                .flags = kConfigFlags,
+                .group = "server",
+                .since = "2.8.0",
+                .complexity = "O(1)",
+                .summary = "Writes the settings in force into the file.",
+                .tips = "request_policy:all_nodes response_policy:all_succeeded",
+                .handler = ConfigRewrite},
+    CommandSpec{.name = "resetstat",
+                .parent = "config",
+                .arity = 2,
+                .flags = kConfigFlags,
+                .group = "server",
+                .since = "2.0.0",
+                .complexity = "O(1)",
+                .summary = "Sets INFO's counters back.",
+                .tips = "request_policy:all_nodes response_policy:all_succeeded",
+                .handler = ConfigResetStat},
+    CommandSpec{.name = "memory",
+                .arity = -2,
+                .group = "server",
+                .since = "4.0.0",
+                .complexity = "Depends on subcommand.",
+                .summary = "Where memory goes."},
+    CommandSpec{.name = "usage",
+                .parent = "memory",
+                .arity = -3,
+                .flags = kCmdReadonly,
+                .keys = {OneKey(2, kKeyRO)},
+                .group = "server",
+                .since = "4.0.0",
+                .complexity = "O(N) where N is the number of samples.",
+                .summary = "Bytes a key and its value take.",
+                .synopsis = "key#0 [SAMPLES=count:integer]",
+                .handler = MemoryUsage},
+    CommandSpec{.name = "purge",
+                .parent = "memory",
+                .arity = 2,
+                .group = "server",
+                .since = "4.0.0",
                 .complexity = "Depends on how much memory is allocated, could be slow",
                 .summary = "Gives free memory back to the system.",
-                .tips = "request_policy:all_shards response_policy:all_succeeded", .handler = MemoryPurge},
-    CommandSpec{.name = "malloc-stats", .parent = "memory", .arity = 2, .group = "server", .since = "4.0.0",
+                .tips = "request_policy:all_shards response_policy:all_succeeded",
+                .handler = MemoryPurge},
+    CommandSpec{.name = "malloc-stats",
+                .parent = "memory",
+                .arity = 2,
+                .group = "server",
+                .since = "4.0.0",
                 .complexity = "Depends on how much memory is allocated, could be slow",
                 .summary = "The allocator's own figures.",
                 .tips = "nondeterministic_output request_policy:all_shards response_policy:special",
                 .handler = MemoryMallocStats},
-    CommandSpec{.name = "function", .arity = -2, .group = "scripting", .since = "7.0.0",
-                .complexity = "Depends on subcommand.", .summary = "Function libraries."},
-    CommandSpec{.name = "flush", .parent = "function", .arity = -2, .flags = kCmdNoScript | kCmdWrite,
-                .acl = kAclScripting, .group = "scripting", .since = "7.0.0",
+    CommandSpec{.name = "function",
+                .arity = -2,
+                .group = "scripting",
+                .since = "7.0.0",
+                .complexity = "Depends on subcommand.",
+                .summary = "Function libraries."},
+    CommandSpec{.name = "flush",
+                .parent = "function",
+                .arity = -2,
+                .flags = kCmdNoScript | kCmdWrite,
+                .acl = kAclScripting,
+                .group = "scripting",
+                .since = "7.0.0",
                 .complexity = "O(N) where N is the number of functions deleted",
-                .summary = "Removes all function libraries.", .synopsis = "[async(ASYNC|SYNC)]",
-                .tips = "request_policy:all_shards response_policy:all_succeeded", .handler = FunctionFlush},
+                .summary = "Removes all function libraries.",
+                .synopsis = "[async(ASYNC|SYNC)]",
+                .tips = "request_policy:all_shards response_policy:all_succeeded",
+                .handler = FunctionFlush},
 };
 static_assert(ValidSpecs(kAdminSpecs));
 

@@ -25,20 +25,24 @@ std::string Describe(const Session& session, int64_t now_ms) {
   if (session.last_command != nullptr) {
     command = session.last_command->parent.empty()
                   ? std::string(session.last_command->name)
-                  : std::string(session.last_command->parent) + "|" + std::string(session.last_command->name);
+                  : std::string(session.last_command->parent) + "|" +
+                        std::string(session.last_command->name);
   }
   const size_t query = session.port->query_bytes();
   const size_t capacity = session.port->query_capacity();
   const int64_t queued =
       session.in_transaction() ? static_cast<int64_t>(session.transaction.queue.size()) : -1;
   return fmt::format(
-      "id={} addr={} laddr={} fd={} name={} age={} idle={} flags={} db={} sub=0 psub=0 ssub=0 multi={} qbuf={} "
-      "qbuf-free={} argv-mem={} multi-mem={} rbs={} rbp={} obl={} oll={} omem={} tot-mem={} events=r cmd={} user={} "
+      "id={} addr={} laddr={} fd={} name={} age={} idle={} flags={} db={} sub=0 psub=0 ssub=0 "
+      "multi={} qbuf={} "
+      "qbuf-free={} argv-mem={} multi-mem={} rbs={} rbp={} obl={} oll={} omem={} tot-mem={} "
+      "events=r cmd={} user={} "
       "redir=-1 resp={}",
       session.id, session.peer_address, session.local_address, session.port->fd(), session.name,
-      (now_ms - session.created_ms) / 1000, (now_ms - session.last_interaction_ms) / 1000, flags, session.db, queued,
-      query, capacity > query ? capacity - query : 0, 0, session.transaction.argv_bytes, session.output.footprint(),
-      session.output.footprint(), session.output.size(), 0, 0, session.MemoryUsage(), command, session.user,
+      (now_ms - session.created_ms) / 1000, (now_ms - session.last_interaction_ms) / 1000, flags,
+      session.db, queued, query, capacity > query ? capacity - query : 0, 0,
+      session.transaction.argv_bytes, session.output.footprint(), session.output.footprint(),
+      session.output.size(), 0, 0, session.MemoryUsage(), command, session.user,
       session.reply.version());
 }
 
@@ -79,7 +83,8 @@ Status List(CommandContext& ctx) {
     for (size_t i = 3; i < ctx.argc(); ++i) {
       int64_t id;
       if (!ParseInt64(ctx.arg(i), &id) || id < 1) return Status::Client("ERR Invalid client ID");
-      if (const Session* session = ctx.engine().FindSession(static_cast<uint64_t>(id))) add(*session);
+      if (const Session* session = ctx.engine().FindSession(static_cast<uint64_t>(id)))
+        add(*session);
     }
   } else {
     return RespError(resp_errors::kSyntax);
@@ -101,7 +106,8 @@ Status ParseKillFilter(CommandContext& ctx, KillFilter* filter) {
     const std::string_view value = ctx.arg(i + 1);
     if (ctx.ArgIs(i, "id")) {
       int64_t id;
-      if (!ParseInt64(value, &id) || id < 1) return Status::Client("ERR client-id should be greater than 0");
+      if (!ParseInt64(value, &id) || id < 1)
+        return Status::Client("ERR client-id should be greater than 0");
       filter->id = static_cast<uint64_t>(id);
     } else if (ctx.ArgIs(i, "type")) {
       filter->by_type = true;
@@ -113,9 +119,11 @@ Status ParseKillFilter(CommandContext& ctx, KillFilter* filter) {
     } else if (ctx.ArgIs(i, "laddr")) {
       filter->local_address = value;
     } else if (ctx.ArgIs(i, "user")) {
-      if (value != "default") return Status::Client("ERR No such user '" + std::string(value) + "'");
+      if (value != "default")
+        return Status::Client("ERR No such user '" + std::string(value) + "'");
       filter->user = value;
-    } else if (ctx.ArgIs(i, "skipme") && (EqualsIgnoreCase(value, "yes") || EqualsIgnoreCase(value, "no"))) {
+    } else if (ctx.ArgIs(i, "skipme") &&
+               (EqualsIgnoreCase(value, "yes") || EqualsIgnoreCase(value, "no"))) {
       filter->skip_me = EqualsIgnoreCase(value, "yes");
     } else {
       return RespError(resp_errors::kSyntax);
@@ -162,7 +170,8 @@ Status Kill(CommandContext& ctx) {
 Status SetName(CommandContext& ctx) {
   for (char c : ctx.arg(2)) {
     if (c < '!' || c > '~') {
-      return Status::Client("ERR Client names cannot contain spaces, newlines or special characters.");
+      return Status::Client(
+          "ERR Client names cannot contain spaces, newlines or special characters.");
     }
   }
   ctx.session().name = ctx.arg(2);
@@ -245,20 +254,35 @@ Status Unblock(CommandContext& ctx) {
 
 constexpr uint64_t kClientFlags = kCmdNoScript | kCmdLoading | kCmdStale;
 constexpr CommandSpec Sub(std::string_view name, int arity, uint64_t flags, std::string_view since,
-                          std::string_view complexity, std::string_view summary, std::string_view synopsis,
-                          CommandHandler handler) {
-  return {.name = name, .parent = "client", .arity = arity, .flags = kClientFlags | flags, .acl = kAclConnection,
-          .group = "connection", .since = since, .complexity = complexity, .summary = summary, .synopsis = synopsis,
+                          std::string_view complexity, std::string_view summary,
+                          std::string_view synopsis, CommandHandler handler) {
+  return {.name = name,
+          .parent = "client",
+          .arity = arity,
+          .flags = kClientFlags | flags,
+          .acl = kAclConnection,
+          .group = "connection",
+          .since = since,
+          .complexity = complexity,
+          .summary = summary,
+          .synopsis = synopsis,
           .handler = handler};
 }
 
 constexpr std::array kClientSpecs = {
-    CommandSpec{.name = "client", .arity = -2, .group = "connection", .since = "2.4.0",
-                .complexity = "Depends on subcommand.", .summary = "Looks at and steers connections."},
+    CommandSpec{.name = "client",
+                .arity = -2,
+                .group = "connection",
+                .since = "2.4.0",
+                .complexity = "Depends on subcommand.",
+                .summary = "Looks at and steers connections."},
     Sub("id", 2, 0, "5.0.0", "O(1)", "The connection's number.", "", Id),
     Sub("info", 2, 0, "6.2.0", "O(1)", "What CLIENT LIST says of this connection.", "", ClientInfo),
-    Sub("list", -2, kCmdAdmin, "2.4.0", "O(N) where N is the number of client connections", "All connections, a line each.",
-        "[TYPE=client-type(NORMAL|MASTER|REPLICA|PUBSUB)@5.0.0] [ID=id{client-id:integer...}@6.2.0]", List),
+    Sub("list", -2, kCmdAdmin, "2.4.0", "O(N) where N is the number of client connections",
+        "All connections, a line each.",
+        "[TYPE=client-type(NORMAL|MASTER|REPLICA|PUBSUB)@5.0.0] "
+        "[ID=id{client-id:integer...}@6.2.0]",
+        List),
     Sub("kill", -3, kCmdAdmin, "2.4.0", "O(N) where N is the number of client connections",
         "Closes the connections that match.", "filter...", Kill),
     Sub("setname", 3, 0, "2.6.9", "O(1)", "Names the connection.", "connection-name", SetName),
@@ -267,11 +291,12 @@ constexpr std::array kClientSpecs = {
         "enabled(ON|OFF)", NoEvict),
     Sub("pause", -3, kCmdAdmin, "3.0.0", "O(1)", "Lets commands wait for a while.",
         "timeout:integer [mode(WRITE|ALL)@6.2.0]", Pause),
-    Sub("unpause", 2, kCmdAdmin, "6.2.0", "O(N) Where N is the number of paused clients", "Ends a pause.", "", Unpause),
-    Sub("reply", 3, 0, "3.2.0", "O(1)", "Turns replies off, on, or off for one command.", "on-off-skip(ON|OFF|SKIP)",
-        Reply),
-    Sub("unblock", -3, kCmdAdmin, "5.0.0",
-        "O(log N) where N is the number of client connections", "Wakes a client that waits in a blocking command.",
+    Sub("unpause", 2, kCmdAdmin, "6.2.0", "O(N) Where N is the number of paused clients",
+        "Ends a pause.", "", Unpause),
+    Sub("reply", 3, 0, "3.2.0", "O(1)", "Turns replies off, on, or off for one command.",
+        "on-off-skip(ON|OFF|SKIP)", Reply),
+    Sub("unblock", -3, kCmdAdmin, "5.0.0", "O(log N) where N is the number of client connections",
+        "Wakes a client that waits in a blocking command.",
         "client-id:integer [timeout-error(TIMEOUT|ERROR)]", Unblock),
 };
 static_assert(ValidSpecs(kClientSpecs));

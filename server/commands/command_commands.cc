@@ -12,30 +12,67 @@ namespace cairn {
 namespace {
 
 constexpr std::pair<uint64_t, std::string_view> kFlagNames[] = {
-    {kCmdWrite, "write"}, {kCmdReadonly, "readonly"}, {kCmdDenyOom, "denyoom"}, {kCmdModule, "module"},
-    {kCmdAdmin, "admin"}, {kCmdPubsub, "pubsub"}, {kCmdNoScript, "noscript"}, {kCmdBlocking, "blocking"},
-    {kCmdLoading, "loading"}, {kCmdStale, "stale"}, {kCmdSkipMonitor, "skip_monitor"},
-    {kCmdSkipSlowlog, "skip_slowlog"}, {kCmdAsking, "asking"}, {kCmdFast, "fast"}, {kCmdNoAuth, "no_auth"},
-    {kCmdMayReplicate, "may_replicate"}, {kCmdNoAsyncLoading, "no_async_loading"}, {kCmdNoMulti, "no_multi"},
-    {kCmdMovableKeys, "movablekeys"}, {kCmdAllowBusy, "allow_busy"},
+    {kCmdWrite, "write"},
+    {kCmdReadonly, "readonly"},
+    {kCmdDenyOom, "denyoom"},
+    {kCmdModule, "module"},
+    {kCmdAdmin, "admin"},
+    {kCmdPubsub, "pubsub"},
+    {kCmdNoScript, "noscript"},
+    {kCmdBlocking, "blocking"},
+    {kCmdLoading, "loading"},
+    {kCmdStale, "stale"},
+    {kCmdSkipMonitor, "skip_monitor"},
+    {kCmdSkipSlowlog, "skip_slowlog"},
+    {kCmdAsking, "asking"},
+    {kCmdFast, "fast"},
+    {kCmdNoAuth, "no_auth"},
+    {kCmdMayReplicate, "may_replicate"},
+    {kCmdNoAsyncLoading, "no_async_loading"},
+    {kCmdNoMulti, "no_multi"},
+    {kCmdMovableKeys, "movablekeys"},
+    {kCmdAllowBusy, "allow_busy"},
 };
 constexpr std::pair<uint64_t, std::string_view> kCategoryNames[] = {
-    {kAclKeyspace, "keyspace"}, {kAclRead, "read"}, {kAclWrite, "write"}, {kAclSet, "set"},
-    {kAclSortedSet, "sortedset"}, {kAclList, "list"}, {kAclHash, "hash"}, {kAclString, "string"},
-    {kAclBitmap, "bitmap"}, {kAclHyperLogLog, "hyperloglog"}, {kAclGeo, "geo"}, {kAclStream, "stream"},
-    {kAclPubsub, "pubsub"}, {kAclAdmin, "admin"}, {kAclFast, "fast"}, {kAclSlow, "slow"},
-    {kAclBlocking, "blocking"}, {kAclDangerous, "dangerous"}, {kAclConnection, "connection"},
-    {kAclTransaction, "transaction"}, {kAclScripting, "scripting"},
+    {kAclKeyspace, "keyspace"},
+    {kAclRead, "read"},
+    {kAclWrite, "write"},
+    {kAclSet, "set"},
+    {kAclSortedSet, "sortedset"},
+    {kAclList, "list"},
+    {kAclHash, "hash"},
+    {kAclString, "string"},
+    {kAclBitmap, "bitmap"},
+    {kAclHyperLogLog, "hyperloglog"},
+    {kAclGeo, "geo"},
+    {kAclStream, "stream"},
+    {kAclPubsub, "pubsub"},
+    {kAclAdmin, "admin"},
+    {kAclFast, "fast"},
+    {kAclSlow, "slow"},
+    {kAclBlocking, "blocking"},
+    {kAclDangerous, "dangerous"},
+    {kAclConnection, "connection"},
+    {kAclTransaction, "transaction"},
+    {kAclScripting, "scripting"},
 };
 constexpr std::pair<uint64_t, std::string_view> kKeyFlagNames[] = {
-    {kKeyRO, "RO"}, {kKeyRW, "RW"}, {kKeyOW, "OW"}, {kKeyRM, "RM"}, {kKeyAccess, "access"},
-    {kKeyUpdate, "update"}, {kKeyInsert, "insert"}, {kKeyDelete, "delete"}, {kKeyNotKey, "not_key"},
-    {kKeyIncomplete, "incomplete"}, {kKeyVariableFlags, "variable_flags"},
+    {kKeyRO, "RO"},
+    {kKeyRW, "RW"},
+    {kKeyOW, "OW"},
+    {kKeyRM, "RM"},
+    {kKeyAccess, "access"},
+    {kKeyUpdate, "update"},
+    {kKeyInsert, "insert"},
+    {kKeyDelete, "delete"},
+    {kKeyNotKey, "not_key"},
+    {kKeyIncomplete, "incomplete"},
+    {kKeyVariableFlags, "variable_flags"},
 };
 
 template <size_t N>
-void StatusSet(RespWriter& reply, uint64_t bits, const std::pair<uint64_t, std::string_view> (&names)[N],
-               std::string_view prefix) {
+void StatusSet(RespWriter& reply, uint64_t bits,
+               const std::pair<uint64_t, std::string_view> (&names)[N], std::string_view prefix) {
   size_t count = 0;
   for (const auto& [bit, name] : names) count += (bits & bit) != 0;
   reply.SetHeader(count);
@@ -178,8 +215,9 @@ void WriteArguments(RespWriter& reply, const std::vector<DocArgument>& arguments
   reply.ArrayHeader(arguments.size());
   for (const DocArgument& argument : arguments) {
     const size_t flags = argument.optional + argument.multiple + argument.multiple_token;
-    reply.MapHeader(2 + (argument.key_spec_index >= 0) + argument.token.has_value() + !argument.since.empty() +
-                    !argument.deprecated_since.empty() + (flags > 0) + !argument.arguments.empty());
+    reply.MapHeader(2 + (argument.key_spec_index >= 0) + argument.token.has_value() +
+                    !argument.since.empty() + !argument.deprecated_since.empty() + (flags > 0) +
+                    !argument.arguments.empty());
     const auto field = [&](std::string_view name, std::string_view value) {
       reply.Bulk(name);
       reply.Bulk(value);
@@ -254,10 +292,12 @@ void WriteDocs(RespWriter& reply, const Command& command) {
 Status Docs(CommandContext& ctx) {
   std::vector<const Command*> wanted;
   if (ctx.argc() == 2) {
-    wanted.assign(ctx.engine().commands.top_level().begin(), ctx.engine().commands.top_level().end());
+    wanted.assign(ctx.engine().commands.top_level().begin(),
+                  ctx.engine().commands.top_level().end());
   }
   for (size_t i = 2; i < ctx.argc(); ++i) {
-    if (const Command* command = ctx.engine().commands.FindByFullName(ctx.arg(i))) wanted.push_back(command);
+    if (const Command* command = ctx.engine().commands.FindByFullName(ctx.arg(i)))
+      wanted.push_back(command);
   }
   ctx.reply().MapHeader(wanted.size());
   for (const Command* command : wanted) {
@@ -299,23 +339,41 @@ Status GetKeys(CommandContext& ctx) { return Keys(ctx, false); }
 Status GetKeysAndFlags(CommandContext& ctx) { return Keys(ctx, true); }
 
 constexpr uint64_t kFlags = kCmdLoading | kCmdStale;
-constexpr CommandSpec Sub(std::string_view name, int arity, std::string_view since, std::string_view complexity,
-                          std::string_view summary, std::string_view synopsis, CommandHandler handler) {
-  return {.name = name, .parent = "command", .arity = arity, .flags = kFlags, .acl = kAclConnection, .group = "server",
-          .since = since, .complexity = complexity, .summary = summary, .synopsis = synopsis, .handler = handler};
+constexpr CommandSpec Sub(std::string_view name, int arity, std::string_view since,
+                          std::string_view complexity, std::string_view summary,
+                          std::string_view synopsis, CommandHandler handler) {
+  return {.name = name,
+          .parent = "command",
+          .arity = arity,
+          .flags = kFlags,
+          .acl = kAclConnection,
+          .group = "server",
+          .since = since,
+          .complexity = complexity,
+          .summary = summary,
+          .synopsis = synopsis,
+          .handler = handler};
 }
 
 constexpr std::array kCommandSpecs = {
-    CommandSpec{.name = "command", .arity = -1, .flags = kFlags, .acl = kAclConnection, .group = "server",
-                .since = "2.8.13", .complexity = "O(N) where N is the total number of Redis commands",
-                .summary = "Describes every command.", .tips = "nondeterministic_output_order", .handler = All},
+    CommandSpec{.name = "command",
+                .arity = -1,
+                .flags = kFlags,
+                .acl = kAclConnection,
+                .group = "server",
+                .since = "2.8.13",
+                .complexity = "O(N) where N is the total number of Redis commands",
+                .summary = "Describes every command.",
+                .tips = "nondeterministic_output_order",
+                .handler = All},
     Sub("count", 2, "2.8.13", "O(1)", "How many commands there are.", "", Count),
-    Sub("info", -2, "2.8.13", "O(N) where N is the number of commands to look up", "Describes the named commands.",
-        "[command-name...]", Info),
-    Sub("list", -2, "7.0.0", "O(N) where N is the total number of Redis commands", "Names of commands.",
+    Sub("info", -2, "2.8.13", "O(N) where N is the number of commands to look up",
+        "Describes the named commands.", "[command-name...]", Info),
+    Sub("list", -2, "7.0.0", "O(N) where N is the total number of Redis commands",
+        "Names of commands.",
         "[FILTERBY=filterby(MODULE=module-name|ACLCAT=category|PATTERN=pattern:pattern)]", List),
-    Sub("docs", -2, "7.0.0", "O(N) where N is the number of commands to look up", "Documentation of commands.",
-        "[command-name...]", Docs),
+    Sub("docs", -2, "7.0.0", "O(N) where N is the number of commands to look up",
+        "Documentation of commands.", "[command-name...]", Docs),
     Sub("getkeys", -3, "2.8.13", "O(N) where N is the number of arguments to the command",
         "The keys a full command would touch.", "command [arg...]", GetKeys),
     Sub("getkeysandflags", -3, "7.0.0", "O(N) where N is the number of arguments to the command",

@@ -1,7 +1,8 @@
 #pragma once
 
-// DurabilityOfFiles: Durability over real (or simulated) files: dump.rdb by SnapshotJob, the append-only files by
-// AofWriter. One snapshot at a time; a second request is refused or scheduled in Redis's words.
+// DurabilityOfFiles: Durability over real (or simulated) files: dump.rdb by SnapshotJob, the
+// append-only files by AofWriter. One snapshot at a time; a second request is refused or scheduled
+// in Redis's words.
 //
 //   idle --StartBackgroundSave/StartRewrite--> walking (walker thread) --OnJobDone--> idle
 //   walking --AbortBackgroundSave--> walking, job returns kCancelled --OnJobDone--> idle

@@ -16,7 +16,8 @@ namespace {
 constexpr std::string_view kCairnVersion = "0.1.0";
 
 template <typename... Args>
-void Put(std::string& out, std::string_view name, fmt::format_string<Args...> format, Args&&... args) {
+void Put(std::string& out, std::string_view name, fmt::format_string<Args...> format,
+         Args&&... args) {
   out += name;
   out += ':';
   fmt::format_to(std::back_inserter(out), format, std::forward<Args>(args)...);
@@ -109,11 +110,14 @@ void Memory(Engine& engine, std::string& out) {
   Put(out, "maxmemory", "{}", settings.maxmemory);
   Put(out, "maxmemory_human", "{}", FormatBytesHuman(settings.maxmemory));
   Put(out, "maxmemory_policy", "{}", policy);
-  const double fragmentation = used ? static_cast<double>(memory.rss) / static_cast<double>(used) : 0.0;
+  const double fragmentation =
+      used ? static_cast<double>(memory.rss) / static_cast<double>(used) : 0.0;
   Put(out, "mem_fragmentation_ratio", "{:.2f}", fragmentation);
-  Put(out, "mem_fragmentation_bytes", "{}", static_cast<int64_t>(memory.rss) - static_cast<int64_t>(used));
+  Put(out, "mem_fragmentation_bytes", "{}",
+      static_cast<int64_t>(memory.rss) - static_cast<int64_t>(used));
   Put(out, "mem_not_counted_for_evict", "{}", engine.keyspace.retained_bytes());
-  Put(out, "mem_aof_buffer", "{}", engine.durability ? engine.durability->figures().aof_buffer_bytes : 0);
+  Put(out, "mem_aof_buffer", "{}",
+      engine.durability ? engine.durability->figures().aof_buffer_bytes : 0);
   Put(out, "mem_allocator", "{}", AllocatorName());
   Put(out, "lazyfree_pending_objects", "{}", engine.keyspace.figures().lazyfree_pending_objects);
   Put(out, "lazyfreed_objects", "{}", engine.keyspace.figures().lazyfreed_objects);
@@ -132,9 +136,10 @@ void Persistence(Engine& engine, std::string& out) {
   Put(out, "current_cow_size", "{}", figures.retained_bytes);
   Put(out, "current_cow_size_age", "0");
   Put(out, "current_fork_perc", "{:.2f}",
-      figures.current_save_keys_total ? 100.0 * static_cast<double>(figures.current_save_keys_done) /
-                                            static_cast<double>(figures.current_save_keys_total)
-                                      : 0.0);
+      figures.current_save_keys_total
+          ? 100.0 * static_cast<double>(figures.current_save_keys_done) /
+                static_cast<double>(figures.current_save_keys_total)
+          : 0.0);
   Put(out, "current_save_keys_processed", "{}", figures.current_save_keys_done);
   Put(out, "current_save_keys_total", "{}", figures.current_save_keys_total);
   Put(out, "rdb_changes_since_last_save", "{}", figures.changes_since_save);
@@ -169,7 +174,9 @@ void Persistence(Engine& engine, std::string& out) {
     Put(out, "loading_total_bytes", "{}", load.total_bytes);
     Put(out, "loading_loaded_bytes", "{}", load.loaded_bytes);
     Put(out, "loading_loaded_perc", "{:.2f}",
-        load.total_bytes ? 100.0 * static_cast<double>(load.loaded_bytes) / static_cast<double>(load.total_bytes) : 0);
+        load.total_bytes
+            ? 100.0 * static_cast<double>(load.loaded_bytes) / static_cast<double>(load.total_bytes)
+            : 0);
   }
   Put(out, "snapshot_last_cut_usec", "{}", figures.last_cut_us);
   Put(out, "snapshot_retained_bytes", "{}", figures.retained_bytes);
@@ -184,8 +191,10 @@ void StatsSection(Engine& engine, std::string& out) {
   Put(out, "instantaneous_ops_per_sec", "{}", stats.ops_rate.PerSecond());
   Put(out, "total_net_input_bytes", "{}", stats.net_input_bytes);
   Put(out, "total_net_output_bytes", "{}", stats.net_output_bytes);
-  Put(out, "instantaneous_input_kbps", "{:.2f}", static_cast<double>(stats.input_rate.PerSecond()) / 1024);
-  Put(out, "instantaneous_output_kbps", "{:.2f}", static_cast<double>(stats.output_rate.PerSecond()) / 1024);
+  Put(out, "instantaneous_input_kbps", "{:.2f}",
+      static_cast<double>(stats.input_rate.PerSecond()) / 1024);
+  Put(out, "instantaneous_output_kbps", "{:.2f}",
+      static_cast<double>(stats.output_rate.PerSecond()) / 1024);
   Put(out, "rejected_connections", "{}", stats.rejected_connections);
   Put(out, "expired_keys", "{}", keys.expired_keys);
   Put(out, "expired_stale_perc", "{:.2f}", static_cast<double>(keys.expired_stale_permille) / 10);
@@ -198,8 +207,10 @@ void StatsSection(Engine& engine, std::string& out) {
   Put(out, "pubsub_patterns", "0");
   Put(out, "latest_fork_usec", "0");
   Put(out, "total_forks", "0");
-  Put(out, "client_query_buffer_limit_disconnections", "{}", stats.query_buffer_limit_disconnections);
-  Put(out, "client_output_buffer_limit_disconnections", "{}", stats.output_buffer_limit_disconnections);
+  Put(out, "client_query_buffer_limit_disconnections", "{}",
+      stats.query_buffer_limit_disconnections);
+  Put(out, "client_output_buffer_limit_disconnections", "{}",
+      stats.output_buffer_limit_disconnections);
   Put(out, "dump_payload_sanitizations", "{}", stats.dump_payload_sanitizations);
   Put(out, "total_reads_processed", "{}", stats.reads_processed);
   Put(out, "total_writes_processed", "{}", stats.writes_processed);
@@ -226,7 +237,8 @@ void Cpu(Engine&, std::string& out) {
   ::getrusage(RUSAGE_CHILDREN, &children);
   ::getrusage(RUSAGE_THREAD, &thread);
   const auto put = [&](std::string_view name, const timeval& time) {
-    Put(out, name, "{}.{:06}", static_cast<int64_t>(time.tv_sec), static_cast<int64_t>(time.tv_usec));
+    Put(out, name, "{}.{:06}", static_cast<int64_t>(time.tv_sec),
+        static_cast<int64_t>(time.tv_usec));
   };
   put("used_cpu_sys", self.ru_stime);
   put("used_cpu_user", self.ru_utime);
@@ -245,13 +257,15 @@ void CommandStats(Engine& engine, std::string& out) {
     const double usec = engine.stats.ticks.ToMicros(counters.usec_ticks);
     Put(out, "cmdstat_" + command->full_name,
         "calls={},usec={},usec_per_call={:.2f},rejected_calls={},failed_calls={}", counters.calls,
-        static_cast<uint64_t>(usec), counters.calls ? usec / static_cast<double>(counters.calls) : 0.0,
-        counters.rejected, counters.failed);
+        static_cast<uint64_t>(usec),
+        counters.calls ? usec / static_cast<double>(counters.calls) : 0.0, counters.rejected,
+        counters.failed);
   }
 }
 
 void ErrorStats(Engine& engine, std::string& out) {
-  for (const auto& [code, count] : engine.stats.errors) Put(out, "errorstat_" + code, "count={}", count);
+  for (const auto& [code, count] : engine.stats.errors)
+    Put(out, "errorstat_" + code, "count={}", count);
 }
 
 void Cluster(Engine&, std::string& out) { Put(out, "cluster_enabled", "0"); }
@@ -259,8 +273,8 @@ void Cluster(Engine&, std::string& out) { Put(out, "cluster_enabled", "0"); }
 void KeyspaceSection(Engine& engine, std::string& out) {
   engine.keyspace.ForEachDatabase([&](Database& db) {
     if (db.size() == 0) return;
-    Put(out, "db" + std::to_string(db.index()), "keys={},expires={},avg_ttl={}", db.size(), db.expire_count(),
-        db.average_ttl_ms());
+    Put(out, "db" + std::to_string(db.index()), "keys={},expires={},avg_ttl={}", db.size(),
+        db.expire_count(), db.average_ttl_ms());
   });
 }
 
@@ -293,7 +307,8 @@ std::string InfoReport(Engine& engine, const std::set<std::string>& sections) {
   const bool defaults = sections.empty() || sections.contains("default");
   std::string out;
   for (const Section& section : kSections) {
-    if (!all && !(defaults && section.by_default) && !sections.contains(std::string(section.name))) continue;
+    if (!all && !(defaults && section.by_default) && !sections.contains(std::string(section.name)))
+      continue;
     if (!out.empty()) out += "\r\n";
     out += "# " + std::string(section.title) + "\r\n";
     section.write(engine, out);
