@@ -18,7 +18,12 @@
 #endif
 #endif
 #if defined(CAIRN_SANITIZER_ALLOCATOR)
-#include <sanitizer/allocator_interface.h>
+// Declared here because GCC ships the functions without allocator_interface.h.
+extern "C" {
+size_t __sanitizer_get_current_allocated_bytes(void);
+size_t __sanitizer_get_heap_size(void);
+size_t __sanitizer_get_free_bytes(void);
+}
 #endif
 #endif
 
