@@ -153,7 +153,7 @@ struct Directory {
   uint64_t generation;
   uint32_t depth;
   uint32_t deepest;  ///< segments that need all of `depth`; 0 = the directory can halve
-  uint64_t slots[];
+  __extension__ uint64_t slots[];
 
   static size_t Bytes(uint32_t depth) { return sizeof(Directory) + (size_t{8} << depth); }
 };
@@ -163,7 +163,7 @@ struct Root {
   uint64_t generation;
   uint32_t bits;
   uint32_t unused;
-  Directory* partitions[];
+  __extension__ Directory* partitions[];
 
   static size_t Bytes(uint32_t bits) { return sizeof(Root) + (size_t{8} << bits); }
   size_t PartitionOf(uint64_t hash) const { return hash >> 1 >> (63 - bits); }

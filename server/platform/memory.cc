@@ -18,11 +18,11 @@
 #endif
 #endif
 #if defined(CAIRN_SANITIZER_ALLOCATOR)
-// Declared here because g++ ships the functions without their header.
+// Declared here because GCC ships the functions without allocator_interface.h.
 extern "C" {
-size_t __sanitizer_get_current_allocated_bytes();
-size_t __sanitizer_get_heap_size();
-size_t __sanitizer_get_free_bytes();
+size_t __sanitizer_get_current_allocated_bytes(void);
+size_t __sanitizer_get_heap_size(void);
+size_t __sanitizer_get_free_bytes(void);
 }
 #endif
 #endif

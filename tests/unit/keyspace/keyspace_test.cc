@@ -76,7 +76,9 @@ TEST(KeyspaceTest, AgreesWithModelUnderRandomCommands) {
       } else {
         const Entry* entry = db.LookupRead(key);
         ASSERT_EQ(entry != nullptr, model.count(name) == 1);
-        if (entry) EXPECT_EQ(Text(*entry), model[name].value);
+        if (entry) {
+          EXPECT_EQ(Text(*entry), model[name].value);
+        }
       }
       if (step % 20000 == 0) db.CheckInvariants();
     }

@@ -1,0 +1,312 @@
+// The explorer: tables with segments of four slots, two databases, and every interleaving of writer commands with
+// walker steps to a depth, then long seeded runs. It drives SegTable and FrozenWalk as Database does.
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <array>
+#include <map>
+#include <memory>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "server/data/frozen_walk.h"
+#include "server/data/record_slab.h"
+#include "server/keyspace/entry_policy.h"
+
+namespace cairn {
+namespace {
+
+struct TinyPolicy : EntryReading {
+  static constexpr int kBucketBits = 1, kStashBuckets = 2, kStashReserve = 1, kSlots = 1, kRootBits = 1;
+  // Keys name their place in the order, so that a test can put them where it wants: "@hh.." is hash 0xhh...
+  static uint64_t Hash(std::string_view key, uint64_t seed) {
+    const uint64_t mixed = HashBytes(key, seed);
+    if (key.empty() || key[0] != '@') return mixed;
+    return static_cast<uint64_t>(std::stoul(std::string(key.substr(1, 2)), nullptr, 16)) << 56 | mixed >> 8;
+  }
+};
+
+using Table = SegTable<TinyPolicy>;
+using Walk = FrozenWalk<TinyPolicy>;
+struct Datum {
+  int64_t value;
+  int64_t expire_at_ms;
+  bool operator==(const Datum&) const = default;
+};
+using Model = std::map<std::string, Datum>;
+
+constexpr int kDatabases = 2;
+const std::array<const char*, 6> kKeys = {"@00", "@10", "@45", "@90", "@b0", "@f0"};
+
+class World {
+ public:
+  World() : frames_(sizeof(Segment<TinyPolicy>)) {
+    for (auto& table : live_) table = NewTable();
+  }
+  ~World() {
+    for (auto& table : live_) DestroyAll(*table);
+    EXPECT_EQ(slab_.used_bytes(), 0u);
+  }
+
+  void Set(int db, const std::string& key, int64_t value, int64_t at_ms = kNoExpiry) {
+    Table& table = *live_[db];
+    Entry* fresh = Entry::Create(slab_, key, ValueInput::Integer(value), at_ms, 0);
+    const uint64_t hash = table.HashOf(key);
+    auto place = table.Find(hash, key);
+    if (!place) {
+      table.Insert(hash, fresh);
+    } else {
+      table.Own(&place);
+      Dispose(table, table.Exchange(place, hash, fresh), hash);
+    }
+    models_[db][key] = {value, at_ms};
+  }
+  void Increment(int db, const std::string& key) {
+    if (Entry* entry = Mutable(db, key)) {
+      entry->set_integer(entry->integer() + 1);
+      ++models_[db][key].value;
+    }
+  }
+  void Expire(int db, const std::string& key, int64_t at_ms) {
+    if (!models_[db].count(key)) return;
+    Entry* entry = Mutable(db, key);
+    if (entry->has_expiry()) {
+      entry->set_expire_at_ms(at_ms);
+      Table& table = *live_[db];
+      table.NoteExpiry(table.Find(table.HashOf(key), key), at_ms);
+      models_[db][key].expire_at_ms = at_ms;
+    } else {
+      Set(db, key, entry->integer(), at_ms);
+    }
+  }
+  void Remove(int db, const std::string& key) {
+    Table& table = *live_[db];
+    const uint64_t hash = table.HashOf(key);
+    auto place = table.Find(hash, key);
+    EXPECT_EQ(static_cast<bool>(place), models_[db].erase(key) == 1);
+    if (!place) return;
+    table.Own(&place);
+    Dispose(table, table.Erase(place, hash), hash);
+  }
+  void Flush(int db) {
+    auto old = std::exchange(live_[db], NewTable());
+    models_[db].clear();
+    if (walk_) {
+      detached_.push_back(std::move(old));
+    } else {
+      DestroyAll(*old);
+    }
+  }
+  void Swap() {
+    std::swap(live_[0], live_[1]);
+    std::swap(models_[0], models_[1]);
+  }
+
+  bool viewing() const { return walk_ != nullptr; }
+  void Begin() {
+    std::vector<FrozenTable> tables;
+    for (uint32_t db = 0; db < kDatabases; ++db) {
+      live_[db]->FreezeAs(db);
+      if (live_[db]->root()) tables.push_back({db, live_[db]->root(), live_[db]->size(), 0});
+    }
+    gate_.Open();
+    walk_ = std::make_unique<Walk>(&gate_, &frames_, std::move(tables));
+    cut_ = models_;
+    emitted_ = {};
+    repeated_ = 0;
+  }
+  void WalkOne() {
+    if (walk_) ASSERT_TRUE(walk_->WalkNext(Visitor()).ok());
+  }
+  bool PopOne() {
+    if (!walk_) return false;
+    auto popped = walk_->PopOne(Visitor(), Destroyer());
+    EXPECT_TRUE(popped.ok());
+    return *popped;
+  }
+  /// Walks to the end and compares with the cut (V1, V2).
+  void Complete() {
+    while (!walk_->done()) {
+      while (PopOne()) {
+      }
+      WalkOne();
+    }
+    EXPECT_EQ(repeated_, 0);
+    EXPECT_EQ(emitted_, cut_);
+    End();
+  }
+  void End() {
+    walk_->Finish(Destroyer());
+    gate_.Close();  // checks that nothing is retained (V6)
+    walk_.reset();
+    for (auto& table : std::exchange(detached_, {})) DestroyAll(*table);
+  }
+  /// V7, V8 and the allocation balance.
+  void CheckLive() {
+    uint64_t bytes = 0;
+    for (int db = 0; db < kDatabases; ++db) {
+      live_[db]->CheckInvariants();
+      Model found;
+      live_[db]->ForEach([&](const Entry& entry) {
+        found[std::string(entry.key())] = {entry.integer(), entry.expire_at_ms()};
+        bytes += entry.MemoryUsage();
+        return true;
+      });
+      EXPECT_EQ(found, models_[db]);
+    }
+    if (!walk_) EXPECT_EQ(slab_.used_bytes(), bytes);
+  }
+  uint64_t watermark() const { return gate_.watermark(); }
+
+ private:
+  std::unique_ptr<Table> NewTable() { return std::make_unique<Table>(&gate_, &frames_, 42); }
+  void DestroyAll(Table& table) {
+    table.ForEach([this](Entry& entry) {
+      Entry::Destroy(slab_, &entry);
+      return true;
+    });
+  }
+  void Dispose(const Table& table, Table::Removed removed, uint64_t hash) {
+    if (removed.shared) {
+      gate_.Retire(Retired::Kind::kRecord, removed.record, table.Position(hash), removed.record->MemoryUsage());
+    } else {
+      Entry::Destroy(slab_, removed.record);
+    }
+  }
+  Entry* Mutable(int db, const std::string& key) {
+    Table& table = *live_[db];
+    const uint64_t hash = table.HashOf(key);
+    auto place = table.Find(hash, key);
+    if (!place) return nullptr;
+    table.Own(&place);
+    Entry* entry = place.record();
+    if (table.IsPrivate(place, hash)) return entry;
+    Entry* fresh = Entry::Create(slab_, key, entry->ShareValue(), entry->expire_at_ms(), 0);
+    Dispose(table, table.Exchange(place, hash, fresh), hash);
+    return fresh;
+  }
+  auto Visitor() {
+    return [this](const FrozenTable& table, const Entry& entry) {
+      const bool fresh = emitted_[table.cut_index]
+                             .insert({std::string(entry.key()), {entry.integer(), entry.expire_at_ms()}})
+                             .second;
+      repeated_ += !fresh;
+      return Status::Ok();
+    };
+  }
+  auto Destroyer() {
+    return [this](Entry* entry) { Entry::DestroyRemote(slab_, entry); };
+  }
+
+  RecordSlab slab_;
+  FramePool frames_;
+  SnapshotGate gate_;
+  std::array<std::unique_ptr<Table>, kDatabases> live_;
+  std::vector<std::unique_ptr<Table>> detached_;
+  std::unique_ptr<Walk> walk_;
+  std::array<Model, kDatabases> models_, cut_, emitted_;
+  int repeated_ = 0;
+};
+
+using Command = void (*)(World&);
+const std::array<Command, 13> kCommands = {
+    [](World& world) { world.WalkOne(); },
+    [](World& world) { world.PopOne(); },
+    [](World& world) { world.Set(0, "@00", 100); },
+    [](World& world) { world.Set(0, "@f0", 101); },
+    [](World& world) { world.Increment(0, "@10"); },
+    [](World& world) { world.Increment(0, "@b0"); },
+    [](World& world) { world.Remove(0, "@10"); },
+    [](World& world) { world.Remove(0, "@90"); },
+    [](World& world) {
+      for (const char* key : {"@11", "@91", "@92", "@12"}) world.Set(0, key, 7);  // forces splits
+    },
+    [](World& world) { world.Expire(0, "@45", 5000); },
+    [](World& world) { world.Set(1, "@10", 9); },
+    [](World& world) { world.Flush(0); },
+    [](World& world) { world.Swap(); },
+};
+
+void Prepare(World& world) {
+  // An earlier view leaves SHARED bits behind that must mean nothing to the next.
+  for (size_t i = 0; i < kKeys.size(); ++i) world.Set(0, kKeys[i], static_cast<int64_t>(i));
+  world.Set(1, "@20", 50);
+  world.Begin();
+  world.Increment(0, "@10");
+  world.Increment(1, "@20");
+  world.Complete();
+  world.Begin();
+}
+
+void RunSequence(const std::vector<int>& sequence) {
+  World world;
+  Prepare(world);
+  for (int command : sequence) kCommands[static_cast<size_t>(command)](world);
+  world.CheckLive();
+  world.Complete();
+  world.CheckLive();
+}
+
+TEST(ViewExplorerTest, EveryInterleavingToDepthFive) {
+  constexpr int kDepth = 5;
+  const int commands = static_cast<int>(kCommands.size());
+  std::vector<int> sequence(kDepth, 0);
+  for (;;) {
+    RunSequence(sequence);
+    if (::testing::Test::HasFailure()) {
+      std::string text;
+      for (int command : sequence) text += " " + std::to_string(command);
+      FAIL() << "commands:" << text;
+    }
+    int at = 0;
+    while (at < kDepth && ++sequence[static_cast<size_t>(at)] == commands) sequence[static_cast<size_t>(at++)] = 0;
+    if (at == kDepth) break;
+  }
+}
+
+TEST(ViewExplorerTest, LongRandomRunsWithViewsThatEndOrAreAborted) {
+  for (uint64_t seed = 1; seed <= 60; ++seed) {
+    SCOPED_TRACE("seed " + std::to_string(seed));
+    std::mt19937_64 random(seed);
+    World world;
+    const uint64_t names = 8 + random() % 60;
+    const uint64_t write_share = 1 + random() % 12;
+    for (int step = 0; step < 4000 && !::testing::Test::HasFailure(); ++step) {
+      const int db = static_cast<int>(random() % kDatabases);
+      // Half of the keys stand just before or behind the watermark: the adversary reads it.
+      char key[8];
+      uint64_t near = random() % names * 256 / names;
+      if (world.viewing() && random() % 2) near = (world.watermark() >> 40) + random() % 3 - 1;
+      std::snprintf(key, sizeof key, "@%02x%c", static_cast<unsigned>(near & 0xff), static_cast<char>('a' + random() % 2));
+      if (random() % 12 >= write_share) {
+        random() % 3 ? world.WalkOne() : static_cast<void>(world.PopOne());
+        continue;
+      }
+      switch (random() % 16) {
+        case 0: case 1: case 2: case 3: case 4: world.Set(db, key, step); break;
+        case 5: case 6: case 7: world.Increment(db, key); break;
+        case 8: case 9: case 10: case 11: world.Remove(db, key); break;
+        case 12: case 13: world.Expire(db, key, static_cast<int64_t>(random() % 9000)); break;
+        case 14: if (random() % 8 == 0) world.Swap(); break;
+        default: if (random() % 16 == 0) world.Flush(db); break;
+      }
+      if (random() % 50 == 0) {
+        if (!world.viewing()) {
+          world.Begin();
+        } else if (random() % 4 == 0) {
+          world.End();  // abort: disk full, for instance
+        } else {
+          world.Complete();
+        }
+      }
+      if (step % 64 == 0) world.CheckLive();
+    }
+    if (world.viewing()) world.Complete();
+    world.CheckLive();
+  }
+}
+
+}  // namespace
+}  // namespace cairn

@@ -1,0 +1,275 @@
+#include "server/keyspace/view.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <atomic>
+#include <random>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "server/keyspace/keyspace.h"
+#include "tests/unit/keyspace/collecting_sink.h"
+
+namespace cairn {
+namespace {
+
+CollectedKeys Contents(Keyspace& keyspace) {
+  CollectedKeys keys;
+  keyspace.ForEachDatabase([&](Database& db) {
+    db.ForEach([&](const Entry& entry) {
+      char scratch[32];
+      keys[{db.index(), std::string(entry.key())}] = {std::string(entry.StringView(scratch)), entry.expire_at_ms()};
+      return true;
+    });
+  });
+  return keys;
+}
+
+void WalkAll(View* view, CollectingSink& sink, size_t budget = 100) {
+  for (;;) {
+    Result<bool> more = view->Step(sink, budget);
+    ASSERT_TRUE(more.ok()) << more.status().message();
+    if (!*more) return;
+  }
+}
+
+void Fill(Keyspace& keyspace, uint32_t db, int keys) {
+  Database& database = keyspace.db(db);
+  for (int i = 0; i < keys; ++i) {
+    const std::string value = i % 50 == 0 ? std::string(6000, 'b') : i % 3 ? "v" + std::to_string(i) : std::to_string(i);
+    database.Set(database.MakeKey("key:" + std::to_string(i)), ValueInput::String(value), i % 7 ? kNoExpiry : 1000 + i);
+  }
+}
+
+// One random command; near the watermark half of the time, when `order` gives the keys by position.
+void Disturb(Keyspace& keyspace, std::mt19937_64& random, int keys, const std::vector<std::pair<uint64_t, int>>& order) {
+  Database& db = keyspace.db(random() % 8 ? 0 : 1);
+  int number = static_cast<int>(random() % static_cast<uint64_t>(keys + keys / 2));
+  if (random() % 2 && keyspace.active_view() != nullptr && !order.empty()) {
+    const uint64_t position = keyspace.active_view()->watermark();
+    auto at = std::lower_bound(order.begin(), order.end(), std::pair<uint64_t, int>(position, 0));
+    const auto index = std::min<int64_t>(at - order.begin() + static_cast<int64_t>(random() % 40) - 10,
+                                         static_cast<int64_t>(order.size()) - 1);
+    number = order[static_cast<size_t>(std::max<int64_t>(index, 0))].second;
+  }
+  const std::string name = "key:" + std::to_string(number);
+  const KeyRef key = db.MakeKey(name);
+  switch (random() % 12) {
+    case 0: case 1: case 2: db.Set(key, ValueInput::String("new" + std::to_string(random())), kNoExpiry); break;
+    case 3: db.Set(key, ValueInput::String(std::string(5000 + random() % 3000, 'n')), kNoExpiry); break;
+    case 4: case 5: db.Remove(key, random() % 2); break;
+    case 6: case 7:
+      if (const Entry* entry = db.LookupWrite(key); entry && entry->form() == ValueForm::kInt) {
+        Entry* mine = db.Mutable(key);
+        mine->set_integer(mine->integer() + 1);
+      }
+      break;
+    case 8: case 9: db.SetExpiry(key, random() % 2 ? kNoExpiry : static_cast<int64_t>(random() % 100000)); break;
+    case 10:
+      if (const Entry* entry = db.LookupWrite(key)) {
+        const size_t size = entry->StringSize() + random() % 200;
+        char* bytes = db.MutableString(key, size);
+        if (size) bytes[random() % size] = '!';
+      }
+      break;
+    default:
+      db.LookupRead(key);
+      if (random() % 64 == 0) keyspace.ActiveExpire(200, 1);
+      break;
+  }
+}
+
+std::vector<std::pair<uint64_t, int>> KeysByPosition(Keyspace& keyspace, int keys) {
+  std::vector<std::pair<uint64_t, int>> order;
+  for (int i = 0; i < keys; ++i) order.emplace_back(keyspace.db(0).MakeKey("key:" + std::to_string(i)).hash >> 16, i);
+  std::sort(order.begin(), order.end());
+  return order;
+}
+
+TEST(ViewTest, EmitsTheStateAtTheCutWhateverHappensLater) {
+  for (uint64_t seed = 1; seed <= 6; ++seed) {
+    SCOPED_TRACE("seed " + std::to_string(seed));
+    std::mt19937_64 random(seed);
+    Keyspace keyspace({.databases = 3, .hash_seed = seed});
+    keyspace.set_lazy_expiry(false);
+    const int keys = seed % 2 ? 2000 : 30000;
+    Fill(keyspace, 0, keys);
+    Fill(keyspace, 1, keys / 10);
+    const auto order = KeysByPosition(keyspace, keys);
+    for (int round = 0; round < 3; ++round) {
+      for (int i = 0; i < 2000; ++i) Disturb(keyspace, random, keys, order);
+      const CollectedKeys cut = Contents(keyspace);
+      View* view = keyspace.BeginView();
+      ASSERT_NE(view, nullptr);
+      EXPECT_EQ(keyspace.BeginView(), nullptr);
+      EXPECT_EQ(view->key_count(), cut.size());
+      CollectingSink sink;
+      bool more = true;
+      int step = 0;
+      while (more) {
+        for (int i = 0; i < keys / 50; ++i) Disturb(keyspace, random, keys, order);
+        if (++step == 9 && round == 1) keyspace.Swap(0, 1);
+        if (step == 12 && round == 2) keyspace.FlushAll(true);
+        Result<bool> stepped = view->Step(sink, 50);
+        ASSERT_TRUE(stepped.ok());
+        more = *stepped;
+      }
+      EXPECT_EQ(sink.repeated, 0u);
+      EXPECT_EQ(sink.keys, cut);
+      EXPECT_EQ(sink.announced_keys, cut.size());
+      const CollectedKeys live = Contents(keyspace);
+      keyspace.EndView(view);
+      EXPECT_EQ(keyspace.retained_bytes(), 0u);
+      EXPECT_EQ(Contents(keyspace), live);
+      keyspace.ForEachDatabase([](Database& db) { db.CheckInvariants(); });
+      if (round == 2) Fill(keyspace, 0, keys);
+    }
+    keyspace.FlushAll(false);
+    keyspace.DrainReaper();
+    EXPECT_EQ(keyspace.RecordBytes(), 0u);
+  }
+}
+
+TEST(ViewTest, WalkerThreadAgainstAdversarialWriter) {
+  for (uint64_t seed = 1; seed <= 4; ++seed) {
+    SCOPED_TRACE("seed " + std::to_string(seed));
+    std::mt19937_64 random(seed);
+    Keyspace keyspace({.databases = 2, .hash_seed = seed});
+    keyspace.set_lazy_expiry(false);
+    const int keys = 20000;
+    Fill(keyspace, 0, keys);
+    Fill(keyspace, 1, 500);
+    const auto order = KeysByPosition(keyspace, keys);
+    for (int round = 0; round < 4; ++round) {
+      const CollectedKeys cut = Contents(keyspace);
+      View* view = keyspace.BeginView();
+      CollectingSink sink;
+      std::atomic<bool> finished{false};
+      std::thread walker([&] {
+        WalkAll(view, sink, 32);
+        finished.store(true);
+      });
+      int commands = 0;
+      while (!finished.load() || commands < 20000) {
+        Disturb(keyspace, random, keys, order);
+        if (++commands == 3000 && round == 1) keyspace.Swap(0, 1);
+        if (commands == 6000 && round == 3) keyspace.FlushAll(true);
+      }
+      walker.join();
+      EXPECT_EQ(sink.repeated, 0u);
+      EXPECT_TRUE(sink.keys == cut) << sink.keys.size() << " keys walked, " << cut.size() << " at the cut";
+      keyspace.EndView(view);
+      keyspace.ForEachDatabase([](Database& db) { db.CheckInvariants(); });
+      if (round == 1) keyspace.Swap(0, 1);
+    }
+    keyspace.FlushAll(false);
+    keyspace.DrainReaper();
+    EXPECT_EQ(keyspace.RecordBytes(), 0u);
+  }
+}
+
+TEST(ViewTest, FailingSinkEndsTheWalkAndLosesNothing) {
+  Keyspace keyspace({.databases = 2});
+  Fill(keyspace, 0, 5000);
+  const CollectedKeys before = Contents(keyspace);
+  for (int64_t fail_after : {0, 1, 2500, 4999}) {
+    View* view = keyspace.BeginView();
+    CollectingSink sink;
+    sink.fail_after = fail_after;
+    Result<bool> more = true;
+    do {
+      Database& db = keyspace.db(0);
+      for (int i = 0; i < 5000; i += 7) {
+        const KeyRef key = db.MakeKey("key:" + std::to_string(i));
+        db.Set(key, db.Peek(key)->ShareValue(), db.Peek(key)->expire_at_ms());
+      }
+      more = view->Step(sink, 200);
+    } while (more.ok() && *more);
+    EXPECT_FALSE(more.ok());
+    EXPECT_GT(keyspace.retained_bytes(), 0u);
+    EXPECT_TRUE(keyspace.ViewOverLimit(0));
+    keyspace.EndView(view);
+    EXPECT_EQ(keyspace.retained_bytes(), 0u);
+    EXPECT_FALSE(keyspace.ViewOverLimit(0));
+    EXPECT_EQ(Contents(keyspace), before);
+  }
+}
+
+TEST(ViewTest, FlushDuringTheWalkKeepsTheCutAndFreesAtTheEnd) {
+  Keyspace keyspace({.databases = 2});
+  Fill(keyspace, 0, 8000);
+  const CollectedKeys cut = Contents(keyspace);
+  View* view = keyspace.BeginView();
+  CollectingSink sink;
+  ASSERT_TRUE(view->Step(sink, 1000).ok());
+  EXPECT_EQ(keyspace.FlushAll(false), 8000u);
+  EXPECT_EQ(keyspace.detached_keys(), 8000u);
+  keyspace.db(0).Set(keyspace.db(0).MakeKey("after"), ValueInput::Integer(1), kNoExpiry);
+  WalkAll(view, sink);
+  EXPECT_EQ(sink.keys, cut);
+  keyspace.EndView(view);
+  keyspace.DrainReaper();
+  EXPECT_EQ(keyspace.detached_keys(), 0u);
+  EXPECT_EQ(keyspace.RecordBytes(), keyspace.db(0).Peek(keyspace.db(0).MakeKey("after"))->MemoryUsage());
+}
+
+TEST(ViewTest, EmptyKeyspaceIsWalkedAtOnce) {
+  Keyspace keyspace({.databases = 4});
+  View* view = keyspace.BeginView();
+  CollectingSink sink;
+  Result<bool> more = view->Step(sink, 10);
+  ASSERT_TRUE(more.ok());
+  EXPECT_FALSE(*more);
+  EXPECT_TRUE(sink.keys.empty());
+  keyspace.EndView(view);
+}
+
+TEST(ViewTest, IdleTimeIsEmittedOnlyWhenAsked) {
+  class MetaSink : public CollectingSink {
+   public:
+    Result<ValueSink*> Key(std::string_view key, const KeyMeta& meta) override {
+      last = meta;
+      return CollectingSink::Key(key, meta);
+    }
+    KeyMeta last;
+  };
+  Keyspace keyspace({.databases = 1});
+  keyspace.set_now_ms(1000000);
+  keyspace.db(0).Set(keyspace.db(0).MakeKey("k"), ValueInput::Integer(1), kNoExpiry);
+  keyspace.set_now_ms(1090000);
+  for (const bool on : {false, true}) {
+    keyspace.set_save_access(on);
+    View* view = keyspace.BeginView();
+    MetaSink sink;
+    WalkAll(view, sink);
+    EXPECT_EQ(sink.last.lru_idle_s, on ? 90 : -1);
+    EXPECT_EQ(sink.last.lfu_frequency, -1);
+    keyspace.EndView(view);
+  }
+}
+
+TEST(ViewTest, SmallSharedStateCostsNoMoreThanSegmentCopies) {
+  Keyspace keyspace({.databases = 1, .hash_seed = 3});
+  Fill(keyspace, 0, 20000);
+  View* view = keyspace.BeginView();
+  Database& db = keyspace.db(0);
+  const uint64_t table_bytes = db.TableBytes();
+  for (int i = 0; i < 20000; ++i) {
+    const KeyRef key = db.MakeKey("key:" + std::to_string(i));
+    if (db.Peek(key)->form() == ValueForm::kInt) db.Mutable(key)->set_integer(1);
+  }
+  const uint64_t first = keyspace.retained_bytes();
+  // Every segment once, and the replaced entries.
+  EXPECT_LE(first, table_bytes + 20000 * 48);
+  for (int i = 0; i < 20000; ++i) {
+    const KeyRef key = db.MakeKey("key:" + std::to_string(i));
+    if (db.Peek(key)->form() == ValueForm::kInt) db.Mutable(key)->set_integer(2);
+  }
+  EXPECT_EQ(keyspace.retained_bytes(), first);  // private by now (R3)
+  keyspace.EndView(view);
+}
+
+}  // namespace
+}  // namespace cairn
