@@ -21,6 +21,13 @@ TEST(CommandDocsTest, PlainArguments) {
   EXPECT_EQ(arguments[3].name, "ip:port");
 }
 
+TEST(CommandDocsTest, AStatedTypeStaysBesideAKeySpec) {
+  const auto arguments = ParseSynopsis("[BY=pattern:pattern#1]");
+  ASSERT_EQ(arguments.size(), 1u);
+  EXPECT_EQ(arguments[0].type, "pattern");
+  EXPECT_EQ(arguments[0].key_spec_index, 1);
+}
+
 TEST(CommandDocsTest, Tokens) {
   const auto arguments =
       ParseSynopsis("KEEPTTL EX=seconds:integer '~'=approximately:pure-token ''=nothing");
