@@ -33,7 +33,9 @@ Status AofDatasetWriter::Command(std::initializer_list<std::string_view> args) {
   return FlushWhenFull();
 }
 
-Status AofDatasetWriter::FunctionLibrary(std::string_view code) { return Command({"FUNCTION", "LOAD", code}); }
+Status AofDatasetWriter::FunctionLibrary(std::string_view code) {
+  return Command({"FUNCTION", "LOAD", code});
+}
 
 Status AofDatasetWriter::SelectDatabase(uint32_t index, uint64_t, uint64_t) {
   return Command({"SELECT", std::to_string(index)});
@@ -86,7 +88,8 @@ Status AofDatasetWriter::Begin(ValueKind kind, uint64_t) {
       words_per_item_ = 2;
       return Status::Ok();
     default:
-      return Status(StatusCode::kUnsupported, "this type cannot be written as commands; use aof-use-rdb-preamble yes");
+      return Status(StatusCode::kUnsupported,
+                    "this type cannot be written as commands; use aof-use-rdb-preamble yes");
   }
 }
 
@@ -107,24 +110,31 @@ Status AofDatasetWriter::WriteItems() {
 }
 
 Status AofDatasetWriter::Item(std::string_view element) { return AddItem(element, std::nullopt); }
-Status AofDatasetWriter::Field(std::string_view field, std::string_view value) { return AddItem(field, value); }
+Status AofDatasetWriter::Field(std::string_view field, std::string_view value) {
+  return AddItem(field, value);
+}
 Status AofDatasetWriter::Scored(std::string_view member, double score) {
   return AddItem(FormatDouble(score), member);
 }
 
 Status AofDatasetWriter::Packed(uint8_t, std::string_view) {
-  return Status(StatusCode::kUnsupported, "a packed value cannot be written as commands; use aof-use-rdb-preamble yes");
+  return Status(StatusCode::kUnsupported,
+                "a packed value cannot be written as commands; use aof-use-rdb-preamble yes");
 }
 
 Status AofDatasetWriter::BeginModule(uint64_t type_id) {
   dump_.emplace();
   return dump_->sink().BeginModule(type_id);
 }
-Status AofDatasetWriter::ModuleUnsigned(uint64_t value) { return dump_->sink().ModuleUnsigned(value); }
+Status AofDatasetWriter::ModuleUnsigned(uint64_t value) {
+  return dump_->sink().ModuleUnsigned(value);
+}
 Status AofDatasetWriter::ModuleSigned(int64_t value) { return dump_->sink().ModuleSigned(value); }
 Status AofDatasetWriter::ModuleDouble(double value) { return dump_->sink().ModuleDouble(value); }
 Status AofDatasetWriter::ModuleFloat(float value) { return dump_->sink().ModuleFloat(value); }
-Status AofDatasetWriter::ModuleString(std::string_view bytes) { return dump_->sink().ModuleString(bytes); }
+Status AofDatasetWriter::ModuleString(std::string_view bytes) {
+  return dump_->sink().ModuleString(bytes);
+}
 
 Status AofDatasetWriter::End() {
   if (!dump_.has_value()) {

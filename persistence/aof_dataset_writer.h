@@ -1,9 +1,9 @@
 #pragma once
 
 // AofDatasetWriter: a DatasetSink that writes the dataset as commands: the BASE of a rewrite when
-// aof-use-rdb-preamble is no. Containers become RPUSH, SADD, ZADD and HMSET of at most 64 items each, as Redis
-// rewrites them; values that no command can build (modules) become RESTORE of their DUMP payload. It knows no
-// files; bytes go to a ByteSink. Thread: the walker.
+// aof-use-rdb-preamble is no. Containers become RPUSH, SADD, ZADD and HMSET of at most 64 items
+// each, as Redis rewrites them; values that no command can build (modules) become RESTORE of their
+// DUMP payload. It knows no files; bytes go to a ByteSink. Thread: the walker.
 
 #include <cstdint>
 #include <optional>
@@ -68,10 +68,10 @@ class AofDatasetWriter final : public DatasetSink, public ValueSink {
   uint64_t keys_ = 0;
   std::string key_;
   int64_t expire_at_ms_ = -1;
-  std::string_view item_command_;       // of the container being written
+  std::string_view item_command_;  // of the container being written
   size_t words_per_item_ = 1;
   std::vector<std::string> items_;
-  std::optional<DumpWriter> dump_;      // a module value being written
+  std::optional<DumpWriter> dump_;  // a module value being written
 };
 
 }  // namespace cairn

@@ -79,8 +79,10 @@ bool AofWriter::ProcessItems(int64_t now_us) {
   while (!todo_.empty()) {
     if (std::holds_alternative<Cut>(todo_.front())) {
       Status cut = Rotate();
-      if (state() != AofState::kOk) return false;  // the sync failed: the cut waits for the recovery
-      if (!cut.ok()) Log("Can't open the next append-only file for a rewrite: " + std::string(cut.message()));
+      if (state() != AofState::kOk)
+        return false;  // the sync failed: the cut waits for the recovery
+      if (!cut.ok())
+        Log("Can't open the next append-only file for a rewrite: " + std::string(cut.message()));
       cut_sequence_ = cut.ok() ? manifest_.increment_sequence() : 0;
       todo_.pop_front();
       --waiting_cuts_;
@@ -214,8 +216,8 @@ Status AofWriter::Publish(const AofManifest& manifest) {
   return Status::Ok();
 }
 
-/// Opens the INCR behind the last one and publishes it. A file whose publication failed stays where it is,
-/// empty: the manifest on disk may name it all the same.
+/// Opens the INCR behind the last one and publishes it. A file whose publication failed stays where
+/// it is, empty: the manifest on disk may name it all the same.
 Status AofWriter::OpenNext() {
   AofManifest next = manifest_;
   const AofFile added = next.AddIncrement(location_.append_name);
@@ -271,14 +273,15 @@ Status AofWriter::FinishOnLogThread(const Ending& ending) {
   const AofFile base = next.ReplaceBase(location_.append_name, ending.is_rdb);
   next.RetireIncrementsBelow(cut_sequence_);
   const std::string base_path = location_.PathOf(base.name);
-  if (Status status = env_.Rename(ending.base_temp_path, base_path); !status.ok()) return give_up(status);
+  if (Status status = env_.Rename(ending.base_temp_path, base_path); !status.ok())
+    return give_up(status);
   Status published = env_.SyncDir(location_.directory);
-  // From here the manifest is the one that counts on disk, also for the first one after append-only was
-  // turned on, whose INCRs must hold what durable_offset promised.
+  // From here the manifest is the one that counts on disk, also for the first one after append-only
+  // was turned on, whose INCRs must hold what durable_offset promised.
   if (published.ok()) published = PersistAofManifest(env_, location_, next);
   if (!published.ok()) {
-    // Either manifest may be the one on disk. Both are whole as long as this name is never used again and
-    // nothing is deleted before some manifest is known to be there.
+    // Either manifest may be the one on disk. Both are whole as long as this name is never used
+    // again and nothing is deleted before some manifest is known to be there.
     manifest_.SkipBaseSequence();
     AofFile orphan = base;
     manifest_.AddHistory(orphan);

@@ -213,11 +213,11 @@ bool IsFile(Env& env, const std::string& path) {
   return env.FileExists(path) && env.FileSize(path).ok() && !env.ListDir(path).ok();
 }
 
-/// The manifest is written before the file moves: a crash between the two leaves a manifest whose only file
-/// is still outside, and the next start completes the move.
+/// The manifest is written before the file moves: a crash between the two leaves a manifest whose
+/// only file is still outside, and the next start completes the move.
 Status MoveOldFile(Env& env, const std::string& server_dir, const AofLocation& location) {
-  CAIRN_RETURN_IF_ERROR(env.Rename(server_dir + "/" + location.append_name,
-                                   location.PathOf(location.append_name)));
+  CAIRN_RETURN_IF_ERROR(
+      env.Rename(server_dir + "/" + location.append_name, location.PathOf(location.append_name)));
   CAIRN_RETURN_IF_ERROR(env.SyncDir(location.directory));
   return env.SyncDir(server_dir);
 }

@@ -1,10 +1,10 @@
 #pragma once
 
-// AofManifest: the list of files that, replayed in order, are the dataset: at most one BASE, then INCRs by
-// rising sequence number, plus HISTORY files that only wait to be deleted. Text form and names are those of
-// Redis 7 (`file NAME seq N type b|i|h`), so either server reads the other's directory. A value type: it
-// never touches the disk except in the three functions at the end. Thread-compatible; at run time the log
-// thread of AofWriter owns the one that counts.
+// AofManifest: the list of files that, replayed in order, are the dataset: at most one BASE, then
+// INCRs by rising sequence number, plus HISTORY files that only wait to be deleted. Text form and
+// names are those of Redis 7 (`file NAME seq N type b|i|h`), so either server reads the other's
+// directory. A value type: it never touches the disk except in the three functions at the end.
+// Thread-compatible; at run time the log thread of AofWriter owns the one that counts.
 
 #include <cstdint>
 #include <optional>
@@ -28,8 +28,8 @@ struct AofFile {
 
 class AofManifest {
  public:
-  /// Parses a manifest. `where` (a path) opens every error message. Errors: kCorruption with line number,
-  /// the line and the reason in Redis's words.
+  /// Parses a manifest. `where` (a path) opens every error message. Errors: kCorruption with line
+  /// number, the line and the reason in Redis's words.
   static Result<AofManifest> Parse(std::string_view text, std::string_view where);
   /// The text form; HISTORY files stand after BASE, as Redis writes them.
   std::string Format() const;
@@ -76,16 +76,19 @@ struct AofLocation {
   std::string ManifestPath() const { return directory + "/" + append_name + ".manifest"; }
 };
 
-/// Reads the manifest of `location`. A missing directory or file is an empty manifest, not an error.
+/// Reads the manifest of `location`. A missing directory or file is an empty manifest, not an
+/// error.
 Result<AofManifest> LoadAofManifest(Env& env, const AofLocation& location);
 
-/// Replaces the manifest on disk: temporary file, write, sync, rename, sync of the directory. On an error
-/// the old manifest stands, unless the error is the directory's sync: then either may stand after a power loss.
+/// Replaces the manifest on disk: temporary file, write, sync, rename, sync of the directory. On an
+/// error the old manifest stands, unless the error is the directory's sync: then either may stand
+/// after a power loss.
 Status PersistAofManifest(Env& env, const AofLocation& location, const AofManifest& manifest);
 
-/// What the server does once before loading: deletes leftovers `temp-*` in the directory, and, when there is no manifest
-/// but `<server_dir>/<append_name>` exists (a single-file AOF of Redis < 7), registers it as BASE and moves
-/// it into the directory, under the same name, as Redis 7 does. Returns the manifest in force.
+/// What the server does once before loading: deletes leftovers `temp-*` in the directory, and, when
+/// there is no manifest but `<server_dir>/<append_name>` exists (a single-file AOF of Redis < 7),
+/// registers it as BASE and moves it into the directory, under the same name, as Redis 7 does.
+/// Returns the manifest in force.
 Result<AofManifest> PrepareAofDirectory(Env& env, const std::string& server_dir,
                                         const AofLocation& location);
 

@@ -26,11 +26,11 @@ struct Replay {
 
 Status Refuse(const std::string& path, const AofScan& scan) {
   const bool torn = scan.tail == AofTail::kTorn;
-  return Status::Corruption(
-      std::string(torn ? "Unexpected end of file" : "Bad file format") +
-      " reading the append only file " + path + " at offset " + std::to_string(scan.error_offset) +
-      " (sound up to " + std::to_string(scan.good_bytes) + "): " + scan.reason +
-      ". Make a backup, then see what `cairn-check aof` says about it");
+  return Status::Corruption(std::string(torn ? "Unexpected end of file" : "Bad file format") +
+                            " reading the append only file " + path + " at offset " +
+                            std::to_string(scan.error_offset) + " (sound up to " +
+                            std::to_string(scan.good_bytes) + "): " + scan.reason +
+                            ". Make a backup, then see what `cairn-check aof` says about it");
 }
 
 Status CutFile(Replay* replay, const std::string& path, uint64_t size, const AofScan& scan) {

@@ -20,9 +20,9 @@ void AofWriter::Fail(const Status& status, std::string_view what, int64_t now_us
   if (state() == AofState::kOk) {
     failing_since_us_ = now_us;
     backoff_us_ = kFirstBackoffUs;
-    Log("Error on the append-only file (" + std::string(what) + "): " + std::string(status.message()) +
-        ". Writes are refused until it is mended; " + std::to_string(appended_offset() - durable_offset()) +
-        " bytes are kept in memory");
+    Log("Error on the append-only file (" + std::string(what) +
+        "): " + std::string(status.message()) + ". Writes are refused until it is mended; " +
+        std::to_string(appended_offset() - durable_offset()) + " bytes are kept in memory");
   } else {
     backoff_us_ = std::min(backoff_us_ * 2, kMaxBackoffUs);
   }
@@ -47,7 +47,8 @@ bool AofWriter::Recover(int64_t now_us) {
     if (status.ok()) status = DrainRetained();
   }
   if (status.ok() && reserve_spent_ && !CreateReserve()) {
-    // The bytes are down, thanks to the reserve. Writes stay refused until there is room for it again.
+    // The bytes are down, thanks to the reserve. Writes stay refused until there is room for it
+    // again.
     status = Status(StatusCode::kNoSpace, "no room for the reserve file " + ReservePath());
   }
   if (!status.ok()) {
@@ -79,8 +80,9 @@ Status AofWriter::DrainRetained() {
   return synced;
 }
 
-/// After a failed sync: the kernel may have dropped the dirty pages and will say OK next time. What it did
-/// not vouch for is written anew to the next INCR; the old file ends where its last good sync ended.
+/// After a failed sync: the kernel may have dropped the dirty pages and will say OK next time. What
+/// it did not vouch for is written anew to the next INCR; the old file ends where its last good
+/// sync ended.
 Status AofWriter::MoveRetainedToNewFile() {
   AofManifest next = manifest_;
   const AofFile added = next.AddIncrement(location_.append_name);
@@ -108,7 +110,8 @@ Status AofWriter::MoveRetainedToNewFile() {
   while (status.ok() && !todo_.empty()) status = WriteGroup(1);
   if (status.ok()) status = file_->Sync();
   const uint64_t new_end = group_end_;
-  // The cut of the old file comes before the manifest names both, or a replay would see the bytes twice.
+  // The cut of the old file comes before the manifest names both, or a replay would see the bytes
+  // twice.
   if (status.ok()) status = old_file->Truncate(first_new);
   if (status.ok()) status = old_file->Sync();
   if (status.ok()) status = env_.SyncDir(location_.directory);

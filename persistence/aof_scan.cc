@@ -1,4 +1,5 @@
-// ScanAofText: the walk over one file's text and the judgement on how it ends (docs/aof.md, "Damage").
+// ScanAofText: the walk over one file's text and the judgement on how it ends (docs/aof.md,
+// "Damage").
 
 #include <algorithm>
 
@@ -14,10 +15,13 @@ constexpr uint64_t kNowhere = UINT64_MAX;
 class Scanner {
  public:
   Scanner(std::string_view text, uint64_t start, CommandSink& sink, AofScan* scan,
-          uint64_t progress_interval_bytes,
-          const std::function<Status(uint64_t)>& on_progress)
-      : text_(text), position_(start), sink_(sink), scan_(scan),
-        interval_(on_progress ? progress_interval_bytes : 0), next_report_(start + interval_),
+          uint64_t progress_interval_bytes, const std::function<Status(uint64_t)>& on_progress)
+      : text_(text),
+        position_(start),
+        sink_(sink),
+        scan_(scan),
+        interval_(on_progress ? progress_interval_bytes : 0),
+        next_report_(start + interval_),
         on_progress_(on_progress) {
     scan_->good_bytes = start;
     scan_->covered = start == 0;
@@ -45,22 +49,24 @@ class Scanner {
   Status Group() {
     const uint64_t begin = position_;
     if (uncovered_start_ != kNowhere) {
-      // Groups tile a file from its start: a check line behind bytes without one means that the line in
-      // front of those is gone.
+      // Groups tile a file from its start: a check line behind bytes without one means that the
+      // line in front of those is gone.
       Damage(uncovered_start_, begin, "a check line follows bytes that no check covers");
       return Status::Ok();
     }
     AofCheckLine line;
     const AofParse parsed = ParseAofCheckLine(text_, begin, &line);
     if (parsed != AofParse::kCommand) {
-      Damage(begin, begin, parsed == AofParse::kIncomplete ? "a check line is cut short"
-                                                           : "a check line is malformed");
+      Damage(begin, begin,
+             parsed == AofParse::kIncomplete ? "a check line is cut short"
+                                             : "a check line is malformed");
       return Status::Ok();
     }
     if (!VerifyAofGroup(text_, begin, line)) {
-      Damage(begin, begin, line.group_bytes > text_.size() - begin - line.line_bytes
-                               ? "a group is cut short"
-                               : "a group does not match its check");
+      Damage(begin, begin,
+             line.group_bytes > text_.size() - begin - line.line_bytes
+                 ? "a group is cut short"
+                 : "a group does not match its check");
       return Status::Ok();
     }
     position_ = begin + line.line_bytes;
@@ -119,7 +125,8 @@ class Scanner {
     }
     const bool torn = parsed == AofParse::kIncomplete || TornBeforeZeros(begin);
     if (checked_file()) {
-      // Behind verified groups stand commands of a server that writes no checks, or the ruins of a group.
+      // Behind verified groups stand commands of a server that writes no checks, or the ruins of a
+      // group.
       if (torn && !ProvenDurable(uncovered_start_)) {
         End(AofTail::kTorn, begin, at, std::move(reason));
       } else {
@@ -153,7 +160,8 @@ class Scanner {
 
   bool checked_file() const { return scan_->checked_bytes > 0; }
 
-  /// Whether a sound group behind `begin` says that bytes above `begin` were synced before it was written.
+  /// Whether a sound group behind `begin` says that bytes above `begin` were synced before it was
+  /// written.
   bool ProvenDurable(uint64_t begin) const {
     size_t at = begin;
     while ((at = text_.find(kAofCheckMark, at)) != std::string_view::npos) {

@@ -58,13 +58,14 @@ void StoreLittleEndian(uint64_t value, char* out) {
 
 }  // namespace
 
-AofParse ParseAofCommand(std::string_view text, uint64_t* offset, std::vector<std::string_view>* args,
-                         std::string* reason) {
+AofParse ParseAofCommand(std::string_view text, uint64_t* offset,
+                         std::vector<std::string_view>* args, std::string* reason) {
   uint64_t count = 0;
   AofParse parsed = ParseCount(text, '*', offset, &count);
   if (parsed == AofParse::kCommand && count == 0) parsed = AofParse::kInvalid;
   if (parsed != AofParse::kCommand) {
-    *reason = parsed == AofParse::kIncomplete ? "a command is cut short" : "expected '*' and a count";
+    *reason =
+        parsed == AofParse::kIncomplete ? "a command is cut short" : "expected '*' and a count";
     return parsed;
   }
   args->clear();
@@ -72,7 +73,8 @@ AofParse ParseAofCommand(std::string_view text, uint64_t* offset, std::vector<st
     uint64_t length = 0;
     parsed = ParseCount(text, '$', offset, &length);
     if (parsed != AofParse::kCommand) {
-      *reason = parsed == AofParse::kIncomplete ? "a command is cut short" : "expected '$' and a length";
+      *reason =
+          parsed == AofParse::kIncomplete ? "a command is cut short" : "expected '$' and a length";
       return parsed;
     }
     const uint64_t left = text.size() - *offset;
@@ -121,7 +123,8 @@ uint64_t AofGroupChecksum(uint64_t file_offset, uint64_t synced_bytes,
   StoreLittleEndian(file_offset, header.data());
   StoreLittleEndian(bytes, header.data() + 8);
   StoreLittleEndian(synced_bytes, header.data() + 16);
-  // Starting from all ones: from zero, a group of zeros at offset zero would have the checksum zero.
+  // Starting from all ones: from zero, a group of zeros at offset zero would have the checksum
+  // zero.
   uint64_t checksum = Crc64(~uint64_t{0}, {header.data(), header.size()});
   for (std::string_view piece : group) checksum = Crc64(checksum, piece);
   return checksum;

@@ -1,7 +1,8 @@
 #pragma once
 
-// The text of an append-only file: the strict command parser and the check lines, shared by reader, writer
-// and checker. Everything here works on bytes in memory and knows no file. Pure functions; any thread.
+// The text of an append-only file: the strict command parser and the check lines, shared by reader,
+// writer and checker. Everything here works on bytes in memory and knows no file. Pure functions;
+// any thread.
 
 #include <cstdint>
 #include <span>
@@ -13,11 +14,11 @@ namespace cairn {
 
 enum class AofParse : uint8_t { kCommand, kIncomplete, kInvalid };
 
-/// Reads the one command that begins at text[*offset]. kCommand: `args` are views into `text`, *offset is
-/// behind it. Otherwise *offset is where reading failed and *reason says why. Lengths are plain decimal
-/// digits without sign or leading zero, as every server writes them.
-AofParse ParseAofCommand(std::string_view text, uint64_t* offset, std::vector<std::string_view>* args,
-                         std::string* reason);
+/// Reads the one command that begins at text[*offset]. kCommand: `args` are views into `text`,
+/// *offset is behind it. Otherwise *offset is where reading failed and *reason says why. Lengths
+/// are plain decimal digits without sign or leading zero, as every server writes them.
+AofParse ParseAofCommand(std::string_view text, uint64_t* offset,
+                         std::vector<std::string_view>* args, std::string* reason);
 
 /// The numbers of a check line (aof_reader.h, FormatAofCheckLine).
 struct AofCheckLine {
@@ -29,8 +30,8 @@ struct AofCheckLine {
 
 inline constexpr std::string_view kAofCheckMark = "#CAIRN:";
 
-/// Reads the check line at text[offset], which begins with kAofCheckMark. kIncomplete: the line's end is
-/// missing. kInvalid: not in the exact form.
+/// Reads the check line at text[offset], which begins with kAofCheckMark. kIncomplete: the line's
+/// end is missing. kInvalid: not in the exact form.
 AofParse ParseAofCheckLine(std::string_view text, uint64_t offset, AofCheckLine* line);
 
 /// The value a check line at `file_offset` must carry for `group`.

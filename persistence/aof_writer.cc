@@ -1,4 +1,5 @@
-// The executor's side of AofWriter and its life cycle; aof_log_thread.cc holds what the log thread does.
+// The executor's side of AofWriter and its life cycle; aof_log_thread.cc holds what the log thread
+// does.
 
 #include "persistence/aof_writer.h"
 
@@ -35,14 +36,14 @@ Status AofWriter::Open(AofManifest manifest, uint64_t stream_offset, bool last_f
   appended_offset_ = written_offset_ = durable_offset_ = stream_offset;
   manifest_ = std::move(manifest);
   protecting_ = true;
-  const bool go_on =
-      !manifest_.increments().empty() && (last_file_covered || !checksum_.load());
+  const bool go_on = !manifest_.increments().empty() && (last_file_covered || !checksum_.load());
   if (go_on) {
     const std::string path = location_.PathOf(manifest_.increments().back().name);
     Result<std::unique_ptr<WritableFile>> file = env_.OpenAppend(path);
     if (!file.ok()) return file.status();
     file_ = std::move(*file);
-    // What an earlier process left unsynced becomes durable here: later marks of this file rely on it.
+    // What an earlier process left unsynced becomes durable here: later marks of this file rely on
+    // it.
     CAIRN_RETURN_IF_ERROR(file_->Sync());
     group_end_ = synced_size_ = file_->size();
     covered_ = last_file_covered;
@@ -160,9 +161,8 @@ bool AofWriter::WaitDurable(uint64_t offset, int64_t timeout_ms) {
   force_sync_offset_ = std::max(force_sync_offset_.load(), offset);
   wake_wanted_ = true;
   wake_.notify_one();
-  progress_.wait_for(lock, std::chrono::milliseconds(timeout_ms), [&] {
-    return durable_offset() >= offset || state() != AofState::kOk;
-  });
+  progress_.wait_for(lock, std::chrono::milliseconds(timeout_ms),
+                     [&] { return durable_offset() >= offset || state() != AofState::kOk; });
   return durable_offset() >= offset;
 }
 

@@ -49,9 +49,9 @@ class Checker {
     if (!text.ok()) return Report(text.status());
     uint64_t start = 0;
     if (text->starts_with("REDIS")) {
-      Result<uint64_t> end = options_.check_rdb
-                                 ? options_.check_rdb(path)
-                                 : Status(StatusCode::kUnsupported, path + ": no RDB checker given");
+      Result<uint64_t> end =
+          options_.check_rdb ? options_.check_rdb(path)
+                             : Status(StatusCode::kUnsupported, path + ": no RDB checker given");
       if (!end.ok()) return Report(end.status());
       start = *end;
     }
@@ -62,7 +62,8 @@ class Checker {
     if (scan.tail == AofTail::kWhole) return 0;
     if (!options_.fix) return 1;
     if (!last || scan.tail == AofTail::kDamaged) {
-      std::fprintf(out_, "%s: not mended: only the torn end of the last file can be cut\n", path.c_str());
+      std::fprintf(out_, "%s: not mended: only the torn end of the last file can be cut\n",
+                   path.c_str());
       return 1;
     }
     return Cut(path, text->size(), scan.good_bytes);
@@ -81,7 +82,8 @@ class Checker {
     const char* verdict = scan.tail == AofTail::kTorn          ? "torn tail"
                           : scan.tail == AofTail::kCorruptTail ? "corrupt tail"
                                                                : "damaged";
-    std::fprintf(out_, "%s: sound up to offset %" PRIu64 ", error at offset %" PRIu64 ": %s; %" PRIu64
+    std::fprintf(out_,
+                 "%s: sound up to offset %" PRIu64 ", error at offset %" PRIu64 ": %s; %" PRIu64
                  " bytes behind\n",
                  verdict, scan.good_bytes, scan.error_offset, scan.reason.c_str(),
                  size - scan.good_bytes);
@@ -93,13 +95,14 @@ class Checker {
     Status status = (*file)->Truncate(good_bytes);
     if (status.ok()) status = (*file)->Sync();
     if (!status.ok()) return Report(status);
-    std::fprintf(out_, "%s: cut to %" PRIu64 " bytes, %" PRIu64 " removed\n", path.c_str(), good_bytes,
-                 size - good_bytes);
+    std::fprintf(out_, "%s: cut to %" PRIu64 " bytes, %" PRIu64 " removed\n", path.c_str(),
+                 good_bytes, size - good_bytes);
     return 0;
   }
 
   int Report(const Status& status) {
-    std::fprintf(out_, "%.*s\n", static_cast<int>(status.message().size()), status.message().data());
+    std::fprintf(out_, "%.*s\n", static_cast<int>(status.message().size()),
+                 status.message().data());
     return 1;
   }
 

@@ -1,8 +1,8 @@
 #pragma once
 
-// CheckAof: `cairn-check aof PATH [--fix]`. Reads a manifest, a directory that holds one, or a single
-// append-only file, prints a verdict and offsets for each file, and with `fix` cuts the tail of the last
-// file. Never starts a server and never applies a command. Single-threaded.
+// CheckAof: `cairn-check aof PATH [--fix]`. Reads a manifest, a directory that holds one, or a
+// single append-only file, prints a verdict and offsets for each file, and with `fix` cuts the tail
+// of the last file. Never starts a server and never applies a command. Single-threaded.
 
 #include <cstdint>
 #include <cstdio>
@@ -17,7 +17,8 @@ class Env;
 
 struct CheckAofOptions {
   bool fix = false;  ///< cut a torn or corrupt tail of the last file; asks nothing
-  /// Checks the RDB at the start of a file and returns the offset behind it (check_rdb supplies it).
+  /// Checks the RDB at the start of a file and returns the offset behind it (check_rdb supplies
+  /// it).
   std::function<Result<uint64_t>(const std::string& path)> check_rdb;
 };
 

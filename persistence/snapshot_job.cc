@@ -13,7 +13,8 @@ namespace {
 // A file as the writer's byte sink, with write-back started early.
 class FileSink final : public ByteSink {
  public:
-  FileSink(WritableFile& file, bool incremental_sync) : file_(file), incremental_sync_(incremental_sync) {}
+  FileSink(WritableFile& file, bool incremental_sync)
+      : file_(file), incremental_sync_(incremental_sync) {}
   Status Append(std::string_view bytes) override {
     CAIRN_RETURN_IF_ERROR(file_.Append(bytes));
     written_ += bytes.size();
@@ -36,7 +37,8 @@ class FileSink final : public ByteSink {
 Status SnapshotJob::Run() {
   ExpectedCounts expected;
   Status status = WriteTemp(&expected);
-  if (status.ok() && options_.verify && !options_.as_commands) status = VerifyRdbFile(env_, options_.temp_path, expected);
+  if (status.ok() && options_.verify && !options_.as_commands)
+    status = VerifyRdbFile(env_, options_.temp_path, expected);
   if (status.ok() && !options_.final_path.empty()) {
     status = env_.Rename(options_.temp_path, options_.final_path);
     if (status.ok()) status = env_.SyncDir(DirName(options_.final_path));
@@ -55,14 +57,14 @@ Status SnapshotJob::WriteTemp(ExpectedCounts* expected) {
   FileSink sink(file, options_.incremental_sync);
   if (options_.as_commands) {
     AofDatasetWriter writer(&sink);
-    CAIRN_RETURN_IF_ERROR(
-        Walk(writer, [&] { return writer.key_count(); }, [&] { return writer.bytes(); }));
+    CAIRN_RETURN_IF_ERROR(Walk(
+        writer, [&] { return writer.key_count(); }, [&] { return writer.bytes(); }));
     CAIRN_RETURN_IF_ERROR(writer.Finish());
   } else {
     RdbWriter writer(&sink, options_.rdb);
     CAIRN_RETURN_IF_ERROR(writer.Start());
-    CAIRN_RETURN_IF_ERROR(
-        Walk(writer, [&] { return writer.key_count(); }, [&] { return writer.bytes(); }));
+    CAIRN_RETURN_IF_ERROR(Walk(
+        writer, [&] { return writer.key_count(); }, [&] { return writer.bytes(); }));
     CAIRN_RETURN_IF_ERROR(writer.Finish());
     *expected = {writer.key_count(), writer.expire_count(), writer.bytes(), writer.checksum()};
   }
@@ -91,7 +93,8 @@ Status SnapshotJob::Walk(DatasetSink& sink, const std::function<uint64_t()>& key
 }
 
 void SnapshotJob::PaceStep(int64_t step_began_us, uint64_t keys) {
-  int64_t pause_us = options_.key_delay_us > 0 ? static_cast<int64_t>(keys) * options_.key_delay_us : 0;
+  int64_t pause_us =
+      options_.key_delay_us > 0 ? static_cast<int64_t>(keys) * options_.key_delay_us : 0;
   if (options_.cpu_limit_percent < 100) {
     const int64_t busy_us = env_.MonotonicMicros() - step_began_us;
     pause_us += busy_us * (100 - options_.cpu_limit_percent) / options_.cpu_limit_percent;

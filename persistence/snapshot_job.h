@@ -1,9 +1,10 @@
 #pragma once
 
-// SnapshotJob: writes one point-in-time RDB file from a SnapshotSource: temporary file, walk, sync, verify,
-// rename, sync of the directory. It decides nothing (when, why, what next is engine/durability's). Run() does
-// it all on the calling thread: a walker thread for BGSAVE and rewrites, the executor for SAVE. An error or an
-// abort leaves the old file as it was and removes the temporary one.
+// SnapshotJob: writes one point-in-time RDB file from a SnapshotSource: temporary file, walk, sync,
+// verify, rename, sync of the directory. It decides nothing (when, why, what next is
+// engine/durability's). Run() does it all on the calling thread: a walker thread for BGSAVE and
+// rewrites, the executor for SAVE. An error or an abort leaves the old file as it was and removes
+// the temporary one.
 
 #include <atomic>
 #include <cstdint>
@@ -21,13 +22,15 @@ class Env;
 
 struct SnapshotJobOptions {
   std::string temp_path;
-  std::string final_path;  ///< empty: leave the verified file at temp_path (AOF rewrite publishes it itself)
+  std::string final_path;  ///< empty: leave the verified file at temp_path (AOF rewrite publishes
+                           ///< it itself)
   RdbWriteOptions rdb;
-  bool as_commands = false;  ///< aof-use-rdb-preamble no: write a command log instead of an RDB file
-  bool verify = true;            ///< setting rdb-verify: read the file back before it replaces the old one
+  bool as_commands =
+      false;           ///< aof-use-rdb-preamble no: write a command log instead of an RDB file
+  bool verify = true;  ///< setting rdb-verify: read the file back before it replaces the old one
   bool incremental_sync = true;  ///< setting rdb-save-incremental-fsync
   int cpu_limit_percent = 100;   ///< setting snapshot-cpu-limit: share of one core
-  int key_delay_us = 0;          ///< setting rdb-key-save-delay: sleep per key, for tests of long saves
+  int key_delay_us = 0;  ///< setting rdb-key-save-delay: sleep per key, for tests of long saves
 };
 
 class SnapshotJob {
@@ -52,7 +55,8 @@ class SnapshotJob {
 
  private:
   Status WriteTemp(ExpectedCounts* expected);
-  Status Walk(DatasetSink& sink, const std::function<uint64_t()>& keys, const std::function<uint64_t()>& bytes);
+  Status Walk(DatasetSink& sink, const std::function<uint64_t()>& keys,
+              const std::function<uint64_t()>& bytes);
   void PaceStep(int64_t step_began_us, uint64_t keys);
 
   Env& env_;

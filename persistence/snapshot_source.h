@@ -1,7 +1,8 @@
 #pragma once
 
-// SnapshotSource: what a save, rewrite or full sync walks. Implemented by keyspace/view (frozen structure
-// as of a cut). Begin and Step run on the walker thread, or on the loop in step mode; never on both at once.
+// SnapshotSource: what a save, rewrite or full sync walks. Implemented by keyspace/view (frozen
+// structure as of a cut). Begin and Step run on the walker thread, or on the loop in step mode;
+// never on both at once.
 
 #include <cstddef>
 #include <cstdint>
@@ -15,8 +16,9 @@ class SnapshotSource {
   virtual ~SnapshotSource() = default;
   /// Keys in all databases at the cut (for progress and verification).
   virtual uint64_t key_count() const = 0;
-  /// Emits the next keys into `sink` until about `budget_keys` were written. Returns true while more
-  /// remains; an error of the sink is passed up and ends the walk (the caller then aborts the view).
+  /// Emits the next keys into `sink` until about `budget_keys` were written. Returns true while
+  /// more remains; an error of the sink is passed up and ends the walk (the caller then aborts the
+  /// view).
   virtual Result<bool> Step(DatasetSink& sink, size_t budget_keys) = 0;
 };
 

@@ -1,7 +1,8 @@
-// cairn-load: an open-loop load generator for any RESP server. Requests are due at fixed times, whatever the
-// server does; a late reply counts from when its request was due, so a stall shows in the percentiles as long as
-// it lasts (no coordinated omission). With --rate 0 the loop is closed: each connection sends the next request
-// when the last is answered. One thread, one epoll. Prints one JSON object.
+// cairn-load: an open-loop load generator for any RESP server. Requests are due at fixed times,
+// whatever the server does; a late reply counts from when its request was due, so a stall shows in
+// the percentiles as long as it lasts (no coordinated omission). With --rate 0 the loop is closed:
+// each connection sends the next request when the last is answered. One thread, one epoll. Prints
+// one JSON object.
 
 #include <arpa/inet.h>
 #include <netinet/in.h>
@@ -42,7 +43,8 @@ struct LoadOptions {
 };
 
 int64_t NowNanos() {
-  return std::chrono::duration_cast<std::chrono::nanoseconds>(std::chrono::steady_clock::now().time_since_epoch())
+  return std::chrono::duration_cast<std::chrono::nanoseconds>(
+             std::chrono::steady_clock::now().time_since_epoch())
       .count();
 }
 
@@ -51,8 +53,8 @@ int64_t NowNanos() {
   std::exit(1);
 }
 
-// Skips one reply of the kinds GET and SET give; 0 = incomplete. Errors end the run: a bench must not
-// measure a wrong answer.
+// Skips one reply of the kinds GET and SET give; 0 = incomplete. Errors end the run: a bench must
+// not measure a wrong answer.
 size_t SkipReply(std::string_view bytes) {
   const size_t line = bytes.find("\r\n");
   if (line == std::string_view::npos) return 0;
@@ -106,11 +108,14 @@ class Load {
 
   void Print() const {
     std::printf(
-        "{\"requests\": %llu, \"seconds\": %.3f, \"per_second\": %.0f, \"p50_us\": %.1f, \"p99_us\": %.1f, "
+        "{\"requests\": %llu, \"seconds\": %.3f, \"per_second\": %.0f, \"p50_us\": %.1f, "
+        "\"p99_us\": %.1f, "
         "\"p99_9_us\": %.1f, \"max_us\": %.1f}\n",
         static_cast<unsigned long long>(latency_.count()), elapsed_s_,
-        static_cast<double>(latency_.count()) / elapsed_s_, static_cast<double>(latency_.Quantile(0.5)) / 1e3,
-        static_cast<double>(latency_.Quantile(0.99)) / 1e3, static_cast<double>(latency_.Quantile(0.999)) / 1e3,
+        static_cast<double>(latency_.count()) / elapsed_s_,
+        static_cast<double>(latency_.Quantile(0.5)) / 1e3,
+        static_cast<double>(latency_.Quantile(0.99)) / 1e3,
+        static_cast<double>(latency_.Quantile(0.999)) / 1e3,
         static_cast<double>(latency_.max()) / 1e3);
   }
 
@@ -121,14 +126,16 @@ class Load {
       address.sun_family = AF_UNIX;
       std::strncpy(address.sun_path, options_.unix_path.c_str(), sizeof address.sun_path - 1);
       client.fd = socket(AF_UNIX, SOCK_STREAM, 0);
-      if (connect(client.fd, reinterpret_cast<sockaddr*>(&address), sizeof address) != 0) Die("cannot connect");
+      if (connect(client.fd, reinterpret_cast<sockaddr*>(&address), sizeof address) != 0)
+        Die("cannot connect");
     } else {
       sockaddr_in address{};
       address.sin_family = AF_INET;
       address.sin_port = htons(static_cast<uint16_t>(options_.port));
       inet_pton(AF_INET, options_.host.c_str(), &address.sin_addr);
       client.fd = socket(AF_INET, SOCK_STREAM, 0);
-      if (connect(client.fd, reinterpret_cast<sockaddr*>(&address), sizeof address) != 0) Die("cannot connect");
+      if (connect(client.fd, reinterpret_cast<sockaddr*>(&address), sizeof address) != 0)
+        Die("cannot connect");
       const int on = 1;
       setsockopt(client.fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
     }
@@ -161,7 +168,8 @@ class Load {
 
   void Send(Client& client) {
     while (!client.out.empty()) {
-      const ssize_t sent = send(client.fd, client.out.data(), client.out.size(), MSG_DONTWAIT | MSG_NOSIGNAL);
+      const ssize_t sent =
+          send(client.fd, client.out.data(), client.out.size(), MSG_DONTWAIT | MSG_NOSIGNAL);
       if (sent <= 0) return;  // the rest goes with the next poll
       client.out.erase(0, static_cast<size_t>(sent));
     }
@@ -198,7 +206,8 @@ class Load {
   void Drain() {
     const int64_t deadline = NowNanos() + 10'000'000'000;
     const auto busy = [](const Client& client) { return !client.due.empty(); };
-    while (NowNanos() < deadline && std::any_of(clients_.begin(), clients_.end(), busy)) Poll(false);
+    while (NowNanos() < deadline && std::any_of(clients_.begin(), clients_.end(), busy))
+      Poll(false);
   }
 
   const LoadOptions options_;
@@ -215,18 +224,30 @@ LoadOptions ParseOptions(int argc, char** argv) {
   for (int i = 1; i + 1 < argc; i += 2) {
     const std::string_view name = argv[i];
     const char* value = argv[i + 1];
-    if (name == "--host") options.host = value;
-    else if (name == "--unix") options.unix_path = value;
-    else if (name == "--port") options.port = std::atoi(value);
-    else if (name == "--clients") options.clients = std::max(1, std::atoi(value));
-    else if (name == "--rate") options.rate = std::atoll(value);
-    else if (name == "--seconds") options.seconds = std::atof(value);
-    else if (name == "--keys") options.keys = std::max<uint64_t>(1, std::strtoull(value, nullptr, 10));
-    else if (name == "--value-bytes") options.value_bytes = std::strtoull(value, nullptr, 10);
-    else if (name == "--write-percent") options.write_percent = std::atoi(value);
-    else if (name == "--seed") options.seed = std::max<uint64_t>(1, std::strtoull(value, nullptr, 10));
-    else if (name == "--prefix") options.prefix = value;
-    else Die("unknown option " + std::string(name));
+    if (name == "--host")
+      options.host = value;
+    else if (name == "--unix")
+      options.unix_path = value;
+    else if (name == "--port")
+      options.port = std::atoi(value);
+    else if (name == "--clients")
+      options.clients = std::max(1, std::atoi(value));
+    else if (name == "--rate")
+      options.rate = std::atoll(value);
+    else if (name == "--seconds")
+      options.seconds = std::atof(value);
+    else if (name == "--keys")
+      options.keys = std::max<uint64_t>(1, std::strtoull(value, nullptr, 10));
+    else if (name == "--value-bytes")
+      options.value_bytes = std::strtoull(value, nullptr, 10);
+    else if (name == "--write-percent")
+      options.write_percent = std::atoi(value);
+    else if (name == "--seed")
+      options.seed = std::max<uint64_t>(1, std::strtoull(value, nullptr, 10));
+    else if (name == "--prefix")
+      options.prefix = value;
+    else
+      Die("unknown option " + std::string(name));
   }
   if (argc % 2 == 0) Die("options come as --name value");
   return options;

@@ -14,7 +14,8 @@ namespace {
 constexpr int kMaxFrames = 64;
 constexpr size_t kMaxPath = 4096;
 
-// Signal handlers have nothing but globals to read. Written once, before the handlers are installed.
+// Signal handlers have nothing but globals to read. Written once, before the handlers are
+// installed.
 char report_path[kMaxPath];
 
 void Print(int fd, const char* text) {
@@ -46,10 +47,13 @@ const char* SignalName(int number) {
 }
 
 void OnCrash(int number, siginfo_t* info, void*) {
-  const int fd = report_path[0] == '\0' ? STDERR_FILENO
-                                        : ::open(report_path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0644);
+  const int fd = report_path[0] == '\0'
+                     ? STDERR_FILENO
+                     : ::open(report_path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0644);
   if (fd >= 0) {
-    Print(fd, "\n\n=== REDIS BUG REPORT START: Cut & paste starting from here ===\nCairnKV crashed by signal: ");
+    Print(fd,
+          "\n\n=== REDIS BUG REPORT START: Cut & paste starting from here ===\nCairnKV crashed by "
+          "signal: ");
     Print(fd, SignalName(number));
     Print(fd, "\nAccessing address: ");
     PrintHex(fd, reinterpret_cast<uintptr_t>(info->si_addr));
@@ -74,7 +78,8 @@ void InstallCrashReport(const std::string& log_path) {
   struct sigaction action = {};
   action.sa_sigaction = &OnCrash;
   action.sa_flags = SA_SIGINFO | SA_NODEFER | SA_RESETHAND;
-  for (int number : {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT}) ::sigaction(number, &action, nullptr);
+  for (int number : {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT})
+    ::sigaction(number, &action, nullptr);
 }
 
 }  // namespace cairn

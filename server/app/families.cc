@@ -3,6 +3,9 @@
 namespace cairn {
 
 // Each is defined at the end of the file of its name in server/commands.
+CommandFamily AdminCommands();
+CommandFamily ClientCommands();
+CommandFamily CommandCommands();
 CommandFamily DatabaseCommands();
 CommandFamily KeyCommands();
 CommandFamily KeyDumpCommands();
@@ -16,8 +19,9 @@ CommandFamily StringLcsCommands();
 
 void AddAllFamilies(CommandTable& table) {
   for (CommandFamily family :
-       {DatabaseCommands(), KeyCommands(), KeyDumpCommands(), KeyExpireCommands(), KeyScanCommands(),
-        StringCommands(), StringEditCommands(), StringLcsCommands(), PersistenceCommands(), SessionCommands()}) {
+       {AdminCommands(), ClientCommands(), CommandCommands(), DatabaseCommands(), KeyCommands(),
+        KeyDumpCommands(), KeyExpireCommands(), KeyScanCommands(), StringCommands(),
+        StringEditCommands(), StringLcsCommands(), PersistenceCommands(), SessionCommands()}) {
     table.Add(family);
   }
 }

@@ -1,6 +1,7 @@
 #pragma once
 
-// The list of all command families, by hand: no static initialiser registers anything behind one's back.
+// The list of all command families, by hand: no static initialiser registers anything behind one's
+// back.
 
 #include "server/engine/command_table.h"
 

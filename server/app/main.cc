@@ -1,5 +1,5 @@
-// cairn-server: reads arguments and configuration, builds the Server, runs it. Standard error carries what
-// happens before the log is open.
+// cairn-server: reads arguments and configuration, builds the Server, runs it. Standard error
+// carries what happens before the log is open.
 
 #include <fcntl.h>
 #include <sys/stat.h>
@@ -23,13 +23,15 @@ namespace {
 constexpr std::string_view kVersion = "0.1.0";
 constexpr std::string_view kFollows = "7.0.15";
 
-// The log file is opened for each line, as Redis does, so that log rotation by rename needs no signal.
+// The log file is opened for each line, as Redis does, so that log rotation by rename needs no
+// signal.
 class FileLogSink final : public LogSink {
  public:
   explicit FileLogSink(std::string path) : path_(std::move(path)) {}
   void Write(LogLevel, std::string_view line) override {
-    const int fd = path_.empty() ? STDOUT_FILENO
-                                 : ::open(path_.c_str(), O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0644);
+    const int fd = path_.empty()
+                       ? STDOUT_FILENO
+                       : ::open(path_.c_str(), O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0644);
     if (fd < 0) return;
     while (!line.empty()) {
       const ssize_t written = ::write(fd, line.data(), line.size());
@@ -49,7 +51,8 @@ void PrintHelp() {
       "       cairn-server - (read the configuration from standard input)\n"
       "       cairn-server -v or --version\n"
       "       cairn-server -h or --help\n"
-      "       cairn-server --generate-conf (print conf/cairn.conf: every setting with its explanation)\n\n"
+      "       cairn-server --generate-conf (print conf/cairn.conf: every setting with its "
+      "explanation)\n\n"
       "Examples:\n"
       "       cairn-server (defaults)\n"
       "       cairn-server --port 7777 --loglevel verbose\n"
@@ -76,11 +79,13 @@ int Serve(Env& env, Config& config, const std::string& executable) {
               .level = static_cast<LogLevel>(settings.loglevel),
               .role = 'C'});
   log.Log(LogLevel::kWarning, "oO0OoO0OoO0Oo Redis is starting oO0OoO0OoO0Oo");
-  log.Log(LogLevel::kWarning, "CairnKV version={}, following Redis version={}, bits=64, pid={}, just started", kVersion,
+  log.Log(LogLevel::kWarning,
+          "CairnKV version={}, following Redis version={}, bits=64, pid={}, just started", kVersion,
           kFollows, ::getpid());
   if (config.file_path().empty()) {
     log.Log(LogLevel::kWarning,
-            "Warning: no config file specified, using the default config. In order to specify a config file use {} "
+            "Warning: no config file specified, using the default config. In order to specify a "
+            "config file use {} "
             "/path/to/cairn.conf",
             executable);
   } else {
@@ -89,7 +94,8 @@ int Serve(Env& env, Config& config, const std::string& executable) {
   log.set_role('M');
   if (settings.crash_log_enabled) InstallCrashReport(settings.logfile);
   Server server(env, config, log, executable);
-  log.Log(LogLevel::kNotice, "Running mode=standalone, port={}. PID: {}", settings.port, ::getpid());
+  log.Log(LogLevel::kNotice, "Running mode=standalone, port={}. PID: {}", settings.port,
+          ::getpid());
   if (Status started = server.Start(); !started.ok()) {
     log.Log(LogLevel::kWarning, "{}", started.message());
     return 1;
@@ -103,8 +109,8 @@ int Main(int argc, char** argv) {
   const LaunchArguments arguments = ParseLaunchArguments(words);
   switch (arguments.mode) {
     case LaunchArguments::Mode::kVersion:
-      std::printf("CairnKV server v=%s follows=%s malloc=%s bits=64\n", kVersion.data(), kFollows.data(),
-                  AllocatorName());
+      std::printf("CairnKV server v=%s follows=%s malloc=%s bits=64\n", kVersion.data(),
+                  kFollows.data(), AllocatorName());
       return 0;
     case LaunchArguments::Mode::kHelp:
       PrintHelp();
@@ -123,7 +129,8 @@ int Main(int argc, char** argv) {
     from_stdin.assign(std::istreambuf_iterator<char>(std::cin), std::istreambuf_iterator<char>());
   }
   if (Status loaded = config.Load(arguments, from_stdin); !loaded.ok()) {
-    std::fprintf(stderr, "%.*s\n", static_cast<int>(loaded.message().size()), loaded.message().data());
+    std::fprintf(stderr, "%.*s\n", static_cast<int>(loaded.message().size()),
+                 loaded.message().data());
     return 1;
   }
   return Serve(*env, config, argv[0]);

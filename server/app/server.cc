@@ -48,18 +48,24 @@ Server::Server(Env& env, Config& config, Logger& log, std::string executable)
   engine_->dispatcher = dispatcher_.get();
   AddAllFamilies(engine_->commands);
   clients_ = std::make_unique<ClientHost>(*engine_, loop_);
-  durability_ = NewDurability(*engine_, [this] { clients_->ReleaseHeld(); });
+  durability_ = NewDurability(*engine_, [this] {
+    if (clients_ != nullptr) clients_->ReleaseHeld();
+  });
   engine_->durability = durability_.get();
-  engine_->prepare_shutdown = [this](int save, bool now, bool force) { return PrepareShutdown(save, now, force); };
+  engine_->prepare_shutdown = [this](int save, bool now, bool force) {
+    return PrepareShutdown(save, now, force);
+  };
   engine_->RefreshClock();
   RegisterHooks();
 }
 
 Server::~Server() {
+  loop_.SetAfterPoll(nullptr);
   loop_.StopTimer(cron_timer_);
   listeners_.clear();
-  clients_.reset();
   durability_.reset();
+  engine_->durability = nullptr;
+  clients_.reset();
   dispatcher_.reset();
   engine_.reset();
   keyspace_.reset();
@@ -67,7 +73,8 @@ Server::~Server() {
   loop_.RunOnceNoWait();
 }
 
-// --- start ---------------------------------------------------------------------------------------------------
+// --- start
+// ---------------------------------------------------------------------------------------------------
 
 Status Server::Start() {
   CAIRN_RETURN_IF_ERROR(RenameCommands());
@@ -114,8 +121,9 @@ Status Server::Listen() {
   const Settings& settings = config_.settings();
   if (settings.port != 0) CAIRN_RETURN_IF_ERROR(ListenTcp());
   if (!settings.unixsocket.empty()) {
-    auto listener = Listener::ListenUnix(loop_, settings.unixsocket, static_cast<unsigned>(settings.unixsocketperm),
-                                         settings.tcp_backlog, [this](const Accepted& a) { clients_->OnAccept(a); });
+    auto listener = Listener::ListenUnix(
+        loop_, settings.unixsocket, static_cast<unsigned>(settings.unixsocketperm),
+        settings.tcp_backlog, [this](const Accepted& a) { clients_->OnAccept(a); });
     if (!listener.ok()) {
       log_.Log(LogLevel::kWarning, "Failed opening Unix socket: {}", listener.status().message());
       return Status::Io("Failed opening Unix socket, aborting.");
@@ -139,9 +147,10 @@ Status Server::ListenTcp() {
       continue;
     }
     if (optional && listener.status().code() == StatusCode::kNotFound) continue;
-    log_.Log(LogLevel::kWarning, "Warning: Could not create server TCP listening socket {}:{}: {}", address, port,
-             listener.status().message());
-    return Status::Io("Failed listening on port " + std::to_string(settings.port) + " (TCP), aborting.");
+    log_.Log(LogLevel::kWarning, "Warning: Could not create server TCP listening socket {}:{}: {}",
+             address, port, listener.status().message());
+    return Status::Io("Failed listening on port " + std::to_string(settings.port) +
+                      " (TCP), aborting.");
   }
   return Status::Ok();
 }
@@ -169,7 +178,8 @@ void Server::ApplySettings() {
     limit.rlim_cur = wanted;
     limit.rlim_max = std::max(limit.rlim_max, wanted);
     if (::setrlimit(RLIMIT_NOFILE, &limit) != 0) {
-      log_.Log(LogLevel::kWarning, "The open files limit is too low for maxclients {}", settings.maxclients);
+      log_.Log(LogLevel::kWarning, "The open files limit is too low for maxclients {}",
+               settings.maxclients);
     }
   }
 }
@@ -179,7 +189,8 @@ void Server::RegisterHooks() {
     ApplySettings();
     return Status::Ok();
   };
-  for (std::string_view name : {"maxmemory-policy", "lfu-log-factor", "lfu-decay-time", "maxclients"}) {
+  for (std::string_view name :
+       {"maxmemory-policy", "lfu-log-factor", "lfu-decay-time", "maxclients"}) {
     config_.OnChange(name, apply);
   }
   config_.OnChange("loglevel", [this](const Settings&, const Settings& after) {
@@ -202,7 +213,8 @@ void Server::RegisterHooks() {
   // A password set later binds new connections only, as in Redis: those that are in stay in.
 }
 
-// --- life ----------------------------------------------------------------------------------------------------
+// --- life
+// ----------------------------------------------------------------------------------------------------
 
 int Server::Run() {
   loop_.Run();
@@ -223,7 +235,8 @@ void Server::RequestShutdown(int signal_number) {
     return;
   }
   const Settings& settings = config_.settings();
-  const int flags = signal_number == SIGINT ? settings.shutdown_on_sigint : settings.shutdown_on_sigterm;
+  const int flags =
+      signal_number == SIGINT ? settings.shutdown_on_sigint : settings.shutdown_on_sigterm;
   const int save = (flags & kShutdownSave) ? 1 : (flags & kShutdownNoSave) ? 0 : -1;
   if (PrepareShutdown(save, flags & kShutdownNow, flags & kShutdownForce).ok()) {
     engine_->stop_requested = true;
@@ -231,7 +244,8 @@ void Server::RequestShutdown(int signal_number) {
   } else {
     shutdown_asked_ = false;
     log_.Log(LogLevel::kWarning,
-             "Received shutdown signal but errors trying to shut down the server, check the logs for more "
+             "Received shutdown signal but errors trying to shut down the server, check the logs "
+             "for more "
              "information");
   }
 }
@@ -265,7 +279,8 @@ void Server::Cron() {
   stats.ops_rate.Sample(now_ms, stats.commands_processed);
   stats.input_rate.Sample(now_ms, stats.net_input_bytes);
   stats.output_rate.Sample(now_ms, stats.net_output_bytes);
-  stats.peak_memory = std::max<size_t>(stats.peak_memory, ReadMemoryFigures().allocated + arena_->in_use_bytes());
+  stats.peak_memory =
+      std::max<size_t>(stats.peak_memory, ReadMemoryFigures().allocated + arena_->in_use_bytes());
   clients_->Cron();
   durability_->Tick();
 }

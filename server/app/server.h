@@ -1,8 +1,8 @@
 #pragma once
 
-// Server: builds every object of the process in one fixed order, wires the ports, and takes them down in
-// the reverse order. The only place that knows all of them. One per process; tests build what they need
-// themselves. Thread: the main thread, which is the executor.
+// Server: builds every object of the process in one fixed order, wires the ports, and takes them
+// down in the reverse order. The only place that knows all of them. One per process; tests build
+// what they need themselves. Thread: the main thread, which is the executor.
 
 #include <cstdint>
 #include <memory>

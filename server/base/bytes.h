@@ -1,9 +1,10 @@
 #pragma once
 
-// Blob and BlobRef: immutable bytes with one intrusive atomic count, the only shared ownership in the
-// engine. Big strings, tensor payloads and replies by reference are Blobs, so a snapshot, a reply and a
-// value can hold the same bytes without a copy. Bytes may be written only while the creator holds the
-// sole reference (IsUnique); afterwards they are frozen. Any thread may hold and drop references.
+// Blob and BlobRef: immutable bytes with one intrusive atomic count, the only shared ownership in
+// the engine. Big strings, tensor payloads and replies by reference are Blobs, so a snapshot, a
+// reply and a value can hold the same bytes without a copy. Bytes may be written only while the
+// creator holds the sole reference (IsUnique); afterwards they are frozen. Any thread may hold and
+// drop references.
 
 #include <atomic>
 #include <cstddef>
@@ -20,8 +21,8 @@ namespace cairn {
 
 class Blob;
 
-/// Where Blobs come from. The default is the heap; platform/blob_arena hands out pre-faulted, recycled,
-/// huge-page memory for payloads above 64 KiB.
+/// Where Blobs come from. The default is the heap; platform/blob_arena hands out pre-faulted,
+/// recycled, huge-page memory for payloads above 64 KiB.
 class BlobSource {
  public:
   virtual ~BlobSource() = default;
@@ -34,7 +35,8 @@ class Blob {
  public:
   using ReleaseFn = void (*)(Blob* self);
 
-  /// In-place construction by a BlobSource; `release` frees header and bytes when the count reaches 0.
+  /// In-place construction by a BlobSource; `release` frees header and bytes when the count reaches
+  /// 0.
   Blob(char* data, size_t size, size_t footprint, ReleaseFn release)
       : data_(data), size_(size), footprint_(footprint), release_(release) {}
   Blob(const Blob&) = delete;
@@ -60,8 +62,8 @@ class Blob {
     CAIRN_CHECK(size <= size_);
     size_ = size;
   }
-  /// Lengthens a heap blob in place when its allocation has the room (it was truncated before); the new
-  /// bytes are undefined. Returns false, changing nothing, otherwise. Requires: IsUnique().
+  /// Lengthens a heap blob in place when its allocation has the room (it was truncated before); the
+  /// new bytes are undefined. Returns false, changing nothing, otherwise. Requires: IsUnique().
   bool TryGrow(size_t size) {
     if (release_ != &FreeHeap || size > footprint_ - sizeof(Blob)) return false;
     size_ = size;

@@ -1,7 +1,7 @@
 #pragma once
 
-// CAIRN_CHECK: the one way a programmer's error ends the process. It is always on, in release too: a
-// store that goes on after a broken invariant writes the damage to disk. Not for operating errors
+// CAIRN_CHECK: the one way a programmer's error ends the process. It is always on, in release too:
+// a store that goes on after a broken invariant writes the damage to disk. Not for operating errors
 // (Status) and not for what a client sends.
 
 #include <cstdio>
@@ -19,8 +19,8 @@ namespace cairn {
 
 }  // namespace cairn
 
-#define CAIRN_CHECK(condition)                                    \
-  do {                                                            \
-    if (!(condition)) [[unlikely]]                                \
-      ::cairn::CheckFailed(#condition, __FILE__, __LINE__);       \
+#define CAIRN_CHECK(condition)                              \
+  do {                                                      \
+    if (!(condition)) [[unlikely]]                          \
+      ::cairn::CheckFailed(#condition, __FILE__, __LINE__); \
   } while (0)

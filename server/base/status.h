@@ -1,9 +1,9 @@
 #pragma once
 
-// Status and Result<T>: how functions of ours fail. OK costs one null pointer. Three kinds of failure
-// exist and are not mixed: a client's error (the RESP error line to send), an operating error (disk,
-// network, memory: somebody decides), and corruption (file and offset are in the message).
-// Thread-compatible value types.
+// Status and Result<T>: how functions of ours fail. OK costs one null pointer. Three kinds of
+// failure exist and are not mixed: a client's error (the RESP error line to send), an operating
+// error (disk, network, memory: somebody decides), and corruption (file and offset are in the
+// message). Thread-compatible value types.
 
 #include <memory>
 #include <string>
@@ -16,13 +16,13 @@ namespace cairn {
 
 enum class StatusCode : unsigned char {
   kOk,
-  kClient,      ///< message is a RESP error line without '-' and CRLF, e.g. "ERR syntax error"
-  kNotFound,    ///< a named thing (file, section) is absent
-  kIo,          ///< the operating system failed; message names call, file and errno text
-  kNoSpace,     ///< disk or a named limit is full
-  kCorruption,  ///< bytes do not parse; message carries file and offset
-  kUnsupported, ///< well-formed, but newer than or foreign to this server
-  kCancelled,   ///< the operation was aborted on request
+  kClient,       ///< message is a RESP error line without '-' and CRLF, e.g. "ERR syntax error"
+  kNotFound,     ///< a named thing (file, section) is absent
+  kIo,           ///< the operating system failed; message names call, file and errno text
+  kNoSpace,      ///< disk or a named limit is full
+  kCorruption,   ///< bytes do not parse; message carries file and offset
+  kUnsupported,  ///< well-formed, but newer than or foreign to this server
+  kCancelled,    ///< the operation was aborted on request
 };
 
 class [[nodiscard]] Status {
@@ -42,12 +42,16 @@ class [[nodiscard]] Status {
   /// A client's error: `line` is what goes on the wire after '-'.
   static Status Client(std::string line) { return {StatusCode::kClient, std::move(line)}; }
   static Status Io(std::string message) { return {StatusCode::kIo, std::move(message)}; }
-  static Status Corruption(std::string message) { return {StatusCode::kCorruption, std::move(message)}; }
+  static Status Corruption(std::string message) {
+    return {StatusCode::kCorruption, std::move(message)};
+  }
 
   bool ok() const { return rep_ == nullptr; }
   StatusCode code() const { return rep_ ? rep_->code : StatusCode::kOk; }
   /// Empty when ok.
-  std::string_view message() const { return rep_ ? std::string_view(rep_->message) : std::string_view(); }
+  std::string_view message() const {
+    return rep_ ? std::string_view(rep_->message) : std::string_view();
+  }
 
  private:
   struct Rep {
@@ -91,7 +95,7 @@ class [[nodiscard]] Result {
 
 }  // namespace cairn
 
-#define CAIRN_RETURN_IF_ERROR(expression)                         \
-  do {                                                            \
+#define CAIRN_RETURN_IF_ERROR(expression)                                                        \
+  do {                                                                                           \
     if (::cairn::Status cairn_status_ = (expression); !cairn_status_.ok()) return cairn_status_; \
   } while (0)

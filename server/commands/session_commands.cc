@@ -1,5 +1,5 @@
-// What a client says about itself and its connection: authentication, protocol version, database, transactions.
-// CLIENT and its subcommands are in client_commands.cc.
+// What a client says about itself and its connection: authentication, protocol version, database,
+// transactions. CLIENT and its subcommands are in client_commands.cc.
 
 #include <array>
 
@@ -11,9 +11,11 @@ namespace cairn {
 
 namespace {
 
-// --- authentication and protocol -----------------------------------------------------------------------------
+// --- authentication and protocol
+// -----------------------------------------------------------------------------
 
-// Compares in time that depends on the lengths only, so that a password cannot be found byte by byte.
+// Compares in time that depends on the lengths only, so that a password cannot be found byte by
+// byte.
 bool SamePassword(std::string_view a, std::string_view b) {
   unsigned char difference = a.size() != b.size();
   for (size_t i = 0; i < a.size(); ++i) {
@@ -34,7 +36,8 @@ Status Authenticate(CommandContext& ctx, std::string_view user, std::string_view
 
 Status Auth(CommandContext& ctx) {
   if (ctx.argc() > 3) return RespError(resp_errors::kSyntax);
-  if (ctx.argc() == 2 && ctx.settings().requirepass.empty()) return RespError(resp_errors::kNoPasswordSet);
+  if (ctx.argc() == 2 && ctx.settings().requirepass.empty())
+    return RespError(resp_errors::kNoPasswordSet);
   const std::string_view user = ctx.argc() == 3 ? ctx.arg(1) : "default";
   CAIRN_RETURN_IF_ERROR(Authenticate(ctx, user, ctx.arg(ctx.argc() - 1)));
   ctx.reply().Ok();
@@ -86,7 +89,8 @@ Status Hello(CommandContext& ctx) {
       name = ctx.arg(++i);
       has_name = true;
       if (!ValidClientName(name)) {
-        return Status::Client("ERR Client names cannot contain spaces, newlines or special characters.");
+        return Status::Client(
+            "ERR Client names cannot contain spaces, newlines or special characters.");
       }
     } else {
       return Status::Client("ERR Syntax error in HELLO option '" + std::string(ctx.arg(i)) + "'");
@@ -123,7 +127,8 @@ Status Reset(CommandContext& ctx) {
   return Status::Ok();
 }
 
-// --- small talk ----------------------------------------------------------------------------------------------
+// --- small talk
+// ----------------------------------------------------------------------------------------------
 
 Status Ping(CommandContext& ctx) {
   if (ctx.argc() > 2) return WrongArity("ping");
@@ -151,7 +156,8 @@ Status Select(CommandContext& ctx) {
   return Status::Ok();
 }
 
-// --- transactions --------------------------------------------------------------------------------------------
+// --- transactions
+// --------------------------------------------------------------------------------------------
 
 Status Multi(CommandContext& ctx) {
   if (ctx.session().in_transaction()) return RespError(resp_errors::kNestedMulti);
@@ -160,14 +166,15 @@ Status Multi(CommandContext& ctx) {
   return Status::Ok();
 }
 
-// A watched key that was alive at WATCH and has passed its TTL since counts as changed, even before anything
-// removes it.
+// A watched key that was alive at WATCH and has passed its TTL since counts as changed, even before
+// anything removes it.
 bool WatchedKeyExpired(CommandContext& ctx) {
   for (const WatchedKey& watched : ctx.session().transaction.watched) {
     if (watched.expired_at_watch) continue;
     Database& db = ctx.keyspace().db(watched.db);
     const Entry* entry = db.Peek(db.MakeKey(watched.key));
-    if (entry != nullptr && entry->has_expiry() && entry->expire_at_ms() < ctx.now_ms()) return true;
+    if (entry != nullptr && entry->has_expiry() && entry->expire_at_ms() < ctx.now_ms())
+      return true;
   }
   return false;
 }
@@ -198,7 +205,8 @@ Status Watch(CommandContext& ctx) {
   if (ctx.session().in_transaction()) return RespError(resp_errors::kWatchInMulti);
   for (size_t i = 1; i < ctx.argc(); ++i) {
     const Entry* entry = ctx.db().Peek(ctx.Key(i));
-    const bool expired = entry != nullptr && entry->has_expiry() && entry->expire_at_ms() < ctx.now_ms();
+    const bool expired =
+        entry != nullptr && entry->has_expiry() && entry->expire_at_ms() < ctx.now_ms();
     ctx.engine().watches.Watch(ctx.session(), ctx.session().db, ctx.arg(i), expired);
   }
   ctx.reply().Ok();
@@ -215,52 +223,127 @@ Status Unwatch(CommandContext& ctx) {
 constexpr uint64_t kTalk = kCmdNoScript | kCmdLoading | kCmdStale | kCmdFast;
 
 constexpr std::array kSessionSpecs = {
-    CommandSpec{.name = "auth", .arity = -2, .flags = kTalk | kCmdNoAuth | kCmdAllowBusy, .acl = kAclConnection,
-                .group = "connection", .since = "1.0.0",
+    CommandSpec{.name = "auth",
+                .arity = -2,
+                .flags = kTalk | kCmdNoAuth | kCmdAllowBusy,
+                .acl = kAclConnection,
+                .group = "connection",
+                .since = "1.0.0",
                 .complexity = "O(N) where N is the number of passwords defined for the user",
-                .summary = "Authenticates the connection.", .synopsis = "[username@6.0.0] password",
-                .history = "6.0.0|A user name may stand before the password.", .handler = Auth},
-    CommandSpec{.name = "hello", .arity = -1, .flags = kTalk | kCmdNoAuth | kCmdAllowBusy, .acl = kAclConnection,
-                .group = "connection", .since = "6.0.0", .complexity = "O(1)",
-                .summary = "Chooses the protocol version, and may authenticate and name the connection.",
-                .synopsis = "[arguments{protover:integer [AUTH=username_password{username password}] "
-                            "[SETNAME=clientname]}]",
-                .history = "6.2.0|The version may be left out: the reply describes the connection as it is.",
-                .handler = Hello},
-    CommandSpec{.name = "ping", .arity = -1, .flags = kCmdFast, .acl = kAclConnection, .group = "connection",
-                .since = "1.0.0", .complexity = "O(1)", .summary = "Answers PONG, or the message given.",
-                .synopsis = "[message]", .tips = "request_policy:all_shards response_policy:all_succeeded",
+                .summary = "Authenticates the connection.",
+                .synopsis = "[username@6.0.0] password",
+                .history = "6.0.0|A user name may stand before the password.",
+                .handler = Auth},
+    CommandSpec{
+        .name = "hello",
+        .arity = -1,
+        .flags = kTalk | kCmdNoAuth | kCmdAllowBusy,
+        .acl = kAclConnection,
+        .group = "connection",
+        .since = "6.0.0",
+        .complexity = "O(1)",
+        .summary = "Chooses the protocol version, and may authenticate and name the connection.",
+        .synopsis = "[arguments{protover:integer [AUTH=username_password{username password}] "
+                    "[SETNAME=clientname]}]",
+        .history =
+            "6.2.0|The version may be left out: the reply describes the connection as it is.",
+        .handler = Hello},
+    CommandSpec{.name = "ping",
+                .arity = -1,
+                .flags = kCmdFast,
+                .acl = kAclConnection,
+                .group = "connection",
+                .since = "1.0.0",
+                .complexity = "O(1)",
+                .summary = "Answers PONG, or the message given.",
+                .synopsis = "[message]",
+                .tips = "request_policy:all_shards response_policy:all_succeeded",
                 .handler = Ping},
-    CommandSpec{.name = "echo", .arity = 2, .flags = kCmdFast | kCmdLoading | kCmdStale, .acl = kAclConnection,
-                .group = "connection", .since = "1.0.0", .complexity = "O(1)", .summary = "Returns its message.",
-                .synopsis = "message", .handler = Echo},
-    CommandSpec{.name = "quit", .arity = -1, .flags = kTalk | kCmdNoAuth | kCmdAllowBusy, .acl = kAclConnection,
-                .group = "connection", .since = "1.0.0", .complexity = "O(1)",
-                .summary = "Closes the connection after the reply.", .handler = Quit},
-    CommandSpec{.name = "reset", .arity = 1, .flags = kTalk | kCmdNoAuth | kCmdAllowBusy, .acl = kAclConnection,
-                .group = "connection", .since = "6.2.0", .complexity = "O(1)",
-                .summary = "Brings the connection back to the state it had when new.", .handler = Reset},
-    CommandSpec{.name = "select", .arity = 2, .flags = kCmdFast | kCmdLoading | kCmdStale, .acl = kAclConnection,
-                .group = "connection", .since = "1.0.0", .complexity = "O(1)",
-                .summary = "Changes the connection's database.", .synopsis = "index:integer", .handler = Select},
-    CommandSpec{.name = "multi", .arity = 1, .flags = kTalk | kCmdAllowBusy, .acl = kAclTransaction,
-                .group = "transactions", .since = "1.2.0", .complexity = "O(1)",
-                .summary = "Begins a transaction: the commands that follow are queued.", .handler = Multi},
-    CommandSpec{.name = "exec", .arity = 1, .flags = kCmdNoScript | kCmdLoading | kCmdStale | kCmdSkipSlowlog,
-                .acl = kAclTransaction, .group = "transactions", .since = "1.2.0",
-                .complexity = "Depends on commands in the transaction", .summary = "Runs the queued commands as one unit.",
+    CommandSpec{.name = "echo",
+                .arity = 2,
+                .flags = kCmdFast | kCmdLoading | kCmdStale,
+                .acl = kAclConnection,
+                .group = "connection",
+                .since = "1.0.0",
+                .complexity = "O(1)",
+                .summary = "Returns its message.",
+                .synopsis = "message",
+                .handler = Echo},
+    CommandSpec{.name = "quit",
+                .arity = -1,
+                .flags = kTalk | kCmdNoAuth | kCmdAllowBusy,
+                .acl = kAclConnection,
+                .group = "connection",
+                .since = "1.0.0",
+                .complexity = "O(1)",
+                .summary = "Closes the connection after the reply.",
+                .handler = Quit},
+    CommandSpec{.name = "reset",
+                .arity = 1,
+                .flags = kTalk | kCmdNoAuth | kCmdAllowBusy,
+                .acl = kAclConnection,
+                .group = "connection",
+                .since = "6.2.0",
+                .complexity = "O(1)",
+                .summary = "Brings the connection back to the state it had when new.",
+                .handler = Reset},
+    CommandSpec{.name = "select",
+                .arity = 2,
+                .flags = kCmdFast | kCmdLoading | kCmdStale,
+                .acl = kAclConnection,
+                .group = "connection",
+                .since = "1.0.0",
+                .complexity = "O(1)",
+                .summary = "Changes the connection's database.",
+                .synopsis = "index:integer",
+                .handler = Select},
+    CommandSpec{.name = "multi",
+                .arity = 1,
+                .flags = kTalk | kCmdAllowBusy,
+                .acl = kAclTransaction,
+                .group = "transactions",
+                .since = "1.2.0",
+                .complexity = "O(1)",
+                .summary = "Begins a transaction: the commands that follow are queued.",
+                .handler = Multi},
+    CommandSpec{.name = "exec",
+                .arity = 1,
+                .flags = kCmdNoScript | kCmdLoading | kCmdStale | kCmdSkipSlowlog,
+                .acl = kAclTransaction,
+                .group = "transactions",
+                .since = "1.2.0",
+                .complexity = "Depends on commands in the transaction",
+                .summary = "Runs the queued commands as one unit.",
                 .handler = Exec},
-    CommandSpec{.name = "discard", .arity = 1, .flags = kTalk | kCmdAllowBusy, .acl = kAclTransaction,
-                .group = "transactions", .since = "2.0.0",
-                .complexity = "O(N), when N is the number of queued commands", .summary = "Gives the transaction up.",
+    CommandSpec{.name = "discard",
+                .arity = 1,
+                .flags = kTalk | kCmdAllowBusy,
+                .acl = kAclTransaction,
+                .group = "transactions",
+                .since = "2.0.0",
+                .complexity = "O(N), when N is the number of queued commands",
+                .summary = "Gives the transaction up.",
                 .handler = DiscardTransaction},
-    CommandSpec{.name = "watch", .arity = -2, .flags = kTalk | kCmdAllowBusy, .acl = kAclTransaction,
-                .keys = {KeyRange(1, -1, 1, kKeyRO)}, .group = "transactions", .since = "2.2.0",
-                .complexity = "O(1) for every key.", .summary = "Makes the next EXEC depend on these keys staying as they are.",
-                .synopsis = "key#0...", .handler = Watch},
-    CommandSpec{.name = "unwatch", .arity = 1, .flags = kTalk | kCmdAllowBusy, .acl = kAclTransaction,
-                .group = "transactions", .since = "2.2.0", .complexity = "O(1)",
-                .summary = "Forgets all watched keys.", .handler = Unwatch},
+    CommandSpec{.name = "watch",
+                .arity = -2,
+                .flags = kTalk | kCmdAllowBusy,
+                .acl = kAclTransaction,
+                .keys = {KeyRange(1, -1, 1, kKeyRO)},
+                .group = "transactions",
+                .since = "2.2.0",
+                .complexity = "O(1) for every key.",
+                .summary = "Makes the next EXEC depend on these keys staying as they are.",
+                .synopsis = "key#0...",
+                .handler = Watch},
+    CommandSpec{.name = "unwatch",
+                .arity = 1,
+                .flags = kTalk | kCmdAllowBusy,
+                .acl = kAclTransaction,
+                .group = "transactions",
+                .since = "2.2.0",
+                .complexity = "O(1)",
+                .summary = "Forgets all watched keys.",
+                .handler = Unwatch},
 };
 static_assert(ValidSpecs(kSessionSpecs));
 

@@ -58,12 +58,13 @@ Entry* Entry::Create(RecordSlab& slab, std::string_view key, ValueInput value, i
   const bool wide = key.size() > kMaxNarrowKeyBytes;
   const bool expires = expire_at_ms != kNoExpiry;
   CAIRN_CHECK(!is_inline || value.bytes.size() <= kMaxInlineValueBytes);
-  const size_t size = sizeof(Entry) + (expires ? 8 : 0) + (wide ? 8 : 0) + (is_inline ? value.bytes.size() : 8) +
-                      key.size();
+  const size_t size = sizeof(Entry) + (expires ? 8 : 0) + (wide ? 8 : 0) +
+                      (is_inline ? value.bytes.size() : 8) + key.size();
   Entry* entry = new (slab.Allocate(size)) Entry;
   const uint32_t word = (access & kAccessMask) | static_cast<uint32_t>(value.type) << kTypeShift |
                         static_cast<uint32_t>(value.form) << kFormShift |
-                        static_cast<uint32_t>(expires) << kExpiryShift | static_cast<uint32_t>(wide) << kWideShift;
+                        static_cast<uint32_t>(expires) << kExpiryShift |
+                        static_cast<uint32_t>(wide) << kWideShift;
   entry->word0_.store(word, std::memory_order_relaxed);
   entry->key_size_ = wide ? 0 : static_cast<uint16_t>(key.size());
   entry->value_size_ = is_inline ? static_cast<uint16_t>(value.bytes.size()) : 0;
@@ -76,15 +77,22 @@ Entry* Entry::Create(RecordSlab& slab, std::string_view key, ValueInput value, i
   if (!is_inline) {
     uint64_t payload = 0;
     switch (value.form) {
-      case ValueForm::kInt: payload = static_cast<uint64_t>(value.integer); break;
-      case ValueForm::kBlob: payload = reinterpret_cast<uint64_t>(value.blob.Release()); break;
-      default: payload = reinterpret_cast<uint64_t>(value.object.Release()); break;
+      case ValueForm::kInt:
+        payload = static_cast<uint64_t>(value.integer);
+        break;
+      case ValueForm::kBlob:
+        payload = reinterpret_cast<uint64_t>(value.blob.Release());
+        break;
+      default:
+        payload = reinterpret_cast<uint64_t>(value.object.Release());
+        break;
     }
     std::memcpy(out + entry->value_offset(), &payload, 8);
   }
   char* at = out + entry->key_offset();
   if (!key.empty()) std::memcpy(at, key.data(), key.size());
-  if (is_inline && !value.bytes.empty()) std::memcpy(at + key.size(), value.bytes.data(), value.bytes.size());
+  if (is_inline && !value.bytes.empty())
+    std::memcpy(at + key.size(), value.bytes.data(), value.bytes.size());
   return entry;
 }
 
@@ -124,9 +132,12 @@ size_t Entry::StringSize() const {
   char scratch[kMaxInt64Chars];
   switch (form()) {
     case ValueForm::kInline:
-    case ValueForm::kInlineRaw: return value_size_;
-    case ValueForm::kInt: return FormatInt64(integer(), scratch);
-    default: return blob_unchecked()->size();
+    case ValueForm::kInlineRaw:
+      return value_size_;
+    case ValueForm::kInt:
+      return FormatInt64(integer(), scratch);
+    default:
+      return blob_unchecked()->size();
   }
 }
 
@@ -134,9 +145,12 @@ std::string_view Entry::StringView(char* scratch) const {
   CAIRN_CHECK(is_string());
   switch (form()) {
     case ValueForm::kInline:
-    case ValueForm::kInlineRaw: return {bytes() + key_offset() + key_size(), value_size_};
-    case ValueForm::kInt: return {scratch, FormatInt64(integer(), scratch)};
-    default: return blob_unchecked()->view();
+    case ValueForm::kInlineRaw:
+      return {bytes() + key_offset() + key_size(), value_size_};
+    case ValueForm::kInt:
+      return {scratch, FormatInt64(integer(), scratch)};
+    default:
+      return blob_unchecked()->view();
   }
 }
 
@@ -146,10 +160,18 @@ ValueInput Entry::ShareValue() const {
   input.form = form();
   switch (form()) {
     case ValueForm::kInline:
-    case ValueForm::kInlineRaw: input.bytes = StringView(nullptr); break;
-    case ValueForm::kInt: input.integer = integer(); break;
-    case ValueForm::kBlob: input.blob = BlobValue(); break;
-    case ValueForm::kObject: input.object = ShareObject(); break;
+    case ValueForm::kInlineRaw:
+      input.bytes = StringView(nullptr);
+      break;
+    case ValueForm::kInt:
+      input.integer = integer();
+      break;
+    case ValueForm::kBlob:
+      input.blob = BlobValue();
+      break;
+    case ValueForm::kObject:
+      input.object = ShareObject();
+      break;
   }
   return input;
 }
@@ -186,9 +208,12 @@ size_t Entry::MemoryUsage() const {
 
 Status Entry::Emit(ValueSink& sink) const {
   switch (form()) {
-    case ValueForm::kInt: return sink.Integer(integer());
-    case ValueForm::kObject: return object()->Emit(sink);
-    default: return sink.String(StringView(nullptr));
+    case ValueForm::kInt:
+      return sink.Integer(integer());
+    case ValueForm::kObject:
+      return object()->Emit(sink);
+    default:
+      return sink.String(StringView(nullptr));
   }
 }
 
@@ -196,10 +221,14 @@ const char* Entry::TypeName() const { return is_string() ? "string" : object()->
 
 const char* Entry::EncodingName() const {
   switch (form()) {
-    case ValueForm::kInt: return "int";
-    case ValueForm::kInline: return value_size_ <= kEmbstrMaxBytes ? "embstr" : "raw";
-    case ValueForm::kObject: return object()->EncodingName();
-    default: return "raw";
+    case ValueForm::kInt:
+      return "int";
+    case ValueForm::kInline:
+      return value_size_ <= kEmbstrMaxBytes ? "embstr" : "raw";
+    case ValueForm::kObject:
+      return object()->EncodingName();
+    default:
+      return "raw";
   }
 }
 

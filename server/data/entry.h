@@ -1,17 +1,17 @@
 #pragma once
 
-// Entry: one key with its value and expiry in one allocation, the record that keyspace tables point to.
+// Entry: one key with its value and expiry in one allocation, the record that keyspace tables point
+// to.
 //
-//   word0 u32 atomic   access:24 (LRU seconds or LFU word) | type:3 | form:3 | has_expiry:1 | wide_key:1
-//   word1 u16 key_size (0 when wide) | u16 value_size (inline forms)
-//   [i64 expire_at_ms]      when has_expiry
-//   [u64 key_size]          when wide_key (keys of 65,536 bytes and more)
-//   [value: i64 (form kInt) | Blob* (kBlob) | Object* (kObject)]  absent in the inline forms
-//   key bytes, then for inline forms the value bytes
+//   word0 u32 atomic   access:24 (LRU seconds or LFU word) | type:3 | form:3 | has_expiry:1 |
+//   wide_key:1 word1 u16 key_size (0 when wide) | u16 value_size (inline forms) [i64 expire_at_ms]
+//   when has_expiry [u64 key_size]          when wide_key (keys of 65,536 bytes and more) [value:
+//   i64 (form kInt) | Blob* (kBlob) | Object* (kObject)]  absent in the inline forms key bytes,
+//   then for inline forms the value bytes
 //
 // Only the access bits may change in an entry that a snapshot can see (rule R1); everything else is
-// replaced, never edited, unless the table says the slot is private. Entries are looked up, never stored
-// across commands. Memory comes from RecordSlab.
+// replaced, never edited, unless the table says the slot is private. Entries are looked up, never
+// stored across commands. Memory comes from RecordSlab.
 
 #include <atomic>
 #include <cstdint>
@@ -51,8 +51,9 @@ struct ValueInput {
   BlobRef blob;            ///< kBlob
   ObjectRef object;        ///< kObject
 
-  /// What SET stores: int if `bytes` is a canonical int64, inline when short, else a Blob. `blob`, when not
-  /// empty, holds exactly `bytes` and is adopted instead of copying when the value is long.
+  /// What SET stores: int if `bytes` is a canonical int64, inline when short, else a Blob. `blob`,
+  /// when not empty, holds exactly `bytes` and is adopted instead of copying when the value is
+  /// long.
   static ValueInput String(std::string_view bytes, BlobRef blob = {});
   /// A string that stays encoding raw (APPEND, SETRANGE, SETBIT).
   static ValueInput RawString(std::string_view bytes, BlobRef blob = {});
@@ -64,9 +65,10 @@ class Entry {
  public:
   Entry(const Entry&) = delete;
 
-  /// Allocates from `slab`. expire_at_ms = kNoExpiry leaves the field out. Cost: one copy of key and value.
-  static Entry* Create(RecordSlab& slab, std::string_view key, ValueInput value, int64_t expire_at_ms,
-                       uint32_t access);
+  /// Allocates from `slab`. expire_at_ms = kNoExpiry leaves the field out. Cost: one copy of key
+  /// and value.
+  static Entry* Create(RecordSlab& slab, std::string_view key, ValueInput value,
+                       int64_t expire_at_ms, uint32_t access);
   /// Drops references and returns the memory. Thread: executor (the slab is not shared).
   static void Destroy(RecordSlab& slab, Entry* entry);
   /// As Destroy, from any thread: the memory goes back through the slab's remote list.
@@ -81,13 +83,14 @@ class Entry {
   void set_access(uint32_t access) const;
 
   bool is_string() const { return type() == ValueType::kString; }
-  int64_t integer() const;              ///< form kInt
-  BlobRef BlobValue() const;            ///< form kBlob, adds a reference
-  const Object* object() const;         ///< form kObject
+  int64_t integer() const;       ///< form kInt
+  BlobRef BlobValue() const;     ///< form kBlob, adds a reference
+  const Object* object() const;  ///< form kObject
   ObjectRef ShareObject() const;
   /// Size of the string in its text form. Requires is_string().
   size_t StringSize() const;
-  /// The string's bytes; integers are formatted into `scratch` (at least 24 bytes). Borrows: the entry.
+  /// The string's bytes; integers are formatted into `scratch` (at least 24 bytes). Borrows: the
+  /// entry.
   std::string_view StringView(char* scratch) const;
   /// The value as an input that shares blobs and objects: for RENAME, COPY, MOVE, re-keying.
   ValueInput ShareValue() const;
@@ -136,21 +139,26 @@ inline ValueType Entry::type() const {
 inline ValueForm Entry::form() const {
   return static_cast<ValueForm>(word0_.load(std::memory_order_relaxed) >> kFormShift & 7);
 }
-inline bool Entry::has_expiry() const { return word0_.load(std::memory_order_relaxed) >> kExpiryShift & 1; }
+inline bool Entry::has_expiry() const {
+  return word0_.load(std::memory_order_relaxed) >> kExpiryShift & 1;
+}
 inline int64_t Entry::expire_at_ms() const {
   if (!has_expiry()) return kNoExpiry;
   int64_t at_ms;
   std::memcpy(&at_ms, bytes() + sizeof(Entry), sizeof at_ms);
   return at_ms;
 }
-inline uint32_t Entry::access() const { return word0_.load(std::memory_order_relaxed) & kAccessMask; }
+inline uint32_t Entry::access() const {
+  return word0_.load(std::memory_order_relaxed) & kAccessMask;
+}
 inline void Entry::set_access(uint32_t access) const {
   // A plain load and store: the executor is the only writer, the walker only reads.
   const uint32_t word = word0_.load(std::memory_order_relaxed);
   word0_.store((word & ~kAccessMask) | (access & kAccessMask), std::memory_order_relaxed);
 }
 inline size_t Entry::key_size() const {
-  if (!wide_key()) [[likely]] return key_size_;
+  if (!wide_key()) [[likely]]
+    return key_size_;
   uint64_t size;
   std::memcpy(&size, bytes() + wide_offset(), sizeof size);
   return size;

@@ -1,9 +1,9 @@
 #pragma once
 
-// FrozenWalk: the walker's half of a snapshot over SegTables of one gate: visits every record that was in the
-// tables at the cut, once each, and frees what the executor retired meanwhile. It owns the queue's consumer
-// side and the watermark; the tables own the rest. WalkNext and PopOne run on one thread at a time (walker,
-// or executor in step mode). Rules: docs/snapshot.md.
+// FrozenWalk: the walker's half of a snapshot over SegTables of one gate: visits every record that
+// was in the tables at the cut, once each, and frees what the executor retired meanwhile. It owns
+// the queue's consumer side and the watermark; the tables own the rest. WalkNext and PopOne run on
+// one thread at a time (walker, or executor in step mode). Rules: docs/snapshot.md.
 
 #include <algorithm>
 #include <cstdint>
@@ -37,8 +37,9 @@ class FrozenWalk {
   const std::vector<FrozenTable>& tables() const { return tables_; }
   bool done() const { return gate_->watermark() == kWatermarkEnd; }
 
-  /// Visits the next segment in hash order that was not visited from the queue, then publishes W behind it.
-  /// visit(const FrozenTable&, const Record&) -> Status. At the end of all tables publishes the end.
+  /// Visits the next segment in hash order that was not visited from the queue, then publishes W
+  /// behind it. visit(const FrozenTable&, const Record&) -> Status. At the end of all tables
+  /// publishes the end.
   template <typename Visit>
   Status WalkNext(Visit&& visit) {
     while (at_ < tables_.size()) {
@@ -66,8 +67,8 @@ class FrozenWalk {
     return Status::Ok();
   }
 
-  /// Takes one retired thing off the queue; a segment that was not yet visited is visited first (R6).
-  /// destroy(Record*) frees a record. Returns false when the queue was empty.
+  /// Takes one retired thing off the queue; a segment that was not yet visited is visited first
+  /// (R6). destroy(Record*) frees a record. Returns false when the queue was empty.
   template <typename Visit, typename Destroy>
   Result<bool> PopOne(Visit&& visit, Destroy&& destroy) {
     Retired item;
@@ -83,7 +84,8 @@ class FrozenWalk {
     return true;
   }
 
-  /// Frees everything queued and kept, visited or not. Requires: the walk has stopped for good; executor.
+  /// Frees everything queued and kept, visited or not. Requires: the walk has stopped for good;
+  /// executor.
   template <typename Destroy>
   void Finish(Destroy&& destroy) {
     Publish(kWatermarkEnd);
@@ -100,7 +102,8 @@ class FrozenWalk {
     for (int i = 0; i < Seg::kBuckets; ++i) {
       if (i + kPrefetchBuckets < Seg::kBuckets) {
         const Bucket& ahead = segment->buckets[i + kPrefetchBuckets];
-        for (uint32_t used = ahead.Occupied(); used; used &= used - 1) __builtin_prefetch(record_at(ahead, used));
+        for (uint32_t used = ahead.Occupied(); used; used &= used - 1)
+          __builtin_prefetch(record_at(ahead, used));
       }
       const Bucket& bucket = segment->buckets[i];
       for (uint32_t used = bucket.Occupied(); used; used &= used - 1) {
@@ -110,13 +113,14 @@ class FrozenWalk {
     return Status::Ok();
   }
 
-  // A superseded segment stands in a frozen directory that was superseded before it, so nobody else reads the
-  // slots that are cleared here.
+  // A superseded segment stands in a frozen directory that was superseded before it, so nobody else
+  // reads the slots that are cleared here.
   template <typename Visit>
   Status VisitSuperseded(const Seg* segment, uint64_t position, Visit& visit) {
     const uint32_t cut_index = static_cast<uint32_t>(position >> kPositionHashBits);
-    auto table = std::find_if(tables_.begin(), tables_.end(),
-                              [cut_index](const FrozenTable& each) { return each.cut_index == cut_index; });
+    auto table = std::find_if(tables_.begin(), tables_.end(), [cut_index](const FrozenTable& each) {
+      return each.cut_index == cut_index;
+    });
     CAIRN_CHECK(table != tables_.end());
     CAIRN_RETURN_IF_ERROR(VisitSegment(*table, segment, visit));
     const Root* root = table->root;
@@ -130,12 +134,17 @@ class FrozenWalk {
   template <typename Destroy>
   void Free(const Retired& item, Destroy& destroy) {
     switch (item.kind) {
-      case Retired::Kind::kRecord: destroy(static_cast<Record*>(item.object)); break;
-      case Retired::Kind::kSegment: frames_->GiveRemote(item.object); break;
+      case Retired::Kind::kRecord:
+        destroy(static_cast<Record*>(item.object));
+        break;
+      case Retired::Kind::kSegment:
+        frames_->GiveRemote(item.object);
+        break;
       case Retired::Kind::kDirectory:
       case Retired::Kind::kRoot:
         // The walk still goes through them: roots to the end, directories until they are passed.
-        if (gate_->watermark() < (item.kind == Retired::Kind::kRoot ? kWatermarkEnd : item.position)) {
+        if (gate_->watermark() <
+            (item.kind == Retired::Kind::kRoot ? kWatermarkEnd : item.position)) {
           kept_.push_back(item);
           return;
         }
@@ -148,7 +157,8 @@ class FrozenWalk {
   void Publish(uint64_t position) {
     gate_->PublishWatermark(position);
     std::erase_if(kept_, [this, position](const Retired& item) {
-      if (position < (item.kind == Retired::Kind::kRoot ? kWatermarkEnd : item.position)) return false;
+      if (position < (item.kind == Retired::Kind::kRoot ? kWatermarkEnd : item.position))
+        return false;
       std::free(item.object);
       gate_->Released(item.size_bytes);
       return true;

@@ -1,9 +1,9 @@
 #pragma once
 
-// Object: the counted base of every value that does not live inside its entry (containers, module values).
-// RENAME and COPY of a frozen entry share it, and a snapshot walker may read it, so an Object that a view
-// can see is frozen: change it only after Unshare-ing as docs/snapshot.md rules. Count is atomic; contents
-// belong to the executor, or to the walker while frozen.
+// Object: the counted base of every value that does not live inside its entry (containers, module
+// values). RENAME and COPY of a frozen entry share it, and a snapshot walker may read it, so an
+// Object that a view can see is frozen: change it only after Unshare-ing as docs/snapshot.md rules.
+// Count is atomic; contents belong to the executor, or to the walker while frozen.
 
 #include <atomic>
 #include <cstdint>

@@ -18,7 +18,8 @@
 namespace cairn {
 namespace {
 
-// Free records are poisoned, so that AddressSanitizer sees a use after free inside our own pages too.
+// Free records are poisoned, so that AddressSanitizer sees a use after free inside our own pages
+// too.
 inline void Poison([[maybe_unused]] void* memory, [[maybe_unused]] size_t size_bytes) {
 #ifdef CAIRN_SLAB_ASAN
   ASAN_POISON_MEMORY_REGION(memory, size_bytes);
@@ -50,7 +51,8 @@ struct RecordSlab::Page {
 
 int RecordSlab::ClassOf(size_t size_bytes) {
   if (size_bytes <= kMinRecordBytes) return 0;
-  if (size_bytes <= kFineLimitBytes) return static_cast<int>((size_bytes + 7) / 8 - kMinRecordBytes / 8);
+  if (size_bytes <= kFineLimitBytes)
+    return static_cast<int>((size_bytes + 7) / 8 - kMinRecordBytes / 8);
   return kFineClasses + static_cast<int>((size_bytes - kFineLimitBytes + 31) / 32) - 1;
 }
 
@@ -60,7 +62,8 @@ size_t RecordSlab::ClassBytes(int size_class) {
 }
 
 size_t RecordSlab::RoundUp(size_t size_bytes) {
-  return size_bytes > kRecordLimitBytes ? (size_bytes + 15) & ~size_t{15} : ClassBytes(ClassOf(size_bytes));
+  return size_bytes > kRecordLimitBytes ? (size_bytes + 15) & ~size_t{15}
+                                        : ClassBytes(ClassOf(size_bytes));
 }
 
 void RecordSlab::Link(Page** list, Page* page) {
@@ -143,7 +146,8 @@ void* RecordSlab::Allocate(size_t size_bytes) {
 }
 
 void RecordSlab::FreeInPage(void* record, size_t class_bytes) {
-  Page* page = reinterpret_cast<Page*>(reinterpret_cast<uintptr_t>(record) & ~uintptr_t{kPageBytes - 1});
+  Page* page =
+      reinterpret_cast<Page*>(reinterpret_cast<uintptr_t>(record) & ~uintptr_t{kPageBytes - 1});
   SizeClass& size_class = classes_[page->size_class];
   CAIRN_CHECK(ClassBytes(static_cast<int>(page->size_class)) == class_bytes);
   if (page->full()) {
@@ -154,7 +158,8 @@ void RecordSlab::FreeInPage(void* record, size_t class_bytes) {
   free_record->next = page->free_list;
   page->free_list = free_record;
   Poison(record, class_bytes);
-  // The last open page of a class stays, or a key set and deleted in turn would map a page each time.
+  // The last open page of a class stays, or a key set and deleted in turn would map a page each
+  // time.
   if (--page->live == 0 && (page->next || page->previous)) {
     Unlink(&size_class.open, page);
     Unpoison(page, kPageBytes);

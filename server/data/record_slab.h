@@ -1,10 +1,10 @@
 #pragma once
 
-// RecordSlab: the allocator of entries. Size classes of 8 bytes up to 256 and of 32 bytes up to 1,024, in
-// pages of 64 KiB, so that a record costs its own bytes and nothing else (a general allocator rounds 40 to
-// 48 and 68 to 80). Bigger records come from malloc. Not a general allocator: the caller names the size
-// again when it frees. Thread: executor, except FreeRemote, by which the snapshot walker and the reaper hand
-// records back. Owner: Keyspace.
+// RecordSlab: the allocator of entries. Size classes of 8 bytes up to 256 and of 32 bytes up to
+// 1,024, in pages of 64 KiB, so that a record costs its own bytes and nothing else (a general
+// allocator rounds 40 to 48 and 68 to 80). Bigger records come from malloc. Not a general
+// allocator: the caller names the size again when it frees. Thread: executor, except FreeRemote, by
+// which the snapshot walker and the reaper hand records back. Owner: Keyspace.
 
 #include <atomic>
 #include <cstddef>
@@ -16,8 +16,9 @@ class RecordSlab {
  public:
   static constexpr size_t kPageBytes = 64 * 1024;
   static constexpr size_t kMinRecordBytes = 16;
-  static constexpr size_t kFineLimitBytes = 256;    ///< classes of 8 bytes up to here
-  static constexpr size_t kRecordLimitBytes = 1024;  ///< classes of 32 bytes up to here, malloc above
+  static constexpr size_t kFineLimitBytes = 256;  ///< classes of 8 bytes up to here
+  static constexpr size_t kRecordLimitBytes =
+      1024;  ///< classes of 32 bytes up to here, malloc above
 
   RecordSlab() = default;
   RecordSlab(const RecordSlab&) = delete;
@@ -35,7 +36,9 @@ class RecordSlab {
   size_t DrainRemote(size_t max_records);
 
   /// Bytes of live records, rounded to their classes. Records on the remote list count as freed.
-  uint64_t used_bytes() const { return used_bytes_ - remote_bytes_.load(std::memory_order_relaxed); }
+  uint64_t used_bytes() const {
+    return used_bytes_ - remote_bytes_.load(std::memory_order_relaxed);
+  }
   /// Bytes of pages held, used or not.
   uint64_t page_bytes() const { return page_count_ * kPageBytes; }
   /// What a record of this size takes.

@@ -1,8 +1,8 @@
 #pragma once
 
-// The memory layout of SegTable: root -> directories of partitions -> segments -> buckets of one cache line.
-// Shared by the table (executor) and by FrozenWalk (walker), which read the same bytes under the rules of
-// docs/snapshot.md. No behaviour beyond reading and placing words.
+// The memory layout of SegTable: root -> directories of partitions -> segments -> buckets of one
+// cache line. Shared by the table (executor) and by FrozenWalk (walker), which read the same bytes
+// under the rules of docs/snapshot.md. No behaviour beyond reading and placing words.
 
 #include <cstdint>
 #include <cstring>
@@ -13,14 +13,17 @@
 
 namespace cairn {
 
-/// A slot: 45 bits of record address (8-byte aligned, below 2^48), bit 0 SHARED, top 16 bits of hash.
+/// A slot: 45 bits of record address (8-byte aligned, below 2^48), bit 0 SHARED, top 16 bits of
+/// hash.
 inline constexpr uint64_t kSlotShared = 1;
 inline constexpr uint64_t kSlotPointerMask = 0x0000'ffff'ffff'fff8;
-/// The hash bits a slot keeps: those a table of 256 .. 100,000 segments splits by, so that splits seldom
-/// touch records. They also weed out seven of eight false fingerprint matches and more.
+/// The hash bits a slot keeps: those a table of 256 .. 100,000 segments splits by, so that splits
+/// seldom touch records. They also weed out seven of eight false fingerprint matches and more.
 inline constexpr int kSlotHashFirstBit = 8, kSlotHashBits = 16;
 
-inline uint64_t SlotHash(uint64_t hash) { return hash << kSlotHashFirstBit >> (64 - kSlotHashBits); }
+inline uint64_t SlotHash(uint64_t hash) {
+  return hash << kSlotHashFirstBit >> (64 - kSlotHashBits);
+}
 inline uint64_t MakeSlot(const void* record, uint64_t hash) {
   return reinterpret_cast<uint64_t>(record) | SlotHash(hash) << 48;
 }
@@ -32,7 +35,8 @@ inline uint8_t Fingerprint(uint64_t hash) {
 
 inline constexpr int kBucketSlots = 7;
 
-/// One cache line. `link` in the low nibble names the stash bucket that takes what did not fit, 0 = none.
+/// One cache line. `link` in the low nibble names the stash bucket that takes what did not fit, 0 =
+/// none.
 struct alignas(64) Bucket {
   uint8_t fingerprints[kBucketSlots];
   uint8_t link;
@@ -47,7 +51,8 @@ struct alignas(64) Bucket {
            0x7f;
 #else
     uint32_t bits = 0;
-    for (int i = 0; i < kBucketSlots; ++i) bits |= static_cast<uint32_t>(fingerprints[i] == fingerprint) << i;
+    for (int i = 0; i < kBucketSlots; ++i)
+      bits |= static_cast<uint32_t>(fingerprints[i] == fingerprint) << i;
     return bits;
 #endif
   }
@@ -55,7 +60,8 @@ struct alignas(64) Bucket {
 };
 static_assert(sizeof(Bucket) == 64);
 
-/// `P::kBucketBits` main buckets, `P::kStashBuckets` overflow buckets (at most 15), `P::kSlots` usable slots each.
+/// `P::kBucketBits` main buckets, `P::kStashBuckets` overflow buckets (at most 15), `P::kSlots`
+/// usable slots each.
 template <typename P>
 struct Segment {
   static constexpr int kMainBuckets = 1 << P::kBucketBits;
@@ -64,20 +70,23 @@ struct Segment {
   static constexpr uint32_t kCapacity = kBuckets * P::kSlots;
 
   uint64_t generation;
-  uint64_t prefix;              ///< left-aligned hash bits
-  int64_t earliest_expiry_ms;   ///< lower bound of the expiries inside; INT64_MAX when none
-  uint64_t log_position;        ///< stream offset of the last write, kept for the append-only file's reply gate
+  uint64_t prefix;             ///< left-aligned hash bits
+  int64_t earliest_expiry_ms;  ///< lower bound of the expiries inside; INT64_MAX when none
+  uint64_t log_position;       ///< stream offset of the last write, kept for the append-only file's
+                               ///< reply gate
   uint32_t count;
   uint16_t stash_count;
-  uint8_t depth;                ///< bits of prefix
-  Bucket buckets[kBuckets];     ///< the stash buckets stand at the end; link n means kMainBuckets + n - 1
+  uint8_t depth;  ///< bits of prefix
+  Bucket
+      buckets[kBuckets];  ///< the stash buckets stand at the end; link n means kMainBuckets + n - 1
 
   static int LinkTarget(uint8_t link) { return kMainBuckets + link - 1; }
   int MainBucket(uint64_t hash) const {
     return static_cast<int>(hash << depth >> (64 - P::kBucketBits));
   }
 
-  /// Puts a word for `hash`; false when neither its bucket nor the stash can take it. No displacement.
+  /// Puts a word for `hash`; false when neither its bucket nor the stash can take it. No
+  /// displacement.
   bool Place(uint64_t hash, uint64_t word) {
     int at = MainBucket(hash);
     for (;;) {
@@ -100,19 +109,21 @@ struct Segment {
     buckets[bucket].slots[slot] = 0;
     --count;
     if (bucket < kMainBuckets || --stash_count != 0) return;
-    for (Bucket& each : buckets) each.link = 0;  // nothing overflows any more: lookups get short again
+    for (Bucket& each : buckets)
+      each.link = 0;  // nothing overflows any more: lookups get short again
   }
 
  private:
-  // Chains link to higher numbers only, so they cannot close into a ring. The last buckets are kept for
-  // chains that have to go on: a first link prefers the lower ones.
+  // Chains link to higher numbers only, so they cannot close into a ring. The last buckets are kept
+  // for chains that have to go on: a first link prefers the lower ones.
   uint8_t EmptiestStashAfter(int at) const {
     const int first = at < kMainBuckets ? 1 : at - kMainBuckets + 2;
     const int last = at < kMainBuckets ? P::kStashBuckets - P::kStashReserve : P::kStashBuckets;
     int best = 0, best_free = 0;
     for (int link = first; link <= P::kStashBuckets; ++link) {
       if (link > last && best != 0) break;
-      const int free = __builtin_popcount(~buckets[kMainBuckets + link - 1].Occupied() & kUsableMask);
+      const int free =
+          __builtin_popcount(~buckets[kMainBuckets + link - 1].Occupied() & kUsableMask);
       if (free > best_free) {
         best = link;
         best_free = free;
@@ -122,8 +133,8 @@ struct Segment {
   }
 };
 
-/// A directory slot: segment address with the segment's depth in the low 6 bits, so that a lookup knows the
-/// bucket without touching the segment's header.
+/// A directory slot: segment address with the segment's depth in the low 6 bits, so that a lookup
+/// knows the bucket without touching the segment's header.
 struct SegmentRef {
   static constexpr uint64_t kDepthMask = 63;
   template <typename P>

@@ -1,11 +1,12 @@
 #pragma once
 
-// SegTable: hash table of records in hash order, with copy-on-write of its structure for snapshots. Extendible
-// hashing by 256 partitions; a full segment splits alone, so no insert ever moves more than one segment.
-// A record's place in the order (its hash) never changes, whatever splits or merges, which is what SCAN,
-// expiry and snapshots build on. The table owns its structure and points to records it does not own: the
-// caller frees what Exchange and Erase give back, or retires it when they say so (R4). Executor only.
-// P (policy): Record, Hash, Key, ExpireAtMs; kBucketBits, kStashBuckets, kStashReserve, kSlots, kRootBits.
+// SegTable: hash table of records in hash order, with copy-on-write of its structure for snapshots.
+// Extendible hashing by 256 partitions; a full segment splits alone, so no insert ever moves more
+// than one segment. A record's place in the order (its hash) never changes, whatever splits or
+// merges, which is what SCAN, expiry and snapshots build on. The table owns its structure and
+// points to records it does not own: the caller frees what Exchange and Erase give back, or retires
+// it when they say so (R4). Executor only. P (policy): Record, Hash, Key, ExpireAtMs; kBucketBits,
+// kStashBuckets, kStashReserve, kSlots, kRootBits.
 
 #include <algorithm>
 #include <cstdint>
@@ -36,7 +37,8 @@ class SegTable {
     Record* record() const { return reinterpret_cast<Record*>(word() & kSlotPointerMask); }
   };
 
-  SegTable(SnapshotGate* gate, FramePool* frames, uint64_t seed) : gate_(gate), frames_(frames), seed_(seed) {}
+  SegTable(SnapshotGate* gate, FramePool* frames, uint64_t seed)
+      : gate_(gate), frames_(frames), seed_(seed) {}
   SegTable(const SegTable&) = delete;
   SegTable& operator=(const SegTable&) = delete;
   /// Frees the structure, not the records. Requires: no view reads it.
@@ -61,13 +63,15 @@ class SegTable {
     const uint64_t ref = *root_->SlotOf(hash);
     const Bucket& bucket = SegmentRef::Get<P>(ref)->buckets[BucketOf(ref, hash)];
     for (uint32_t match = bucket.Match(Fingerprint(hash)); match; match &= match - 1) {
-      __builtin_prefetch(reinterpret_cast<const void*>(bucket.slots[__builtin_ctz(match)] & kSlotPointerMask));
+      __builtin_prefetch(
+          reinterpret_cast<const void*>(bucket.slots[__builtin_ctz(match)] & kSlotPointerMask));
     }
   }
 
   /// Cost: the bucket's line and the record's, more only when the bucket has overflowed.
   Place Find(uint64_t hash, std::string_view key) const {
-    if (root_ == nullptr) [[unlikely]] return {};
+    if (root_ == nullptr) [[unlikely]]
+      return {};
     const uint64_t ref = *root_->SlotOf(hash);
     Seg* segment = SegmentRef::Get<P>(ref);
     int at = BucketOf(ref, hash);
@@ -77,9 +81,11 @@ class SegTable {
         const int slot = __builtin_ctz(match);
         const uint64_t word = bucket.slots[slot];
         if (word >> 48 != SlotHash(hash)) continue;
-        if (P::Key(*reinterpret_cast<const Record*>(word & kSlotPointerMask)) == key) return {segment, at, slot};
+        if (P::Key(*reinterpret_cast<const Record*>(word & kSlotPointerMask)) == key)
+          return {segment, at, slot};
       }
-      if (bucket.link == 0) [[likely]] return {};
+      if (bucket.link == 0) [[likely]]
+        return {};
       at = Seg::LinkTarget(bucket.link);
     }
   }
@@ -115,7 +121,8 @@ class SegTable {
   Removed Exchange(const Place& place, uint64_t hash, Record* record) {
     const Removed removed{place.record(), !IsPrivate(place, hash)};
     place.word() = MakeSlot(record, hash);
-    place.segment->earliest_expiry_ms = std::min(place.segment->earliest_expiry_ms, P::ExpireAtMs(*record));
+    place.segment->earliest_expiry_ms =
+        std::min(place.segment->earliest_expiry_ms, P::ExpireAtMs(*record));
     return removed;
   }
   /// Requires: owned. May merge the segment with its buddy.
@@ -139,18 +146,23 @@ class SegTable {
   }
 
   /// The cut froze this table as database `cut_index`.
-  void FreezeAs(uint32_t cut_index) { base_ = static_cast<uint64_t>(cut_index) << kPositionHashBits; }
+  void FreezeAs(uint32_t cut_index) {
+    base_ = static_cast<uint64_t>(cut_index) << kPositionHashBits;
+  }
   Root* root() const { return root_; }
   uint64_t Position(uint64_t hash) const { return PositionOf(base_, hash); }
 
   /// The segment that covers `hash`; nullptr in a table never written.
-  Seg* SegmentOf(uint64_t hash) const { return root_ ? SegmentRef::Get<P>(*root_->SlotOf(hash)) : nullptr; }
+  Seg* SegmentOf(uint64_t hash) const {
+    return root_ ? SegmentRef::Get<P>(*root_->SlotOf(hash)) : nullptr;
+  }
   /// First hash after the segment; 0 = it was the last.
   static uint64_t HashAfter(const Seg* segment) {
     return segment->depth ? segment->prefix + (uint64_t{1} << (64 - segment->depth)) : 0;
   }
 
-  /// visit(Record&) -> bool goes on; by segments in hash order. The table must not change meanwhile.
+  /// visit(Record&) -> bool goes on; by segments in hash order. The table must not change
+  /// meanwhile.
   template <typename Visit>
   bool ForEach(Visit&& visit) const {
     uint64_t hash = 0;
@@ -166,7 +178,9 @@ class SegTable {
   static bool ForEachIn(Seg* segment, Visit&& visit) {
     for (Bucket& bucket : segment->buckets) {
       for (uint32_t used = bucket.Occupied(); used; used &= used - 1) {
-        if (!visit(*reinterpret_cast<Record*>(bucket.slots[__builtin_ctz(used)] & kSlotPointerMask))) return false;
+        if (!visit(
+                *reinterpret_cast<Record*>(bucket.slots[__builtin_ctz(used)] & kSlotPointerMask)))
+          return false;
       }
     }
     return true;
@@ -176,12 +190,14 @@ class SegTable {
   Record* Random(uint64_t random) const;
   void Reserve(uint64_t keys);
   void CheckInvariants() const;
-  /// Visits all structure once, freeing segments through `free_segment`. For the destructor and the reaper.
+  /// Visits all structure once, freeing segments through `free_segment`. For the destructor and the
+  /// reaper.
   template <typename FreeSegment>
   void DestroyStructure(FreeSegment&& free_segment);
 
   static constexpr int kCursorShift = 12;  ///< SCAN cursors keep the top 52 bits of the hash
-  static constexpr int kMaxDepth = 40;     ///< segments this deep would need 550 keys that agree in 40 hash bits
+  static constexpr int kMaxDepth =
+      40;  ///< segments this deep would need 550 keys that agree in 40 hash bits
 
  private:
   static constexpr uint32_t kMergeBelow = Seg::kCapacity / 4;
@@ -247,7 +263,8 @@ class SegTable {
   }
 
   Seg* OwnSegment(Seg* segment) {
-    if (segment->generation == gate_->generation()) [[likely]] return segment;
+    if (segment->generation == gate_->generation()) [[likely]]
+      return segment;
     if (gate_->Passed(EndOf(segment))) {
       segment->generation = gate_->generation();
       return segment;
@@ -263,7 +280,8 @@ class SegTable {
   void SetSlots(Directory* directory, const Seg* segment);
   void Collect(const Seg* segment, std::vector<Item>* items) const;
   void Split(Seg* segment);
-  void Build(uint64_t prefix, int depth, std::vector<Item>& items, int64_t earliest_ms, std::vector<Seg*>* out);
+  void Build(uint64_t prefix, int depth, std::vector<Item>& items, int64_t earliest_ms,
+             std::vector<Seg*>* out);
   bool Fill(Seg* segment, const std::vector<Item>& items) const;
   void Deepen(uint64_t hash, int depth);
   bool Partition();

@@ -1,8 +1,8 @@
 #pragma once
 
-// The half of SegTable that changes structure: ownership (R2), splits, doubling, partitioning, merges.
-// Included by seg_table.h only. Everything here runs on the executor; what a view may still read is queued
-// through the gate, never freed (R4).
+// The half of SegTable that changes structure: ownership (R2), splits, doubling, partitioning,
+// merges. Included by seg_table.h only. Everything here runs on the executor; what a view may still
+// read is queued through the gate, never freed (R4).
 
 #include "server/data/seg_table.h"
 
@@ -15,7 +15,8 @@ typename SegTable<P>::Seg* SegTable<P>::CopySegment(Seg* old) {
   std::memcpy(static_cast<void*>(copy), old, sizeof(Seg));
   copy->generation = gate_->generation();
   for (Bucket& bucket : copy->buckets) {
-    // Empty slots get the bit too: their fingerprint is 0, so nobody reads them, and Place overwrites them.
+    // Empty slots get the bit too: their fingerprint is 0, so nobody reads them, and Place
+    // overwrites them.
     for (uint64_t& word : bucket.slots) word |= kSlotShared;
   }
   SetSlots(directory, copy);
@@ -83,29 +84,34 @@ template <typename P>
 void SegTable<P>::SetSlots(Directory* directory, const Seg* segment) {
   const int spare = static_cast<int>(root_->bits + directory->depth) - segment->depth;
   CAIRN_CHECK(spare >= 0);
-  uint64_t* first = &directory->slots[segment->prefix << root_->bits >> 1 >> (63 - directory->depth)];
+  uint64_t* first =
+      &directory->slots[segment->prefix << root_->bits >> 1 >> (63 - directory->depth)];
   std::fill_n(first, size_t{1} << spare, SegmentRef::Make(segment));
 }
 
 template <typename P>
 void SegTable<P>::Collect(const Seg* segment, std::vector<Item>* items) const {
-  // The bits a child needs are known without the record when they lie in the slot's window and every bit
-  // before them is the prefix; fingerprint gives the low 8. Else the record is hashed again.
+  // The bits a child needs are known without the record when they lie in the slot's window and
+  // every bit before them is the prefix; fingerprint gives the low 8. Else the record is hashed
+  // again.
   const bool from_slot = segment->depth >= kSlotHashFirstBit &&
                          segment->depth + 1 + P::kBucketBits <= kSlotHashFirstBit + kSlotHashBits;
   if (!from_slot) {
     for (const Bucket& bucket : segment->buckets) {
       for (uint32_t used = bucket.Occupied(); used; used &= used - 1) {
-        __builtin_prefetch(reinterpret_cast<const void*>(bucket.slots[__builtin_ctz(used)] & kSlotPointerMask));
+        __builtin_prefetch(
+            reinterpret_cast<const void*>(bucket.slots[__builtin_ctz(used)] & kSlotPointerMask));
       }
     }
   }
-  const uint64_t above_window = segment->prefix >> (64 - kSlotHashFirstBit) << (64 - kSlotHashFirstBit);
+  const uint64_t above_window = segment->prefix >> (64 - kSlotHashFirstBit)
+                                                       << (64 - kSlotHashFirstBit);
   for (const Bucket& bucket : segment->buckets) {
     for (uint32_t used = bucket.Occupied(); used; used &= used - 1) {
       const int slot = __builtin_ctz(used);
       const uint64_t word = bucket.slots[slot];
-      const uint64_t hash = from_slot ? above_window | word >> 48 << (48 - kSlotHashFirstBit) | bucket.fingerprints[slot]
+      const uint64_t hash = from_slot ? above_window | word >> 48 << (48 - kSlotHashFirstBit) |
+                                            bucket.fingerprints[slot]
                                       : RecordHash(word);
       items->push_back({hash, word});
     }
@@ -120,7 +126,8 @@ bool SegTable<P>::Fill(Seg* segment, const std::vector<Item>& items) const {
   return true;
 }
 
-// Builds the segments under `prefix` that hold `items`; deeper than asked for only when they crowd in few buckets.
+// Builds the segments under `prefix` that hold `items`; deeper than asked for only when they crowd
+// in few buckets.
 template <typename P>
 void SegTable<P>::Build(uint64_t prefix, int depth, std::vector<Item>& items, int64_t earliest_ms,
                         std::vector<Seg*>* out) {
@@ -132,9 +139,11 @@ void SegTable<P>::Build(uint64_t prefix, int depth, std::vector<Item>& items, in
   }
   FreeSegment(segment);
   CAIRN_CHECK(depth < kMaxDepth);
-  for (Item& item : items) item.hash = RecordHash(item.word);  // shortened hashes end where the slot's window ends
+  for (Item& item : items)
+    item.hash = RecordHash(item.word);  // shortened hashes end where the slot's window ends
   const uint64_t bit = uint64_t{1} << (63 - depth);
-  auto middle = std::partition(items.begin(), items.end(), [bit](const Item& item) { return !(item.hash & bit); });
+  auto middle = std::partition(items.begin(), items.end(),
+                               [bit](const Item& item) { return !(item.hash & bit); });
   std::vector<Item> upper(middle, items.end());
   items.erase(middle, items.end());
   Build(prefix, depth + 1, items, earliest_ms, out);
@@ -147,7 +156,8 @@ void SegTable<P>::Split(Seg* segment) {
   const uint64_t bit = uint64_t{1} << (63 - segment->depth);
   scratch_.clear();
   Collect(segment, &scratch_);
-  auto middle = std::partition(scratch_.begin(), scratch_.end(), [bit](const Item& item) { return !(item.hash & bit); });
+  auto middle = std::partition(scratch_.begin(), scratch_.end(),
+                               [bit](const Item& item) { return !(item.hash & bit); });
   std::vector<Item> upper(middle, scratch_.end());
   scratch_.erase(middle, scratch_.end());
   std::vector<Seg*> fresh;
@@ -170,17 +180,20 @@ void SegTable<P>::Split(Seg* segment) {
 // Makes the directory of `hash` fit for segments of `depth` bits.
 template <typename P>
 void SegTable<P>::Deepen(uint64_t hash, int depth) {
-  while (static_cast<int>(root_->bits + root_->partitions[root_->PartitionOf(hash)]->depth) < depth) {
+  while (static_cast<int>(root_->bits + root_->partitions[root_->PartitionOf(hash)]->depth) <
+         depth) {
     const Directory* old = root_->partitions[root_->PartitionOf(hash)];
     if (root_->bits == 0 && old->depth >= P::kRootBits && Partition()) continue;
     Directory* doubled = NewDirectory(old->depth + 1);
-    for (size_t i = 0; i < size_t{1} << old->depth; ++i) doubled->slots[2 * i] = doubled->slots[2 * i + 1] = old->slots[i];
+    for (size_t i = 0; i < size_t{1} << old->depth; ++i)
+      doubled->slots[2 * i] = doubled->slots[2 * i + 1] = old->slots[i];
     ReplaceDirectory(hash, doubled);
   }
 }
 
-// A small table has one directory; grown past 2^kRootBits slots it becomes as many partitions, once. Puts that
-// off (returns false) while a segment still spans partitions: splitting those here would stall the insert.
+// A small table has one directory; grown past 2^kRootBits slots it becomes as many partitions,
+// once. Puts that off (returns false) while a segment still spans partitions: splitting those here
+// would stall the insert.
 template <typename P>
 bool SegTable<P>::Partition() {
   Directory* old = root_->partitions[0];
@@ -212,8 +225,8 @@ void SegTable<P>::TryMerge(Seg* segment) {
   scratch_.clear();
   Collect(segment, &scratch_);
   Collect(buddy, &scratch_);
-  // Collect may shorten hashes to the bits a split needs; a merged segment needs one bit less, which the
-  // prefix gives.
+  // Collect may shorten hashes to the bits a split needs; a merged segment needs one bit less,
+  // which the prefix gives.
   Seg* merged = NewSegment(segment->prefix & ~bit, segment->depth - 1);
   if (!Fill(merged, scratch_)) {
     FreeSegment(merged);
@@ -240,7 +253,8 @@ void SegTable<P>::Halve(uint64_t hash) {
     const size_t slots = size_t{1} << halved->depth;
     for (size_t i = 0; i < slots; ++i) {
       halved->slots[i] = old->slots[2 * i];
-      halved->deepest += SegmentRef::Depth(halved->slots[i]) == static_cast<int>(root_->bits + halved->depth);
+      halved->deepest +=
+          SegmentRef::Depth(halved->slots[i]) == static_cast<int>(root_->bits + halved->depth);
     }
     ReplaceDirectory(hash, halved);
   }

@@ -1,20 +1,21 @@
 #pragma once
 
-// The half of SegTable that looks without changing: SCAN, random choice, the invariants. Included by
-// seg_table.h only.
+// The half of SegTable that looks without changing: SCAN, random choice, the invariants. Included
+// by seg_table.h only.
 
 #include "server/data/seg_table.h"
 
 namespace cairn {
 
-// Whether a word found in the bucket chain of `main_bucket` has that bucket as its own: chains are shared.
+// Whether a word found in the bucket chain of `main_bucket` has that bucket as its own: chains are
+// shared.
 template <typename P>
 bool SegTable<P>::BelongsTo(const Seg* segment, int main_bucket, uint64_t word) const {
   return segment->MainBucket(RecordHash(word)) == main_bucket;
 }
 
-// The cursor is a place in the hash order, so splits and merges between two calls cannot lose or repeat a key:
-// a call covers [cursor, end of some bucket) and returns that end.
+// The cursor is a place in the hash order, so splits and merges between two calls cannot lose or
+// repeat a key: a call covers [cursor, end of some bucket) and returns that end.
 template <typename P>
 uint64_t SegTable<P>::Scan(uint64_t cursor, size_t min_buckets, const auto& visit) const {
   constexpr uint64_t kCursorEnd = uint64_t{1} << (64 - kCursorShift);
@@ -44,8 +45,9 @@ uint64_t SegTable<P>::Scan(uint64_t cursor, size_t min_buckets, const auto& visi
   return cursor;
 }
 
-// Hashes are uniform, so a random hash finds a segment about in proportion to its share of the keys; accepting
-// by the segment's density evens out the rest, and a random slot that is taken is a fair one inside it.
+// Hashes are uniform, so a random hash finds a segment about in proportion to its share of the
+// keys; accepting by the segment's density evens out the rest, and a random slot that is taken is a
+// fair one inside it.
 template <typename P>
 typename SegTable<P>::Record* SegTable<P>::Random(uint64_t random) const {
   if (size_ == 0) return nullptr;
@@ -61,7 +63,8 @@ typename SegTable<P>::Record* SegTable<P>::Random(uint64_t random) const {
   const double scale = 4.0 * static_cast<double>(size_);
   for (int i = 0; i < kSegmentTries; ++i) {
     segment = SegmentOf(next());
-    const double density = static_cast<double>(segment->count) * static_cast<double>(uint64_t{1} << segment->depth);
+    const double density =
+        static_cast<double>(segment->count) * static_cast<double>(uint64_t{1} << segment->depth);
     if (static_cast<double>(next() >> 11) * 0x1p-53 * scale < density) break;
   }
   while (segment->count == 0) {
@@ -72,7 +75,8 @@ typename SegTable<P>::Record* SegTable<P>::Random(uint64_t random) const {
     const uint64_t pick = next();
     const Bucket& bucket = segment->buckets[(pick >> 32) % Seg::kBuckets];
     const uint32_t slot = static_cast<uint32_t>(pick) % P::kSlots;
-    if (bucket.Occupied() >> slot & 1) return reinterpret_cast<Record*>(bucket.slots[slot] & kSlotPointerMask);
+    if (bucket.Occupied() >> slot & 1)
+      return reinterpret_cast<Record*>(bucket.slots[slot] & kSlotPointerMask);
   }
   uint64_t skip = next() % segment->count;
   Record* found = nullptr;
@@ -105,7 +109,8 @@ void SegTable<P>::CheckInvariants() const {
           const uint64_t full = RecordHash(word);
           CAIRN_CHECK(slot < P::kSlots && bucket.fingerprints[slot] == Fingerprint(full));
           CAIRN_CHECK(word >> 48 == SlotHash(full));
-          CAIRN_CHECK(segment->depth == 0 || (full ^ segment->prefix) >> (64 - segment->depth) == 0);  // V8
+          CAIRN_CHECK(segment->depth == 0 ||
+                      (full ^ segment->prefix) >> (64 - segment->depth) == 0);  // V8
           if (segment->MainBucket(full) != main_bucket) {
             CAIRN_CHECK(at != main_bucket);
             continue;
@@ -129,7 +134,8 @@ void SegTable<P>::CheckInvariants() const {
     const Directory* directory = root_->partitions[i];
     uint32_t deepest = 0;
     for (size_t slot = 0; slot < size_t{1} << directory->depth; ++slot) {
-      deepest += SegmentRef::Depth(directory->slots[slot]) == static_cast<int>(root_->bits + directory->depth);
+      deepest += SegmentRef::Depth(directory->slots[slot]) ==
+                 static_cast<int>(root_->bits + directory->depth);
     }
     CAIRN_CHECK(deepest == directory->deepest);
   }

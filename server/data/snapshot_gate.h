@@ -1,9 +1,10 @@
 #pragma once
 
 // SnapshotGate: what the tables of one keyspace share with the snapshot that may be running: the
-// generation, the watermark W and the retire queue (docs/snapshot.md). It decides who owns a piece of
-// structure, by generation and position only. It does not walk anything: that is FrozenWalk. Executor only,
-// except Passed's counterpart PublishWatermark, Pop and ReturnFrame, which belong to the walker.
+// generation, the watermark W and the retire queue (docs/snapshot.md). It decides who owns a piece
+// of structure, by generation and position only. It does not walk anything: that is FrozenWalk.
+// Executor only, except Passed's counterpart PublishWatermark, Pop and ReturnFrame, which belong to
+// the walker.
 
 #include <atomic>
 #include <cstdint>
@@ -15,8 +16,9 @@
 
 namespace cairn {
 
-/// Segment memory, recycled while warm: a first write after the cut copies a segment, and a page fault
-/// would cost more than the copy. Take on the executor; Give on the executor; GiveRemote on any thread.
+/// Segment memory, recycled while warm: a first write after the cut copies a segment, and a page
+/// fault would cost more than the copy. Take on the executor; Give on the executor; GiveRemote on
+/// any thread.
 class FramePool {
  public:
   explicit FramePool(size_t frame_bytes) : frame_bytes_(frame_bytes) {}
@@ -49,7 +51,8 @@ class FramePool {
   }
   void GiveRemote(void* memory) {
     Frame* frame = new (memory) Frame{remote_.load(std::memory_order_relaxed)};
-    while (!remote_.compare_exchange_weak(frame->next, frame, std::memory_order_release, std::memory_order_relaxed)) {
+    while (!remote_.compare_exchange_weak(frame->next, frame, std::memory_order_release,
+                                          std::memory_order_relaxed)) {
     }
   }
   /// Frees all but `keep` warm frames.
@@ -95,17 +98,21 @@ struct Retired {
   Kind kind = Kind::kRecord;
 };
 
-/// Places in the walk: database number at the cut in the top 16 bits, top 48 bits of the hash below.
+/// Places in the walk: database number at the cut in the top 16 bits, top 48 bits of the hash
+/// below.
 inline constexpr int kPositionHashBits = 48;
 inline constexpr uint64_t kWatermarkEnd = UINT64_MAX;
-inline uint64_t PositionOf(uint64_t base, uint64_t hash) { return base + (hash >> (64 - kPositionHashBits)); }
+inline uint64_t PositionOf(uint64_t base, uint64_t hash) {
+  return base + (hash >> (64 - kPositionHashBits));
+}
 
 class SnapshotGate {
  public:
   uint64_t generation() const { return generation_; }
   bool active() const { return active_; }
 
-  /// The cut: from now on everything older than the new generation is frozen. Requires: none active.
+  /// The cut: from now on everything older than the new generation is frozen. Requires: none
+  /// active.
   void Open() {
     CAIRN_CHECK(!active_ && queue_.empty());
     ++generation_;
@@ -119,7 +126,9 @@ class SnapshotGate {
   }
 
   /// Whether no view needs what ends at `end` any more. A stale answer errs towards false (R5).
-  bool Passed(uint64_t end) const { return !active_ || end <= watermark_.load(std::memory_order_acquire); }
+  bool Passed(uint64_t end) const {
+    return !active_ || end <= watermark_.load(std::memory_order_acquire);
+  }
 
   void Retire(Retired::Kind kind, void* object, uint64_t position, uint64_t size_bytes) {
     retained_bytes_.fetch_add(size_bytes, std::memory_order_relaxed);
@@ -136,7 +145,9 @@ class SnapshotGate {
   }
   bool Pop(Retired* out) { return queue_.TryPop(out); }
   /// Call when what was popped has been freed.
-  void Released(uint64_t size_bytes) { retained_bytes_.fetch_sub(size_bytes, std::memory_order_relaxed); }
+  void Released(uint64_t size_bytes) {
+    retained_bytes_.fetch_sub(size_bytes, std::memory_order_relaxed);
+  }
 
  private:
   uint64_t generation_ = 1;

@@ -24,7 +24,9 @@ Status CommandContext::ArgInt64(size_t i, int64_t* out) const {
   return Status::Client("ERR value is not an integer or out of range");
 }
 
-bool CommandContext::ArgIs(size_t i, std::string_view word) const { return EqualsIgnoreCase(args_[i], word); }
+bool CommandContext::ArgIs(size_t i, std::string_view word) const {
+  return EqualsIgnoreCase(args_[i], word);
+}
 
 Database& CommandContext::db() { return engine_.keyspace.db(session_.db); }
 Keyspace& CommandContext::keyspace() { return engine_.keyspace; }
@@ -41,12 +43,17 @@ void CommandContext::Changed(uint32_t db, KeyRef key, NotifyClass cls, std::stri
   Notify(cls, event, key.key, db);
 }
 
-void CommandContext::TouchWatchers(uint32_t db, std::string_view key) { engine_.watches.Touch(db, key); }
+void CommandContext::TouchWatchers(uint32_t db, std::string_view key) {
+  engine_.watches.Touch(db, key);
+}
 
-void CommandContext::Notify(NotifyClass cls, std::string_view event, std::string_view key, uint32_t db) {
+void CommandContext::Notify(NotifyClass cls, std::string_view event, std::string_view key,
+                            uint32_t db) {
   engine_.NotifyKeyspaceEvent(cls, event, key, db);
 }
 
-void CommandContext::PropagateAs(std::vector<std::string> args) { rewritten_.push_back(std::move(args)); }
+void CommandContext::PropagateAs(std::vector<std::string> args) {
+  rewritten_.push_back(std::move(args));
+}
 
 }  // namespace cairn

@@ -1,8 +1,8 @@
 #pragma once
 
-// CommandContext: what one handler sees: its arguments, the database, the reply, and the ways to declare
-// effects. Lives on the dispatcher's stack for one command. Argument views are valid during the handler
-// only; ArgBlob shares a big argument without copying it. Thread: executor.
+// CommandContext: what one handler sees: its arguments, the database, the reply, and the ways to
+// declare effects. Lives on the dispatcher's stack for one command. Argument views are valid during
+// the handler only; ArgBlob shares a big argument without copying it. Thread: executor.
 
 #include <cstdint>
 #include <span>
@@ -22,11 +22,11 @@ class Engine;
 
 /// Keyspace notification classes (notify-keyspace-events).
 enum class NotifyClass : uint16_t {
-  kGeneric = 1 << 2,  // g
-  kString = 1 << 3,   // $
-  kList = 1 << 4,     // l
-  kSet = 1 << 5,      // s
-  kHash = 1 << 6,     // h
+  kGeneric = 1 << 2,    // g
+  kString = 1 << 3,     // $
+  kList = 1 << 4,       // l
+  kSet = 1 << 5,        // s
+  kHash = 1 << 6,       // h
   kSortedSet = 1 << 7,  // z
   kExpired = 1 << 8,    // x
   kEvicted = 1 << 9,    // e
@@ -49,7 +49,8 @@ class CommandContext {
   std::span<const std::string_view> args() const { return args_; }
   /// The blob that holds arg(i) when it was received into one (64 KiB and more), else empty.
   BlobRef ArgBlob(size_t i) const;
-  /// arg(i) as a key with its hash. The first key's hash was computed when the batch was prefetched.
+  /// arg(i) as a key with its hash. The first key's hash was computed when the batch was
+  /// prefetched.
   KeyRef Key(size_t i) const;
   /// arg(i) as a 64-bit integer; "ERR value is not an integer or out of range" otherwise.
   Status ArgInt64(size_t i, int64_t* out) const;
@@ -70,8 +71,8 @@ class CommandContext {
   bool is_loading() const { return session_.kind == SessionKind::kInternal; }
 
   // --- effects ---
-  /// States that `key` was changed by this command: WATCHers are told, dirty += 1, `event` is published
-  /// to keyspace notifications.
+  /// States that `key` was changed by this command: WATCHers are told, dirty += 1, `event` is
+  /// published to keyspace notifications.
   void Changed(KeyRef key, NotifyClass cls, std::string_view event);
   void Changed(uint32_t db, KeyRef key, NotifyClass cls, std::string_view event);
   /// The parts of Changed apart, for the commands that need them apart.
@@ -80,8 +81,9 @@ class CommandContext {
   void AddDirty(uint64_t changes) { dirty_ += changes; }
   uint64_t dirty() const { return dirty_; }
 
-  /// What goes to the append-only file and replicas in place of the command as sent. Called more than once
-  /// the commands follow each other (wrapped in MULTI/EXEC). Only takes effect when dirty > 0.
+  /// What goes to the append-only file and replicas in place of the command as sent. Called more
+  /// than once the commands follow each other (wrapped in MULTI/EXEC). Only takes effect when dirty
+  /// > 0.
   void PropagateAs(std::vector<std::string> args);
   void PropagateNothing() { propagate_nothing_ = true; }
   /// The command goes out even when nothing changed (FLUSHDB of an empty database).
@@ -93,8 +95,8 @@ class CommandContext {
   Session& session_;
   const CommandSpec& spec_;
   std::span<const std::string_view> args_;
-  const Request* request_ = nullptr;       // set when args view a parsed request
-  const OwnedCommand* owned_ = nullptr;    // set when args view an owned command
+  const Request* request_ = nullptr;     // set when args view a parsed request
+  const OwnedCommand* owned_ = nullptr;  // set when args view an owned command
   uint64_t first_key_hash_ = 0;
   size_t first_key_index_ = 0;  // 0 = not hashed
   uint64_t dirty_ = 0;

@@ -1,8 +1,9 @@
 #pragma once
 
-// CommandSpec: all that is known of a command, written once, directly above its handler. COMMAND INFO, DOCS,
-// GETKEYS and LIST, the ACL categories, the gates (MULTI, loading, memory, authentication) and
-// docs/commands.md are derived from it. Literal type: specs are constexpr and checked at compile time.
+// CommandSpec: all that is known of a command, written once, directly above its handler. COMMAND
+// INFO, DOCS, GETKEYS and LIST, the ACL categories, the gates (MULTI, loading, memory,
+// authentication) and docs/commands.md are derived from it. Literal type: specs are constexpr and
+// checked at compile time.
 
 #include <array>
 #include <cstdint>
@@ -86,12 +87,15 @@ struct KeySpec {
   enum class Find : uint8_t { kRange, kKeyCount, kUnknown };
   Begin begin = Begin::kNone;  ///< kNone: no key spec here
   uint32_t flags = 0;
-  int index = 0;                  ///< kIndex: position of the first key; kKeyword: where to search from (may be < 0)
+  int index =
+      0;  ///< kIndex: position of the first key; kKeyword: where to search from (may be < 0)
   std::string_view keyword = {};  ///< kKeyword
   Find find = Find::kRange;
-  int last = 0;   ///< kRange: last key relative to the first, negative from the end; kKeyCount: index of the count
+  int last = 0;  ///< kRange: last key relative to the first, negative from the end; kKeyCount:
+                 ///< index of the count
   int step = 1;
-  int limit = 0;  ///< kRange with last = -1: fraction of the rest; kKeyCount: first key relative to the count
+  int limit = 0;  ///< kRange with last = -1: fraction of the rest; kKeyCount: first key relative to
+                  ///< the count
   std::string_view notes = {};
 };
 
@@ -111,9 +115,10 @@ struct CommandSpec {
   std::string_view parent = {};  ///< container of a subcommand ("client"), else empty
   int arity = 0;                 ///< counts the command word(s); negative: at least
   uint64_t flags = 0;            ///< CommandFlag bits
-  uint64_t acl = 0;              ///< AclCategory bits in full (read/write/fast/slow.. derived are added)
+  uint64_t acl = 0;  ///< AclCategory bits in full (read/write/fast/slow.. derived are added)
   std::array<KeySpec, kMaxKeySpecs> keys = {};
-  std::string_view group = {};  ///< "string", "generic", "connection", "server", "transactions", "module" ..
+  std::string_view group =
+      {};  ///< "string", "generic", "connection", "server", "transactions", "module" ..
   std::string_view since = {};
   std::string_view complexity = {};
   std::string_view summary = {};
@@ -130,12 +135,15 @@ struct CommandSpec {
 template <size_t N>
 constexpr bool ValidSpecs(const std::array<CommandSpec, N>& specs) {
   for (const CommandSpec& spec : specs) {
-    if (spec.name.empty() || spec.summary.empty() || spec.since.empty() || spec.group.empty()) return false;
+    if (spec.name.empty() || spec.summary.empty() || spec.since.empty() || spec.group.empty())
+      return false;
     if (spec.arity == 0) return false;
     if ((spec.flags & kCmdWrite) && (spec.flags & kCmdReadonly)) return false;
     const int least = spec.arity < 0 ? -spec.arity : spec.arity;
     for (const KeySpec& key : spec.keys) {
-      if (key.begin == KeySpec::Begin::kIndex && key.find == KeySpec::Find::kRange && key.index >= least) return false;
+      if (key.begin == KeySpec::Begin::kIndex && key.find == KeySpec::Find::kRange &&
+          key.index >= least)
+        return false;
     }
     for (char c : spec.name) {
       if (c >= 'A' && c <= 'Z') return false;

@@ -29,8 +29,9 @@ bool IsRange(const KeySpec& key) {
 
 int AbsoluteLast(const KeySpec& key) { return key.last >= 0 ? key.index + key.last : key.last; }
 
-// The (first, last, step) triple of old clients, from the key specs: one range as it is; several ranges
-// merged while they are plain and consecutive; whatever does not fit makes the command "movablekeys".
+// The (first, last, step) triple of old clients, from the key specs: one range as it is; several
+// ranges merged while they are plain and consecutive; whatever does not fit makes the command
+// "movablekeys".
 void DeriveLegacyRange(Command& command) {
   const auto& keys = command.spec->keys;
   size_t count = 0;
@@ -91,7 +92,8 @@ void CommandTable::Insert(std::string_view name, Command* command) {
   const std::string lower = ToLower(name);
   const uint64_t hash = HashName(lower);
   size_t at = hash & (slots_.size() - 1);
-  while (slots_[at].command != nullptr && slots_[at].name != lower) at = (at + 1) & (slots_.size() - 1);
+  while (slots_[at].command != nullptr && slots_[at].name != lower)
+    at = (at + 1) & (slots_.size() - 1);
   if (slots_[at].command == nullptr && slots_[at].name.empty()) ++used_;
   slots_[at] = {hash, lower, command};
 }
@@ -101,7 +103,8 @@ Command* CommandTable::Find(std::string_view name) const {
   size_t at = hash & (slots_.size() - 1);
   // A removed name keeps its slot (name set, command null), so probing goes on past it.
   while (!slots_[at].name.empty()) {
-    if (slots_[at].hash == hash && EqualsIgnoreCase(slots_[at].name, name)) return slots_[at].command;
+    if (slots_[at].hash == hash && EqualsIgnoreCase(slots_[at].name, name))
+      return slots_[at].command;
     at = (at + 1) & (slots_.size() - 1);
   }
   return nullptr;
@@ -190,7 +193,8 @@ size_t BeginOf(const KeySpec& key, std::span<const std::string_view> args) {
   const bool backwards = key.index < 0;
   int at = backwards ? argc + key.index : key.index;
   for (; at >= 1 && at < argc; at += backwards ? -1 : 1) {
-    if (EqualsIgnoreCase(args[static_cast<size_t>(at)], key.keyword)) return static_cast<size_t>(at + 1);
+    if (EqualsIgnoreCase(args[static_cast<size_t>(at)], key.keyword))
+      return static_cast<size_t>(at + 1);
   }
   return 0;
 }
@@ -200,7 +204,8 @@ bool AppendRange(const KeySpec& key, size_t begin, size_t argc, std::vector<KeyP
   if (key.last >= 0) {
     last = static_cast<int64_t>(begin) + key.last;
   } else if (key.last == -1 && key.limit >= 2) {
-    last = static_cast<int64_t>(begin) + (static_cast<int64_t>(argc - begin) / key.limit) + key.last;
+    last =
+        static_cast<int64_t>(begin) + (static_cast<int64_t>(argc - begin) / key.limit) + key.last;
   } else {
     last = static_cast<int64_t>(argc) + key.last;
   }
@@ -218,7 +223,8 @@ bool AppendCounted(const KeySpec& key, size_t begin, std::span<const std::string
   if (count_at >= args.size() || !ParseInt64(args[count_at], &count) || count < 0) return false;
   const size_t first = begin + static_cast<size_t>(key.limit);
   if (static_cast<uint64_t>(count) > args.size() ||
-      (count > 0 && first + static_cast<size_t>(count - 1) * static_cast<size_t>(key.step) >= args.size())) {
+      (count > 0 &&
+       first + static_cast<size_t>(count - 1) * static_cast<size_t>(key.step) >= args.size())) {
     return false;
   }
   for (int64_t i = 0; i < count; ++i) {
@@ -236,7 +242,7 @@ Status ExtractKeys(const Command& command, std::span<const std::string_view> arg
     if (key.begin == KeySpec::Begin::kNone) break;
     const size_t begin = BeginOf(key, args);
     if (begin == 0 || begin >= args.size()) continue;
-    const bool whole = key.find == KeySpec::Find::kRange    ? AppendRange(key, begin, args.size(), out)
+    const bool whole = key.find == KeySpec::Find::kRange ? AppendRange(key, begin, args.size(), out)
                        : key.find == KeySpec::Find::kKeyCount ? AppendCounted(key, begin, args, out)
                                                               : true;
     if (!whole) {

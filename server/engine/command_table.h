@@ -1,8 +1,8 @@
 #pragma once
 
-// CommandTable: every command by its name at run time (rename-command applied), subcommands under their
-// containers, with the counters INFO commandstats shows. Filled once by app/families and by modules at
-// load. Look-up costs one probe of a small table. Thread: executor.
+// CommandTable: every command by its name at run time (rename-command applied), subcommands under
+// their containers, with the counters INFO commandstats shows. Filled once by app/families and by
+// modules at load. Look-up costs one probe of a small table. Thread: executor.
 
 #include <cstdint>
 #include <memory>
@@ -28,9 +28,9 @@ struct CommandCounters {
 /// A registered command.
 struct Command {
   const CommandSpec* spec = nullptr;
-  std::string full_name;  ///< "get", "client|list"
-  uint64_t flags = 0;     ///< spec flags and what is derived (movablekeys)
-  uint64_t acl = 0;       ///< categories with the derived ones
+  std::string full_name;                          ///< "get", "client|list"
+  uint64_t flags = 0;                             ///< spec flags and what is derived (movablekeys)
+  uint64_t acl = 0;                               ///< categories with the derived ones
   int first_key = 0, last_key = 0, key_step = 0;  ///< legacy triple
   CommandCounters counters;
   std::vector<Command*> subcommands;  ///< containers only, in registration order
@@ -42,7 +42,8 @@ class CommandTable {
  public:
   CommandTable();
   ~CommandTable();
-  /// Registers a family. Specs must outlive the table (they are constexpr, or owned by the module host).
+  /// Registers a family. Specs must outlive the table (they are constexpr, or owned by the module
+  /// host).
   void Add(std::span<const CommandSpec> family);
   Command* AddModuleCommand(const CommandSpec* spec, void* module_data);
 

@@ -75,8 +75,9 @@ LaunchArguments ParseLaunchArguments(std::span<const std::string> arguments) {
     result.config_file = first;
     i = 1;
   }
-  // A word that begins with "--" is a name only if the name before it has got a value: "--a --b" gives a the
-  // value "--b". Redis has done so since 7.0.1, with the exception that IsBareSave knows.
+  // A word that begins with "--" is a name only if the name before it has got a value: "--a --b"
+  // gives a the value "--b". Redis has done so since 7.0.1, with the exception that IsBareSave
+  // knows.
   bool last_name_has_value = true;
   for (; i < arguments.size(); ++i) {
     const std::string& word = arguments[i];
@@ -163,7 +164,8 @@ Status Config::LoadLines(std::string_view text, int depth) {
   return Status::Ok();
 }
 
-/// Returns an error text for the line, empty when fine; *fatal is an error that is complete already.
+/// Returns an error text for the line, empty when fine; *fatal is an error that is complete
+/// already.
 std::string Config::LoadWords(const std::vector<std::string>& words, int depth, Status* fatal) {
   if (const SettingSpec* spec = FindSetting(words[0])) {
     return LoadSetting(*spec, {words.begin() + 1, words.end()});
@@ -220,7 +222,8 @@ std::string Config::LoadDirective(const std::vector<std::string>& words, int dep
     }
     return {};
   }
-  if (EqualsIgnoreCase(words[0], "sentinel")) return "sentinel directive while not in sentinel mode";
+  if (EqualsIgnoreCase(words[0], "sentinel"))
+    return "sentinel directive while not in sentinel mode";
   return "Bad directive or wrong number of arguments";
 }
 

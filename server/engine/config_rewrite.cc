@@ -32,7 +32,8 @@ class RewrittenFile {
     }
   }
 
-  /// Puts the lines of one setting where its old ones were; forced ones go to the end when there is no place.
+  /// Puts the lines of one setting where its old ones were; forced ones go to the end when there is
+  /// no place.
   void Replace(const std::string& name, const std::vector<RewriteLine>& lines) {
     written_.insert(name);
     std::deque<size_t>& places = places_[name];

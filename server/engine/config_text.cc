@@ -90,8 +90,10 @@ std::string SettingText(const SettingSpec& spec, const Settings& defaults) {
   if ((spec.flags & kSettingImmutable) != 0) help += " Fixed at start.";
   if (spec.alias != nullptr) help += std::string(" Old name: ") + spec.alias + ".";
   std::string text = Comment(help);
-  if (spec.later != nullptr) text += Comment(std::string("No effect yet: comes with ") + spec.later + ".");
-  if (spec.needless != nullptr) text += Comment(std::string("No effect here: ") + spec.needless + ".");
+  if (spec.later != nullptr)
+    text += Comment(std::string("No effect yet: comes with ") + spec.later + ".");
+  if (spec.needless != nullptr)
+    text += Comment(std::string("No effect here: ") + spec.needless + ".");
   return text + "#\n" + DefaultLines(spec, defaults) + '\n';
 }
 
@@ -99,14 +101,15 @@ std::string SettingText(const SettingSpec& spec, const Settings& defaults) {
 
 std::string GenerateDefaultConfig() {
   std::string text =
-      Comment("Every setting of CairnKV at its default, generated from the table in server/engine "
-              "(cairn-server --generate-conf). Nothing here is switched on: take a line, remove its "
-              "'#' and change the value. The syntax is that of redis.conf: a name, then words; "
-              "words with spaces stand in quotes; a line that begins with '#' is a comment.") +
-      "#\n" +
-      Comment("    cairn-server cairn.conf                    reads this file") +
+      Comment(
+          "Every setting of CairnKV at its default, generated from the table in server/engine "
+          "(cairn-server --generate-conf). Nothing here is switched on: take a line, remove its "
+          "'#' and change the value. The syntax is that of redis.conf: a name, then words; "
+          "words with spaces stand in quotes; a line that begins with '#' is a comment.") +
+      "#\n" + Comment("    cairn-server cairn.conf                    reads this file") +
       Comment("    cairn-server cairn.conf --port 7000        and then the options") +
-      Comment("    CONFIG SET name value, CONFIG REWRITE      changes a running server and the file") +
+      Comment(
+          "    CONFIG SET name value, CONFIG REWRITE      changes a running server and the file") +
       '\n';
   const Settings defaults;
   for (int i = 0; i <= static_cast<int>(Section::kBackground); ++i) {

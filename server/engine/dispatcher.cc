@@ -13,13 +13,14 @@ namespace {
 
 // Commands that act on the transaction itself and so are never queued in it.
 bool ControlsTransaction(std::string_view name) {
-  return name == "exec" || name == "discard" || name == "multi" || name == "watch" || name == "quit" ||
-         name == "reset";
+  return name == "exec" || name == "discard" || name == "multi" || name == "watch" ||
+         name == "quit" || name == "reset";
 }
 
 }  // namespace
 
-// --- turn: parse, prepare, execute ---------------------------------------------------------------------------
+// --- turn: parse, prepare, execute
+// ---------------------------------------------------------------------------
 
 void Dispatcher::RunTurn(std::span<ReadySession> ready) {
   if (batch_.empty()) batch_.resize(kBatchRequests);
@@ -35,7 +36,8 @@ void Dispatcher::RunTurn(std::span<ReadySession> ready) {
     for (size_t i = 0; i < count; ++i) Prepare(batch_[i]);
     if (count > 1) {
       for (size_t i = 0; i < count; ++i) {
-        if (batch_[i].hashed) engine_.keyspace.db(batch_[i].session->db).PrefetchEntry(batch_[i].key_hash);
+        if (batch_[i].hashed)
+          engine_.keyspace.db(batch_[i].session->db).PrefetchEntry(batch_[i].key_hash);
       }
     }
     last_ticks_ = TickClock::Now();
@@ -116,7 +118,8 @@ void Dispatcher::RunDeferred(Session& session) {
   engine_.RefreshClock();
   memory_checked_ = false;
   last_ticks_ = TickClock::Now();
-  while (!session.deferred.empty() && !session.suspended && !session.closing && !session.close_after_reply) {
+  while (!session.deferred.empty() && !session.suspended && !session.closing &&
+         !session.close_after_reply) {
     OwnedCommand owned = std::move(session.deferred.front());
     session.deferred.pop_front();
     std::vector<std::string_view> args;
@@ -126,7 +129,8 @@ void Dispatcher::RunDeferred(Session& session) {
     const size_t kept = session.deferred.size();
     if (!Admit(session, command, container, args, nullptr)) {
       // Suspended once more: Admit had no request to keep, so the command goes back to the front.
-      if (session.suspended && session.deferred.size() == kept) session.deferred.push_front(std::move(owned));
+      if (session.suspended && session.deferred.size() == kept)
+        session.deferred.push_front(std::move(owned));
       continue;
     }
     CommandContext ctx(engine_, session, *command->spec, args);
@@ -145,9 +149,11 @@ void Dispatcher::RunArgs(Session& session, std::span<const std::string_view> arg
   Call(ctx, *command);
 }
 
-// --- gates ---------------------------------------------------------------------------------------------------
+// --- gates
+// ---------------------------------------------------------------------------------------------------
 
-Status Dispatcher::CheckForm(Command* command, Command* container, std::span<const std::string_view> args) const {
+Status Dispatcher::CheckForm(Command* command, Command* container,
+                             std::span<const std::string_view> args) const {
   if (command == nullptr) {
     if (container != nullptr) return UnknownSubcommand(container->spec->name, args[1]);
     return UnknownCommand(args[0], args.subspan(1));
@@ -169,7 +175,8 @@ Status Dispatcher::CheckState(Session& session, const Command& command) {
       session.kind != SessionKind::kInternal) {
     CAIRN_RETURN_IF_ERROR(engine_.durability->WriteRefusal());
   }
-  if (engine_.loading && !((command.flags | queued) & kCmdLoading) && session.kind != SessionKind::kInternal) {
+  if (engine_.loading && !((command.flags | queued) & kCmdLoading) &&
+      session.kind != SessionKind::kInternal) {
     return RespError(resp_errors::kLoading);
   }
   return Status::Ok();
@@ -238,14 +245,16 @@ void Dispatcher::SendError(Session& session, const Status& status) {
   session.reply.StatusReply(status);
 }
 
-// --- execution -----------------------------------------------------------------------------------------------
+// --- execution
+// -----------------------------------------------------------------------------------------------
 
 void Dispatcher::Call(CommandContext& ctx, Command& command) {
   Session& session = ctx.session_;
   ctx.in_exec_ = in_exec_;
   if (session.reply_mode == ReplyMode::kSkipNext) session.reply_mode = ReplyMode::kSkipThis;
   const bool write = command.flags & kCmdWrite;
-  if (write && !in_exec_ && engine_.durability != nullptr && session.kind != SessionKind::kInternal) {
+  if (write && !in_exec_ && engine_.durability != nullptr &&
+      session.kind != SessionKind::kInternal) {
     engine_.durability->ThrottleWrite();
   }
   const ReplyBuffer::Mark mark = session.output.Here();
@@ -282,7 +291,8 @@ void Dispatcher::Propagate(CommandContext& ctx) {
   if (ctx.rewritten_.empty()) {
     engine_.propagation.Append(ctx.session_.db, ctx.args_);
   } else {
-    for (const auto& args : ctx.rewritten_) engine_.propagation.Append(ctx.session_.db, std::span(args));
+    for (const auto& args : ctx.rewritten_)
+      engine_.propagation.Append(ctx.session_.db, std::span(args));
   }
 }
 

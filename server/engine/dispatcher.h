@@ -1,10 +1,10 @@
 #pragma once
 
-// Dispatcher: runs requests. One turn of the loop hands it all sessions that have input; it parses their
-// requests in batches, resolves commands, hashes first keys and prefetches buckets and entries for the whole
-// batch, then executes strictly in order per session. It is the one place that decides whether a command may
-// run (arity, authentication, transaction, loading, memory, disk errors), that writes error lines, counts,
-// and hands effects to Propagation. Thread: executor.
+// Dispatcher: runs requests. One turn of the loop hands it all sessions that have input; it parses
+// their requests in batches, resolves commands, hashes first keys and prefetches buckets and
+// entries for the whole batch, then executes strictly in order per session. It is the one place
+// that decides whether a command may run (arity, authentication, transaction, loading, memory, disk
+// errors), that writes error lines, counts, and hands effects to Propagation. Thread: executor.
 
 #include <cstdint>
 #include <span>
@@ -32,11 +32,12 @@ class Dispatcher {
   /// Runs everything the parsers hold. Sessions may be marked closing; none is destroyed here.
   void RunTurn(std::span<ReadySession> ready);
 
-  /// Runs one command given as strings on an internal or test session (loader, modules, scripts). The reply goes to
-  /// session.output.
+  /// Runs one command given as strings on an internal or test session (loader, modules, scripts).
+  /// The reply goes to session.output.
   void RunArgs(Session& session, std::span<const std::string_view> args);
 
-  /// Runs what a session had to keep while it was suspended (CLIENT PAUSE ended). Stops early when it is suspended again.
+  /// Runs what a session had to keep while it was suspended (CLIENT PAUSE ended). Stops early when
+  /// it is suspended again.
   void RunDeferred(Session& session);
 
   /// EXEC: runs the queue as one unit. Called by the EXEC handler.
@@ -62,9 +63,10 @@ class Dispatcher {
   void Prepare(Pending& pending);
   void RunPending(Pending& pending);
   /// The gates. True when the command may run now; otherwise it was answered, queued or deferred.
-  bool Admit(Session& session, Command* command, Command* container, std::span<const std::string_view> args,
-             const Request* request);
-  Status CheckForm(Command* command, Command* container, std::span<const std::string_view> args) const;
+  bool Admit(Session& session, Command* command, Command* container,
+             std::span<const std::string_view> args, const Request* request);
+  Status CheckForm(Command* command, Command* container,
+                   std::span<const std::string_view> args) const;
   Status CheckState(Session& session, const Command& command);
   bool OutOfMemory();
   void Call(CommandContext& ctx, Command& command);

@@ -11,7 +11,8 @@ namespace cairn {
 
 namespace {
 
-// One wait of a throttled writer, and the most a single command waits for the log's buffer to drain.
+// One wait of a throttled writer, and the most a single command waits for the log's buffer to
+// drain.
 constexpr int64_t kThrottleStepUs = 50;
 constexpr int64_t kLogThrottleMaxUs = 1000;
 constexpr int kWalkerNice = 10;
@@ -47,7 +48,8 @@ AofLocation DurabilityOfFiles::Location() const {
   return {PathInDir(engine_.settings().appenddirname), engine_.settings().appendfilename};
 }
 
-// --- cuts and jobs -------------------------------------------------------------------------------------------
+// --- cuts and jobs
+// -------------------------------------------------------------------------------------------
 
 SnapshotJobOptions DurabilityOfFiles::JobOptions(JobKind kind) const {
   const Settings& settings = engine_.settings();
@@ -65,8 +67,8 @@ SnapshotJobOptions DurabilityOfFiles::JobOptions(JobKind kind) const {
   options.rdb.now_s = engine_.now_ms() / 1000;
   options.rdb.used_memory_bytes = ReadMemoryFigures().allocated;
   options.verify = settings.rdb_verify;
-  options.incremental_sync =
-      kind == JobKind::kSave ? settings.rdb_save_incremental_fsync : settings.aof_rewrite_incremental_fsync;
+  options.incremental_sync = kind == JobKind::kSave ? settings.rdb_save_incremental_fsync
+                                                    : settings.aof_rewrite_incremental_fsync;
   options.cpu_limit_percent = settings.snapshot_cpu_limit;
   options.key_delay_us = settings.rdb_key_save_delay;
   return options;
@@ -90,13 +92,15 @@ Status DurabilityOfFiles::Launch(JobKind kind) {
   if (kind == JobKind::kSave) last_attempt_ms_ = engine_.env.WallMicros() / 1000;
   Cut(*job_);
   job_->snapshot = std::make_unique<SnapshotJob>(engine_.env, *job_->view, std::move(options));
-  walker_->Post([this, snapshot = job_->snapshot.get(), outcome = job_->outcome, number = job_->number] {
-    outcome->status = snapshot->Run();
-    engine_.loop.Post([this, outcome, number] {
-      // JoinJob may have applied the outcome already and begun another job.
-      if (job_.has_value() && job_->number == number) OnJobDone(outcome->status);
-    });
-  });
+  walker_->Post(
+      [this, snapshot = job_->snapshot.get(), outcome = job_->outcome, number = job_->number] {
+        outcome->status = snapshot->Run();
+        engine_.loop.Post([this, outcome, number, alive = std::weak_ptr<int>(alive_)] {
+          if (alive.expired()) return;
+          // JoinJob may have applied the outcome already and begun another job.
+          if (job_.has_value() && job_->number == number) OnJobDone(outcome->status);
+        });
+      });
   return Status::Ok();
 }
 
@@ -150,20 +154,24 @@ void DurabilityOfFiles::FinishSave(const Job& job, const Status& status) {
   }
 }
 
-// --- requests ------------------------------------------------------------------------------------------------
+// --- requests
+// ------------------------------------------------------------------------------------------------
 
 Status DurabilityOfFiles::Save() {
-  if (job_.has_value() && job_->kind == JobKind::kSave) return Busy("Background save already in progress");
+  if (job_.has_value() && job_->kind == JobKind::kSave)
+    return Busy("Background save already in progress");
   const Status status = RunJobHere(JobKind::kSave);
   return status.ok() ? status : Status::Client("ERR");
 }
 
 Status DurabilityOfFiles::StartBackgroundSave(bool schedule, std::string* reply) {
-  if (job_.has_value() && job_->kind == JobKind::kSave) return Busy("Background save already in progress");
+  if (job_.has_value() && job_->kind == JobKind::kSave)
+    return Busy("Background save already in progress");
   if (job_.has_value() || engine_.dispatcher->in_exec()) {
     if (!schedule && !engine_.dispatcher->in_exec()) {
       return Busy(
-          "Another child process is active (AOF?): can't BGSAVE right now. Use BGSAVE SCHEDULE in order to "
+          "Another child process is active (AOF?): can't BGSAVE right now. Use BGSAVE SCHEDULE in "
+          "order to "
           "schedule a BGSAVE whenever possible.");
     }
     save_scheduled_ = true;
@@ -183,10 +191,12 @@ void DurabilityOfFiles::ThrottleWrite() {
     const uint64_t retained = engine_.keyspace.retained_bytes();
     if (retained > retained_peak_) retained_peak_ = retained;
     if (retained > settings.snapshot_retained_limit) {
-      const int64_t deadline_us = engine_.env.MonotonicMicros() + settings.snapshot_max_write_delay * 1000LL;
+      const int64_t deadline_us =
+          engine_.env.MonotonicMicros() + settings.snapshot_max_write_delay * 1000LL;
       while (engine_.keyspace.retained_bytes() > settings.snapshot_retained_limit) {
         if (engine_.env.MonotonicMicros() >= deadline_us) {
-          if (settings.snapshot_over_limit_policy == SnapshotOverLimitPolicy::kAbort) job_->snapshot->Abort();
+          if (settings.snapshot_over_limit_policy == SnapshotOverLimitPolicy::kAbort)
+            job_->snapshot->Abort();
           break;
         }
         std::this_thread::sleep_for(std::chrono::microseconds(kThrottleStepUs));
@@ -207,12 +217,14 @@ Status DurabilityOfFiles::WriteRefusal() const {
     return RespError(resp_errors::kMisconf);
   }
   if (aof_ != nullptr && aof_->state() != AofState::kOk) {
-    return Status::Client("MISCONF Errors writing to the AOF file: " + std::string(aof_->last_error().message()));
+    return Status::Client("MISCONF Errors writing to the AOF file: " +
+                          std::string(aof_->last_error().message()));
   }
   return Status::Ok();
 }
 
-// --- time ----------------------------------------------------------------------------------------------------
+// --- time
+// ----------------------------------------------------------------------------------------------------
 
 void DurabilityOfFiles::Tick() {
   const int64_t now_ms = engine_.env.WallMicros() / 1000;
@@ -239,9 +251,11 @@ void DurabilityOfFiles::CheckSaveRules(int64_t now_ms) {
   const int64_t since_attempt_s = (now_ms - last_attempt_ms_) / 1000;
   const bool scheduled =
       save_scheduled_ && (last_save_ok_ || since_attempt_s > SaveRules::kRetryDelayS);
-  const bool due = rules.ShouldSave(static_cast<int64_t>(changes_), since_s, !last_save_ok_, since_attempt_s);
+  const bool due =
+      rules.ShouldSave(static_cast<int64_t>(changes_), since_s, !last_save_ok_, since_attempt_s);
   if (!scheduled && !due) return;
-  if (due) engine_.log.Log(LogLevel::kNotice, "{} changes in {} seconds. Saving...", changes_, since_s);
+  if (due)
+    engine_.log.Log(LogLevel::kNotice, "{} changes in {} seconds. Saving...", changes_, since_s);
   std::string reply;
   if (Status started = StartBackgroundSave(false, &reply); !started.ok()) {
     engine_.log.Log(LogLevel::kWarning, "Save did not start: {}", started.message());
@@ -254,7 +268,8 @@ Status DurabilityOfFiles::Shutdown(int save, bool force) {
   if (aof_ != nullptr) {
     engine_.log.Log(LogLevel::kNotice, "Calling fsync() on the AOF file.");
     if (Status closed = aof_->Close(); !closed.ok()) {
-      engine_.log.Log(LogLevel::kWarning, "The append only file could not be made durable: {}", closed.message());
+      engine_.log.Log(LogLevel::kWarning, "The append only file could not be made durable: {}",
+                      closed.message());
       if (!force) return closed;
     }
   }
@@ -288,7 +303,8 @@ DurabilityFigures DurabilityOfFiles::figures() const {
   figures.last_load_keys_expired = static_cast<int64_t>(expired_at_load_);
   figures.aof_enabled = aof_ != nullptr;
   figures.aof_last_rewrite_ok = last_rewrite_ok_;
-  figures.last_rewrite_duration_s = last_rewrite_duration_ms_ < 0 ? -1 : last_rewrite_duration_ms_ / 1000;
+  figures.last_rewrite_duration_s =
+      last_rewrite_duration_ms_ < 0 ? -1 : last_rewrite_duration_ms_ / 1000;
   figures.rewrites = rewrites_;
   if (aof_ != nullptr) {
     figures.aof_last_write_ok = aof_->last_write_ok();
@@ -302,7 +318,8 @@ DurabilityFigures DurabilityOfFiles::figures() const {
   figures.retained_bytes = engine_.keyspace.retained_bytes();
   figures.retained_bytes_peak = std::max(retained_peak_, figures.retained_bytes);
   int64_t longest_s = 0;
-  for (const auto& [seconds, changes] : engine_.settings().save) longest_s = std::max(longest_s, seconds);
+  for (const auto& [seconds, changes] : engine_.settings().save)
+    longest_s = std::max(longest_s, seconds);
   figures.save_overdue =
       longest_s > 0 && changes_ > 0 && engine_.now_ms() - last_save_ms_ > 2 * longest_s * 1000;
   return figures;

@@ -1,8 +1,9 @@
 #pragma once
 
-// Durability: saves, the append-only file and loading, as the rest of the engine asks for them. Formats and
-// threads are persistence's; this decides when: save rules, automatic rewrite, MISCONF, shutdown, the gate
-// that holds replies under appendfsync always. Thread: executor; completions arrive through the loop.
+// Durability: saves, the append-only file and loading, as the rest of the engine asks for them.
+// Formats and threads are persistence's; this decides when: save rules, automatic rewrite, MISCONF,
+// shutdown, the gate that holds replies under appendfsync always. Thread: executor; completions
+// arrive through the loop.
 
 #include <cstdint>
 #include <functional>
@@ -55,7 +56,8 @@ class Durability {
  public:
   virtual ~Durability() = default;
 
-  /// Loads the dataset at start as settings say (append-only file first, else dump.rdb). Errors end the start.
+  /// Loads the dataset at start as settings say (append-only file first, else dump.rdb). Errors end
+  /// the start.
   virtual Status LoadAtStart() = 0;
 
   /// SAVE: returns when the file is in place. Client error when a save runs.
@@ -64,7 +66,8 @@ class Durability {
   virtual Status StartBackgroundSave(bool schedule, std::string* reply) = 0;
   /// BGREWRITEAOF. *reply is the status line.
   virtual Status StartRewrite(std::string* reply) = 0;
-  /// Waits for (or aborts) background jobs; used by shutdown, DEBUG RELOAD, FLUSHALL keeps jobs running.
+  /// Waits for (or aborts) background jobs; used by shutdown, DEBUG RELOAD, FLUSHALL keeps jobs
+  /// running.
   virtual void AbortBackgroundSave() = 0;
 
   /// DEBUG RELOAD [MERGE] [NOFLUSH] [NOSAVE], DEBUG LOADAOF.
@@ -78,13 +81,15 @@ class Durability {
   virtual void Tick() = 0;
   /// End of a loop turn: hands the propagation buffer to the log thread.
   virtual void EndOfTurn() = 0;
-  /// Stream offset up to which replies may leave (appendfsync always); UINT64_MAX when nothing is held.
+  /// Stream offset up to which replies may leave (appendfsync always); UINT64_MAX when nothing is
+  /// held.
   virtual uint64_t DurableOffset() const = 0;
   /// True when replies must wait for DurableOffset().
   virtual bool GatesReplies() const = 0;
   /// MISCONF: why writes are refused now, or OK.
   virtual Status WriteRefusal() const = 0;
-  /// Called before a write command: back-pressure of the snapshot's retained limit and the log's buffer.
+  /// Called before a write command: back-pressure of the snapshot's retained limit and the log's
+  /// buffer.
   virtual void ThrottleWrite() = 0;
   /// SHUTDOWN: final save and flush. `save`: 1, 0, or -1 for as the save rules say.
   virtual Status Shutdown(int save, bool force) = 0;

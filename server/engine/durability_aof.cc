@@ -1,4 +1,5 @@
-// The append-only half of DurabilityOfFiles, and loading: what comes from files and what goes to the log thread.
+// The append-only half of DurabilityOfFiles, and loading: what comes from files and what goes to
+// the log thread.
 
 #include <future>
 
@@ -52,7 +53,8 @@ void DurabilityOfFiles::RegisterHooks() {
   });
 }
 
-// --- the stream ----------------------------------------------------------------------------------------------
+// --- the stream
+// ----------------------------------------------------------------------------------------------
 
 void DurabilityOfFiles::EndOfTurn() {
   if (aof_ == nullptr || engine_.propagation.empty()) return;
@@ -73,11 +75,14 @@ AofCallbacks DurabilityOfFiles::Callbacks() {
   AofCallbacks callbacks;
   callbacks.on_durable = [this](uint64_t) { engine_.loop.Post(on_durable_); };
   callbacks.on_state = [this](AofState state) {
-    engine_.log.Log(LogLevel::kWarning, "Append only file: {}",
-                    state == AofState::kOk ? "writing again" : "writes are refused until the disk recovers");
+    if (state == AofState::kDegraded || state == AofState::kStopped) {
+      engine_.log.Log(LogLevel::kWarning,
+                      "Append only file: writes are refused until the disk recovers");
+    }
     if (state == AofState::kStopped && exit_on_aof_error_.load(std::memory_order_relaxed)) {
       engine_.loop.Post([this] {
-        engine_.log.Log(LogLevel::kWarning, "The append only file cannot be written and aof-error-policy is exit");
+        engine_.log.Log(LogLevel::kWarning,
+                        "The append only file cannot be written and aof-error-policy is exit");
         engine_.exit_code = 1;
         engine_.stop_requested = true;
       });
@@ -95,7 +100,8 @@ std::unique_ptr<AofWriter> DurabilityOfFiles::NewWriter() {
   options.checksum = settings.aof_checksum;
   options.timestamps = settings.aof_timestamp_enabled;
   options.buffer_limit_bytes = settings.aof_buffer_limit;
-  exit_on_aof_error_.store(settings.aof_error_policy == AofErrorPolicy::kExit, std::memory_order_relaxed);
+  exit_on_aof_error_.store(settings.aof_error_policy == AofErrorPolicy::kExit,
+                           std::memory_order_relaxed);
   return std::make_unique<AofWriter>(engine_.env, std::move(options), Callbacks());
 }
 
@@ -107,7 +113,8 @@ void DurabilityOfFiles::BeginStream() {
 
 Status DurabilityOfFiles::OpenAof(AofManifest manifest, bool last_file_covered) {
   auto writer = NewWriter();
-  CAIRN_RETURN_IF_ERROR(writer->Open(std::move(manifest), engine_.propagation.offset(), last_file_covered));
+  CAIRN_RETURN_IF_ERROR(
+      writer->Open(std::move(manifest), engine_.propagation.offset(), last_file_covered));
   aof_ = std::move(writer);
   BeginStream();
   return Status::Ok();
@@ -115,7 +122,8 @@ Status DurabilityOfFiles::OpenAof(AofManifest manifest, bool last_file_covered) 
 
 Status DurabilityOfFiles::StartFreshAof(AofManifest old_manifest, bool in_background) {
   auto writer = NewWriter();
-  CAIRN_RETURN_IF_ERROR(writer->OpenForFirstRewrite(std::move(old_manifest), engine_.propagation.offset()));
+  CAIRN_RETURN_IF_ERROR(
+      writer->OpenForFirstRewrite(std::move(old_manifest), engine_.propagation.offset()));
   aof_ = std::move(writer);
   BeginStream();
   if (in_background) {
@@ -128,7 +136,8 @@ Status DurabilityOfFiles::StartFreshAof(AofManifest old_manifest, bool in_backgr
   const int64_t started_ms = engine_.env.WallMicros() / 1000;
   CAIRN_RETURN_IF_ERROR(RunJobHere(JobKind::kRewrite));
   std::promise<Status> published;
-  aof_->FinishRewrite(aof_->TempBasePath(), engine_.settings().aof_use_rdb_preamble, [&](const Status& status) { published.set_value(status); });
+  aof_->FinishRewrite(aof_->TempBasePath(), engine_.settings().aof_use_rdb_preamble,
+                      [&](const Status& status) { published.set_value(status); });
   const Status status = published.get_future().get();
   OnRewritePublished(started_ms, status);
   return status;
@@ -151,7 +160,8 @@ Status DurabilityOfFiles::SetAppendOnly(bool on) {
   return closed;
 }
 
-// --- rewrite -------------------------------------------------------------------------------------------------
+// --- rewrite
+// -------------------------------------------------------------------------------------------------
 
 Status DurabilityOfFiles::StartRewrite(std::string* reply) {
   if ((job_.has_value() && job_->kind == JobKind::kRewrite) || publishing_) {
@@ -165,7 +175,8 @@ Status DurabilityOfFiles::StartRewrite(std::string* reply) {
   // With the append-only file off, Redis writes one all the same: the files of a first rewrite.
   if (aof_ == nullptr) return RewriteWhileOff(reply);
   CAIRN_RETURN_IF_ERROR(Launch(JobKind::kRewrite));
-  engine_.log.Log(LogLevel::kNotice, "Background append only file rewriting started (cut in {} us)", last_cut_us_);
+  engine_.log.Log(LogLevel::kNotice, "Background append only file rewriting started (cut in {} us)",
+                  last_cut_us_);
   *reply = "Background append only file rewriting started";
   return Status::Ok();
 }
@@ -184,15 +195,20 @@ void DurabilityOfFiles::FinishRewrite(const Job& job, const Status& status) {
     if (status.code() != StatusCode::kCancelled) {
       last_rewrite_ok_ = false;
       next_rewrite_attempt_ms_ = engine_.env.WallMicros() / 1000 + kRewriteRetryMs;
-      engine_.log.Log(LogLevel::kWarning, "Error rewriting the append only file: {}", status.message());
+      engine_.log.Log(LogLevel::kWarning, "Error rewriting the append only file: {}",
+                      status.message());
     }
     return;
   }
   publishing_ = true;
   // The kind of file was fixed when the job began.
-  aof_->FinishRewrite(aof_->TempBasePath(), !job.as_commands, [this, started_ms = job.started_ms](const Status& published) {
-    engine_.loop.Post([this, started_ms, published] { OnRewritePublished(started_ms, published); });
-  });
+  aof_->FinishRewrite(
+      aof_->TempBasePath(), !job.as_commands,
+      [this, started_ms = job.started_ms](const Status& published) {
+        engine_.loop.Post([this, started_ms, published, alive = std::weak_ptr<int>(alive_)] {
+          if (!alive.expired()) OnRewritePublished(started_ms, published);
+        });
+      });
 }
 
 void DurabilityOfFiles::OnRewritePublished(int64_t started_ms, const Status& status) {
@@ -221,7 +237,8 @@ void DurabilityOfFiles::CheckAutomaticRewrite() {
   const uint64_t current = aof_->current_size();
   if (current < static_cast<uint64_t>(settings.auto_aof_rewrite_min_size)) return;
   const uint64_t base = aof_->base_size() == 0 ? 1 : aof_->base_size();
-  if (current < base || (current - base) * 100 / base < static_cast<uint64_t>(settings.auto_aof_rewrite_percentage)) {
+  if (current < base ||
+      (current - base) * 100 / base < static_cast<uint64_t>(settings.auto_aof_rewrite_percentage)) {
     return;
   }
   engine_.log.Log(LogLevel::kNotice, "Starting automatic rewriting of AOF on {}% growth",
@@ -232,13 +249,15 @@ void DurabilityOfFiles::CheckAutomaticRewrite() {
   }
 }
 
-// --- loading -------------------------------------------------------------------------------------------------
+// --- loading
+// -------------------------------------------------------------------------------------------------
 
 Status DurabilityOfFiles::LoadProgress(uint64_t offset) {
   load_.loaded_bytes = offset;
   engine_.RefreshClock();
   if (engine_.serve_while_loading) engine_.serve_while_loading();
-  return engine_.stop_requested ? Status(StatusCode::kCancelled, "loading was interrupted") : Status::Ok();
+  return engine_.stop_requested ? Status(StatusCode::kCancelled, "loading was interrupted")
+                                : Status::Ok();
 }
 
 Status DurabilityOfFiles::LoadRdb(const std::string& path, bool merge, uint64_t* end_offset) {
@@ -257,12 +276,13 @@ Status DurabilityOfFiles::LoadRdb(const std::string& path, bool merge, uint64_t*
   *end_offset = *end;
   loaded_keys_ += loader.loaded();
   expired_at_load_ += loader.expired();
-  engine_.log.Log(LogLevel::kNotice, "Done loading RDB, keys loaded: {}, keys expired: {}.", loader.loaded(),
-                  loader.expired());
+  engine_.log.Log(LogLevel::kNotice, "Done loading RDB, keys loaded: {}, keys expired: {}.",
+                  loader.loaded(), loader.expired());
   return Status::Ok();
 }
 
-Result<AofLoadReport> DurabilityOfFiles::LoadAppendOnly(const AofManifest& manifest, bool change_files) {
+Result<AofLoadReport> DurabilityOfFiles::LoadAppendOnly(const AofManifest& manifest,
+                                                        bool change_files) {
   CommandLoader commands(engine_);
   AofLoadOptions options;
   options.load_truncated = engine_.settings().aof_load_truncated;
@@ -275,8 +295,8 @@ Result<AofLoadReport> DurabilityOfFiles::LoadAppendOnly(const AofManifest& manif
     CAIRN_RETURN_IF_ERROR(LoadRdb(path, false, &end));
     return end;
   };
-  // An append-only file is replayed as it was written: keys past their TTL go when their DEL comes, or by
-  // the next look-up after the load.
+  // An append-only file is replayed as it was written: keys past their TTL go when their DEL comes,
+  // or by the next look-up after the load.
   engine_.keyspace.set_lazy_expiry(false);
   auto report = LoadAof(engine_.env, Location(), manifest, load_rdb, commands, options);
   engine_.keyspace.set_lazy_expiry(true);
@@ -312,8 +332,8 @@ Status DurabilityOfFiles::LoadAppendOnlyAtStart() {
   auto manifest = PrepareAofDirectory(engine_.env, engine_.settings().dir, Location());
   if (!manifest.ok()) return manifest.status();
   if (manifest->empty()) {
-    // Redis 7 starts empty here even beside a dump.rdb and so loses it with the next save; we load it and
-    // make it the first base (docs/differences.md).
+    // Redis 7 starts empty here even beside a dump.rdb and so loses it with the next save; we load
+    // it and make it the first base (docs/differences.md).
     CAIRN_RETURN_IF_ERROR(LoadDumpAtStart());
     return StartFreshAof(std::move(*manifest), false);
   }

@@ -1,7 +1,8 @@
 #pragma once
 
-// DurabilityOfFiles: Durability over real (or simulated) files: dump.rdb by SnapshotJob, the append-only files by
-// AofWriter. One snapshot at a time; a second request is refused or scheduled in Redis's words.
+// DurabilityOfFiles: Durability over real (or simulated) files: dump.rdb by SnapshotJob, the
+// append-only files by AofWriter. One snapshot at a time; a second request is refused or scheduled
+// in Redis's words.
 //
 //   idle --StartBackgroundSave/StartRewrite--> walking (walker thread) --OnJobDone--> idle
 //   walking --AbortBackgroundSave--> walking, job returns kCancelled --OnJobDone--> idle
@@ -120,6 +121,8 @@ class DurabilityOfFiles final : public Durability {
   uint64_t retained_peak_ = 0;
   uint64_t loaded_keys_ = 0, expired_at_load_ = 0;
   LoadFigures load_;
+  /// Posted outcomes hold it weakly: those that arrive after this object are dropped.
+  std::shared_ptr<int> alive_ = std::make_shared<int>(0);
 };
 
 }  // namespace cairn

@@ -1,8 +1,9 @@
 #pragma once
 
-// Engine: the parts that a command needs to reach, held together. It owns none of the policy: each part is
-// a class of its own, built and destroyed by server/app/server in a fixed order. Nothing global: tests
-// build an Engine of their own. Thread: executor, but for what the parts say of themselves.
+// Engine: the parts that a command needs to reach, held together. It owns none of the policy: each
+// part is a class of its own, built and destroyed by server/app/server in a fixed order. Nothing
+// global: tests build an Engine of their own. Thread: executor, but for what the parts say of
+// themselves.
 
 #include <cstdint>
 #include <functional>
@@ -43,7 +44,8 @@ struct DebugSwitches {
 
 class Engine {
  public:
-  Engine(Env& env, EventLoopPort& loop, Logger& log, Config& config, Keyspace& keyspace, BlobArena& arena);
+  Engine(Env& env, EventLoopPort& loop, Logger& log, Config& config, Keyspace& keyspace,
+         BlobArena& arena);
   ~Engine();
 
   Env& env;
@@ -83,7 +85,8 @@ class Engine {
 
   // --- states that gate commands ---
   bool loading = false;
-  /// Lets the loop answer (with LOADING) while a long load runs; empty when the load runs inside a turn.
+  /// Lets the loop answer (with LOADING) while a long load runs; empty when the load runs inside a
+  /// turn.
   std::function<void()> serve_while_loading;
   PauseMode pause_mode = PauseMode::kNone;
   int64_t pause_until_ms = 0;
@@ -97,13 +100,16 @@ class Engine {
   /// Set by SHUTDOWN and signals: the loop ends after this turn.
   bool stop_requested = false;
   int exit_code = 0;
-  /// Runs the orderly end (save or flush as settings say); true when the process may exit. Implemented by
-  /// app: SHUTDOWN and SIGTERM both call it. `save`: 1 save, 0 nosave, -1 as the save rules say.
+  /// Runs the orderly end (save or flush as settings say); true when the process may exit.
+  /// Implemented by app: SHUTDOWN and SIGTERM both call it. `save`: 1 save, 0 nosave, -1 as the
+  /// save rules say.
   std::function<Status(int save, bool now, bool force)> prepare_shutdown;
 
   /// Every keyspace event passes here; the subscriber decides which classes it wants.
-  void NotifyKeyspaceEvent(NotifyClass cls, std::string_view event, std::string_view key, uint32_t db);
-  std::function<void(NotifyClass, std::string_view event, std::string_view key, uint32_t db)> on_keyspace_event;
+  void NotifyKeyspaceEvent(NotifyClass cls, std::string_view event, std::string_view key,
+                           uint32_t db);
+  std::function<void(NotifyClass, std::string_view event, std::string_view key, uint32_t db)>
+      on_keyspace_event;
 
  private:
   std::map<uint64_t, std::unique_ptr<Session>> sessions_;

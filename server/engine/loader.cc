@@ -20,8 +20,9 @@ Status DatasetLoader::FunctionLibrary(std::string_view) {
 Status DatasetLoader::SelectDatabase(uint32_t index, uint64_t key_count, uint64_t expire_count) {
   CAIRN_RETURN_IF_ERROR(StorePending());
   if (index >= engine_.keyspace.database_count()) {
-    return Status::Corruption("Data file was created with a server configured to handle more than " +
-                              std::to_string(engine_.keyspace.database_count()) + " databases");
+    return Status::Corruption(
+        "Data file was created with a server configured to handle more than " +
+        std::to_string(engine_.keyspace.database_count()) + " databases");
   }
   db_ = &engine_.keyspace.db(index);
   db_->Reserve(key_count);
@@ -33,13 +34,15 @@ Result<ValueSink*> DatasetLoader::Key(std::string_view key, const KeyMeta& meta)
   key_.assign(key);
   meta_ = meta;
   pending_ = true;
-  drop_ = options_.drop_expired && meta.expire_at_ms != kNoExpiry && meta.expire_at_ms < engine_.now_ms();
+  drop_ = options_.drop_expired && meta.expire_at_ms != kNoExpiry &&
+          meta.expire_at_ms < engine_.now_ms();
   builder_.Reset();
   return static_cast<ValueSink*>(&builder_);
 }
 
 Result<ValueSink*> DatasetLoader::ModuleAux(uint64_t, uint64_t) {
-  return Status(StatusCode::kUnsupported, "the file holds data of a module that keeps state outside its keys");
+  return Status(StatusCode::kUnsupported,
+                "the file holds data of a module that keeps state outside its keys");
 }
 
 Status DatasetLoader::StorePending() {
@@ -80,7 +83,8 @@ Status CommandLoader::BeginFile(std::string_view) {
 Status CommandLoader::Command(std::span<const std::string_view> args) {
   cairn::Command* container = nullptr;
   if (engine_.commands.Resolve(args, &container) == nullptr) {
-    return Status::Corruption("Unknown command '" + std::string(args[0]) + "' reading the append only file");
+    return Status::Corruption("Unknown command '" + std::string(args[0]) +
+                              "' reading the append only file");
   }
   session_->output.Clear();
   engine_.RefreshClock();

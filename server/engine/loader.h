@@ -1,7 +1,8 @@
 #pragma once
 
-// The loading side of the engine: DatasetLoader puts what an RDB reader plays into the keyspace; CommandLoader runs what an
-// append-only file says on an internal session. Neither opens files. Thread: executor.
+// The loading side of the engine: DatasetLoader puts what an RDB reader plays into the keyspace;
+// CommandLoader runs what an append-only file says on an internal session. Neither opens files.
+// Thread: executor.
 
 #include <cstdint>
 #include <memory>
@@ -18,7 +19,7 @@ class DatasetLoader final : public DatasetSink {
  public:
   struct Options {
     bool drop_expired = true;  ///< keys past their TTL are not loaded (a primary's start)
-    bool merge = false;        ///< DEBUG RELOAD MERGE: keys that exist are replaced instead of refused
+    bool merge = false;  ///< DEBUG RELOAD MERGE: keys that exist are replaced instead of refused
   };
   DatasetLoader(Engine& engine, Options options);
 

@@ -29,8 +29,8 @@ void Propagation::AppendBulk(std::string_view bytes) {
 }
 
 void Propagation::AppendHeader(uint32_t db) {
-  // MULTI goes in front of the first effect and is taken back when no second one follows (EndGroup), so that
-  // a lone effect costs no wrapper and no look-ahead.
+  // MULTI goes in front of the first effect and is taken back when no second one follows
+  // (EndGroup), so that a lone effect costs no wrapper and no look-ahead.
   if (group_depth_ > 0 && group_effects_ == 0) {
     group_start_ = buffer_.size();
     buffer_.append(kMulti);

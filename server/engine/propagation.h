@@ -1,9 +1,10 @@
 #pragma once
 
-// Propagation: the stream of effects. Each change of the dataset is appended once, as a RESP command, and
-// read by the append-only file (later also by replicas and their backlog). SELECT is inserted when the
-// database changes; several commands of one top-level command are wrapped in MULTI/EXEC. The buffer is
-// handed over at the end of each turn. Offsets count bytes since start. Thread: executor.
+// Propagation: the stream of effects. Each change of the dataset is appended once, as a RESP
+// command, and read by the append-only file (later also by replicas and their backlog). SELECT is
+// inserted when the database changes; several commands of one top-level command are wrapped in
+// MULTI/EXEC. The buffer is handed over at the end of each turn. Offsets count bytes since start.
+// Thread: executor.
 
 #include <cstdint>
 #include <span>
@@ -32,8 +33,8 @@ class Propagation {
   /// Stream offset behind the last byte appended.
   uint64_t offset() const { return handed_over_ + buffer_.size(); }
   bool empty() const { return buffer_.empty(); }
-  /// Moves the bytes out; the next ones continue at offset(). *database_before is the database selected ahead
-  /// of the first byte, -1 when the bytes begin with their own SELECT.
+  /// Moves the bytes out; the next ones continue at offset(). *database_before is the database
+  /// selected ahead of the first byte, -1 when the bytes begin with their own SELECT.
   std::string TakeBuffer(int64_t* database_before);
 
  private:
@@ -47,7 +48,7 @@ class Propagation {
   int64_t db_at_buffer_start_ = -1;
   int group_depth_ = 0;
   uint64_t group_effects_ = 0;
-  size_t group_start_ = 0;      // buffer position where MULTI would go
+  size_t group_start_ = 0;  // buffer position where MULTI would go
 };
 
 }  // namespace cairn

@@ -24,7 +24,8 @@ size_t Session::MemoryUsage() const {
   if (port != nullptr) bytes += port->query_capacity();
   for (const OwnedCommand& command : transaction.queue) bytes += command.MemoryUsage();
   for (const OwnedCommand& command : deferred) bytes += command.MemoryUsage();
-  for (const WatchedKey& key : transaction.watched) bytes += sizeof(WatchedKey) + key.key.capacity();
+  for (const WatchedKey& key : transaction.watched)
+    bytes += sizeof(WatchedKey) + key.key.capacity();
   return bytes;
 }
 

@@ -1,9 +1,9 @@
 #pragma once
 
-// Session: what the engine knows of one client: identity, database, protocol version, authentication,
-// transaction, reply buffer. It knows nothing of sockets: SessionPort is its way down to the connection
-// (server/net, or a fake in tests). A session without a port is internal: the loader of the append-only
-// file, a module's call, a script. Thread: executor.
+// Session: what the engine knows of one client: identity, database, protocol version,
+// authentication, transaction, reply buffer. It knows nothing of sockets: SessionPort is its way
+// down to the connection (server/net, or a fake in tests). A session without a port is internal:
+// the loader of the append-only file, a module's call, a script. Thread: executor.
 
 #include <cstdint>
 #include <deque>
@@ -57,9 +57,9 @@ struct WatchedKey {
 };
 
 struct TransactionState {
-  bool active = false;       ///< between MULTI and EXEC
-  bool dirty_cas = false;    ///< a watched key changed
-  bool dirty_exec = false;   ///< a queued command was refused
+  bool active = false;      ///< between MULTI and EXEC
+  bool dirty_cas = false;   ///< a watched key changed
+  bool dirty_exec = false;  ///< a queued command was refused
   std::vector<OwnedCommand> queue;
   uint64_t flags_union = 0;  ///< CommandFlag bits of all queued commands
   size_t argv_bytes = 0;
@@ -83,7 +83,7 @@ class Session {
   uint32_t db = 0;
   bool authenticated = true;
   std::string user = "default";
-  std::string name;         ///< CLIENT SETNAME
+  std::string name;          ///< CLIENT SETNAME
   std::string peer_address;  ///< "ip:port", "[v6]:port" or "path:0"
   std::string local_address;
   bool unix_socket = false;
@@ -106,7 +106,8 @@ class Session {
   /// (appendfsync always); 0 = free to go.
   uint64_t reply_gate = 0;
 
-  /// Requests parsed while the session may not run (CLIENT PAUSE, blocked): run in order when it may.
+  /// Requests parsed while the session may not run (CLIENT PAUSE, blocked): run in order when it
+  /// may.
   std::deque<OwnedCommand> deferred;
   bool suspended = false;
 

@@ -1,10 +1,11 @@
 #pragma once
 
-// Settings: the configured values of one server as plain typed fields, named after the setting with '-'
-// turned into '_' ("repl-timeout" is repl_timeout). The initialisers here are the defaults; settings_table
-// says how each is spelled, checked and explained, and Config (config.h) owns the one live copy and
-// changes it on the executor thread. This file knows nothing about parsing. Memory is in bytes, the unit
-// of a time is in the table ("seconds" unless it says otherwise). A plain value: copy it to compare.
+// Settings: the configured values of one server as plain typed fields, named after the setting with
+// '-' turned into '_' ("repl-timeout" is repl_timeout). The initialisers here are the defaults;
+// settings_table says how each is spelled, checked and explained, and Config (config.h) owns the
+// one live copy and changes it on the executor thread. This file knows nothing about parsing.
+// Memory is in bytes, the unit of a time is in the table ("seconds" unless it says otherwise). A
+// plain value: copy it to compare.
 
 #include <array>
 #include <cstdint>
@@ -28,7 +29,17 @@ enum class MaxmemoryPolicy : uint8_t {
 };
 enum class LogLevelSetting : uint8_t { kDebug, kVerbose, kNotice, kWarning };
 enum class Supervised : uint8_t { kNo, kUpstart, kSystemd, kAuto };
-enum class SyslogFacility : uint8_t { kUser, kLocal0, kLocal1, kLocal2, kLocal3, kLocal4, kLocal5, kLocal6, kLocal7 };
+enum class SyslogFacility : uint8_t {
+  kUser,
+  kLocal0,
+  kLocal1,
+  kLocal2,
+  kLocal3,
+  kLocal4,
+  kLocal5,
+  kLocal6,
+  kLocal7
+};
 enum class ReplDisklessLoad : uint8_t { kDisabled, kOnEmptyDb, kSwapdb };
 enum class OomScoreAdj : uint8_t { kNo, kRelative, kAbsolute };
 enum class AclPubsubDefault : uint8_t { kAllChannels, kResetChannels };
@@ -50,23 +61,23 @@ inline constexpr int kShutdownNow = 4;
 inline constexpr int kShutdownForce = 8;
 
 /// Bits of notify-keyspace-events.
-inline constexpr int kNotifyKeyspace = 1 << 0;   // K
-inline constexpr int kNotifyKeyevent = 1 << 1;   // E
-inline constexpr int kNotifyGeneric = 1 << 2;    // g
-inline constexpr int kNotifyString = 1 << 3;     // $
-inline constexpr int kNotifyList = 1 << 4;       // l
-inline constexpr int kNotifySet = 1 << 5;        // s
-inline constexpr int kNotifyHash = 1 << 6;       // h
-inline constexpr int kNotifyZset = 1 << 7;       // z
-inline constexpr int kNotifyExpired = 1 << 8;    // x
-inline constexpr int kNotifyEvicted = 1 << 9;    // e
-inline constexpr int kNotifyStream = 1 << 10;    // t
-inline constexpr int kNotifyKeyMiss = 1 << 11;   // m
-inline constexpr int kNotifyModule = 1 << 12;    // d
-inline constexpr int kNotifyNew = 1 << 13;       // n
-inline constexpr int kNotifyAll = kNotifyGeneric | kNotifyString | kNotifyList | kNotifySet | kNotifyHash |
-                                  kNotifyZset | kNotifyExpired | kNotifyEvicted | kNotifyStream |
-                                  kNotifyModule;  // A
+inline constexpr int kNotifyKeyspace = 1 << 0;  // K
+inline constexpr int kNotifyKeyevent = 1 << 1;  // E
+inline constexpr int kNotifyGeneric = 1 << 2;   // g
+inline constexpr int kNotifyString = 1 << 3;    // $
+inline constexpr int kNotifyList = 1 << 4;      // l
+inline constexpr int kNotifySet = 1 << 5;       // s
+inline constexpr int kNotifyHash = 1 << 6;      // h
+inline constexpr int kNotifyZset = 1 << 7;      // z
+inline constexpr int kNotifyExpired = 1 << 8;   // x
+inline constexpr int kNotifyEvicted = 1 << 9;   // e
+inline constexpr int kNotifyStream = 1 << 10;   // t
+inline constexpr int kNotifyKeyMiss = 1 << 11;  // m
+inline constexpr int kNotifyModule = 1 << 12;   // d
+inline constexpr int kNotifyNew = 1 << 13;      // n
+inline constexpr int kNotifyAll = kNotifyGeneric | kNotifyString | kNotifyList | kNotifySet |
+                                  kNotifyHash | kNotifyZset | kNotifyExpired | kNotifyEvicted |
+                                  kNotifyStream | kNotifyModule;  // A
 
 /// One class's limit on unsent reply bytes: over `hard_bytes` the client is closed at once, over
 /// `soft_bytes` after that many seconds without a break. 0 is no limit.
@@ -166,7 +177,7 @@ struct Settings {
   int64_t loading_process_events_interval_bytes = 2 * 1024 * 1024;
   uint64_t snapshot_retained_limit = 64ULL * 1024 * 1024;
   int snapshot_max_write_delay = 100;  // milliseconds
-  int snapshot_cpu_limit = 100;       // percent of one core
+  int snapshot_cpu_limit = 100;        // percent of one core
   SnapshotOverLimitPolicy snapshot_over_limit_policy = SnapshotOverLimitPolicy::kThrottle;
 
   // Replication
@@ -310,7 +321,8 @@ struct Settings {
   int64_t active_defrag_max_scan_fields = 1000;
   bool jemalloc_bg_thread = true;
 
-  // Directives that may stand in the file more than once and are not settings: the words after the name.
+  // Directives that may stand in the file more than once and are not settings: the words after the
+  // name.
   std::vector<std::vector<std::string>> rename_command;
   std::vector<std::vector<std::string>> loadmodule;
   std::vector<std::vector<std::string>> user;

@@ -17,10 +17,11 @@ constexpr SettingSpec kRows[] = {
      .section = Section::kSnapshots,
      .value = kSaveField,
      .flags = kSettingMultiArg,
-     .help = "Save in the background once so many seconds have passed and so many writes were made "
-             "since the last save: pairs of seconds and changes, any number on a line or on several "
-             "lines. save \"\" never saves by itself. A save does not stop the server and does not "
-             "fork; what it costs is disk bandwidth and part of a core."},
+     .help =
+         "Save in the background once so many seconds have passed and so many writes were made "
+         "since the last save: pairs of seconds and changes, any number on a line or on several "
+         "lines. save \"\" never saves by itself. A save does not stop the server and does not "
+         "fork; what it costs is disk bandwidth and part of a core."},
     {.name = "stop-writes-on-bgsave-error",
      .section = Section::kSnapshots,
      .value = Bool(&Settings::stop_writes_on_bgsave_error),
@@ -80,7 +81,8 @@ constexpr SettingSpec kRows[] = {
      .value = Number(&Settings::key_load_delay, -2147483648LL, kMaxInt),
      .flags = kSettingHidden,
      .unit = "microseconds",
-     .help = "For tests: pause after each loaded key; below 0, one microsecond every so many keys."},
+     .help =
+         "For tests: pause after each loaded key; below 0, one microsecond every so many keys."},
     {.name = "loading-process-events-interval-bytes",
      .section = Section::kSnapshots,
      .value = Memory(&Settings::loading_process_events_interval_bytes, 1024, kMaxInt),
@@ -114,8 +116,9 @@ constexpr SettingSpec kRows[] = {
      .section = Section::kAppendOnly,
      .value = Bool(&Settings::appendonly),
      .flags = kSettingDenyLoading,
-     .help = "Write every change to a log and replay it at start. A dump file loses what came after "
-             "it; the log loses at most what appendfsync leaves open. Both may be used together."},
+     .help =
+         "Write every change to a log and replay it at start. A dump file loses what came after "
+         "it; the log loses at most what appendfsync leaves open. Both may be used together."},
     {.name = "appendfilename",
      .section = Section::kAppendOnly,
      .value = TextOrEmpty(&Settings::appendfilename, &CheckAppendFilename),
@@ -129,15 +132,17 @@ constexpr SettingSpec kRows[] = {
     {.name = "appendfsync",
      .section = Section::kAppendOnly,
      .value = OneOf<&Settings::appendfsync>(kFsyncNames),
-     .help = "When written bytes are forced to the disk. always: before the client gets its reply, "
-             "nothing acknowledged is ever lost, and many clients share each sync. everysec: once a "
-             "second, a power cut costs about a second. no: when the kernel feels like it, a power "
-             "cut costs up to half a minute."},
+     .help =
+         "When written bytes are forced to the disk. always: before the client gets its reply, "
+         "nothing acknowledged is ever lost, and many clients share each sync. everysec: once a "
+         "second, a power cut costs about a second. no: when the kernel feels like it, a power "
+         "cut costs up to half a minute."},
     {.name = "no-appendfsync-on-rewrite",
      .section = Section::kAppendOnly,
      .value = Bool(&Settings::no_appendfsync_on_rewrite),
-     .help = "Do not sync the log while a save or rewrite runs. It trades the promise of appendfsync "
-             "for a calmer disk during that time."},
+     .help =
+         "Do not sync the log while a save or rewrite runs. It trades the promise of appendfsync "
+         "for a calmer disk during that time."},
     {.name = "auto-aof-rewrite-percentage",
      .section = Section::kAppendOnly,
      .value = Number(&Settings::auto_aof_rewrite_percentage, 0, kMaxInt),
@@ -178,9 +183,10 @@ constexpr SettingSpec kRows[] = {
     {.name = "aof-checksum",
      .section = Section::kAppendOnly,
      .value = Bool(&Settings::aof_checksum),
-     .help = "Close each group of written commands with a comment line that holds its CRC-64, which "
-             "Redis 7 skips. Finds flipped bits that a command's own form does not. Ours, not in "
-             "Redis.",
+     .help =
+         "Close each group of written commands with a comment line that holds its CRC-64, which "
+         "Redis 7 skips. Finds flipped bits that a command's own form does not. Ours, not in "
+         "Redis.",
      .later = "checksummed groups of the append-only file"},
     {.name = "aof-buffer-limit",
      .section = Section::kAppendOnly,

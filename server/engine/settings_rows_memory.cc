@@ -22,8 +22,9 @@ constexpr SettingSpec kRows[] = {
      .section = Section::kSecurity,
      .value = Text(&Settings::requirepass),
      .flags = kSettingSensitive,
-     .help = "Password of the default user, asked of every client before anything else. The server "
-             "is fast enough to be guessed at many thousand times a second: take a long random one."},
+     .help =
+         "Password of the default user, asked of every client before anything else. The server "
+         "is fast enough to be guessed at many thousand times a second: take a long random one."},
     {.name = "aclfile",
      .section = Section::kSecurity,
      .value = TextOrEmpty(&Settings::aclfile),
@@ -59,10 +60,11 @@ constexpr SettingSpec kRows[] = {
      .section = Section::kClients,
      .value = kOutputBufferLimitField,
      .flags = kSettingMultiArg,
-     .help = "Class, hard limit, soft limit, seconds: a client of the class (normal, replica, "
-             "pubsub) with more unsent replies than the hard limit is closed at once, one above the "
-             "soft limit for that many seconds too. 0 is no limit. Normal clients wait for what "
-             "they asked, so they need none; subscribers are sent what they did not ask for."},
+     .help =
+         "Class, hard limit, soft limit, seconds: a client of the class (normal, replica, "
+         "pubsub) with more unsent replies than the hard limit is closed at once, one above the "
+         "soft limit for that many seconds too. 0 is no limit. Normal clients wait for what "
+         "they asked, so they need none; subscribers are sent what they did not ask for."},
     {.name = "client-query-buffer-limit",
      .section = Section::kClients,
      .value = Memory(&Settings::client_query_buffer_limit, 1024 * 1024, kMaxInt64),
@@ -91,7 +93,8 @@ constexpr SettingSpec kRows[] = {
      .section = Section::kMemory,
      .value = Number(&Settings::maxmemory_samples, 1, kMaxInt),
      .unit = "keys",
-     .help = "Keys looked at to find one to evict. 5 comes close to the true order, 10 closer still.",
+     .help =
+         "Keys looked at to find one to evict. 5 comes close to the true order, 10 closer still.",
      .later = kEviction},
     {.name = "maxmemory-eviction-tenacity",
      .section = Section::kMemory,
@@ -100,10 +103,11 @@ constexpr SettingSpec kRows[] = {
      .later = kEviction},
     {.name = "maxmemory-clients",
      .section = Section::kMemory,
-     .value = NumberField{&Settings::maxmemory_clients, -100, kMaxInt64,
-                          NumberForm::kMemoryOrPercent},
-     .help = "Memory of all client buffers together, in bytes or as a percentage of maxmemory, such "
-             "as 5%. Above it the greediest clients are closed. 0 is no limit.",
+     .value =
+         NumberField{&Settings::maxmemory_clients, -100, kMaxInt64, NumberForm::kMemoryOrPercent},
+     .help =
+         "Memory of all client buffers together, in bytes or as a percentage of maxmemory, such "
+         "as 5%. Above it the greediest clients are closed. 0 is no limit.",
      .later = "client eviction"},
     {.name = "replica-ignore-maxmemory",
      .alias = "slave-ignore-maxmemory",
@@ -181,9 +185,10 @@ constexpr SettingSpec kRows[] = {
     {.name = "oom-score-adj",
      .section = Section::kThreads,
      .value = OneOf<&Settings::oom_score_adj>(kOomNames),
-     .help = "Tell the kernel which of its servers to kill first when memory runs out: no leaves it "
-             "alone; relative (or yes) adds oom-score-adj-values to what the process had at start; "
-             "absolute sets them as they are."},
+     .help =
+         "Tell the kernel which of its servers to kill first when memory runs out: no leaves it "
+         "alone; relative (or yes) adds oom-score-adj-values to what the process had at start; "
+         "absolute sets them as they are."},
     {.name = "oom-score-adj-values",
      .section = Section::kThreads,
      .value = kOomScoreAdjValuesField,

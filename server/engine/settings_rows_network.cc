@@ -9,9 +9,9 @@ constexpr EnumName kGuardedNames[] = {{"no", 0}, {"yes", 1}, {"local", 2}};
 constexpr EnumName kTlsAuthNames[] = {{"no", 0}, {"yes", 1}, {"optional", 2}};
 constexpr EnumName kSupervisedNames[] = {{"upstart", 1}, {"systemd", 2}, {"auto", 3}, {"no", 0}};
 constexpr EnumName kLogLevelNames[] = {{"debug", 0}, {"verbose", 1}, {"notice", 2}, {"warning", 3}};
-constexpr EnumName kFacilityNames[] = {{"user", 0},   {"local0", 1}, {"local1", 2}, {"local2", 3},
-                                       {"local3", 4}, {"local4", 5}, {"local5", 6}, {"local6", 7},
-                                       {"local7", 8}};
+constexpr EnumName kFacilityNames[] = {{"user", 0},   {"local0", 1}, {"local1", 2},
+                                       {"local2", 3}, {"local3", 4}, {"local4", 5},
+                                       {"local5", 6}, {"local6", 7}, {"local7", 8}};
 constexpr EnumName kShutdownNames[] = {{"default", 0},
                                        {"save", kShutdownSave},
                                        {"nosave", kShutdownNoSave},
@@ -222,8 +222,9 @@ constexpr SettingSpec kRows[] = {
      .section = Section::kGeneral,
      .value = OneOf<&Settings::supervised>(kSupervisedNames),
      .flags = kSettingImmutable,
-     .help = "Tell the supervisor when the server is ready: systemd writes to NOTIFY_SOCKET, upstart "
-             "raises SIGSTOP, auto looks at the environment to know which, no tells nobody."},
+     .help =
+         "Tell the supervisor when the server is ready: systemd writes to NOTIFY_SOCKET, upstart "
+         "raises SIGSTOP, auto looks at the environment to know which, no tells nobody."},
     {.name = "pidfile",
      .section = Section::kGeneral,
      .value = Text(&Settings::pidfile),
@@ -297,9 +298,10 @@ constexpr SettingSpec kRows[] = {
      .value = ShutdownBits([](const Settings& s) { return s.shutdown_on_sigint; },
                            [](Settings& s, int v) { s.shutdown_on_sigint = v; }),
      .flags = kSettingMultiArg,
-     .help = "What SIGINT (control-C) does. default saves when save rules exist; save always saves; "
-             "nosave never does; now skips waiting for replicas; force exits even if the save "
-             "fails. Several may be combined."},
+     .help =
+         "What SIGINT (control-C) does. default saves when save rules exist; save always saves; "
+         "nosave never does; now skips waiting for replicas; force exits even if the save "
+         "fails. Several may be combined."},
     {.name = "shutdown-on-sigterm",
      .section = Section::kGeneral,
      .value = ShutdownBits([](const Settings& s) { return s.shutdown_on_sigterm; },

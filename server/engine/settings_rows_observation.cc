@@ -53,10 +53,11 @@ constexpr SettingSpec kRows[] = {
     {.name = "notify-keyspace-events",
      .section = Section::kObservation,
      .value = kKeyspaceEventsField,
-     .help = "Which changes of keys are published: K to the channel of the key, E to the channel of "
-             "the event, then classes: g generic, $ string, l list, s set, h hash, z sorted set, t "
-             "stream, d module, x expired, e evicted, m missed, n new; A is g$lshztdxe. Empty "
-             "publishes nothing and costs nothing.",
+     .help =
+         "Which changes of keys are published: K to the channel of the key, E to the channel of "
+         "the event, then classes: g generic, $ string, l list, s set, h hash, z sorted set, t "
+         "stream, d module, x expired, e evicted, m missed, n new; A is g$lshztdxe. Empty "
+         "publishes nothing and costs nothing.",
      .later = "publish and subscribe"},
     {.name = "watchdog-period",
      .section = Section::kObservation,
@@ -83,7 +84,8 @@ constexpr SettingSpec kRows[] = {
      .alias = "list-max-ziplist-size",
      .section = Section::kEncodings,
      .value = Number(&Settings::list_max_listpack_size, -2147483648LL, kMaxInt),
-     .help = "Size of a list's nodes: a number of elements, or -1 to -5 for 4, 8, 16, 32 or 64 KiB.",
+     .help =
+         "Size of a list's nodes: a number of elements, or -1 to -5 for 4, 8, 16, 32 or 64 KiB.",
      .later = kTypes},
     {.name = "list-compress-depth",
      .section = Section::kEncodings,
@@ -131,7 +133,8 @@ constexpr SettingSpec kRows[] = {
      .section = Section::kBackground,
      .value = Bool(&Settings::activerehashing),
      .help = "Spend idle time on moving a growing hash table.",
-     .needless = "the table grows segment by segment as keys arrive; nothing is left to move later"},
+     .needless =
+         "the table grows segment by segment as keys arrive; nothing is left to move later"},
     {.name = "hz",
      .section = Section::kBackground,
      .value = Number(&Settings::hz, 0, kMaxInt),

@@ -14,8 +14,8 @@ namespace {
 constexpr size_t kMaxBindAddresses = 16;
 constexpr const char* kWrongNumber = "wrong number of arguments";
 
-/// strtoll's idea of a number, which these settings have in Redis: spaces and '+' in front, saturating,
-/// an empty word is 0. Returns false on trailing bytes.
+/// strtoll's idea of a number, which these settings have in Redis: spaces and '+' in front,
+/// saturating, an empty word is 0. Returns false on trailing bytes.
 bool ParseLoose(const std::string& word, int64_t* value) {
   char* end = nullptr;
   *value = std::strtoll(word.c_str(), &end, 10);
@@ -53,9 +53,9 @@ struct EventLetter {
   int flag;
 };
 constexpr EventLetter kClassLetters[] = {
-    {'g', kNotifyGeneric}, {'$', kNotifyString},  {'l', kNotifyList},    {'s', kNotifySet},
-    {'h', kNotifyHash},    {'z', kNotifyZset},    {'x', kNotifyExpired}, {'e', kNotifyEvicted},
-    {'t', kNotifyStream},  {'d', kNotifyModule},  {'n', kNotifyNew}};
+    {'g', kNotifyGeneric}, {'$', kNotifyString}, {'l', kNotifyList},    {'s', kNotifySet},
+    {'h', kNotifyHash},    {'z', kNotifyZset},   {'x', kNotifyExpired}, {'e', kNotifyEvicted},
+    {'t', kNotifyStream},  {'d', kNotifyModule}, {'n', kNotifyNew}};
 constexpr EventLetter kOtherLetters[] = {
     {'K', kNotifyKeyspace}, {'E', kNotifyKeyevent}, {'m', kNotifyKeyMiss}};
 
@@ -186,11 +186,10 @@ std::vector<RewriteLine> RewriteOutputBufferLimit(const Settings& now, const Set
     const OutputBufferLimit& limit = now.client_output_buffer_limit[i];
     // The file says "replica" where CONFIG GET, for old clients, says "slave".
     const std::string name = i == kClientReplica ? "replica" : kClassNames[i];
-    lines.push_back({"client-output-buffer-limit " + name + ' ' +
-                         FormatMemoryExact(limit.hard_bytes) + ' ' +
-                         FormatMemoryExact(limit.soft_bytes) + ' ' +
-                         std::to_string(limit.soft_seconds),
-                     limit != defaults.client_output_buffer_limit[i]});
+    lines.push_back(
+        {"client-output-buffer-limit " + name + ' ' + FormatMemoryExact(limit.hard_bytes) + ' ' +
+             FormatMemoryExact(limit.soft_bytes) + ' ' + std::to_string(limit.soft_seconds),
+         limit != defaults.client_output_buffer_limit[i]});
   }
   return lines;
 }
@@ -336,8 +335,8 @@ const char* CheckAnnouncedHostname(std::string_view value) {
 }
 
 const char* CheckProcTitleTemplate(std::string_view value) {
-  constexpr std::string_view kKnown[] = {"title",      "listen-addr", "server-mode", "port",
-                                         "tls-port",   "unixsocket",  "config-file"};
+  constexpr std::string_view kKnown[] = {"title",    "listen-addr", "server-mode", "port",
+                                         "tls-port", "unixsocket",  "config-file"};
   constexpr const char* kError = "template format is invalid or contains unknown variables";
   while (true) {
     const size_t open = value.find('{');

@@ -42,7 +42,8 @@ std::string RangeError(const NumberField& field) {
                   static_cast<unsigned long long>(field.max));
     return text;
   }
-  // A percentage is stored as its negative, so the lower bound of such a field is no number of bytes.
+  // A percentage is stored as its negative, so the lower bound of such a field is no number of
+  // bytes.
   return "argument must be between " + std::to_string(field.min) + " and " +
          std::to_string(field.max) + " inclusive";
 }
@@ -220,22 +221,38 @@ constexpr DirectiveSpec kDirectives[] = {
 
 std::string_view SectionTitle(Section section) {
   switch (section) {
-    case Section::kNetwork: return "Network";
-    case Section::kTls: return "Encryption (TLS)";
-    case Section::kGeneral: return "General";
-    case Section::kSnapshots: return "Snapshots";
-    case Section::kReplication: return "Replication";
-    case Section::kSecurity: return "Security";
-    case Section::kClients: return "Clients";
-    case Section::kMemory: return "Memory";
-    case Section::kLazyFree: return "Lazy freeing";
-    case Section::kThreads: return "Threads and the kernel";
-    case Section::kAppendOnly: return "Append-only file";
-    case Section::kScripts: return "Scripts";
-    case Section::kCluster: return "Cluster";
-    case Section::kObservation: return "Observation";
-    case Section::kEncodings: return "Encodings";
-    case Section::kBackground: return "Background work";
+    case Section::kNetwork:
+      return "Network";
+    case Section::kTls:
+      return "Encryption (TLS)";
+    case Section::kGeneral:
+      return "General";
+    case Section::kSnapshots:
+      return "Snapshots";
+    case Section::kReplication:
+      return "Replication";
+    case Section::kSecurity:
+      return "Security";
+    case Section::kClients:
+      return "Clients";
+    case Section::kMemory:
+      return "Memory";
+    case Section::kLazyFree:
+      return "Lazy freeing";
+    case Section::kThreads:
+      return "Threads and the kernel";
+    case Section::kAppendOnly:
+      return "Append-only file";
+    case Section::kScripts:
+      return "Scripts";
+    case Section::kCluster:
+      return "Cluster";
+    case Section::kObservation:
+      return "Observation";
+    case Section::kEncodings:
+      return "Encodings";
+    case Section::kBackground:
+      return "Background work";
   }
   return {};
 }

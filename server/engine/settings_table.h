@@ -1,9 +1,10 @@
 #pragma once
 
-// The table of settings: one row says how a setting is spelled, which field of Settings it is, what it
-// accepts, when it may change and what it is for. The parser of the configuration file, CONFIG GET / SET /
-// REWRITE, conf/cairn.conf and the list in docs/differences.md are all read off these rows; the rows stand
-// in settings_rows_*.cc by section. Constant data and pure functions; any thread.
+// The table of settings: one row says how a setting is spelled, which field of Settings it is, what
+// it accepts, when it may change and what it is for. The parser of the configuration file, CONFIG
+// GET / SET / REWRITE, conf/cairn.conf and the list in docs/differences.md are all read off these
+// rows; the rows stand in settings_rows_*.cc by section. Constant data and pure functions; any
+// thread.
 
 #include <cstdint>
 #include <span>
@@ -72,7 +73,7 @@ struct EnumField {
 };
 struct StringField {
   std::string Settings::*member;
-  bool keeps_empty = false;                         ///< "" is a value that CONFIG REWRITE writes
+  bool keeps_empty = false;                          ///< "" is a value that CONFIG REWRITE writes
   const char* (*check)(std::string_view) = nullptr;  ///< error text, or null when fine
 };
 /// A line for CONFIG REWRITE; `forced` lines are added when the file has none to replace.
@@ -117,7 +118,8 @@ std::span<const DirectiveSpec> AllDirectives();
 /// By name or alias, case ignored; null when there is none. *is_alias tells which it was.
 const SettingSpec* FindSetting(std::string_view name, bool* is_alias = nullptr);
 
-/// Sets one field from words. Returns an error text in Redis's words, empty when fine; nothing is changed then.
+/// Sets one field from words. Returns an error text in Redis's words, empty when fine; nothing is
+/// changed then.
 std::string ParseSetting(const SettingSpec& spec, Settings& settings, Words words);
 /// The value as CONFIG GET shows it.
 std::string FormatSetting(const SettingSpec& spec, const Settings& settings);
@@ -179,23 +181,28 @@ inline constexpr SpecialField kDirField = {&ParseDir, &FormatDir, &RewriteDir};
 std::string ParseReplicaof(Settings& settings, Words words);
 std::string FormatReplicaof(const Settings& settings);
 std::vector<RewriteLine> RewriteReplicaof(const Settings& now, const Settings& defaults);
-inline constexpr SpecialField kReplicaofField = {&ParseReplicaof, &FormatReplicaof, &RewriteReplicaof};
+inline constexpr SpecialField kReplicaofField = {&ParseReplicaof, &FormatReplicaof,
+                                                 &RewriteReplicaof};
 std::string ParseOutputBufferLimit(Settings& settings, Words words);
 std::string FormatOutputBufferLimit(const Settings& settings);
 std::vector<RewriteLine> RewriteOutputBufferLimit(const Settings& now, const Settings& defaults);
-inline constexpr SpecialField kOutputBufferLimitField = {&ParseOutputBufferLimit, &FormatOutputBufferLimit, &RewriteOutputBufferLimit};
+inline constexpr SpecialField kOutputBufferLimitField = {
+    &ParseOutputBufferLimit, &FormatOutputBufferLimit, &RewriteOutputBufferLimit};
 std::string ParseOomScoreAdjValues(Settings& settings, Words words);
 std::string FormatOomScoreAdjValues(const Settings& settings);
 std::vector<RewriteLine> RewriteOomScoreAdjValues(const Settings& now, const Settings& defaults);
-inline constexpr SpecialField kOomScoreAdjValuesField = {&ParseOomScoreAdjValues, &FormatOomScoreAdjValues, &RewriteOomScoreAdjValues};
+inline constexpr SpecialField kOomScoreAdjValuesField = {
+    &ParseOomScoreAdjValues, &FormatOomScoreAdjValues, &RewriteOomScoreAdjValues};
 std::string ParsePercentiles(Settings& settings, Words words);
 std::string FormatPercentiles(const Settings& settings);
 std::vector<RewriteLine> RewritePercentiles(const Settings& now, const Settings& defaults);
-inline constexpr SpecialField kPercentilesField = {&ParsePercentiles, &FormatPercentiles, &RewritePercentiles};
+inline constexpr SpecialField kPercentilesField = {&ParsePercentiles, &FormatPercentiles,
+                                                   &RewritePercentiles};
 std::string ParseKeyspaceEvents(Settings& settings, Words words);
 std::string FormatKeyspaceEvents(const Settings& settings);
 std::vector<RewriteLine> RewriteKeyspaceEvents(const Settings& now, const Settings& defaults);
-inline constexpr SpecialField kKeyspaceEventsField = {&ParseKeyspaceEvents, &FormatKeyspaceEvents, &RewriteKeyspaceEvents};
+inline constexpr SpecialField kKeyspaceEventsField = {&ParseKeyspaceEvents, &FormatKeyspaceEvents,
+                                                      &RewriteKeyspaceEvents};
 
 const char* CheckActiveDefrag(bool value);
 const char* CheckShutdownBits(int bits);

@@ -1,7 +1,8 @@
 #pragma once
 
-// Stats: the counters INFO reports and CONFIG RESETSTAT clears, the sampler behind the instantaneous rates, and the
-// tick clock that times commands without a system call. Thread: executor.
+// Stats: the counters INFO reports and CONFIG RESETSTAT clears, the sampler behind the
+// instantaneous rates, and the tick clock that times commands without a system call. Thread:
+// executor.
 
 #include <array>
 #include <cstdint>

@@ -38,8 +38,8 @@ void WatchTable::TouchSlow(uint32_t db, std::string_view key) {
   for (Session* session : found->second) {
     for (WatchedKey& watched : session->transaction.watched) {
       if (watched.db != db || watched.key != key) continue;
-      // A key that was already past its TTL when watched is gone either way: its removal is no change,
-      // a later write to it is.
+      // A key that was already past its TTL when watched is gone either way: its removal is no
+      // change, a later write to it is.
       if (watched.expired_at_watch) {
         watched.expired_at_watch = false;
       } else {

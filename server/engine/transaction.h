@@ -1,7 +1,8 @@
 #pragma once
 
-// WatchTable: which sessions watch which keys, so that a change marks their transaction dirty (WATCH, EXEC).
-// MULTI's queue itself is state of the session (session.h) and EXEC runs in the dispatcher. Thread: executor.
+// WatchTable: which sessions watch which keys, so that a change marks their transaction dirty
+// (WATCH, EXEC). MULTI's queue itself is state of the session (session.h) and EXEC runs in the
+// dispatcher. Thread: executor.
 
 #include <cstdint>
 #include <string>
@@ -23,10 +24,11 @@ class WatchTable {
   void UnwatchAll(Session& session);
   /// A change of (db, key): its watchers' next EXEC fails.
   void Touch(uint32_t db, std::string_view key) {
-    if (!watchers_.empty()) [[unlikely]] TouchSlow(db, key);
+    if (!watchers_.empty()) [[unlikely]]
+      TouchSlow(db, key);
   }
-  /// All keys of a database are gone or replaced (FLUSHDB, SWAPDB): watchers of keys that exist in either
-  /// state are touched. `other` is the database swapped in, or the same number for a flush.
+  /// All keys of a database are gone or replaced (FLUSHDB, SWAPDB): watchers of keys that exist in
+  /// either state are touched. `other` is the database swapped in, or the same number for a flush.
   void TouchDatabase(Keyspace& keyspace, uint32_t db, uint32_t other);
   bool empty() const { return watchers_.empty(); }
 

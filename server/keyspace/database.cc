@@ -1,5 +1,5 @@
-// Database: the mutating calls, each of which owns the segment first (R2), replaces what is shared (R3) and
-// retires what a view may still read (R4).
+// Database: the mutating calls, each of which owns the segment first (R2), replaces what is shared
+// (R3) and retires what a view may still read (R4).
 
 #include <algorithm>
 #include <cstring>
@@ -15,7 +15,8 @@ namespace {
 // Elements, or units of 64 KiB, above which a value is freed by the reaper.
 constexpr size_t kLazyFreeEffort = 64;
 constexpr size_t kLazyBlobBytes = 64 * 1024;
-// Records that other threads freed, taken back with each store: keeps the list short without a pause.
+// Records that other threads freed, taken back with each store: keeps the list short without a
+// pause.
 constexpr size_t kDrainPerStore = 2;
 // Room left for the next APPEND: as much again, but never more than this.
 constexpr size_t kMaxSpareBytes = 1024 * 1024;
@@ -27,7 +28,8 @@ bool WorthReaping(const Entry& entry) {
 
 }  // namespace
 
-Database::Database(Keyspace* owner, uint32_t index) : owner_(owner), index_(index), table_(owner->NewTable()) {}
+Database::Database(Keyspace* owner, uint32_t index)
+    : owner_(owner), index_(index), table_(owner->NewTable()) {}
 Database::~Database() = default;
 
 uint64_t Database::size() const { return table_->size(); }
@@ -62,7 +64,8 @@ void Database::CountExpiry(const Entry* added, const Entry* removed) {
 
 void Database::Dispose(Entry* entry, bool shared, uint64_t hash, bool lazy) {
   if (shared) {
-    owner_->gate_.Retire(Retired::Kind::kRecord, entry, table_->Position(hash), entry->MemoryUsage());
+    owner_->gate_.Retire(Retired::Kind::kRecord, entry, table_->Position(hash),
+                         entry->MemoryUsage());
     return;
   }
   if (lazy && WorthReaping(*entry)) {
@@ -96,15 +99,17 @@ const Entry* Database::Store(KeyRef key, Entry* fresh, bool keep_access, bool* c
 }
 
 const Entry* Database::Set(KeyRef key, ValueInput value, int64_t expire_at_ms, bool* created) {
-  Entry* fresh = Entry::Create(owner_->slab_, key.key, std::move(value), expire_at_ms, owner_->FreshAccess());
-  return Store(key, fresh, owner_->lfu_, created);  // how often a key is used does not depend on its value
+  Entry* fresh =
+      Entry::Create(owner_->slab_, key.key, std::move(value), expire_at_ms, owner_->FreshAccess());
+  return Store(key, fresh, owner_->lfu_,
+               created);  // how often a key is used does not depend on its value
 }
 
 const Entry* Database::Replace(KeyRef key, ValueInput value) {
   const Entry* old = Peek(key);
   CAIRN_CHECK(old != nullptr);
-  Entry* fresh =
-      Entry::Create(owner_->slab_, key.key, std::move(value), old->expire_at_ms(), owner_->FreshAccess());
+  Entry* fresh = Entry::Create(owner_->slab_, key.key, std::move(value), old->expire_at_ms(),
+                               owner_->FreshAccess());
   return Store(key, fresh, owner_->lfu_);
 }
 
@@ -114,7 +119,8 @@ Entry* Database::Mutable(KeyRef key) {
   table_->Own(&place);
   Entry* entry = place.record();
   if (table_->IsPrivate(place, key.hash)) return entry;
-  Entry* fresh = Entry::Create(owner_->slab_, entry->key(), entry->ShareValue(), entry->expire_at_ms(), entry->access());
+  Entry* fresh = Entry::Create(owner_->slab_, entry->key(), entry->ShareValue(),
+                               entry->expire_at_ms(), entry->access());
   const auto removed = table_->Exchange(place, key.hash, fresh);
   Dispose(removed.record, removed.shared, key.hash, false);
   return fresh;
@@ -128,8 +134,10 @@ char* Database::MutableString(KeyRef key, size_t size) {
   char scratch[32];
   const std::string_view old = entry->StringView(scratch);
   if (table_->IsPrivate(place, key.hash)) {
-    if (entry->form() == ValueForm::kInlineRaw && old.size() == size) return entry->mutable_inline();
-    if (entry->form() == ValueForm::kBlob && size > kMaxInlineValueBytes && entry->blob_unchecked()->IsUnique()) {
+    if (entry->form() == ValueForm::kInlineRaw && old.size() == size)
+      return entry->mutable_inline();
+    if (entry->form() == ValueForm::kBlob && size > kMaxInlineValueBytes &&
+        entry->blob_unchecked()->IsUnique()) {
       Blob* blob = entry->blob_unchecked();
       const size_t old_size = blob->size();
       if (size <= old_size) {
@@ -151,17 +159,20 @@ char* Database::MutableString(KeyRef key, size_t size) {
     value = ValueInput::RawString(bytes);
   } else {
     const bool growing = !old.empty() && size > old.size();
-    BlobRef blob = BlobRef::Adopt(Blob::Create(growing ? size + std::min(size, kMaxSpareBytes) : size));
+    BlobRef blob =
+        BlobRef::Adopt(Blob::Create(growing ? size + std::min(size, kMaxSpareBytes) : size));
     blob->Truncate(size);
     if (kept != 0) std::memcpy(blob->mutable_data(), old.data(), kept);
     std::memset(blob->mutable_data() + kept, 0, size - kept);
     value.form = ValueForm::kBlob;
     value.blob = std::move(blob);
   }
-  Entry* fresh = Entry::Create(owner_->slab_, key.key, std::move(value), entry->expire_at_ms(), entry->access());
+  Entry* fresh = Entry::Create(owner_->slab_, key.key, std::move(value), entry->expire_at_ms(),
+                               entry->access());
   const auto removed = table_->Exchange(place, key.hash, fresh);
   Dispose(removed.record, removed.shared, key.hash, true);
-  return fresh->form() == ValueForm::kBlob ? fresh->blob_unchecked()->mutable_data() : fresh->mutable_inline();
+  return fresh->form() == ValueForm::kBlob ? fresh->blob_unchecked()->mutable_data()
+                                           : fresh->mutable_inline();
 }
 
 bool Database::SetExpiry(KeyRef key, int64_t expire_at_ms) {
@@ -176,7 +187,8 @@ bool Database::SetExpiry(KeyRef key, int64_t expire_at_ms) {
     table_->NoteExpiry(place, expire_at_ms);
     return true;
   }
-  Entry* fresh = Entry::Create(owner_->slab_, entry->key(), entry->ShareValue(), expire_at_ms, entry->access());
+  Entry* fresh = Entry::Create(owner_->slab_, entry->key(), entry->ShareValue(), expire_at_ms,
+                               entry->access());
   const auto removed = table_->Exchange(place, key.hash, fresh);
   CountExpiry(fresh, removed.record);
   Dispose(removed.record, removed.shared, key.hash, false);
@@ -193,7 +205,8 @@ bool Database::Remove(KeyRef key, bool lazy) {
   return true;
 }
 
-uint64_t Database::Scan(uint64_t cursor, size_t min_buckets, const std::function<void(const Entry&)>& visit) const {
+uint64_t Database::Scan(uint64_t cursor, size_t min_buckets,
+                        const std::function<void(const Entry&)>& visit) const {
   return table_->Scan(cursor, min_buckets, visit);
 }
 

@@ -1,5 +1,6 @@
-// Expiry, lazy and active. The active cycle goes round each database in hash order; a segment's header bounds
-// the expiries inside, so a segment with nothing due costs one compare, and no second table of TTLs exists.
+// Expiry, lazy and active. The active cycle goes round each database in hash order; a segment's
+// header bounds the expiries inside, so a segment with nothing due costs one compare, and no second
+// table of TTLs exists.
 
 #include <algorithm>
 #include <chrono>
@@ -17,7 +18,8 @@ constexpr uint64_t kSegmentsPerClockRead = 16;
 constexpr size_t kDrainBatch = 256;
 
 int64_t MonotonicUs() {
-  return std::chrono::duration_cast<std::chrono::microseconds>(std::chrono::steady_clock::now().time_since_epoch())
+  return std::chrono::duration_cast<std::chrono::microseconds>(
+             std::chrono::steady_clock::now().time_since_epoch())
       .count();
 }
 
@@ -33,7 +35,8 @@ void Database::Expire(KeyRef key) {
   if (owner_->listener_ != nullptr) owner_->listener_->OnExpired(index_, key.key);
 }
 
-// Expires what is due in the segment at `hash`. Adds the keys with a TTL that it looked at to *seen.
+// Expires what is due in the segment at `hash`. Adds the keys with a TTL that it looked at to
+// *seen.
 uint64_t Database::ExpireSegmentAt(uint64_t hash, int64_t now_ms, uint64_t* seen) {
   auto* segment = table_->SegmentOf(hash);
   if (segment->earliest_expiry_ms >= now_ms) return 0;
@@ -56,7 +59,8 @@ uint64_t Database::ExpireSegmentAt(uint64_t hash, int64_t now_ms, uint64_t* seen
     const int64_t sample_ms = ttl_sum_ms / alive * 1000;
     average_ttl_ms_ = average_ttl_ms_ == 0 ? sample_ms : average_ttl_ms_ / 50 * 49 + sample_ms / 50;
   }
-  // After the removals the header may belong to a copy or a merged segment, so the bound comes first.
+  // After the removals the header may belong to a copy or a merged segment, so the bound comes
+  // first.
   table_->TightenExpiry(segment, earliest_ms);
   for (const std::string& key : due) {
     const KeyRef ref = MakeKey(key);
@@ -73,22 +77,25 @@ uint64_t Keyspace::ActiveExpire(int64_t budget_us, int effort) {
   bool out_of_time = false;
   for (uint32_t i = 0; i < database_count() && !out_of_time; ++i) {
     Database& database = db(expire_database_);
-    uint64_t left = database.expire_count_ == 0
-                        ? 0
-                        : std::min(kSegmentsPerEffort * static_cast<uint64_t>(std::clamp(effort, 1, 10)),
-                                   database.table_->segment_count());
+    uint64_t left =
+        database.expire_count_ == 0
+            ? 0
+            : std::min(kSegmentsPerEffort * static_cast<uint64_t>(std::clamp(effort, 1, 10)),
+                       database.table_->segment_count());
     for (; left > 0 && !out_of_time; --left) {
       const uint64_t hash = database.expire_cursor_;
       const uint64_t before = seen;
       database.expire_cursor_ = EntryTable::HashAfter(database.table_->SegmentOf(hash));
       expired += database.ExpireSegmentAt(hash, now_ms_, &seen);
-      if (seen != before || ++ticks % kSegmentsPerClockRead == 0) out_of_time = MonotonicUs() >= deadline_us;
+      if (seen != before || ++ticks % kSegmentsPerClockRead == 0)
+        out_of_time = MonotonicUs() >= deadline_us;
     }
     if (!out_of_time) expire_database_ = (expire_database_ + 1) % database_count();
   }
   if (out_of_time) ++figures_.expire_cycle_time_limit_hits;
   if (seen > 0) {
-    figures_.expired_stale_permille = (figures_.expired_stale_permille * 19 + expired * 1000 / seen) / 20;
+    figures_.expired_stale_permille =
+        (figures_.expired_stale_permille * 19 + expired * 1000 / seen) / 20;
   }
   while (slab_.DrainRemote(kDrainBatch) == kDrainBatch && MonotonicUs() < deadline_us) {
   }

@@ -48,7 +48,8 @@ std::unique_ptr<EntryTable> Keyspace::NewTable() {
 void Keyspace::Reap(std::function<void()> job, uint64_t objects) {
   if (reaper_ == nullptr) {
     constexpr int kReaperNice = 5;
-    reaper_ = std::make_unique<WorkerThread>(WorkerOptions{.name = "cairn-reaper", .nice_level = kReaperNice});
+    reaper_ = std::make_unique<WorkerThread>(
+        WorkerOptions{.name = "cairn-reaper", .nice_level = kReaperNice});
   }
   reaper_pending_.fetch_add(objects, std::memory_order_relaxed);
   reaper_->Post([this, objects, work = std::move(job)]() mutable {
@@ -79,7 +80,8 @@ uint8_t Keyspace::DecayedFrequency(uint32_t access) const {
   const uint32_t counter = access & 0xff;
   if (lfu_decay_minutes_ <= 0) return static_cast<uint8_t>(counter);
   const uint32_t minutes = (static_cast<uint32_t>(now_ms_ / 60000) - (access >> 8)) & 0xffff;
-  return static_cast<uint8_t>(counter - std::min(counter, minutes / static_cast<uint32_t>(lfu_decay_minutes_)));
+  return static_cast<uint8_t>(
+      counter - std::min(counter, minutes / static_cast<uint32_t>(lfu_decay_minutes_)));
 }
 
 void Keyspace::Touch(const Entry& entry) {
@@ -168,7 +170,8 @@ View* Keyspace::BeginView() {
     database->table_->FreezeAs(database->index());
     // An empty table with structure counts: its segments are frozen all the same.
     if (database->table_->root() == nullptr) continue;
-    tables.push_back({database->index(), database->table_->root(), database->size(), database->expire_count()});
+    tables.push_back(
+        {database->index(), database->table_->root(), database->size(), database->expire_count()});
   }
   gate_.Open();
   View::Access access = View::Access::kNone;

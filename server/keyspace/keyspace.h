@@ -1,10 +1,11 @@
 #pragma once
 
-// Keyspace: the databases, the one door to every key, and the clock of snapshots. All lookups go through
-// Database::LookupRead / LookupWrite, which expire lazily and touch the access word; all changes go through
-// the mutating calls below, which own the segment first (R2), replace what a view shares (R3) and retire
-// what a view may still read (R4). Nothing here waits. Thread: executor only (asserted in debug builds);
-// Views are read by the walker under the rules of docs/snapshot.md.
+// Keyspace: the databases, the one door to every key, and the clock of snapshots. All lookups go
+// through Database::LookupRead / LookupWrite, which expire lazily and touch the access word; all
+// changes go through the mutating calls below, which own the segment first (R2), replace what a
+// view shares (R3) and retire what a view may still read (R4). Nothing here waits. Thread: executor
+// only (asserted in debug builds); Views are read by the walker under the rules of
+// docs/snapshot.md.
 
 #include <atomic>
 #include <cstdint>
@@ -45,8 +46,8 @@ class KeyspaceListener {
 /// How a lookup behaves; bits.
 enum LookupFlags : unsigned {
   kLookupDefault = 0,
-  kLookupNoTouch = 1,   ///< do not update the access word (TYPE, TTL, OBJECT, SCAN ..)
-  kLookupNoStats = 2,   ///< no keyspace hit or miss
+  kLookupNoTouch = 1,  ///< do not update the access word (TYPE, TTL, OBJECT, SCAN ..)
+  kLookupNoStats = 2,  ///< no keyspace hit or miss
 };
 
 class Database {
@@ -55,8 +56,10 @@ class Database {
   uint32_t index() const { return index_; }
   uint64_t size() const;
   uint64_t expire_count() const { return expire_count_; }
-  int64_t average_ttl_ms() const { return average_ttl_ms_; }  ///< estimate kept by the active expiry cycle
-  uint64_t TableBytes() const;     ///< directories and segments
+  int64_t average_ttl_ms() const {
+    return average_ttl_ms_;
+  }                             ///< estimate kept by the active expiry cycle
+  uint64_t TableBytes() const;  ///< directories and segments
 
   KeyRef MakeKey(std::string_view key) const;
 
@@ -71,36 +74,40 @@ class Database {
   /// Raw look-up: neither expiry nor touch nor statistics. For DEBUG, digests, tests.
   const Entry* Peek(KeyRef key) const;
 
-  /// Inserts or replaces. Returns the new entry. expire_at_ms = kNoExpiry: no TTL. The old value is freed
-  /// or retired; big ones go to the reaper.
-  /// A key past its TTL counts as absent: it is expired and reported first. *created tells whether the key is new.
+  /// Inserts or replaces. Returns the new entry. expire_at_ms = kNoExpiry: no TTL. The old value is
+  /// freed or retired; big ones go to the reaper. A key past its TTL counts as absent: it is
+  /// expired and reported first. *created tells whether the key is new.
   const Entry* Set(KeyRef key, ValueInput value, int64_t expire_at_ms, bool* created = nullptr);
   /// Replaces the value, keeps the TTL. Requires: the key exists.
   const Entry* Replace(KeyRef key, ValueInput value);
-  /// The entry for changing in place, made private (copied when a view shares it), or nullptr when absent.
-  /// Valid until the next call on this keyspace.
+  /// The entry for changing in place, made private (copied when a view shares it), or nullptr when
+  /// absent. Valid until the next call on this keyspace.
   Entry* Mutable(KeyRef key);
-  /// A private string blob with `size` bytes, old bytes kept and growth zeroed, as form kBlob/kInlineRaw;
-  /// for SETRANGE, APPEND, SETBIT: returns where to write. Requires: key holds a string.
+  /// A private string blob with `size` bytes, old bytes kept and growth zeroed, as form
+  /// kBlob/kInlineRaw; for SETRANGE, APPEND, SETBIT: returns where to write. Requires: key holds a
+  /// string.
   char* MutableString(KeyRef key, size_t size);
   /// Sets (or with kNoExpiry removes) the TTL. Returns false when the key is absent.
   bool SetExpiry(KeyRef key, int64_t expire_at_ms);
   /// Removes a key. `lazy` hands big values to the reaper (UNLINK); small ones are freed in place.
   bool Remove(KeyRef key, bool lazy);
 
-  /// Visits from `cursor` (0 = start) at bucket grain until at least `min_buckets` buckets were seen; returns
-  /// the next cursor, 0 at the end. Each key present throughout is seen exactly once over a full scan.
-  /// Cursors fit in 52 bits. `visit` must not change the database.
-  uint64_t Scan(uint64_t cursor, size_t min_buckets, const std::function<void(const Entry&)>& visit) const;
-  /// Every entry, in hash order at segment grain, until `visit` returns false. It must not change the database.
+  /// Visits from `cursor` (0 = start) at bucket grain until at least `min_buckets` buckets were
+  /// seen; returns the next cursor, 0 at the end. Each key present throughout is seen exactly once
+  /// over a full scan. Cursors fit in 52 bits. `visit` must not change the database.
+  uint64_t Scan(uint64_t cursor, size_t min_buckets,
+                const std::function<void(const Entry&)>& visit) const;
+  /// Every entry, in hash order at segment grain, until `visit` returns false. It must not change
+  /// the database.
   void ForEach(const std::function<bool(const Entry&)>& visit) const;
   /// A fair random entry, or nullptr when empty.
   const Entry* Random(uint64_t random) const;
-  /// Presizes an empty database for `keys` (loading); a hint, capped at 16,384 segments. Ignored later: growth
-  /// is never more than a split at a time.
+  /// Presizes an empty database for `keys` (loading); a hint, capped at 16,384 segments. Ignored
+  /// later: growth is never more than a split at a time.
   void Reserve(uint64_t keys);
 
-  /// Walks every invariant of the table (V8, counts, slot bits); stops the process on damage. Cost: O(n).
+  /// Walks every invariant of the table (V8, counts, slot bits); stops the process on damage. Cost:
+  /// O(n).
   void CheckInvariants() const;
 
  private:
@@ -144,41 +151,48 @@ class Keyspace {
   /// Cached clock of the running command or batch. Expiry is judged by it.
   void set_now_ms(int64_t now_ms) { now_ms_ = now_ms; }
   int64_t now_ms() const { return now_ms_; }
-  /// While off (loading an append-only file, DEBUG SET-ACTIVE-EXPIRE for the cycle) look-ups show expired keys.
+  /// While off (loading an append-only file, DEBUG SET-ACTIVE-EXPIRE for the cycle) look-ups show
+  /// expired keys.
   void set_lazy_expiry(bool on) { lazy_expiry_ = on; }
   /// LFU or LRU access words (maxmemory-policy), with lfu-log-factor and lfu-decay-time.
   void set_access_mode(bool lfu, int log_factor, int decay_minutes);
-  /// Whether views emit the idle time or frequency of each key (Redis does so under an LRU or LFU policy only).
+  /// Whether views emit the idle time or frequency of each key (Redis does so under an LRU or LFU
+  /// policy only).
   void set_save_access(bool on) { save_access_ = on; }
   uint32_t IdleSeconds(const Entry& entry) const;
   uint8_t FrequencyOf(const Entry& entry) const;
-  /// Gives an entry the idle time or frequency a file or RESTORE recorded; -1 = not recorded. The one that
-  /// does not fit the access mode is ignored.
+  /// Gives an entry the idle time or frequency a file or RESTORE recorded; -1 = not recorded. The
+  /// one that does not fit the access mode is ignored.
   void RestoreAccess(const Entry& entry, int64_t idle_s, int frequency);
 
   void Swap(uint32_t a, uint32_t b);
-  /// Empties one database (or all): O(1) on the executor, the reaper frees; with `lazy` false it returns only when
-  /// freed, except that what a running view reads is kept until the view ends. Returns the number of keys removed.
+  /// Empties one database (or all): O(1) on the executor, the reaper frees; with `lazy` false it
+  /// returns only when freed, except that what a running view reads is kept until the view ends.
+  /// Returns the number of keys removed.
   uint64_t Flush(uint32_t index, bool lazy);
   uint64_t FlushAll(bool lazy);
 
-  /// One round of active expiry: visits due segments for at most budget_us, and at most 1,024 segments times
-  /// `effort` (1..10) a database. Also takes back memory that other threads freed. Returns keys expired.
+  /// One round of active expiry: visits due segments for at most budget_us, and at most 1,024
+  /// segments times `effort` (1..10) a database. Also takes back memory that other threads freed.
+  /// Returns keys expired.
   uint64_t ActiveExpire(int64_t budget_us, int effort);
 
-  /// The cut: freezes the structure of every database as of now (2-4 us; no allocation proportional to data).
-  /// At most one view at a time for now (nullptr when one is running).
+  /// The cut: freezes the structure of every database as of now (2-4 us; no allocation proportional
+  /// to data). At most one view at a time for now (nullptr when one is running).
   View* BeginView();
   /// Ends it: W := end, queue drained, memory balance restored. Requires: the walker has stopped.
   void EndView(View* view);
   View* active_view() const { return view_.get(); }
-  /// Bytes held only for the running view (retired objects and superseded segments) that the walker frees as it
-  /// goes: what back-pressure is judged by. Thread: any.
+  /// Bytes held only for the running view (retired objects and superseded segments) that the walker
+  /// frees as it goes: what back-pressure is judged by. Thread: any.
   uint64_t retained_bytes() const { return gate_.retained_bytes(); }
-  /// Whether a view runs and retains more than `cap_bytes`. Waiting for the walker helps while this is true.
-  bool ViewOverLimit(uint64_t cap_bytes) const { return view_ != nullptr && retained_bytes() > cap_bytes; }
-  /// Keys of databases that were flushed while the view reads them: freed when it ends, so no writer should wait
-  /// for them.
+  /// Whether a view runs and retains more than `cap_bytes`. Waiting for the walker helps while this
+  /// is true.
+  bool ViewOverLimit(uint64_t cap_bytes) const {
+    return view_ != nullptr && retained_bytes() > cap_bytes;
+  }
+  /// Keys of databases that were flushed while the view reads them: freed when it ends, so no
+  /// writer should wait for them.
   uint64_t detached_keys() const;
 
   const KeyspaceFigures& figures() const;
@@ -187,9 +201,11 @@ class Keyspace {
   uint64_t RecordBytes() const { return slab_.used_bytes(); }
   /// Blocks until the reaper has freed all it was given. For tests, DEBUG and shutdown.
   void DrainReaper();
-  /// Bytes of tables, slabs and entries as accounted here (for INFO overhead fields and MEMORY STATS).
+  /// Bytes of tables, slabs and entries as accounted here (for INFO overhead fields and MEMORY
+  /// STATS).
   uint64_t OverheadBytes() const;
-  /// Order-independent digest of all data as DEBUG DIGEST computes it is a sink's work; this visits all keys.
+  /// Order-independent digest of all data as DEBUG DIGEST computes it is a sink's work; this visits
+  /// all keys.
   void ForEachDatabase(const std::function<void(Database&)>& visit);
 
  private:

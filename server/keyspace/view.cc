@@ -5,14 +5,15 @@
 namespace cairn {
 namespace {
 
-// Retired objects are seen off between two segments, so many at most, or a flood of writes would hold the walk.
+// Retired objects are seen off between two segments, so many at most, or a flood of writes would
+// hold the walk.
 constexpr int kPopsPerSegment = 2048;
 constexpr uint32_t kAccessClockMask = 0xffffff;
 
 }  // namespace
 
-View::View(SnapshotGate* gate, FramePool* frames, RecordSlab* slab, std::vector<FrozenTable> tables, int64_t now_ms,
-           Access access)
+View::View(SnapshotGate* gate, FramePool* frames, RecordSlab* slab, std::vector<FrozenTable> tables,
+           int64_t now_ms, Access access)
     : gate_(gate),
       slab_(slab),
       walk_(gate, frames, std::move(tables)),
@@ -25,8 +26,8 @@ View::View(SnapshotGate* gate, FramePool* frames, RecordSlab* slab, std::vector<
 Status View::Emit(DatasetSink& sink, const FrozenTable& table, const Entry& entry) {
   if (selected_ != table.cut_index) {
     const bool first = !announced_[table.cut_index];
-    CAIRN_RETURN_IF_ERROR(
-        sink.SelectDatabase(table.cut_index, first ? table.key_count : 0, first ? table.expire_count : 0));
+    CAIRN_RETURN_IF_ERROR(sink.SelectDatabase(table.cut_index, first ? table.key_count : 0,
+                                              first ? table.expire_count : 0));
     announced_[table.cut_index] = true;
     selected_ = table.cut_index;
   }
@@ -47,7 +48,9 @@ Status View::Emit(DatasetSink& sink, const FrozenTable& table, const Entry& entr
 }
 
 Result<bool> View::Step(DatasetSink& sink, size_t budget_keys) {
-  const auto visit = [this, &sink](const FrozenTable& table, const Entry& entry) { return Emit(sink, table, entry); };
+  const auto visit = [this, &sink](const FrozenTable& table, const Entry& entry) {
+    return Emit(sink, table, entry);
+  };
   const auto destroy = [this](Entry* entry) { Entry::DestroyRemote(*slab_, entry); };
   const uint64_t goal = emitted_ + budget_keys;
   while (!walk_.done()) {

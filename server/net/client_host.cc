@@ -14,16 +14,26 @@ namespace cairn {
 namespace {
 
 constexpr std::string_view kProtectedModeLine =
-    "DENIED Redis is running in protected mode because protected mode is enabled and no password is set for "
-    "the default user. In this mode connections are only accepted from the loopback interface. If you want to "
-    "connect from external computers to Redis you may adopt one of the following solutions: 1) Just disable "
-    "protected mode sending the command 'CONFIG SET protected-mode no' from the loopback interface by "
-    "connecting to Redis from the same host the server is running, however MAKE SURE Redis is not publicly "
-    "accessible from internet if you do so. Use CONFIG REWRITE to make this change permanent. 2) Alternatively "
-    "you can just disable the protected mode by editing the Redis configuration file, and setting the protected "
-    "mode option to 'no', and then restarting the server. 3) If you started the server manually just for "
-    "testing, restart it with the '--protected-mode no' option. 4) Setup a an authentication password for the "
-    "default user. NOTE: You only need to do one of the above things in order for the server to start accepting "
+    "DENIED Redis is running in protected mode because protected mode is enabled and no password "
+    "is set for "
+    "the default user. In this mode connections are only accepted from the loopback interface. If "
+    "you want to "
+    "connect from external computers to Redis you may adopt one of the following solutions: 1) "
+    "Just disable "
+    "protected mode sending the command 'CONFIG SET protected-mode no' from the loopback interface "
+    "by "
+    "connecting to Redis from the same host the server is running, however MAKE SURE Redis is not "
+    "publicly "
+    "accessible from internet if you do so. Use CONFIG REWRITE to make this change permanent. 2) "
+    "Alternatively "
+    "you can just disable the protected mode by editing the Redis configuration file, and setting "
+    "the protected "
+    "mode option to 'no', and then restarting the server. 3) If you started the server manually "
+    "just for "
+    "testing, restart it with the '--protected-mode no' option. 4) Setup a an authentication "
+    "password for the "
+    "default user. NOTE: You only need to do one of the above things in order for the server to "
+    "start accepting "
     "connections from the outside.";
 
 void TuneTcp(int fd, int keepalive_s) {
@@ -47,7 +57,8 @@ ClientHost::~ClientHost() {
 void ClientHost::Refuse(const Accepted& accepted, std::string_view line) {
   const std::string reply = "-" + std::string(line) + "\r\n";
   // Best effort: the socket is new and its buffer empty.
-  [[maybe_unused]] const ssize_t sent = ::send(accepted.fd, reply.data(), reply.size(), MSG_NOSIGNAL);
+  [[maybe_unused]] const ssize_t sent =
+      ::send(accepted.fd, reply.data(), reply.size(), MSG_NOSIGNAL);
   ::close(accepted.fd);
   ++engine_.stats.rejected_connections;
 }
@@ -148,10 +159,12 @@ void ClientHost::CheckLimits(Connection& connection) {
   Session& session = *connection.session_;
   if (session.closing) return;
   const Settings& settings = engine_.settings();
-  if (connection.parser_.buffered_bytes() > static_cast<uint64_t>(settings.client_query_buffer_limit)) {
-    engine_.log.Log(LogLevel::kWarning,
-                    "Closing client that reached max query buffer length: id={} addr={} (qbuf {} bytes)", session.id,
-                    session.peer_address, connection.parser_.buffered_bytes());
+  if (connection.parser_.buffered_bytes() >
+      static_cast<uint64_t>(settings.client_query_buffer_limit)) {
+    engine_.log.Log(
+        LogLevel::kWarning,
+        "Closing client that reached max query buffer length: id={} addr={} (qbuf {} bytes)",
+        session.id, session.peer_address, connection.parser_.buffered_bytes());
     ++engine_.stats.query_buffer_limit_disconnections;
     connection.CloseNow();
     return;
@@ -166,7 +179,8 @@ void ClientHost::CheckLimits(Connection& connection) {
     session.soft_limit_since_ms = 0;
   }
   if (over) {
-    engine_.log.Log(LogLevel::kWarning, "Client id={} addr={} closed for overcoming of output buffer limits.",
+    engine_.log.Log(LogLevel::kWarning,
+                    "Client id={} addr={} closed for overcoming of output buffer limits.",
                     session.id, session.peer_address);
     ++engine_.stats.output_buffer_limit_disconnections;
     connection.CloseNow();
@@ -176,7 +190,8 @@ void ClientHost::CheckLimits(Connection& connection) {
 void ClientHost::CheckIdle(Connection& connection, int64_t now_ms) {
   Session& session = *connection.session_;
   const int timeout_s = engine_.settings().timeout;
-  if (timeout_s > 0 && !session.suspended && now_ms - session.last_interaction_ms > timeout_s * 1000LL) {
+  if (timeout_s > 0 && !session.suspended &&
+      now_ms - session.last_interaction_ms > timeout_s * 1000LL) {
     engine_.log.Log(LogLevel::kVerbose, "Closing idle client");
     connection.CloseNow();
     return;

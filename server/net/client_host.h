@@ -1,8 +1,8 @@
 #pragma once
 
-// ClientHost: all client connections and what is decided about them together: accepting within maxclients and
-// protected mode, the turn (run what was read, hand effects over, flush replies), and the periodic checks
-// (idle timeout, buffer limits, end of CLIENT PAUSE). Thread: loop.
+// ClientHost: all client connections and what is decided about them together: accepting within
+// maxclients and protected mode, the turn (run what was read, hand effects over, flush replies),
+// and the periodic checks (idle timeout, buffer limits, end of CLIENT PAUSE). Thread: loop.
 
 #include <cstdint>
 #include <memory>

@@ -8,8 +8,8 @@ namespace cairn {
 
 namespace {
 
-// Pieces per vectored write, and bytes per connection and turn, so that one reader of big values does not
-// keep the others waiting.
+// Pieces per vectored write, and bytes per connection and turn, so that one reader of big values
+// does not keep the others waiting.
 constexpr size_t kPiecesPerWrite = 64;
 constexpr size_t kMaxBytesPerTurn = 16 * 1024 * 1024;
 // A read that filled its buffer asks for this much the next time.
@@ -21,8 +21,8 @@ Connection::Connection(ClientHost& host, std::unique_ptr<Stream> stream, BlobSou
     : host_(host), stream_(std::move(stream)), parser_(blobs) {}
 
 std::span<char> Connection::ReadBuffer() {
-  // One read a turn: the turn parses it first, so that a big argument's header is known before its bytes are
-  // read and they land in their blob.
+  // One read a turn: the turn parses it first, so that a big argument's header is known before its
+  // bytes are read and they land in their blob.
   if (unparsed_) return {};
   const std::span<char> space = parser_.Reserve(read_hint_);
   offered_ = space.size();
@@ -39,9 +39,7 @@ void Connection::OnRead(size_t size) {
   host_.Enqueue(this);
 }
 
-void Connection::OnWritable() {
-  host_.EnqueueFlush(this);
-}
+void Connection::OnWritable() { host_.EnqueueFlush(this); }
 
 void Connection::OnEnd(const Status& reason) {
   peer_ended_ = true;

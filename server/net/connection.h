@@ -1,8 +1,9 @@
 #pragma once
 
-// Connection: joins one Stream with one Session: bytes in to the parser, replies out by vectored writes, held
-// back while the append-only file is not durable up to them. Policy (limits, timeouts, turns) is
-// ClientHost's. It sees only the Stream port, so tests drive it over memory. Thread: loop.
+// Connection: joins one Stream with one Session: bytes in to the parser, replies out by vectored
+// writes, held back while the append-only file is not durable up to them. Policy (limits, timeouts,
+// turns) is ClientHost's. It sees only the Stream port, so tests drive it over memory. Thread:
+// loop.
 
 #include <cstdint>
 #include <memory>
@@ -56,7 +57,8 @@ class Connection final : public StreamReceiver, public SessionPort {
   bool in_ready_ = false;
   bool in_flush_ = false;
   bool in_held_ = false;
-  bool unparsed_ = false;  // bytes were committed and not yet parsed: no further read before the turn
+  bool unparsed_ =
+      false;  // bytes were committed and not yet parsed: no further read before the turn
   bool peer_ended_ = false;
 };
 

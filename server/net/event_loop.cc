@@ -72,7 +72,8 @@ TimerId EventLoop::StartTimer(int64_t delay_ms, int64_t period_ms, std::function
         due->loop->timers_.erase(due->id);
         once();
       },
-      static_cast<uint64_t>(delay_ms < 0 ? 0 : delay_ms), static_cast<uint64_t>(period_ms < 0 ? 0 : period_ms));
+      static_cast<uint64_t>(delay_ms < 0 ? 0 : delay_ms),
+      static_cast<uint64_t>(period_ms < 0 ? 0 : period_ms));
   const TimerId id = timer->id;
   timers_.emplace(id, std::move(timer));
   return id;
@@ -81,7 +82,8 @@ TimerId EventLoop::StartTimer(int64_t delay_ms, int64_t period_ms, std::function
 void EventLoop::StopTimer(TimerId id) {
   const auto found = timers_.find(id);
   if (found == timers_.end()) return;
-  // The callback of a repeating timer may be running on this very object: stop it now, free it later.
+  // The callback of a repeating timer may be running on this very object: stop it now, free it
+  // later.
   uv_timer_stop(found->second->handle.get());
   std::shared_ptr<Timer> dying(std::move(found->second));
   timers_.erase(found);
@@ -97,7 +99,8 @@ void EventLoop::OnSignal(int signal_number, std::function<void(int)> fn) {
   signal->handle.get()->data = signal.get();
   uv_signal_start(
       signal->handle.get(),
-      [](uv_signal_t* handle, int number) { static_cast<Signal*>(handle->data)->fn(number); }, signal_number);
+      [](uv_signal_t* handle, int number) { static_cast<Signal*>(handle->data)->fn(number); },
+      signal_number);
   signals_.push_back(std::move(signal));
 }
 

@@ -1,8 +1,9 @@
 #pragma once
 
-// EventLoop: the libuv loop as the engine's EventLoopPort: posted jobs, timers, signals, and the end-of-poll step
-// that runs everything a poll made ready. It knows nothing of clients. All libuv handles of the server are
-// UvOwned, which frees its memory in the close callback, never earlier. Thread: the loop's, but for Post.
+// EventLoop: the libuv loop as the engine's EventLoopPort: posted jobs, timers, signals, and the
+// end-of-poll step that runs everything a poll made ready. It knows nothing of clients. All libuv
+// handles of the server are UvOwned, which frees its memory in the close callback, never earlier.
+// Thread: the loop's, but for Post.
 
 #include <uv.h>
 
@@ -17,8 +18,8 @@
 
 namespace cairn {
 
-/// A libuv handle on the heap that closes itself with its owner: libuv keeps using the memory until the
-/// close callback, so the callback is what frees it.
+/// A libuv handle on the heap that closes itself with its owner: libuv keeps using the memory until
+/// the close callback, so the callback is what frees it.
 template <typename Handle>
 class UvOwned {
  public:

@@ -19,10 +19,13 @@ namespace {
 // Connections taken per wake-up, so that a flood of connects does not starve the connected.
 constexpr int kMaxAcceptsPerWake = 1000;
 
-Status SystemError(const std::string& what) { return Status::Io(what + ": " + std::strerror(errno)); }
+Status SystemError(const std::string& what) {
+  return Status::Io(what + ": " + std::strerror(errno));
+}
 
 // Fills `storage` from a textual address; false when it is none.
-bool ParseAddress(const std::string& address, int port, sockaddr_storage* storage, socklen_t* size) {
+bool ParseAddress(const std::string& address, int port, sockaddr_storage* storage,
+                  socklen_t* size) {
   std::memset(storage, 0, sizeof *storage);
   auto* v4 = reinterpret_cast<sockaddr_in*>(storage);
   auto* v6 = reinterpret_cast<sockaddr_in6*>(storage);
@@ -63,7 +66,8 @@ int BoundPort(int fd) {
 
 }  // namespace
 
-Listener::Listener(EventLoop& loop, int fd, AcceptFn on_accept) : fd_(fd), on_accept_(std::move(on_accept)) {
+Listener::Listener(EventLoop& loop, int fd, AcceptFn on_accept)
+    : fd_(fd), on_accept_(std::move(on_accept)) {
   CAIRN_CHECK(uv_poll_init_socket(loop.uv(), poll_.get(), fd_) == 0);
   poll_.get()->data = this;
   uv_poll_start(poll_.get(), UV_READABLE, [](uv_poll_t* handle, int, int) {
@@ -77,8 +81,8 @@ Listener::~Listener() {
   if (!unix_path_.empty()) ::unlink(unix_path_.c_str());
 }
 
-Result<std::unique_ptr<Listener>> Listener::ListenTcp(EventLoop& loop, const std::string& address, int port,
-                                                      int backlog, AcceptFn on_accept) {
+Result<std::unique_ptr<Listener>> Listener::ListenTcp(EventLoop& loop, const std::string& address,
+                                                      int port, int backlog, AcceptFn on_accept) {
   sockaddr_storage storage;
   socklen_t size = 0;
   if (!ParseAddress(address, port, &storage, &size)) {
@@ -86,7 +90,8 @@ Result<std::unique_ptr<Listener>> Listener::ListenTcp(EventLoop& loop, const std
   }
   const int fd = ::socket(storage.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
   if (fd < 0) {
-    return Status(errno == EAFNOSUPPORT ? StatusCode::kNotFound : StatusCode::kIo, std::strerror(errno));
+    return Status(errno == EAFNOSUPPORT ? StatusCode::kNotFound : StatusCode::kIo,
+                  std::strerror(errno));
   }
   const int on = 1;
   setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
@@ -103,16 +108,19 @@ Result<std::unique_ptr<Listener>> Listener::ListenTcp(EventLoop& loop, const std
   return listener;
 }
 
-Result<std::unique_ptr<Listener>> Listener::ListenUnix(EventLoop& loop, const std::string& path, unsigned mode,
-                                                       int backlog, AcceptFn on_accept) {
+Result<std::unique_ptr<Listener>> Listener::ListenUnix(EventLoop& loop, const std::string& path,
+                                                       unsigned mode, int backlog,
+                                                       AcceptFn on_accept) {
   sockaddr_un address{};
   address.sun_family = AF_UNIX;
-  if (path.size() >= sizeof address.sun_path) return Status::Io("unix socket path is too long: " + path);
+  if (path.size() >= sizeof address.sun_path)
+    return Status::Io("unix socket path is too long: " + path);
   std::memcpy(address.sun_path, path.c_str(), path.size() + 1);
   ::unlink(path.c_str());
   const int fd = ::socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
   if (fd < 0) return SystemError("socket");
-  if (::bind(fd, reinterpret_cast<sockaddr*>(&address), sizeof address) != 0 || ::listen(fd, backlog) != 0) {
+  if (::bind(fd, reinterpret_cast<sockaddr*>(&address), sizeof address) != 0 ||
+      ::listen(fd, backlog) != 0) {
     const Status failed = SystemError("bind");
     ::close(fd);
     return failed;
@@ -127,7 +135,8 @@ void Listener::AcceptAll() {
   for (int i = 0; i < kMaxAcceptsPerWake; ++i) {
     sockaddr_storage peer{};
     socklen_t size = sizeof peer;
-    const int fd = ::accept4(fd_, reinterpret_cast<sockaddr*>(&peer), &size, SOCK_NONBLOCK | SOCK_CLOEXEC);
+    const int fd =
+        ::accept4(fd_, reinterpret_cast<sockaddr*>(&peer), &size, SOCK_NONBLOCK | SOCK_CLOEXEC);
     if (fd < 0) return;  // EAGAIN, or a connection that died in the queue
     Accepted accepted;
     accepted.fd = fd;

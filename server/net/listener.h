@@ -1,7 +1,7 @@
 #pragma once
 
-// Listener: one listening socket (TCP of either family, or unix) that accepts and hands over descriptors. It
-// does not know clients or limits. Thread: loop.
+// Listener: one listening socket (TCP of either family, or unix) that accepts and hands over
+// descriptors. It does not know clients or limits. Thread: loop.
 
 #include <cstdint>
 #include <functional>
@@ -25,13 +25,14 @@ class Listener {
  public:
   using AcceptFn = std::function<void(const Accepted&)>;
 
-  /// Binds `address` ("127.0.0.1", "::1", "*", "::*") and listens. Errors: kIo with the system's text; kNotFound
-  /// when the address or family does not exist on this machine.
-  static Result<std::unique_ptr<Listener>> ListenTcp(EventLoop& loop, const std::string& address, int port,
-                                                     int backlog, AcceptFn on_accept);
+  /// Binds `address` ("127.0.0.1", "::1", "*", "::*") and listens. Errors: kIo with the system's
+  /// text; kNotFound when the address or family does not exist on this machine.
+  static Result<std::unique_ptr<Listener>> ListenTcp(EventLoop& loop, const std::string& address,
+                                                     int port, int backlog, AcceptFn on_accept);
   /// Replaces a leftover socket file. `mode` 0 leaves the permissions to umask.
-  static Result<std::unique_ptr<Listener>> ListenUnix(EventLoop& loop, const std::string& path, unsigned mode,
-                                                      int backlog, AcceptFn on_accept);
+  static Result<std::unique_ptr<Listener>> ListenUnix(EventLoop& loop, const std::string& path,
+                                                      unsigned mode, int backlog,
+                                                      AcceptFn on_accept);
   ~Listener();
 
   /// The bound port (useful when 0 was asked for), 0 for unix sockets.

@@ -109,13 +109,13 @@ size_t SocketStream::TryWrite(std::span<const std::string_view> pieces) {
     offered += pieces[i].size();
   }
   // A single piece, the usual reply, spares the kernel the vector.
-  const ssize_t written = count == 1 ? ::send(fd_, vectors[0].iov_base, vectors[0].iov_len, MSG_NOSIGNAL)
-                                     : [&] {
-                                         msghdr message{};
-                                         message.msg_iov = vectors;
-                                         message.msg_iovlen = count;
-                                         return ::sendmsg(fd_, &message, MSG_NOSIGNAL);
-                                       }();
+  const ssize_t written =
+      count == 1 ? ::send(fd_, vectors[0].iov_base, vectors[0].iov_len, MSG_NOSIGNAL) : [&] {
+        msghdr message{};
+        message.msg_iov = vectors;
+        message.msg_iovlen = count;
+        return ::sendmsg(fd_, &message, MSG_NOSIGNAL);
+      }();
   if (written < 0 && errno != EAGAIN && errno != EINTR) {
     // OnEnd must not be called from inside a call on the stream: post it.
     const std::shared_ptr<bool> alive = alive_;

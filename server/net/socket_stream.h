@@ -1,9 +1,9 @@
 #pragma once
 
-// SocketStream: a connected socket (TCP or unix) as a Stream, on a uv_poll_t. uv_poll rather than uv_tcp: libuv's
-// stream writes need an allocation and an epoll_ctl per partial write and hide the moment a socket becomes
-// writable; with poll the receiver's bytes go out in one writev and come in by one read per turn, straight to
-// where the receiver wants them. Thread: loop.
+// SocketStream: a connected socket (TCP or unix) as a Stream, on a uv_poll_t. uv_poll rather than
+// uv_tcp: libuv's stream writes need an allocation and an epoll_ctl per partial write and hide the
+// moment a socket becomes writable; with poll the receiver's bytes go out in one writev and come in
+// by one read per turn, straight to where the receiver wants them. Thread: loop.
 
 #include <uv.h>
 

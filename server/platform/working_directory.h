@@ -1,8 +1,8 @@
 #pragma once
 
-// WorkingDirectory: the directory that relative paths start from, which the setting "dir" changes. It is a
-// property of the whole process, so app/server owns the one real object; tests use one that only remembers.
-// Executor thread only.
+// WorkingDirectory: the directory that relative paths start from, which the setting "dir" changes.
+// It is a property of the whole process, so app/server owns the one real object; tests use one that
+// only remembers. Executor thread only.
 
 #include <memory>
 #include <string>

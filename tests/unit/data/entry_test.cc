@@ -40,9 +40,11 @@ TEST_F(EntryTest, KeepsKeyValueAndExpiryOfAllSizes) {
 }
 
 TEST_F(EntryTest, SixteenBytesEachTakeForty) {
-  Entry* plain = Entry::Create(slab_, std::string(16, 'k'), ValueInput::String(std::string(16, 'v')), kNoExpiry, 0);
+  Entry* plain = Entry::Create(slab_, std::string(16, 'k'),
+                               ValueInput::String(std::string(16, 'v')), kNoExpiry, 0);
   EXPECT_EQ(plain->MemoryUsage(), 40u);
-  Entry* timed = Entry::Create(slab_, std::string(16, 'k'), ValueInput::String(std::string(16, 'v')), 5, 0);
+  Entry* timed =
+      Entry::Create(slab_, std::string(16, 'k'), ValueInput::String(std::string(16, 'v')), 5, 0);
   EXPECT_EQ(timed->MemoryUsage(), 48u);
   Entry::Destroy(slab_, plain);
   Entry::Destroy(slab_, timed);

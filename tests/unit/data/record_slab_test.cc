@@ -11,8 +11,10 @@ namespace cairn {
 namespace {
 
 TEST(RecordSlabTest, ClassesWasteAtMostSevenBytesUpTo256) {
-  for (size_t size = 16; size <= 256; ++size) EXPECT_LT(RecordSlab::RoundUp(size) - size, 8u) << size;
-  for (size_t size = 257; size <= 1024; ++size) EXPECT_LT(RecordSlab::RoundUp(size) - size, 32u) << size;
+  for (size_t size = 16; size <= 256; ++size)
+    EXPECT_LT(RecordSlab::RoundUp(size) - size, 8u) << size;
+  for (size_t size = 257; size <= 1024; ++size)
+    EXPECT_LT(RecordSlab::RoundUp(size) - size, 32u) << size;
   EXPECT_EQ(RecordSlab::RoundUp(40), 40u);
 }
 
