@@ -73,7 +73,7 @@ class SynopsisParser {
       if (Take('#')) {
         int64_t index = 0;
         CAIRN_CHECK(ParseInt64(While(IsDigit), &index));
-        argument.type = "key";
+        if (argument.type == "string") argument.type = "key";
         argument.key_spec_index = static_cast<int>(index);
       } else if (Take('@')) {
         argument.since = Version();

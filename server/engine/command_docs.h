@@ -11,7 +11,7 @@
 //             | name [':' type]                 type string when not given
 //             | name '(' element ('|' element)* ')'        oneof
 //             | name '{' element* '}'                      block
-//   suffix   := '#' digits                      type key, with this key_spec_index
+//   suffix   := '#' digits                      key_spec_index; type key when none was given
 //             | '@' version                     since
 //             | '~' version                     deprecated_since
 //             | '...'                           flag multiple

@@ -33,9 +33,9 @@ inline Status ExpectString(const Entry* entry) {
 /// Stores under `key` and publishes "new" when it was absent. The old TTL goes.
 inline const Entry* StoreKey(CommandContext& ctx, Database& db, KeyRef key, ValueInput value,
                              int64_t expire_at_ms = kNoExpiry) {
-  const uint64_t keys_before = db.size();
-  const Entry* entry = db.Set(key, std::move(value), expire_at_ms);
-  if (db.size() != keys_before) ctx.Notify(NotifyClass::kNew, "new", key.key, db.index());
+  bool created = false;
+  const Entry* entry = db.Set(key, std::move(value), expire_at_ms, &created);
+  if (created) ctx.Notify(NotifyClass::kNew, "new", key.key, db.index());
   return entry;
 }
 

@@ -76,10 +76,16 @@ void Database::Dispose(Entry* entry, bool shared, uint64_t hash, bool lazy) {
 }
 
 // Puts `fresh` in the place of its key. Frees or retires what was there.
-const Entry* Database::Store(KeyRef key, Entry* fresh, bool keep_access) {
+const Entry* Database::Store(KeyRef key, Entry* fresh, bool keep_access, bool* created) {
   owner_->slab_.DrainRemote(kDrainPerStore);
   auto place = table_->Find(key.hash, key.key);
-  if (!place) {
+  bool found = static_cast<bool>(place);
+  if (found && owner_->IsExpired(*place.record())) [[unlikely]] {
+    Expire(key);
+    found = false;
+  }
+  if (created != nullptr) *created = !found;
+  if (!found) {
     table_->Insert(key.hash, fresh);
     CountExpiry(fresh, nullptr);
     return fresh;
@@ -92,10 +98,11 @@ const Entry* Database::Store(KeyRef key, Entry* fresh, bool keep_access) {
   return fresh;
 }
 
-const Entry* Database::Set(KeyRef key, ValueInput value, int64_t expire_at_ms) {
+const Entry* Database::Set(KeyRef key, ValueInput value, int64_t expire_at_ms, bool* created) {
   Entry* fresh =
       Entry::Create(owner_->slab_, key.key, std::move(value), expire_at_ms, owner_->FreshAccess());
-  return Store(key, fresh, owner_->lfu_);  // how often a key is used does not depend on its value
+  return Store(key, fresh, owner_->lfu_,
+               created);  // how often a key is used does not depend on its value
 }
 
 const Entry* Database::Replace(KeyRef key, ValueInput value) {

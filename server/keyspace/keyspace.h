@@ -75,8 +75,9 @@ class Database {
   const Entry* Peek(KeyRef key) const;
 
   /// Inserts or replaces. Returns the new entry. expire_at_ms = kNoExpiry: no TTL. The old value is
-  /// freed or retired; big ones go to the reaper.
-  const Entry* Set(KeyRef key, ValueInput value, int64_t expire_at_ms);
+  /// freed or retired; big ones go to the reaper. A key past its TTL counts as absent: it is
+  /// expired and reported first. *created tells whether the key is new.
+  const Entry* Set(KeyRef key, ValueInput value, int64_t expire_at_ms, bool* created = nullptr);
   /// Replaces the value, keeps the TTL. Requires: the key exists.
   const Entry* Replace(KeyRef key, ValueInput value);
   /// The entry for changing in place, made private (copied when a view shares it), or nullptr when
@@ -117,7 +118,7 @@ class Database {
   void CountExpiry(const Entry* added, const Entry* removed);
   /// Frees or, when a view may read it, retires an entry that left the table.
   void Dispose(Entry* entry, bool shared, uint64_t hash, bool lazy);
-  const Entry* Store(KeyRef key, Entry* fresh, bool keep_access);
+  const Entry* Store(KeyRef key, Entry* fresh, bool keep_access, bool* created = nullptr);
   uint64_t ExpireSegmentAt(uint64_t hash, int64_t now_ms, uint64_t* seen);
 
   Keyspace* const owner_;

@@ -156,6 +156,14 @@ TEST_F(StringTest, SetExpires) {
   EXPECT_EQ(harness_.TakePropagated(), Lines{"DEL k"});
 }
 
+TEST_F(StringTest, SetOverAnExpiredKeyTellsOfTheExpiry) {
+  Run({"SET", "k", "v", "PX", "5"});
+  harness_.AdvanceMs(6);
+  harness_.TakePropagated();
+  EXPECT_EQ(Events({"SET", "k", "w"}), (Lines{"0 expired k", "0 new k", "0 set k"}));
+  EXPECT_EQ(harness_.TakePropagated(), (Lines{"MULTI", "DEL k", "SET k w", "EXEC"}));
+}
+
 TEST_F(StringTest, SetPropagatesMomentsAndNoGet) {
   EXPECT_EQ(Propagated({"set", "k", "v"}), Lines{"set k v"});
   EXPECT_EQ(Propagated({"SET", "k", "v", "EX", "10"}), Lines{"SET k v PXAT " + In(10000)});
@@ -350,9 +358,9 @@ TEST_F(StringTest, Lcs) {
   EXPECT_EQ(Run({"LCS", "a", "b"}), "\"mytext\"");
   EXPECT_EQ(Run({"LCS", "a", "b", "LEN"}), ":6");
   EXPECT_EQ(Run({"LCS", "a", "b", "IDX"}),
-            "[\"matches\", [[[4, 7], [5, 8]], [[2, 3], [0, 1]]], \"len\", 6]");
+            "[\"matches\", [[[:4, :7], [:5, :8]], [[:2, :3], [:0, :1]]], \"len\", :6]");
   EXPECT_EQ(Run({"LCS", "a", "b", "IDX", "MINMATCHLEN", "4", "WITHMATCHLEN"}),
-            "[\"matches\", [[[4, 7], [5, 8], 4]], \"len\", 6]");
+            "[\"matches\", [[[:4, :7], [:5, :8], :4]], \"len\", :6]");
   EXPECT_EQ(Run({"LCS", "a", "absent"}), "\"\"");
   EXPECT_EQ(Run({"LCS", "a", "b", "LEN", "IDX"}),
             "-ERR If you want both the length and indexes, please just use IDX.");

@@ -3,6 +3,7 @@
 #include <functional>
 
 #include "server/base/check.h"
+#include "server/platform/working_directory.h"
 
 namespace cairn {
 
@@ -22,6 +23,13 @@ class CommandHarness::NoLoop final : public EventLoopPort {
 class CommandHarness::NoLog final : public LogSink {
  public:
   void Write(LogLevel, std::string_view) override {}
+};
+
+/// Commands of these families have no business with the directory.
+class CommandHarness::FixedDirectory final : public WorkingDirectory {
+ public:
+  Status Change(const std::string&) override { return Status::Io("the harness stays where it is"); }
+  std::string Current() const override { return "/"; }
 };
 
 namespace {
@@ -47,10 +55,11 @@ class ExpiryListener final : public KeyspaceListener {
 CommandHarness::CommandHarness(std::initializer_list<CommandFamily> families)
     : env_(/*seed=*/1),
       loop_(std::make_unique<NoLoop>()),
+      directory_(std::make_unique<FixedDirectory>()),
       log_sink_(std::make_unique<NoLog>()),
       log_(std::make_unique<Logger>(LoggerOptions{
           .wall_micros = [this] { return env_.WallMicros(); }, .sink = log_sink_.get()})),
-      config_(std::make_unique<Config>(env_)),
+      config_(std::make_unique<Config>(env_, *directory_)),
       arena_(std::make_unique<BlobArena>(size_t{1} << 20)),
       listener_(std::make_unique<ExpiryListener>(engine_)) {
   Keyspace::Options options;
@@ -90,7 +99,8 @@ RespValue CommandHarness::CallOn(Session& session, const std::vector<std::string
 }
 
 std::vector<std::string> CommandHarness::TakePropagated() {
-  const std::string bytes = engine_->propagation.TakeBuffer();
+  int64_t database_before = -1;
+  const std::string bytes = engine_->propagation.TakeBuffer(&database_before);
   std::vector<std::string> commands;
   for (size_t at = 0; at < bytes.size();) {
     RespValue command;

@@ -51,9 +51,11 @@ class CommandHarness {
  private:
   class NoLoop;
   class NoLog;
+  class FixedDirectory;
 
   FakeEnv env_;
   std::unique_ptr<NoLoop> loop_;
+  std::unique_ptr<FixedDirectory> directory_;
   std::unique_ptr<NoLog> log_sink_;
   std::unique_ptr<Logger> log_;
   std::unique_ptr<Config> config_;
