@@ -208,10 +208,14 @@ size_t Entry::MemoryUsage() const {
 
 Status Entry::Emit(ValueSink& sink) const {
   switch (form()) {
-    case ValueForm::kInt: return sink.Integer(integer());
-    case ValueForm::kObject: return object()->Emit(sink);
-    case ValueForm::kBlob: return sink.StringBlob(BlobValue());
-    default: return sink.String(StringView(nullptr));
+    case ValueForm::kInt:
+      return sink.Integer(integer());
+    case ValueForm::kObject:
+      return object()->Emit(sink);
+    case ValueForm::kBlob:
+      return sink.StringBlob(BlobValue());
+    default:
+      return sink.String(StringView(nullptr));
   }
 }
 

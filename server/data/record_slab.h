@@ -19,6 +19,8 @@ class RecordSlab {
   static constexpr size_t kFineLimitBytes = 256;  ///< classes of 8 bytes up to here
   static constexpr size_t kRecordLimitBytes =
       1024;  ///< classes of 32 bytes up to here, malloc above
+  static constexpr int kFineClasses = (kFineLimitBytes - kMinRecordBytes) / 8 + 1;
+  static constexpr int kClassCount = kFineClasses + (kRecordLimitBytes - kFineLimitBytes) / 32;
 
   RecordSlab() = default;
   RecordSlab(const RecordSlab&) = delete;
@@ -55,8 +57,6 @@ class RecordSlab {
     Page* open = nullptr;
     Page* full = nullptr;
   };
-  static constexpr int kFineClasses = (kFineLimitBytes - kMinRecordBytes) / 8 + 1;
-  static constexpr int kClasses = kFineClasses + (kRecordLimitBytes - kFineLimitBytes) / 32;
 
   static int ClassOf(size_t size_bytes);
   static size_t ClassBytes(int size_class);
@@ -65,7 +65,7 @@ class RecordSlab {
   Page* NewPage(int size_class);
   void FreeInPage(void* record, size_t class_bytes);
 
-  SizeClass classes_[kClasses];
+  SizeClass classes_[kClassCount];
   uint64_t used_bytes_ = 0;
   uint64_t page_count_ = 0;
   FreeRecord* draining_ = nullptr;  // taken from remote_, not yet freed

@@ -1,7 +1,7 @@
 #pragma once
 
-// CollectingSink: takes a walk of string values into a map and counts what should not happen, for the tests of
-// views. One thread at a time.
+// CollectingSink: takes a walk of string values into a map and counts what should not happen, for
+// the tests of views. One thread at a time.
 
 #include <map>
 #include <string>
@@ -21,7 +21,7 @@ using CollectedKeys = std::map<std::pair<uint32_t, std::string>, CollectedValue>
 class CollectingSink : public DatasetSink, public ValueSink {
  public:
   CollectedKeys keys;
-  uint64_t repeated = 0;       ///< keys emitted a second time (V2)
+  uint64_t repeated = 0;        ///< keys emitted a second time (V2)
   uint64_t announced_keys = 0;  ///< sum of SelectDatabase's counts
   uint64_t announced_expires = 0;
   int64_t fail_after = -1;  ///< keys until Key() fails; -1 = never
@@ -65,7 +65,9 @@ class CollectingSink : public DatasetSink, public ValueSink {
   Status End() override { return Unexpected(); }
 
  private:
-  static Status Unexpected() { return Status(StatusCode::kUnsupported, "event not expected of string values"); }
+  static Status Unexpected() {
+    return Status(StatusCode::kUnsupported, "event not expected of string values");
+  }
   uint32_t database_ = 0;
   CollectedValue* current_ = nullptr;
 };

@@ -182,7 +182,8 @@ TEST(ViewTest, FailingSinkEndsTheWalkAndLosesNothing) {
     do {
       Database& db = keyspace.db(0);
       for (int i = 0; i < 5000; i += 7) {
-        const KeyRef key = db.MakeKey("key:" + std::to_string(i));
+        const std::string name = "key:" + std::to_string(i);
+        const KeyRef key = db.MakeKey(name);
         db.Set(key, db.Peek(key)->ShareValue(), db.Peek(key)->expire_at_ms());
       }
       more = view->Step(sink, 200);
@@ -257,14 +258,16 @@ TEST(ViewTest, SmallSharedStateCostsNoMoreThanSegmentCopies) {
   Database& db = keyspace.db(0);
   const uint64_t table_bytes = db.TableBytes();
   for (int i = 0; i < 20000; ++i) {
-    const KeyRef key = db.MakeKey("key:" + std::to_string(i));
+    const std::string name = "key:" + std::to_string(i);
+    const KeyRef key = db.MakeKey(name);
     if (db.Peek(key)->form() == ValueForm::kInt) db.Mutable(key)->set_integer(1);
   }
   const uint64_t first = keyspace.retained_bytes();
   // Every segment once, and the replaced entries.
   EXPECT_LE(first, table_bytes + 20000 * 48);
   for (int i = 0; i < 20000; ++i) {
-    const KeyRef key = db.MakeKey("key:" + std::to_string(i));
+    const std::string name = "key:" + std::to_string(i);
+    const KeyRef key = db.MakeKey(name);
     if (db.Peek(key)->form() == ValueForm::kInt) db.Mutable(key)->set_integer(2);
   }
   EXPECT_EQ(keyspace.retained_bytes(), first);  // private by now (R3)
