@@ -12,6 +12,8 @@ namespace {
 
 constexpr int kMinHz = 1;
 constexpr int kMaxHz = 500;
+/// A smaller backlog is taken to be this.
+constexpr int64_t kMinReplBacklogBytes = 16 * 1024;
 
 Status SetFailed(std::string_view name, std::string_view reason) {
   return Status::Client("ERR CONFIG SET failed (possibly related to argument '" +
@@ -128,6 +130,7 @@ Status Config::Set(std::span<const NameAndValue> pairs, const SetContext& contex
 /// What a new value means inside Config itself. Returns an error text, empty when fine.
 std::string Config::FixUp(const SettingSpec& spec) {
   settings_.hz = std::clamp(settings_.hz, kMinHz, kMaxHz);
+  settings_.repl_backlog_size = std::max(settings_.repl_backlog_size, kMinReplBacklogBytes);
   if (std::string_view(spec.name) == "dir") {
     const Status changed = directory_.Change(settings_.dir);
     if (!changed.ok()) return std::string(changed.message());

@@ -61,8 +61,10 @@ TEST(KeyspaceTest, AgreesWithModelUnderRandomCommands) {
       const KeyRef key = db.MakeKey(name);
       const uint64_t dice = random() % 10;
       if (dice < (shrinking ? 2u : 6u)) {
-        const std::string value = random() % 3 ? "v" + std::to_string(random()) : std::to_string(random() % 1000);
-        const int64_t at_ms = random() % 4 ? kNoExpiry : static_cast<int64_t>(1000 + random() % 1000);
+        const std::string value =
+            random() % 3 ? "v" + std::to_string(random()) : std::to_string(random() % 1000);
+        const int64_t at_ms =
+            random() % 4 ? kNoExpiry : static_cast<int64_t>(1000 + random() % 1000);
         db.Set(key, ValueInput::String(value), at_ms);
         model[name] = {value, at_ms};
       } else if (dice < (shrinking ? 8u : 7u)) {
@@ -99,17 +101,20 @@ TEST(KeyspaceTest, ScanSeesEachLastingKeyOnceWhileTheTableGrowsAndShrinks) {
     Keyspace keyspace({.databases = 1, .hash_seed = 5});
     Database& db = keyspace.db(0);
     const int lasting = 3000;
-    for (int i = 0; i < lasting; ++i) db.Set(db.MakeKey("last" + std::to_string(i)), ValueInput::Integer(i), kNoExpiry);
+    for (int i = 0; i < lasting; ++i)
+      db.Set(db.MakeKey("last" + std::to_string(i)), ValueInput::Integer(i), kNoExpiry);
     const int others = 60000;
     int next = grow ? 0 : others;
     if (!grow) {
-      for (int i = 0; i < others; ++i) db.Set(db.MakeKey("x" + std::to_string(i)), ValueInput::Integer(i), kNoExpiry);
+      for (int i = 0; i < others; ++i)
+        db.Set(db.MakeKey("x" + std::to_string(i)), ValueInput::Integer(i), kNoExpiry);
     }
     std::map<std::string, int> seen;
     uint64_t cursor = 0;
     int calls = 0;
     do {
-      cursor = db.Scan(cursor, 1 + random() % 20, [&](const Entry& entry) { ++seen[std::string(entry.key())]; });
+      cursor = db.Scan(cursor, 1 + random() % 20,
+                       [&](const Entry& entry) { ++seen[std::string(entry.key())]; });
       EXPECT_LT(cursor, uint64_t{1} << 52);
       ++calls;
       for (int i = 0; i < 200; ++i) {
@@ -177,7 +182,8 @@ TEST(KeyspaceTest, ActiveCycleFindsAllDueKeysAndSkipsQuietSegments) {
   Database& db = keyspace.db(0);
   const int keys = 20000;
   for (int i = 0; i < keys; ++i) {
-    db.Set(db.MakeKey("k" + std::to_string(i)), ValueInput::Integer(i), i % 2 ? 1000 + i : kNoExpiry);
+    db.Set(db.MakeKey("k" + std::to_string(i)), ValueInput::Integer(i),
+           i % 2 ? 1000 + i : kNoExpiry);
   }
   keyspace.set_now_ms(500);
   EXPECT_EQ(keyspace.ActiveExpire(1000000, 10), 0u);
@@ -201,7 +207,8 @@ TEST(KeyspaceTest, RandomIsFair) {
   Database& db = keyspace.db(0);
   EXPECT_EQ(db.Random(1), nullptr);
   for (const int keys : {1, 10, 2000}) {
-    for (int i = 0; i < keys; ++i) db.Set(db.MakeKey(std::to_string(i)), ValueInput::Integer(i), kNoExpiry);
+    for (int i = 0; i < keys; ++i)
+      db.Set(db.MakeKey(std::to_string(i)), ValueInput::Integer(i), kNoExpiry);
     std::vector<int> hits(static_cast<size_t>(keys));
     std::mt19937_64 random(17);
     const int draws = 200 * keys;
@@ -218,7 +225,8 @@ TEST(KeyspaceTest, FlushEmptiesAndTheReaperFrees) {
     for (uint32_t index : {0u, 2u}) {
       Database& db = keyspace.db(index);
       for (int i = 0; i < 5000; ++i) {
-        db.Set(db.MakeKey(std::to_string(i)), ValueInput::String(i % 100 ? "some value" : std::string(100000, 'x')), i);
+        db.Set(db.MakeKey(std::to_string(i)),
+               ValueInput::String(i % 100 ? "some value" : std::string(100000, 'x')), i);
       }
     }
     EXPECT_EQ(keyspace.Flush(2, lazy), 5000u);
@@ -238,7 +246,8 @@ TEST(KeyspaceTest, ReservedTableHoldsWhatItIsGiven) {
   Database& db = keyspace.db(0);
   db.Reserve(300000);
   const uint64_t bytes = db.TableBytes();
-  for (int i = 0; i < 300000; ++i) db.Set(db.MakeKey(std::to_string(i)), ValueInput::Integer(i), kNoExpiry);
+  for (int i = 0; i < 300000; ++i)
+    db.Set(db.MakeKey(std::to_string(i)), ValueInput::Integer(i), kNoExpiry);
   db.CheckInvariants();
   EXPECT_LT(db.TableBytes(), bytes * 5 / 4);  // hardly a split was needed
 }
@@ -252,7 +261,8 @@ TEST(KeyspaceTest, MemoryPerKeyStaysWithinSixtyBytes) {
     std::snprintf(name, sizeof name, "key:%012d", i);
     db.Set(db.MakeKey(name), ValueInput::String("value-of-16bytes"), kNoExpiry);
     if (i >= 500000 && i % 10000 == 0) {
-      const double bytes = static_cast<double>(keyspace.RecordBytes() + keyspace.OverheadBytes()) / (i + 1);
+      const double bytes =
+          static_cast<double>(keyspace.RecordBytes() + keyspace.OverheadBytes()) / (i + 1);
       worst = std::max(worst, bytes);
     }
   }

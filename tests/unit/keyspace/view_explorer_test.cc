@@ -1,5 +1,6 @@
-// The explorer: tables with segments of four slots, two databases, and every interleaving of writer commands with
-// walker steps to a depth, then long seeded runs. It drives SegTable and FrozenWalk as Database does.
+// The explorer: tables with segments of four slots, two databases, and every interleaving of writer
+// commands with walker steps to a depth, then long seeded runs. It drives SegTable and FrozenWalk
+// as Database does.
 
 #include <gtest/gtest.h>
 
@@ -19,12 +20,15 @@ namespace cairn {
 namespace {
 
 struct TinyPolicy : EntryReading {
-  static constexpr int kBucketBits = 1, kStashBuckets = 2, kStashReserve = 1, kSlots = 1, kRootBits = 1;
-  // Keys name their place in the order, so that a test can put them where it wants: "@hh.." is hash 0xhh...
+  static constexpr int kBucketBits = 1, kStashBuckets = 2, kStashReserve = 1, kSlots = 1,
+                       kRootBits = 1;
+  // Keys name their place in the order, so that a test can put them where it wants: "@hh.." is hash
+  // 0xhh...
   static uint64_t Hash(std::string_view key, uint64_t seed) {
     const uint64_t mixed = HashBytes(key, seed);
     if (key.empty() || key[0] != '@') return mixed;
-    return static_cast<uint64_t>(std::stoul(std::string(key.substr(1, 2)), nullptr, 16)) << 56 | mixed >> 8;
+    return static_cast<uint64_t>(std::stoul(std::string(key.substr(1, 2)), nullptr, 16)) << 56 |
+           mixed >> 8;
   }
 };
 
@@ -44,9 +48,10 @@ class World {
   // First, so that their deduced types are known below.
   auto Visitor() {
     return [this](const FrozenTable& table, const Entry& entry) {
-      const bool fresh = emitted_[table.cut_index]
-                             .insert({std::string(entry.key()), {entry.integer(), entry.expire_at_ms()}})
-                             .second;
+      const bool fresh =
+          emitted_[table.cut_index]
+              .insert({std::string(entry.key()), {entry.integer(), entry.expire_at_ms()}})
+              .second;
       repeated_ += !fresh;
       return Status::Ok();
     };
@@ -188,7 +193,8 @@ class World {
   }
   void Dispose(const Table& table, Table::Removed removed, uint64_t hash) {
     if (removed.shared) {
-      gate_.Retire(Retired::Kind::kRecord, removed.record, table.Position(hash), removed.record->MemoryUsage());
+      gate_.Retire(Retired::Kind::kRecord, removed.record, table.Position(hash),
+                   removed.record->MemoryUsage());
     } else {
       Entry::Destroy(slab_, removed.record);
     }
@@ -270,7 +276,8 @@ TEST(ViewExplorerTest, EveryInterleavingToADepth) {
       FAIL() << "commands:" << text;
     }
     int at = 0;
-    while (at < kDepth && ++sequence[static_cast<size_t>(at)] == commands) sequence[static_cast<size_t>(at++)] = 0;
+    while (at < kDepth && ++sequence[static_cast<size_t>(at)] == commands)
+      sequence[static_cast<size_t>(at++)] = 0;
     if (at == kDepth) break;
   }
 }
@@ -288,18 +295,41 @@ TEST(ViewExplorerTest, LongRandomRunsWithViewsThatEndOrAreAborted) {
       char key[8];
       uint64_t near = random() % names * 256 / names;
       if (world.viewing() && random() % 2) near = (world.watermark() >> 40) + random() % 3 - 1;
-      std::snprintf(key, sizeof key, "@%02x%c", static_cast<unsigned>(near & 0xff), static_cast<char>('a' + random() % 2));
+      std::snprintf(key, sizeof key, "@%02x%c", static_cast<unsigned>(near & 0xff),
+                    static_cast<char>('a' + random() % 2));
       if (random() % 12 >= write_share) {
         random() % 3 ? world.WalkOne() : static_cast<void>(world.PopOne());
         continue;
       }
       switch (random() % 16) {
-        case 0: case 1: case 2: case 3: case 4: world.Set(db, key, step); break;
-        case 5: case 6: case 7: world.Increment(db, key); break;
-        case 8: case 9: case 10: case 11: world.Remove(db, key); break;
-        case 12: case 13: world.Expire(db, key, static_cast<int64_t>(random() % 9000)); break;
-        case 14: if (random() % 8 == 0) world.Swap(); break;
-        default: if (random() % 16 == 0) world.Flush(db); break;
+        case 0:
+        case 1:
+        case 2:
+        case 3:
+        case 4:
+          world.Set(db, key, step);
+          break;
+        case 5:
+        case 6:
+        case 7:
+          world.Increment(db, key);
+          break;
+        case 8:
+        case 9:
+        case 10:
+        case 11:
+          world.Remove(db, key);
+          break;
+        case 12:
+        case 13:
+          world.Expire(db, key, static_cast<int64_t>(random() % 9000));
+          break;
+        case 14:
+          if (random() % 8 == 0) world.Swap();
+          break;
+        default:
+          if (random() % 16 == 0) world.Flush(db);
+          break;
       }
       if (random() % 50 == 0) {
         if (!world.viewing()) {

@@ -20,7 +20,8 @@ CollectedKeys Contents(Keyspace& keyspace) {
   keyspace.ForEachDatabase([&](Database& db) {
     db.ForEach([&](const Entry& entry) {
       char scratch[32];
-      keys[{db.index(), std::string(entry.key())}] = {std::string(entry.StringView(scratch)), entry.expire_at_ms()};
+      keys[{db.index(), std::string(entry.key())}] = {std::string(entry.StringView(scratch)),
+                                                      entry.expire_at_ms()};
       return true;
     });
   });
@@ -38,35 +39,53 @@ void WalkAll(View* view, CollectingSink& sink, size_t budget = 100) {
 void Fill(Keyspace& keyspace, uint32_t db, int keys) {
   Database& database = keyspace.db(db);
   for (int i = 0; i < keys; ++i) {
-    const std::string value = i % 50 == 0 ? std::string(6000, 'b') : i % 3 ? "v" + std::to_string(i) : std::to_string(i);
-    database.Set(database.MakeKey("key:" + std::to_string(i)), ValueInput::String(value), i % 7 ? kNoExpiry : 1000 + i);
+    const std::string value = i % 50 == 0 ? std::string(6000, 'b')
+                              : i % 3     ? "v" + std::to_string(i)
+                                          : std::to_string(i);
+    database.Set(database.MakeKey("key:" + std::to_string(i)), ValueInput::String(value),
+                 i % 7 ? kNoExpiry : 1000 + i);
   }
 }
 
 // One random command; near the watermark half of the time, when `order` gives the keys by position.
-void Disturb(Keyspace& keyspace, std::mt19937_64& random, int keys, const std::vector<std::pair<uint64_t, int>>& order) {
+void Disturb(Keyspace& keyspace, std::mt19937_64& random, int keys,
+             const std::vector<std::pair<uint64_t, int>>& order) {
   Database& db = keyspace.db(random() % 8 ? 0 : 1);
   int number = static_cast<int>(random() % static_cast<uint64_t>(keys + keys / 2));
   if (random() % 2 && keyspace.active_view() != nullptr && !order.empty()) {
     const uint64_t position = keyspace.active_view()->watermark();
     auto at = std::lower_bound(order.begin(), order.end(), std::pair<uint64_t, int>(position, 0));
-    const auto index = std::min<int64_t>(at - order.begin() + static_cast<int64_t>(random() % 40) - 10,
-                                         static_cast<int64_t>(order.size()) - 1);
+    const auto index =
+        std::min<int64_t>(at - order.begin() + static_cast<int64_t>(random() % 40) - 10,
+                          static_cast<int64_t>(order.size()) - 1);
     number = order[static_cast<size_t>(std::max<int64_t>(index, 0))].second;
   }
   const std::string name = "key:" + std::to_string(number);
   const KeyRef key = db.MakeKey(name);
   switch (random() % 12) {
-    case 0: case 1: case 2: db.Set(key, ValueInput::String("new" + std::to_string(random())), kNoExpiry); break;
-    case 3: db.Set(key, ValueInput::String(std::string(5000 + random() % 3000, 'n')), kNoExpiry); break;
-    case 4: case 5: db.Remove(key, random() % 2); break;
-    case 6: case 7:
+    case 0:
+    case 1:
+    case 2:
+      db.Set(key, ValueInput::String("new" + std::to_string(random())), kNoExpiry);
+      break;
+    case 3:
+      db.Set(key, ValueInput::String(std::string(5000 + random() % 3000, 'n')), kNoExpiry);
+      break;
+    case 4:
+    case 5:
+      db.Remove(key, random() % 2);
+      break;
+    case 6:
+    case 7:
       if (const Entry* entry = db.LookupWrite(key); entry && entry->form() == ValueForm::kInt) {
         Entry* mine = db.Mutable(key);
         mine->set_integer(mine->integer() + 1);
       }
       break;
-    case 8: case 9: db.SetExpiry(key, random() % 2 ? kNoExpiry : static_cast<int64_t>(random() % 100000)); break;
+    case 8:
+    case 9:
+      db.SetExpiry(key, random() % 2 ? kNoExpiry : static_cast<int64_t>(random() % 100000));
+      break;
     case 10:
       if (const Entry* entry = db.LookupWrite(key)) {
         const size_t size = entry->StringSize() + random() % 200;
@@ -83,7 +102,8 @@ void Disturb(Keyspace& keyspace, std::mt19937_64& random, int keys, const std::v
 
 std::vector<std::pair<uint64_t, int>> KeysByPosition(Keyspace& keyspace, int keys) {
   std::vector<std::pair<uint64_t, int>> order;
-  for (int i = 0; i < keys; ++i) order.emplace_back(keyspace.db(0).MakeKey("key:" + std::to_string(i)).hash >> 16, i);
+  for (int i = 0; i < keys; ++i)
+    order.emplace_back(keyspace.db(0).MakeKey("key:" + std::to_string(i)).hash >> 16, i);
   std::sort(order.begin(), order.end());
   return order;
 }
@@ -159,7 +179,8 @@ TEST(ViewTest, WalkerThreadAgainstAdversarialWriter) {
       }
       walker.join();
       EXPECT_EQ(sink.repeated, 0u);
-      EXPECT_TRUE(sink.keys == cut) << sink.keys.size() << " keys walked, " << cut.size() << " at the cut";
+      EXPECT_TRUE(sink.keys == cut)
+          << sink.keys.size() << " keys walked, " << cut.size() << " at the cut";
       keyspace.EndView(view);
       keyspace.ForEachDatabase([](Database& db) { db.CheckInvariants(); });
       if (round == 1) keyspace.Swap(0, 1);
@@ -213,7 +234,8 @@ TEST(ViewTest, FlushDuringTheWalkKeepsTheCutAndFreesAtTheEnd) {
   keyspace.EndView(view);
   keyspace.DrainReaper();
   EXPECT_EQ(keyspace.detached_keys(), 0u);
-  EXPECT_EQ(keyspace.RecordBytes(), keyspace.db(0).Peek(keyspace.db(0).MakeKey("after"))->MemoryUsage());
+  EXPECT_EQ(keyspace.RecordBytes(),
+            keyspace.db(0).Peek(keyspace.db(0).MakeKey("after"))->MemoryUsage());
 }
 
 TEST(ViewTest, EmptyKeyspaceIsWalkedAtOnce) {
