@@ -60,6 +60,13 @@ class Blob {
     CAIRN_CHECK(size <= size_);
     size_ = size;
   }
+  /// Lengthens a heap blob in place when its allocation has the room (it was truncated before); the new
+  /// bytes are undefined. Returns false, changing nothing, otherwise. Requires: IsUnique().
+  bool TryGrow(size_t size) {
+    if (release_ != &FreeHeap || size > footprint_ - sizeof(Blob)) return false;
+    size_ = size;
+    return true;
+  }
   bool IsUnique() const { return references_.load(std::memory_order_acquire) == 1; }
 
   void Ref() { references_.fetch_add(1, std::memory_order_relaxed); }

@@ -6,7 +6,7 @@
 //   word1 u16 key_size (0 when wide) | u16 value_size (inline forms)
 //   [i64 expire_at_ms]      when has_expiry
 //   [u64 key_size]          when wide_key (keys of 65,536 bytes and more)
-//   value: i64 (form kInt) | Blob* (kBlob) | Object* (kObject), 8-byte aligned
+//   [value: i64 (form kInt) | Blob* (kBlob) | Object* (kObject)]  absent in the inline forms
 //   key bytes, then for inline forms the value bytes
 //
 // Only the access bits may change in an entry that a snapshot can see (rule R1); everything else is
@@ -15,6 +15,7 @@
 
 #include <atomic>
 #include <cstdint>
+#include <cstring>
 #include <string_view>
 
 #include "server/base/bytes.h"
@@ -68,6 +69,8 @@ class Entry {
                        uint32_t access);
   /// Drops references and returns the memory. Thread: executor (the slab is not shared).
   static void Destroy(RecordSlab& slab, Entry* entry);
+  /// As Destroy, from any thread: the memory goes back through the slab's remote list.
+  static void DestroyRemote(RecordSlab& slab, Entry* entry);
 
   std::string_view key() const;
   ValueType type() const;
@@ -79,7 +82,7 @@ class Entry {
 
   bool is_string() const { return type() == ValueType::kString; }
   int64_t integer() const;              ///< form kInt
-  const BlobRef BlobValue() const;      ///< form kBlob, adds a reference
+  BlobRef BlobValue() const;            ///< form kBlob, adds a reference
   const Object* object() const;         ///< form kObject
   ObjectRef ShareObject() const;
   /// Size of the string in its text form. Requires is_string().
@@ -95,17 +98,69 @@ class Entry {
   char* mutable_inline();                ///< inline forms; size fixed
   Blob* blob_unchecked() const;          ///< form kBlob, no reference added
 
-  /// Bytes allocated for the entry itself and what only it holds (blob, object).
+  /// Bytes of the record alone.
+  size_t RecordBytes() const;
+  /// Elements and 64 KiB units a free has to visit; 1 for what lives in the record.
+  size_t FreeEffort() const;
+  /// Bytes allocated for the entry itself and what it refers to (blob, object).
   size_t MemoryUsage() const;
   Status Emit(ValueSink& sink) const;
   const char* TypeName() const;
   const char* EncodingName() const;
 
  private:
+  static constexpr uint32_t kAccessMask = 0xffffff;
+  static constexpr int kTypeShift = 24, kFormShift = 27, kExpiryShift = 30, kWideShift = 31;
+
   Entry() = default;
-  std::atomic<uint32_t> word0_;
+  static void DropReferences(Entry* entry);
+  bool wide_key() const { return word0_.load(std::memory_order_relaxed) >> kWideShift; }
+  size_t expiry_bytes() const { return has_expiry() ? 8 : 0; }
+  size_t key_size() const;
+  bool is_inline() const { return form() <= ValueForm::kInlineRaw; }
+  const char* bytes() const { return reinterpret_cast<const char*>(this); }
+  char* bytes() { return reinterpret_cast<char*>(this); }
+  size_t wide_offset() const { return sizeof(Entry) + expiry_bytes(); }
+  size_t value_offset() const { return wide_offset() + (wide_key() ? 8 : 0); }
+  size_t key_offset() const { return value_offset() + (is_inline() ? 0 : 8); }
+  uint64_t value_word() const;
+
+  mutable std::atomic<uint32_t> word0_;
   uint16_t key_size_;
   uint16_t value_size_;
 };
+
+inline ValueType Entry::type() const {
+  return static_cast<ValueType>(word0_.load(std::memory_order_relaxed) >> kTypeShift & 7);
+}
+inline ValueForm Entry::form() const {
+  return static_cast<ValueForm>(word0_.load(std::memory_order_relaxed) >> kFormShift & 7);
+}
+inline bool Entry::has_expiry() const { return word0_.load(std::memory_order_relaxed) >> kExpiryShift & 1; }
+inline int64_t Entry::expire_at_ms() const {
+  if (!has_expiry()) return kNoExpiry;
+  int64_t at_ms;
+  std::memcpy(&at_ms, bytes() + sizeof(Entry), sizeof at_ms);
+  return at_ms;
+}
+inline uint32_t Entry::access() const { return word0_.load(std::memory_order_relaxed) & kAccessMask; }
+inline void Entry::set_access(uint32_t access) const {
+  // A plain load and store: the executor is the only writer, the walker only reads.
+  const uint32_t word = word0_.load(std::memory_order_relaxed);
+  word0_.store((word & ~kAccessMask) | (access & kAccessMask), std::memory_order_relaxed);
+}
+inline size_t Entry::key_size() const {
+  if (!wide_key()) [[likely]] return key_size_;
+  uint64_t size;
+  std::memcpy(&size, bytes() + wide_offset(), sizeof size);
+  return size;
+}
+inline std::string_view Entry::key() const { return {bytes() + key_offset(), key_size()}; }
+inline uint64_t Entry::value_word() const {
+  uint64_t word;
+  std::memcpy(&word, bytes() + value_offset(), sizeof word);
+  return word;
+}
+inline int64_t Entry::integer() const { return static_cast<int64_t>(value_word()); }
 
 }  // namespace cairn

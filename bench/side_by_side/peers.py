@@ -1,0 +1,106 @@
+"""Servers under comparison: start, pin, measure CPU and memory, stop. Linux only (procfs, taskset)."""
+
+import glob
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+
+SERVER_CORE = "0"
+CLIENT_CORE = "1"
+START_DEADLINE_S = 60
+
+
+def free_port():
+    """A TCP port of the loopback interface that nobody listens on just now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+class Peer:
+    """One running server, pinned to SERVER_CORE (all threads share it, as on the goals' machine)."""
+
+    def __init__(self, name, binary, arguments=(), cores=SERVER_CORE):
+        self.name = name
+        self.port = free_port()
+        self.directory = tempfile.mkdtemp(prefix="compare-")
+        self.unix_path = os.path.join(self.directory, "socket")
+        command = ["taskset", "-c", cores, binary, "--port", str(self.port), "--dir", self.directory,
+                   "--unixsocket", self.unix_path, "--save", "", "--enable-debug-command", "yes", *arguments]
+        self.log = open(os.path.join(self.directory, "log"), "w")
+        self.process = subprocess.Popen(command, stdout=self.log, stderr=self.log)
+        self._wait_ready()
+
+    def _wait_ready(self):
+        deadline = time.monotonic() + START_DEADLINE_S
+        while time.monotonic() < deadline:
+            if self.process.poll() is not None:
+                raise RuntimeError(f"{self.name} ended with status {self.process.returncode}, see {self.log.name}")
+            try:
+                if self.cli("PING") == "PONG":
+                    return
+            except (OSError, subprocess.SubprocessError):
+                pass
+            time.sleep(0.05)
+        raise RuntimeError(f"{self.name} did not answer PING within {START_DEADLINE_S} s")
+
+    def cli(self, *words, timeout=120):
+        """One command through redis-cli; returns its output, stripped. An error reply raises."""
+        done = subprocess.run(["redis-cli", "-e", "-p", str(self.port), *map(str, words)], capture_output=True, text=True,
+                              timeout=timeout, check=True)
+        return done.stdout.strip()
+
+    def info(self, field):
+        for line in self.cli("INFO", "everything").splitlines():
+            if line.startswith(field + ":"):
+                return line.split(":", 1)[1].strip()
+        raise KeyError(field)
+
+    def cpu_ns(self):
+        """On-CPU time of all threads so far, in nanoseconds (procfs schedstat)."""
+        total = 0
+        for path in glob.glob(f"/proc/{self.process.pid}/task/*/schedstat"):
+            try:
+                with open(path) as file:
+                    total += int(file.read().split()[0])
+            except OSError:
+                continue  # a thread that ended
+        return total
+
+    def anonymous_bytes(self):
+        """Anonymous resident memory of the server and its children (forks), in bytes."""
+        total = 0
+        for pid in [self.process.pid, *_children(self.process.pid)]:
+            try:
+                with open(f"/proc/{pid}/smaps_rollup") as file:
+                    for line in file:
+                        if line.startswith("Anonymous:"):
+                            total += int(line.split()[1]) * 1024
+            except OSError:
+                continue
+        return total
+
+    def stop(self):
+        self.process.send_signal(signal.SIGKILL)
+        self.process.wait()
+        self.log.close()
+        shutil.rmtree(self.directory, ignore_errors=True)
+
+
+def _children(pid):
+    try:
+        with open(f"/proc/{pid}/task/{pid}/children") as file:
+            return [int(word) for word in file.read().split()]
+    except OSError:
+        return []
+
+
+def on_client_core(command, timeout=600):
+    """Runs a client pinned to CLIENT_CORE; returns its standard output."""
+    done = subprocess.run(["taskset", "-c", CLIENT_CORE, *map(str, command)], capture_output=True, text=True,
+                          timeout=timeout, check=True)
+    return done.stdout

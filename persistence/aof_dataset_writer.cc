@@ -1,0 +1,142 @@
+#include "persistence/aof_dataset_writer.h"
+
+#include <utility>
+
+#include "server/base/strings.h"
+
+namespace cairn {
+
+void AofDatasetWriter::PutCount(char type, size_t count) {
+  char digits[24];
+  buffer_.push_back(type);
+  buffer_.append(digits, FormatInt64(static_cast<int64_t>(count), digits));
+  buffer_.append("\r\n");
+}
+
+void AofDatasetWriter::PutBulk(std::string_view bytes) {
+  PutCount('$', bytes.size());
+  buffer_.append(bytes);
+  buffer_.append("\r\n");
+}
+
+Status AofDatasetWriter::FlushWhenFull() {
+  if (buffer_.size() < kBufferBytes) return Status::Ok();
+  bytes_ += buffer_.size();
+  CAIRN_RETURN_IF_ERROR(sink_->Append(buffer_));
+  buffer_.clear();
+  return Status::Ok();
+}
+
+Status AofDatasetWriter::Command(std::initializer_list<std::string_view> args) {
+  PutCount('*', args.size());
+  for (std::string_view arg : args) PutBulk(arg);
+  return FlushWhenFull();
+}
+
+Status AofDatasetWriter::FunctionLibrary(std::string_view code) { return Command({"FUNCTION", "LOAD", code}); }
+
+Status AofDatasetWriter::SelectDatabase(uint32_t index, uint64_t, uint64_t) {
+  return Command({"SELECT", std::to_string(index)});
+}
+
+Result<ValueSink*> AofDatasetWriter::Key(std::string_view key, const KeyMeta& meta) {
+  key_.assign(key);
+  expire_at_ms_ = meta.expire_at_ms;
+  ++keys_;
+  return static_cast<ValueSink*>(this);
+}
+
+Status AofDatasetWriter::ValueDone() {
+  if (expire_at_ms_ < 0) return Status::Ok();
+  return Command({"PEXPIREAT", key_, std::to_string(expire_at_ms_)});
+}
+
+Status AofDatasetWriter::Finish() {
+  bytes_ += buffer_.size();
+  CAIRN_RETURN_IF_ERROR(sink_->Append(buffer_));
+  buffer_.clear();
+  return Status::Ok();
+}
+
+Status AofDatasetWriter::String(std::string_view bytes) {
+  CAIRN_RETURN_IF_ERROR(Command({"SET", key_, bytes}));
+  return ValueDone();
+}
+
+Status AofDatasetWriter::Integer(int64_t value) {
+  char digits[24];
+  return String({digits, FormatInt64(value, digits)});
+}
+
+Status AofDatasetWriter::Begin(ValueKind kind, uint64_t) {
+  words_per_item_ = 1;
+  switch (kind) {
+    case ValueKind::kList:
+      item_command_ = "RPUSH";
+      return Status::Ok();
+    case ValueKind::kSet:
+      item_command_ = "SADD";
+      return Status::Ok();
+    case ValueKind::kSortedSet:
+      item_command_ = "ZADD";
+      words_per_item_ = 2;
+      return Status::Ok();
+    case ValueKind::kHash:
+      item_command_ = "HMSET";
+      words_per_item_ = 2;
+      return Status::Ok();
+    default:
+      return Status(StatusCode::kUnsupported, "this type cannot be written as commands; use aof-use-rdb-preamble yes");
+  }
+}
+
+Status AofDatasetWriter::AddItem(std::string_view first, std::optional<std::string_view> second) {
+  items_.emplace_back(first);
+  if (second.has_value()) items_.emplace_back(*second);
+  return items_.size() < kItemsPerCommand * words_per_item_ ? Status::Ok() : WriteItems();
+}
+
+Status AofDatasetWriter::WriteItems() {
+  if (items_.empty()) return Status::Ok();
+  PutCount('*', 2 + items_.size());
+  PutBulk(item_command_);
+  PutBulk(key_);
+  for (const std::string& item : items_) PutBulk(item);
+  items_.clear();
+  return FlushWhenFull();
+}
+
+Status AofDatasetWriter::Item(std::string_view element) { return AddItem(element, std::nullopt); }
+Status AofDatasetWriter::Field(std::string_view field, std::string_view value) { return AddItem(field, value); }
+Status AofDatasetWriter::Scored(std::string_view member, double score) {
+  return AddItem(FormatDouble(score), member);
+}
+
+Status AofDatasetWriter::Packed(uint8_t, std::string_view) {
+  return Status(StatusCode::kUnsupported, "a packed value cannot be written as commands; use aof-use-rdb-preamble yes");
+}
+
+Status AofDatasetWriter::BeginModule(uint64_t type_id) {
+  dump_.emplace();
+  return dump_->sink().BeginModule(type_id);
+}
+Status AofDatasetWriter::ModuleUnsigned(uint64_t value) { return dump_->sink().ModuleUnsigned(value); }
+Status AofDatasetWriter::ModuleSigned(int64_t value) { return dump_->sink().ModuleSigned(value); }
+Status AofDatasetWriter::ModuleDouble(double value) { return dump_->sink().ModuleDouble(value); }
+Status AofDatasetWriter::ModuleFloat(float value) { return dump_->sink().ModuleFloat(value); }
+Status AofDatasetWriter::ModuleString(std::string_view bytes) { return dump_->sink().ModuleString(bytes); }
+
+Status AofDatasetWriter::End() {
+  if (!dump_.has_value()) {
+    CAIRN_RETURN_IF_ERROR(WriteItems());
+    return ValueDone();
+  }
+  CAIRN_RETURN_IF_ERROR(dump_->sink().End());
+  Result<std::string> payload = dump_->Finish();
+  dump_.reset();
+  if (!payload.ok()) return payload.status();
+  CAIRN_RETURN_IF_ERROR(Command({"RESTORE", key_, "0", *payload}));
+  return ValueDone();
+}
+
+}  // namespace cairn

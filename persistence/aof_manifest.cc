@@ -1,0 +1,246 @@
+#include "persistence/aof_manifest.h"
+
+#include <charconv>
+
+#include "server/base/strings.h"
+#include "server/platform/env.h"
+
+namespace cairn {
+namespace {
+
+/// Longest line of a manifest that Redis 7 reads, newline included.
+constexpr size_t kMaxLine = 1024;
+
+std::string NumberedName(std::string_view append_name, uint64_t sequence, std::string_view suffix) {
+  return std::string(append_name) + "." + std::to_string(sequence) + std::string(suffix);
+}
+
+/// Names that a plain word cannot carry are quoted, as Redis does.
+bool NeedsQuotes(std::string_view name) {
+  if (name.empty()) return true;
+  for (unsigned char c : name) {
+    if (c <= ' ' || c >= 0x7f || c == '"' || c == '\'' || c == '\\') return true;
+  }
+  return false;
+}
+
+void FormatFile(const AofFile& file, std::string* out) {
+  out->append("file ");
+  out->append(NeedsQuotes(file.name) ? QuoteRepr(file.name) : file.name);
+  out->append(" seq ").append(std::to_string(file.sequence)).append(" type ");
+  out->push_back(static_cast<char>(file.type));
+  out->push_back('\n');
+}
+
+std::string_view Trim(std::string_view line) {
+  constexpr std::string_view kBlank = " \t\r\n";
+  const size_t first = line.find_first_not_of(kBlank);
+  if (first == std::string_view::npos) return {};
+  return line.substr(first, line.find_last_not_of(kBlank) - first + 1);
+}
+
+Status Invalid(std::string reason) { return Status::Corruption(std::move(reason)); }
+
+/// The three fields of a line; keys that are not known are skipped, as Redis does.
+Result<AofFile> ParseFields(std::string_view line) {
+  Result<std::vector<std::string>> words = SplitArgs(line);
+  if (!words.ok() || words->size() < 6 || words->size() % 2 != 0) {
+    return Invalid("Invalid AOF manifest file format");
+  }
+  AofFile file;
+  bool typed = false;
+  for (size_t i = 0; i < words->size(); i += 2) {
+    const std::string& key = (*words)[i];
+    const std::string& value = (*words)[i + 1];
+    if (EqualsIgnoreCase(key, "file")) {
+      if (value.find('/') != std::string::npos || value == "." || value == "..") {
+        return Invalid("File can't be a path, just a filename");
+      }
+      file.name = value;
+    } else if (EqualsIgnoreCase(key, "seq")) {
+      if (!ParseUint64(value, &file.sequence)) return Invalid("Invalid AOF manifest file format");
+    } else if (EqualsIgnoreCase(key, "type")) {
+      if (value.size() != 1 || std::string_view("bih").find(value[0]) == std::string_view::npos) {
+        return Invalid("Unknown AOF file type");
+      }
+      file.type = static_cast<AofFileType>(value[0]);
+      typed = true;
+    }
+  }
+  if (file.name.empty() || file.sequence == 0 || !typed) {
+    return Invalid("Invalid AOF manifest file format");
+  }
+  return file;
+}
+
+}  // namespace
+
+Result<AofManifest> AofManifest::Parse(std::string_view text, std::string_view where) {
+  AofManifest manifest;
+  if (text.empty()) return Invalid(std::string(where) + ": Found an empty AOF manifest");
+  uint64_t number = 0;
+  while (!text.empty()) {
+    ++number;
+    const size_t end = text.find('\n');
+    if (end == std::string_view::npos || end + 1 >= kMaxLine) {
+      return Invalid(std::string(where) + ": at line " + std::to_string(number) +
+                     ": The AOF manifest file contains too long line");
+    }
+    const std::string_view line = text.substr(0, end);
+    text.remove_prefix(end + 1);
+    if (!line.empty() && line[0] == '#') continue;
+    if (Status status = manifest.AddLine(Trim(line)); !status.ok()) {
+      return Invalid(std::string(where) + ": at line " + std::to_string(number) + " '" +
+                     std::string(Trim(line)) + "': " + std::string(status.message()));
+    }
+  }
+  return manifest;
+}
+
+Status AofManifest::AddLine(std::string_view line) {
+  Result<AofFile> parsed = ParseFields(line);
+  if (!parsed.ok()) return parsed.status();
+  AofFile& file = *parsed;
+  switch (file.type) {
+    case AofFileType::kBase:
+      if (base_) return Invalid("Found duplicate base file information");
+      base_sequence_ = file.sequence;
+      base_ = std::move(file);
+      break;
+    case AofFileType::kIncrement:
+      if (file.sequence <= increment_sequence_) {
+        return Invalid("Found a non-monotonic sequence number");
+      }
+      increment_sequence_ = file.sequence;
+      increments_.push_back(std::move(file));
+      break;
+    case AofFileType::kHistory:
+      history_.push_back(std::move(file));
+      break;
+  }
+  return Status::Ok();
+}
+
+std::string AofManifest::Format() const {
+  std::string out;
+  if (base_) FormatFile(*base_, &out);
+  for (const AofFile& file : history_) FormatFile(file, &out);
+  for (const AofFile& file : increments_) FormatFile(file, &out);
+  return out;
+}
+
+AofFile AofManifest::AddIncrement(std::string_view append_name) {
+  ++increment_sequence_;
+  increments_.push_back({NumberedName(append_name, increment_sequence_, ".incr.aof"),
+                         increment_sequence_, AofFileType::kIncrement});
+  return increments_.back();
+}
+
+AofFile AofManifest::ReplaceBase(std::string_view append_name, bool is_rdb) {
+  if (base_) {
+    base_->type = AofFileType::kHistory;
+    history_.push_back(*base_);
+  }
+  ++base_sequence_;
+  base_ = AofFile{NumberedName(append_name, base_sequence_, is_rdb ? ".base.rdb" : ".base.aof"),
+                  base_sequence_, AofFileType::kBase};
+  return *base_;
+}
+
+void AofManifest::AdoptOldFile(std::string_view name) {
+  CAIRN_CHECK(empty());
+  base_ = AofFile{std::string(name), 1, AofFileType::kBase};
+  base_sequence_ = 1;
+}
+
+void AofManifest::RetireIncrementsBelow(uint64_t sequence) {
+  std::vector<AofFile> kept;
+  for (AofFile& file : increments_) {
+    if (file.sequence >= sequence) {
+      kept.push_back(std::move(file));
+    } else {
+      file.type = AofFileType::kHistory;
+      history_.push_back(std::move(file));
+    }
+  }
+  increments_ = std::move(kept);
+}
+
+void AofManifest::RetireAll() {
+  if (base_) {
+    base_->type = AofFileType::kHistory;
+    history_.push_back(std::move(*base_));
+    base_.reset();
+  }
+  RetireIncrementsBelow(UINT64_MAX);
+}
+
+void AofManifest::AddHistory(AofFile file) {
+  file.type = AofFileType::kHistory;
+  history_.push_back(std::move(file));
+}
+
+void AofManifest::SkipBaseSequence() { ++base_sequence_; }
+
+Result<AofManifest> LoadAofManifest(Env& env, const AofLocation& location) {
+  const std::string path = location.ManifestPath();
+  if (!env.FileExists(path)) return AofManifest();
+  Result<std::string> text = env.ReadFileToString(path);
+  if (!text.ok()) return text.status();
+  return AofManifest::Parse(*text, path);
+}
+
+Status PersistAofManifest(Env& env, const AofLocation& location, const AofManifest& manifest) {
+  return env.WriteFileAtomically(location.ManifestPath(), manifest.Format());
+}
+
+namespace {
+
+bool IsLeftover(std::string_view name) { return name.starts_with("temp-"); }
+
+Status SweepLeftovers(Env& env, const std::string& directory) {
+  Result<std::vector<std::string>> names = env.ListDir(directory);
+  if (!names.ok()) return names.status();
+  for (const std::string& name : *names) {
+    if (!IsLeftover(name)) continue;
+    Status removed = env.Remove(directory + "/" + name);
+    if (!removed.ok() && removed.code() != StatusCode::kNotFound) return removed;
+  }
+  return Status::Ok();
+}
+
+bool IsFile(Env& env, const std::string& path) {
+  return env.FileExists(path) && env.FileSize(path).ok() && !env.ListDir(path).ok();
+}
+
+/// The manifest is written before the file moves: a crash between the two leaves a manifest whose only file
+/// is still outside, and the next start completes the move.
+Status MoveOldFile(Env& env, const std::string& server_dir, const AofLocation& location) {
+  CAIRN_RETURN_IF_ERROR(env.Rename(server_dir + "/" + location.append_name,
+                                   location.PathOf(location.append_name)));
+  CAIRN_RETURN_IF_ERROR(env.SyncDir(location.directory));
+  return env.SyncDir(server_dir);
+}
+
+}  // namespace
+
+Result<AofManifest> PrepareAofDirectory(Env& env, const std::string& server_dir,
+                                        const AofLocation& location) {
+  CAIRN_RETURN_IF_ERROR(env.CreateDir(location.directory));
+  CAIRN_RETURN_IF_ERROR(SweepLeftovers(env, location.directory));
+  Result<AofManifest> manifest = LoadAofManifest(env, location);
+  if (!manifest.ok()) return manifest;
+  const std::string old_path = server_dir + "/" + location.append_name;
+  if (!IsFile(env, old_path)) return manifest;
+  if (manifest->empty() && !env.FileExists(location.ManifestPath())) {
+    manifest->AdoptOldFile(location.append_name);
+    CAIRN_RETURN_IF_ERROR(PersistAofManifest(env, location, *manifest));
+    CAIRN_RETURN_IF_ERROR(MoveOldFile(env, server_dir, location));
+  } else if (manifest->base() && manifest->base()->name == location.append_name &&
+             !env.FileExists(location.PathOf(location.append_name))) {
+    CAIRN_RETURN_IF_ERROR(MoveOldFile(env, server_dir, location));
+  }
+  return manifest;
+}
+
+}  // namespace cairn

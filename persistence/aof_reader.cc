@@ -1,0 +1,107 @@
+#include "persistence/aof_reader.h"
+
+#include <memory>
+
+#include "persistence/aof_text.h"
+#include "server/platform/env.h"
+
+namespace cairn {
+namespace {
+
+constexpr std::string_view kRdbMagic = "REDIS";
+
+/// One replay: what is passed from file to file.
+struct Replay {
+  Env& env;
+  const RdbLoadFunction& load_rdb;
+  CommandSink& sink;
+  const AofLoadOptions& options;
+  AofLoadReport report;
+  uint64_t bytes_before = 0;  // of the files already replayed
+
+  void Log(const std::string& line) const {
+    if (options.on_log) options.on_log(line);
+  }
+};
+
+Status Refuse(const std::string& path, const AofScan& scan) {
+  const bool torn = scan.tail == AofTail::kTorn;
+  return Status::Corruption(
+      std::string(torn ? "Unexpected end of file" : "Bad file format") +
+      " reading the append only file " + path + " at offset " + std::to_string(scan.error_offset) +
+      " (sound up to " + std::to_string(scan.good_bytes) + "): " + scan.reason +
+      ". Make a backup, then see what `cairn-check aof` says about it");
+}
+
+Status CutFile(Replay* replay, const std::string& path, uint64_t size, const AofScan& scan) {
+  AofLoadReport& report = replay->report;
+  report.cut_path = path;
+  report.cut_offset = scan.good_bytes;
+  report.cut_bytes = size - scan.good_bytes;
+  report.cut_reason = scan.reason;
+  if (!replay->options.change_files) return Status::Ok();
+  replay->Log("!!! Warning: short read while loading the AOF file " + path + "!!! (" + scan.reason +
+              " at offset " + std::to_string(scan.error_offset) + ")");
+  replay->Log("Truncating the AOF " + path + " at offset " + std::to_string(scan.good_bytes) +
+              ", cutting " + std::to_string(report.cut_bytes) + " bytes");
+  Result<std::unique_ptr<WritableFile>> file = replay->env.OpenAppend(path);
+  if (!file.ok()) return file.status();
+  CAIRN_RETURN_IF_ERROR((*file)->Truncate(scan.good_bytes));
+  CAIRN_RETURN_IF_ERROR((*file)->Sync());
+  return (*file)->Close();
+}
+
+bool MayCut(const AofScan& scan, const AofLoadOptions& options) {
+  if (scan.tail == AofTail::kTorn) return options.load_truncated;
+  return scan.tail == AofTail::kCorruptTail && options.load_corrupt_tail;
+}
+
+Status ReplayFile(Replay* replay, const std::string& path, std::string_view name, bool last) {
+  Result<std::unique_ptr<RandomAccessFile>> file = replay->env.OpenRead(path);
+  if (!file.ok()) return file.status();
+  const uint64_t size = (*file)->size();
+  Result<std::string_view> mapped = std::string_view();
+  if (size > 0) mapped = (*file)->Map();
+  if (!mapped.ok()) return mapped.status();
+  CAIRN_RETURN_IF_ERROR(replay->sink.BeginFile(name));
+  uint64_t start = 0;
+  if (mapped->starts_with(kRdbMagic)) {
+    Result<uint64_t> end = replay->load_rdb(path);
+    if (!end.ok()) return end.status();
+    start = *end;
+    if (start > size) return Status::Corruption(path + ": the RDB part ends behind the file");
+  }
+  AofScan scan;
+  const auto progress = [replay](uint64_t offset) {
+    return replay->options.on_progress ? replay->options.on_progress(replay->bytes_before + offset)
+                                       : Status::Ok();
+  };
+  CAIRN_RETURN_IF_ERROR(ScanAofText(*mapped, start, replay->sink, &scan,
+                                    replay->options.progress_interval_bytes, progress));
+  replay->report.commands += scan.commands;
+  replay->report.checked_bytes += scan.checked_bytes;
+  replay->report.total_bytes += size;
+  replay->report.last_file_covered = scan.covered;
+  replay->bytes_before += size;
+  if (scan.tail == AofTail::kWhole) return Status::Ok();
+  if (!last || !MayCut(scan, replay->options)) return Refuse(path, scan);
+  return CutFile(replay, path, size, scan);
+}
+
+}  // namespace
+
+Result<AofLoadReport> LoadAof(Env& env, const AofLocation& location, const AofManifest& manifest,
+                              const RdbLoadFunction& load_rdb, CommandSink& sink,
+                              const AofLoadOptions& options) {
+  Replay replay{env, load_rdb, sink, options, {}, 0};
+  std::vector<const AofFile*> files;
+  if (manifest.base()) files.push_back(&*manifest.base());
+  for (const AofFile& file : manifest.increments()) files.push_back(&file);
+  for (const AofFile* file : files) {
+    CAIRN_RETURN_IF_ERROR(
+        ReplayFile(&replay, location.PathOf(file->name), file->name, file == files.back()));
+  }
+  return std::move(replay.report);
+}
+
+}  // namespace cairn

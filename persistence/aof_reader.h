@@ -1,0 +1,96 @@
+#pragma once
+
+// AofReader: replays an append-only log: BASE, then the INCRs of a manifest, each as commands into a
+// CommandSink. It decides what a damaged end means: a torn or zero-filled tail of the last file is cut off
+// (and the file really shortened), damage anywhere else is refused with file and offset. Loads nothing by
+// itself: commands go to the sink, an RDB goes to the caller's function. Runs on the loading thread.
+// Files are mapped; no argument is copied, so memory is the page cache's.
+
+#include <cstdint>
+#include <functional>
+#include <span>
+#include <string>
+#include <string_view>
+
+#include "persistence/aof_manifest.h"
+#include "server/base/status.h"
+
+namespace cairn {
+
+class Env;
+
+/// Receives what the log says. MULTI and EXEC come as commands like any other: apply a transaction only
+/// when its EXEC arrives, and forget an open one at BeginFile and at the end of the load.
+class CommandSink {
+ public:
+  virtual ~CommandSink() = default;
+  /// A file begins: database 0 is selected.
+  virtual Status BeginFile(std::string_view name) = 0;
+  /// `args` (at least one) and their bytes are valid during the call. An error ends the load.
+  virtual Status Command(std::span<const std::string_view> args) = 0;
+};
+
+struct AofLoadOptions {
+  bool load_truncated = true;     ///< `aof-load-truncated`: cut a torn tail instead of refusing
+  bool load_corrupt_tail = true;  ///< `aof-load-corrupt-tail`: cut a tail whose check fails
+  bool change_files = true;       ///< false: report the cut, leave the disk alone (the checker)
+  uint64_t progress_interval_bytes = 2u << 20;
+  /// Bytes of all files replayed so far; an error ends the load.
+  std::function<Status(uint64_t loaded_bytes)> on_progress;
+  /// A line for the server's log.
+  std::function<void(std::string_view line)> on_log;
+};
+
+/// Loads the RDB at the start of `path` and returns the offset behind it.
+using RdbLoadFunction = std::function<Result<uint64_t>(const std::string& path)>;
+
+struct AofLoadReport {
+  uint64_t commands = 0;
+  uint64_t total_bytes = 0;     ///< of all files, before a cut
+  uint64_t checked_bytes = 0;   ///< that lay in groups whose check was verified
+  std::string cut_path;         ///< empty: nothing was cut
+  uint64_t cut_offset = 0;
+  uint64_t cut_bytes = 0;
+  std::string cut_reason;
+  /// Every byte of the last INCR lies in a checked group (or it is empty): pass it to AofWriter::Open.
+  bool last_file_covered = true;
+};
+
+/// Replays all files of `manifest`. Errors: kNotFound (a named file is absent), kCorruption with path and
+/// offset, the sink's own. The sink has received part of the data then.
+/// Cost: 3 million small SETs a second and more, plus what the sink does.
+Result<AofLoadReport> LoadAof(Env& env, const AofLocation& location, const AofManifest& manifest,
+                              const RdbLoadFunction& load_rdb, CommandSink& sink,
+                              const AofLoadOptions& options);
+
+/// How the text of one file ends.
+enum class AofTail : uint8_t {
+  kWhole,
+  kTorn,         ///< the end of a command, transaction or group is missing or zero-filled
+  kCorruptTail,  ///< a check fails, and nothing behind it proves that it was once on disk
+  kDamaged,      ///< anything else: not the mark of a crash
+};
+
+struct AofScan {
+  AofTail tail = AofTail::kWhole;
+  uint64_t good_bytes = 0;    ///< everything before is sound: where to cut
+  uint64_t error_offset = 0;  ///< where reading failed
+  std::string reason;
+  uint64_t commands = 0;
+  uint64_t checked_bytes = 0;
+  bool covered = true;  ///< every byte lies in a checked group
+};
+
+/// Reads `text` from `start` (behind an RDB preamble, else 0) into `sink`. Returns the sink's error or
+/// `on_progress`'s; what is wrong with the text is in *scan.
+Status ScanAofText(std::string_view text, uint64_t start, CommandSink& sink, AofScan* scan,
+                   uint64_t progress_interval_bytes = 0,
+                   const std::function<Status(uint64_t offset)>& on_progress = {});
+
+/// The check line in front of a group: `#CAIRN:<bytes>:<crc64>:<synced>\r\n`. The group's bytes follow
+/// it; the check covers them, the line's numbers and the line's own place in the file. `synced` is the size
+/// of the file that was durable when the line was written, so damage below any later `synced` cannot be a crash.
+std::string FormatAofCheckLine(uint64_t file_offset, uint64_t synced_bytes,
+                               std::span<const std::string_view> group);
+
+}  // namespace cairn

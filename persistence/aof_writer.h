@@ -1,0 +1,253 @@
+#pragma once
+
+// AofWriter: takes the bytes of the propagation stream from the executor and makes them durable, on a
+// thread of its own (the log thread). The executor hands over one filled buffer a turn and never writes or
+// syncs. Not a parser and not a rewriter: what stands in a new BASE is the walker's affair; this class
+// makes the cut (a rotation of the INCR file at one byte of the stream) and swaps the manifest.
+//
+// Threads: methods marked [executor] belong to the one thread that appends; those marked [any] are safe
+// anywhere; callbacks run on the log thread. Without StartThread() a test drives the log thread's work by
+// RunOnce().
+//
+// Invariants (docs/aof.md explains them):
+//  A1 durable_offset <= written_offset <= appended_offset; each only grows.
+//  A2 Every byte at or above durable_offset is still in memory (policies always and everysec).
+//  A3 The file of a failed sync is never synced again to vouch for data: retained bytes move to a new INCR.
+//  A4 A file ends after a whole group whenever no write is in flight; a group holds whole commands only.
+//  A5 The manifest on disk at any instant names files whose replay gives at least durable_offset.
+//  A6 No INCR is used before the one ahead of it has been synced to its end.
+//  A7 Bytes appended before BeginRewrite lie in INCRs below the cut, bytes after it in INCRs from the cut on.
+
+#include <atomic>
+#include <condition_variable>
+#include <cstdint>
+#include <deque>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <string_view>
+#include <thread>
+#include <variant>
+#include <vector>
+
+#include "persistence/aof_manifest.h"
+#include "server/base/status.h"
+
+namespace cairn {
+
+class Env;
+class WritableFile;
+
+enum class AofSyncPolicy : uint8_t { kAlways, kEverySecond, kNever };
+
+/// kOk: the disk takes what comes. kDegraded: a write or sync failed, bytes are retained, retried with
+/// back-off; the engine refuses writes (MISCONF). kStopped: the disk's state is not known any more; only
+/// a restart helps. kClosed: before Open and after Close.
+enum class AofState : uint8_t { kClosed, kOk, kDegraded, kStopped };
+
+struct AofWriterOptions {
+  AofLocation location;
+  AofSyncPolicy policy = AofSyncPolicy::kEverySecond;
+  bool checksum = true;                           ///< `aof-checksum`: a #CAIRN line before each group
+  bool timestamps = false;                        ///< `aof-timestamp-enabled`: #TS lines
+  uint64_t buffer_limit_bytes = 256ull << 20;     ///< `aof-buffer-limit`
+  uint64_t reserve_bytes = 16ull << 20;           ///< size of the reserve file; 0 = none
+};
+
+struct AofCallbacks {
+  /// The stream is durable up to `offset` (policy never: written up to it). Log thread; post to a loop.
+  std::function<void(uint64_t offset)> on_durable;
+  /// state() changed. Log thread.
+  std::function<void(AofState)> on_state;
+  /// A line for the server's log. Log thread.
+  std::function<void(std::string_view line)> on_log;
+};
+
+class AofWriter {
+ public:
+  /// Outcome of FinishRewrite; called on the log thread.
+  using Done = std::function<void(const Status&)>;
+
+  AofWriter(Env& env, AofWriterOptions options, AofCallbacks callbacks);
+  /// Closes as Close() does; errors of that are lost, so call Close().
+  ~AofWriter();
+  AofWriter(const AofWriter&) = delete;
+  AofWriter& operator=(const AofWriter&) = delete;
+
+  /// Begins to append at `stream_offset` after `manifest` (as the reader left it). `last_file_covered`
+  /// (AofLoadReport) tells whether the last INCR may be continued when checks are on; otherwise the next
+  /// INCR is opened. Blocks on the disk; call before serving. [executor]
+  Status Open(AofManifest manifest, uint64_t stream_offset, bool last_file_covered);
+  /// The same for append-only turned on at run time: writes go to a temporary INCR and no manifest names it
+  /// until the first FinishRewrite; the old files stay valid until then. Follow it by BeginRewrite().
+  /// AbortRewrite() in this phase keeps waiting for the next rewrite. [executor]
+  Status OpenForFirstRewrite(AofManifest old_manifest, uint64_t stream_offset);
+  void StartThread();
+  /// Writes and syncs all that was appended (whatever the policy), joins the thread, closes the file and
+  /// keeps it. Returns the error that kept bytes from being durable. [executor]
+  Status Close();
+
+  /// Takes over one turn's effects: whole commands, a MULTI..EXEC never split over two calls.
+  /// `database_before` is the database selected ahead of the first byte, -1 when the bytes begin with their
+  /// own SELECT: a rotation must open the new file with it, because each file is loaded from database 0.
+  /// Cost: one lock, one clock reading, no copy. [executor]
+  void Append(std::string bytes, int64_t database_before);
+  uint64_t appended_offset() const { return appended_offset_.load(std::memory_order_acquire); }
+  uint64_t written_offset() const { return written_offset_.load(std::memory_order_acquire); }
+  /// Under policy never this stays at the last offset that some sync (rotation, close) covered.
+  uint64_t durable_offset() const { return durable_offset_.load(std::memory_order_acquire); }
+  /// Waits until `offset` is durable, forcing a sync whatever the policy. False at the timeout or when the
+  /// writer is not kOk. Needs the thread. [any, but not the log thread]
+  bool WaitDurable(uint64_t offset, int64_t timeout_ms);
+
+  /// True while writers should be held back: buffered bytes above the limit, or (everysec) the oldest
+  /// unsynced byte older than 2 s. [any]
+  bool ShouldThrottle() const;
+
+  void SetPolicy(AofSyncPolicy policy);           ///< [any]
+  void SetChecksum(bool on);                      ///< [any] on again: from the next INCR on
+  void SetTimestamps(bool on);                    ///< [any]
+  void SetBufferLimit(uint64_t limit_bytes);      ///< [any]
+
+  /// The cut: bytes appended so far end the old INCR, bytes from now on begin the next one. The file work
+  /// follows on the log thread. Returns the stream offset of the cut. [executor]
+  uint64_t BeginRewrite();
+  /// Where the walker should write the new BASE: in the directory, swept at start when left over. [any]
+  std::string TempBasePath() const;
+  /// Publishes `base_temp_path` (closed and synced by the caller) as the new BASE; everything before the
+  /// cut becomes HISTORY and is deleted. Asynchronous, since it renames and syncs; `done` gets the outcome.
+  /// On an error the old BASE and all INCRs stay in force and the temporary file is removed. [executor]
+  void FinishRewrite(std::string base_temp_path, bool is_rdb, Done done);
+  /// Gives the rewrite up: old BASE and all INCRs stay in force. [executor]
+  void AbortRewrite();
+
+  AofState state() const { return state_.load(std::memory_order_acquire); }
+  /// The failure that left kOk; OK while in kOk. [any]
+  Status last_error() const;
+  /// INFO's aof_last_write_status. [any]
+  bool last_write_ok() const { return state() == AofState::kOk; }
+  /// False until the first FinishRewrite after OpenForFirstRewrite. [any]
+  bool protecting() const { return protecting_.load(std::memory_order_acquire); }
+  /// Bytes of BASE + INCRs in force, and of that what it was after the last rewrite or start. [any]
+  uint64_t current_size() const { return current_size_.load(std::memory_order_relaxed); }
+  uint64_t base_size() const { return base_size_.load(std::memory_order_relaxed); }
+  uint64_t delayed_fsync_count() const { return delayed_syncs_.load(std::memory_order_relaxed); }
+  uint64_t buffered_bytes() const { return appended_offset() - written_offset(); }
+  /// A copy of the manifest in force. [any]
+  AofManifest manifest() const;
+
+  /// Does what is due now (by the clock of Env) without waiting, and returns in how many ms it wants to be
+  /// called again, -1 = when something is appended. Only without StartThread(). [log thread]
+  int64_t RunOnce();
+
+ private:
+  /// One Append: bytes that are retained until a sync covered them.
+  struct Buffer {
+    std::string bytes;
+    int64_t database_before = -1;
+    uint64_t end_offset = 0;   ///< stream offset behind the bytes
+    int64_t appended_us = 0;
+    uint64_t file_offset = 0;  ///< where its group begins in the file, once written
+  };
+  struct Cut {};
+  using Item = std::variant<Buffer, Cut>;
+  /// End of a rewrite: a path to publish, or empty to give up.
+  struct Ending {
+    std::string base_temp_path;
+    bool is_rdb = true;
+    Done done;
+  };
+
+  void ThreadMain();
+  void Wake();
+  int64_t Work(bool final);
+  int64_t NextWish(int64_t now_us, bool final) const;
+  void TakeQueues();
+  bool ProcessItems(int64_t now_us);
+  Status WriteGroup(size_t count);
+  bool SyncIsDue(int64_t now_us, bool final) const;
+  Status SyncFile();
+  void AfterSync();
+  void PublishDurable();
+  void UpdateOldest();
+  Status Publish(const AofManifest& manifest);
+  Status OpenNext();
+  void UseNewFile(std::unique_ptr<WritableFile> file);
+  Status Rotate();
+  void ProcessEndings();
+  Status FinishOnLogThread(const Ending& ending);
+  void DeleteHistory();
+  void RecountOlderFiles();
+  void UpdateSizes();
+
+  void Fail(const Status& status, std::string_view what, int64_t now_us);
+  bool Recover(int64_t now_us);
+  Status RepairFile();
+  Status DrainRetained();
+  Status MoveRetainedToNewFile();
+  std::string ReservePath() const;
+  bool CreateReserve();
+  void ReleaseReserve();
+  void SetState(AofState state);
+  void SetError(const Status& status);
+  void Log(std::string_view line) const;
+
+  Env& env_;
+  const AofLocation location_;
+  const uint64_t reserve_bytes_;
+  const AofCallbacks callbacks_;
+
+  // Settings, read by the log thread at each step.
+  std::atomic<AofSyncPolicy> policy_;
+  std::atomic<bool> checksum_;
+  std::atomic<bool> timestamps_;
+  std::atomic<uint64_t> buffer_limit_bytes_;
+
+  // Published by the log thread (appended_offset_ by the executor).
+  std::atomic<uint64_t> appended_offset_{0}, written_offset_{0}, durable_offset_{0};
+  std::atomic<AofState> state_{AofState::kClosed};
+  std::atomic<bool> protecting_{false};
+  std::atomic<uint64_t> current_size_{0}, base_size_{0}, delayed_syncs_{0};
+  std::atomic<int64_t> oldest_unsynced_us_{-1};  ///< when the oldest byte that is not durable was appended
+  std::atomic<uint64_t> force_sync_offset_{0};   ///< WaitDurable's wish
+
+  mutable std::mutex mutex_;  ///< guards the six below
+  std::condition_variable wake_, progress_;
+  std::vector<Item> queue_;
+  std::vector<Ending> ending_queue_;
+  bool stop_ = false;
+  bool wake_wanted_ = false;
+  Status error_;
+  AofManifest published_manifest_;
+
+  // The log thread's own.
+  AofManifest manifest_;
+  std::unique_ptr<WritableFile> file_;
+  std::deque<Item> todo_;          ///< taken, not written
+  std::deque<Ending> endings_;
+  std::deque<Buffer> unsynced_;    ///< written, not known to be durable
+  uint64_t group_end_ = 0;         ///< size of the file up to its last whole group
+  uint64_t synced_size_ = 0;       ///< size of the file that its last sync covered
+  uint64_t older_files_bytes_ = 0; ///< files in force without the open one
+  AofSyncPolicy step_policy_ = AofSyncPolicy::kEverySecond;
+  bool step_checksum_ = true;
+  bool covered_ = true;            ///< every byte of the file lies in a checked group
+  bool select_needed_ = false;     ///< the file is new: its first group must name its database
+  bool repair_needed_ = false;     ///< a write failed: cut the file to group_end_ first
+  bool file_suspect_ = false;      ///< a sync failed: move to a new file
+  bool reserve_present_ = false;
+  bool reserve_spent_ = false;     ///< freed because the disk was full
+  int waiting_cuts_ = 0;           ///< Cuts in todo_
+  uint64_t cut_sequence_ = 0;      ///< first INCR behind the running rewrite's cut; 0 = none
+  int64_t last_sync_us_ = 0;
+  int64_t retry_at_us_ = 0;
+  int64_t backoff_us_ = 0;
+  int64_t failing_since_us_ = 0;
+  int64_t last_timestamp_s_ = -1;
+
+  bool rewriting_ = false;  // executor's own
+  std::thread thread_;
+};
+
+}  // namespace cairn

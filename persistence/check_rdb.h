@@ -1,0 +1,38 @@
+#pragma once
+
+// CheckRdb and VerifyRdbFile: an RDB file read in count mode. No value is kept, so memory stays at
+// the reader's buffer. CheckRdb is the `rdb` half of cairn-check and talks to a person;
+// VerifyRdbFile is what a save calls before it renames its temp file. Any thread.
+
+#include <cstdint>
+#include <cstdio>
+#include <optional>
+#include <string>
+
+#include "server/base/status.h"
+
+namespace cairn {
+
+class Env;
+
+/// Reads `path` to its end and reports to `out`. Returns the exit status: 0 sound, 1 damaged or
+/// unreadable.
+int CheckRdb(Env& env, const std::string& path, std::FILE* out);
+
+/// Reads the RDB at the start of `path` (an AOF base, or an AOF with an RDB preamble). Returns the
+/// offset behind it. Errors: the reader's.
+Result<uint64_t> CheckRdbPart(Env& env, const std::string& path);
+
+/// What a save knows about the file it wrote.
+struct ExpectedCounts {
+  uint64_t keys = 0;
+  uint64_t expires = 0;
+  uint64_t bytes = 0;
+  std::optional<uint64_t> checksum;  ///< RdbWriter::checksum(); absent = do not compare
+};
+
+/// Parses `path` back and compares. Errors: the reader's, or kCorruption naming the figure that
+/// differs. Cost: one pass over the file.
+Status VerifyRdbFile(Env& env, const std::string& path, const ExpectedCounts& expected);
+
+}  // namespace cairn

@@ -1,0 +1,148 @@
+#pragma once
+
+// RdbWriter: a DatasetSink that writes RDB version 10 as redis-server 7.0 does, choice for choice
+// (integer encodings, LZF, order of opcodes). DumpWriter: the same encoder for one value, as DUMP
+// replies it. Neither knows files, fsync or rename: bytes go to a ByteSink the caller owns. Runs on
+// the walker thread (or on the loop in step mode); one thread at a time. Memory: one buffer of 1
+// MiB, plus the scratch of the largest compressed string; strings of 64 KiB and more that are not
+// compressed pass through uncopied.
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "persistence/byte_stream.h"
+#include "persistence/value_sink.h"
+
+namespace cairn {
+
+struct RdbWriteOptions {
+  bool compress = true;   ///< setting rdbcompression
+  bool checksum = true;   ///< setting rdbchecksum; false leaves a zero that readers accept
+  bool aof_base = false;  ///< value of the aof-base field
+  int64_t now_s = 0;      ///< Unix time for the ctime field
+  uint64_t used_memory_bytes = 0;
+  size_t buffer_bytes = size_t{1} << 20;
+};
+
+/// Turns value events into RDB bytes. The common part of RdbWriter and DumpWriter; not for others.
+class RdbEncoder : public ValueSink {
+ public:
+  RdbEncoder(ByteSink* sink, bool compress, bool checksum, size_t buffer_bytes);
+
+  Status String(std::string_view bytes) override;
+  Status Integer(int64_t value) override;
+  Status Begin(ValueKind kind, uint64_t count) override;
+  Status Item(std::string_view element) override;
+  Status Field(std::string_view field, std::string_view value) override;
+  Status Scored(std::string_view member, double score) override;
+  Status Packed(uint8_t rdb_type, std::string_view blob) override;
+  Status StreamState(const StreamStateRecord& state) override;
+  Status StreamGroup(const StreamGroupRecord& group) override;
+  Status StreamPending(const StreamPendingRecord& pending) override;
+  Status StreamConsumers(uint64_t count) override;
+  Status StreamConsumer(const StreamConsumerRecord& consumer) override;
+  Status StreamConsumerPending(StreamId id) override;
+  Status BeginModule(uint64_t type_id) override;
+  Status ModuleUnsigned(uint64_t value) override;
+  Status ModuleSigned(int64_t value) override;
+  Status ModuleDouble(double value) override;
+  Status ModuleFloat(float value) override;
+  Status ModuleString(std::string_view bytes) override;
+  Status End() override;
+
+  /// The key stands between the type byte and the value, so it waits here until the value names its
+  /// type.
+  void SetKey(std::string_view key) {
+    key_.assign(key);
+    has_key_ = true;
+  }
+  Status PutByte(uint8_t byte);
+  Status PutLength(uint64_t length);
+  Status PutFixed(uint64_t value, int bytes);  ///< little-endian
+  Status PutString(std::string_view bytes);    ///< integer, LZF or plain, whichever Redis chooses
+  Status PutIntegerString(int64_t value);
+  Status PutRaw(std::string_view bytes);
+  /// Hands the buffer to the sink. Cost: CRC over what was buffered, one Append.
+  Status Flush();
+  uint64_t crc() const { return crc_; }  ///< of the flushed bytes
+  uint64_t bytes() const { return flushed_ + used_; }
+
+ private:
+  /// What Begin opened. A list names its type only with its first child: elements or nodes.
+  enum class Open : uint8_t { kNone, kListPending, kList, kNodes, kZiplistNodes, kOther, kModule };
+  friend class RdbWriter;
+
+  Status PutType(uint8_t type);
+  Status PutStreamId(StreamId id);
+  Status ListChild(Open wanted, uint8_t type);
+  Status PutNode(uint8_t rdb_type, std::string_view blob);
+  bool WorthCompressing(std::string_view bytes);
+  size_t Compress(std::string_view bytes);
+  Status PassThrough(std::string_view bytes);
+  Status Reserve(size_t bytes) { return used_ + bytes > capacity_ ? Flush() : Status::Ok(); }
+
+  ByteSink* sink_;
+  bool compress_;
+  bool checksum_;
+  bool has_key_ = false;
+  Open open_ = Open::kNone;
+  std::string key_;
+  uint64_t list_count_ = 0;
+  uint64_t crc_ = 0;
+  uint64_t flushed_ = 0;
+  size_t used_ = 0;
+  size_t capacity_;
+  std::unique_ptr<char[]> buffer_;
+  std::vector<char> scratch_;
+};
+
+class RdbWriter final : public DatasetSink {
+ public:
+  /// `sink` outlives the writer. Writes nothing yet.
+  RdbWriter(ByteSink* sink, const RdbWriteOptions& options);
+
+  /// Header and the standard aux fields. Call first, once.
+  Status Start();
+
+  Status Aux(std::string_view name, std::string_view value) override;
+  Status FunctionLibrary(std::string_view code) override;
+  Status SelectDatabase(uint32_t index, uint64_t key_count, uint64_t expire_count) override;
+  Result<ValueSink*> Key(std::string_view key, const KeyMeta& meta) override;
+  Result<ValueSink*> ModuleAux(uint64_t type_id, uint64_t when) override;
+
+  /// EOF opcode, checksum, last flush. The sink holds the whole file afterwards; syncing it is the
+  /// caller's. Call once, last.
+  Status Finish();
+
+  uint64_t key_count() const { return keys_; }
+  uint64_t expire_count() const { return expires_; }
+  uint64_t bytes() const { return encoder_.bytes(); }
+  /// CRC-64 as written; 0 when switched off. Valid after Finish().
+  uint64_t checksum() const { return checksum_; }
+
+ private:
+  RdbWriteOptions options_;
+  RdbEncoder encoder_;
+  uint64_t keys_ = 0;
+  uint64_t expires_ = 0;
+  uint64_t checksum_ = 0;
+};
+
+/// One value in DUMP form: feed sink(), then Finish().
+class DumpWriter {
+ public:
+  explicit DumpWriter(bool compress = true);
+  ValueSink& sink() { return encoder_; }
+  /// Appends version and checksum. Returns the payload; call once.
+  Result<std::string> Finish();
+
+ private:
+  std::string out_;
+  StringByteSink bytes_;
+  RdbEncoder encoder_;
+};
+
+}  // namespace cairn

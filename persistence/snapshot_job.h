@@ -1,0 +1,66 @@
+#pragma once
+
+// SnapshotJob: writes one point-in-time RDB file from a SnapshotSource: temporary file, walk, sync, verify,
+// rename, sync of the directory. It decides nothing (when, why, what next is engine/durability's). Run() does
+// it all on the calling thread: a walker thread for BGSAVE and rewrites, the executor for SAVE. An error or an
+// abort leaves the old file as it was and removes the temporary one.
+
+#include <atomic>
+#include <cstdint>
+#include <functional>
+#include <string>
+
+#include "persistence/check_rdb.h"
+#include "persistence/rdb_writer.h"
+#include "persistence/snapshot_source.h"
+#include "server/base/status.h"
+
+namespace cairn {
+
+class Env;
+
+struct SnapshotJobOptions {
+  std::string temp_path;
+  std::string final_path;  ///< empty: leave the verified file at temp_path (AOF rewrite publishes it itself)
+  RdbWriteOptions rdb;
+  bool as_commands = false;  ///< aof-use-rdb-preamble no: write a command log instead of an RDB file
+  bool verify = true;            ///< setting rdb-verify: read the file back before it replaces the old one
+  bool incremental_sync = true;  ///< setting rdb-save-incremental-fsync
+  int cpu_limit_percent = 100;   ///< setting snapshot-cpu-limit: share of one core
+  int key_delay_us = 0;          ///< setting rdb-key-save-delay: sleep per key, for tests of long saves
+};
+
+class SnapshotJob {
+ public:
+  /// Keys walked between two looks at the abort flag and the CPU share.
+  static constexpr size_t kKeysPerStep = 512;
+  /// Bytes between two write-back hints, so that the final sync is not stuck behind gigabytes.
+  static constexpr uint64_t kSyncEveryBytes = 32ull << 20;
+
+  SnapshotJob(Env& env, SnapshotSource& source, SnapshotJobOptions options)
+      : env_(env), source_(source), options_(std::move(options)) {}
+
+  /// Returns when the file is durable, or why it is not. kCancelled after Abort().
+  Status Run();
+  /// Ends Run() at the next step. Thread: any.
+  void Abort() { aborted_.store(true, std::memory_order_relaxed); }
+
+  /// Progress. Thread: any.
+  uint64_t keys_done() const { return keys_done_.load(std::memory_order_relaxed); }
+  uint64_t keys_total() const { return source_.key_count(); }
+  uint64_t bytes() const { return bytes_.load(std::memory_order_relaxed); }
+
+ private:
+  Status WriteTemp(ExpectedCounts* expected);
+  Status Walk(DatasetSink& sink, const std::function<uint64_t()>& keys, const std::function<uint64_t()>& bytes);
+  void PaceStep(int64_t step_began_us, uint64_t keys);
+
+  Env& env_;
+  SnapshotSource& source_;
+  const SnapshotJobOptions options_;
+  std::atomic<bool> aborted_{false};
+  std::atomic<uint64_t> keys_done_{0};
+  std::atomic<uint64_t> bytes_{0};
+};
+
+}  // namespace cairn

@@ -1,0 +1,135 @@
+// cairn-server: reads arguments and configuration, builds the Server, runs it. Standard error carries what
+// happens before the log is open.
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cstdio>
+#include <iostream>
+#include <iterator>
+#include <string>
+#include <vector>
+
+#include "server/app/crash_report.h"
+#include "server/app/families.h"
+#include "server/app/server.h"
+#include "server/platform/memory.h"
+#include "server/platform/working_directory.h"
+
+namespace cairn {
+namespace {
+
+constexpr std::string_view kVersion = "0.1.0";
+constexpr std::string_view kFollows = "7.0.15";
+
+// The log file is opened for each line, as Redis does, so that log rotation by rename needs no signal.
+class FileLogSink final : public LogSink {
+ public:
+  explicit FileLogSink(std::string path) : path_(std::move(path)) {}
+  void Write(LogLevel, std::string_view line) override {
+    const int fd = path_.empty() ? STDOUT_FILENO
+                                 : ::open(path_.c_str(), O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0644);
+    if (fd < 0) return;
+    while (!line.empty()) {
+      const ssize_t written = ::write(fd, line.data(), line.size());
+      if (written <= 0) break;
+      line.remove_prefix(static_cast<size_t>(written));
+    }
+    if (!path_.empty()) ::close(fd);
+  }
+
+ private:
+  const std::string path_;
+};
+
+void PrintHelp() {
+  std::printf(
+      "Usage: cairn-server [/path/to/cairn.conf] [options] [-]\n"
+      "       cairn-server - (read the configuration from standard input)\n"
+      "       cairn-server -v or --version\n"
+      "       cairn-server -h or --help\n"
+      "       cairn-server --generate-conf (print conf/cairn.conf: every setting with its explanation)\n\n"
+      "Examples:\n"
+      "       cairn-server (defaults)\n"
+      "       cairn-server --port 7777 --loglevel verbose\n"
+      "       cairn-server conf/durable.conf --dir /var/lib/cairn\n"
+      "       echo 'maxmemory 128mb' | cairn-server -\n");
+}
+
+void Daemonize() {
+  if (::fork() != 0) std::_Exit(0);
+  ::setsid();
+  const int null = ::open("/dev/null", O_RDWR);
+  if (null < 0) return;
+  for (int fd : {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO}) ::dup2(null, fd);
+  if (null > STDERR_FILENO) ::close(null);
+}
+
+int Serve(Env& env, Config& config, const std::string& executable) {
+  const Settings& settings = config.settings();
+  if (settings.daemonize) Daemonize();
+  FileLogSink sink(settings.logfile);
+  Logger log({.pid = ::getpid(),
+              .wall_micros = [&env] { return env.WallMicros(); },
+              .sink = &sink,
+              .level = static_cast<LogLevel>(settings.loglevel),
+              .role = 'C'});
+  log.Log(LogLevel::kWarning, "oO0OoO0OoO0Oo Redis is starting oO0OoO0OoO0Oo");
+  log.Log(LogLevel::kWarning, "CairnKV version={}, following Redis version={}, bits=64, pid={}, just started", kVersion,
+          kFollows, ::getpid());
+  if (config.file_path().empty()) {
+    log.Log(LogLevel::kWarning,
+            "Warning: no config file specified, using the default config. In order to specify a config file use {} "
+            "/path/to/cairn.conf",
+            executable);
+  } else {
+    log.Log(LogLevel::kWarning, "Configuration loaded");
+  }
+  log.set_role('M');
+  if (settings.crash_log_enabled) InstallCrashReport(settings.logfile);
+  Server server(env, config, log, executable);
+  log.Log(LogLevel::kNotice, "Running mode=standalone, port={}. PID: {}", settings.port, ::getpid());
+  if (Status started = server.Start(); !started.ok()) {
+    log.Log(LogLevel::kWarning, "{}", started.message());
+    return 1;
+  }
+  return server.Run();
+}
+
+int Main(int argc, char** argv) {
+  ::umask(077);
+  const std::vector<std::string> words(argv + 1, argv + argc);
+  const LaunchArguments arguments = ParseLaunchArguments(words);
+  switch (arguments.mode) {
+    case LaunchArguments::Mode::kVersion:
+      std::printf("CairnKV server v=%s follows=%s malloc=%s bits=64\n", kVersion.data(), kFollows.data(),
+                  AllocatorName());
+      return 0;
+    case LaunchArguments::Mode::kHelp:
+      PrintHelp();
+      return 0;
+    case LaunchArguments::Mode::kGenerateConf:
+      std::fputs(GenerateDefaultConfig().c_str(), stdout);
+      return 0;
+    case LaunchArguments::Mode::kServe:
+      break;
+  }
+  const std::unique_ptr<Env> env = NewPosixEnv();
+  const std::unique_ptr<WorkingDirectory> directory = NewPosixWorkingDirectory();
+  Config config(*env, *directory);
+  std::string from_stdin;
+  if (arguments.read_stdin) {
+    from_stdin.assign(std::istreambuf_iterator<char>(std::cin), std::istreambuf_iterator<char>());
+  }
+  if (Status loaded = config.Load(arguments, from_stdin); !loaded.ok()) {
+    std::fprintf(stderr, "%.*s\n", static_cast<int>(loaded.message().size()), loaded.message().data());
+    return 1;
+  }
+  return Serve(*env, config, argv[0]);
+}
+
+}  // namespace
+}  // namespace cairn
+
+int main(int argc, char** argv) { return cairn::Main(argc, argv); }

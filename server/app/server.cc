@@ -1,0 +1,283 @@
+#include "server/app/server.h"
+
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <csignal>
+#include <thread>
+
+#include "server/app/families.h"
+#include "server/base/hash.h"
+#include "server/base/strings.h"
+#include "server/platform/memory.h"
+
+namespace cairn {
+
+namespace {
+
+// Memory the blob arena keeps for the next big value after one was freed.
+constexpr uint64_t kArenaRetainedBytes = 256ull << 20;
+// Saves, limits and time-outs are looked at this often whatever `hz` says.
+constexpr int64_t kSlowCronMs = 100;
+// Descriptors beside those of clients: files, listeners, log.
+constexpr rlim_t kReservedDescriptors = 32;
+
+std::string NewRunId(Env& env) {
+  char bytes[20];
+  env.FillRandom(bytes);
+  return HexEncode(std::string_view(bytes, sizeof bytes));
+}
+
+}  // namespace
+
+Server::Server(Env& env, Config& config, Logger& log, std::string executable)
+    : env_(env), config_(config), log_(log) {
+  arena_ = std::make_unique<BlobArena>(kArenaRetainedBytes);
+  Keyspace::Options options;
+  options.databases = static_cast<uint32_t>(config.settings().databases);
+  options.hash_seed = env.RandomU64();
+  options.listener = this;
+  keyspace_ = std::make_unique<Keyspace>(options);
+  engine_ = std::make_unique<Engine>(env, loop_, log, config, *keyspace_, *arena_);
+  engine_->executable = std::move(executable);
+  engine_->process_id = ::getpid();
+  engine_->started_ms = env.WallMicros() / 1000;
+  engine_->run_id = NewRunId(env);
+  dispatcher_ = std::make_unique<Dispatcher>(*engine_);
+  engine_->dispatcher = dispatcher_.get();
+  AddAllFamilies(engine_->commands);
+  clients_ = std::make_unique<ClientHost>(*engine_, loop_);
+  durability_ = NewDurability(*engine_, [this] { clients_->ReleaseHeld(); });
+  engine_->durability = durability_.get();
+  engine_->prepare_shutdown = [this](int save, bool now, bool force) { return PrepareShutdown(save, now, force); };
+  engine_->RefreshClock();
+  RegisterHooks();
+}
+
+Server::~Server() {
+  loop_.StopTimer(cron_timer_);
+  listeners_.clear();
+  clients_.reset();
+  durability_.reset();
+  dispatcher_.reset();
+  engine_.reset();
+  keyspace_.reset();
+  // Posted jobs may hold references to blobs: the loop runs them before the arena goes.
+  loop_.RunOnceNoWait();
+}
+
+// --- start ---------------------------------------------------------------------------------------------------
+
+Status Server::Start() {
+  CAIRN_RETURN_IF_ERROR(RenameCommands());
+  ApplySettings();
+  CAIRN_RETURN_IF_ERROR(Listen());
+  loop_.SetAfterPoll([this] { clients_->RunTurn(); });
+  loop_.OnSignal(SIGTERM, [this](int number) { RequestShutdown(number); });
+  loop_.OnSignal(SIGINT, [this](int number) { RequestShutdown(number); });
+  std::signal(SIGPIPE, SIG_IGN);
+  std::signal(SIGHUP, SIG_IGN);
+  CAIRN_RETURN_IF_ERROR(LoadModules());
+  log_.Log(LogLevel::kNotice, "Server initialized");
+  engine_->stats.startup_memory = ReadMemoryFigures().allocated;
+  engine_->serve_while_loading = [this] { loop_.RunOnceNoWait(); };
+  CAIRN_RETURN_IF_ERROR(durability_->LoadAtStart());
+  engine_->serve_while_loading = nullptr;
+  WritePidFile();
+  const int hz = std::clamp(config_.settings().hz, 1, 500);
+  cron_timer_ = loop_.StartTimer(1000 / hz, 1000 / hz, [this] { Cron(); });
+  if (!config_.settings().unixsocket.empty()) {
+    log_.Log(LogLevel::kNotice, "The server is now ready to accept connections at {}",
+             config_.settings().unixsocket);
+  }
+  if (port() > 0) log_.Log(LogLevel::kNotice, "Ready to accept connections");
+  return Status::Ok();
+}
+
+Status Server::RenameCommands() {
+  for (const auto& words : config_.settings().rename_command) {
+    if (words.size() != 2) return Status::Client("rename-command takes two words");
+    CAIRN_RETURN_IF_ERROR(engine_->commands.Rename(words[0], words[1]));
+  }
+  return Status::Ok();
+}
+
+Status Server::LoadModules() {
+  if (!config_.settings().loadmodule.empty() && engine_->modules == nullptr) {
+    return Status::Client("this build has no module host");
+  }
+  return Status::Ok();
+}
+
+Status Server::Listen() {
+  const Settings& settings = config_.settings();
+  if (settings.port != 0) CAIRN_RETURN_IF_ERROR(ListenTcp());
+  if (!settings.unixsocket.empty()) {
+    auto listener = Listener::ListenUnix(loop_, settings.unixsocket, static_cast<unsigned>(settings.unixsocketperm),
+                                         settings.tcp_backlog, [this](const Accepted& a) { clients_->OnAccept(a); });
+    if (!listener.ok()) {
+      log_.Log(LogLevel::kWarning, "Failed opening Unix socket: {}", listener.status().message());
+      return Status::Io("Failed opening Unix socket, aborting.");
+    }
+    listeners_.push_back(std::move(*listener));
+  }
+  if (listeners_.empty()) return Status::Io("Configured to not listen anywhere, exiting.");
+  return Status::Ok();
+}
+
+Status Server::ListenTcp() {
+  const Settings& settings = config_.settings();
+  int port = settings.port;
+  for (std::string address : settings.bind) {
+    const bool optional = address.starts_with("-");
+    if (optional) address.erase(0, 1);
+    auto listener = Listener::ListenTcp(loop_, address, port, settings.tcp_backlog,
+                                        [this](const Accepted& a) { clients_->OnAccept(a); });
+    if (listener.ok()) {
+      listeners_.push_back(std::move(*listener));
+      continue;
+    }
+    if (optional && listener.status().code() == StatusCode::kNotFound) continue;
+    log_.Log(LogLevel::kWarning, "Warning: Could not create server TCP listening socket {}:{}: {}", address, port,
+             listener.status().message());
+    return Status::Io("Failed listening on port " + std::to_string(settings.port) + " (TCP), aborting.");
+  }
+  return Status::Ok();
+}
+
+int Server::port() const { return config_.settings().port; }
+
+void Server::WritePidFile() {
+  const std::string& path = config_.settings().pidfile;
+  if (path.empty()) return;
+  auto file = env_.OpenTruncate(path);
+  if (!file.ok() || !(*file)->Append(std::to_string(::getpid()) + "\n").ok()) {
+    log_.Log(LogLevel::kWarning, "Failed to write PID file: {}",
+             file.ok() ? "write error" : file.status().message());
+  }
+}
+
+void Server::ApplySettings() {
+  const Settings& settings = config_.settings();
+  const bool lfu = settings.maxmemory_policy == MaxmemoryPolicy::kAllkeysLfu ||
+                   settings.maxmemory_policy == MaxmemoryPolicy::kVolatileLfu;
+  keyspace_->set_access_mode(lfu, settings.lfu_log_factor, settings.lfu_decay_time);
+  rlimit limit{};
+  const rlim_t wanted = static_cast<rlim_t>(settings.maxclients) + kReservedDescriptors;
+  if (::getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur < wanted) {
+    limit.rlim_cur = wanted;
+    limit.rlim_max = std::max(limit.rlim_max, wanted);
+    if (::setrlimit(RLIMIT_NOFILE, &limit) != 0) {
+      log_.Log(LogLevel::kWarning, "The open files limit is too low for maxclients {}", settings.maxclients);
+    }
+  }
+}
+
+void Server::RegisterHooks() {
+  const auto apply = [this](const Settings&, const Settings&) {
+    ApplySettings();
+    return Status::Ok();
+  };
+  for (std::string_view name : {"maxmemory-policy", "lfu-log-factor", "lfu-decay-time", "maxclients"}) {
+    config_.OnChange(name, apply);
+  }
+  config_.OnChange("loglevel", [this](const Settings&, const Settings& after) {
+    log_.set_level(static_cast<LogLevel>(after.loglevel));
+    return Status::Ok();
+  });
+  config_.OnChange("hz", [this](const Settings&, const Settings& after) {
+    loop_.StopTimer(cron_timer_);
+    const int hz = std::clamp(after.hz, 1, 500);
+    cron_timer_ = loop_.StartTimer(1000 / hz, 1000 / hz, [this] { Cron(); });
+    return Status::Ok();
+  });
+  const auto rebind = [this](const Settings&, const Settings&) {
+    std::vector<std::unique_ptr<Listener>> before = std::move(listeners_);
+    listeners_.clear();
+    before.clear();
+    return Listen();
+  };
+  for (std::string_view name : {"bind", "port"}) config_.OnChange(name, rebind);
+  // A password set later binds new connections only, as in Redis: those that are in stay in.
+}
+
+// --- life ----------------------------------------------------------------------------------------------------
+
+int Server::Run() {
+  loop_.Run();
+  return engine_->exit_code;
+}
+
+void Server::RequestShutdown(int signal_number) {
+  log_.Log(LogLevel::kWarning, "Received {} scheduling shutdown...",
+           signal_number == SIGINT ? "SIGINT" : "SIGTERM");
+  if (shutdown_asked_ && signal_number == SIGINT) {
+    // A second Ctrl-C does not wait for a save.
+    log_.Log(LogLevel::kWarning, "You insist... exiting now.");
+    std::_Exit(1);
+  }
+  shutdown_asked_ = true;
+  if (engine_->loading) {
+    engine_->stop_requested = true;
+    return;
+  }
+  const Settings& settings = config_.settings();
+  const int flags = signal_number == SIGINT ? settings.shutdown_on_sigint : settings.shutdown_on_sigterm;
+  const int save = (flags & kShutdownSave) ? 1 : (flags & kShutdownNoSave) ? 0 : -1;
+  if (PrepareShutdown(save, flags & kShutdownNow, flags & kShutdownForce).ok()) {
+    engine_->stop_requested = true;
+    loop_.Stop();
+  } else {
+    shutdown_asked_ = false;
+    log_.Log(LogLevel::kWarning,
+             "Received shutdown signal but errors trying to shut down the server, check the logs for more "
+             "information");
+  }
+}
+
+Status Server::PrepareShutdown(int save, bool, bool force) {
+  log_.Log(LogLevel::kWarning, "User requested shutdown...");
+  CAIRN_RETURN_IF_ERROR(durability_->Shutdown(save, force));
+  if (!config_.settings().pidfile.empty()) {
+    log_.Log(LogLevel::kNotice, "Removing the pid file.");
+    [[maybe_unused]] const Status removed = env_.Remove(config_.settings().pidfile);
+  }
+  clients_->CloseAll();
+  listeners_.clear();
+  log_.Log(LogLevel::kWarning, "Redis is now ready to exit, bye bye...");
+  return Status::Ok();
+}
+
+void Server::Cron() {
+  engine_->RefreshClock();
+  const Settings& settings = config_.settings();
+  if (engine_->debug.active_expire && !engine_->IsPaused(true) && !engine_->debug.pause_cron) {
+    // A quarter of the time between two turns at effort 1, as much as Redis's slow cycle takes.
+    const int64_t budget_us = 250000 / std::max(settings.hz, 1);
+    keyspace_->ActiveExpire(budget_us, settings.active_expire_effort);
+  }
+  const int64_t now_ms = loop_.NowMillis();
+  if (now_ms < next_slow_cron_ms_ || engine_->debug.pause_cron) return;
+  next_slow_cron_ms_ = now_ms + kSlowCronMs;
+  Stats& stats = engine_->stats;
+  stats.ticks.Calibrate(env_.MonotonicMicros());
+  stats.ops_rate.Sample(now_ms, stats.commands_processed);
+  stats.input_rate.Sample(now_ms, stats.net_input_bytes);
+  stats.output_rate.Sample(now_ms, stats.net_output_bytes);
+  stats.peak_memory = std::max<size_t>(stats.peak_memory, ReadMemoryFigures().allocated + arena_->in_use_bytes());
+  clients_->Cron();
+  durability_->Tick();
+}
+
+void Server::OnExpired(uint32_t db, std::string_view key) {
+  dispatcher_->PropagateRemoval(db, key, config_.settings().lazyfree_lazy_expire);
+  engine_->NotifyKeyspaceEvent(NotifyClass::kExpired, "expired", key, db);
+}
+
+void Server::OnEvicted(uint32_t db, std::string_view key) {
+  dispatcher_->PropagateRemoval(db, key, config_.settings().lazyfree_lazy_eviction);
+  engine_->NotifyKeyspaceEvent(NotifyClass::kEvicted, "evicted", key, db);
+}
+
+}  // namespace cairn

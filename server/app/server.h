@@ -1,0 +1,68 @@
+#pragma once
+
+// Server: builds every object of the process in one fixed order, wires the ports, and takes them down in
+// the reverse order. The only place that knows all of them. One per process; tests build what they need
+// themselves. Thread: the main thread, which is the executor.
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "server/engine/config.h"
+#include "server/engine/dispatcher.h"
+#include "server/engine/durability.h"
+#include "server/engine/engine.h"
+#include "server/net/client_host.h"
+#include "server/net/event_loop.h"
+#include "server/net/listener.h"
+
+namespace cairn {
+
+class Server final : public KeyspaceListener {
+ public:
+  /// `config` is loaded. `executable` as started, for INFO.
+  Server(Env& env, Config& config, Logger& log, std::string executable);
+  ~Server() override;
+
+  /// Opens sockets, loads modules and data. Errors: the line to log before exiting with status 1.
+  Status Start();
+  /// Serves until shut down. Returns the exit status of the process.
+  int Run();
+  void RequestShutdown(int signal_number);
+
+  Engine& engine() { return *engine_; }
+  int port() const;
+
+  // KeyspaceListener
+  void OnExpired(uint32_t db, std::string_view key) override;
+  void OnEvicted(uint32_t db, std::string_view key) override;
+
+ private:
+  Status Listen();
+  Status ListenTcp();
+  Status RenameCommands();
+  Status LoadModules();
+  Status PrepareShutdown(int save, bool now, bool force);
+  void ApplySettings();
+  void RegisterHooks();
+  void Cron();
+  void WritePidFile();
+
+  Env& env_;
+  Config& config_;
+  Logger& log_;
+  EventLoop loop_;
+  std::unique_ptr<BlobArena> arena_;
+  std::unique_ptr<Keyspace> keyspace_;
+  std::unique_ptr<Engine> engine_;
+  std::unique_ptr<Dispatcher> dispatcher_;
+  std::unique_ptr<Durability> durability_;
+  std::unique_ptr<ClientHost> clients_;
+  std::vector<std::unique_ptr<Listener>> listeners_;
+  TimerId cron_timer_ = 0;
+  int64_t next_slow_cron_ms_ = 0;
+  bool shutdown_asked_ = false;
+};
+
+}  // namespace cairn

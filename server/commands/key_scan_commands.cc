@@ -1,0 +1,177 @@
+// Walking over keys: KEYS, SCAN, RANDOMKEY.
+
+#include <array>
+#include <cerrno>
+#include <cstdlib>
+
+#include "server/base/strings.h"
+#include "server/engine/key_access.h"
+
+namespace cairn {
+
+namespace {
+
+bool IsExpired(const Entry& entry, int64_t now_ms) {
+  return entry.has_expiry() && now_ms > entry.expire_at_ms();
+}
+
+Status RandomKey(CommandContext& ctx) {
+  // A key past its TTL is removed by the look-up and another is drawn, so this ends.
+  while (const Entry* drawn = ctx.db().Random(ctx.engine().env.RandomU64())) {
+    const std::string name(drawn->key());
+    if (ctx.db().LookupRead(ctx.db().MakeKey(name), kLookupNoTouch | kLookupNoStats) == nullptr)
+      continue;
+    ctx.reply().Bulk(name);
+    return Status::Ok();
+  }
+  ctx.reply().Null();
+  return Status::Ok();
+}
+constexpr CommandSpec kRandomKeySpec{
+    .name = "randomkey",
+    .arity = 1,
+    .flags = kCmdReadonly,
+    .acl = kAclKeyspace,
+    .group = "generic",
+    .since = "1.0.0",
+    .complexity = "O(1)",
+    .summary = "Returns some key of the database.",
+    .tips = "request_policy:all_shards nondeterministic_output",
+    .handler = RandomKey,
+};
+
+Status Keys(CommandContext& ctx) {
+  const std::string_view pattern = ctx.arg(1);
+  const bool all = pattern == "*";
+  const ReplyBuffer::Mark mark = ctx.reply().BeginDeferred();
+  size_t shown = 0;
+  ctx.db().ForEach([&](const Entry& entry) {
+    if ((all || GlobMatch(pattern, entry.key(), false)) && !IsExpired(entry, ctx.now_ms())) {
+      ctx.reply().Bulk(entry.key());
+      ++shown;
+    }
+    return true;
+  });
+  ctx.reply().EndDeferredArray(mark, shown);
+  return Status::Ok();
+}
+constexpr CommandSpec kKeysSpec{
+    .name = "keys",
+    .arity = 2,
+    .flags = kCmdReadonly,
+    .acl = kAclKeyspace | kAclDangerous,
+    .group = "generic",
+    .since = "1.0.0",
+    .complexity = "O(N) in the number of keys of the database, names and pattern being short.",
+    .summary = "Returns all keys that match a pattern.",
+    .synopsis = "pattern:pattern",
+    .tips = "request_policy:all_shards nondeterministic_output_order",
+    .handler = Keys,
+};
+
+// --- SCAN ------------------------------------------------------------------------------------
+
+struct ScanOptions {
+  uint64_t cursor = 0;
+  int64_t count = 10;
+  std::string_view pattern = "*";
+  std::string_view type;
+  bool by_type = false;
+};
+
+/// A cursor as C's strtoul reads it, less the leading space: Redis takes a sign and even an empty
+/// text.
+Status ParseCursor(std::string_view text, uint64_t* cursor) {
+  const std::string terminated(text);
+  char* end = nullptr;
+  errno = 0;
+  *cursor = std::strtoull(terminated.c_str(), &end, 10);
+  const bool leading_space =
+      !text.empty() && (text[0] == ' ' || (text[0] >= '\t' && text[0] <= '\r'));
+  if (leading_space || *end != '\0' || errno == ERANGE)
+    return RespError(resp_errors::kInvalidCursor);
+  return Status::Ok();
+}
+
+Status ParseScan(const CommandContext& ctx, ScanOptions* out) {
+  CAIRN_RETURN_IF_ERROR(ParseCursor(ctx.arg(1), &out->cursor));
+  for (size_t i = 2; i < ctx.argc(); i += 2) {
+    if (i + 1 == ctx.argc()) return RespError(resp_errors::kSyntax);
+    if (ctx.ArgIs(i, "count")) {
+      CAIRN_RETURN_IF_ERROR(ctx.ArgInt64(i + 1, &out->count));
+      if (out->count < 1) return RespError(resp_errors::kSyntax);
+    } else if (ctx.ArgIs(i, "match")) {
+      out->pattern = ctx.arg(i + 1);
+    } else if (ctx.ArgIs(i, "type")) {
+      out->type = ctx.arg(i + 1);
+      out->by_type = true;
+    } else {
+      return RespError(resp_errors::kSyntax);
+    }
+  }
+  return Status::Ok();
+}
+
+Status Scan(CommandContext& ctx) {
+  ScanOptions options;
+  CAIRN_RETURN_IF_ERROR(ParseScan(ctx, &options));
+  const bool all = options.pattern == "*";
+  std::vector<std::string_view>
+      found;  // views into entries: nothing is changed until they are replied
+  std::vector<std::string> expired;
+  uint64_t seen = 0;
+  const auto visit = [&](const Entry& entry) {
+    ++seen;
+    if (!all && !GlobMatch(options.pattern, entry.key(), false)) return;
+    if (options.by_type && !EqualsIgnoreCase(options.type, entry.TypeName())) return;
+    if (IsExpired(entry, ctx.now_ms())) {
+      expired.emplace_back(entry.key());
+    } else {
+      found.push_back(entry.key());
+    }
+  };
+  // COUNT bounds the keys looked at. Where the table is sparse, ten buckets a wanted key bound the
+  // time.
+  uint64_t cursor = options.cursor;
+  uint64_t buckets_left = static_cast<uint64_t>(options.count) * 10;
+  do {
+    cursor = ctx.db().Scan(cursor, 1, visit);
+  } while (cursor != 0 && --buckets_left > 0 && seen < static_cast<uint64_t>(options.count));
+
+  RespWriter& reply = ctx.reply();
+  reply.ArrayHeader(2);
+  reply.BulkInt64(static_cast<int64_t>(cursor));
+  reply.ArrayHeader(found.size());
+  for (std::string_view key : found) reply.Bulk(key);
+  // A scan removes what it finds past its TTL, as any other look-up.
+  for (const std::string& key : expired)
+    ctx.db().LookupRead(ctx.db().MakeKey(key), kLookupNoTouch | kLookupNoStats);
+  return Status::Ok();
+}
+constexpr CommandSpec kScanSpec{
+    .name = "scan",
+    .arity = -2,
+    .flags = kCmdReadonly,
+    .acl = kAclKeyspace,
+    .group = "generic",
+    .since = "2.8.0",
+    .complexity = "O(1) per call, O(N) for a whole walk over N keys.",
+    .summary = "Walks over the keys of the database, some at a call.",
+    .synopsis = "cursor:integer [MATCH=pattern:pattern] [COUNT=count:integer] [TYPE=type@6.0.0]",
+    .tips = "nondeterministic_output request_policy:special",
+    .history = "6.0.0|Option `TYPE`.",
+    .handler = Scan,
+};
+
+constexpr std::array kKeyScanSpecs = {
+    kRandomKeySpec,
+    kKeysSpec,
+    kScanSpec,
+};
+static_assert(ValidSpecs(kKeyScanSpecs));
+
+}  // namespace
+
+CommandFamily KeyScanCommands() { return kKeyScanSpecs; }
+
+}  // namespace cairn

@@ -1,0 +1,85 @@
+#pragma once
+
+// ValueBuilder: the ValueSink that makes a ValueInput of a value's events; what loading an RDB file, RESTORE
+// and DEBUG RELOAD end in. The other direction is Entry::Emit. It refuses, with kUnsupported, types this
+// server cannot hold yet, so nothing is dropped in silence. Module values are made by the module host behind
+// ModuleValueFactory. Reused from key to key; one thread at a time (executor).
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <string_view>
+
+#include "persistence/value_sink.h"
+#include "server/data/entry.h"
+
+namespace cairn {
+
+/// Takes the opcodes of one module value between BeginModule and End.
+class ModuleValueReader {
+ public:
+  virtual ~ModuleValueReader() = default;
+  virtual Status Unsigned(uint64_t value) = 0;
+  virtual Status Signed(int64_t value) = 0;
+  virtual Status Double(double value) = 0;
+  virtual Status Float(float value) = 0;
+  virtual Status String(std::string_view bytes) = 0;
+  /// Bytes that already stand in a counted blob; keeping the reference saves the copy.
+  virtual Status StringBlob(BlobRef bytes) { return String(bytes.view()); }
+  /// All opcodes were given: the value. Errors: kCorruption when they do not make one. Last call.
+  virtual Result<ObjectRef> Finish() = 0;
+};
+
+/// Knows the module types. Implemented by the module host.
+class ModuleValueFactory {
+ public:
+  virtual ~ModuleValueFactory() = default;
+  /// A reader for values of `type_id` (name and encoding version in 64 bits). Errors: kUnsupported when no
+  /// module provides the type and the host does not keep foreign values.
+  virtual Result<std::unique_ptr<ModuleValueReader>> Open(uint64_t type_id) = 0;
+};
+
+class ValueBuilder final : public ValueSink {
+ public:
+  /// `modules` outlives the builder; nullptr refuses all module values.
+  explicit ValueBuilder(ModuleValueFactory* modules) : modules_(modules) {}
+
+  /// Forgets what it holds: call before the events of each value.
+  void Reset();
+  /// The value. Errors: that of the event that was refused, or kCorruption when no whole value came.
+  /// The builder is empty afterwards. Cost: none; short strings are borrowed from the builder until Reset.
+  Result<ValueInput> Take();
+
+  Status String(std::string_view bytes) override;
+  Status StringBlob(BlobRef bytes) override;
+  Status Integer(int64_t value) override;
+  Status Begin(ValueKind kind, uint64_t count) override;
+  Status Item(std::string_view element) override;
+  Status Field(std::string_view field, std::string_view value) override;
+  Status Scored(std::string_view member, double score) override;
+  Status Packed(uint8_t rdb_type, std::string_view blob) override;
+  Status BeginModule(uint64_t type_id) override;
+  Status ModuleUnsigned(uint64_t value) override;
+  Status ModuleSigned(int64_t value) override;
+  Status ModuleDouble(double value) override;
+  Status ModuleFloat(float value) override;
+  Status ModuleString(std::string_view bytes) override;
+  Status ModuleStringBlob(BlobRef bytes) override;
+  Status End() override;
+
+ private:
+  Status Store(ValueInput value);
+  Status Refuse(Status why);
+  /// Runs `read` on the open module value.
+  template <typename Read>
+  Status ToModule(Read read);
+
+  ModuleValueFactory* modules_;
+  std::unique_ptr<ModuleValueReader> module_;
+  std::string bytes_;  // what an inline value borrows
+  ValueInput value_;
+  bool whole_ = false;
+  Status refusal_;
+};
+
+}  // namespace cairn

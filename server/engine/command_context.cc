@@ -1,0 +1,52 @@
+#include "server/engine/command_context.h"
+
+#include "server/base/strings.h"
+#include "server/engine/engine.h"
+
+namespace cairn {
+
+BlobRef CommandContext::ArgBlob(size_t i) const {
+  if (request_ != nullptr) {
+    const BlobRef* blob = request_->FindBlob(i);
+    return blob != nullptr ? *blob : BlobRef();
+  }
+  if (owned_ != nullptr && owned_->args[i]->size() >= kBigArgument) return owned_->args[i];
+  return BlobRef();
+}
+
+KeyRef CommandContext::Key(size_t i) const {
+  if (i == first_key_index_ && i != 0) return {args_[i], first_key_hash_};
+  return engine_.keyspace.db(session_.db).MakeKey(args_[i]);
+}
+
+Status CommandContext::ArgInt64(size_t i, int64_t* out) const {
+  if (ParseInt64(args_[i], out)) return Status::Ok();
+  return Status::Client("ERR value is not an integer or out of range");
+}
+
+bool CommandContext::ArgIs(size_t i, std::string_view word) const { return EqualsIgnoreCase(args_[i], word); }
+
+Database& CommandContext::db() { return engine_.keyspace.db(session_.db); }
+Keyspace& CommandContext::keyspace() { return engine_.keyspace; }
+const Settings& CommandContext::settings() const { return engine_.settings(); }
+int64_t CommandContext::now_ms() const { return engine_.keyspace.now_ms(); }
+
+void CommandContext::Changed(KeyRef key, NotifyClass cls, std::string_view event) {
+  Changed(session_.db, key, cls, event);
+}
+
+void CommandContext::Changed(uint32_t db, KeyRef key, NotifyClass cls, std::string_view event) {
+  ++dirty_;
+  TouchWatchers(db, key.key);
+  Notify(cls, event, key.key, db);
+}
+
+void CommandContext::TouchWatchers(uint32_t db, std::string_view key) { engine_.watches.Touch(db, key); }
+
+void CommandContext::Notify(NotifyClass cls, std::string_view event, std::string_view key, uint32_t db) {
+  engine_.NotifyKeyspaceEvent(cls, event, key, db);
+}
+
+void CommandContext::PropagateAs(std::vector<std::string> args) { rewritten_.push_back(std::move(args)); }
+
+}  // namespace cairn

@@ -1,0 +1,107 @@
+#pragma once
+
+// CommandContext: what one handler sees: its arguments, the database, the reply, and the ways to declare
+// effects. Lives on the dispatcher's stack for one command. Argument views are valid during the handler
+// only; ArgBlob shares a big argument without copying it. Thread: executor.
+
+#include <cstdint>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "server/engine/command_spec.h"
+#include "server/engine/session.h"
+#include "server/engine/settings.h"
+#include "server/keyspace/keyspace.h"
+#include "server/protocol/resp_errors.h"
+
+namespace cairn {
+
+class Engine;
+
+/// Keyspace notification classes (notify-keyspace-events).
+enum class NotifyClass : uint16_t {
+  kGeneric = 1 << 2,  // g
+  kString = 1 << 3,   // $
+  kList = 1 << 4,     // l
+  kSet = 1 << 5,      // s
+  kHash = 1 << 6,     // h
+  kSortedSet = 1 << 7,  // z
+  kExpired = 1 << 8,    // x
+  kEvicted = 1 << 9,    // e
+  kStream = 1 << 10,    // t
+  kKeyMiss = 1 << 11,   // m
+  kModule = 1 << 13,    // d
+  kNew = 1 << 14,       // n
+};
+
+class CommandContext {
+ public:
+  CommandContext(Engine& engine, Session& session, const CommandSpec& spec,
+                 std::span<const std::string_view> args)
+      : engine_(engine), session_(session), spec_(spec), args_(args) {}
+  CommandContext(const CommandContext&) = delete;
+
+  // --- arguments: arg(0) is the command's name as sent; a subcommand's word is arg(1) ---
+  size_t argc() const { return args_.size(); }
+  std::string_view arg(size_t i) const { return args_[i]; }
+  std::span<const std::string_view> args() const { return args_; }
+  /// The blob that holds arg(i) when it was received into one (64 KiB and more), else empty.
+  BlobRef ArgBlob(size_t i) const;
+  /// arg(i) as a key with its hash. The first key's hash was computed when the batch was prefetched.
+  KeyRef Key(size_t i) const;
+  /// arg(i) as a 64-bit integer; "ERR value is not an integer or out of range" otherwise.
+  Status ArgInt64(size_t i, int64_t* out) const;
+  bool ArgIs(size_t i, std::string_view word) const;  ///< case-insensitive
+
+  // --- surroundings ---
+  Engine& engine() { return engine_; }
+  Session& session() { return session_; }
+  const CommandSpec& spec() const { return spec_; }
+  RespWriter& reply() { return session_.reply; }
+  Database& db();
+  Keyspace& keyspace();
+  const Settings& settings() const;
+  int64_t now_ms() const;  ///< wall clock, constant during a command, transaction or script
+  /// Running inside EXEC (or later a script): blocking commands answer at once.
+  bool in_exec() const { return in_exec_; }
+  /// The loader of the append-only file is the caller: no replies, TTLs are taken as they stand.
+  bool is_loading() const { return session_.kind == SessionKind::kInternal; }
+
+  // --- effects ---
+  /// States that `key` was changed by this command: WATCHers are told, dirty += 1, `event` is published
+  /// to keyspace notifications.
+  void Changed(KeyRef key, NotifyClass cls, std::string_view event);
+  void Changed(uint32_t db, KeyRef key, NotifyClass cls, std::string_view event);
+  /// The parts of Changed apart, for the commands that need them apart.
+  void TouchWatchers(uint32_t db, std::string_view key);
+  void Notify(NotifyClass cls, std::string_view event, std::string_view key, uint32_t db);
+  void AddDirty(uint64_t changes) { dirty_ += changes; }
+  uint64_t dirty() const { return dirty_; }
+
+  /// What goes to the append-only file and replicas in place of the command as sent. Called more than once
+  /// the commands follow each other (wrapped in MULTI/EXEC). Only takes effect when dirty > 0.
+  void PropagateAs(std::vector<std::string> args);
+  void PropagateNothing() { propagate_nothing_ = true; }
+  /// The command goes out even when nothing changed (FLUSHDB of an empty database).
+  void PropagateAlways() { propagate_always_ = true; }
+
+ private:
+  friend class Dispatcher;
+  Engine& engine_;
+  Session& session_;
+  const CommandSpec& spec_;
+  std::span<const std::string_view> args_;
+  const Request* request_ = nullptr;       // set when args view a parsed request
+  const OwnedCommand* owned_ = nullptr;    // set when args view an owned command
+  uint64_t first_key_hash_ = 0;
+  size_t first_key_index_ = 0;  // 0 = not hashed
+  uint64_t dirty_ = 0;
+  bool in_exec_ = false;
+  bool propagate_nothing_ = false;
+  bool propagate_always_ = false;
+  std::vector<std::vector<std::string>> rewritten_;
+};
+
+}  // namespace cairn

@@ -1,0 +1,84 @@
+#pragma once
+
+// Dispatcher: runs requests. One turn of the loop hands it all sessions that have input; it parses their
+// requests in batches, resolves commands, hashes first keys and prefetches buckets and entries for the whole
+// batch, then executes strictly in order per session. It is the one place that decides whether a command may
+// run (arity, authentication, transaction, loading, memory, disk errors), that writes error lines, counts,
+// and hands effects to Propagation. Thread: executor.
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "server/engine/command_context.h"
+#include "server/engine/command_table.h"
+#include "server/engine/engine.h"
+
+namespace cairn {
+
+/// Requests looked at together by the prefetch passes.
+inline constexpr size_t kBatchRequests = 32;
+
+/// A session with bytes to parse.
+struct ReadySession {
+  Session* session;
+  RequestParser* parser;
+};
+
+class Dispatcher {
+ public:
+  explicit Dispatcher(Engine& engine) : engine_(engine) {}
+
+  /// Runs everything the parsers hold. Sessions may be marked closing; none is destroyed here.
+  void RunTurn(std::span<ReadySession> ready);
+
+  /// Runs one command given as strings on an internal or test session (loader, modules, scripts). The reply goes to
+  /// session.output.
+  void RunArgs(Session& session, std::span<const std::string_view> args);
+
+  /// Runs what a session had to keep while it was suspended (CLIENT PAUSE ended). Stops early when it is suspended again.
+  void RunDeferred(Session& session);
+
+  /// EXEC: runs the queue as one unit. Called by the EXEC handler.
+  Status ExecuteTransaction(CommandContext& exec);
+
+  /// EXEC is running its queue.
+  bool in_exec() const { return in_exec_; }
+
+  /// Effects of a change made outside a command (expiry): DEL or UNLINK into the stream.
+  void PropagateRemoval(uint32_t db, std::string_view key, bool lazy);
+
+ private:
+  struct Pending {
+    Session* session = nullptr;
+    Request request;
+    Command* command = nullptr;
+    Command* container = nullptr;  // set when the container is known but the subcommand is not
+    uint64_t key_hash = 0;
+    bool hashed = false;
+  };
+
+  size_t FillBatch(std::span<ReadySession> ready, size_t* next);
+  void Prepare(Pending& pending);
+  void RunPending(Pending& pending);
+  /// The gates. True when the command may run now; otherwise it was answered, queued or deferred.
+  bool Admit(Session& session, Command* command, Command* container, std::span<const std::string_view> args,
+             const Request* request);
+  Status CheckForm(Command* command, Command* container, std::span<const std::string_view> args) const;
+  Status CheckState(Session& session, const Command& command);
+  bool OutOfMemory();
+  void Call(CommandContext& ctx, Command& command);
+  void Reject(Session& session, Command* command, const Status& status);
+  void SendError(Session& session, const Status& status);
+  void FinishReply(Session& session);
+  void Propagate(CommandContext& ctx);
+
+  Engine& engine_;
+  std::vector<Pending> batch_;
+  uint64_t last_ticks_ = 0;
+  bool in_exec_ = false;
+  bool memory_checked_ = false;  // once per batch
+  bool over_memory_ = false;
+};
+
+}  // namespace cairn

@@ -1,0 +1,313 @@
+#include <chrono>
+#include <thread>
+
+#include "persistence/save_rules.h"
+#include "server/engine/dispatcher.h"
+#include "server/engine/durability_impl.h"
+#include "server/keyspace/view.h"
+#include "server/platform/memory.h"
+
+namespace cairn {
+
+namespace {
+
+// One wait of a throttled writer, and the most a single command waits for the log's buffer to drain.
+constexpr int64_t kThrottleStepUs = 50;
+constexpr int64_t kLogThrottleMaxUs = 1000;
+constexpr int kWalkerNice = 10;
+
+Status Busy(std::string line) { return Status::Client("ERR " + std::move(line)); }
+
+}  // namespace
+
+std::unique_ptr<Durability> NewDurability(Engine& engine, std::function<void()> on_durable) {
+  return std::make_unique<DurabilityOfFiles>(engine, std::move(on_durable));
+}
+
+DurabilityOfFiles::DurabilityOfFiles(Engine& engine, std::function<void()> on_durable)
+    : engine_(engine),
+      on_durable_(std::move(on_durable)),
+      walker_(std::make_unique<WorkerThread>(
+          WorkerOptions{.name = "walker", .nice_level = kWalkerNice, .idle_io = false})) {
+  last_save_ms_ = last_attempt_ms_ = engine_.env.WallMicros() / 1000;
+  RegisterHooks();
+}
+
+DurabilityOfFiles::~DurabilityOfFiles() {
+  AbortBackgroundSave();
+  walker_->Stop();
+  if (job_.has_value()) engine_.keyspace.EndView(job_->view);
+}
+
+std::string DurabilityOfFiles::PathInDir(const std::string& name) const {
+  return engine_.settings().dir + "/" + name;
+}
+
+AofLocation DurabilityOfFiles::Location() const {
+  return {PathInDir(engine_.settings().appenddirname), engine_.settings().appendfilename};
+}
+
+// --- cuts and jobs -------------------------------------------------------------------------------------------
+
+SnapshotJobOptions DurabilityOfFiles::JobOptions(JobKind kind) const {
+  const Settings& settings = engine_.settings();
+  SnapshotJobOptions options;
+  if (kind == JobKind::kSave) {
+    options.final_path = PathInDir(settings.dbfilename);
+    options.temp_path = PathInDir("temp-" + std::to_string(engine_.process_id) + ".rdb");
+  } else {
+    options.temp_path = aof_->TempBasePath();
+    options.as_commands = !settings.aof_use_rdb_preamble;
+  }
+  options.rdb.compress = settings.rdbcompression;
+  options.rdb.checksum = settings.rdbchecksum;
+  options.rdb.aof_base = kind == JobKind::kRewrite;
+  options.rdb.now_s = engine_.now_ms() / 1000;
+  options.rdb.used_memory_bytes = ReadMemoryFigures().allocated;
+  options.verify = settings.rdb_verify;
+  options.incremental_sync =
+      kind == JobKind::kSave ? settings.rdb_save_incremental_fsync : settings.aof_rewrite_incremental_fsync;
+  options.cpu_limit_percent = settings.snapshot_cpu_limit;
+  options.key_delay_us = settings.rdb_key_save_delay;
+  return options;
+}
+
+void DurabilityOfFiles::Cut(Job& job) {
+  EndOfTurn();
+  const int64_t began_us = engine_.env.MonotonicMicros();
+  if (job.kind == JobKind::kRewrite) aof_->BeginRewrite();
+  job.view = engine_.keyspace.BeginView();
+  last_cut_us_ = static_cast<uint64_t>(engine_.env.MonotonicMicros() - began_us);
+  CAIRN_CHECK(job.view != nullptr);
+  job.changes_at_cut = changes_;
+  job.started_ms = engine_.env.WallMicros() / 1000;
+  retained_peak_ = 0;
+}
+
+Status DurabilityOfFiles::Launch(JobKind kind) {
+  SnapshotJobOptions options = JobOptions(kind);
+  job_.emplace(Job{.kind = kind, .number = ++jobs_started_, .as_commands = options.as_commands});
+  if (kind == JobKind::kSave) last_attempt_ms_ = engine_.env.WallMicros() / 1000;
+  Cut(*job_);
+  job_->snapshot = std::make_unique<SnapshotJob>(engine_.env, *job_->view, std::move(options));
+  walker_->Post([this, snapshot = job_->snapshot.get(), outcome = job_->outcome, number = job_->number] {
+    outcome->status = snapshot->Run();
+    engine_.loop.Post([this, outcome, number] {
+      // JoinJob may have applied the outcome already and begun another job.
+      if (job_.has_value() && job_->number == number) OnJobDone(outcome->status);
+    });
+  });
+  return Status::Ok();
+}
+
+Status DurabilityOfFiles::RunJobHere(JobKind kind) {
+  if (job_.has_value()) JoinJob();
+  SnapshotJobOptions options = JobOptions(kind);
+  Job job{.kind = kind};
+  Cut(job);
+  SnapshotJob snapshot(engine_.env, *job.view, std::move(options));
+  Status status = snapshot.Run();
+  engine_.keyspace.EndView(job.view);
+  if (kind == JobKind::kSave) FinishSave(job, status);
+  return status;
+}
+
+void DurabilityOfFiles::OnJobDone(Status status) {
+  Job job = std::move(*job_);
+  job_.reset();
+  engine_.keyspace.EndView(job.view);
+  if (job.kind == JobKind::kSave) {
+    FinishSave(job, status);
+  } else {
+    FinishRewrite(job, status);
+  }
+}
+
+void DurabilityOfFiles::JoinJob() {
+  // The walker posts to the loop, which is not turning now: ask the walker itself.
+  walker_->Drain();
+  if (job_.has_value()) OnJobDone(job_->outcome->status);
+}
+
+void DurabilityOfFiles::AbortBackgroundSave() {
+  if (!job_.has_value()) return;
+  job_->snapshot->Abort();
+  JoinJob();
+}
+
+void DurabilityOfFiles::FinishSave(const Job& job, const Status& status) {
+  const int64_t now_ms = engine_.env.WallMicros() / 1000;
+  last_save_duration_ms_ = now_ms - job.started_ms;
+  if (status.ok()) {
+    changes_ -= job.changes_at_cut;
+    last_save_ms_ = now_ms;
+    last_save_ok_ = true;
+    ++saves_;
+    engine_.log.Log(LogLevel::kNotice, "DB saved on disk");
+  } else if (status.code() != StatusCode::kCancelled) {
+    last_save_ok_ = false;
+    engine_.log.Log(LogLevel::kWarning, "Error saving DB on disk: {}", status.message());
+  }
+}
+
+// --- requests ------------------------------------------------------------------------------------------------
+
+Status DurabilityOfFiles::Save() {
+  if (job_.has_value() && job_->kind == JobKind::kSave) return Busy("Background save already in progress");
+  const Status status = RunJobHere(JobKind::kSave);
+  return status.ok() ? status : Status::Client("ERR");
+}
+
+Status DurabilityOfFiles::StartBackgroundSave(bool schedule, std::string* reply) {
+  if (job_.has_value() && job_->kind == JobKind::kSave) return Busy("Background save already in progress");
+  if (job_.has_value() || engine_.dispatcher->in_exec()) {
+    if (!schedule && !engine_.dispatcher->in_exec()) {
+      return Busy(
+          "Another child process is active (AOF?): can't BGSAVE right now. Use BGSAVE SCHEDULE in order to "
+          "schedule a BGSAVE whenever possible.");
+    }
+    save_scheduled_ = true;
+    *reply = "Background saving scheduled";
+    return Status::Ok();
+  }
+  save_scheduled_ = false;
+  CAIRN_RETURN_IF_ERROR(Launch(JobKind::kSave));
+  engine_.log.Log(LogLevel::kNotice, "Background saving started (cut in {} us)", last_cut_us_);
+  *reply = "Background saving started";
+  return Status::Ok();
+}
+
+void DurabilityOfFiles::ThrottleWrite() {
+  const Settings& settings = engine_.settings();
+  if (job_.has_value()) {
+    const uint64_t retained = engine_.keyspace.retained_bytes();
+    if (retained > retained_peak_) retained_peak_ = retained;
+    if (retained > settings.snapshot_retained_limit) {
+      const int64_t deadline_us = engine_.env.MonotonicMicros() + settings.snapshot_max_write_delay * 1000LL;
+      while (engine_.keyspace.retained_bytes() > settings.snapshot_retained_limit) {
+        if (engine_.env.MonotonicMicros() >= deadline_us) {
+          if (settings.snapshot_over_limit_policy == SnapshotOverLimitPolicy::kAbort) job_->snapshot->Abort();
+          break;
+        }
+        std::this_thread::sleep_for(std::chrono::microseconds(kThrottleStepUs));
+      }
+    }
+  }
+  if (aof_ != nullptr && aof_->ShouldThrottle()) {
+    const int64_t deadline_us = engine_.env.MonotonicMicros() + kLogThrottleMaxUs;
+    while (aof_->ShouldThrottle() && engine_.env.MonotonicMicros() < deadline_us) {
+      std::this_thread::sleep_for(std::chrono::microseconds(kThrottleStepUs));
+    }
+  }
+}
+
+Status DurabilityOfFiles::WriteRefusal() const {
+  const Settings& settings = engine_.settings();
+  if (!last_save_ok_ && settings.stop_writes_on_bgsave_error && !settings.save.empty()) {
+    return RespError(resp_errors::kMisconf);
+  }
+  if (aof_ != nullptr && aof_->state() != AofState::kOk) {
+    return Status::Client("MISCONF Errors writing to the AOF file: " + std::string(aof_->last_error().message()));
+  }
+  return Status::Ok();
+}
+
+// --- time ----------------------------------------------------------------------------------------------------
+
+void DurabilityOfFiles::Tick() {
+  const int64_t now_ms = engine_.env.WallMicros() / 1000;
+  if (engine_.loading || job_.has_value() || publishing_) return;
+  if (rewrite_scheduled_) {
+    std::string reply;
+    rewrite_scheduled_ = false;
+    // A first rewrite after CONFIG SET appendonly yes comes this way too.
+    if (Status started = StartRewrite(&reply); !started.ok()) {
+      engine_.log.Log(LogLevel::kWarning, "Scheduled rewrite did not start: {}", started.message());
+    }
+    return;
+  }
+  CheckSaveRules(now_ms);
+  if (!job_.has_value()) CheckAutomaticRewrite();
+}
+
+void DurabilityOfFiles::CheckSaveRules(int64_t now_ms) {
+  SaveRules rules;
+  for (const auto& [seconds, changes] : engine_.settings().save) {
+    CAIRN_CHECK(rules.Add(std::to_string(seconds) + " " + std::to_string(changes)).ok());
+  }
+  const int64_t since_s = (now_ms - last_save_ms_) / 1000;
+  const int64_t since_attempt_s = (now_ms - last_attempt_ms_) / 1000;
+  const bool scheduled =
+      save_scheduled_ && (last_save_ok_ || since_attempt_s > SaveRules::kRetryDelayS);
+  const bool due = rules.ShouldSave(static_cast<int64_t>(changes_), since_s, !last_save_ok_, since_attempt_s);
+  if (!scheduled && !due) return;
+  if (due) engine_.log.Log(LogLevel::kNotice, "{} changes in {} seconds. Saving...", changes_, since_s);
+  std::string reply;
+  if (Status started = StartBackgroundSave(false, &reply); !started.ok()) {
+    engine_.log.Log(LogLevel::kWarning, "Save did not start: {}", started.message());
+  }
+}
+
+Status DurabilityOfFiles::Shutdown(int save, bool force) {
+  AbortBackgroundSave();
+  EndOfTurn();
+  if (aof_ != nullptr) {
+    engine_.log.Log(LogLevel::kNotice, "Calling fsync() on the AOF file.");
+    if (Status closed = aof_->Close(); !closed.ok()) {
+      engine_.log.Log(LogLevel::kWarning, "The append only file could not be made durable: {}", closed.message());
+      if (!force) return closed;
+    }
+  }
+  const bool wanted = save == 1 || (save != 0 && !engine_.settings().save.empty());
+  if (!wanted) return Status::Ok();
+  engine_.log.Log(LogLevel::kNotice, "Saving the final RDB snapshot before exiting.");
+  const Status saved = RunJobHere(JobKind::kSave);
+  if (saved.ok() || force) return Status::Ok();
+  engine_.log.Log(LogLevel::kWarning, "Error trying to save the DB, can't exit.");
+  return saved;
+}
+
+DurabilityFigures DurabilityOfFiles::figures() const {
+  DurabilityFigures figures;
+  figures.save_running = job_.has_value() && job_->kind == JobKind::kSave;
+  figures.rewrite_running = (job_.has_value() && job_->kind == JobKind::kRewrite) || publishing_;
+  figures.rewrite_scheduled = rewrite_scheduled_;
+  figures.save_scheduled = save_scheduled_;
+  figures.changes_since_save = changes_;
+  figures.last_save_unix_s = last_save_ms_ / 1000;
+  figures.last_save_ok = last_save_ok_;
+  figures.last_save_duration_s = last_save_duration_ms_ < 0 ? -1 : last_save_duration_ms_ / 1000;
+  figures.saves = saves_;
+  if (job_.has_value()) {
+    (figures.save_running ? figures.current_save_started_s : figures.current_rewrite_started_s) =
+        job_->started_ms / 1000;
+    figures.current_save_keys_total = job_->snapshot->keys_total();
+    figures.current_save_keys_done = job_->snapshot->keys_done();
+  }
+  figures.last_load_keys_loaded = static_cast<int64_t>(loaded_keys_);
+  figures.last_load_keys_expired = static_cast<int64_t>(expired_at_load_);
+  figures.aof_enabled = aof_ != nullptr;
+  figures.aof_last_rewrite_ok = last_rewrite_ok_;
+  figures.last_rewrite_duration_s = last_rewrite_duration_ms_ < 0 ? -1 : last_rewrite_duration_ms_ / 1000;
+  figures.rewrites = rewrites_;
+  if (aof_ != nullptr) {
+    figures.aof_last_write_ok = aof_->last_write_ok();
+    figures.aof_current_bytes = aof_->current_size();
+    figures.aof_base_bytes = aof_->base_size();
+    figures.aof_buffer_bytes = aof_->buffered_bytes();
+    figures.aof_delayed_fsync = aof_->delayed_fsync_count();
+    figures.aof_pending_bio_fsync = aof_->durable_offset() < aof_->written_offset();
+  }
+  figures.last_cut_us = last_cut_us_;
+  figures.retained_bytes = engine_.keyspace.retained_bytes();
+  figures.retained_bytes_peak = std::max(retained_peak_, figures.retained_bytes);
+  int64_t longest_s = 0;
+  for (const auto& [seconds, changes] : engine_.settings().save) longest_s = std::max(longest_s, seconds);
+  figures.save_overdue =
+      longest_s > 0 && changes_ > 0 && engine_.now_ms() - last_save_ms_ > 2 * longest_s * 1000;
+  return figures;
+}
+
+void DurabilityOfFiles::ResetFigures() { retained_peak_ = 0; }
+
+}  // namespace cairn

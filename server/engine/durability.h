@@ -1,0 +1,101 @@
+#pragma once
+
+// Durability: saves, the append-only file and loading, as the rest of the engine asks for them. Formats and
+// threads are persistence's; this decides when: save rules, automatic rewrite, MISCONF, shutdown, the gate
+// that holds replies under appendfsync always. Thread: executor; completions arrive through the loop.
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <string_view>
+
+#include "server/base/status.h"
+
+namespace cairn {
+
+class Engine;
+
+/// What INFO persistence and LASTSAVE read.
+struct DurabilityFigures {
+  bool save_running = false;
+  bool rewrite_running = false;
+  bool rewrite_scheduled = false;
+  bool save_scheduled = false;
+  uint64_t changes_since_save = 0;
+  int64_t last_save_unix_s = 0;
+  bool last_save_ok = true;
+  int64_t last_save_duration_s = -1;
+  int64_t current_save_started_s = -1;
+  uint64_t saves = 0;
+  uint64_t current_save_keys_total = 0, current_save_keys_done = 0;
+  int64_t last_load_keys_expired = 0, last_load_keys_loaded = 0;
+  bool aof_enabled = false;
+  bool aof_last_write_ok = true;
+  bool aof_last_rewrite_ok = true;
+  int64_t last_rewrite_duration_s = -1;
+  int64_t current_rewrite_started_s = -1;
+  uint64_t rewrites = 0;
+  uint64_t aof_current_bytes = 0, aof_base_bytes = 0, aof_buffer_bytes = 0;
+  uint64_t aof_delayed_fsync = 0;
+  bool aof_pending_bio_fsync = false;
+  uint64_t last_cut_us = 0;          ///< how long the executor stood still for the last cut
+  uint64_t retained_bytes = 0;       ///< held for the running view
+  uint64_t retained_bytes_peak = 0;  ///< of the last or running view
+  bool save_overdue = false;         ///< more than twice the longest rule without a good save
+};
+
+/// Bits of Loading progress for INFO while loading.
+struct LoadFigures {
+  int64_t started_s = 0;
+  uint64_t total_bytes = 0, loaded_bytes = 0;
+};
+
+class Durability {
+ public:
+  virtual ~Durability() = default;
+
+  /// Loads the dataset at start as settings say (append-only file first, else dump.rdb). Errors end the start.
+  virtual Status LoadAtStart() = 0;
+
+  /// SAVE: returns when the file is in place. Client error when a save runs.
+  virtual Status Save() = 0;
+  /// BGSAVE [SCHEDULE]. *reply is the status line ("Background saving started").
+  virtual Status StartBackgroundSave(bool schedule, std::string* reply) = 0;
+  /// BGREWRITEAOF. *reply is the status line.
+  virtual Status StartRewrite(std::string* reply) = 0;
+  /// Waits for (or aborts) background jobs; used by shutdown, DEBUG RELOAD, FLUSHALL keeps jobs running.
+  virtual void AbortBackgroundSave() = 0;
+
+  /// DEBUG RELOAD [MERGE] [NOFLUSH] [NOSAVE], DEBUG LOADAOF.
+  virtual Status DebugReload(bool save, bool flush, bool merge) = 0;
+  virtual Status DebugLoadAof() = 0;
+
+  /// CONFIG SET appendonly, appendfsync, save ...: registered with Config by the implementation.
+  /// Counts a command's changes toward the save rules.
+  virtual void AddChanges(uint64_t changes) = 0;
+  /// Every 100 ms: save rules, automatic rewrite, retries, back-pressure release.
+  virtual void Tick() = 0;
+  /// End of a loop turn: hands the propagation buffer to the log thread.
+  virtual void EndOfTurn() = 0;
+  /// Stream offset up to which replies may leave (appendfsync always); UINT64_MAX when nothing is held.
+  virtual uint64_t DurableOffset() const = 0;
+  /// True when replies must wait for DurableOffset().
+  virtual bool GatesReplies() const = 0;
+  /// MISCONF: why writes are refused now, or OK.
+  virtual Status WriteRefusal() const = 0;
+  /// Called before a write command: back-pressure of the snapshot's retained limit and the log's buffer.
+  virtual void ThrottleWrite() = 0;
+  /// SHUTDOWN: final save and flush. `save`: 1, 0, or -1 for as the save rules say.
+  virtual Status Shutdown(int save, bool force) = 0;
+
+  virtual DurabilityFigures figures() const = 0;
+  virtual LoadFigures load_figures() const = 0;
+  virtual void ResetFigures() = 0;
+};
+
+/// The implementation. The engine must outlive it. `on_durable` is called on the executor when
+/// DurableOffset() has advanced: the connections then release held replies.
+std::unique_ptr<Durability> NewDurability(Engine& engine, std::function<void()> on_durable);
+
+}  // namespace cairn

@@ -1,0 +1,351 @@
+// The append-only half of DurabilityOfFiles, and loading: what comes from files and what goes to the log thread.
+
+#include <future>
+
+#include "persistence/rdb_reader.h"
+#include "server/engine/dispatcher.h"
+#include "server/engine/durability_impl.h"
+#include "server/engine/loader.h"
+
+namespace cairn {
+
+namespace {
+
+constexpr int64_t kRewriteRetryMs = 5000;
+constexpr int64_t kDebugLoadWaitMs = 10000;
+
+AofSyncPolicy PolicyOf(AppendFsync setting) {
+  switch (setting) {
+    case AppendFsync::kAlways:
+      return AofSyncPolicy::kAlways;
+    case AppendFsync::kEverysec:
+      return AofSyncPolicy::kEverySecond;
+    case AppendFsync::kNo:
+      return AofSyncPolicy::kNever;
+  }
+  return AofSyncPolicy::kEverySecond;
+}
+
+}  // namespace
+
+void DurabilityOfFiles::RegisterHooks() {
+  engine_.config.OnChange("appendonly", [this](const Settings& before, const Settings& after) {
+    return before.appendonly == after.appendonly ? Status::Ok() : SetAppendOnly(after.appendonly);
+  });
+  engine_.config.OnChange("appendfsync", [this](const Settings&, const Settings& after) {
+    if (aof_ != nullptr) aof_->SetPolicy(PolicyOf(after.appendfsync));
+    // Replies held under `always` are free to go under the other policies.
+    engine_.loop.Post(on_durable_);
+    return Status::Ok();
+  });
+  engine_.config.OnChange("aof-timestamp-enabled", [this](const Settings&, const Settings& after) {
+    if (aof_ != nullptr) aof_->SetTimestamps(after.aof_timestamp_enabled);
+    return Status::Ok();
+  });
+  engine_.config.OnChange("aof-checksum", [this](const Settings&, const Settings& after) {
+    if (aof_ != nullptr) aof_->SetChecksum(after.aof_checksum);
+    return Status::Ok();
+  });
+  engine_.config.OnChange("aof-buffer-limit", [this](const Settings&, const Settings& after) {
+    if (aof_ != nullptr) aof_->SetBufferLimit(after.aof_buffer_limit);
+    return Status::Ok();
+  });
+}
+
+// --- the stream ----------------------------------------------------------------------------------------------
+
+void DurabilityOfFiles::EndOfTurn() {
+  if (aof_ == nullptr || engine_.propagation.empty()) return;
+  int64_t database_before = -1;
+  std::string bytes = engine_.propagation.TakeBuffer(&database_before);
+  aof_->Append(std::move(bytes), database_before);
+}
+
+bool DurabilityOfFiles::GatesReplies() const {
+  return aof_ != nullptr && engine_.settings().appendfsync == AppendFsync::kAlways;
+}
+
+uint64_t DurabilityOfFiles::DurableOffset() const {
+  return GatesReplies() ? aof_->durable_offset() : UINT64_MAX;
+}
+
+AofCallbacks DurabilityOfFiles::Callbacks() {
+  AofCallbacks callbacks;
+  callbacks.on_durable = [this](uint64_t) { engine_.loop.Post(on_durable_); };
+  callbacks.on_state = [this](AofState state) {
+    engine_.log.Log(LogLevel::kWarning, "Append only file: {}",
+                    state == AofState::kOk ? "writing again" : "writes are refused until the disk recovers");
+    if (state == AofState::kStopped && exit_on_aof_error_.load(std::memory_order_relaxed)) {
+      engine_.loop.Post([this] {
+        engine_.log.Log(LogLevel::kWarning, "The append only file cannot be written and aof-error-policy is exit");
+        engine_.exit_code = 1;
+        engine_.stop_requested = true;
+      });
+    }
+  };
+  callbacks.on_log = [this](std::string_view line) { engine_.log.Line(LogLevel::kNotice, line); };
+  return callbacks;
+}
+
+std::unique_ptr<AofWriter> DurabilityOfFiles::NewWriter() {
+  const Settings& settings = engine_.settings();
+  AofWriterOptions options;
+  options.location = Location();
+  options.policy = PolicyOf(settings.appendfsync);
+  options.checksum = settings.aof_checksum;
+  options.timestamps = settings.aof_timestamp_enabled;
+  options.buffer_limit_bytes = settings.aof_buffer_limit;
+  exit_on_aof_error_.store(settings.aof_error_policy == AofErrorPolicy::kExit, std::memory_order_relaxed);
+  return std::make_unique<AofWriter>(engine_.env, std::move(options), Callbacks());
+}
+
+void DurabilityOfFiles::BeginStream() {
+  engine_.propagation.set_enabled(true);
+  engine_.propagation.ResetSelectedDatabase();
+  aof_->StartThread();
+}
+
+Status DurabilityOfFiles::OpenAof(AofManifest manifest, bool last_file_covered) {
+  auto writer = NewWriter();
+  CAIRN_RETURN_IF_ERROR(writer->Open(std::move(manifest), engine_.propagation.offset(), last_file_covered));
+  aof_ = std::move(writer);
+  BeginStream();
+  return Status::Ok();
+}
+
+Status DurabilityOfFiles::StartFreshAof(AofManifest old_manifest, bool in_background) {
+  auto writer = NewWriter();
+  CAIRN_RETURN_IF_ERROR(writer->OpenForFirstRewrite(std::move(old_manifest), engine_.propagation.offset()));
+  aof_ = std::move(writer);
+  BeginStream();
+  if (in_background) {
+    if (job_.has_value()) {
+      rewrite_scheduled_ = true;
+      return Status::Ok();
+    }
+    return Launch(JobKind::kRewrite);
+  }
+  const int64_t started_ms = engine_.env.WallMicros() / 1000;
+  CAIRN_RETURN_IF_ERROR(RunJobHere(JobKind::kRewrite));
+  std::promise<Status> published;
+  aof_->FinishRewrite(aof_->TempBasePath(), engine_.settings().aof_use_rdb_preamble, [&](const Status& status) { published.set_value(status); });
+  const Status status = published.get_future().get();
+  OnRewritePublished(started_ms, status);
+  return status;
+}
+
+Status DurabilityOfFiles::SetAppendOnly(bool on) {
+  if (on) {
+    auto manifest = PrepareAofDirectory(engine_.env, engine_.settings().dir, Location());
+    if (!manifest.ok()) return manifest.status();
+    return StartFreshAof(std::move(*manifest), true);
+  }
+  if (aof_ == nullptr) return Status::Ok();
+  if (job_.has_value() && job_->kind == JobKind::kRewrite) AbortBackgroundSave();
+  EndOfTurn();
+  const Status closed = aof_->Close();
+  engine_.propagation.set_enabled(false);
+  aof_.reset();
+  publishing_ = false;
+  engine_.loop.Post(on_durable_);
+  return closed;
+}
+
+// --- rewrite -------------------------------------------------------------------------------------------------
+
+Status DurabilityOfFiles::StartRewrite(std::string* reply) {
+  if ((job_.has_value() && job_->kind == JobKind::kRewrite) || publishing_) {
+    return Status::Client("ERR Background append only file rewriting already in progress");
+  }
+  if (job_.has_value() || engine_.dispatcher->in_exec()) {
+    rewrite_scheduled_ = true;
+    *reply = "Background append only file rewriting scheduled";
+    return Status::Ok();
+  }
+  // With the append-only file off, Redis writes one all the same: the files of a first rewrite.
+  if (aof_ == nullptr) return RewriteWhileOff(reply);
+  CAIRN_RETURN_IF_ERROR(Launch(JobKind::kRewrite));
+  engine_.log.Log(LogLevel::kNotice, "Background append only file rewriting started (cut in {} us)", last_cut_us_);
+  *reply = "Background append only file rewriting started";
+  return Status::Ok();
+}
+
+Status DurabilityOfFiles::RewriteWhileOff(std::string* reply) {
+  CAIRN_RETURN_IF_ERROR(SetAppendOnly(true));
+  close_aof_after_rewrite_ = true;
+  *reply = "Background append only file rewriting started";
+  return Status::Ok();
+}
+
+void DurabilityOfFiles::FinishRewrite(const Job& job, const Status& status) {
+  if (aof_ == nullptr) return;
+  if (!status.ok()) {
+    aof_->AbortRewrite();
+    if (status.code() != StatusCode::kCancelled) {
+      last_rewrite_ok_ = false;
+      next_rewrite_attempt_ms_ = engine_.env.WallMicros() / 1000 + kRewriteRetryMs;
+      engine_.log.Log(LogLevel::kWarning, "Error rewriting the append only file: {}", status.message());
+    }
+    return;
+  }
+  publishing_ = true;
+  // The kind of file was fixed when the job began.
+  aof_->FinishRewrite(aof_->TempBasePath(), !job.as_commands, [this, started_ms = job.started_ms](const Status& published) {
+    engine_.loop.Post([this, started_ms, published] { OnRewritePublished(started_ms, published); });
+  });
+}
+
+void DurabilityOfFiles::OnRewritePublished(int64_t started_ms, const Status& status) {
+  publishing_ = false;
+  last_rewrite_duration_ms_ = engine_.env.WallMicros() / 1000 - started_ms;
+  last_rewrite_ok_ = status.ok();
+  if (status.ok()) {
+    ++rewrites_;
+    engine_.log.Log(LogLevel::kNotice, "Background AOF rewrite finished successfully");
+  } else {
+    next_rewrite_attempt_ms_ = engine_.env.WallMicros() / 1000 + kRewriteRetryMs;
+    engine_.log.Log(LogLevel::kWarning, "Background AOF rewrite failed: {}", status.message());
+  }
+  if (close_aof_after_rewrite_) {
+    close_aof_after_rewrite_ = false;
+    if (Status closed = SetAppendOnly(false); !closed.ok()) {
+      engine_.log.Log(LogLevel::kWarning, "Closing the append only file: {}", closed.message());
+    }
+  }
+}
+
+void DurabilityOfFiles::CheckAutomaticRewrite() {
+  const Settings& settings = engine_.settings();
+  if (aof_ == nullptr || settings.auto_aof_rewrite_percentage == 0) return;
+  if (engine_.now_ms() < next_rewrite_attempt_ms_) return;
+  const uint64_t current = aof_->current_size();
+  if (current < static_cast<uint64_t>(settings.auto_aof_rewrite_min_size)) return;
+  const uint64_t base = aof_->base_size() == 0 ? 1 : aof_->base_size();
+  if (current < base || (current - base) * 100 / base < static_cast<uint64_t>(settings.auto_aof_rewrite_percentage)) {
+    return;
+  }
+  engine_.log.Log(LogLevel::kNotice, "Starting automatic rewriting of AOF on {}% growth",
+                  (current - base) * 100 / base);
+  std::string reply;
+  if (Status started = StartRewrite(&reply); !started.ok()) {
+    engine_.log.Log(LogLevel::kWarning, "Rewrite did not start: {}", started.message());
+  }
+}
+
+// --- loading -------------------------------------------------------------------------------------------------
+
+Status DurabilityOfFiles::LoadProgress(uint64_t offset) {
+  load_.loaded_bytes = offset;
+  engine_.RefreshClock();
+  if (engine_.serve_while_loading) engine_.serve_while_loading();
+  return engine_.stop_requested ? Status(StatusCode::kCancelled, "loading was interrupted") : Status::Ok();
+}
+
+Status DurabilityOfFiles::LoadRdb(const std::string& path, bool merge, uint64_t* end_offset) {
+  auto source = OpenByteSource(engine_.env, path);
+  if (!source.ok()) return source.status();
+  RdbReadOptions options;
+  options.verify_checksum = engine_.settings().rdbchecksum;
+  options.progress_interval_bytes =
+      static_cast<uint64_t>(engine_.settings().loading_process_events_interval_bytes);
+  options.on_progress = [this](uint64_t offset) { return LoadProgress(offset); };
+  RdbReader reader(source->get(), options);
+  DatasetLoader loader(engine_, {.drop_expired = true, .merge = merge});
+  Result<uint64_t> end = reader.Load(loader);
+  if (!end.ok()) return end.status();
+  CAIRN_RETURN_IF_ERROR(loader.Finish());
+  *end_offset = *end;
+  loaded_keys_ += loader.loaded();
+  expired_at_load_ += loader.expired();
+  engine_.log.Log(LogLevel::kNotice, "Done loading RDB, keys loaded: {}, keys expired: {}.", loader.loaded(),
+                  loader.expired());
+  return Status::Ok();
+}
+
+Result<AofLoadReport> DurabilityOfFiles::LoadAppendOnly(const AofManifest& manifest, bool change_files) {
+  CommandLoader commands(engine_);
+  AofLoadOptions options;
+  options.load_truncated = engine_.settings().aof_load_truncated;
+  options.load_corrupt_tail = engine_.settings().aof_load_corrupt_tail;
+  options.change_files = change_files;
+  options.on_progress = [this](uint64_t loaded) { return LoadProgress(loaded); };
+  options.on_log = [this](std::string_view line) { engine_.log.Line(LogLevel::kNotice, line); };
+  const auto load_rdb = [this](const std::string& path) -> Result<uint64_t> {
+    uint64_t end = 0;
+    CAIRN_RETURN_IF_ERROR(LoadRdb(path, false, &end));
+    return end;
+  };
+  // An append-only file is replayed as it was written: keys past their TTL go when their DEL comes, or by
+  // the next look-up after the load.
+  engine_.keyspace.set_lazy_expiry(false);
+  auto report = LoadAof(engine_.env, Location(), manifest, load_rdb, commands, options);
+  engine_.keyspace.set_lazy_expiry(true);
+  return report;
+}
+
+Status DurabilityOfFiles::LoadAtStart() {
+  const Settings& settings = engine_.settings();
+  const int64_t began_us = engine_.env.MonotonicMicros();
+  load_.started_s = engine_.env.WallMicros() / 1000000;
+  engine_.loading = true;
+  Status status = settings.appendonly ? LoadAppendOnlyAtStart() : LoadDumpAtStart();
+  engine_.loading = false;
+  last_save_ms_ = engine_.env.WallMicros() / 1000;
+  if (status.ok() && (loaded_keys_ > 0 || load_.loaded_bytes > 0)) {
+    engine_.log.Log(LogLevel::kNotice, "DB loaded from {}: {:.3f} seconds",
+                    settings.appendonly ? "append only file" : "disk",
+                    static_cast<double>(engine_.env.MonotonicMicros() - began_us) / 1e6);
+  }
+  return status;
+}
+
+Status DurabilityOfFiles::LoadDumpAtStart() {
+  const std::string path = PathInDir(engine_.settings().dbfilename);
+  if (!engine_.env.FileExists(path)) return Status::Ok();
+  const auto size = engine_.env.FileSize(path);
+  load_.total_bytes = size.ok() ? *size : 0;
+  uint64_t end = 0;
+  return LoadRdb(path, false, &end);
+}
+
+Status DurabilityOfFiles::LoadAppendOnlyAtStart() {
+  auto manifest = PrepareAofDirectory(engine_.env, engine_.settings().dir, Location());
+  if (!manifest.ok()) return manifest.status();
+  if (manifest->empty()) {
+    // Redis 7 starts empty here even beside a dump.rdb and so loses it with the next save; we load it and
+    // make it the first base (docs/differences.md).
+    CAIRN_RETURN_IF_ERROR(LoadDumpAtStart());
+    return StartFreshAof(std::move(*manifest), false);
+  }
+  auto report = LoadAppendOnly(*manifest, true);
+  if (!report.ok()) return report.status();
+  load_.total_bytes = report->total_bytes;
+  return OpenAof(std::move(*manifest), report->last_file_covered);
+}
+
+Status DurabilityOfFiles::DebugReload(bool save, bool flush, bool merge) {
+  if (save) CAIRN_RETURN_IF_ERROR(RunJobHere(JobKind::kSave));
+  if (flush) engine_.keyspace.FlushAll(false);
+  engine_.loading = true;
+  uint64_t end = 0;
+  const Status status = LoadRdb(PathInDir(engine_.settings().dbfilename), merge, &end);
+  engine_.loading = false;
+  return status;
+}
+
+Status DurabilityOfFiles::DebugLoadAof() {
+  if (aof_ == nullptr) return Status::Client("ERR The append only file is off");
+  EndOfTurn();
+  if (!aof_->WaitDurable(engine_.propagation.offset(), kDebugLoadWaitMs)) {
+    return Status::Client("ERR The append only file could not be written");
+  }
+  engine_.keyspace.FlushAll(false);
+  engine_.loading = true;
+  engine_.propagation.set_enabled(false);
+  auto report = LoadAppendOnly(aof_->manifest(), false);
+  engine_.propagation.set_enabled(true);
+  engine_.loading = false;
+  return report.ok() ? Status::Ok() : report.status();
+}
+
+}  // namespace cairn

@@ -1,0 +1,125 @@
+#pragma once
+
+// DurabilityOfFiles: Durability over real (or simulated) files: dump.rdb by SnapshotJob, the append-only files by
+// AofWriter. One snapshot at a time; a second request is refused or scheduled in Redis's words.
+//
+//   idle --StartBackgroundSave/StartRewrite--> walking (walker thread) --OnJobDone--> idle
+//   walking --AbortBackgroundSave--> walking, job returns kCancelled --OnJobDone--> idle
+//
+// Thread: executor. The walker thread runs SnapshotJob::Run and posts OnJobDone back to the loop.
+
+#include <atomic>
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "persistence/aof_reader.h"
+#include "persistence/aof_writer.h"
+#include "persistence/snapshot_job.h"
+#include "server/engine/durability.h"
+#include "server/engine/engine.h"
+#include "server/platform/worker.h"
+
+namespace cairn {
+
+class DurabilityOfFiles final : public Durability {
+ public:
+  DurabilityOfFiles(Engine& engine, std::function<void()> on_durable);
+  ~DurabilityOfFiles() override;
+
+  Status LoadAtStart() override;
+  Status Save() override;
+  Status StartBackgroundSave(bool schedule, std::string* reply) override;
+  Status StartRewrite(std::string* reply) override;
+  void AbortBackgroundSave() override;
+  Status DebugReload(bool save, bool flush, bool merge) override;
+  Status DebugLoadAof() override;
+  void AddChanges(uint64_t changes) override { changes_ += changes; }
+  void Tick() override;
+  void EndOfTurn() override;
+  uint64_t DurableOffset() const override;
+  bool GatesReplies() const override;
+  Status WriteRefusal() const override;
+  void ThrottleWrite() override;
+  Status Shutdown(int save, bool force) override;
+  DurabilityFigures figures() const override;
+  LoadFigures load_figures() const override { return load_; }
+  void ResetFigures() override;
+
+ private:
+  enum class JobKind { kSave, kRewrite };
+  /// How Run() ended: written by the walker before it posts, read after the post or after Drain().
+  struct Outcome {
+    Status status;
+  };
+  /// A running walk.
+  struct Job {
+    JobKind kind;
+    uint64_t number = 0;
+    View* view = nullptr;
+    std::shared_ptr<Outcome> outcome = std::make_shared<Outcome>();
+    std::unique_ptr<SnapshotJob> snapshot;
+    uint64_t changes_at_cut = 0;
+    int64_t started_ms = 0;
+    bool as_commands = false;  ///< the rewrite writes commands, not an RDB file
+  };
+
+  std::string PathInDir(const std::string& name) const;
+  AofLocation Location() const;
+  SnapshotJobOptions JobOptions(JobKind kind) const;
+  /// The cut: hands the stream over, rotates the log when rewriting, freezes the keyspace.
+  void Cut(Job& job);
+  Status Launch(JobKind kind);
+  void OnJobDone(Status status);
+  void FinishSave(const Job& job, const Status& status);
+  void FinishRewrite(const Job& job, const Status& status);
+  void OnRewritePublished(int64_t started_ms, const Status& status);
+  /// Waits for the running job and applies its outcome.
+  void JoinJob();
+  Status RunJobHere(JobKind kind);
+
+  void RegisterHooks();
+  std::unique_ptr<AofWriter> NewWriter();
+  void BeginStream();
+  Status RewriteWhileOff(std::string* reply);
+  Status LoadRdb(const std::string& path, bool merge, uint64_t* end_offset);
+  Result<AofLoadReport> LoadAppendOnly(const AofManifest& manifest, bool change_files);
+  Status LoadDumpAtStart();
+  Status LoadAppendOnlyAtStart();
+  Status OpenAof(AofManifest manifest, bool last_file_covered);
+  Status StartFreshAof(AofManifest old_manifest, bool in_background);
+  Status SetAppendOnly(bool on);
+  AofCallbacks Callbacks();
+  Status LoadProgress(uint64_t offset);
+  void CheckSaveRules(int64_t now_ms);
+  void CheckAutomaticRewrite();
+
+  Engine& engine_;
+  const std::function<void()> on_durable_;
+  std::unique_ptr<WorkerThread> walker_;
+  std::unique_ptr<AofWriter> aof_;
+  std::optional<Job> job_;
+  uint64_t jobs_started_ = 0;
+  bool save_scheduled_ = false;
+  bool rewrite_scheduled_ = false;
+  bool close_aof_after_rewrite_ = false;  // BGREWRITEAOF with appendonly no
+  std::atomic<bool> exit_on_aof_error_{false};
+  bool publishing_ = false;  // a rewrite's walk ended, its manifest is being replaced
+
+  uint64_t changes_ = 0;
+  int64_t last_save_ms_ = 0;
+  int64_t last_attempt_ms_ = 0;
+  bool last_save_ok_ = true;
+  int64_t last_save_duration_ms_ = -1;
+  uint64_t saves_ = 0;
+  bool last_rewrite_ok_ = true;
+  int64_t last_rewrite_duration_ms_ = -1;
+  uint64_t rewrites_ = 0;
+  int64_t next_rewrite_attempt_ms_ = 0;
+  uint64_t last_cut_us_ = 0;
+  uint64_t retained_peak_ = 0;
+  uint64_t loaded_keys_ = 0, expired_at_load_ = 0;
+  LoadFigures load_;
+};
+
+}  // namespace cairn

@@ -1,0 +1,49 @@
+#include "server/engine/engine.h"
+
+#include "server/engine/durability.h"
+
+namespace cairn {
+
+Engine::Engine(Env& env_in, EventLoopPort& loop_in, Logger& log_in, Config& config_in,
+               Keyspace& keyspace_in, BlobArena& arena_in)
+    : env(env_in),
+      loop(loop_in),
+      log(log_in),
+      config(config_in),
+      keyspace(keyspace_in),
+      arena(arena_in) {}
+
+Engine::~Engine() = default;
+
+Session* Engine::CreateSession(SessionPort* port, SessionKind kind) {
+  const uint64_t id = next_session_id_++;
+  auto session = std::make_unique<Session>(id, port, kind);
+  session->created_ms = session->last_interaction_ms = env.WallMicros() / 1000;
+  session->authenticated = kind == SessionKind::kInternal || settings().requirepass.empty();
+  Session* raw = session.get();
+  sessions_.emplace(id, std::move(session));
+  return raw;
+}
+
+void Engine::DestroySession(Session* session) {
+  watches.UnwatchAll(*session);
+  sessions_.erase(session->id);
+}
+
+Session* Engine::FindSession(uint64_t id) const {
+  const auto found = sessions_.find(id);
+  return found == sessions_.end() ? nullptr : found->second.get();
+}
+
+bool Engine::IsPaused(bool write) const {
+  if (pause_mode == PauseMode::kNone || now_ms() >= pause_until_ms) return false;
+  return pause_mode == PauseMode::kAll || write;
+}
+
+void Engine::RefreshClock() { keyspace.set_now_ms(env.WallMicros() / 1000); }
+
+void Engine::NotifyKeyspaceEvent(NotifyClass cls, std::string_view event, std::string_view key, uint32_t db) {
+  if (on_keyspace_event) on_keyspace_event(cls, event, key, db);
+}
+
+}  // namespace cairn

@@ -1,0 +1,113 @@
+#pragma once
+
+// Engine: the parts that a command needs to reach, held together. It owns none of the policy: each part is
+// a class of its own, built and destroyed by server/app/server in a fixed order. Nothing global: tests
+// build an Engine of their own. Thread: executor, but for what the parts say of themselves.
+
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "server/base/log.h"
+#include "server/engine/command_context.h"
+#include "server/engine/command_table.h"
+#include "server/engine/config.h"
+#include "server/engine/propagation.h"
+#include "server/engine/session.h"
+#include "server/engine/stats.h"
+#include "server/engine/transaction.h"
+#include "server/keyspace/keyspace.h"
+#include "server/platform/blob_arena.h"
+#include "server/platform/env.h"
+#include "server/platform/transport.h"
+
+namespace cairn {
+
+class Durability;
+class Dispatcher;
+class ModuleHost;
+class ModuleValueFactory;
+
+enum class PauseMode : uint8_t { kNone, kWrites, kAll };
+
+/// What DEBUG and tests switch.
+struct DebugSwitches {
+  bool active_expire = true;
+  bool skip_checksum_validation = false;
+  bool deny_scripts_disabled = false;
+  bool pause_cron = false;
+};
+
+class Engine {
+ public:
+  Engine(Env& env, EventLoopPort& loop, Logger& log, Config& config, Keyspace& keyspace, BlobArena& arena);
+  ~Engine();
+
+  Env& env;
+  EventLoopPort& loop;
+  Logger& log;
+  Config& config;
+  Keyspace& keyspace;
+  BlobArena& arena;
+
+  CommandTable commands;
+  Stats stats;
+  Propagation propagation;
+  WatchTable watches;
+  DebugSwitches debug;
+
+  Durability* durability = nullptr;  ///< set by app before the first command
+  Dispatcher* dispatcher = nullptr;
+  ModuleHost* modules = nullptr;
+  ModuleValueFactory* module_values = nullptr;  ///< the same host, as loading and RESTORE see it
+
+  const Settings& settings() const { return config.settings(); }
+
+  // --- identity ---
+  std::string run_id;      ///< 40 hex digits, new at each start
+  std::string executable;  ///< as started
+  int64_t started_ms = 0;
+  int64_t process_id = 0;
+  std::vector<std::pair<int, std::string>> listen_addresses;  ///< for INFO and logs
+
+  // --- sessions ---
+  Session* CreateSession(SessionPort* port, SessionKind kind);
+  void DestroySession(Session* session);
+  Session* FindSession(uint64_t id) const;
+  /// Connected sessions by id.
+  const std::map<uint64_t, std::unique_ptr<Session>>& sessions() const { return sessions_; }
+  uint64_t last_session_id() const { return next_session_id_ - 1; }
+
+  // --- states that gate commands ---
+  bool loading = false;
+  /// Lets the loop answer (with LOADING) while a long load runs; empty when the load runs inside a turn.
+  std::function<void()> serve_while_loading;
+  PauseMode pause_mode = PauseMode::kNone;
+  int64_t pause_until_ms = 0;
+  bool IsPaused(bool write) const;
+
+  // --- clock ---
+  /// Wall clock of this batch in ms; refreshed once per batch and per cron turn.
+  int64_t now_ms() const { return keyspace.now_ms(); }
+  void RefreshClock();
+
+  /// Set by SHUTDOWN and signals: the loop ends after this turn.
+  bool stop_requested = false;
+  int exit_code = 0;
+  /// Runs the orderly end (save or flush as settings say); true when the process may exit. Implemented by
+  /// app: SHUTDOWN and SIGTERM both call it. `save`: 1 save, 0 nosave, -1 as the save rules say.
+  std::function<Status(int save, bool now, bool force)> prepare_shutdown;
+
+  /// Every keyspace event passes here; the subscriber decides which classes it wants.
+  void NotifyKeyspaceEvent(NotifyClass cls, std::string_view event, std::string_view key, uint32_t db);
+  std::function<void(NotifyClass, std::string_view event, std::string_view key, uint32_t db)> on_keyspace_event;
+
+ private:
+  std::map<uint64_t, std::unique_ptr<Session>> sessions_;
+  uint64_t next_session_id_ = 1;
+};
+
+}  // namespace cairn

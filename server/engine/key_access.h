@@ -1,0 +1,92 @@
+#pragma once
+
+// The openings and closings that handlers of several families share: look a key up as a reader
+// does, insist on a string, reply one, propagate in another form. Free functions over
+// CommandContext; they add nothing to what a handler may do. Thread: executor.
+
+#include <initializer_list>
+#include <string_view>
+
+#include "server/base/strings.h"
+#include "server/engine/command_context.h"
+#include "server/engine/engine.h"
+
+namespace cairn {
+
+/// Entry under `key` for a command that only reads, or nullptr, which is published as "keymiss".
+inline const Entry* ReadKey(CommandContext& ctx, KeyRef key,
+                            unsigned lookup_flags = kLookupDefault) {
+  const Entry* entry = ctx.db().LookupRead(key, lookup_flags);
+  if (entry == nullptr) [[unlikely]] {
+    ctx.Notify(NotifyClass::kKeyMiss, "keymiss", key.key, ctx.db().index());
+  }
+  return entry;
+}
+
+/// OK when `entry` is absent or a string, WRONGTYPE otherwise.
+inline Status ExpectString(const Entry* entry) {
+  if (entry == nullptr || entry->is_string()) [[likely]]
+    return Status::Ok();
+  return RespError(resp_errors::kWrongType);
+}
+
+/// Stores under `key` and publishes "new" when it was absent. The old TTL goes.
+inline const Entry* StoreKey(CommandContext& ctx, Database& db, KeyRef key, ValueInput value,
+                             int64_t expire_at_ms = kNoExpiry) {
+  const uint64_t keys_before = db.size();
+  const Entry* entry = db.Set(key, std::move(value), expire_at_ms);
+  if (db.size() != keys_before) ctx.Notify(NotifyClass::kNew, "new", key.key, db.index());
+  return entry;
+}
+
+/// Replies a string entry as a bulk string, or null for nullptr. Long values go by reference.
+inline void ReplyString(CommandContext& ctx, const Entry* entry) {
+  RespWriter& reply = ctx.reply();
+  if (entry == nullptr) return reply.Null();
+  switch (entry->form()) {
+    case ValueForm::kInt:
+      return reply.BulkInt64(entry->integer());
+    case ValueForm::kBlob: {
+      BlobRef blob = entry->BlobValue();
+      const size_t size = blob->size();
+      return reply.BulkBlob({std::move(blob), 0, size});
+    }
+    default: {
+      char scratch[kMaxInt64Chars + 3];
+      return reply.Bulk(entry->StringView(scratch));
+    }
+  }
+}
+
+/// PropagateAs that costs nothing while nobody listens.
+inline void PropagateInstead(CommandContext& ctx, std::initializer_list<std::string_view> args) {
+  if (ctx.engine().propagation.enabled())
+    ctx.PropagateAs(std::vector<std::string>(args.begin(), args.end()));
+}
+
+/// The decimal text of an integer for PropagateInstead.
+class IntegerText {
+ public:
+  explicit IntegerText(int64_t value) : size_(FormatInt64(value, digits_)) {}
+  operator std::string_view() const { return {digits_, size_}; }
+
+ private:
+  char digits_[kMaxInt64Chars];
+  size_t size_;
+};
+
+/// Removes a key whose time has already come when its TTL is set: DEL or UNLINK goes out instead of
+/// the command, by lazyfree-lazy-expire.
+void RemoveAlreadyExpired(CommandContext& ctx, KeyRef key);
+
+/// True when a TTL ending at `expire_at_ms` removes the key at once; never while an append-only
+/// file is loaded.
+inline bool IsAlreadyExpired(const CommandContext& ctx, int64_t expire_at_ms) {
+  return !ctx.is_loading() && expire_at_ms <= ctx.now_ms();
+}
+
+/// arg(i) as an integer of `low`..`high`. Errors: not an integer, or Redis's line that names the
+/// bounds.
+Status ArgInRange(const CommandContext& ctx, size_t i, int64_t low, int64_t high, int64_t* out);
+
+}  // namespace cairn

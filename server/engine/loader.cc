@@ -1,0 +1,91 @@
+#include "server/engine/loader.h"
+
+#include "server/engine/dispatcher.h"
+
+namespace cairn {
+
+DatasetLoader::DatasetLoader(Engine& engine, Options options)
+    : engine_(engine), options_(options), builder_(engine.module_values) {}
+
+Status DatasetLoader::Aux(std::string_view name, std::string_view value) {
+  engine_.log.Log(LogLevel::kVerbose, "RDB field {}: {}", name, value);
+  return Status::Ok();
+}
+
+Status DatasetLoader::FunctionLibrary(std::string_view) {
+  return Status(StatusCode::kUnsupported,
+                "the file holds a function library, which this version cannot run or keep");
+}
+
+Status DatasetLoader::SelectDatabase(uint32_t index, uint64_t key_count, uint64_t expire_count) {
+  CAIRN_RETURN_IF_ERROR(StorePending());
+  if (index >= engine_.keyspace.database_count()) {
+    return Status::Corruption("Data file was created with a server configured to handle more than " +
+                              std::to_string(engine_.keyspace.database_count()) + " databases");
+  }
+  db_ = &engine_.keyspace.db(index);
+  db_->Reserve(key_count);
+  return Status::Ok();
+}
+
+Result<ValueSink*> DatasetLoader::Key(std::string_view key, const KeyMeta& meta) {
+  CAIRN_RETURN_IF_ERROR(StorePending());
+  key_.assign(key);
+  meta_ = meta;
+  pending_ = true;
+  drop_ = options_.drop_expired && meta.expire_at_ms != kNoExpiry && meta.expire_at_ms < engine_.now_ms();
+  builder_.Reset();
+  return static_cast<ValueSink*>(&builder_);
+}
+
+Result<ValueSink*> DatasetLoader::ModuleAux(uint64_t, uint64_t) {
+  return Status(StatusCode::kUnsupported, "the file holds data of a module that keeps state outside its keys");
+}
+
+Status DatasetLoader::StorePending() {
+  if (!pending_) return Status::Ok();
+  pending_ = false;
+  if (drop_) {
+    ++expired_;
+    return Status::Ok();
+  }
+  Result<ValueInput> value = builder_.Take();
+  if (!value.ok()) return value.status();
+  if (db_ == nullptr) db_ = &engine_.keyspace.db(0);
+  const KeyRef ref = db_->MakeKey(key_);
+  if (!options_.merge && db_->Peek(ref) != nullptr) {
+    return Status::Corruption("the key '" + key_ + "' occurs twice");
+  }
+  const Entry* entry = db_->Set(ref, std::move(*value), meta_.expire_at_ms);
+  if (meta_.lfu_frequency >= 0 || meta_.lru_idle_s >= 0) {
+    engine_.keyspace.RestoreAccess(*entry, meta_.lru_idle_s, meta_.lfu_frequency);
+  }
+  ++loaded_;
+  return Status::Ok();
+}
+
+Status DatasetLoader::Finish() { return StorePending(); }
+
+CommandLoader::CommandLoader(Engine& engine)
+    : engine_(engine), session_(engine.CreateSession(nullptr, SessionKind::kInternal)) {}
+
+CommandLoader::~CommandLoader() { engine_.DestroySession(session_); }
+
+Status CommandLoader::BeginFile(std::string_view) {
+  session_->db = 0;
+  session_->transaction = TransactionState();
+  return Status::Ok();
+}
+
+Status CommandLoader::Command(std::span<const std::string_view> args) {
+  cairn::Command* container = nullptr;
+  if (engine_.commands.Resolve(args, &container) == nullptr) {
+    return Status::Corruption("Unknown command '" + std::string(args[0]) + "' reading the append only file");
+  }
+  session_->output.Clear();
+  engine_.RefreshClock();
+  engine_.dispatcher->RunArgs(*session_, args);
+  return Status::Ok();
+}
+
+}  // namespace cairn

@@ -1,0 +1,63 @@
+#pragma once
+
+// The loading side of the engine: DatasetLoader puts what an RDB reader plays into the keyspace; CommandLoader runs what an
+// append-only file says on an internal session. Neither opens files. Thread: executor.
+
+#include <cstdint>
+#include <memory>
+#include <string>
+
+#include "persistence/aof_reader.h"
+#include "persistence/value_sink.h"
+#include "server/data/value_codec.h"
+#include "server/engine/engine.h"
+
+namespace cairn {
+
+class DatasetLoader final : public DatasetSink {
+ public:
+  struct Options {
+    bool drop_expired = true;  ///< keys past their TTL are not loaded (a primary's start)
+    bool merge = false;        ///< DEBUG RELOAD MERGE: keys that exist are replaced instead of refused
+  };
+  DatasetLoader(Engine& engine, Options options);
+
+  Status Aux(std::string_view name, std::string_view value) override;
+  Status FunctionLibrary(std::string_view code) override;
+  Status SelectDatabase(uint32_t index, uint64_t key_count, uint64_t expire_count) override;
+  Result<ValueSink*> Key(std::string_view key, const KeyMeta& meta) override;
+  Result<ValueSink*> ModuleAux(uint64_t type_id, uint64_t when) override;
+  /// Stores the last key: call after the reader returned.
+  Status Finish();
+
+  uint64_t loaded() const { return loaded_; }
+  uint64_t expired() const { return expired_; }
+
+ private:
+  Status StorePending();
+
+  Engine& engine_;
+  const Options options_;
+  Database* db_ = nullptr;
+  ValueBuilder builder_;
+  std::string key_;
+  KeyMeta meta_;
+  bool pending_ = false;
+  bool drop_ = false;
+  uint64_t loaded_ = 0;
+  uint64_t expired_ = 0;
+};
+
+class CommandLoader final : public CommandSink {
+ public:
+  explicit CommandLoader(Engine& engine);
+  ~CommandLoader() override;
+  Status BeginFile(std::string_view name) override;
+  Status Command(std::span<const std::string_view> args) override;
+
+ private:
+  Engine& engine_;
+  Session* session_;
+};
+
+}  // namespace cairn

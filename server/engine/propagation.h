@@ -1,0 +1,53 @@
+#pragma once
+
+// Propagation: the stream of effects. Each change of the dataset is appended once, as a RESP command, and
+// read by the append-only file (later also by replicas and their backlog). SELECT is inserted when the
+// database changes; several commands of one top-level command are wrapped in MULTI/EXEC. The buffer is
+// handed over at the end of each turn. Offsets count bytes since start. Thread: executor.
+
+#include <cstdint>
+#include <span>
+#include <string>
+#include <string_view>
+
+namespace cairn {
+
+class Propagation {
+ public:
+  /// Off (no append-only file, no replica): Append does nothing.
+  void set_enabled(bool on) { enabled_ = on; }
+  bool enabled() const { return enabled_; }
+
+  /// Appends one effect.
+  void Append(uint32_t db, std::span<const std::string_view> args);
+  void Append(uint32_t db, std::span<const std::string> args);
+
+  /// Opens a group: if two or more effects follow before EndGroup they are wrapped in MULTI/EXEC.
+  void BeginGroup();
+  void EndGroup();
+
+  /// Forgets which database is selected: a new file or replica begins here.
+  void ResetSelectedDatabase() { selected_db_ = -1; }
+
+  /// Stream offset behind the last byte appended.
+  uint64_t offset() const { return handed_over_ + buffer_.size(); }
+  bool empty() const { return buffer_.empty(); }
+  /// Moves the bytes out; the next ones continue at offset(). *database_before is the database selected ahead
+  /// of the first byte, -1 when the bytes begin with their own SELECT.
+  std::string TakeBuffer(int64_t* database_before);
+
+ private:
+  void AppendHeader(uint32_t db);
+  void AppendBulk(std::string_view bytes);
+
+  bool enabled_ = false;
+  std::string buffer_;
+  uint64_t handed_over_ = 0;
+  int64_t selected_db_ = -1;
+  int64_t db_at_buffer_start_ = -1;
+  int group_depth_ = 0;
+  uint64_t group_effects_ = 0;
+  size_t group_start_ = 0;      // buffer position where MULTI would go
+};
+
+}  // namespace cairn

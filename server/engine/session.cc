@@ -1,0 +1,31 @@
+#include "server/engine/session.h"
+
+namespace cairn {
+
+OwnedCommand OwnedCommand::From(const CommandSpec* spec, const Request& request) {
+  OwnedCommand owned;
+  owned.spec = spec;
+  owned.args.reserve(request.args.size());
+  for (size_t i = 0; i < request.args.size(); ++i) {
+    const BlobRef* blob = request.FindBlob(i);
+    owned.args.push_back(blob != nullptr ? *blob : BlobRef::Copy(request.args[i]));
+  }
+  return owned;
+}
+
+size_t OwnedCommand::MemoryUsage() const {
+  size_t bytes = sizeof(OwnedCommand) + args.capacity() * sizeof(BlobRef);
+  for (const BlobRef& arg : args) bytes += arg->footprint();
+  return bytes;
+}
+
+size_t Session::MemoryUsage() const {
+  size_t bytes = sizeof(Session) + output.footprint() + name.capacity() + peer_address.capacity();
+  if (port != nullptr) bytes += port->query_capacity();
+  for (const OwnedCommand& command : transaction.queue) bytes += command.MemoryUsage();
+  for (const OwnedCommand& command : deferred) bytes += command.MemoryUsage();
+  for (const WatchedKey& key : transaction.watched) bytes += sizeof(WatchedKey) + key.key.capacity();
+  return bytes;
+}
+
+}  // namespace cairn

@@ -1,0 +1,121 @@
+#pragma once
+
+// Session: what the engine knows of one client: identity, database, protocol version, authentication,
+// transaction, reply buffer. It knows nothing of sockets: SessionPort is its way down to the connection
+// (server/net, or a fake in tests). A session without a port is internal: the loader of the append-only
+// file, a module's call, a script. Thread: executor.
+
+#include <cstdint>
+#include <deque>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "server/base/bytes.h"
+#include "server/protocol/reply_buffer.h"
+#include "server/protocol/resp_parser.h"
+#include "server/protocol/resp_writer.h"
+
+namespace cairn {
+
+class Session;
+struct CommandSpec;
+
+/// The connection below a session.
+class SessionPort {
+ public:
+  virtual ~SessionPort() = default;
+  /// There is output to send at the end of this turn. Idempotent.
+  virtual void OutputReady() = 0;
+  /// Closes now (pending output is dropped) or once what is buffered has been sent.
+  virtual void Close(bool after_output) = 0;
+  /// The session may run again (CLIENT PAUSE ended): hand it to the dispatcher in the next turn.
+  virtual void InputReady() = 0;
+  virtual int fd() const = 0;
+  /// Bytes held for reading: buffered now, and capacity (CLIENT LIST qbuf, qbuf-free).
+  virtual size_t query_bytes() const = 0;
+  virtual size_t query_capacity() const = 0;
+};
+
+/// A command whose arguments are owned: queued by MULTI, or kept while its session may not run.
+struct OwnedCommand {
+  const CommandSpec* spec = nullptr;
+  std::vector<BlobRef> args;
+  static OwnedCommand From(const CommandSpec* spec, const Request& request);
+  size_t MemoryUsage() const;
+};
+
+enum class SessionKind : uint8_t { kNormal, kReplica, kPubsub, kInternal };
+enum class ReplyMode : uint8_t { kOn, kOff, kSkipNext, kSkipThis };
+
+/// One key a session watches.
+struct WatchedKey {
+  uint32_t db;
+  std::string key;
+  bool expired_at_watch;  ///< already past its TTL when watched: its lazy removal is no change
+};
+
+struct TransactionState {
+  bool active = false;       ///< between MULTI and EXEC
+  bool dirty_cas = false;    ///< a watched key changed
+  bool dirty_exec = false;   ///< a queued command was refused
+  std::vector<OwnedCommand> queue;
+  uint64_t flags_union = 0;  ///< CommandFlag bits of all queued commands
+  size_t argv_bytes = 0;
+  std::vector<WatchedKey> watched;
+};
+
+class Session {
+ public:
+  Session(uint64_t session_id, SessionPort* connection, SessionKind session_kind)
+      : id(session_id), kind(session_kind), port(connection), reply(&output) {}
+  Session(const Session&) = delete;
+  Session& operator=(const Session&) = delete;
+
+  const uint64_t id;
+  SessionKind kind;
+  SessionPort* port;  ///< nullptr: internal
+
+  ReplyBuffer output;
+  RespWriter reply;  ///< writes into output; its version is HELLO's
+
+  uint32_t db = 0;
+  bool authenticated = true;
+  std::string user = "default";
+  std::string name;         ///< CLIENT SETNAME
+  std::string peer_address;  ///< "ip:port", "[v6]:port" or "path:0"
+  std::string local_address;
+  bool unix_socket = false;
+
+  int64_t created_ms = 0;           ///< wall clock
+  int64_t last_interaction_ms = 0;  ///< wall clock
+  const CommandSpec* last_command = nullptr;
+  uint64_t commands = 0;
+  uint64_t received_bytes = 0, sent_bytes = 0;
+
+  ReplyMode reply_mode = ReplyMode::kOn;
+  bool no_evict = false;
+  bool close_after_reply = false;
+  bool closing = false;
+  bool pause_exempt = false;
+
+  TransactionState transaction;
+
+  /// Nothing of `output` may leave before the append-only file is durable up to this stream offset
+  /// (appendfsync always); 0 = free to go.
+  uint64_t reply_gate = 0;
+
+  /// Requests parsed while the session may not run (CLIENT PAUSE, blocked): run in order when it may.
+  std::deque<OwnedCommand> deferred;
+  bool suspended = false;
+
+  /// When the output buffer first passed its soft limit (wall clock ms), 0 = below.
+  int64_t soft_limit_since_ms = 0;
+
+  bool in_transaction() const { return transaction.active; }
+  /// Bytes this client costs, as CLIENT LIST tot-mem counts them.
+  size_t MemoryUsage() const;
+};
+
+}  // namespace cairn

@@ -1,0 +1,69 @@
+#pragma once
+
+// Stats: the counters INFO reports and CONFIG RESETSTAT clears, the sampler behind the instantaneous rates, and the
+// tick clock that times commands without a system call. Thread: executor.
+
+#include <array>
+#include <cstdint>
+#include <map>
+#include <string>
+#include <string_view>
+
+namespace cairn {
+
+/// A mean over the last 16 samples of a counter's growth per second.
+class RateSampler {
+ public:
+  void Sample(int64_t now_ms, uint64_t counter);
+  uint64_t PerSecond() const;
+  void Reset();
+
+ private:
+  static constexpr size_t kSamples = 16;
+  std::array<uint64_t, kSamples> samples_{};
+  size_t next_ = 0;
+  int64_t last_ms_ = 0;
+  uint64_t last_counter_ = 0;
+};
+
+/// Cheap time stamps (the CPU's cycle counter), converted by a ratio measured while running.
+class TickClock {
+ public:
+  static uint64_t Now();
+  /// Called by cron with the monotonic clock to learn ticks per microsecond.
+  void Calibrate(int64_t monotonic_us);
+  double ToMicros(uint64_t ticks) const { return static_cast<double>(ticks) * micros_per_tick_; }
+
+ private:
+  int64_t first_us_ = -1;
+  uint64_t first_ticks_ = 0;
+  double micros_per_tick_ = 1.0 / 2000.0;
+};
+
+struct Stats {
+  uint64_t connections_received = 0;
+  uint64_t commands_processed = 0;
+  uint64_t net_input_bytes = 0;
+  uint64_t net_output_bytes = 0;
+  uint64_t rejected_connections = 0;
+  uint64_t evicted_clients = 0;
+  uint64_t query_buffer_limit_disconnections = 0;
+  uint64_t output_buffer_limit_disconnections = 0;
+  uint64_t total_error_replies = 0;
+  uint64_t unexpected_error_replies = 0;
+  uint64_t reads_processed = 0;
+  uint64_t writes_processed = 0;
+  uint64_t dump_payload_sanitizations = 0;
+  size_t peak_memory = 0;
+  size_t startup_memory = 0;
+  RateSampler ops_rate, input_rate, output_rate;
+  TickClock ticks;
+  /// errorstats: by error code word ("ERR", "WRONGTYPE").
+  std::map<std::string, uint64_t, std::less<>> errors;
+
+  /// Counts an error line about to be sent (without '-').
+  void CountError(std::string_view line);
+  void Reset();
+};
+
+}  // namespace cairn

@@ -1,0 +1,229 @@
+#include "server/net/client_host.h"
+
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "server/engine/durability.h"
+#include "server/net/socket_stream.h"
+#include "server/protocol/resp_errors.h"
+
+namespace cairn {
+
+namespace {
+
+constexpr std::string_view kProtectedModeLine =
+    "DENIED Redis is running in protected mode because protected mode is enabled and no password is set for "
+    "the default user. In this mode connections are only accepted from the loopback interface. If you want to "
+    "connect from external computers to Redis you may adopt one of the following solutions: 1) Just disable "
+    "protected mode sending the command 'CONFIG SET protected-mode no' from the loopback interface by "
+    "connecting to Redis from the same host the server is running, however MAKE SURE Redis is not publicly "
+    "accessible from internet if you do so. Use CONFIG REWRITE to make this change permanent. 2) Alternatively "
+    "you can just disable the protected mode by editing the Redis configuration file, and setting the protected "
+    "mode option to 'no', and then restarting the server. 3) If you started the server manually just for "
+    "testing, restart it with the '--protected-mode no' option. 4) Setup a an authentication password for the "
+    "default user. NOTE: You only need to do one of the above things in order for the server to start accepting "
+    "connections from the outside.";
+
+void TuneTcp(int fd, int keepalive_s) {
+  const int on = 1;
+  setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+  if (keepalive_s <= 0) return;
+  const int interval = keepalive_s / 3 > 0 ? keepalive_s / 3 : 1;
+  const int probes = 3;
+  setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof on);
+  setsockopt(fd, IPPROTO_TCP, TCP_KEEPIDLE, &keepalive_s, sizeof keepalive_s);
+  setsockopt(fd, IPPROTO_TCP, TCP_KEEPINTVL, &interval, sizeof interval);
+  setsockopt(fd, IPPROTO_TCP, TCP_KEEPCNT, &probes, sizeof probes);
+}
+
+}  // namespace
+
+ClientHost::~ClientHost() {
+  for (auto& [connection, owned] : connections_) engine_.DestroySession(connection->session_);
+}
+
+void ClientHost::Refuse(const Accepted& accepted, std::string_view line) {
+  const std::string reply = "-" + std::string(line) + "\r\n";
+  // Best effort: the socket is new and its buffer empty.
+  [[maybe_unused]] const ssize_t sent = ::send(accepted.fd, reply.data(), reply.size(), MSG_NOSIGNAL);
+  ::close(accepted.fd);
+  ++engine_.stats.rejected_connections;
+}
+
+void ClientHost::OnAccept(const Accepted& accepted) {
+  const Settings& settings = engine_.settings();
+  if (connections_.size() >= static_cast<size_t>(settings.maxclients)) {
+    Refuse(accepted, resp_errors::kMaxClients);
+    return;
+  }
+  if (settings.protected_mode && settings.requirepass.empty() && !accepted.loopback) {
+    Refuse(accepted, kProtectedModeLine);
+    return;
+  }
+  if (!accepted.unix_socket) TuneTcp(accepted.fd, settings.tcp_keepalive);
+  auto stream = std::make_unique<SocketStream>(loop_, accepted.fd, accepted.peer, accepted.local);
+  SocketStream* socket = stream.get();
+  auto connection = std::make_unique<Connection>(*this, std::move(stream), &engine_.arena);
+  Connection* raw = connection.get();
+  raw->parser_.set_max_bulk_bytes(settings.proto_max_bulk_len);
+  raw->session_ = engine_.CreateSession(raw, SessionKind::kNormal);
+  raw->session_->peer_address = accepted.peer;
+  raw->session_->local_address = accepted.local;
+  raw->session_->unix_socket = accepted.unix_socket;
+  connections_.emplace(raw, std::move(connection));
+  ++engine_.stats.connections_received;
+  socket->Start(raw);
+}
+
+void ClientHost::Enqueue(Connection* connection) {
+  if (connection->in_ready_) return;
+  connection->in_ready_ = true;
+  ready_.push_back(connection);
+}
+
+void ClientHost::EnqueueFlush(Connection* connection) {
+  if (connection->in_flush_) return;
+  connection->in_flush_ = true;
+  flush_.push_back(connection);
+}
+
+void ClientHost::RunTurn() {
+  if (!ready_.empty()) {
+    std::vector<Connection*> ready;
+    ready.swap(ready_);
+    turn_.clear();
+    for (Connection* connection : ready) {
+      connection->in_ready_ = false;
+      connection->parser_.set_max_bulk_bytes(engine_.settings().proto_max_bulk_len);
+      turn_.push_back({connection->session_, &connection->parser_});
+    }
+    engine_.dispatcher->RunTurn(turn_);
+    for (Connection* connection : ready) {
+      connection->unparsed_ = false;
+      if (connection->peer_ended_) {
+        connection->CloseNow();
+      } else {
+        CheckLimits(*connection);
+      }
+    }
+    // Keep the vector's capacity for the next turn.
+    ready.clear();
+    if (ready_.empty()) ready_.swap(ready);
+  }
+  if (engine_.durability != nullptr) engine_.durability->EndOfTurn();
+  FlushAll();
+  if (engine_.stop_requested) loop_.Stop();
+}
+
+void ClientHost::FlushAll() {
+  if (flush_.empty()) return;
+  const uint64_t durable =
+      engine_.durability != nullptr ? engine_.durability->DurableOffset() : UINT64_MAX;
+  std::vector<Connection*> flush;
+  flush.swap(flush_);
+  for (Connection* connection : flush) {
+    connection->in_flush_ = false;
+    if (!connection->Flush(durable) && !connection->in_held_) {
+      connection->in_held_ = true;
+      held_.push_back(connection);
+    }
+    if (!connection->session_->output.empty()) CheckLimits(*connection);
+  }
+  flush.clear();
+  if (flush_.empty()) flush_.swap(flush);
+}
+
+void ClientHost::ReleaseHeld() {
+  for (Connection* connection : held_) {
+    connection->in_held_ = false;
+    EnqueueFlush(connection);
+  }
+  held_.clear();
+  FlushAll();
+}
+
+void ClientHost::CheckLimits(Connection& connection) {
+  Session& session = *connection.session_;
+  if (session.closing) return;
+  const Settings& settings = engine_.settings();
+  if (connection.parser_.buffered_bytes() > static_cast<uint64_t>(settings.client_query_buffer_limit)) {
+    engine_.log.Log(LogLevel::kWarning,
+                    "Closing client that reached max query buffer length: id={} addr={} (qbuf {} bytes)", session.id,
+                    session.peer_address, connection.parser_.buffered_bytes());
+    ++engine_.stats.query_buffer_limit_disconnections;
+    connection.CloseNow();
+    return;
+  }
+  const OutputBufferLimit& limit = settings.client_output_buffer_limit[kClientNormal];
+  const size_t size = session.output.size();
+  bool over = limit.hard_bytes != 0 && size >= limit.hard_bytes;
+  if (limit.soft_bytes != 0 && size >= limit.soft_bytes) {
+    if (session.soft_limit_since_ms == 0) session.soft_limit_since_ms = engine_.now_ms();
+    over = over || engine_.now_ms() - session.soft_limit_since_ms > limit.soft_seconds * 1000;
+  } else {
+    session.soft_limit_since_ms = 0;
+  }
+  if (over) {
+    engine_.log.Log(LogLevel::kWarning, "Client id={} addr={} closed for overcoming of output buffer limits.",
+                    session.id, session.peer_address);
+    ++engine_.stats.output_buffer_limit_disconnections;
+    connection.CloseNow();
+  }
+}
+
+void ClientHost::CheckIdle(Connection& connection, int64_t now_ms) {
+  Session& session = *connection.session_;
+  const int timeout_s = engine_.settings().timeout;
+  if (timeout_s > 0 && !session.suspended && now_ms - session.last_interaction_ms > timeout_s * 1000LL) {
+    engine_.log.Log(LogLevel::kVerbose, "Closing idle client");
+    connection.CloseNow();
+    return;
+  }
+  if (now_ms - session.last_interaction_ms > 2000) {
+    connection.parser_.ShrinkIfIdle();
+    session.output.ShrinkIfIdle();
+  }
+}
+
+void ClientHost::ResumePaused() {
+  for (auto& [connection, owned] : connections_) {
+    Session& session = *connection->session_;
+    if (!session.suspended) continue;
+    session.suspended = false;
+    connection->InputReady();
+  }
+}
+
+void ClientHost::Cron() {
+  engine_.RefreshClock();
+  if (engine_.pause_mode != PauseMode::kNone && engine_.now_ms() >= engine_.pause_until_ms) {
+    engine_.pause_mode = PauseMode::kNone;
+  }
+  if (engine_.pause_mode == PauseMode::kNone) ResumePaused();
+  for (auto& [connection, owned] : connections_) {
+    if (connection->session_->closing) continue;
+    CheckIdle(*connection, engine_.now_ms());
+    CheckLimits(*connection);
+  }
+}
+
+void ClientHost::CloseAll() {
+  if (engine_.durability != nullptr) engine_.durability->EndOfTurn();
+  ReleaseHeld();
+  for (auto& [connection, owned] : connections_) {
+    if (!connection->session_->closing) connection->Flush(UINT64_MAX);
+    connection->CloseNow();
+  }
+}
+
+void ClientHost::Remove(Connection* connection) {
+  std::erase(ready_, connection);
+  std::erase(flush_, connection);
+  std::erase(held_, connection);
+  engine_.DestroySession(connection->session_);
+  connections_.erase(connection);
+}
+
+}  // namespace cairn

@@ -1,0 +1,55 @@
+#pragma once
+
+// ClientHost: all client connections and what is decided about them together: accepting within maxclients and
+// protected mode, the turn (run what was read, hand effects over, flush replies), and the periodic checks
+// (idle timeout, buffer limits, end of CLIENT PAUSE). Thread: loop.
+
+#include <cstdint>
+#include <memory>
+#include <unordered_map>
+#include <vector>
+
+#include "server/engine/dispatcher.h"
+#include "server/net/connection.h"
+#include "server/net/event_loop.h"
+#include "server/net/listener.h"
+
+namespace cairn {
+
+class ClientHost {
+ public:
+  ClientHost(Engine& engine, EventLoop& loop) : engine_(engine), loop_(loop) {}
+  ~ClientHost();
+
+  void OnAccept(const Accepted& accepted);
+  /// After each poll: executes, hands over to durability, flushes.
+  void RunTurn();
+  /// DurableOffset() advanced: sends what was held.
+  void ReleaseHeld();
+  /// Ten times a second: timeouts, limits, pause.
+  void Cron();
+  /// Sends what can be sent and closes every connection (shutdown).
+  void CloseAll();
+  size_t connection_count() const { return connections_.size(); }
+
+ private:
+  friend class Connection;
+  void Enqueue(Connection* connection);
+  void EnqueueFlush(Connection* connection);
+  void FlushAll();
+  void CheckLimits(Connection& connection);
+  void CheckIdle(Connection& connection, int64_t now_ms);
+  void ResumePaused();
+  void Remove(Connection* connection);
+  void Refuse(const Accepted& accepted, std::string_view line);
+
+  Engine& engine_;
+  EventLoop& loop_;
+  std::unordered_map<Connection*, std::unique_ptr<Connection>> connections_;
+  std::vector<Connection*> ready_;
+  std::vector<Connection*> flush_;
+  std::vector<Connection*> held_;
+  std::vector<ReadySession> turn_;
+};
+
+}  // namespace cairn

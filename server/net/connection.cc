@@ -1,0 +1,102 @@
+#include "server/net/connection.h"
+
+#include <array>
+
+#include "server/net/client_host.h"
+
+namespace cairn {
+
+namespace {
+
+// Pieces per vectored write, and bytes per connection and turn, so that one reader of big values does not
+// keep the others waiting.
+constexpr size_t kPiecesPerWrite = 64;
+constexpr size_t kMaxBytesPerTurn = 16 * 1024 * 1024;
+// A read that filled its buffer asks for this much the next time.
+constexpr size_t kLargeReadBytes = 128 * 1024;
+
+}  // namespace
+
+Connection::Connection(ClientHost& host, std::unique_ptr<Stream> stream, BlobSource* blobs)
+    : host_(host), stream_(std::move(stream)), parser_(blobs) {}
+
+std::span<char> Connection::ReadBuffer() {
+  // One read a turn: the turn parses it first, so that a big argument's header is known before its bytes are
+  // read and they land in their blob.
+  if (unparsed_) return {};
+  const std::span<char> space = parser_.Reserve(read_hint_);
+  offered_ = space.size();
+  return space;
+}
+
+void Connection::OnRead(size_t size) {
+  parser_.Commit(size);
+  unparsed_ = true;
+  read_hint_ = size == offered_ ? kLargeReadBytes : kReadBufferInitialBytes;
+  host_.engine_.stats.net_input_bytes += size;
+  ++host_.engine_.stats.reads_processed;
+  session_->received_bytes += size;
+  host_.Enqueue(this);
+}
+
+void Connection::OnWritable() {
+  host_.EnqueueFlush(this);
+}
+
+void Connection::OnEnd(const Status& reason) {
+  peer_ended_ = true;
+  // What was read before the end still runs in this turn; then nothing is left to do.
+  host_.Enqueue(this);
+}
+
+void Connection::OnClosed() { host_.Remove(this); }
+
+void Connection::OutputReady() { host_.EnqueueFlush(this); }
+
+void Connection::InputReady() { host_.Enqueue(this); }
+
+void Connection::Close(bool after_output) {
+  if (after_output && !session_->output.empty()) {
+    session_->close_after_reply = true;
+    OutputReady();
+    return;
+  }
+  CloseNow();
+}
+
+void Connection::CloseNow() {
+  if (session_->closing) return;
+  session_->closing = true;
+  host_.engine_.watches.UnwatchAll(*session_);
+  stream_->Close();
+}
+
+bool Connection::Flush(uint64_t durable_offset) {
+  if (session_->closing) return true;
+  ReplyBuffer& output = session_->output;
+  if (session_->reply_gate > durable_offset) return false;
+  std::array<std::string_view, kPiecesPerWrite> pieces;
+  size_t sent = 0;
+  while (!output.empty() && sent < kMaxBytesPerTurn) {
+    const size_t count = output.GatherPieces(pieces);
+    size_t offered = 0;
+    for (size_t i = 0; i < count; ++i) offered += pieces[i].size();
+    const size_t taken = stream_->TryWrite(std::span(pieces).first(count));
+    output.Consume(taken);
+    sent += taken;
+    if (taken < offered) break;
+  }
+  if (sent > 0) {
+    host_.engine_.stats.net_output_bytes += sent;
+    ++host_.engine_.stats.writes_processed;
+    session_->sent_bytes += sent;
+  }
+  if (output.empty()) {
+    if (session_->close_after_reply) CloseNow();
+  } else if (sent >= kMaxBytesPerTurn) {
+    host_.EnqueueFlush(this);
+  }
+  return true;
+}
+
+}  // namespace cairn

@@ -1,0 +1,63 @@
+#pragma once
+
+// Connection: joins one Stream with one Session: bytes in to the parser, replies out by vectored writes, held
+// back while the append-only file is not durable up to them. Policy (limits, timeouts, turns) is
+// ClientHost's. It sees only the Stream port, so tests drive it over memory. Thread: loop.
+
+#include <cstdint>
+#include <memory>
+
+#include "server/engine/engine.h"
+#include "server/engine/session.h"
+#include "server/platform/transport.h"
+#include "server/protocol/resp_parser.h"
+
+namespace cairn {
+
+class ClientHost;
+
+class Connection final : public StreamReceiver, public SessionPort {
+ public:
+  Connection(ClientHost& host, std::unique_ptr<Stream> stream, BlobSource* blobs);
+
+  // StreamReceiver
+  std::span<char> ReadBuffer() override;
+  void OnRead(size_t size) override;
+  void OnWritable() override;
+  void OnEnd(const Status& reason) override;
+  void OnClosed() override;
+
+  // SessionPort
+  void OutputReady() override;
+  void Close(bool after_output) override;
+  void InputReady() override;
+  int fd() const override { return stream_->fd(); }
+  size_t query_bytes() const override { return parser_.buffered_bytes(); }
+  size_t query_capacity() const override { return parser_.footprint(); }
+
+  /// Sends what may be sent. Returns false when some of it is held for durability.
+  bool Flush(uint64_t durable_offset);
+
+  Session& session() { return *session_; }
+  RequestParser& parser() { return parser_; }
+  Stream& stream() { return *stream_; }
+
+ private:
+  friend class ClientHost;
+  void CloseNow();
+
+  ClientHost& host_;
+  std::unique_ptr<Stream> stream_;
+  RequestParser parser_;
+  Session* session_ = nullptr;  // owned by the engine's registry
+  size_t read_hint_ = kReadBufferInitialBytes;
+  size_t offered_ = 0;
+  // Membership flags of the host's per-turn lists.
+  bool in_ready_ = false;
+  bool in_flush_ = false;
+  bool in_held_ = false;
+  bool unparsed_ = false;  // bytes were committed and not yet parsed: no further read before the turn
+  bool peer_ended_ = false;
+};
+
+}  // namespace cairn

@@ -1,0 +1,108 @@
+#include "server/net/event_loop.h"
+
+#include <utility>
+
+#include "server/base/check.h"
+
+namespace cairn {
+
+EventLoop::EventLoop() {
+  CAIRN_CHECK(uv_loop_init(&loop_) == 0);
+  async_ = std::make_unique<UvOwned<uv_async_t>>();
+  CAIRN_CHECK(uv_async_init(&loop_, async_->get(), [](uv_async_t* handle) {
+                static_cast<EventLoop*>(handle->data)->RunPosted();
+              }) == 0);
+  async_->get()->data = this;
+  check_ = std::make_unique<UvOwned<uv_check_t>>();
+  uv_check_init(&loop_, check_->get());
+  check_->get()->data = this;
+  uv_check_start(check_->get(), [](uv_check_t* handle) {
+    auto* self = static_cast<EventLoop*>(handle->data);
+    if (self->after_poll_) self->after_poll_();
+  });
+}
+
+EventLoop::~EventLoop() {
+  timers_.clear();
+  signals_.clear();
+  check_.reset();
+  async_.reset();
+  // Two turns run the close callbacks, which free the handles.
+  while (uv_run(&loop_, UV_RUN_NOWAIT) != 0) {
+  }
+  CAIRN_CHECK(uv_loop_close(&loop_) == 0);
+}
+
+void EventLoop::Post(std::function<void()> job) {
+  bool first;
+  {
+    std::lock_guard lock(posted_mutex_);
+    first = posted_.empty();
+    posted_.push_back(std::move(job));
+  }
+  if (first) uv_async_send(async_->get());
+}
+
+void EventLoop::RunPosted() {
+  std::vector<std::function<void()>> jobs;
+  {
+    std::lock_guard lock(posted_mutex_);
+    jobs.swap(posted_);
+  }
+  for (auto& job : jobs) job();
+}
+
+TimerId EventLoop::StartTimer(int64_t delay_ms, int64_t period_ms, std::function<void()> fn) {
+  auto timer = std::make_unique<Timer>();
+  timer->fn = std::move(fn);
+  timer->repeats = period_ms > 0;
+  timer->loop = this;
+  timer->id = next_timer_++;
+  uv_timer_init(&loop_, timer->handle.get());
+  timer->handle.get()->data = timer.get();
+  uv_timer_start(
+      timer->handle.get(),
+      [](uv_timer_t* handle) {
+        auto* due = static_cast<Timer*>(handle->data);
+        if (due->repeats) {
+          due->fn();  // may stop and free this timer: nothing of it is used afterwards
+          return;
+        }
+        std::function<void()> once = std::move(due->fn);
+        due->loop->timers_.erase(due->id);
+        once();
+      },
+      static_cast<uint64_t>(delay_ms < 0 ? 0 : delay_ms), static_cast<uint64_t>(period_ms < 0 ? 0 : period_ms));
+  const TimerId id = timer->id;
+  timers_.emplace(id, std::move(timer));
+  return id;
+}
+
+void EventLoop::StopTimer(TimerId id) {
+  const auto found = timers_.find(id);
+  if (found == timers_.end()) return;
+  // The callback of a repeating timer may be running on this very object: stop it now, free it later.
+  uv_timer_stop(found->second->handle.get());
+  std::shared_ptr<Timer> dying(std::move(found->second));
+  timers_.erase(found);
+  Post([dying] {});
+}
+
+int64_t EventLoop::NowMillis() const { return static_cast<int64_t>(uv_now(&loop_)); }
+
+void EventLoop::OnSignal(int signal_number, std::function<void(int)> fn) {
+  auto signal = std::make_unique<Signal>();
+  signal->fn = std::move(fn);
+  uv_signal_init(&loop_, signal->handle.get());
+  signal->handle.get()->data = signal.get();
+  uv_signal_start(
+      signal->handle.get(),
+      [](uv_signal_t* handle, int number) { static_cast<Signal*>(handle->data)->fn(number); }, signal_number);
+  signals_.push_back(std::move(signal));
+}
+
+void EventLoop::Run() { uv_run(&loop_, UV_RUN_DEFAULT); }
+void EventLoop::RunOnceNoWait() { uv_run(&loop_, UV_RUN_NOWAIT); }
+void EventLoop::Stop() { uv_stop(&loop_); }
+
+}  // namespace cairn

@@ -1,0 +1,94 @@
+#pragma once
+
+// EventLoop: the libuv loop as the engine's EventLoopPort: posted jobs, timers, signals, and the end-of-poll step
+// that runs everything a poll made ready. It knows nothing of clients. All libuv handles of the server are
+// UvOwned, which frees its memory in the close callback, never earlier. Thread: the loop's, but for Post.
+
+#include <uv.h>
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <unordered_map>
+#include <vector>
+
+#include "server/platform/transport.h"
+
+namespace cairn {
+
+/// A libuv handle on the heap that closes itself with its owner: libuv keeps using the memory until the
+/// close callback, so the callback is what frees it.
+template <typename Handle>
+class UvOwned {
+ public:
+  UvOwned() : handle_(new Handle()) {}
+  ~UvOwned() { Reset(); }
+  UvOwned(const UvOwned&) = delete;
+  UvOwned& operator=(const UvOwned&) = delete;
+  Handle* get() const { return handle_; }
+  /// States that the handle was never initialised: plain delete.
+  void Abandon() {
+    delete handle_;
+    handle_ = nullptr;
+  }
+  void Reset() {
+    if (handle_ == nullptr) return;
+    auto* base = reinterpret_cast<uv_handle_t*>(handle_);
+    base->data = nullptr;
+    uv_close(base, [](uv_handle_t* closed) { delete reinterpret_cast<Handle*>(closed); });
+    handle_ = nullptr;
+  }
+
+ private:
+  Handle* handle_;
+};
+
+class EventLoop final : public EventLoopPort {
+ public:
+  EventLoop();
+  ~EventLoop() override;
+  EventLoop(const EventLoop&) = delete;
+  EventLoop& operator=(const EventLoop&) = delete;
+
+  void Post(std::function<void()> job) override;
+  TimerId StartTimer(int64_t delay_ms, int64_t period_ms, std::function<void()> fn) override;
+  void StopTimer(TimerId id) override;
+  int64_t NowMillis() const override;
+
+  /// Called after each poll, when all readable sockets have been read.
+  void SetAfterPoll(std::function<void()> fn) { after_poll_ = std::move(fn); }
+  void OnSignal(int signal_number, std::function<void(int)> fn);
+  /// Runs until Stop().
+  void Run();
+  /// One turn without waiting: keeps sockets answered during a long load. Posted jobs run too.
+  void RunOnceNoWait();
+  void Stop();
+  uv_loop_t* uv() { return &loop_; }
+
+ private:
+  struct Timer {
+    UvOwned<uv_timer_t> handle;
+    std::function<void()> fn;
+    bool repeats = false;
+    EventLoop* loop = nullptr;
+    TimerId id = 0;
+  };
+  struct Signal {
+    UvOwned<uv_signal_t> handle;
+    std::function<void(int)> fn;
+  };
+  void RunPosted();
+
+  uv_loop_t loop_;
+  std::unique_ptr<UvOwned<uv_async_t>> async_;
+  std::unique_ptr<UvOwned<uv_check_t>> check_;
+  std::mutex posted_mutex_;
+  std::vector<std::function<void()>> posted_;
+  std::unordered_map<TimerId, std::unique_ptr<Timer>> timers_;
+  std::vector<std::unique_ptr<Signal>> signals_;
+  TimerId next_timer_ = 1;
+  std::function<void()> after_poll_;
+};
+
+}  // namespace cairn

@@ -1,0 +1,51 @@
+#pragma once
+
+// Listener: one listening socket (TCP of either family, or unix) that accepts and hands over descriptors. It
+// does not know clients or limits. Thread: loop.
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+
+#include "server/base/status.h"
+#include "server/net/event_loop.h"
+
+namespace cairn {
+
+/// An accepted socket: non-blocking, close-on-exec.
+struct Accepted {
+  int fd = -1;
+  std::string peer, local;
+  bool unix_socket = false;
+  bool loopback = false;  ///< the peer is this machine (unix sockets always)
+};
+
+class Listener {
+ public:
+  using AcceptFn = std::function<void(const Accepted&)>;
+
+  /// Binds `address` ("127.0.0.1", "::1", "*", "::*") and listens. Errors: kIo with the system's text; kNotFound
+  /// when the address or family does not exist on this machine.
+  static Result<std::unique_ptr<Listener>> ListenTcp(EventLoop& loop, const std::string& address, int port,
+                                                     int backlog, AcceptFn on_accept);
+  /// Replaces a leftover socket file. `mode` 0 leaves the permissions to umask.
+  static Result<std::unique_ptr<Listener>> ListenUnix(EventLoop& loop, const std::string& path, unsigned mode,
+                                                      int backlog, AcceptFn on_accept);
+  ~Listener();
+
+  /// The bound port (useful when 0 was asked for), 0 for unix sockets.
+  int port() const { return port_; }
+
+ private:
+  Listener(EventLoop& loop, int fd, AcceptFn on_accept);
+  void AcceptAll();
+
+  int fd_;
+  int port_ = 0;
+  std::string unix_path_;
+  AcceptFn on_accept_;
+  UvOwned<uv_poll_t> poll_;
+};
+
+}  // namespace cairn

@@ -1,0 +1,166 @@
+#include "server/net/socket_stream.h"
+
+#include <arpa/inet.h>
+#include <netinet/in.h>
+#include <sys/socket.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+
+#include "server/base/check.h"
+
+namespace cairn {
+
+namespace {
+
+// One writev: the kernel takes at most IOV_MAX (1024); replies gather far fewer.
+constexpr size_t kMaxPieces = 64;
+
+}  // namespace
+
+std::string FormatAddress(const sockaddr* address, const std::string& unix_path) {
+  char text[INET6_ADDRSTRLEN] = "";
+  if (address->sa_family == AF_INET) {
+    const auto* v4 = reinterpret_cast<const sockaddr_in*>(address);
+    inet_ntop(AF_INET, &v4->sin_addr, text, sizeof text);
+    return std::string(text) + ":" + std::to_string(ntohs(v4->sin_port));
+  }
+  if (address->sa_family == AF_INET6) {
+    const auto* v6 = reinterpret_cast<const sockaddr_in6*>(address);
+    inet_ntop(AF_INET6, &v6->sin6_addr, text, sizeof text);
+    return "[" + std::string(text) + "]:" + std::to_string(ntohs(v6->sin6_port));
+  }
+  return unix_path + ":0";
+}
+
+SocketStream::SocketStream(EventLoop& loop, int fd, std::string peer, std::string local)
+    : loop_(loop), fd_(fd), peer_(std::move(peer)), local_(std::move(local)) {}
+
+SocketStream::~SocketStream() {
+  *alive_ = false;
+  poll_.reset();
+  if (fd_ >= 0) ::close(fd_);
+}
+
+void SocketStream::Start(StreamReceiver* receiver) {
+  receiver_ = receiver;
+  poll_ = std::make_unique<UvOwned<uv_poll_t>>();
+  CAIRN_CHECK(uv_poll_init_socket(loop_.uv(), poll_->get(), fd_) == 0);
+  poll_->get()->data = this;
+  reading_ = true;
+  UpdateInterest();
+}
+
+void SocketStream::UpdateInterest() {
+  if (closed_ || ended_) return;
+  const int interest = (reading_ ? UV_READABLE : 0) | (want_writable_ ? UV_WRITABLE : 0);
+  if (interest == interest_) return;
+  interest_ = interest;
+  if (interest == 0) {
+    uv_poll_stop(poll_->get());
+    return;
+  }
+  uv_poll_start(poll_->get(), interest, [](uv_poll_t* handle, int status, int events) {
+    if (handle->data != nullptr) static_cast<SocketStream*>(handle->data)->OnPoll(status, events);
+  });
+}
+
+void SocketStream::OnPoll(int status, int events) {
+  const std::shared_ptr<bool> alive = alive_;
+  if (status < 0) {
+    // An error condition on the socket: read(2) says which.
+    events = UV_READABLE;
+  }
+  if (events & UV_WRITABLE) {
+    want_writable_ = false;
+    UpdateInterest();
+    receiver_->OnWritable();
+    if (!*alive || closed_) return;
+  }
+  if (events & UV_READABLE) Read();
+}
+
+void SocketStream::Read() {
+  const std::span<char> space = receiver_->ReadBuffer();
+  if (space.empty()) {
+    PauseReads();
+    return;
+  }
+  const ssize_t got = ::read(fd_, space.data(), space.size());
+  if (got > 0) {
+    receiver_->OnRead(static_cast<size_t>(got));
+  } else if (got == 0) {
+    Fail(Status::Ok());
+  } else if (errno != EAGAIN && errno != EINTR) {
+    Fail(Status::Io(std::string("read: ") + std::strerror(errno)));
+  }
+}
+
+size_t SocketStream::TryWrite(std::span<const std::string_view> pieces) {
+  if (closed_ || ended_) return 0;
+  iovec vectors[kMaxPieces];
+  const size_t count = std::min(pieces.size(), kMaxPieces);
+  size_t offered = 0;
+  for (size_t i = 0; i < count; ++i) {
+    vectors[i] = {const_cast<char*>(pieces[i].data()), pieces[i].size()};
+    offered += pieces[i].size();
+  }
+  // A single piece, the usual reply, spares the kernel the vector.
+  const ssize_t written = count == 1 ? ::send(fd_, vectors[0].iov_base, vectors[0].iov_len, MSG_NOSIGNAL)
+                                     : [&] {
+                                         msghdr message{};
+                                         message.msg_iov = vectors;
+                                         message.msg_iovlen = count;
+                                         return ::sendmsg(fd_, &message, MSG_NOSIGNAL);
+                                       }();
+  if (written < 0 && errno != EAGAIN && errno != EINTR) {
+    // OnEnd must not be called from inside a call on the stream: post it.
+    const std::shared_ptr<bool> alive = alive_;
+    const Status reason = Status::Io(std::string("write: ") + std::strerror(errno));
+    loop_.Post([this, alive, reason] {
+      if (*alive) Fail(reason);
+    });
+    return 0;
+  }
+  const size_t taken = written < 0 ? 0 : static_cast<size_t>(written);
+  if (taken < offered) {
+    want_writable_ = true;
+    UpdateInterest();
+  }
+  return taken;
+}
+
+void SocketStream::Fail(const Status& reason) {
+  if (closed_ || ended_) return;
+  uv_poll_stop(poll_->get());
+  interest_ = 0;
+  ended_ = true;
+  receiver_->OnEnd(reason);
+}
+
+void SocketStream::Close() {
+  if (closed_) return;
+  closed_ = true;
+  poll_.reset();
+  ::close(fd_);
+  fd_ = -1;
+  const std::shared_ptr<bool> alive = alive_;
+  loop_.Post([this, alive] {
+    if (*alive) receiver_->OnClosed();
+  });
+}
+
+void SocketStream::PauseReads() {
+  reading_ = false;
+  UpdateInterest();
+}
+
+void SocketStream::ResumeReads() {
+  reading_ = true;
+  UpdateInterest();
+}
+
+}  // namespace cairn
