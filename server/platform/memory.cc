@@ -18,7 +18,12 @@
 #endif
 #endif
 #if defined(CAIRN_SANITIZER_ALLOCATOR)
-#include <sanitizer/allocator_interface.h>
+// Declared here because g++ ships the functions without their header.
+extern "C" {
+size_t __sanitizer_get_current_allocated_bytes();
+size_t __sanitizer_get_heap_size();
+size_t __sanitizer_get_free_bytes();
+}
 #endif
 #endif
 

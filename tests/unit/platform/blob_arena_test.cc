@@ -188,7 +188,7 @@ TEST(MemoryTest, FiguresFollowAllocations) {
 }
 
 TEST(MemoryTest, UsableSizeIsAtLeastWhatWasAsked) {
-  void* pointer = std::malloc(100);
+  void* pointer = std::calloc(1, 100);
   EXPECT_GE(UsableSize(pointer), 100u);
   std::free(pointer);
   EXPECT_EQ(UsableSize(nullptr), 0u);

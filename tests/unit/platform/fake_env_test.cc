@@ -143,7 +143,8 @@ TEST(FakeEnvTest, CrashIsReproducible) {
     }
     env.Crash(seed);
     std::string all;
-    for (const std::string& name : *env.ListDir("/")) {
+    const auto names = env.ListDir("/");
+    for (const std::string& name : *names) {
       all += name + "=" + *env.ReadFileToString("/" + name) + ";";
     }
     return all;
