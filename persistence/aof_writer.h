@@ -160,34 +160,38 @@ class AofWriter {
   };
 
   void ThreadMain();
+  void Wake();
   int64_t Work(bool final);
-  int64_t NextWish(int64_t now_us) const;
+  int64_t NextWish(int64_t now_us, bool final) const;
   void TakeQueues();
   bool ProcessItems(int64_t now_us);
   Status WriteGroup(size_t count);
+  bool SyncIsDue(int64_t now_us, bool final) const;
   Status SyncFile();
   void AfterSync();
-  bool SyncIsDue(int64_t now_us, bool final) const;
-  Status RepairFile();
-  Status MoveRetainedToNewFile();
-  void Fail(const Status& status, std::string_view what, int64_t now_us);
-  bool Recover(int64_t now_us);
-  bool CreateReserve();
-  void ReleaseReserve();
+  void PublishDurable();
+  void UpdateOldest();
   Status Publish(const AofManifest& manifest);
-  Status OpenNext(bool persist);
+  Status OpenNext();
+  void UseNewFile(std::unique_ptr<WritableFile> file);
   Status Rotate();
   void ProcessEndings();
   Status FinishOnLogThread(const Ending& ending);
   void DeleteHistory();
+  void RecountOlderFiles();
+  void UpdateSizes();
+
+  void Fail(const Status& status, std::string_view what, int64_t now_us);
+  bool Recover(int64_t now_us);
+  Status RepairFile();
+  Status DrainRetained();
+  Status MoveRetainedToNewFile();
+  std::string ReservePath() const;
+  bool CreateReserve();
+  void ReleaseReserve();
   void SetState(AofState state);
   void SetError(const Status& status);
   void Log(std::string_view line) const;
-  void PublishDurable();
-  void UpdateOldest();
-  void UpdateSizes();
-  uint64_t SizeOfFiles() const;
-  std::string GroupPrefix(size_t count, std::vector<std::string_view>* pieces, std::string* body_prefix);
 
   Env& env_;
   const AofLocation location_;
@@ -208,11 +212,12 @@ class AofWriter {
   std::atomic<int64_t> oldest_unsynced_us_{-1};  ///< when the oldest byte that is not durable was appended
   std::atomic<uint64_t> force_sync_offset_{0};   ///< WaitDurable's wish
 
-  mutable std::mutex mutex_;  ///< guards the four below and error_, published_manifest_
+  mutable std::mutex mutex_;  ///< guards the six below
   std::condition_variable wake_, progress_;
   std::vector<Item> queue_;
   std::vector<Ending> ending_queue_;
   bool stop_ = false;
+  bool wake_wanted_ = false;
   Status error_;
   AofManifest published_manifest_;
 
@@ -225,13 +230,15 @@ class AofWriter {
   uint64_t group_end_ = 0;         ///< size of the file up to its last whole group
   uint64_t synced_size_ = 0;       ///< size of the file that its last sync covered
   uint64_t older_files_bytes_ = 0; ///< files in force without the open one
+  AofSyncPolicy step_policy_ = AofSyncPolicy::kEverySecond;
+  bool step_checksum_ = true;
   bool covered_ = true;            ///< every byte of the file lies in a checked group
   bool select_needed_ = false;     ///< the file is new: its first group must name its database
   bool repair_needed_ = false;     ///< a write failed: cut the file to group_end_ first
   bool file_suspect_ = false;      ///< a sync failed: move to a new file
   bool reserve_present_ = false;
   bool reserve_spent_ = false;     ///< freed because the disk was full
-  bool cut_failed_ = false;
+  int waiting_cuts_ = 0;           ///< Cuts in todo_
   uint64_t cut_sequence_ = 0;      ///< first INCR behind the running rewrite's cut; 0 = none
   int64_t last_sync_us_ = 0;
   int64_t retry_at_us_ = 0;

@@ -10,12 +10,14 @@ CommandFamily KeyExpireCommands();
 CommandFamily KeyScanCommands();
 CommandFamily StringCommands();
 CommandFamily StringEditCommands();
+CommandFamily PersistenceCommands();
+CommandFamily SessionCommands();
 CommandFamily StringLcsCommands();
 
 void AddAllFamilies(CommandTable& table) {
   for (CommandFamily family :
        {DatabaseCommands(), KeyCommands(), KeyDumpCommands(), KeyExpireCommands(), KeyScanCommands(),
-        StringCommands(), StringEditCommands(), StringLcsCommands()}) {
+        StringCommands(), StringEditCommands(), StringLcsCommands(), PersistenceCommands(), SessionCommands()}) {
     table.Add(family);
   }
 }

@@ -1,10 +1,9 @@
 #pragma once
 
-// ValueBuilder: the ValueSink that makes a ValueInput of a value's events; what loading an RDB
-// file, RESTORE and DEBUG RELOAD end in. The other direction is Entry::Emit. It refuses, with
-// kUnsupported, types this server cannot hold yet, so nothing is dropped in silence. Module values
-// are made by the module host behind ModuleValueFactory. Reused from key to key; one thread at a
-// time (executor).
+// ValueBuilder: the ValueSink that makes a ValueInput of a value's events; what loading an RDB file, RESTORE
+// and DEBUG RELOAD end in. The other direction is Entry::Emit. It refuses, with kUnsupported, types this
+// server cannot hold yet, so nothing is dropped in silence. Module values are made by the module host behind
+// ModuleValueFactory. Reused from key to key; one thread at a time (executor).
 
 #include <cstdint>
 #include <memory>
@@ -35,8 +34,8 @@ class ModuleValueReader {
 class ModuleValueFactory {
  public:
   virtual ~ModuleValueFactory() = default;
-  /// A reader for values of `type_id` (name and encoding version in 64 bits). Errors: kUnsupported
-  /// when no module provides the type and the host does not keep foreign values.
+  /// A reader for values of `type_id` (name and encoding version in 64 bits). Errors: kUnsupported when no
+  /// module provides the type and the host does not keep foreign values.
   virtual Result<std::unique_ptr<ModuleValueReader>> Open(uint64_t type_id) = 0;
 };
 
@@ -47,9 +46,8 @@ class ValueBuilder final : public ValueSink {
 
   /// Forgets what it holds: call before the events of each value.
   void Reset();
-  /// The value. Errors: that of the event that was refused, or kCorruption when no whole value
-  /// came. The builder is empty afterwards. Cost: none; short strings are borrowed from the builder
-  /// until Reset.
+  /// The value. Errors: that of the event that was refused, or kCorruption when no whole value came.
+  /// The builder is empty afterwards. Cost: none; short strings are borrowed from the builder until Reset.
   Result<ValueInput> Take();
 
   Status String(std::string_view bytes) override;

@@ -6,6 +6,7 @@
 // what a view may still read (R4). Nothing here waits. Thread: executor only (asserted in debug builds);
 // Views are read by the walker under the rules of docs/snapshot.md.
 
+#include <atomic>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -13,11 +14,18 @@
 #include <vector>
 
 #include "server/data/entry.h"
+#include "server/data/record_slab.h"
+#include "server/data/snapshot_gate.h"
+#include "server/platform/worker.h"
 
 namespace cairn {
 
 class Keyspace;
 class View;
+struct EntryPolicy;
+template <typename P>
+class SegTable;
+using EntryTable = SegTable<EntryPolicy>;
 
 /// A key with its table hash, computed once per command.
 struct KeyRef {
@@ -43,10 +51,11 @@ enum LookupFlags : unsigned {
 
 class Database {
  public:
-  uint32_t index() const;
+  ~Database();
+  uint32_t index() const { return index_; }
   uint64_t size() const;
-  uint64_t expire_count() const;
-  int64_t average_ttl_ms() const;  ///< estimate kept by the active expiry cycle
+  uint64_t expire_count() const { return expire_count_; }
+  int64_t average_ttl_ms() const { return average_ttl_ms_; }  ///< estimate kept by the active expiry cycle
   uint64_t TableBytes() const;     ///< directories and segments
 
   KeyRef MakeKey(std::string_view key) const;
@@ -82,11 +91,12 @@ class Database {
   /// the next cursor, 0 at the end. Each key present throughout is seen exactly once over a full scan.
   /// Cursors fit in 52 bits. `visit` must not change the database.
   uint64_t Scan(uint64_t cursor, size_t min_buckets, const std::function<void(const Entry&)>& visit) const;
-  /// Every entry, in hash order.
+  /// Every entry, in hash order at segment grain, until `visit` returns false. It must not change the database.
   void ForEach(const std::function<bool(const Entry&)>& visit) const;
   /// A fair random entry, or nullptr when empty.
   const Entry* Random(uint64_t random) const;
-  /// Presizes for `keys` more keys (loading).
+  /// Presizes an empty database for `keys` (loading); a hint, capped at 16,384 segments. Ignored later: growth
+  /// is never more than a split at a time.
   void Reserve(uint64_t keys);
 
   /// Walks every invariant of the table (V8, counts, slot bits); stops the process on damage. Cost: O(n).
@@ -94,7 +104,21 @@ class Database {
 
  private:
   friend class Keyspace;
-  Database() = default;
+  Database(Keyspace* owner, uint32_t index);
+  /// Removes an expired key and reports it. `key` must not live in the entry.
+  void Expire(KeyRef key);
+  void CountExpiry(const Entry* added, const Entry* removed);
+  /// Frees or, when a view may read it, retires an entry that left the table.
+  void Dispose(Entry* entry, bool shared, uint64_t hash, bool lazy);
+  const Entry* Store(KeyRef key, Entry* fresh, bool keep_access);
+  uint64_t ExpireSegmentAt(uint64_t hash, int64_t now_ms, uint64_t* seen);
+
+  Keyspace* const owner_;
+  const uint32_t index_;
+  std::unique_ptr<EntryTable> table_;
+  uint64_t expire_count_ = 0;
+  int64_t average_ttl_ms_ = 0;
+  uint64_t expire_cursor_ = 0;  // hash at which the next round of active expiry goes on
 };
 
 struct KeyspaceFigures {
@@ -113,16 +137,18 @@ class Keyspace {
   explicit Keyspace(const Options& options);
   ~Keyspace();
 
-  uint32_t database_count() const;
-  Database& db(uint32_t index);
+  uint32_t database_count() const { return static_cast<uint32_t>(databases_.size()); }
+  Database& db(uint32_t index) { return *databases_[index]; }
 
   /// Cached clock of the running command or batch. Expiry is judged by it.
-  void set_now_ms(int64_t now_ms);
-  int64_t now_ms() const;
+  void set_now_ms(int64_t now_ms) { now_ms_ = now_ms; }
+  int64_t now_ms() const { return now_ms_; }
   /// While off (loading an append-only file, DEBUG SET-ACTIVE-EXPIRE for the cycle) look-ups show expired keys.
-  void set_lazy_expiry(bool on);
+  void set_lazy_expiry(bool on) { lazy_expiry_ = on; }
   /// LFU or LRU access words (maxmemory-policy), with lfu-log-factor and lfu-decay-time.
   void set_access_mode(bool lfu, int log_factor, int decay_minutes);
+  /// Whether views emit the idle time or frequency of each key (Redis does so under an LRU or LFU policy only).
+  void set_save_access(bool on) { save_access_ = on; }
   uint32_t IdleSeconds(const Entry& entry) const;
   uint8_t FrequencyOf(const Entry& entry) const;
   /// Gives an entry the idle time or frequency a file or RESTORE recorded; -1 = not recorded. The one that
@@ -131,11 +157,12 @@ class Keyspace {
 
   void Swap(uint32_t a, uint32_t b);
   /// Empties one database (or all): O(1) on the executor, the reaper frees; with `lazy` false it returns only when
-  /// freed. Returns the number of keys removed.
+  /// freed, except that what a running view reads is kept until the view ends. Returns the number of keys removed.
   uint64_t Flush(uint32_t index, bool lazy);
   uint64_t FlushAll(bool lazy);
 
-  /// One round of active expiry: visits due segments for at most budget_us. Returns keys expired.
+  /// One round of active expiry: visits due segments for at most budget_us, and at most 1,024 segments times
+  /// `effort` (1..10) a database. Also takes back memory that other threads freed. Returns keys expired.
   uint64_t ActiveExpire(int64_t budget_us, int effort);
 
   /// The cut: freezes the structure of every database as of now (2-4 us; no allocation proportional to data).
@@ -143,16 +170,59 @@ class Keyspace {
   View* BeginView();
   /// Ends it: W := end, queue drained, memory balance restored. Requires: the walker has stopped.
   void EndView(View* view);
-  View* active_view() const;
-  /// Bytes held only for the running view (retired objects and superseded segments).
-  uint64_t retained_bytes() const;
+  View* active_view() const { return view_.get(); }
+  /// Bytes held only for the running view (retired objects and superseded segments) that the walker frees as it
+  /// goes: what back-pressure is judged by. Thread: any.
+  uint64_t retained_bytes() const { return gate_.retained_bytes(); }
+  /// Whether a view runs and retains more than `cap_bytes`. Waiting for the walker helps while this is true.
+  bool ViewOverLimit(uint64_t cap_bytes) const { return view_ != nullptr && retained_bytes() > cap_bytes; }
+  /// Keys of databases that were flushed while the view reads them: freed when it ends, so no writer should wait
+  /// for them.
+  uint64_t detached_keys() const;
 
   const KeyspaceFigures& figures() const;
   void ResetFigures();
+  /// Bytes of live records.
+  uint64_t RecordBytes() const { return slab_.used_bytes(); }
+  /// Blocks until the reaper has freed all it was given. For tests, DEBUG and shutdown.
+  void DrainReaper();
   /// Bytes of tables, slabs and entries as accounted here (for INFO overhead fields and MEMORY STATS).
   uint64_t OverheadBytes() const;
   /// Order-independent digest of all data as DEBUG DIGEST computes it is a sink's work; this visits all keys.
   void ForEachDatabase(const std::function<void(Database&)>& visit);
+
+ private:
+  friend class Database;
+  void Touch(const Entry& entry);
+  uint32_t FreshAccess() const;
+  uint8_t DecayedFrequency(uint32_t access) const;
+  bool IsExpired(const Entry& entry) const;
+  void Reap(std::function<void()> job, uint64_t objects);
+  std::unique_ptr<EntryTable> NewTable();
+  void FreeTable(std::unique_ptr<EntryTable> table, bool lazy);
+
+  KeyspaceListener* const listener_;
+  const uint64_t hash_seed_;
+  int64_t now_ms_ = 0;
+  bool lazy_expiry_ = true;
+  bool lfu_ = false;
+  bool save_access_ = false;
+  int lfu_log_factor_ = 10;
+  int lfu_decay_minutes_ = 1;
+  uint64_t random_;
+  mutable KeyspaceFigures figures_;
+  std::atomic<uint64_t> reaper_pending_{0};
+  std::atomic<uint64_t> reaped_{0};
+  uint32_t expire_database_ = 0;
+
+  // Databases go before what they are built on, the reaper before both.
+  RecordSlab slab_;
+  FramePool frames_;
+  SnapshotGate gate_;
+  std::vector<std::unique_ptr<Database>> databases_;
+  std::unique_ptr<View> view_;
+  std::vector<std::unique_ptr<EntryTable>> detached_;  // flushed while the view reads them
+  std::unique_ptr<WorkerThread> reaper_;               // started by the first job
 };
 
 }  // namespace cairn

@@ -1,0 +1,349 @@
+// What the log thread of AofWriter does: groups, syncs, rotation, the end of a rewrite.
+// aof_recovery.cc holds what it does after an error.
+
+#include <algorithm>
+#include <array>
+
+#include "persistence/aof_reader.h"
+#include "persistence/aof_writer.h"
+#include "server/platform/env.h"
+
+namespace cairn {
+namespace {
+
+/// A group is one write; more buffers than this (IOV_MAX is 1024) or bytes go into the next one.
+constexpr size_t kMaxGroupBuffers = 1000;
+constexpr size_t kMaxGroupBytes = size_t{8} << 20;
+constexpr int64_t kSyncIntervalUs = 1'000'000;
+constexpr int64_t kDelayedSyncUs = 2'000'000;
+
+std::string SelectCommand(int64_t database) {
+  const std::string number = std::to_string(database);
+  return "*2\r\n$6\r\nSELECT\r\n$" + std::to_string(number.size()) + "\r\n" + number + "\r\n";
+}
+
+}  // namespace
+
+int64_t AofWriter::Work(bool final) {
+  if (state() == AofState::kClosed) return -1;
+  // Sampled once, so that a setting changed meanwhile never meets half a step.
+  step_policy_ = policy_.load();
+  step_checksum_ = checksum_.load();
+  TakeQueues();
+  const int64_t now_us = env_.MonotonicMicros();
+  if (state() == AofState::kStopped) {
+    ProcessEndings();
+    return -1;
+  }
+  // A rewrite that ends may be what frees a full disk: it does not wait for the bytes.
+  ProcessEndings();
+  if (state() == AofState::kDegraded) {
+    if (now_us < retry_at_us_ || !Recover(now_us)) return NextWish(now_us, final);
+  }
+  if (ProcessItems(now_us) && SyncIsDue(now_us, final)) {
+    last_sync_us_ = now_us;
+    if (Status status = SyncFile(); !status.ok()) {
+      file_suspect_ = true;
+      Fail(status, "sync", now_us);
+    }
+  }
+  ProcessEndings();
+  UpdateSizes();
+  return NextWish(now_us, final);
+}
+
+int64_t AofWriter::NextWish(int64_t now_us, bool final) const {
+  const auto until = [now_us](int64_t at_us) {
+    return at_us <= now_us ? int64_t{0} : (at_us - now_us + 999) / 1000;
+  };
+  if (final || state() == AofState::kStopped) return -1;
+  if (state() == AofState::kDegraded) return std::max<int64_t>(1, until(retry_at_us_));
+  if (policy_.load() == AofSyncPolicy::kEverySecond && group_end_ > synced_size_) {
+    return until(last_sync_us_ + kSyncIntervalUs);
+  }
+  return -1;
+}
+
+void AofWriter::TakeQueues() {
+  std::lock_guard<std::mutex> lock(mutex_);
+  for (Item& item : queue_) {
+    if (std::holds_alternative<Cut>(item)) ++waiting_cuts_;
+    todo_.push_back(std::move(item));
+  }
+  queue_.clear();
+  for (Ending& ending : ending_queue_) endings_.push_back(std::move(ending));
+  ending_queue_.clear();
+}
+
+bool AofWriter::ProcessItems(int64_t now_us) {
+  while (!todo_.empty()) {
+    if (std::holds_alternative<Cut>(todo_.front())) {
+      Status cut = Rotate();
+      if (state() != AofState::kOk) return false;  // the sync failed: the cut waits for the recovery
+      if (!cut.ok()) Log("Can't open the next append-only file for a rewrite: " + std::string(cut.message()));
+      cut_sequence_ = cut.ok() ? manifest_.increment_sequence() : 0;
+      todo_.pop_front();
+      --waiting_cuts_;
+      continue;
+    }
+    size_t count = 0;
+    size_t bytes = 0;
+    while (count < todo_.size() && count < kMaxGroupBuffers && bytes < kMaxGroupBytes) {
+      const Buffer* buffer = std::get_if<Buffer>(&todo_[count]);
+      if (buffer == nullptr) break;
+      bytes += buffer->bytes.size();
+      ++count;
+    }
+    if (Status status = WriteGroup(count); !status.ok()) {
+      Fail(status, "write", now_us);
+      // Freeing the reserve may be all it takes to get these bytes down.
+      if (!reserve_spent_ || !Recover(now_us)) return false;
+    }
+  }
+  return true;
+}
+
+Status AofWriter::WriteGroup(size_t count) {
+  if (step_checksum_ && !covered_) {
+    // Checks were off in this file: they can only tile a file from its start.
+    if (Status status = Rotate(); !status.ok()) return status;
+  }
+  std::vector<std::string_view> pieces;
+  std::string intro;
+  const Buffer& first = std::get<Buffer>(todo_.front());
+  if (timestamps_.load()) {
+    const int64_t now_s = env_.WallMicros() / 1'000'000;
+    if (now_s != last_timestamp_s_) intro = "#TS:" + std::to_string(now_s) + "\r\n";
+    last_timestamp_s_ = now_s;
+  }
+  if (select_needed_ && first.database_before >= 0) intro += SelectCommand(first.database_before);
+  pieces.push_back({});
+  if (!intro.empty()) pieces.push_back(intro);
+  for (size_t i = 0; i < count; ++i) pieces.push_back(std::get<Buffer>(todo_[i]).bytes);
+  std::string line;
+  if (step_checksum_) {
+    line = FormatAofCheckLine(group_end_, synced_size_, {pieces.data() + 1, pieces.size() - 1});
+  }
+  pieces[0] = line;
+  const size_t skipped = step_checksum_ ? 0 : 1;
+  Status written = file_->Appendv({pieces.data() + skipped, pieces.size() - skipped});
+  if (!written.ok()) {
+    repair_needed_ = true;
+    last_timestamp_s_ = -1;
+    return written;
+  }
+  covered_ = covered_ && step_checksum_;
+  select_needed_ = false;
+  for (size_t i = 0; i < count; ++i) {
+    Buffer& buffer = std::get<Buffer>(todo_.front());
+    buffer.file_offset = group_end_;
+    written_offset_.store(std::max(written_offset(), buffer.end_offset), std::memory_order_release);
+    if (step_policy_ != AofSyncPolicy::kNever) unsynced_.push_back(std::move(buffer));
+    todo_.pop_front();
+  }
+  group_end_ = file_->size();
+  if (step_policy_ == AofSyncPolicy::kNever) {
+    unsynced_.clear();
+    UpdateOldest();
+    if (callbacks_.on_durable) callbacks_.on_durable(written_offset());
+  }
+  return Status::Ok();
+}
+
+bool AofWriter::SyncIsDue(int64_t now_us, bool final) const {
+  if (group_end_ == synced_size_ && durable_offset() == written_offset()) return false;
+  if (final || force_sync_offset_.load() > durable_offset()) return true;
+  switch (step_policy_) {
+    case AofSyncPolicy::kAlways:
+      return true;
+    case AofSyncPolicy::kEverySecond:
+      return now_us - last_sync_us_ >= kSyncIntervalUs;
+    case AofSyncPolicy::kNever:
+      return false;
+  }
+  return false;
+}
+
+Status AofWriter::SyncFile() {
+  CAIRN_RETURN_IF_ERROR(file_->Sync());
+  AfterSync();
+  return Status::Ok();
+}
+
+void AofWriter::AfterSync() {
+  synced_size_ = group_end_;
+  const int64_t oldest_us = oldest_unsynced_us_.load();
+  if (policy_.load() == AofSyncPolicy::kEverySecond && oldest_us >= 0 &&
+      env_.MonotonicMicros() - oldest_us > kDelayedSyncUs) {
+    delayed_syncs_.fetch_add(1, std::memory_order_relaxed);
+  }
+  unsynced_.clear();
+  PublishDurable();
+}
+
+void AofWriter::PublishDurable() {
+  {
+    std::lock_guard<std::mutex> lock(mutex_);
+    durable_offset_.store(written_offset(), std::memory_order_release);
+  }
+  UpdateOldest();
+  progress_.notify_all();
+  if (callbacks_.on_durable) callbacks_.on_durable(durable_offset());
+}
+
+void AofWriter::UpdateOldest() {
+  int64_t oldest_us = -1;
+  if (!unsynced_.empty()) oldest_us = unsynced_.front().appended_us;
+  const auto look = [&oldest_us](const auto& items) {
+    for (const Item& item : items) {
+      if (oldest_us >= 0) return;
+      if (const Buffer* buffer = std::get_if<Buffer>(&item)) oldest_us = buffer->appended_us;
+    }
+  };
+  std::lock_guard<std::mutex> lock(mutex_);
+  look(todo_);
+  look(queue_);
+  oldest_unsynced_us_.store(oldest_us, std::memory_order_relaxed);
+}
+
+Status AofWriter::Publish(const AofManifest& manifest) {
+  if (protecting_.load()) CAIRN_RETURN_IF_ERROR(PersistAofManifest(env_, location_, manifest));
+  manifest_ = manifest;
+  std::lock_guard<std::mutex> lock(mutex_);
+  published_manifest_ = manifest_;
+  return Status::Ok();
+}
+
+/// Opens the INCR behind the last one and publishes it. A file whose publication failed stays where it is,
+/// empty: the manifest on disk may name it all the same.
+Status AofWriter::OpenNext() {
+  AofManifest next = manifest_;
+  const AofFile added = next.AddIncrement(location_.append_name);
+  Result<std::unique_ptr<WritableFile>> file = env_.OpenTruncate(location_.PathOf(added.name));
+  if (!file.ok()) return file.status();
+  CAIRN_RETURN_IF_ERROR((*file)->Sync());
+  CAIRN_RETURN_IF_ERROR(env_.SyncDir(location_.directory));
+  CAIRN_RETURN_IF_ERROR(Publish(next));
+  UseNewFile(std::move(*file));
+  return Status::Ok();
+}
+
+void AofWriter::UseNewFile(std::unique_ptr<WritableFile> file) {
+  file_ = std::move(file);
+  group_end_ = synced_size_ = file_->size();
+  covered_ = true;
+  select_needed_ = true;
+  last_timestamp_s_ = -1;
+  RecountOlderFiles();
+}
+
+Status AofWriter::Rotate() {
+  if (group_end_ > synced_size_ || durable_offset() < written_offset()) {
+    if (Status status = SyncFile(); !status.ok()) {
+      file_suspect_ = true;
+      Fail(status, "sync", env_.MonotonicMicros());
+      return status;
+    }
+  }
+  return OpenNext();
+}
+
+void AofWriter::ProcessEndings() {
+  while (!endings_.empty() && (waiting_cuts_ == 0 || state() == AofState::kStopped)) {
+    Ending ending = std::move(endings_.front());
+    endings_.pop_front();
+    const bool publish = !ending.base_temp_path.empty();
+    Status outcome;
+    if (publish) outcome = FinishOnLogThread(ending);
+    cut_sequence_ = 0;
+    if (publish && ending.done) ending.done(outcome);
+  }
+}
+
+Status AofWriter::FinishOnLogThread(const Ending& ending) {
+  const auto give_up = [&](Status status) {
+    if (Status removed = env_.Remove(ending.base_temp_path); !removed.ok()) Log(removed.message());
+    return status;
+  };
+  if (state() == AofState::kStopped) return give_up(last_error());
+  if (cut_sequence_ == 0) return give_up(Status::Io("the rewrite's cut could not be made"));
+  AofManifest next = manifest_;
+  const AofFile base = next.ReplaceBase(location_.append_name, ending.is_rdb);
+  next.RetireIncrementsBelow(cut_sequence_);
+  const std::string base_path = location_.PathOf(base.name);
+  if (Status status = env_.Rename(ending.base_temp_path, base_path); !status.ok()) return give_up(status);
+  Status published = env_.SyncDir(location_.directory);
+  // From here the manifest is the one that counts on disk, also for the first one after append-only was
+  // turned on, whose INCRs must hold what durable_offset promised.
+  if (published.ok()) published = PersistAofManifest(env_, location_, next);
+  if (!published.ok()) {
+    // Either manifest may be the one on disk. Both are whole as long as this name is never used again and
+    // nothing is deleted before some manifest is known to be there.
+    manifest_.SkipBaseSequence();
+    AofFile orphan = base;
+    manifest_.AddHistory(orphan);
+    return published;
+  }
+  protecting_ = true;
+  manifest_ = std::move(next);
+  {
+    std::lock_guard<std::mutex> lock(mutex_);
+    published_manifest_ = manifest_;
+  }
+  DeleteHistory();
+  RecountOlderFiles();
+  UpdateSizes();
+  base_size_ = current_size();
+  return Status::Ok();
+}
+
+void AofWriter::DeleteHistory() {
+  if (manifest_.history().empty() || !protecting_.load()) return;
+  // The manifest in force must be on disk before anything it does not need goes away.
+  if (Status status = Publish(manifest_); !status.ok()) {
+    Log("Can't write the append-only manifest: " + std::string(status.message()));
+    return;
+  }
+  for (const AofFile& file : manifest_.history()) {
+    Status removed = env_.Remove(location_.PathOf(file.name));
+    if (!removed.ok() && removed.code() != StatusCode::kNotFound) {
+      Log("Can't remove a history file: " + std::string(removed.message()));
+      return;  // its line stays in the manifest, so the next rewrite or start tries again
+    }
+  }
+  AofManifest next = manifest_;
+  next.ClearHistory();
+  if (Status status = Publish(next); !status.ok()) Log(status.message());
+}
+
+void AofWriter::RecountOlderFiles() {
+  older_files_bytes_ = 0;
+  const auto add = [this](const AofFile& file) {
+    Result<uint64_t> size = env_.FileSize(location_.PathOf(file.name));
+    if (size.ok()) older_files_bytes_ += *size;
+  };
+  if (manifest_.base()) add(*manifest_.base());
+  const std::vector<AofFile>& increments = manifest_.increments();
+  for (size_t i = 0; i + 1 < increments.size(); ++i) add(increments[i]);
+}
+
+void AofWriter::UpdateSizes() {
+  current_size_.store(older_files_bytes_ + group_end_, std::memory_order_relaxed);
+}
+
+void AofWriter::SetState(AofState state) {
+  if (state_.exchange(state) == state) return;
+  progress_.notify_all();
+  if (callbacks_.on_state) callbacks_.on_state(state);
+}
+
+void AofWriter::SetError(const Status& status) {
+  std::lock_guard<std::mutex> lock(mutex_);
+  error_ = status;
+}
+
+void AofWriter::Log(std::string_view line) const {
+  if (callbacks_.on_log) callbacks_.on_log(line);
+}
+
+}  // namespace cairn

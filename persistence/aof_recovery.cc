@@ -1,0 +1,158 @@
+// The error machine of AofWriter: OK -> DEGRADED -> OK or STOPPED (docs/aof.md, "Errors").
+
+#include <algorithm>
+
+#include "persistence/aof_writer.h"
+#include "server/platform/env.h"
+
+namespace cairn {
+namespace {
+
+constexpr int64_t kFirstBackoffUs = 100'000;
+constexpr int64_t kMaxBackoffUs = 5'000'000;
+/// A disk that has refused to vouch for bytes for this long (and is not just full) is given up.
+constexpr int64_t kGiveUpAfterUs = 60'000'000;
+
+}  // namespace
+
+void AofWriter::Fail(const Status& status, std::string_view what, int64_t now_us) {
+  SetError(status);
+  if (state() == AofState::kOk) {
+    failing_since_us_ = now_us;
+    backoff_us_ = kFirstBackoffUs;
+    Log("Error on the append-only file (" + std::string(what) + "): " + std::string(status.message()) +
+        ". Writes are refused until it is mended; " + std::to_string(appended_offset() - durable_offset()) +
+        " bytes are kept in memory");
+  } else {
+    backoff_us_ = std::min(backoff_us_ * 2, kMaxBackoffUs);
+  }
+  retry_at_us_ = now_us + backoff_us_;
+  if (status.code() == StatusCode::kNoSpace && reserve_present_) {
+    ReleaseReserve();
+    reserve_spent_ = true;
+    retry_at_us_ = now_us;
+  }
+  const bool give_up = file_suspect_ && status.code() != StatusCode::kNoSpace &&
+                       now_us - failing_since_us_ >= kGiveUpAfterUs;
+  SetState(give_up ? AofState::kStopped : AofState::kDegraded);
+}
+
+/// One attempt to get back to kOk. False: still degraded, retry_at_us_ says when next.
+bool AofWriter::Recover(int64_t now_us) {
+  Status status;
+  if (file_suspect_) {
+    status = MoveRetainedToNewFile();
+  } else {
+    status = RepairFile();
+    if (status.ok()) status = DrainRetained();
+  }
+  if (status.ok() && reserve_spent_ && !CreateReserve()) {
+    // The bytes are down, thanks to the reserve. Writes stay refused until there is room for it again.
+    status = Status(StatusCode::kNoSpace, "no room for the reserve file " + ReservePath());
+  }
+  if (!status.ok()) {
+    Fail(status, "retry", now_us);
+    return false;
+  }
+  reserve_spent_ = false;
+  SetError(Status::Ok());
+  Log("The append-only file is sound again");
+  SetState(AofState::kOk);
+  return true;
+}
+
+/// After a failed write: cuts off what reached the file of a group.
+Status AofWriter::RepairFile() {
+  if (!repair_needed_) return Status::Ok();
+  CAIRN_RETURN_IF_ERROR(file_->Truncate(group_end_));
+  repair_needed_ = false;
+  return Status::Ok();
+}
+
+/// Writes what waits, up to a cut, and syncs it: only then does the disk count as mended.
+Status AofWriter::DrainRetained() {
+  while (!todo_.empty() && std::holds_alternative<Buffer>(todo_.front())) {
+    CAIRN_RETURN_IF_ERROR(WriteGroup(1));
+  }
+  Status synced = SyncFile();
+  if (!synced.ok()) file_suspect_ = true;
+  return synced;
+}
+
+/// After a failed sync: the kernel may have dropped the dirty pages and will say OK next time. What it did
+/// not vouch for is written anew to the next INCR; the old file ends where its last good sync ended.
+Status AofWriter::MoveRetainedToNewFile() {
+  AofManifest next = manifest_;
+  const AofFile added = next.AddIncrement(location_.append_name);
+  Result<std::unique_ptr<WritableFile>> opened = env_.OpenTruncate(location_.PathOf(added.name));
+  if (!opened.ok()) return opened.status();
+
+  // Not below the first byte that is still in memory: under policy never earlier ones are gone.
+  const uint64_t old_end = unsynced_.empty() ? group_end_ : unsynced_.front().file_offset;
+  const uint64_t first_new = old_end;
+  std::unique_ptr<WritableFile> old_file = std::move(file_);
+  const uint64_t old_group_end = group_end_, old_synced = synced_size_;
+  const bool old_covered = covered_;
+  std::deque<Item> waiting = std::move(todo_);
+  todo_.clear();
+  const std::deque<Buffer> retained = unsynced_;
+  for (Buffer& buffer : unsynced_) todo_.emplace_back(std::move(buffer));
+  unsynced_.clear();
+  file_ = std::move(*opened);
+  group_end_ = synced_size_ = 0;
+  covered_ = true;
+  select_needed_ = true;
+  last_timestamp_s_ = -1;
+
+  Status status;
+  while (status.ok() && !todo_.empty()) status = WriteGroup(1);
+  if (status.ok()) status = file_->Sync();
+  const uint64_t new_end = group_end_;
+  // The cut of the old file comes before the manifest names both, or a replay would see the bytes twice.
+  if (status.ok()) status = old_file->Truncate(first_new);
+  if (status.ok()) status = old_file->Sync();
+  if (status.ok()) status = env_.SyncDir(location_.directory);
+  if (status.ok()) status = Publish(next);
+  todo_ = std::move(waiting);
+  repair_needed_ = false;
+  if (!status.ok()) {
+    file_ = std::move(old_file);
+    group_end_ = old_group_end;
+    synced_size_ = old_synced;
+    covered_ = old_covered;
+    unsynced_ = retained;
+    return status;
+  }
+  file_suspect_ = false;
+  group_end_ = synced_size_ = new_end;
+  unsynced_.clear();
+  RecountOlderFiles();
+  PublishDurable();
+  return Status::Ok();
+}
+
+std::string AofWriter::ReservePath() const {
+  return location_.PathOf(location_.append_name + ".reserve");
+}
+
+bool AofWriter::CreateReserve() {
+  if (reserve_bytes_ == 0 || reserve_present_) return true;
+  Result<std::unique_ptr<WritableFile>> file = env_.OpenTruncate(ReservePath());
+  if (!file.ok()) return false;
+  Status reserved = (*file)->Preallocate(reserve_bytes_);
+  if (reserved.ok()) {
+    Result<uint64_t> left = env_.FreeSpace(location_.directory);
+    if (left.ok() && *left == 0) reserved = Status(StatusCode::kNoSpace, "disk full");
+  }
+  reserve_present_ = reserved.ok();
+  if (!reserve_present_) (void)env_.Remove(ReservePath()).ok();
+  return reserve_present_;
+}
+
+void AofWriter::ReleaseReserve() {
+  if (!reserve_present_) return;
+  reserve_present_ = false;
+  if (Status status = env_.Remove(ReservePath()); !status.ok()) Log(status.message());
+}
+
+}  // namespace cairn

@@ -1,0 +1,228 @@
+// The executor's side of AofWriter and its life cycle; aof_log_thread.cc holds what the log thread does.
+
+#include "persistence/aof_writer.h"
+
+#include <algorithm>
+#include <chrono>
+
+#include "server/platform/env.h"
+
+namespace cairn {
+namespace {
+
+/// Promise of everysec: no byte stays unsynced for longer.
+constexpr int64_t kUnsyncedWindowUs = 2'000'000;
+
+}  // namespace
+
+AofWriter::AofWriter(Env& env, AofWriterOptions options, AofCallbacks callbacks)
+    : env_(env),
+      location_(std::move(options.location)),
+      reserve_bytes_(options.reserve_bytes),
+      callbacks_(std::move(callbacks)),
+      policy_(options.policy),
+      checksum_(options.checksum),
+      timestamps_(options.timestamps),
+      buffer_limit_bytes_(options.buffer_limit_bytes) {}
+
+AofWriter::~AofWriter() {
+  if (state() != AofState::kClosed) (void)Close().ok();
+}
+
+Status AofWriter::Open(AofManifest manifest, uint64_t stream_offset, bool last_file_covered) {
+  CAIRN_CHECK(state() == AofState::kClosed);
+  CAIRN_RETURN_IF_ERROR(env_.CreateDir(location_.directory));
+  appended_offset_ = written_offset_ = durable_offset_ = stream_offset;
+  manifest_ = std::move(manifest);
+  protecting_ = true;
+  const bool go_on =
+      !manifest_.increments().empty() && (last_file_covered || !checksum_.load());
+  if (go_on) {
+    const std::string path = location_.PathOf(manifest_.increments().back().name);
+    Result<std::unique_ptr<WritableFile>> file = env_.OpenAppend(path);
+    if (!file.ok()) return file.status();
+    file_ = std::move(*file);
+    // What an earlier process left unsynced becomes durable here: later marks of this file rely on it.
+    CAIRN_RETURN_IF_ERROR(file_->Sync());
+    group_end_ = synced_size_ = file_->size();
+    covered_ = last_file_covered;
+    CAIRN_RETURN_IF_ERROR(env_.SyncDir(location_.directory));
+  } else {
+    CAIRN_RETURN_IF_ERROR(OpenNext());
+  }
+  DeleteHistory();
+  (void)CreateReserve();
+  UpdateSizes();
+  base_size_ = current_size();
+  last_sync_us_ = env_.MonotonicMicros();
+  SetState(AofState::kOk);
+  return Status::Ok();
+}
+
+Status AofWriter::OpenForFirstRewrite(AofManifest old_manifest, uint64_t stream_offset) {
+  CAIRN_CHECK(state() == AofState::kClosed);
+  CAIRN_RETURN_IF_ERROR(env_.CreateDir(location_.directory));
+  appended_offset_ = written_offset_ = durable_offset_ = stream_offset;
+  manifest_ = std::move(old_manifest);
+  manifest_.RetireAll();
+  protecting_ = false;
+  CAIRN_RETURN_IF_ERROR(OpenNext());
+  (void)CreateReserve();
+  UpdateSizes();
+  base_size_ = 0;
+  last_sync_us_ = env_.MonotonicMicros();
+  SetState(AofState::kOk);
+  return Status::Ok();
+}
+
+void AofWriter::StartThread() {
+  CAIRN_CHECK(state() != AofState::kClosed && !thread_.joinable());
+  thread_ = std::thread([this] { ThreadMain(); });
+}
+
+void AofWriter::ThreadMain() {
+  while (true) {
+    const int64_t wish_ms = Work(false);
+    std::unique_lock<std::mutex> lock(mutex_);
+    if (stop_) return;
+    const auto news = [this] {
+      return stop_ || !queue_.empty() || !ending_queue_.empty() || wake_wanted_;
+    };
+    if (wish_ms < 0) {
+      wake_.wait(lock, news);
+    } else if (wish_ms > 0 && state() == AofState::kOk) {
+      wake_.wait_for(lock, std::chrono::milliseconds(wish_ms), news);
+    } else if (wish_ms > 0) {
+      // Backing off: new bytes change nothing before the next attempt.
+      wake_.wait_for(lock, std::chrono::milliseconds(wish_ms), [this] { return stop_; });
+    }
+    wake_wanted_ = false;
+  }
+}
+
+int64_t AofWriter::RunOnce() {
+  CAIRN_CHECK(!thread_.joinable());
+  return Work(false);
+}
+
+Status AofWriter::Close() {
+  if (state() == AofState::kClosed) return Status::Ok();
+  if (thread_.joinable()) {
+    {
+      std::lock_guard<std::mutex> lock(mutex_);
+      stop_ = true;
+    }
+    wake_.notify_all();
+    thread_.join();
+  }
+  retry_at_us_ = 0;
+  Work(true);
+  Status outcome;
+  if (durable_offset() < appended_offset()) {
+    outcome = last_error();
+    if (outcome.ok()) outcome = Status::Io("the append-only file was closed with unsynced bytes");
+  }
+  file_.reset();
+  ReleaseReserve();
+  SetState(AofState::kClosed);
+  progress_.notify_all();
+  return outcome;
+}
+
+void AofWriter::Append(std::string bytes, int64_t database_before) {
+  if (bytes.empty()) return;
+  Buffer buffer;
+  buffer.appended_us = env_.MonotonicMicros();
+  buffer.end_offset = appended_offset_.load(std::memory_order_relaxed) + bytes.size();
+  buffer.bytes = std::move(bytes);
+  buffer.database_before = database_before;
+  {
+    std::lock_guard<std::mutex> lock(mutex_);
+    appended_offset_.store(buffer.end_offset, std::memory_order_release);
+    if (oldest_unsynced_us_.load(std::memory_order_relaxed) < 0) {
+      oldest_unsynced_us_.store(buffer.appended_us, std::memory_order_relaxed);
+    }
+    queue_.emplace_back(std::move(buffer));
+  }
+  wake_.notify_one();
+}
+
+bool AofWriter::ShouldThrottle() const {
+  if (buffered_bytes() > buffer_limit_bytes_.load(std::memory_order_relaxed)) return true;
+  if (policy_.load(std::memory_order_relaxed) != AofSyncPolicy::kEverySecond) return false;
+  const int64_t oldest_us = oldest_unsynced_us_.load(std::memory_order_relaxed);
+  return oldest_us >= 0 && env_.MonotonicMicros() - oldest_us > kUnsyncedWindowUs;
+}
+
+bool AofWriter::WaitDurable(uint64_t offset, int64_t timeout_ms) {
+  CAIRN_CHECK(thread_.joinable());
+  std::unique_lock<std::mutex> lock(mutex_);
+  force_sync_offset_ = std::max(force_sync_offset_.load(), offset);
+  wake_wanted_ = true;
+  wake_.notify_one();
+  progress_.wait_for(lock, std::chrono::milliseconds(timeout_ms), [&] {
+    return durable_offset() >= offset || state() != AofState::kOk;
+  });
+  return durable_offset() >= offset;
+}
+
+void AofWriter::Wake() {
+  {
+    std::lock_guard<std::mutex> lock(mutex_);
+    wake_wanted_ = true;
+  }
+  wake_.notify_one();
+}
+
+void AofWriter::SetPolicy(AofSyncPolicy policy) {
+  policy_ = policy;
+  Wake();
+}
+void AofWriter::SetChecksum(bool on) { checksum_ = on; }
+void AofWriter::SetTimestamps(bool on) { timestamps_ = on; }
+void AofWriter::SetBufferLimit(uint64_t limit_bytes) { buffer_limit_bytes_ = limit_bytes; }
+
+uint64_t AofWriter::BeginRewrite() {
+  CAIRN_CHECK(!rewriting_ && state() != AofState::kClosed);
+  rewriting_ = true;
+  {
+    std::lock_guard<std::mutex> lock(mutex_);
+    queue_.emplace_back(Cut{});
+  }
+  wake_.notify_one();
+  return appended_offset();
+}
+
+std::string AofWriter::TempBasePath() const { return location_.PathOf("temp-rewriteaof-bg.aof"); }
+
+void AofWriter::FinishRewrite(std::string base_temp_path, bool is_rdb, Done done) {
+  CAIRN_CHECK(rewriting_ && !base_temp_path.empty());
+  rewriting_ = false;
+  {
+    std::lock_guard<std::mutex> lock(mutex_);
+    ending_queue_.push_back({std::move(base_temp_path), is_rdb, std::move(done)});
+  }
+  wake_.notify_one();
+}
+
+void AofWriter::AbortRewrite() {
+  CAIRN_CHECK(rewriting_);
+  rewriting_ = false;
+  {
+    std::lock_guard<std::mutex> lock(mutex_);
+    ending_queue_.push_back({});
+  }
+  wake_.notify_one();
+}
+
+Status AofWriter::last_error() const {
+  std::lock_guard<std::mutex> lock(mutex_);
+  return error_;
+}
+
+AofManifest AofWriter::manifest() const {
+  std::lock_guard<std::mutex> lock(mutex_);
+  return published_manifest_;
+}
+
+}  // namespace cairn

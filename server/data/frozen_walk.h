@@ -1,0 +1,168 @@
+#pragma once
+
+// FrozenWalk: the walker's half of a snapshot over SegTables of one gate: visits every record that was in the
+// tables at the cut, once each, and frees what the executor retired meanwhile. It owns the queue's consumer
+// side and the watermark; the tables own the rest. WalkNext and PopOne run on one thread at a time (walker,
+// or executor in step mode). Rules: docs/snapshot.md.
+
+#include <algorithm>
+#include <cstdint>
+#include <cstdlib>
+#include <vector>
+
+#include "server/base/status.h"
+#include "server/data/seg_layout.h"
+#include "server/data/snapshot_gate.h"
+
+namespace cairn {
+
+/// One database as of the cut.
+struct FrozenTable {
+  uint32_t cut_index = 0;
+  Root* root = nullptr;
+  uint64_t key_count = 0;
+  uint64_t expire_count = 0;
+};
+
+template <typename P>
+class FrozenWalk {
+ public:
+  using Record = typename P::Record;
+  using Seg = Segment<P>;
+
+  /// `tables` by ascending cut_index, none without a root. Requires: gate->Open() was just called.
+  FrozenWalk(SnapshotGate* gate, FramePool* frames, std::vector<FrozenTable> tables)
+      : gate_(gate), frames_(frames), tables_(std::move(tables)) {}
+
+  const std::vector<FrozenTable>& tables() const { return tables_; }
+  bool done() const { return gate_->watermark() == kWatermarkEnd; }
+
+  /// Visits the next segment in hash order that was not visited from the queue, then publishes W behind it.
+  /// visit(const FrozenTable&, const Record&) -> Status. At the end of all tables publishes the end.
+  template <typename Visit>
+  Status WalkNext(Visit&& visit) {
+    while (at_ < tables_.size()) {
+      const FrozenTable& table = tables_[at_];
+      const uint64_t base = static_cast<uint64_t>(table.cut_index) << kPositionHashBits;
+      if (cursor_ < base) cursor_ = base;
+      if (cursor_ >= base + (uint64_t{1} << kPositionHashBits)) {
+        ++at_;
+        continue;
+      }
+      const uint64_t hash = (cursor_ - base) << (64 - kPositionHashBits);
+      const Directory* directory = table.root->partitions[table.root->PartitionOf(hash)];
+      const uint64_t ref = *table.root->SlotOf(hash);
+      if (ref == 0) {  // visited from the queue
+        cursor_ += uint64_t{1} << (kPositionHashBits - table.root->bits - directory->depth);
+        continue;
+      }
+      const uint64_t end = cursor_ + (uint64_t{1} << (kPositionHashBits - SegmentRef::Depth(ref)));
+      CAIRN_RETURN_IF_ERROR(VisitSegment(table, SegmentRef::Get<P>(ref), visit));
+      cursor_ = end;
+      Publish(end);
+      return Status::Ok();
+    }
+    Publish(kWatermarkEnd);
+    return Status::Ok();
+  }
+
+  /// Takes one retired thing off the queue; a segment that was not yet visited is visited first (R6).
+  /// destroy(Record*) frees a record. Returns false when the queue was empty.
+  template <typename Visit, typename Destroy>
+  Result<bool> PopOne(Visit&& visit, Destroy&& destroy) {
+    Retired item;
+    if (!gate_->Pop(&item)) return false;
+    if (item.kind == Retired::Kind::kSegment && item.position >= gate_->watermark()) {
+      Status visited = VisitSuperseded(static_cast<Seg*>(item.object), item.position, visit);
+      if (!visited.ok()) {
+        Free(item, destroy);
+        return visited;
+      }
+    }
+    Free(item, destroy);
+    return true;
+  }
+
+  /// Frees everything queued and kept, visited or not. Requires: the walk has stopped for good; executor.
+  template <typename Destroy>
+  void Finish(Destroy&& destroy) {
+    Publish(kWatermarkEnd);
+    Retired item;
+    while (gate_->Pop(&item)) Free(item, destroy);
+  }
+
+ private:
+  template <typename Visit>
+  static Status VisitSegment(const FrozenTable& table, const Seg* segment, Visit& visit) {
+    const auto record_at = [segment](const Bucket& bucket, uint32_t used) {
+      return reinterpret_cast<const Record*>(bucket.slots[__builtin_ctz(used)] & kSlotPointerMask);
+    };
+    for (int i = 0; i < Seg::kBuckets; ++i) {
+      if (i + kPrefetchBuckets < Seg::kBuckets) {
+        const Bucket& ahead = segment->buckets[i + kPrefetchBuckets];
+        for (uint32_t used = ahead.Occupied(); used; used &= used - 1) __builtin_prefetch(record_at(ahead, used));
+      }
+      const Bucket& bucket = segment->buckets[i];
+      for (uint32_t used = bucket.Occupied(); used; used &= used - 1) {
+        CAIRN_RETURN_IF_ERROR(visit(table, *record_at(bucket, used)));
+      }
+    }
+    return Status::Ok();
+  }
+
+  // A superseded segment stands in a frozen directory that was superseded before it, so nobody else reads the
+  // slots that are cleared here.
+  template <typename Visit>
+  Status VisitSuperseded(const Seg* segment, uint64_t position, Visit& visit) {
+    const uint32_t cut_index = static_cast<uint32_t>(position >> kPositionHashBits);
+    auto table = std::find_if(tables_.begin(), tables_.end(),
+                              [cut_index](const FrozenTable& each) { return each.cut_index == cut_index; });
+    CAIRN_CHECK(table != tables_.end());
+    CAIRN_RETURN_IF_ERROR(VisitSegment(*table, segment, visit));
+    const Root* root = table->root;
+    uint64_t* first = root->SlotOf(segment->prefix);
+    const Directory* directory = root->partitions[root->PartitionOf(segment->prefix)];
+    CAIRN_CHECK(SegmentRef::Get<P>(*first) == segment);
+    std::fill_n(first, size_t{1} << (root->bits + directory->depth - segment->depth), 0);
+    return Status::Ok();
+  }
+
+  template <typename Destroy>
+  void Free(const Retired& item, Destroy& destroy) {
+    switch (item.kind) {
+      case Retired::Kind::kRecord: destroy(static_cast<Record*>(item.object)); break;
+      case Retired::Kind::kSegment: frames_->GiveRemote(item.object); break;
+      case Retired::Kind::kDirectory:
+      case Retired::Kind::kRoot:
+        // The walk still goes through them: roots to the end, directories until they are passed.
+        if (gate_->watermark() < (item.kind == Retired::Kind::kRoot ? kWatermarkEnd : item.position)) {
+          kept_.push_back(item);
+          return;
+        }
+        std::free(item.object);
+        break;
+    }
+    gate_->Released(item.size_bytes);
+  }
+
+  void Publish(uint64_t position) {
+    gate_->PublishWatermark(position);
+    std::erase_if(kept_, [this, position](const Retired& item) {
+      if (position < (item.kind == Retired::Kind::kRoot ? kWatermarkEnd : item.position)) return false;
+      std::free(item.object);
+      gate_->Released(item.size_bytes);
+      return true;
+    });
+  }
+
+  static constexpr int kPrefetchBuckets = 3;
+
+  SnapshotGate* const gate_;
+  FramePool* const frames_;
+  std::vector<FrozenTable> tables_;
+  std::vector<Retired> kept_;
+  size_t at_ = 0;
+  uint64_t cursor_ = 0;
+};
+
+}  // namespace cairn

@@ -1,0 +1,211 @@
+// Database: the mutating calls, each of which owns the segment first (R2), replaces what is shared (R3) and
+// retires what a view may still read (R4).
+
+#include <algorithm>
+#include <cstring>
+#include <string>
+#include <utility>
+
+#include "server/keyspace/entry_policy.h"
+#include "server/keyspace/keyspace.h"
+
+namespace cairn {
+namespace {
+
+// Elements, or units of 64 KiB, above which a value is freed by the reaper.
+constexpr size_t kLazyFreeEffort = 64;
+constexpr size_t kLazyBlobBytes = 64 * 1024;
+// Records that other threads freed, taken back with each store: keeps the list short without a pause.
+constexpr size_t kDrainPerStore = 2;
+// Room left for the next APPEND: as much again, but never more than this.
+constexpr size_t kMaxSpareBytes = 1024 * 1024;
+
+bool WorthReaping(const Entry& entry) {
+  if (entry.form() == ValueForm::kBlob) return entry.blob_unchecked()->footprint() > kLazyBlobBytes;
+  return entry.form() == ValueForm::kObject && entry.FreeEffort() > kLazyFreeEffort;
+}
+
+}  // namespace
+
+Database::Database(Keyspace* owner, uint32_t index) : owner_(owner), index_(index), table_(owner->NewTable()) {}
+Database::~Database() = default;
+
+uint64_t Database::size() const { return table_->size(); }
+uint64_t Database::TableBytes() const { return table_->structure_bytes(); }
+KeyRef Database::MakeKey(std::string_view key) const { return {key, table_->HashOf(key)}; }
+void Database::PrefetchBucket(uint64_t hash) const { table_->PrefetchBucket(hash); }
+void Database::PrefetchEntry(uint64_t hash) const { table_->PrefetchRecord(hash); }
+
+const Entry* Database::Peek(KeyRef key) const {
+  const auto place = table_->Find(key.hash, key.key);
+  return place ? place.record() : nullptr;
+}
+
+const Entry* Database::LookupRead(KeyRef key, unsigned flags) {
+  const auto place = table_->Find(key.hash, key.key);
+  const Entry* entry = place ? place.record() : nullptr;
+  if (entry != nullptr && owner_->IsExpired(*entry)) [[unlikely]] {
+    Expire(key);
+    entry = nullptr;
+  }
+  if (!(flags & kLookupNoStats)) ++(entry ? owner_->figures_.hits : owner_->figures_.misses);
+  if (entry != nullptr && !(flags & kLookupNoTouch)) owner_->Touch(*entry);
+  return entry;
+}
+
+const Entry* Database::LookupWrite(KeyRef key) { return LookupRead(key, kLookupNoStats); }
+
+void Database::CountExpiry(const Entry* added, const Entry* removed) {
+  if (added != nullptr && added->has_expiry()) ++expire_count_;
+  if (removed != nullptr && removed->has_expiry()) --expire_count_;
+}
+
+void Database::Dispose(Entry* entry, bool shared, uint64_t hash, bool lazy) {
+  if (shared) {
+    owner_->gate_.Retire(Retired::Kind::kRecord, entry, table_->Position(hash), entry->MemoryUsage());
+    return;
+  }
+  if (lazy && WorthReaping(*entry)) {
+    // The reaper gets the last reference to the value; the record itself is small and stays here.
+    owner_->Reap([value = entry->ShareValue()]() mutable { value = ValueInput(); }, 1);
+  }
+  Entry::Destroy(owner_->slab_, entry);
+}
+
+// Puts `fresh` in the place of its key. Frees or retires what was there.
+const Entry* Database::Store(KeyRef key, Entry* fresh, bool keep_access) {
+  owner_->slab_.DrainRemote(kDrainPerStore);
+  auto place = table_->Find(key.hash, key.key);
+  if (!place) {
+    table_->Insert(key.hash, fresh);
+    CountExpiry(fresh, nullptr);
+    return fresh;
+  }
+  table_->Own(&place);
+  const auto removed = table_->Exchange(place, key.hash, fresh);
+  if (keep_access) fresh->set_access(removed.record->access());
+  CountExpiry(fresh, removed.record);
+  Dispose(removed.record, removed.shared, key.hash, true);
+  return fresh;
+}
+
+const Entry* Database::Set(KeyRef key, ValueInput value, int64_t expire_at_ms) {
+  Entry* fresh = Entry::Create(owner_->slab_, key.key, std::move(value), expire_at_ms, owner_->FreshAccess());
+  return Store(key, fresh, owner_->lfu_);  // how often a key is used does not depend on its value
+}
+
+const Entry* Database::Replace(KeyRef key, ValueInput value) {
+  const Entry* old = Peek(key);
+  CAIRN_CHECK(old != nullptr);
+  Entry* fresh =
+      Entry::Create(owner_->slab_, key.key, std::move(value), old->expire_at_ms(), owner_->FreshAccess());
+  return Store(key, fresh, owner_->lfu_);
+}
+
+Entry* Database::Mutable(KeyRef key) {
+  auto place = table_->Find(key.hash, key.key);
+  if (!place) return nullptr;
+  table_->Own(&place);
+  Entry* entry = place.record();
+  if (table_->IsPrivate(place, key.hash)) return entry;
+  Entry* fresh = Entry::Create(owner_->slab_, entry->key(), entry->ShareValue(), entry->expire_at_ms(), entry->access());
+  const auto removed = table_->Exchange(place, key.hash, fresh);
+  Dispose(removed.record, removed.shared, key.hash, false);
+  return fresh;
+}
+
+char* Database::MutableString(KeyRef key, size_t size) {
+  auto place = table_->Find(key.hash, key.key);
+  CAIRN_CHECK(place && place.record()->is_string());
+  table_->Own(&place);
+  Entry* entry = place.record();
+  char scratch[32];
+  const std::string_view old = entry->StringView(scratch);
+  if (table_->IsPrivate(place, key.hash)) {
+    if (entry->form() == ValueForm::kInlineRaw && old.size() == size) return entry->mutable_inline();
+    if (entry->form() == ValueForm::kBlob && size > kMaxInlineValueBytes && entry->blob_unchecked()->IsUnique()) {
+      Blob* blob = entry->blob_unchecked();
+      const size_t old_size = blob->size();
+      if (size <= old_size) {
+        blob->Truncate(size);
+        return blob->mutable_data();
+      }
+      if (blob->TryGrow(size)) {
+        std::memset(blob->mutable_data() + old_size, 0, size - old_size);
+        return blob->mutable_data();
+      }
+    }
+  }
+  const size_t kept = std::min(old.size(), size);
+  ValueInput value;
+  std::string bytes;
+  if (size <= kMaxInlineValueBytes) {
+    bytes.assign(old.substr(0, kept));
+    bytes.resize(size);
+    value = ValueInput::RawString(bytes);
+  } else {
+    const bool growing = !old.empty() && size > old.size();
+    BlobRef blob = BlobRef::Adopt(Blob::Create(growing ? size + std::min(size, kMaxSpareBytes) : size));
+    blob->Truncate(size);
+    if (kept != 0) std::memcpy(blob->mutable_data(), old.data(), kept);
+    std::memset(blob->mutable_data() + kept, 0, size - kept);
+    value.form = ValueForm::kBlob;
+    value.blob = std::move(blob);
+  }
+  Entry* fresh = Entry::Create(owner_->slab_, key.key, std::move(value), entry->expire_at_ms(), entry->access());
+  const auto removed = table_->Exchange(place, key.hash, fresh);
+  Dispose(removed.record, removed.shared, key.hash, true);
+  return fresh->form() == ValueForm::kBlob ? fresh->blob_unchecked()->mutable_data() : fresh->mutable_inline();
+}
+
+bool Database::SetExpiry(KeyRef key, int64_t expire_at_ms) {
+  auto place = table_->Find(key.hash, key.key);
+  if (!place) return false;
+  const Entry* seen = place.record();
+  if (seen->expire_at_ms() == expire_at_ms) return true;
+  table_->Own(&place);
+  Entry* entry = place.record();
+  if (entry->has_expiry() && expire_at_ms != kNoExpiry && table_->IsPrivate(place, key.hash)) {
+    entry->set_expire_at_ms(expire_at_ms);
+    table_->NoteExpiry(place, expire_at_ms);
+    return true;
+  }
+  Entry* fresh = Entry::Create(owner_->slab_, entry->key(), entry->ShareValue(), expire_at_ms, entry->access());
+  const auto removed = table_->Exchange(place, key.hash, fresh);
+  CountExpiry(fresh, removed.record);
+  Dispose(removed.record, removed.shared, key.hash, false);
+  return true;
+}
+
+bool Database::Remove(KeyRef key, bool lazy) {
+  auto place = table_->Find(key.hash, key.key);
+  if (!place) return false;
+  table_->Own(&place);
+  const auto removed = table_->Erase(place, key.hash);
+  CountExpiry(nullptr, removed.record);
+  Dispose(removed.record, removed.shared, key.hash, lazy);
+  return true;
+}
+
+uint64_t Database::Scan(uint64_t cursor, size_t min_buckets, const std::function<void(const Entry&)>& visit) const {
+  return table_->Scan(cursor, min_buckets, visit);
+}
+
+void Database::ForEach(const std::function<bool(const Entry&)>& visit) const {
+  table_->ForEach([&visit](const Entry& entry) { return visit(entry); });
+}
+
+const Entry* Database::Random(uint64_t random) const { return table_->Random(random); }
+void Database::Reserve(uint64_t keys) { table_->Reserve(keys); }
+
+void Database::CheckInvariants() const {
+  table_->CheckInvariants();
+  uint64_t expires = 0;
+  table_->ForEach([&expires](const Entry& entry) {
+    expires += entry.has_expiry();
+    return true;
+  });
+  CAIRN_CHECK(expires == expire_count_);
+}
+
+}  // namespace cairn

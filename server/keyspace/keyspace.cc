@@ -1,0 +1,217 @@
+#include "server/keyspace/keyspace.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "server/keyspace/entry_policy.h"
+#include "server/keyspace/view.h"
+
+namespace cairn {
+namespace {
+
+constexpr uint32_t kAccessClockMask = 0xffffff;
+// A new key starts with a little frequency, or it would be evicted before it could be used again.
+constexpr uint32_t kFirstFrequency = 5;
+constexpr size_t kWarmFramesKept = 64;
+
+using DestroyEntry = void (*)(RecordSlab&, Entry*);
+
+void DestroyEntries(EntryTable& table, RecordSlab& slab, DestroyEntry destroy) {
+  table.ForEach([&](Entry& entry) {
+    destroy(slab, &entry);
+    return true;
+  });
+}
+
+}  // namespace
+
+Keyspace::Keyspace(const Options& options)
+    : listener_(options.listener),
+      hash_seed_(options.hash_seed),
+      random_(options.hash_seed | 1),
+      frames_(sizeof(Segment<EntryPolicy>)) {
+  for (uint32_t i = 0; i < options.databases; ++i) {
+    databases_.push_back(std::unique_ptr<Database>(new Database(this, i)));
+  }
+}
+
+Keyspace::~Keyspace() {
+  CAIRN_CHECK(view_ == nullptr);
+  reaper_.reset();
+  for (const auto& database : databases_) DestroyEntries(*database->table_, slab_, &Entry::Destroy);
+}
+
+std::unique_ptr<EntryTable> Keyspace::NewTable() {
+  return std::make_unique<EntryTable>(&gate_, &frames_, hash_seed_);
+}
+
+void Keyspace::Reap(std::function<void()> job, uint64_t objects) {
+  if (reaper_ == nullptr) {
+    constexpr int kReaperNice = 5;
+    reaper_ = std::make_unique<WorkerThread>(WorkerOptions{.name = "cairn-reaper", .nice_level = kReaperNice});
+  }
+  reaper_pending_.fetch_add(objects, std::memory_order_relaxed);
+  reaper_->Post([this, objects, work = std::move(job)]() mutable {
+    work();
+    reaper_pending_.fetch_sub(objects, std::memory_order_relaxed);
+    reaped_.fetch_add(objects, std::memory_order_relaxed);
+  });
+}
+
+void Keyspace::DrainReaper() {
+  if (reaper_ != nullptr) reaper_->Drain();
+  while (slab_.DrainRemote(SIZE_MAX) != 0) {
+  }
+}
+
+void Keyspace::set_access_mode(bool lfu, int log_factor, int decay_minutes) {
+  lfu_ = lfu;
+  lfu_log_factor_ = log_factor;
+  lfu_decay_minutes_ = decay_minutes;
+}
+
+uint32_t Keyspace::FreshAccess() const {
+  if (lfu_) return static_cast<uint32_t>(now_ms_ / 60000 & 0xffff) << 8 | kFirstFrequency;
+  return static_cast<uint32_t>(now_ms_ / 1000) & kAccessClockMask;
+}
+
+uint8_t Keyspace::DecayedFrequency(uint32_t access) const {
+  const uint32_t counter = access & 0xff;
+  if (lfu_decay_minutes_ <= 0) return static_cast<uint8_t>(counter);
+  const uint32_t minutes = (static_cast<uint32_t>(now_ms_ / 60000) - (access >> 8)) & 0xffff;
+  return static_cast<uint8_t>(counter - std::min(counter, minutes / static_cast<uint32_t>(lfu_decay_minutes_)));
+}
+
+void Keyspace::Touch(const Entry& entry) {
+  if (!lfu_) {
+    const uint32_t clock_s = static_cast<uint32_t>(now_ms_ / 1000) & kAccessClockMask;
+    if (entry.access() != clock_s) entry.set_access(clock_s);
+    return;
+  }
+  uint32_t counter = DecayedFrequency(entry.access());
+  if (counter < 255) {
+    // Logarithmic: each step takes about log_factor times more hits than the one before.
+    random_ ^= random_ << 13;
+    random_ ^= random_ >> 7;
+    random_ ^= random_ << 17;
+    const uint32_t above = counter > kFirstFrequency ? counter - kFirstFrequency : 0;
+    const double chance = 1.0 / (static_cast<double>(above) * lfu_log_factor_ + 1);
+    if (static_cast<double>(random_ >> 11) * 0x1p-53 < chance) ++counter;
+  }
+  entry.set_access(static_cast<uint32_t>(now_ms_ / 60000 & 0xffff) << 8 | counter);
+}
+
+uint32_t Keyspace::IdleSeconds(const Entry& entry) const {
+  return (static_cast<uint32_t>(now_ms_ / 1000) - entry.access()) & kAccessClockMask;
+}
+
+uint8_t Keyspace::FrequencyOf(const Entry& entry) const { return DecayedFrequency(entry.access()); }
+
+void Keyspace::RestoreAccess(const Entry& entry, int64_t idle_s, int frequency) {
+  if (lfu_ && frequency >= 0) {
+    entry.set_access((FreshAccess() & ~0xffu) | static_cast<uint32_t>(frequency & 0xff));
+  } else if (!lfu_ && idle_s >= 0) {
+    entry.set_access(static_cast<uint32_t>(now_ms_ / 1000 - idle_s));
+  }
+}
+
+void Keyspace::Swap(uint32_t a, uint32_t b) {
+  Database &left = db(a), &right = db(b);
+  std::swap(left.table_, right.table_);
+  std::swap(left.expire_count_, right.expire_count_);
+  std::swap(left.average_ttl_ms_, right.average_ttl_ms_);
+  std::swap(left.expire_cursor_, right.expire_cursor_);
+}
+
+// Gives up a whole table. A running view reads it to the end, whatever part of it is still frozen.
+void Keyspace::FreeTable(std::unique_ptr<EntryTable> table, bool lazy) {
+  if (view_ != nullptr) {
+    detached_.push_back(std::move(table));
+    return;
+  }
+  if (!lazy) {
+    DestroyEntries(*table, slab_, &Entry::Destroy);
+    return;
+  }
+  const uint64_t keys = table->size();
+  std::shared_ptr<EntryTable> shared = std::move(table);
+  Reap(
+      [this, shared]() {
+        DestroyEntries(*shared, slab_, &Entry::DestroyRemote);
+        // Straight to the heap: the pool of warm frames belongs to the executor and keeps few.
+        shared->DestroyStructure([](void* segment) { std::free(segment); });
+      },
+      keys);
+}
+
+uint64_t Keyspace::Flush(uint32_t index, bool lazy) {
+  Database& database = db(index);
+  const uint64_t keys = database.size();
+  std::unique_ptr<EntryTable> old = std::exchange(database.table_, NewTable());
+  database.expire_count_ = 0;
+  database.average_ttl_ms_ = 0;
+  database.expire_cursor_ = 0;
+  if (old->root() != nullptr) FreeTable(std::move(old), lazy);
+  return keys;
+}
+
+uint64_t Keyspace::FlushAll(bool lazy) {
+  uint64_t keys = 0;
+  for (uint32_t i = 0; i < database_count(); ++i) keys += Flush(i, lazy);
+  return keys;
+}
+
+View* Keyspace::BeginView() {
+  if (view_ != nullptr) return nullptr;
+  std::vector<FrozenTable> tables;
+  for (const auto& database : databases_) {
+    database->table_->FreezeAs(database->index());
+    // An empty table with structure counts: its segments are frozen all the same.
+    if (database->table_->root() == nullptr) continue;
+    tables.push_back({database->index(), database->table_->root(), database->size(), database->expire_count()});
+  }
+  gate_.Open();
+  View::Access access = View::Access::kNone;
+  if (save_access_) access = lfu_ ? View::Access::kFrequency : View::Access::kIdle;
+  view_.reset(new View(&gate_, &frames_, &slab_, std::move(tables), now_ms_, access));
+  return view_.get();
+}
+
+void Keyspace::EndView(View* view) {
+  CAIRN_CHECK(view != nullptr && view == view_.get());
+  view->Finish();
+  gate_.Close();
+  view_.reset();
+  frames_.Trim(kWarmFramesKept);
+  for (auto& table : std::exchange(detached_, {})) FreeTable(std::move(table), true);
+}
+
+uint64_t Keyspace::detached_keys() const {
+  uint64_t keys = 0;
+  for (const auto& table : detached_) keys += table->size();
+  return keys;
+}
+
+const KeyspaceFigures& Keyspace::figures() const {
+  figures_.lazyfree_pending_objects = reaper_pending_.load(std::memory_order_relaxed);
+  figures_.lazyfreed_objects = reaped_.load(std::memory_order_relaxed);
+  return figures_;
+}
+
+void Keyspace::ResetFigures() {
+  figures_ = KeyspaceFigures();
+  reaped_.store(0, std::memory_order_relaxed);
+}
+
+uint64_t Keyspace::OverheadBytes() const {
+  uint64_t bytes = frames_.free_frames() * frames_.frame_bytes();
+  for (const auto& database : databases_) bytes += database->TableBytes();
+  const uint64_t pages = slab_.page_bytes(), used = slab_.used_bytes();
+  return bytes + (pages > used ? pages - used : 0);
+}
+
+void Keyspace::ForEachDatabase(const std::function<void(Database&)>& visit) {
+  for (const auto& database : databases_) visit(*database);
+}
+
+}  // namespace cairn
