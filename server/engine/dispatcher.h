@@ -65,6 +65,7 @@ class Dispatcher {
   bool Admit(Session& session, Command* command, Command* container, std::span<const std::string_view> args,
              const Request* request);
   Status CheckForm(Command* command, Command* container, std::span<const std::string_view> args) const;
+  Status CheckProtected(const Session& session, const Command& command) const;
   Status CheckState(Session& session, const Command& command);
   bool OutOfMemory();
   void Call(CommandContext& ctx, Command& command);
