@@ -22,9 +22,10 @@ CommandFamily StringLcsCommands();
 
 void AddAllFamilies(CommandTable& table) {
   for (CommandFamily family :
-       {DatabaseCommands(), KeyCommands(), KeyDumpCommands(), KeyExpireCommands(), KeyScanCommands(),
-        StringCommands(), StringEditCommands(), StringLcsCommands(), PersistenceCommands(), SessionCommands(),
-        ClientCommands(), CommandCommands(), ConfigCommands(), DebugCommands(), MemoryCommands(), ServerCommands()}) {
+       {ClientCommands(), CommandCommands(), ConfigCommands(), DatabaseCommands(), DebugCommands(),
+        KeyCommands(), KeyDumpCommands(), KeyExpireCommands(), KeyScanCommands(), MemoryCommands(),
+        PersistenceCommands(), ServerCommands(), SessionCommands(), StringCommands(),
+        StringEditCommands(), StringLcsCommands()}) {
     table.Add(family);
   }
 }

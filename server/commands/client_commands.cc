@@ -89,8 +89,8 @@ std::string LineOf(CommandContext& ctx, const Session& session) {
   if (asks) {
     for (std::string_view arg : ctx.args().subspan(1)) argument_bytes += arg.size();
   }
-  return ClientLine(session, ctx.engine().env.WallMicros() / 1000, asks ? &ctx.spec() : session.last_command,
-                    argument_bytes);
+  return ClientLine(session, ctx.engine().env.WallMicros() / 1000,
+                    asks ? &ctx.spec() : session.last_command, argument_bytes);
 }
 
 Status ClientInfo(CommandContext& ctx) {
@@ -185,11 +185,11 @@ constexpr CommandSpec kClientListSpec{
     .since = "2.4.0",
     .complexity = "O(N) in the number of connections",
     .summary = "Describes the connections, one a line.",
-    .synopsis = 
+    .synopsis =
         "[TYPE=normal_master_replica_pubsub(NORMAL|MASTER|REPLICA|PUBSUB)@5.0.0] "
         "[ID=id{client-id:integer...}@6.2.0]",
     .tips = "nondeterministic_output",
-    .history = 
+    .history =
         "2.8.12|`id` field.\n5.0.0|`TYPE` filter.\n6.0.0|`user` field.\n6.2.0|`argv-mem`, "
         "`tot-mem`, `laddr`, `redir` fields; `ID` filter.\n7.0.0|`resp`, `multi-mem`, `rbs`, "
         "`rbp` fields.\n7.0.3|`ssub` field.",
@@ -218,7 +218,8 @@ struct KillFilter {
 Status ParseKillOption(std::string_view option, std::string_view value, KillFilter* filter) {
   if (EqualsIgnoreCase(option, "ID")) {
     int64_t id;
-    if (!ParseInt64(value, &id) || id < 1) return Status::Client("ERR client-id should be greater than 0");
+    if (!ParseInt64(value, &id) || id < 1)
+      return Status::Client("ERR client-id should be greater than 0");
     filter->id = static_cast<uint64_t>(id);
     return Status::Ok();
   }
@@ -230,7 +231,8 @@ Status ParseKillOption(std::string_view option, std::string_view value, KillFilt
   } else if (EqualsIgnoreCase(option, "USER")) {
     if (value != "default") return Status::Client("ERR No such user '" + std::string(value) + "'");
     filter->user = value;
-  } else if (EqualsIgnoreCase(option, "SKIPME") && (EqualsIgnoreCase(value, "yes") || EqualsIgnoreCase(value, "no"))) {
+  } else if (EqualsIgnoreCase(option, "SKIPME") &&
+             (EqualsIgnoreCase(value, "yes") || EqualsIgnoreCase(value, "no"))) {
     filter->skip_me = EqualsIgnoreCase(value, "yes");
   } else {
     return RespError(resp_errors::kSyntax);
@@ -258,7 +260,8 @@ Status ClientKill(CommandContext& ctx) {
   if (ctx.argc() == 3) {
     filter.address = ctx.arg(2);
     filter.skip_me = false;
-    if (filter.address.empty() || KillMatching(ctx, filter) == 0) return RespError(resp_errors::kNoSuchClient);
+    if (filter.address.empty() || KillMatching(ctx, filter) == 0)
+      return RespError(resp_errors::kNoSuchClient);
     ctx.reply().Ok();
     return Status::Ok();
   }
@@ -279,11 +282,11 @@ constexpr CommandSpec kClientKillSpec{
     .since = "2.4.0",
     .complexity = "O(N) in the number of connections",
     .summary = "Closes connections by address, id, type or user.",
-    .synopsis = 
+    .synopsis =
         "filter(\"ip:port\"~2.8.12|new-format([ID=client-id:integer@2.8.12]|[TYPE=normal_master"
         "_slave_pubsub(NORMAL|MASTER@3.2.0|SLAVE|REPLICA@5.0.0|PUBSUB)@2.8.12]|[USER=username]|"
         "[ADDR=\"ip:port\"]|[LADDR=\"ip:port\"@6.2.0]|[SKIPME=\"yes/no\"])...)",
-    .history = 
+    .history =
         "2.8.12|Filters.\n2.8.12|`ID` filter.\n3.2.0|`master` type.\n5.0.0|`replica` type "
         "beside `slave`.\n6.2.0|`LADDR` filter.",
     .handler = ClientKill,
@@ -428,7 +431,8 @@ constexpr CommandSpec kClientUnblockSpec{
 // --- tracking: never on, and says so -----------------------------------------------------------
 
 Status ClientTracking(CommandContext& ctx) {
-  if (ctx.ArgIs(2, "ON")) return Status::Client("ERR CLIENT TRACKING is not supported by this server yet");
+  if (ctx.ArgIs(2, "ON"))
+    return Status::Client("ERR CLIENT TRACKING is not supported by this server yet");
   if (!ctx.ArgIs(2, "OFF")) return RespError(resp_errors::kSyntax);
   ctx.reply().Ok();
   return Status::Ok();
@@ -443,7 +447,7 @@ constexpr CommandSpec kClientTrackingSpec{
     .since = "6.0.0",
     .complexity = "O(1), more with some options",
     .summary = "Switches the tracking of keys for client-side caches.",
-    .synopsis = 
+    .synopsis =
         "status(ON|OFF) [REDIRECT=client-id:integer] [PREFIX=prefix+...] [BCAST] [OPTIN] "
         "[OPTOUT] [NOLOOP]",
     .handler = ClientTracking,
@@ -451,7 +455,8 @@ constexpr CommandSpec kClientTrackingSpec{
 
 Status ClientCaching(CommandContext&) {
   return Status::Client(
-      "ERR CLIENT CACHING can be called only when the client is in tracking mode with OPTIN or OPTOUT mode enabled");
+      "ERR CLIENT CACHING can be called only when the client is in tracking mode with OPTIN or "
+      "OPTOUT mode enabled");
 }
 constexpr CommandSpec kClientCachingSpec{
     .name = "caching",
@@ -523,22 +528,10 @@ constexpr CommandSpec kClientHelpSpec{
 };
 
 constexpr std::array kClientSpecs = {
-    kClientSpec,
-    kClientIdSpec,
-    kClientGetnameSpec,
-    kClientSetnameSpec,
-    kClientInfoSpec,
-    kClientListSpec,
-    kClientKillSpec,
-    kClientNoEvictSpec,
-    kClientReplySpec,
-    kClientPauseSpec,
-    kClientUnpauseSpec,
-    kClientUnblockSpec,
-    kClientTrackingSpec,
-    kClientCachingSpec,
-    kClientTrackinginfoSpec,
-    kClientGetredirSpec,
+    kClientSpec,         kClientIdSpec,      kClientGetnameSpec,      kClientSetnameSpec,
+    kClientInfoSpec,     kClientListSpec,    kClientKillSpec,         kClientNoEvictSpec,
+    kClientReplySpec,    kClientPauseSpec,   kClientUnpauseSpec,      kClientUnblockSpec,
+    kClientTrackingSpec, kClientCachingSpec, kClientTrackinginfoSpec, kClientGetredirSpec,
     kClientHelpSpec,
 };
 static_assert(ValidSpecs(kClientSpecs));

@@ -75,10 +75,12 @@ void ReplyFind(RespWriter& reply, const KeySpec& key) {
   switch (key.find) {
     case KeySpec::Find::kRange:
       ReplySearchHeader(reply, "find_keys", "range");
-      return ReplyNumbers(reply, {{"lastkey", key.last}, {"keystep", key.step}, {"limit", key.limit}});
+      return ReplyNumbers(reply,
+                          {{"lastkey", key.last}, {"keystep", key.step}, {"limit", key.limit}});
     case KeySpec::Find::kKeyCount:
       ReplySearchHeader(reply, "find_keys", "keynum");
-      return ReplyNumbers(reply, {{"keynumidx", key.last}, {"firstkey", key.limit}, {"keystep", key.step}});
+      return ReplyNumbers(
+          reply, {{"keynumidx", key.last}, {"firstkey", key.limit}, {"keystep", key.step}});
     case KeySpec::Find::kUnknown:
       ReplySearchHeader(reply, "find_keys", "unknown");
       return reply.MapHeader(0);
@@ -86,8 +88,9 @@ void ReplyFind(RespWriter& reply, const KeySpec& key) {
 }
 
 void ReplyKeySpecs(RespWriter& reply, const CommandSpec& spec) {
-  const auto end = std::find_if(spec.keys.begin(), spec.keys.end(),
-                                [](const KeySpec& key) { return key.begin == KeySpec::Begin::kNone; });
+  const auto end = std::find_if(spec.keys.begin(), spec.keys.end(), [](const KeySpec& key) {
+    return key.begin == KeySpec::Begin::kNone;
+  });
   reply.SetHeader(static_cast<size_t>(end - spec.keys.begin()));
   for (auto key = spec.keys.begin(); key != end; ++key) {
     reply.MapHeader(key->notes.empty() ? 3 : 4);
@@ -150,7 +153,8 @@ Status CommandInfo(CommandContext& ctx) {
     return Status::Ok();
   }
   ctx.reply().ArrayHeader(ctx.argc() - 2);
-  for (size_t i = 2; i < ctx.argc(); ++i) ReplyInfo(ctx.reply(), ctx.engine().commands.FindByFullName(ctx.arg(i)));
+  for (size_t i = 2; i < ctx.argc(); ++i)
+    ReplyInfo(ctx.reply(), ctx.engine().commands.FindByFullName(ctx.arg(i)));
   return Status::Ok();
 }
 constexpr CommandSpec kCommandInfoSpec{
@@ -239,8 +243,7 @@ constexpr CommandSpec kCommandListSpec{
     .since = "7.0.0",
     .complexity = "O(N) in the number of commands",
     .summary = "Names the commands, all or those that match.",
-    .synopsis = 
-        "[FILTERBY=filterby(MODULE=module-name|ACLCAT=category|PATTERN=pattern:pattern)]",
+    .synopsis = "[FILTERBY=filterby(MODULE=module-name|ACLCAT=category|PATTERN=pattern:pattern)]",
     .tips = "nondeterministic_output_order",
     .handler = CommandList,
 };
@@ -450,14 +453,8 @@ constexpr CommandSpec kCommandHelpSpec{
 };
 
 constexpr std::array kCommandSpecs = {
-    kCommandSpec,
-    kCommandInfoSpec,
-    kCommandCountSpec,
-    kCommandListSpec,
-    kCommandDocsSpec,
-    kCommandGetkeysSpec,
-    kCommandGetkeysandflagsSpec,
-    kCommandHelpSpec,
+    kCommandSpec,     kCommandInfoSpec,    kCommandCountSpec,           kCommandListSpec,
+    kCommandDocsSpec, kCommandGetkeysSpec, kCommandGetkeysandflagsSpec, kCommandHelpSpec,
 };
 static_assert(ValidSpecs(kCommandSpecs));
 

@@ -126,12 +126,8 @@ constexpr CommandSpec kConfigHelpSpec{
 };
 
 constexpr std::array kConfigSpecs = {
-    kConfigSpec,
-    kConfigGetSpec,
-    kConfigSetSpec,
-    kConfigRewriteSpec,
-    kConfigResetstatSpec,
-    kConfigHelpSpec,
+    kConfigSpec,        kConfigGetSpec,       kConfigSetSpec,
+    kConfigRewriteSpec, kConfigResetstatSpec, kConfigHelpSpec,
 };
 static_assert(ValidSpecs(kConfigSpecs));
 

@@ -56,10 +56,10 @@ Status DebugObject(CommandContext& ctx) {
   Result<size_t> serialized = SerializedBytes(ctx, *entry);
   if (!serialized.ok()) return serialized.status();
   const uint32_t idle_s = ctx.keyspace().IdleSeconds(*entry);
-  ctx.reply().SimpleString(
-      fmt::format("Value at:{} refcount:1 encoding:{} serializedlength:{} lru:{} lru_seconds_idle:{}",
-                  fmt::ptr(entry), entry->EncodingName(), *serialized,
-                  (ctx.now_ms() / 1000 - idle_s) & 0xffffff, idle_s));
+  ctx.reply().SimpleString(fmt::format(
+      "Value at:{} refcount:1 encoding:{} serializedlength:{} lru:{} lru_seconds_idle:{}",
+      fmt::ptr(entry), entry->EncodingName(), *serialized,
+      (ctx.now_ms() / 1000 - idle_s) & 0xffffff, idle_s));
   return Status::Ok();
 }
 
@@ -70,7 +70,8 @@ Status DebugPopulate(CommandContext& ctx) {
   if (ctx.argc() == 5 && (!ParseInt64(ctx.arg(4), &size_bytes) || size_bytes < 0)) {
     return RespError(resp_errors::kMustBePositive);
   }
-  if (size_bytes > ctx.settings().proto_max_bulk_len) return RespError(resp_errors::kMustBePositive);
+  if (size_bytes > ctx.settings().proto_max_bulk_len)
+    return RespError(resp_errors::kMustBePositive);
   const std::string_view prefix = ctx.argc() >= 4 ? ctx.arg(3) : "key";
   Database& db = ctx.db();
   // A count that memory cannot hold fails where it runs out, not by presizing for it.
@@ -93,14 +94,17 @@ Status DebugPopulate(CommandContext& ctx) {
 std::string TableStatistics(std::string_view title, uint64_t elements, uint64_t table_bytes) {
   std::string text = fmt::format("[{}]\nHash table 0 stats (main hash table):\n", title);
   if (elements == 0) return text + "No stats available for empty dictionaries\n";
-  return text + fmt::format(" number of elements: {}\n table bytes: {}\n bytes per element: {:.2f}\n", elements,
-                            table_bytes, static_cast<double>(table_bytes) / static_cast<double>(elements));
+  return text +
+         fmt::format(" number of elements: {}\n table bytes: {}\n bytes per element: {:.2f}\n",
+                     elements, table_bytes,
+                     static_cast<double>(table_bytes) / static_cast<double>(elements));
 }
 
 Status DebugHtStats(CommandContext& ctx) {
   int64_t index;
   CAIRN_RETURN_IF_ERROR(ctx.ArgInt64(2, &index));
-  if (index < 0 || index >= ctx.keyspace().database_count()) return Status::Client("ERR Out of range database");
+  if (index < 0 || index >= ctx.keyspace().database_count())
+    return Status::Client("ERR Out of range database");
   const Database& db = ctx.keyspace().db(static_cast<uint32_t>(index));
   // TTLs stand in the entries: the second table of Redis exists here as a count only.
   ctx.reply().Verbatim("txt", TableStatistics("Dictionary HT", db.size(), db.TableBytes()) +
@@ -113,10 +117,12 @@ Status DebugHtStatsKey(CommandContext& ctx) {
   if (entry == nullptr) return RespError(resp_errors::kNoSuchKey);
   const std::string_view encoding = entry->EncodingName();
   if (encoding != "hashtable" && encoding != "skiplist") {
-    return Status::Client("ERR The value stored at the specified key is not represented using an hash table");
+    return Status::Client(
+        "ERR The value stored at the specified key is not represented using an hash table");
   }
   const Object* object = entry->object();
-  ctx.reply().Verbatim("txt", TableStatistics("Value", object->FreeEffort(), object->MemoryUsage()));
+  ctx.reply().Verbatim("txt",
+                       TableStatistics("Value", object->FreeEffort(), object->MemoryUsage()));
   return Status::Ok();
 }
 
@@ -134,7 +140,8 @@ Status DebugReload(CommandContext& ctx) {
     } else if (ctx.ArgIs(i, "NOSAVE")) {
       save = false;
     } else {
-      return Status::Client("ERR DEBUG RELOAD only supports the MERGE, NOFLUSH and NOSAVE options.");
+      return Status::Client(
+          "ERR DEBUG RELOAD only supports the MERGE, NOFLUSH and NOSAVE options.");
     }
   }
   CAIRN_RETURN_IF_ERROR(ctx.engine().durability->DebugReload(save, flush, merge));
@@ -245,7 +252,7 @@ Status DebugSleep(CommandContext& ctx) {
 /// Switches are "0" or not, with the leniency of atoi.
 bool IsOn(std::string_view text) { return std::atoi(std::string(text).c_str()) != 0; }
 
-template <bool DebugSwitches::* kSwitch>
+template <bool DebugSwitches::*kSwitch>
 Status DebugSwitch(CommandContext& ctx) {
   ctx.engine().debug.*kSwitch = IsOn(ctx.arg(2));
   ctx.reply().Ok();
@@ -274,7 +281,8 @@ Status DebugPackedThreshold(CommandContext& ctx) {
   if (!ParseMemory(ctx.arg(2), &bytes) || bytes > (4ull << 30)) {
     return Status::Client("ERR argument must be a memory value bigger than 1 and smaller than 4gb");
   }
-  ctx.engine().debug.quicklist_packed_threshold = bytes == 0 ? DebugSwitches::kDefaultPackedThreshold : bytes;
+  ctx.engine().debug.quicklist_packed_threshold =
+      bytes == 0 ? DebugSwitches::kDefaultPackedThreshold : bytes;
   ctx.reply().Ok();
   return Status::Ok();
 }
@@ -323,7 +331,8 @@ constexpr size_t kAny = SIZE_MAX;
 constexpr std::array kDebugWords = {
     DebugWord{"assert", 2, 2, DebugAssert, "", "Fails a check."},
     DebugWord{"digest", 2, 2, DebugDigest, "", "A digest of the whole dataset."},
-    DebugWord{"digest-value", 2, kAny, DebugDigestValue, "<key> [<key> ...]", "A digest of each value."},
+    DebugWord{"digest-value", 2, kAny, DebugDigestValue, "<key> [<key> ...]",
+              "A digest of each value."},
     DebugWord{"error", 3, 3, DebugError, "<string>", "Replies with this error line."},
     DebugWord{"htstats", 3, 3, DebugHtStats, "<dbid>", "Figures of a database's table."},
     DebugWord{"htstats-key", 3, 3, DebugHtStatsKey, "<key>", "Figures of the table under a key."},
@@ -332,24 +341,29 @@ constexpr std::array kDebugWords = {
     DebugWord{"log", 3, 3, DebugLog, "<message>", "Writes a line to the log."},
     DebugWord{"object", 3, 3, DebugObject, "<key>", "Where and how a value is kept."},
     DebugWord{"panic", 2, 2, DebugPanic, "", "Aborts the process."},
-    DebugWord{"pause-cron", 3, 3, DebugSwitch<&DebugSwitches::pause_cron>, "<0|1>", "Stops periodic work."},
+    DebugWord{"pause-cron", 3, 3, DebugSwitch<&DebugSwitches::pause_cron>, "<0|1>",
+              "Stops periodic work."},
     DebugWord{"populate", 3, 5, DebugPopulate, "<count> [<prefix>] [<size>]",
               "Makes keys <prefix>:<n> that are not propagated."},
     DebugWord{"protocol", 3, 3, DebugProtocol, "<type>", "Replies with a sample of this type."},
     DebugWord{"quicklist-packed-threshold", 3, 3, DebugPackedThreshold, "<size>",
               "Size from which a list element gets a node of its own; 0 is the default."},
-    DebugWord{"reload", 2, kAny, DebugReload, "[MERGE] [NOFLUSH] [NOSAVE]", "Saves, empties and loads the dataset."},
-    DebugWord{"replybuffer", 4, 4, DebugReplyBuffer, "<PEAK-RESET-TIME <NEVER|RESET|ms> | RESIZING <0|1>>",
+    DebugWord{"reload", 2, kAny, DebugReload, "[MERGE] [NOFLUSH] [NOSAVE]",
+              "Saves, empties and loads the dataset."},
+    DebugWord{"replybuffer", 4, 4, DebugReplyBuffer,
+              "<PEAK-RESET-TIME <NEVER|RESET|ms> | RESIZING <0|1>>",
               "When idle clients give reply memory back."},
     DebugWord{"segfault", 2, 2, DebugSegfault, "", "Crashes by a signal."},
     DebugWord{"set-active-expire", 3, 3, DebugSwitch<&DebugSwitches::active_expire>, "<0|1>",
               "Removal of expired keys nobody asks for."},
-    DebugWord{"set-disable-deny-scripts", 3, 3, DebugSwitch<&DebugSwitches::deny_scripts_disabled>, "<0|1>",
-              "Lets scripts run commands that are denied to them."},
-    DebugWord{"set-skip-checksum-validation", 3, 3, DebugSwitch<&DebugSwitches::skip_checksum_validation>, "<0|1>",
+    DebugWord{"set-disable-deny-scripts", 3, 3, DebugSwitch<&DebugSwitches::deny_scripts_disabled>,
+              "<0|1>", "Lets scripts run commands that are denied to them."},
+    DebugWord{"set-skip-checksum-validation", 3, 3,
+              DebugSwitch<&DebugSwitches::skip_checksum_validation>, "<0|1>",
               "Loads files and payloads without looking at checksums."},
     DebugWord{"sleep", 3, 3, DebugSleep, "<seconds>", "Holds the server still."},
-    DebugWord{"stringmatch-len", 4, 4, DebugStringMatchLen, "<pattern> <string>", "Whether the glob matches: 1 or 0."},
+    DebugWord{"stringmatch-len", 4, 4, DebugStringMatchLen, "<pattern> <string>",
+              "Whether the glob matches: 1 or 0."},
     DebugWord{"help", 2, 2, DebugHelp, "", "Lists the subcommands."},
 };
 
@@ -357,7 +371,8 @@ Status DebugHelp(CommandContext& ctx) {
   ctx.reply().ArrayHeader(1 + 2 * kDebugWords.size());
   ctx.reply().SimpleString("DEBUG <subcommand> [<arg> [value] [opt] ...]. Subcommands are:");
   for (const DebugWord& each : kDebugWords) {
-    ctx.reply().SimpleString(ToUpper(each.word) + (each.usage.empty() ? "" : " ") + std::string(each.usage));
+    ctx.reply().SimpleString(ToUpper(each.word) + (each.usage.empty() ? "" : " ") +
+                             std::string(each.usage));
     ctx.reply().SimpleString("    " + std::string(each.summary));
   }
   return Status::Ok();

@@ -87,7 +87,8 @@ uint64_t AddDatabases(CommandContext& ctx, StatPairs& stats) {
     if (db.size() == 0) return;
     keys += db.size();
     stats.Name(fmt::format("db.{}", db.index()));
-    // TTLs stand in the entries, and nothing maps slots to keys: only the main table costs anything.
+    // TTLs stand in the entries, and nothing maps slots to keys: only the main table costs
+    // anything.
     RespWriter& reply = ctx.reply();
     reply.MapHeader(3);
     reply.Bulk("overhead.hashtable.main");
@@ -100,7 +101,9 @@ uint64_t AddDatabases(CommandContext& ctx, StatPairs& stats) {
   return keys;
 }
 
-int64_t Difference(uint64_t a, uint64_t b) { return static_cast<int64_t>(a) - static_cast<int64_t>(b); }
+int64_t Difference(uint64_t a, uint64_t b) {
+  return static_cast<int64_t>(a) - static_cast<int64_t>(b);
+}
 
 Status MemoryStats(CommandContext& ctx) {
   const MemoryReport memory = ReadMemoryReport(ctx.engine());
@@ -162,15 +165,18 @@ Status MemoryDoctor(CommandContext& ctx) {
       if (holds) report += fmt::format(" * {}\n", text);
     };
     note(memory.peak > memory.used + memory.used / 2,
-         "Peak: much more memory was in use once than now, so the resident size may stay above the data's.");
+         "Peak: much more memory was in use once than now, so the resident size may stay above the "
+         "data's.");
     note(memory.rss > memory.used + memory.used * 4 / 10,
-         "Fragmentation: the process holds over 1.4 times the memory it has handed out. MEMORY PURGE may help.");
+         "Fragmentation: the process holds over 1.4 times the memory it has handed out. MEMORY "
+         "PURGE may help.");
     note(memory.active > memory.allocated + memory.allocated / 10,
          "Allocator: pages are sparsely used, as after many deletions or changes of size.");
     const uint64_t sessions = std::max<uint64_t>(ctx.engine().sessions().size(), 1);
     note(memory.clients / sessions > 200 * 1024,
          "Clients: they hold over 200 KiB each on average. CLIENT LIST shows who (tot-mem).");
-    report = report.empty() ? "Nothing stands out in the memory figures." : "What stands out:\n\n" + report;
+    report = report.empty() ? "Nothing stands out in the memory figures."
+                            : "What stands out:\n\n" + report;
   }
   ctx.reply().Verbatim("txt", report + "\n");
   return Status::Ok();
@@ -191,10 +197,12 @@ Status MemoryMallocStats(CommandContext& ctx) {
   const MemoryFigures figures = ReadMemoryFigures();
   const BlobArena& arena = ctx.engine().arena;
   ctx.reply().Verbatim(
-      "txt", fmt::format("allocator: {}\nallocated: {}\nactive: {}\nresident: {}\nretained: {}\nprocess rss: {}\n"
-                         "blob arena in use: {}\nblob arena retained: {}\nblob arena mapped: {}\n",
-                         AllocatorName(), figures.allocated, figures.active, figures.resident, figures.retained,
-                         figures.rss, arena.in_use_bytes(), arena.retained_bytes(), arena.mapped_bytes()));
+      "txt",
+      fmt::format(
+          "allocator: {}\nallocated: {}\nactive: {}\nresident: {}\nretained: {}\nprocess rss: {}\n"
+          "blob arena in use: {}\nblob arena retained: {}\nblob arena mapped: {}\n",
+          AllocatorName(), figures.allocated, figures.active, figures.resident, figures.retained,
+          figures.rss, arena.in_use_bytes(), arena.retained_bytes(), arena.mapped_bytes()));
   return Status::Ok();
 }
 constexpr CommandSpec kMemoryMallocStatsSpec{
@@ -210,6 +218,7 @@ constexpr CommandSpec kMemoryMallocStatsSpec{
 };
 
 Status MemoryPurge(CommandContext& ctx) {
+  ctx.engine().arena.ReleaseRetained();
   PurgeAllocator();
   ctx.reply().Ok();
   return Status::Ok();
@@ -239,13 +248,8 @@ constexpr CommandSpec kMemoryHelpSpec{
 };
 
 constexpr std::array kMemorySpecs = {
-    kMemorySpec,
-    kMemoryUsageSpec,
-    kMemoryStatsSpec,
-    kMemoryDoctorSpec,
-    kMemoryMallocStatsSpec,
-    kMemoryPurgeSpec,
-    kMemoryHelpSpec,
+    kMemorySpec,      kMemoryUsageSpec, kMemoryStatsSpec, kMemoryDoctorSpec, kMemoryMallocStatsSpec,
+    kMemoryPurgeSpec, kMemoryHelpSpec,
 };
 static_assert(ValidSpecs(kMemorySpecs));
 

@@ -93,8 +93,9 @@ Status Lolwut(CommandContext& ctx) {
     int64_t version;
     CAIRN_RETURN_IF_ERROR(ctx.ArgInt64(2, &version));
   }
-  ctx.reply().Verbatim("txt", fmt::format("{}\nCairnKV {}, Redis ver. {}\n", DrawCairn(ctx.engine().env.RandomU64()),
-                                          kCairnVersion, kRedisVersion));
+  ctx.reply().Verbatim(
+      "txt", fmt::format("{}\nCairnKV {}, Redis ver. {}\n", DrawCairn(ctx.engine().env.RandomU64()),
+                         kCairnVersion, kRedisVersion));
   return Status::Ok();
 }
 constexpr CommandSpec kLolwutSpec{
@@ -157,13 +158,8 @@ constexpr CommandSpec kFunctionHelpSpec{
 };
 
 constexpr std::array kServerSpecs = {
-    kInfoSpec,
-    kTimeSpec,
-    kRoleSpec,
-    kLolwutSpec,
-    kFunctionSpec,
-    kFunctionFlushSpec,
-    kFunctionHelpSpec,
+    kInfoSpec,     kTimeSpec,          kRoleSpec,         kLolwutSpec,
+    kFunctionSpec, kFunctionFlushSpec, kFunctionHelpSpec,
 };
 static_assert(ValidSpecs(kServerSpecs));
 

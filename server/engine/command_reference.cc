@@ -115,14 +115,19 @@ std::string UsageOf(const DocArgument& argument) {
   }
   if (!usage.empty() && !value.empty()) usage += ' ';
   usage += value;
-  if (argument.multiple) usage = fmt::format("{} [{} ...]", usage, argument.multiple_token ? usage : value);
+  if (argument.multiple)
+    usage = fmt::format("{} [{} ...]", usage, argument.multiple_token ? usage : value);
   return argument.optional ? "[" + usage + "]" : usage;
 }
 
 }  // namespace
 
-std::vector<std::string_view> CommandFlagNames(uint64_t flags) { return NamesOf(flags, kFlagNames); }
-std::vector<std::string_view> AclCategoryNames(uint64_t acl) { return NamesOf(acl, kCategoryNames); }
+std::vector<std::string_view> CommandFlagNames(uint64_t flags) {
+  return NamesOf(flags, kFlagNames);
+}
+std::vector<std::string_view> AclCategoryNames(uint64_t acl) {
+  return NamesOf(acl, kCategoryNames);
+}
 std::vector<std::string_view> KeyFlagNames(uint32_t flags) { return NamesOf(flags, kKeyFlagNames); }
 
 uint64_t AclCategoryByName(std::string_view name) {
@@ -162,7 +167,8 @@ std::string GenerateCommandReference(const CommandTable& table) {
   }
   std::string text =
       "# Commands\n\n"
-      "Generated from the command table by `cairn-server --generate-commands`; edit the specs beside the\n"
+      "Generated from the command table by `cairn-server --generate-commands`; edit the specs "
+      "beside the\n"
       "handlers in `server/commands`, not this file.\n";
   for (auto& [group, commands] : groups) {
     std::sort(commands.begin(), commands.end(),
@@ -172,7 +178,9 @@ std::string GenerateCommandReference(const CommandTable& table) {
       const CommandSpec& spec = *command->spec;
       text += fmt::format("\n### `{}`\n\n{}\n\n", UsageLine(spec), spec.summary);
       text += fmt::format("Since {}.", spec.since);
-      if (!spec.complexity.empty()) text += fmt::format(" Cost: {}.", spec.complexity.substr(0, spec.complexity.find_last_not_of('.') + 1));
+      if (!spec.complexity.empty())
+        text += fmt::format(" Cost: {}.",
+                            spec.complexity.substr(0, spec.complexity.find_last_not_of('.') + 1));
       text += fmt::format(" Categories: {}.\n", fmt::join(AclCategoryNames(command->acl), " "));
     }
   }

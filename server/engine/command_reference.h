@@ -1,7 +1,8 @@
 #pragma once
 
-// Texts made from the command table: usage lines, the HELP subcommand of every container, docs/commands.md.
-// They say what the specs say, so there is nothing here to keep up to date. Thread: executor.
+// Texts made from the command table: usage lines, the HELP subcommand of every container,
+// docs/commands.md. They say what the specs say, so there is nothing here to keep up to date.
+// Thread: executor.
 
 #include <string>
 #include <vector>
@@ -14,10 +15,12 @@ namespace cairn {
 /// "CLIENT KILL <...>": the words of a command and its arguments as a usage line.
 std::string UsageLine(const CommandSpec& spec);
 
-/// Handler of every HELP subcommand: one entry for each sibling, its usage and, indented, its summary.
+/// Handler of every HELP subcommand: one entry for each sibling, its usage and, indented, its
+/// summary.
 Status ReplyContainerHelp(CommandContext& ctx);
 
-/// The text of docs/commands.md: every command by group, with usage, summary, complexity and categories.
+/// The text of docs/commands.md: every command by group, with usage, summary, complexity and
+/// categories.
 std::string GenerateCommandReference(const CommandTable& table);
 
 /// "write", "readonly" ...: the names of the flags that COMMAND INFO shows, in its order.

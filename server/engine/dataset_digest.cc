@@ -21,8 +21,8 @@ void Digest::Mix(std::string_view bytes) {
 }
 
 void Digest::Mix32(uint32_t value) {
-  const char bytes[4] = {static_cast<char>(value >> 24), static_cast<char>(value >> 16), static_cast<char>(value >> 8),
-                         static_cast<char>(value)};
+  const char bytes[4] = {static_cast<char>(value >> 24), static_cast<char>(value >> 16),
+                         static_cast<char>(value >> 8), static_cast<char>(value)};
   Mix({bytes, sizeof bytes});
 }
 
@@ -51,7 +51,8 @@ uint32_t TypeNumber(ValueType type) {
   return 0;
 }
 
-/// Digests the events of one value. Packed blobs are refused: in memory a value is emitted element by element.
+/// Digests the events of one value. Packed blobs are refused: in memory a value is emitted element
+/// by element.
 class DigestSink final : public ValueSink {
  public:
   explicit DigestSink(Digest* digest) : digest_(*digest) {}
@@ -76,8 +77,12 @@ class DigestSink final : public ValueSink {
     }
     return Status::Ok();
   }
-  Status Field(std::string_view field, std::string_view value) override { return Pair(field, value); }
-  Status Scored(std::string_view member, double score) override { return Pair(member, FormatDouble(score)); }
+  Status Field(std::string_view field, std::string_view value) override {
+    return Pair(field, value);
+  }
+  Status Scored(std::string_view member, double score) override {
+    return Pair(member, FormatDouble(score));
+  }
   Status Packed(uint8_t, std::string_view) override { return Refused("packed"); }
 
   Status BeginModule(uint64_t) override {
@@ -88,7 +93,9 @@ class DigestSink final : public ValueSink {
   Status ModuleUnsigned(uint64_t value) override { return ModuleString(std::to_string(value)); }
   Status ModuleSigned(int64_t value) override { return ModuleString(std::to_string(value)); }
   Status ModuleDouble(double value) override { return ModuleString(FormatDouble(value)); }
-  Status ModuleFloat(float value) override { return ModuleString(FormatDouble(static_cast<double>(value))); }
+  Status ModuleFloat(float value) override {
+    return ModuleString(FormatDouble(static_cast<double>(value)));
+  }
   Status ModuleString(std::string_view bytes) override {
     module_.Mix(bytes);
     return Status::Ok();

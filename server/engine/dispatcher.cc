@@ -166,15 +166,19 @@ Status Dispatcher::CheckForm(Command* command, Command* container,
 }
 
 Status Dispatcher::CheckProtected(const Session& session, const Command& command) const {
-  if (!(command.flags & kCmdProtected) || session.kind == SessionKind::kInternal) return Status::Ok();
+  if (!(command.flags & kCmdProtected) || session.kind == SessionKind::kInternal)
+    return Status::Ok();
   const bool is_module = command.full_name.starts_with("module");
   const Settings& settings = engine_.settings();
-  const GuardedAccess access = is_module ? settings.enable_module_command : settings.enable_debug_command;
-  if (access == GuardedAccess::kYes || (access == GuardedAccess::kLocal && session.IsLocal())) return Status::Ok();
-  return Status::Client(std::string("ERR ") + (is_module ? "MODULE" : "DEBUG") +
-                        " command not allowed. If the enable-" + (is_module ? "module" : "debug") +
-                        "-command option is set to \"local\", you can run it from a local connection, otherwise you "
-                        "need to set this option in the configuration file, and then restart the server.");
+  const GuardedAccess access =
+      is_module ? settings.enable_module_command : settings.enable_debug_command;
+  if (access == GuardedAccess::kYes || (access == GuardedAccess::kLocal && session.IsLocal()))
+    return Status::Ok();
+  return Status::Client(
+      std::string("ERR ") + (is_module ? "MODULE" : "DEBUG") +
+      " command not allowed. If the enable-" + (is_module ? "module" : "debug") +
+      "-command option is set to \"local\", you can run it from a local connection, otherwise you "
+      "need to set this option in the configuration file, and then restart the server.");
 }
 
 Status Dispatcher::CheckState(Session& session, const Command& command) {

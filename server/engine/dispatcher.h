@@ -63,9 +63,10 @@ class Dispatcher {
   void Prepare(Pending& pending);
   void RunPending(Pending& pending);
   /// The gates. True when the command may run now; otherwise it was answered, queued or deferred.
-  bool Admit(Session& session, Command* command, Command* container, std::span<const std::string_view> args,
-             const Request* request);
-  Status CheckForm(Command* command, Command* container, std::span<const std::string_view> args) const;
+  bool Admit(Session& session, Command* command, Command* container,
+             std::span<const std::string_view> args, const Request* request);
+  Status CheckForm(Command* command, Command* container,
+                   std::span<const std::string_view> args) const;
   Status CheckProtected(const Session& session, const Command& command) const;
   Status CheckState(Session& session, const Command& command);
   bool OutOfMemory();

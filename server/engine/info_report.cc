@@ -45,7 +45,9 @@ class Fields {
 };
 
 double Ratio(double a, double b) { return b > 0 ? a / b : 0; }
-int64_t Difference(uint64_t a, uint64_t b) { return static_cast<int64_t>(a) - static_cast<int64_t>(b); }
+int64_t Difference(uint64_t a, uint64_t b) {
+  return static_cast<int64_t>(a) - static_cast<int64_t>(b);
+}
 
 DurabilityFigures FiguresOf(const Engine& engine) {
   return engine.durability != nullptr ? engine.durability->figures() : DurabilityFigures();
@@ -111,7 +113,8 @@ void AddMemory(Engine& engine, Fields out) {
   const MemoryReport memory = ReadMemoryReport(engine);
   const Settings& settings = engine.settings();
   const KeyspaceFigures& keys = engine.keyspace.figures();
-  const double fragmentation = Ratio(static_cast<double>(memory.rss), static_cast<double>(memory.used));
+  const double fragmentation =
+      Ratio(static_cast<double>(memory.rss), static_cast<double>(memory.used));
   out.AddBytes("used_memory", memory.used)
       .AddBytes("used_memory_rss", memory.rss)
       .AddBytes("used_memory_peak", memory.peak)
@@ -139,11 +142,14 @@ void AddMemory(Engine& engine, Fields out) {
       .AddBytes("used_memory_scripts", 0)
       .AddBytes("maxmemory", settings.maxmemory)
       .Add("maxmemory_policy", engine.config.GetOne("maxmemory-policy"))
-      .AddFixed("allocator_frag_ratio", Ratio(static_cast<double>(memory.active), static_cast<double>(memory.allocated)))
+      .AddFixed("allocator_frag_ratio",
+                Ratio(static_cast<double>(memory.active), static_cast<double>(memory.allocated)))
       .Add("allocator_frag_bytes", Difference(memory.active, memory.allocated))
-      .AddFixed("allocator_rss_ratio", Ratio(static_cast<double>(memory.resident), static_cast<double>(memory.active)))
+      .AddFixed("allocator_rss_ratio",
+                Ratio(static_cast<double>(memory.resident), static_cast<double>(memory.active)))
       .Add("allocator_rss_bytes", Difference(memory.resident, memory.active))
-      .AddFixed("rss_overhead_ratio", Ratio(static_cast<double>(memory.rss), static_cast<double>(memory.resident)))
+      .AddFixed("rss_overhead_ratio",
+                Ratio(static_cast<double>(memory.rss), static_cast<double>(memory.resident)))
       .Add("rss_overhead_bytes", Difference(memory.rss, memory.resident))
       .AddFixed("mem_fragmentation_ratio", fragmentation)
       .Add("mem_fragmentation_bytes", Difference(memory.rss, memory.used))
@@ -162,23 +168,28 @@ void AddMemory(Engine& engine, Fields out) {
       .Add("blob_arena_retained_bytes", engine.arena.retained_bytes());
 }
 
-int64_t SecondsSince(int64_t now_s, int64_t started_s) { return started_s < 0 ? -1 : now_s - started_s; }
+int64_t SecondsSince(int64_t now_s, int64_t started_s) {
+  return started_s < 0 ? -1 : now_s - started_s;
+}
 
 void AddLoading(Engine& engine, Fields out) {
   if (!engine.loading || engine.durability == nullptr) return;
   const LoadFigures load = engine.durability->load_figures();
-  const double fraction = Ratio(static_cast<double>(load.loaded_bytes), static_cast<double>(load.total_bytes));
+  const double fraction =
+      Ratio(static_cast<double>(load.loaded_bytes), static_cast<double>(load.total_bytes));
   const int64_t elapsed_s = engine.env.WallMicros() / 1000000 - load.started_s;
-  const double remaining = static_cast<double>(load.total_bytes) - static_cast<double>(load.loaded_bytes);
-  const double eta_s = load.loaded_bytes == 0
-                           ? -1.0
-                           : static_cast<double>(elapsed_s) * remaining / static_cast<double>(load.loaded_bytes);
+  const double remaining =
+      static_cast<double>(load.total_bytes) - static_cast<double>(load.loaded_bytes);
+  const double eta_s = load.loaded_bytes == 0 ? -1.0
+                                              : static_cast<double>(elapsed_s) * remaining /
+                                                    static_cast<double>(load.loaded_bytes);
   out.Add("loading_start_time", load.started_s)
       .Add("loading_total_bytes", load.total_bytes)
       .Add("loading_rdb_used_mem", 0)
       .Add("loading_loaded_bytes", load.loaded_bytes)
       .AddFixed("loading_loaded_perc", 100 * fraction)
-      .Add("loading_eta_seconds", static_cast<int64_t>(std::max(eta_s, load.loaded_bytes == 0 ? 1.0 : 0.0)));
+      .Add("loading_eta_seconds",
+           static_cast<int64_t>(std::max(eta_s, load.loaded_bytes == 0 ? 1.0 : 0.0)));
 }
 
 void AddPersistence(Engine& engine, Fields out) {
@@ -186,7 +197,8 @@ void AddPersistence(Engine& engine, Fields out) {
   const int64_t now_s = engine.env.WallMicros() / 1000000;
   out.Add("loading", engine.loading ? 1 : 0)
       .Add("async_loading", 0)
-      // There is no forked child whose pages could be copied: what a save costs is in the snapshot_ fields.
+      // There is no forked child whose pages could be copied: what a save costs is in the snapshot_
+      // fields.
       .Add("current_cow_peak", 0)
       .Add("current_cow_size", 0)
       .Add("current_cow_size_age", 0)
@@ -244,8 +256,10 @@ void AddStats(Engine& engine, Fields out) {
       .Add("total_net_output_bytes", stats.net_output_bytes)
       .Add("total_net_repl_input_bytes", 0)
       .Add("total_net_repl_output_bytes", 0)
-      .AddFixed("instantaneous_input_kbps", static_cast<double>(stats.input_rate.PerSecond()) / 1024)
-      .AddFixed("instantaneous_output_kbps", static_cast<double>(stats.output_rate.PerSecond()) / 1024)
+      .AddFixed("instantaneous_input_kbps",
+                static_cast<double>(stats.input_rate.PerSecond()) / 1024)
+      .AddFixed("instantaneous_output_kbps",
+                static_cast<double>(stats.output_rate.PerSecond()) / 1024)
       .AddFixed("instantaneous_input_repl_kbps", 0)
       .AddFixed("instantaneous_output_repl_kbps", 0)
       .Add("rejected_connections", stats.rejected_connections)
@@ -305,7 +319,9 @@ void AddReplication(Engine& engine, Fields out) {
       .Add("repl_backlog_histlen", 0);
 }
 
-double Seconds(const timeval& time) { return static_cast<double>(time.tv_sec) + static_cast<double>(time.tv_usec) / 1e6; }
+double Seconds(const timeval& time) {
+  return static_cast<double>(time.tv_sec) + static_cast<double>(time.tv_usec) / 1e6;
+}
 
 void AddCpu(Engine&, Fields out) {
   rusage self{};
@@ -331,14 +347,16 @@ void AddCommandStats(Engine& engine, Fields out) {
     if (counters.calls == 0 && counters.rejected == 0 && counters.failed == 0) continue;
     const double usec = engine.stats.ticks.ToMicros(counters.usec_ticks);
     out.Add("cmdstat_" + command->full_name,
-            fmt::format("calls={},usec={},usec_per_call={:.2f},rejected_calls={},failed_calls={}", counters.calls,
-                        static_cast<uint64_t>(usec), Ratio(usec, static_cast<double>(counters.calls)),
-                        counters.rejected, counters.failed));
+            fmt::format("calls={},usec={},usec_per_call={:.2f},rejected_calls={},failed_calls={}",
+                        counters.calls, static_cast<uint64_t>(usec),
+                        Ratio(usec, static_cast<double>(counters.calls)), counters.rejected,
+                        counters.failed));
   }
 }
 
 void AddErrorStats(Engine& engine, Fields out) {
-  for (const auto& [code, count] : engine.stats.errors) out.Add("errorstat_" + code, fmt::format("count={}", count));
+  for (const auto& [code, count] : engine.stats.errors)
+    out.Add("errorstat_" + code, fmt::format("count={}", count));
 }
 
 void AddLatencyStats(Engine& engine, Fields out) {
@@ -348,19 +366,22 @@ void AddLatencyStats(Engine& engine, Fields out) {
     std::string quantiles;
     for (double percentile : engine.settings().latency_tracking_info_percentiles) {
       if (!quantiles.empty()) quantiles += ',';
-      quantiles += fmt::format("p{:g}={:.3f}", percentile, static_cast<double>(histogram->Quantile(percentile / 100)));
+      quantiles += fmt::format("p{:g}={:.3f}", percentile,
+                               static_cast<double>(histogram->Quantile(percentile / 100)));
     }
     out.Add("latency_percentiles_usec_" + command->full_name, quantiles);
   }
 }
 
-void AddCluster(Engine& engine, Fields out) { out.Add("cluster_enabled", engine.settings().cluster_enabled ? 1 : 0); }
+void AddCluster(Engine& engine, Fields out) {
+  out.Add("cluster_enabled", engine.settings().cluster_enabled ? 1 : 0);
+}
 
 void AddKeyspace(Engine& engine, Fields out) {
   engine.keyspace.ForEachDatabase([&out](Database& db) {
     if (db.size() == 0 && db.expire_count() == 0) return;
-    out.Add(fmt::format("db{}", db.index()),
-            fmt::format("keys={},expires={},avg_ttl={}", db.size(), db.expire_count(), db.average_ttl_ms()));
+    out.Add(fmt::format("db{}", db.index()), fmt::format("keys={},expires={},avg_ttl={}", db.size(),
+                                                         db.expire_count(), db.average_ttl_ms()));
   });
 }
 
@@ -391,7 +412,8 @@ bool IsWanted(const Section& section, std::span<const std::string_view> names) {
   if (names.empty()) return section.in_default;
   return std::any_of(names.begin(), names.end(), [&section](std::string_view name) {
     return EqualsIgnoreCase(name, section.name) || EqualsIgnoreCase(name, "all") ||
-           EqualsIgnoreCase(name, "everything") || (section.in_default && EqualsIgnoreCase(name, "default"));
+           EqualsIgnoreCase(name, "everything") ||
+           (section.in_default && EqualsIgnoreCase(name, "default"));
   });
 }
 
@@ -410,10 +432,12 @@ MemoryReport ReadMemoryReport(Engine& engine) {
   report.startup = engine.stats.startup_memory;
   for (const auto& [id, session] : engine.sessions()) report.clients += session->MemoryUsage();
   report.aof_buffer = FiguresOf(engine).aof_buffer_bytes;
-  report.overhead = report.startup + report.clients + report.aof_buffer + engine.keyspace.OverheadBytes();
+  report.overhead =
+      report.startup + report.clients + report.aof_buffer + engine.keyspace.OverheadBytes();
   report.dataset = report.used - std::min(report.used, report.overhead);
   const uint64_t net = report.used - std::min(report.used, report.startup);
-  report.dataset_percent = std::min(100.0, 100 * Ratio(static_cast<double>(report.dataset), static_cast<double>(net)));
+  report.dataset_percent =
+      std::min(100.0, 100 * Ratio(static_cast<double>(report.dataset), static_cast<double>(net)));
   return report;
 }
 

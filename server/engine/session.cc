@@ -21,7 +21,8 @@ size_t OwnedCommand::MemoryUsage() const {
 
 bool Session::IsLocal() const {
   const std::string_view peer = peer_address;
-  return unix_socket || peer.starts_with("127.0.0.1:") || peer.starts_with("[::1]:") || peer.starts_with("::1:");
+  return unix_socket || peer.starts_with("127.0.0.1:") || peer.starts_with("[::1]:") ||
+         peer.starts_with("::1:");
 }
 
 size_t Session::MemoryUsage() const {

@@ -1,7 +1,7 @@
 #pragma once
 
-// The versions this server reports: its own, and that of the Redis whose behaviour it follows, which clients
-// and tools look at to know what they may send.
+// The versions this server reports: its own, and that of the Redis whose behaviour it follows,
+// which clients and tools look at to know what they may send.
 
 #include <string_view>
 
