@@ -3,25 +3,29 @@
 namespace cairn {
 
 // Each is defined at the end of the file of its name in server/commands.
-CommandFamily AdminCommands();
 CommandFamily ClientCommands();
 CommandFamily CommandCommands();
+CommandFamily ConfigCommands();
 CommandFamily DatabaseCommands();
+CommandFamily DebugCommands();
 CommandFamily KeyCommands();
 CommandFamily KeyDumpCommands();
 CommandFamily KeyExpireCommands();
 CommandFamily KeyScanCommands();
+CommandFamily MemoryCommands();
+CommandFamily PersistenceCommands();
+CommandFamily ServerCommands();
+CommandFamily SessionCommands();
 CommandFamily StringCommands();
 CommandFamily StringEditCommands();
-CommandFamily PersistenceCommands();
-CommandFamily SessionCommands();
 CommandFamily StringLcsCommands();
 
 void AddAllFamilies(CommandTable& table) {
   for (CommandFamily family :
-       {AdminCommands(), ClientCommands(), CommandCommands(), DatabaseCommands(), KeyCommands(),
-        KeyDumpCommands(), KeyExpireCommands(), KeyScanCommands(), StringCommands(),
-        StringEditCommands(), StringLcsCommands(), PersistenceCommands(), SessionCommands()}) {
+       {ClientCommands(), CommandCommands(), ConfigCommands(), DatabaseCommands(), DebugCommands(),
+        KeyCommands(), KeyDumpCommands(), KeyExpireCommands(), KeyScanCommands(), MemoryCommands(),
+        PersistenceCommands(), ServerCommands(), SessionCommands(), StringCommands(),
+        StringEditCommands(), StringLcsCommands()}) {
     table.Add(family);
   }
 }

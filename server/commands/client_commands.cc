@@ -1,185 +1,48 @@
-// CLIENT: who is connected, and what to do about them.
+// CLIENT: looking at connections, naming, pausing and ending them. What a line of CLIENT LIST holds
+// is in engine/client_report.
 
 #include <array>
+#include <limits>
+#include <optional>
 
 #include "server/base/strings.h"
-#include "server/engine/dispatcher.h"
+#include "server/engine/client_report.h"
+#include "server/engine/command_reference.h"
 #include "server/engine/engine.h"
 
 namespace cairn {
 
 namespace {
 
-// One line of CLIENT LIST, fields and order as Redis 7.0 prints them.
-std::string Describe(const Session& session, int64_t now_ms) {
-  std::string flags;
-  if (session.in_transaction()) flags += 'x';
-  if (session.suspended) flags += 'b';
-  if (session.transaction.dirty_cas) flags += 'd';
-  if (session.close_after_reply) flags += 'c';
-  if (session.closing) flags += 'A';
-  if (session.unix_socket) flags += 'U';
-  if (session.no_evict) flags += 'e';
-  if (flags.empty()) flags = "N";
-  std::string command = "NULL";
-  if (session.last_command != nullptr) {
-    command = session.last_command->parent.empty()
-                  ? std::string(session.last_command->name)
-                  : std::string(session.last_command->parent) + "|" +
-                        std::string(session.last_command->name);
-  }
-  const size_t query = session.port->query_bytes();
-  const size_t capacity = session.port->query_capacity();
-  const int64_t queued =
-      session.in_transaction() ? static_cast<int64_t>(session.transaction.queue.size()) : -1;
-  return fmt::format(
-      "id={} addr={} laddr={} fd={} name={} age={} idle={} flags={} db={} sub=0 psub=0 ssub=0 "
-      "multi={} qbuf={} "
-      "qbuf-free={} argv-mem={} multi-mem={} rbs={} rbp={} obl={} oll={} omem={} tot-mem={} "
-      "events=r cmd={} user={} "
-      "redir=-1 resp={}",
-      session.id, session.peer_address, session.local_address, session.port->fd(), session.name,
-      (now_ms - session.created_ms) / 1000, (now_ms - session.last_interaction_ms) / 1000, flags,
-      session.db, queued, query, capacity > query ? capacity - query : 0, 0,
-      session.transaction.argv_bytes, session.output.footprint(), session.output.footprint(),
-      session.output.size(), 0, 0, session.MemoryUsage(), command, session.user,
-      session.reply.version());
-}
+constexpr CommandSpec kClientSpec{
+    .name = "client",
+    .arity = -2,
+    .group = "connection",
+    .since = "2.4.0",
+    .complexity = "That of the subcommand",
+    .summary = "Groups the commands about connections.",
+};
 
-bool Listed(const Session& session) { return session.port != nullptr && !session.closing; }
+// --- identity --------------------------------------------------------------------------------
 
-Status Id(CommandContext& ctx) {
+Status ClientId(CommandContext& ctx) {
   ctx.reply().Integer(static_cast<int64_t>(ctx.session().id));
   return Status::Ok();
 }
-
-Status ClientInfo(CommandContext& ctx) {
-  ctx.reply().Verbatim("txt", Describe(ctx.session(), ctx.now_ms()) + "\n");
-  return Status::Ok();
-}
-
-bool KnownType(std::string_view word, bool* normal) {
-  *normal = EqualsIgnoreCase(word, "normal");
-  return *normal || EqualsIgnoreCase(word, "master") || EqualsIgnoreCase(word, "replica") ||
-         EqualsIgnoreCase(word, "slave") || EqualsIgnoreCase(word, "pubsub");
-}
-
-Status List(CommandContext& ctx) {
-  std::string out;
-  const auto add = [&](const Session& session) {
-    if (Listed(session)) out += Describe(session, ctx.now_ms()) + "\n";
-  };
-  if (ctx.argc() == 2) {
-    for (const auto& [id, session] : ctx.engine().sessions()) add(*session);
-  } else if (ctx.argc() == 4 && ctx.ArgIs(2, "type")) {
-    bool normal;
-    if (!KnownType(ctx.arg(3), &normal)) {
-      return Status::Client("ERR Unknown client type '" + std::string(ctx.arg(3)) + "'");
-    }
-    for (const auto& [id, session] : ctx.engine().sessions()) {
-      if (normal) add(*session);
-    }
-  } else if (ctx.argc() > 3 && ctx.ArgIs(2, "id")) {
-    for (size_t i = 3; i < ctx.argc(); ++i) {
-      int64_t id;
-      if (!ParseInt64(ctx.arg(i), &id) || id < 1) return Status::Client("ERR Invalid client ID");
-      if (const Session* session = ctx.engine().FindSession(static_cast<uint64_t>(id)))
-        add(*session);
-    }
-  } else {
-    return RespError(resp_errors::kSyntax);
-  }
-  ctx.reply().Verbatim("txt", out);
-  return Status::Ok();
-}
-
-struct KillFilter {
-  std::string_view address, local_address, user;
-  uint64_t id = 0;
-  bool by_type = false, normal_type = true;
-  bool skip_me = true;
+constexpr CommandSpec kClientIdSpec{
+    .name = "id",
+    .parent = "client",
+    .arity = 2,
+    .flags = kCmdNoScript | kCmdLoading | kCmdStale,
+    .acl = kAclConnection,
+    .group = "connection",
+    .since = "5.0.0",
+    .complexity = "O(1)",
+    .summary = "Gives the number of this connection.",
+    .handler = ClientId,
 };
 
-Status ParseKillFilter(CommandContext& ctx, KillFilter* filter) {
-  if (ctx.argc() % 2 != 0) return RespError(resp_errors::kSyntax);
-  for (size_t i = 2; i < ctx.argc(); i += 2) {
-    const std::string_view value = ctx.arg(i + 1);
-    if (ctx.ArgIs(i, "id")) {
-      int64_t id;
-      if (!ParseInt64(value, &id) || id < 1)
-        return Status::Client("ERR client-id should be greater than 0");
-      filter->id = static_cast<uint64_t>(id);
-    } else if (ctx.ArgIs(i, "type")) {
-      filter->by_type = true;
-      if (!KnownType(value, &filter->normal_type)) {
-        return Status::Client("ERR Unknown client type '" + std::string(value) + "'");
-      }
-    } else if (ctx.ArgIs(i, "addr")) {
-      filter->address = value;
-    } else if (ctx.ArgIs(i, "laddr")) {
-      filter->local_address = value;
-    } else if (ctx.ArgIs(i, "user")) {
-      if (value != "default")
-        return Status::Client("ERR No such user '" + std::string(value) + "'");
-      filter->user = value;
-    } else if (ctx.ArgIs(i, "skipme") &&
-               (EqualsIgnoreCase(value, "yes") || EqualsIgnoreCase(value, "no"))) {
-      filter->skip_me = EqualsIgnoreCase(value, "yes");
-    } else {
-      return RespError(resp_errors::kSyntax);
-    }
-  }
-  return Status::Ok();
-}
-
-Status Kill(CommandContext& ctx) {
-  KillFilter filter;
-  const bool old_form = ctx.argc() == 3;
-  if (old_form) {
-    filter.address = ctx.arg(2);
-    filter.skip_me = false;
-  } else {
-    CAIRN_RETURN_IF_ERROR(ParseKillFilter(ctx, &filter));
-  }
-  int64_t killed = 0;
-  for (const auto& [id, session] : ctx.engine().sessions()) {
-    if (!Listed(*session)) continue;
-    if (!filter.address.empty() && session->peer_address != filter.address) continue;
-    if (!filter.local_address.empty() && session->local_address != filter.local_address) continue;
-    if (!filter.user.empty() && session->user != filter.user) continue;
-    if (filter.id != 0 && session->id != filter.id) continue;
-    if (filter.by_type && !filter.normal_type) continue;
-    if (filter.skip_me && session.get() == &ctx.session()) continue;
-    ++killed;
-    if (session.get() == &ctx.session()) {
-      session->close_after_reply = true;
-    } else {
-      session->port->Close(false);
-    }
-  }
-  if (!old_form) {
-    ctx.reply().Integer(killed);
-  } else if (killed == 0) {
-    return RespError(resp_errors::kNoSuchClient);
-  } else {
-    ctx.reply().Ok();
-  }
-  return Status::Ok();
-}
-
-Status SetName(CommandContext& ctx) {
-  for (char c : ctx.arg(2)) {
-    if (c < '!' || c > '~') {
-      return Status::Client(
-          "ERR Client names cannot contain spaces, newlines or special characters.");
-    }
-  }
-  ctx.session().name = ctx.arg(2);
-  ctx.reply().Ok();
-  return Status::Ok();
-}
-
-Status GetName(CommandContext& ctx) {
+Status ClientGetName(CommandContext& ctx) {
   if (ctx.session().name.empty()) {
     ctx.reply().Null();
   } else {
@@ -187,117 +50,489 @@ Status GetName(CommandContext& ctx) {
   }
   return Status::Ok();
 }
+constexpr CommandSpec kClientGetnameSpec{
+    .name = "getname",
+    .parent = "client",
+    .arity = 2,
+    .flags = kCmdNoScript | kCmdLoading | kCmdStale,
+    .acl = kAclConnection,
+    .group = "connection",
+    .since = "2.6.9",
+    .complexity = "O(1)",
+    .summary = "Gives the name of this connection.",
+    .handler = ClientGetName,
+};
 
-Status NoEvict(CommandContext& ctx) {
-  if (!ctx.ArgIs(2, "on") && !ctx.ArgIs(2, "off")) return RespError(resp_errors::kSyntax);
-  ctx.session().no_evict = ctx.ArgIs(2, "on");
+Status ClientSetName(CommandContext& ctx) {
+  CAIRN_RETURN_IF_ERROR(SetClientName(ctx.session(), ctx.arg(2)));
   ctx.reply().Ok();
   return Status::Ok();
 }
+constexpr CommandSpec kClientSetnameSpec{
+    .name = "setname",
+    .parent = "client",
+    .arity = 3,
+    .flags = kCmdNoScript | kCmdLoading | kCmdStale,
+    .acl = kAclConnection,
+    .group = "connection",
+    .since = "2.6.9",
+    .complexity = "O(1)",
+    .summary = "Names this connection.",
+    .synopsis = "connection-name",
+    .handler = ClientSetName,
+};
 
-Status Pause(CommandContext& ctx) {
-  if (ctx.argc() > 4) return WrongArity("client|pause");
-  PauseMode mode = PauseMode::kAll;
-  if (ctx.argc() == 4) {
-    if (ctx.ArgIs(3, "write")) {
-      mode = PauseMode::kWrites;
-    } else if (!ctx.ArgIs(3, "all")) {
-      return Status::Client("ERR CLIENT PAUSE mode must be WRITE or ALL");
+/// How CLIENT LIST and INFO show the session that asks: it is busy with this very command.
+std::string LineOf(CommandContext& ctx, const Session& session) {
+  const bool asks = &session == &ctx.session();
+  size_t argument_bytes = 0;
+  if (asks) {
+    for (std::string_view arg : ctx.args().subspan(1)) argument_bytes += arg.size();
+  }
+  return ClientLine(session, ctx.engine().env.WallMicros() / 1000,
+                    asks ? &ctx.spec() : session.last_command, argument_bytes);
+}
+
+Status ClientInfo(CommandContext& ctx) {
+  ctx.reply().Verbatim("txt", LineOf(ctx, ctx.session()) + "\n");
+  return Status::Ok();
+}
+constexpr CommandSpec kClientInfoSpec{
+    .name = "info",
+    .parent = "client",
+    .arity = 2,
+    .flags = kCmdNoScript | kCmdLoading | kCmdStale,
+    .acl = kAclConnection,
+    .group = "connection",
+    .since = "6.2.0",
+    .complexity = "O(1)",
+    .summary = "Describes this connection in one line.",
+    .tips = "nondeterministic_output",
+    .handler = ClientInfo,
+};
+
+// --- the list --------------------------------------------------------------------------------
+
+/// The types of CLIENT LIST and KILL. `master` names a kind that no session here has.
+enum class ClientType : uint8_t { kNormal, kReplica, kPubsub, kMaster };
+
+Status ParseClientType(std::string_view word, ClientType* out) {
+  static constexpr struct {
+    std::string_view word;
+    ClientType type;
+  } kTypes[] = {{"normal", ClientType::kNormal},
+                {"slave", ClientType::kReplica},
+                {"replica", ClientType::kReplica},
+                {"pubsub", ClientType::kPubsub},
+                {"master", ClientType::kMaster}};
+  for (const auto& each : kTypes) {
+    if (!EqualsIgnoreCase(word, each.word)) continue;
+    *out = each.type;
+    return Status::Ok();
+  }
+  return Status::Client("ERR Unknown client type '" + std::string(word) + "'");
+}
+
+bool IsOfType(const Session& session, ClientType type) {
+  switch (type) {
+    case ClientType::kNormal:
+      return session.kind == SessionKind::kNormal;
+    case ClientType::kReplica:
+      return session.kind == SessionKind::kReplica;
+    case ClientType::kPubsub:
+      return session.kind == SessionKind::kPubsub;
+    case ClientType::kMaster:
+      return false;
+  }
+  return false;
+}
+
+/// Sessions behind a connection that is still up; scripts and loaders are no clients.
+bool IsConnected(const Session& session) { return session.port != nullptr && !session.closing; }
+
+Status ClientList(CommandContext& ctx) {
+  std::string lines;
+  if (ctx.argc() > 3 && ctx.ArgIs(2, "ID")) {
+    for (size_t i = 3; i < ctx.argc(); ++i) {
+      int64_t id;
+      if (!ParseInt64(ctx.arg(i), &id)) return Status::Client("ERR Invalid client ID");
+      const Session* session = ctx.engine().FindSession(static_cast<uint64_t>(id));
+      if (session != nullptr && IsConnected(*session)) lines += LineOf(ctx, *session) + "\n";
     }
+    ctx.reply().Verbatim("txt", lines);
+    return Status::Ok();
   }
-  int64_t pause_ms;
-  if (!ParseInt64(ctx.arg(2), &pause_ms)) return RespError(resp_errors::kTimeoutNotInteger);
-  if (pause_ms < 0) return RespError(resp_errors::kTimeoutNegative);
-  Engine& engine = ctx.engine();
-  // A longer or stricter pause that runs already stays.
-  if (engine.IsPaused(true)) {
-    pause_ms = std::max(pause_ms, engine.pause_until_ms - ctx.now_ms());
-    if (engine.pause_mode == PauseMode::kAll) mode = PauseMode::kAll;
+  std::optional<ClientType> wanted;
+  if (ctx.argc() == 4 && ctx.ArgIs(2, "TYPE")) {
+    CAIRN_RETURN_IF_ERROR(ParseClientType(ctx.arg(3), &wanted.emplace()));
+  } else if (ctx.argc() != 2) {
+    return RespError(resp_errors::kSyntax);
   }
-  engine.pause_until_ms = ctx.now_ms() + pause_ms;
-  engine.pause_mode = mode;
-  ctx.reply().Ok();
+  for (const auto& [id, session] : ctx.engine().sessions()) {
+    if (!IsConnected(*session) || (wanted && !IsOfType(*session, *wanted))) continue;
+    lines += LineOf(ctx, *session) + "\n";
+  }
+  ctx.reply().Verbatim("txt", lines);
   return Status::Ok();
 }
+constexpr CommandSpec kClientListSpec{
+    .name = "list",
+    .parent = "client",
+    .arity = -2,
+    .flags = kCmdAdmin | kCmdNoScript | kCmdLoading | kCmdStale,
+    .acl = kAclConnection,
+    .group = "connection",
+    .since = "2.4.0",
+    .complexity = "O(N) in the number of connections",
+    .summary = "Describes the connections, one a line.",
+    .synopsis =
+        "[TYPE=normal_master_replica_pubsub(NORMAL|MASTER|REPLICA|PUBSUB)@5.0.0] "
+        "[ID=id{client-id:integer...}@6.2.0]",
+    .tips = "nondeterministic_output",
+    .history =
+        "2.8.12|`id` field.\n5.0.0|`TYPE` filter.\n6.0.0|`user` field.\n6.2.0|`argv-mem`, "
+        "`tot-mem`, `laddr`, `redir` fields; `ID` filter.\n7.0.0|`resp`, `multi-mem`, `rbs`, "
+        "`rbp` fields.\n7.0.3|`ssub` field.",
+    .handler = ClientList,
+};
 
-Status Unpause(CommandContext& ctx) {
-  ctx.engine().pause_until_ms = 0;
-  ctx.reply().Ok();
-  return Status::Ok();
-}
+// --- ending connections ----------------------------------------------------------------------
 
-Status Reply(CommandContext& ctx) {
-  Session& session = ctx.session();
-  if (ctx.ArgIs(2, "on")) {
-    session.reply_mode = ReplyMode::kOn;
-    ctx.reply().Ok();
-  } else if (ctx.ArgIs(2, "off")) {
-    session.reply_mode = ReplyMode::kOff;
-  } else if (ctx.ArgIs(2, "skip")) {
-    if (session.reply_mode != ReplyMode::kOff) session.reply_mode = ReplyMode::kSkipNext;
+struct KillFilter {
+  uint64_t id = 0;
+  std::string_view address;
+  std::string_view local_address;
+  std::string_view user;
+  std::optional<ClientType> type;
+  bool skip_me = true;
+
+  bool Matches(const Session& session) const {
+    if (!address.empty() && session.peer_address != address) return false;
+    if (!local_address.empty() && session.local_address != local_address) return false;
+    if (type && !IsOfType(session, *type)) return false;
+    if (id != 0 && session.id != id) return false;
+    return user.empty() || (session.authenticated && session.user == user);
+  }
+};
+
+Status ParseKillOption(std::string_view option, std::string_view value, KillFilter* filter) {
+  if (EqualsIgnoreCase(option, "ID")) {
+    int64_t id;
+    if (!ParseInt64(value, &id) || id < 1)
+      return Status::Client("ERR client-id should be greater than 0");
+    filter->id = static_cast<uint64_t>(id);
+    return Status::Ok();
+  }
+  if (EqualsIgnoreCase(option, "TYPE")) return ParseClientType(value, &filter->type.emplace());
+  if (EqualsIgnoreCase(option, "ADDR")) {
+    filter->address = value;
+  } else if (EqualsIgnoreCase(option, "LADDR")) {
+    filter->local_address = value;
+  } else if (EqualsIgnoreCase(option, "USER")) {
+    if (value != "default") return Status::Client("ERR No such user '" + std::string(value) + "'");
+    filter->user = value;
+  } else if (EqualsIgnoreCase(option, "SKIPME") &&
+             (EqualsIgnoreCase(value, "yes") || EqualsIgnoreCase(value, "no"))) {
+    filter->skip_me = EqualsIgnoreCase(value, "yes");
   } else {
     return RespError(resp_errors::kSyntax);
   }
   return Status::Ok();
 }
 
-// Nothing blocks a client yet but CLIENT PAUSE, which Redis does not unblock either.
-Status Unblock(CommandContext& ctx) {
-  int64_t id;
-  CAIRN_RETURN_IF_ERROR(ctx.ArgInt64(2, &id));
-  if (ctx.argc() == 4 && !ctx.ArgIs(3, "timeout") && !ctx.ArgIs(3, "error")) {
+int64_t KillMatching(CommandContext& ctx, const KillFilter& filter) {
+  int64_t killed = 0;
+  for (const auto& [id, session] : ctx.engine().sessions()) {
+    if (!IsConnected(*session) || !filter.Matches(*session)) continue;
+    if (session.get() == &ctx.session()) {
+      if (filter.skip_me) continue;
+      session->close_after_reply = true;
+    } else {
+      session->port->Close(/*after_output=*/false);
+    }
+    ++killed;
+  }
+  return killed;
+}
+
+Status ClientKill(CommandContext& ctx) {
+  KillFilter filter;
+  if (ctx.argc() == 3) {
+    filter.address = ctx.arg(2);
+    filter.skip_me = false;
+    if (filter.address.empty() || KillMatching(ctx, filter) == 0)
+      return RespError(resp_errors::kNoSuchClient);
+    ctx.reply().Ok();
+    return Status::Ok();
+  }
+  for (size_t i = 2; i < ctx.argc(); i += 2) {
+    if (i + 1 >= ctx.argc()) return RespError(resp_errors::kSyntax);
+    CAIRN_RETURN_IF_ERROR(ParseKillOption(ctx.arg(i), ctx.arg(i + 1), &filter));
+  }
+  ctx.reply().Integer(KillMatching(ctx, filter));
+  return Status::Ok();
+}
+constexpr CommandSpec kClientKillSpec{
+    .name = "kill",
+    .parent = "client",
+    .arity = -3,
+    .flags = kCmdAdmin | kCmdNoScript | kCmdLoading | kCmdStale,
+    .acl = kAclConnection,
+    .group = "connection",
+    .since = "2.4.0",
+    .complexity = "O(N) in the number of connections",
+    .summary = "Closes connections by address, id, type or user.",
+    .synopsis =
+        "filter(\"ip:port\"~2.8.12|new-format([ID=client-id:integer@2.8.12]|[TYPE=normal_master"
+        "_slave_pubsub(NORMAL|MASTER@3.2.0|SLAVE|REPLICA@5.0.0|PUBSUB)@2.8.12]|[USER=username]|"
+        "[ADDR=\"ip:port\"]|[LADDR=\"ip:port\"@6.2.0]|[SKIPME=\"yes/no\"])...)",
+    .history =
+        "2.8.12|Filters.\n2.8.12|`ID` filter.\n3.2.0|`master` type.\n5.0.0|`replica` type "
+        "beside `slave`.\n6.2.0|`LADDR` filter.",
+    .handler = ClientKill,
+};
+
+// --- switches --------------------------------------------------------------------------------
+
+Status ClientNoEvict(CommandContext& ctx) {
+  const bool on = ctx.ArgIs(2, "ON");
+  if (!on && !ctx.ArgIs(2, "OFF")) return RespError(resp_errors::kSyntax);
+  ctx.session().no_evict = on;
+  ctx.reply().Ok();
+  return Status::Ok();
+}
+constexpr CommandSpec kClientNoEvictSpec{
+    .name = "no-evict",
+    .parent = "client",
+    .arity = 3,
+    .flags = kCmdAdmin | kCmdNoScript | kCmdLoading | kCmdStale,
+    .acl = kAclConnection,
+    .group = "connection",
+    .since = "7.0.0",
+    .complexity = "O(1)",
+    .summary = "Exempts this connection from the eviction of clients.",
+    .synopsis = "enabled(ON|OFF)",
+    .handler = ClientNoEvict,
+};
+
+Status ClientReply(CommandContext& ctx) {
+  Session& session = ctx.session();
+  if (ctx.ArgIs(2, "ON")) {
+    session.reply_mode = ReplyMode::kOn;
+    ctx.reply().Ok();
+  } else if (ctx.ArgIs(2, "OFF")) {
+    session.reply_mode = ReplyMode::kOff;
+  } else if (ctx.ArgIs(2, "SKIP")) {
+    if (session.reply_mode != ReplyMode::kOff) session.reply_mode = ReplyMode::kSkipNext;
+  } else {
+    return RespError(resp_errors::kSyntax);
+  }
+  return Status::Ok();
+}
+constexpr CommandSpec kClientReplySpec{
+    .name = "reply",
+    .parent = "client",
+    .arity = 3,
+    .flags = kCmdNoScript | kCmdLoading | kCmdStale,
+    .acl = kAclConnection,
+    .group = "connection",
+    .since = "3.2.0",
+    .complexity = "O(1)",
+    .summary = "Switches the replies to this connection on or off.",
+    .synopsis = "on_off_skip(ON|OFF|SKIP)",
+    .handler = ClientReply,
+};
+
+Status ClientPause(CommandContext& ctx) {
+  if (ctx.argc() > 4) return UnknownSubcommandOrArity("client", ctx.arg(1));
+  PauseMode mode = PauseMode::kAll;
+  if (ctx.argc() == 4) {
+    if (ctx.ArgIs(3, "WRITE")) {
+      mode = PauseMode::kWrites;
+    } else if (!ctx.ArgIs(3, "ALL")) {
+      return Status::Client("ERR CLIENT PAUSE mode must be WRITE or ALL");
+    }
+  }
+  int64_t timeout_ms;
+  if (!ParseInt64(ctx.arg(2), &timeout_ms)) return RespError(resp_errors::kTimeoutNotInteger);
+  if (timeout_ms < 0) return RespError(resp_errors::kTimeoutNegative);
+  if (timeout_ms > std::numeric_limits<int64_t>::max() - ctx.now_ms()) {
+    return Status::Client("ERR timeout is out of range");
+  }
+  ctx.engine().pause_mode = mode;
+  ctx.engine().pause_until_ms = ctx.now_ms() + timeout_ms;
+  ctx.reply().Ok();
+  return Status::Ok();
+}
+constexpr CommandSpec kClientPauseSpec{
+    .name = "pause",
+    .parent = "client",
+    .arity = -3,
+    .flags = kCmdAdmin | kCmdNoScript | kCmdLoading | kCmdStale,
+    .acl = kAclConnection,
+    .group = "connection",
+    .since = "2.9.50",
+    .complexity = "O(1)",
+    .summary = "Holds back the commands of all clients for a while.",
+    .synopsis = "timeout:integer [mode(WRITE|ALL)@6.2.0]",
+    .history = "6.2.0|Modes `WRITE` and `ALL`.",
+    .handler = ClientPause,
+};
+
+Status ClientUnpause(CommandContext& ctx) {
+  ctx.engine().pause_mode = PauseMode::kNone;
+  for (const auto& [id, session] : ctx.engine().sessions()) {
+    if (!session->suspended || !IsConnected(*session)) continue;
+    session->suspended = false;
+    session->port->InputReady();
+  }
+  ctx.reply().Ok();
+  return Status::Ok();
+}
+constexpr CommandSpec kClientUnpauseSpec{
+    .name = "unpause",
+    .parent = "client",
+    .arity = 2,
+    .flags = kCmdAdmin | kCmdNoScript | kCmdLoading | kCmdStale,
+    .acl = kAclConnection,
+    .group = "connection",
+    .since = "6.2.0",
+    .complexity = "O(N) in the number of connections held back",
+    .summary = "Ends CLIENT PAUSE.",
+    .handler = ClientUnpause,
+};
+
+Status ClientUnblock(CommandContext& ctx) {
+  if (ctx.argc() > 4) return UnknownSubcommandOrArity("client", ctx.arg(1));
+  if (ctx.argc() == 4 && !ctx.ArgIs(3, "TIMEOUT") && !ctx.ArgIs(3, "ERROR")) {
     return Status::Client("ERR CLIENT UNBLOCK reason should be TIMEOUT or ERROR");
   }
+  int64_t id;
+  CAIRN_RETURN_IF_ERROR(ctx.ArgInt64(2, &id));
+  // No command of this server waits yet, so there is nobody to wake: 0, as for a client that does
+  // not wait.
   ctx.reply().Integer(0);
   return Status::Ok();
 }
+constexpr CommandSpec kClientUnblockSpec{
+    .name = "unblock",
+    .parent = "client",
+    .arity = -3,
+    .flags = kCmdAdmin | kCmdNoScript | kCmdLoading | kCmdStale,
+    .acl = kAclConnection,
+    .group = "connection",
+    .since = "5.0.0",
+    .complexity = "O(log N) in the number of connections",
+    .summary = "Ends the waiting of a client blocked in a command.",
+    .synopsis = "client-id:integer [timeout_error(TIMEOUT|ERROR)]",
+    .handler = ClientUnblock,
+};
 
-constexpr uint64_t kClientFlags = kCmdNoScript | kCmdLoading | kCmdStale;
-constexpr CommandSpec Sub(std::string_view name, int arity, uint64_t flags, std::string_view since,
-                          std::string_view complexity, std::string_view summary,
-                          std::string_view synopsis, CommandHandler handler) {
-  return {.name = name,
-          .parent = "client",
-          .arity = arity,
-          .flags = kClientFlags | flags,
-          .acl = kAclConnection,
-          .group = "connection",
-          .since = since,
-          .complexity = complexity,
-          .summary = summary,
-          .synopsis = synopsis,
-          .handler = handler};
+// --- tracking: never on, and says so -----------------------------------------------------------
+
+Status ClientTracking(CommandContext& ctx) {
+  if (ctx.ArgIs(2, "ON"))
+    return Status::Client("ERR CLIENT TRACKING is not supported by this server yet");
+  if (!ctx.ArgIs(2, "OFF")) return RespError(resp_errors::kSyntax);
+  ctx.reply().Ok();
+  return Status::Ok();
 }
+constexpr CommandSpec kClientTrackingSpec{
+    .name = "tracking",
+    .parent = "client",
+    .arity = -3,
+    .flags = kCmdNoScript | kCmdLoading | kCmdStale,
+    .acl = kAclConnection,
+    .group = "connection",
+    .since = "6.0.0",
+    .complexity = "O(1), more with some options",
+    .summary = "Switches the tracking of keys for client-side caches.",
+    .synopsis =
+        "status(ON|OFF) [REDIRECT=client-id:integer] [PREFIX=prefix+...] [BCAST] [OPTIN] "
+        "[OPTOUT] [NOLOOP]",
+    .handler = ClientTracking,
+};
+
+Status ClientCaching(CommandContext&) {
+  return Status::Client(
+      "ERR CLIENT CACHING can be called only when the client is in tracking mode with OPTIN or "
+      "OPTOUT mode enabled");
+}
+constexpr CommandSpec kClientCachingSpec{
+    .name = "caching",
+    .parent = "client",
+    .arity = 3,
+    .flags = kCmdNoScript | kCmdLoading | kCmdStale,
+    .acl = kAclConnection,
+    .group = "connection",
+    .since = "6.0.0",
+    .complexity = "O(1)",
+    .summary = "Decides about tracking the keys of the next command.",
+    .synopsis = "mode(YES|NO)",
+    .handler = ClientCaching,
+};
+
+Status ClientTrackingInfo(CommandContext& ctx) {
+  RespWriter& reply = ctx.reply();
+  reply.MapHeader(3);
+  reply.Bulk("flags");
+  reply.SetHeader(1);
+  reply.Bulk("off");
+  reply.Bulk("redirect");
+  reply.Integer(-1);
+  reply.Bulk("prefixes");
+  reply.ArrayHeader(0);
+  return Status::Ok();
+}
+constexpr CommandSpec kClientTrackinginfoSpec{
+    .name = "trackinginfo",
+    .parent = "client",
+    .arity = 2,
+    .flags = kCmdNoScript | kCmdLoading | kCmdStale,
+    .acl = kAclConnection,
+    .group = "connection",
+    .since = "6.2.0",
+    .complexity = "O(1)",
+    .summary = "Tells whether keys are tracked for this connection, and how.",
+    .handler = ClientTrackingInfo,
+};
+
+Status ClientGetRedir(CommandContext& ctx) {
+  ctx.reply().Integer(-1);
+  return Status::Ok();
+}
+constexpr CommandSpec kClientGetredirSpec{
+    .name = "getredir",
+    .parent = "client",
+    .arity = 2,
+    .flags = kCmdNoScript | kCmdLoading | kCmdStale,
+    .acl = kAclConnection,
+    .group = "connection",
+    .since = "6.0.0",
+    .complexity = "O(1)",
+    .summary = "Gives the connection that receives the invalidation messages.",
+    .handler = ClientGetRedir,
+};
+
+constexpr CommandSpec kClientHelpSpec{
+    .name = "help",
+    .parent = "client",
+    .arity = 2,
+    .flags = kCmdLoading | kCmdStale,
+    .acl = kAclConnection,
+    .group = "connection",
+    .since = "5.0.0",
+    .complexity = "O(1)",
+    .summary = "Lists the subcommands.",
+    .handler = ReplyContainerHelp,
+};
 
 constexpr std::array kClientSpecs = {
-    CommandSpec{.name = "client",
-                .arity = -2,
-                .group = "connection",
-                .since = "2.4.0",
-                .complexity = "Depends on subcommand.",
-                .summary = "Looks at and steers connections."},
-    Sub("id", 2, 0, "5.0.0", "O(1)", "The connection's number.", "", Id),
-    Sub("info", 2, 0, "6.2.0", "O(1)", "What CLIENT LIST says of this connection.", "", ClientInfo),
-    Sub("list", -2, kCmdAdmin, "2.4.0", "O(N) where N is the number of client connections",
-        "All connections, a line each.",
-        "[TYPE=client-type(NORMAL|MASTER|REPLICA|PUBSUB)@5.0.0] "
-        "[ID=id{client-id:integer...}@6.2.0]",
-        List),
-    Sub("kill", -3, kCmdAdmin, "2.4.0", "O(N) where N is the number of client connections",
-        "Closes the connections that match.", "filter...", Kill),
-    Sub("setname", 3, 0, "2.6.9", "O(1)", "Names the connection.", "connection-name", SetName),
-    Sub("getname", 2, 0, "2.6.9", "O(1)", "The connection's name.", "", GetName),
-    Sub("no-evict", 3, kCmdAdmin, "7.0.0", "O(1)", "Keeps the connection out of client eviction.",
-        "enabled(ON|OFF)", NoEvict),
-    Sub("pause", -3, kCmdAdmin, "3.0.0", "O(1)", "Lets commands wait for a while.",
-        "timeout:integer [mode(WRITE|ALL)@6.2.0]", Pause),
-    Sub("unpause", 2, kCmdAdmin, "6.2.0", "O(N) Where N is the number of paused clients",
-        "Ends a pause.", "", Unpause),
-    Sub("reply", 3, 0, "3.2.0", "O(1)", "Turns replies off, on, or off for one command.",
-        "on-off-skip(ON|OFF|SKIP)", Reply),
-    Sub("unblock", -3, kCmdAdmin, "5.0.0", "O(log N) where N is the number of client connections",
-        "Wakes a client that waits in a blocking command.",
-        "client-id:integer [timeout-error(TIMEOUT|ERROR)]", Unblock),
+    kClientSpec,         kClientIdSpec,      kClientGetnameSpec,      kClientSetnameSpec,
+    kClientInfoSpec,     kClientListSpec,    kClientKillSpec,         kClientNoEvictSpec,
+    kClientReplySpec,    kClientPauseSpec,   kClientUnpauseSpec,      kClientUnblockSpec,
+    kClientTrackingSpec, kClientCachingSpec, kClientTrackinginfoSpec, kClientGetredirSpec,
+    kClientHelpSpec,
 };
 static_assert(ValidSpecs(kClientSpecs));
 

@@ -1,313 +1,385 @@
-// COMMAND: what the server can do, derived from the specs.
+// COMMAND: the command table as clients see it. What the words for flags and categories are stands
+// in engine/command_reference.
 
+#include <algorithm>
 #include <array>
-#include <utility>
+#include <vector>
 
 #include "server/base/strings.h"
 #include "server/engine/command_docs.h"
+#include "server/engine/command_reference.h"
 #include "server/engine/engine.h"
 
 namespace cairn {
 
 namespace {
 
-constexpr std::pair<uint64_t, std::string_view> kFlagNames[] = {
-    {kCmdWrite, "write"},
-    {kCmdReadonly, "readonly"},
-    {kCmdDenyOom, "denyoom"},
-    {kCmdModule, "module"},
-    {kCmdAdmin, "admin"},
-    {kCmdPubsub, "pubsub"},
-    {kCmdNoScript, "noscript"},
-    {kCmdBlocking, "blocking"},
-    {kCmdLoading, "loading"},
-    {kCmdStale, "stale"},
-    {kCmdSkipMonitor, "skip_monitor"},
-    {kCmdSkipSlowlog, "skip_slowlog"},
-    {kCmdAsking, "asking"},
-    {kCmdFast, "fast"},
-    {kCmdNoAuth, "no_auth"},
-    {kCmdMayReplicate, "may_replicate"},
-    {kCmdNoAsyncLoading, "no_async_loading"},
-    {kCmdNoMulti, "no_multi"},
-    {kCmdMovableKeys, "movablekeys"},
-    {kCmdAllowBusy, "allow_busy"},
-};
-constexpr std::pair<uint64_t, std::string_view> kCategoryNames[] = {
-    {kAclKeyspace, "keyspace"},
-    {kAclRead, "read"},
-    {kAclWrite, "write"},
-    {kAclSet, "set"},
-    {kAclSortedSet, "sortedset"},
-    {kAclList, "list"},
-    {kAclHash, "hash"},
-    {kAclString, "string"},
-    {kAclBitmap, "bitmap"},
-    {kAclHyperLogLog, "hyperloglog"},
-    {kAclGeo, "geo"},
-    {kAclStream, "stream"},
-    {kAclPubsub, "pubsub"},
-    {kAclAdmin, "admin"},
-    {kAclFast, "fast"},
-    {kAclSlow, "slow"},
-    {kAclBlocking, "blocking"},
-    {kAclDangerous, "dangerous"},
-    {kAclConnection, "connection"},
-    {kAclTransaction, "transaction"},
-    {kAclScripting, "scripting"},
-};
-constexpr std::pair<uint64_t, std::string_view> kKeyFlagNames[] = {
-    {kKeyRO, "RO"},
-    {kKeyRW, "RW"},
-    {kKeyOW, "OW"},
-    {kKeyRM, "RM"},
-    {kKeyAccess, "access"},
-    {kKeyUpdate, "update"},
-    {kKeyInsert, "insert"},
-    {kKeyDelete, "delete"},
-    {kKeyNotKey, "not_key"},
-    {kKeyIncomplete, "incomplete"},
-    {kKeyVariableFlags, "variable_flags"},
-};
-
-template <size_t N>
-void StatusSet(RespWriter& reply, uint64_t bits,
-               const std::pair<uint64_t, std::string_view> (&names)[N], std::string_view prefix) {
-  size_t count = 0;
-  for (const auto& [bit, name] : names) count += (bits & bit) != 0;
-  reply.SetHeader(count);
-  for (const auto& [bit, name] : names) {
-    if (bits & bit) reply.SimpleString(std::string(prefix) + std::string(name));
-  }
+void ReplyNames(RespWriter& reply, const std::vector<std::string_view>& names) {
+  reply.SetHeader(names.size());
+  for (std::string_view name : names) reply.SimpleString(name);
 }
 
-std::vector<std::string_view> Words(std::string_view text, char separator) {
-  std::vector<std::string_view> words;
+/// The parts of `text` between single `separator`s; none for an empty text.
+std::vector<std::string_view> SplitAt(std::string_view text, char separator) {
+  std::vector<std::string_view> parts;
   while (!text.empty()) {
-    const size_t end = text.find(separator);
-    words.push_back(text.substr(0, end));
-    text = end == std::string_view::npos ? std::string_view() : text.substr(end + 1);
+    const size_t end = std::min(text.find(separator), text.size());
+    parts.push_back(text.substr(0, end));
+    text.remove_prefix(std::min(end + 1, text.size()));
   }
-  return words;
+  return parts;
 }
 
-void WriteKeySpec(RespWriter& reply, const KeySpec& key) {
-  reply.MapHeader(key.notes.empty() ? 3 : 4);
-  if (!key.notes.empty()) {
-    reply.Bulk("notes");
-    reply.Bulk(key.notes);
+// --- COMMAND INFO ----------------------------------------------------------------------------
+
+struct NamedNumber {
+  std::string_view name;
+  int64_t value;
+};
+
+void ReplyNumbers(RespWriter& reply, std::initializer_list<NamedNumber> numbers) {
+  reply.MapHeader(numbers.size());
+  for (const NamedNumber& number : numbers) {
+    reply.Bulk(number.name);
+    reply.Integer(number.value);
   }
-  reply.Bulk("flags");
-  StatusSet(reply, key.flags, kKeyFlagNames, "");
-  reply.Bulk("begin_search");
+}
+
+void ReplySearchHeader(RespWriter& reply, std::string_view which, std::string_view type) {
+  reply.Bulk(which);
   reply.MapHeader(2);
   reply.Bulk("type");
-  if (key.begin == KeySpec::Begin::kKeyword) {
-    reply.Bulk("keyword");
-    reply.Bulk("spec");
-    reply.MapHeader(2);
-    reply.Bulk("keyword");
-    reply.Bulk(key.keyword);
-    reply.Bulk("startfrom");
-    reply.Integer(key.index);
-  } else {
-    reply.Bulk(key.begin == KeySpec::Begin::kIndex ? "index" : "unknown");
-    reply.Bulk("spec");
-    reply.MapHeader(key.begin == KeySpec::Begin::kIndex ? 1 : 0);
-    if (key.begin == KeySpec::Begin::kIndex) {
-      reply.Bulk("index");
-      reply.Integer(key.index);
-    }
-  }
-  reply.Bulk("find_keys");
-  reply.MapHeader(2);
-  reply.Bulk("type");
-  const bool range = key.find == KeySpec::Find::kRange;
-  const bool counted = key.find == KeySpec::Find::kKeyCount;
-  reply.Bulk(range ? "range" : counted ? "keynum" : "unknown");
+  reply.Bulk(type);
   reply.Bulk("spec");
-  reply.MapHeader(range || counted ? 3 : 0);
-  if (!range && !counted) return;
-  reply.Bulk(range ? "lastkey" : "keynumidx");
-  reply.Integer(key.last);
-  reply.Bulk(range ? "keystep" : "firstkey");
-  reply.Integer(range ? key.step : key.limit);
-  reply.Bulk(range ? "limit" : "keystep");
-  reply.Integer(range ? key.limit : key.step);
 }
 
-void WriteInfo(RespWriter& reply, const Command& command) {
-  const CommandSpec& spec = *command.spec;
+void ReplyBegin(RespWriter& reply, const KeySpec& key) {
+  switch (key.begin) {
+    case KeySpec::Begin::kIndex:
+      ReplySearchHeader(reply, "begin_search", "index");
+      return ReplyNumbers(reply, {{"index", key.index}});
+    case KeySpec::Begin::kKeyword:
+      ReplySearchHeader(reply, "begin_search", "keyword");
+      reply.MapHeader(2);
+      reply.Bulk("keyword");
+      reply.Bulk(key.keyword);
+      reply.Bulk("startfrom");
+      return reply.Integer(key.index);
+    default:
+      ReplySearchHeader(reply, "begin_search", "unknown");
+      return reply.MapHeader(0);
+  }
+}
+
+void ReplyFind(RespWriter& reply, const KeySpec& key) {
+  switch (key.find) {
+    case KeySpec::Find::kRange:
+      ReplySearchHeader(reply, "find_keys", "range");
+      return ReplyNumbers(reply,
+                          {{"lastkey", key.last}, {"keystep", key.step}, {"limit", key.limit}});
+    case KeySpec::Find::kKeyCount:
+      ReplySearchHeader(reply, "find_keys", "keynum");
+      return ReplyNumbers(
+          reply, {{"keynumidx", key.last}, {"firstkey", key.limit}, {"keystep", key.step}});
+    case KeySpec::Find::kUnknown:
+      ReplySearchHeader(reply, "find_keys", "unknown");
+      return reply.MapHeader(0);
+  }
+}
+
+void ReplyKeySpecs(RespWriter& reply, const CommandSpec& spec) {
+  const auto end = std::find_if(spec.keys.begin(), spec.keys.end(), [](const KeySpec& key) {
+    return key.begin == KeySpec::Begin::kNone;
+  });
+  reply.SetHeader(static_cast<size_t>(end - spec.keys.begin()));
+  for (auto key = spec.keys.begin(); key != end; ++key) {
+    reply.MapHeader(key->notes.empty() ? 3 : 4);
+    if (!key->notes.empty()) {
+      reply.Bulk("notes");
+      reply.Bulk(key->notes);
+    }
+    reply.Bulk("flags");
+    ReplyNames(reply, KeyFlagNames(key->flags));
+    ReplyBegin(reply, *key);
+    ReplyFind(reply, *key);
+  }
+}
+
+void ReplyInfo(RespWriter& reply, const Command* command) {
+  if (command == nullptr) return reply.NullArray();
+  const CommandSpec& spec = *command->spec;
   reply.ArrayHeader(10);
-  reply.Bulk(command.full_name);
+  reply.Bulk(command->full_name);
   reply.Integer(spec.arity);
-  StatusSet(reply, command.flags, kFlagNames, "");
-  reply.Integer(command.first_key);
-  reply.Integer(command.last_key);
-  reply.Integer(command.key_step);
-  StatusSet(reply, command.acl, kCategoryNames, "@");
-  const auto tips = Words(spec.tips, ' ');
+  ReplyNames(reply, CommandFlagNames(command->flags));
+  reply.Integer(command->first_key);
+  reply.Integer(command->last_key);
+  reply.Integer(command->key_step);
+  ReplyNames(reply, AclCategoryNames(command->acl));
+  const std::vector<std::string_view> tips = SplitAt(spec.tips, ' ');
   reply.SetHeader(tips.size());
   for (std::string_view tip : tips) reply.Bulk(tip);
-  size_t specs = 0;
-  while (specs < spec.keys.size() && spec.keys[specs].begin != KeySpec::Begin::kNone) ++specs;
-  reply.SetHeader(specs);
-  for (size_t i = 0; i < specs; ++i) WriteKeySpec(reply, spec.keys[i]);
-  reply.SetHeader(command.subcommands.size());
-  for (const Command* sub : command.subcommands) WriteInfo(reply, *sub);
+  ReplyKeySpecs(reply, spec);
+  reply.SetHeader(command->subcommands.size());
+  for (const Command* sub : command->subcommands) ReplyInfo(reply, sub);
 }
 
-Status All(CommandContext& ctx) {
+void ReplyAllInfo(CommandContext& ctx) {
   const auto& commands = ctx.engine().commands.top_level();
   ctx.reply().ArrayHeader(commands.size());
-  for (const Command* command : commands) WriteInfo(ctx.reply(), *command);
-  return Status::Ok();
+  for (const Command* command : commands) ReplyInfo(ctx.reply(), command);
 }
 
-Status Count(CommandContext& ctx) {
+Status CommandAll(CommandContext& ctx) {
+  ReplyAllInfo(ctx);
+  return Status::Ok();
+}
+constexpr CommandSpec kCommandSpec{
+    .name = "command",
+    .arity = -1,
+    .flags = kCmdLoading | kCmdStale,
+    .acl = kAclConnection,
+    .group = "server",
+    .since = "2.8.13",
+    .complexity = "O(N) in the number of commands",
+    .summary = "Describes all commands.",
+    .tips = "nondeterministic_output_order",
+    .handler = CommandAll,
+};
+
+Status CommandInfo(CommandContext& ctx) {
+  if (ctx.argc() == 2) {
+    ReplyAllInfo(ctx);
+    return Status::Ok();
+  }
+  ctx.reply().ArrayHeader(ctx.argc() - 2);
+  for (size_t i = 2; i < ctx.argc(); ++i)
+    ReplyInfo(ctx.reply(), ctx.engine().commands.FindByFullName(ctx.arg(i)));
+  return Status::Ok();
+}
+constexpr CommandSpec kCommandInfoSpec{
+    .name = "info",
+    .parent = "command",
+    .arity = -2,
+    .flags = kCmdLoading | kCmdStale,
+    .acl = kAclConnection,
+    .group = "server",
+    .since = "2.8.13",
+    .complexity = "O(N) in the number of names given",
+    .summary = "Describes commands by name.",
+    .synopsis = "[command-name...]",
+    .tips = "nondeterministic_output_order",
+    .history = "7.0.0|No names: all commands.",
+    .handler = CommandInfo,
+};
+
+Status CommandCount(CommandContext& ctx) {
   ctx.reply().Integer(static_cast<int64_t>(ctx.engine().commands.top_level().size()));
   return Status::Ok();
 }
+constexpr CommandSpec kCommandCountSpec{
+    .name = "count",
+    .parent = "command",
+    .arity = 2,
+    .flags = kCmdLoading | kCmdStale,
+    .acl = kAclConnection,
+    .group = "server",
+    .since = "2.8.13",
+    .complexity = "O(1)",
+    .summary = "Counts the commands.",
+    .handler = CommandCount,
+};
 
-Status Info(CommandContext& ctx) {
-  if (ctx.argc() == 2) return All(ctx);
-  ctx.reply().ArrayHeader(ctx.argc() - 2);
-  for (size_t i = 2; i < ctx.argc(); ++i) {
-    if (const Command* command = ctx.engine().commands.FindByFullName(ctx.arg(i))) {
-      WriteInfo(ctx.reply(), *command);
+// --- COMMAND LIST ----------------------------------------------------------------------------
+
+Status CommandList(CommandContext& ctx) {
+  enum class Filter : uint8_t { kNone, kModule, kCategory, kPattern } filter = Filter::kNone;
+  if (ctx.argc() == 5 && ctx.ArgIs(2, "FILTERBY")) {
+    if (ctx.ArgIs(3, "MODULE")) {
+      filter = Filter::kModule;
+    } else if (ctx.ArgIs(3, "ACLCAT")) {
+      filter = Filter::kCategory;
+    } else if (ctx.ArgIs(3, "PATTERN")) {
+      filter = Filter::kPattern;
     } else {
-      ctx.reply().NullArray();
+      return RespError(resp_errors::kSyntax);
     }
+  } else if (ctx.argc() != 2) {
+    return RespError(resp_errors::kSyntax);
   }
-  return Status::Ok();
-}
-
-Status List(CommandContext& ctx) {
-  enum class By { kNone, kModule, kCategory, kPattern } by = By::kNone;
-  if (ctx.argc() == 5 && ctx.ArgIs(2, "filterby")) {
-    by = ctx.ArgIs(3, "module")    ? By::kModule
-         : ctx.ArgIs(3, "aclcat")  ? By::kCategory
-         : ctx.ArgIs(3, "pattern") ? By::kPattern
-                                   : By::kNone;
-  }
-  if (ctx.argc() != 2 && by == By::kNone) return RespError(resp_errors::kSyntax);
-  uint64_t category = 0;
-  if (by == By::kCategory) {
-    for (const auto& [bit, name] : kCategoryNames) {
-      if (ctx.ArgIs(4, name)) category = bit;
+  const std::string_view wanted = filter == Filter::kNone ? std::string_view() : ctx.arg(4);
+  const uint64_t category = filter == Filter::kCategory ? AclCategoryByName(wanted) : 0;
+  const auto matches = [&](const Command& command) {
+    switch (filter) {
+      case Filter::kNone:
+        return true;
+      case Filter::kModule:
+        // A module's commands carry its name as their group.
+        return (command.flags & kCmdModule) != 0 && EqualsIgnoreCase(command.spec->group, wanted);
+      case Filter::kCategory:
+        return (command.acl & category) != 0;
+      case Filter::kPattern:
+        return GlobMatch(wanted, command.full_name, /*nocase=*/true);
     }
-  }
+    return false;
+  };
   size_t count = 0;
   const ReplyBuffer::Mark mark = ctx.reply().BeginDeferred();
   for (const auto& command : ctx.engine().commands.all()) {
-    if (by == By::kNone && command->parent != nullptr) continue;
-    if (by == By::kModule && !(command->flags & kCmdModule)) continue;
-    if (by == By::kCategory && !(command->acl & category)) continue;
-    if (by == By::kPattern && !GlobMatch(ctx.arg(4), command->full_name, true)) continue;
+    if (!matches(*command)) continue;
     ctx.reply().Bulk(command->full_name);
     ++count;
   }
-  ctx.reply().EndDeferredArray(mark, count);
+  ctx.reply().EndDeferredSet(mark, count);
   return Status::Ok();
 }
+constexpr CommandSpec kCommandListSpec{
+    .name = "list",
+    .parent = "command",
+    .arity = -2,
+    .flags = kCmdLoading | kCmdStale,
+    .acl = kAclConnection,
+    .group = "server",
+    .since = "7.0.0",
+    .complexity = "O(N) in the number of commands",
+    .summary = "Names the commands, all or those that match.",
+    .synopsis = "[FILTERBY=filterby(MODULE=module-name|ACLCAT=category|PATTERN=pattern:pattern)]",
+    .tips = "nondeterministic_output_order",
+    .handler = CommandList,
+};
 
-void WriteArguments(RespWriter& reply, const std::vector<DocArgument>& arguments) {
+// --- COMMAND DOCS ----------------------------------------------------------------------------
+
+/// Writes the pairs of a map that are there, and counts them.
+class DocPairs {
+ public:
+  explicit DocPairs(RespWriter& reply) : reply_(reply), mark_(reply.BeginDeferred()) {}
+  void Text(std::string_view name, std::string_view value) {
+    if (!value.empty()) Always(name, value);
+  }
+  void Always(std::string_view name, std::string_view value) {
+    Name(name);
+    reply_.Bulk(value);
+  }
+  void Name(std::string_view name) {
+    ++pairs_;
+    reply_.Bulk(name);
+  }
+  void Flags(std::string_view name, const std::vector<std::string_view>& flags) {
+    if (flags.empty()) return;
+    Name(name);
+    ReplyNames(reply_, flags);
+  }
+  void End() { reply_.EndDeferredMap(mark_, pairs_); }
+
+ private:
+  RespWriter& reply_;
+  ReplyBuffer::Mark mark_;
+  size_t pairs_ = 0;
+};
+
+void ReplyArguments(RespWriter& reply, const std::vector<DocArgument>& arguments) {
   reply.ArrayHeader(arguments.size());
   for (const DocArgument& argument : arguments) {
-    const size_t flags = argument.optional + argument.multiple + argument.multiple_token;
-    reply.MapHeader(2 + (argument.key_spec_index >= 0) + argument.token.has_value() +
-                    !argument.since.empty() + !argument.deprecated_since.empty() + (flags > 0) +
-                    !argument.arguments.empty());
-    const auto field = [&](std::string_view name, std::string_view value) {
-      reply.Bulk(name);
-      reply.Bulk(value);
-    };
-    field("name", argument.name);
-    field("type", argument.type);
+    DocPairs pairs(reply);
+    pairs.Text("name", argument.name);
+    pairs.Text("type", argument.type);
     if (argument.key_spec_index >= 0) {
-      reply.Bulk("key_spec_index");
+      pairs.Name("key_spec_index");
       reply.Integer(argument.key_spec_index);
     }
-    if (argument.token.has_value()) field("token", *argument.token);
-    if (!argument.since.empty()) field("since", argument.since);
-    if (!argument.deprecated_since.empty()) field("deprecated_since", argument.deprecated_since);
-    if (flags > 0) {
-      reply.Bulk("flags");
-      reply.SetHeader(flags);
-      if (argument.optional) reply.SimpleString("optional");
-      if (argument.multiple) reply.SimpleString("multiple");
-      if (argument.multiple_token) reply.SimpleString("multiple_token");
-    }
+    if (argument.token) pairs.Always("token", *argument.token);
+    pairs.Text("since", argument.since);
+    pairs.Text("deprecated_since", argument.deprecated_since);
+    std::vector<std::string_view> flags;
+    if (argument.optional) flags.push_back("optional");
+    if (argument.multiple) flags.push_back("multiple");
+    if (argument.multiple_token) flags.push_back("multiple_token");
+    pairs.Flags("flags", flags);
     if (!argument.arguments.empty()) {
-      reply.Bulk("arguments");
-      WriteArguments(reply, argument.arguments);
+      pairs.Name("arguments");
+      ReplyArguments(reply, argument.arguments);
     }
+    pairs.End();
   }
 }
 
-void WriteDocs(RespWriter& reply, const Command& command) {
-  const CommandSpec& spec = *command.spec;
-  const auto history = Words(spec.history, '\n');
-  reply.MapHeader(4 + !history.empty() + !spec.synopsis.empty() + !command.subcommands.empty() +
-                  (spec.deprecated_since.empty() ? 0 : 3));
-  const auto field = [&](std::string_view name, std::string_view value) {
-    reply.Bulk(name);
-    reply.Bulk(value);
-  };
-  field("summary", spec.summary);
-  field("since", spec.since);
-  field("group", spec.group);
-  field("complexity", spec.complexity);
-  if (!spec.deprecated_since.empty()) {
-    reply.Bulk("doc_flags");
-    reply.SetHeader(1);
-    reply.SimpleString("deprecated");
-    field("deprecated_since", spec.deprecated_since);
-    field("replaced_by", spec.replaced_by);
+void ReplyHistory(RespWriter& reply, std::string_view history) {
+  const std::vector<std::string_view> lines = SplitAt(history, '\n');
+  reply.SetHeader(lines.size());
+  for (std::string_view line : lines) {
+    const size_t bar = line.find('|');
+    reply.ArrayHeader(2);
+    reply.Bulk(line.substr(0, bar));
+    reply.Bulk(line.substr(bar + 1));
   }
-  if (!history.empty()) {
-    reply.Bulk("history");
-    reply.SetHeader(history.size());
-    for (std::string_view line : history) {
-      const size_t bar = line.find('|');
-      reply.ArrayHeader(2);
-      reply.Bulk(line.substr(0, bar));
-      reply.Bulk(bar == std::string_view::npos ? std::string_view() : line.substr(bar + 1));
-    }
+}
+
+void ReplyDocs(RespWriter& reply, const Command& command) {
+  const CommandSpec& spec = *command.spec;
+  reply.Bulk(command.full_name);
+  DocPairs pairs(reply);
+  pairs.Text("summary", spec.summary);
+  pairs.Text("since", spec.since);
+  pairs.Text("group", (command.flags & kCmdModule) != 0 ? std::string_view("module") : spec.group);
+  pairs.Text("complexity", spec.complexity);
+  if ((command.flags & kCmdModule) != 0) pairs.Text("module", spec.group);
+  std::vector<std::string_view> flags;
+  if (!spec.deprecated_since.empty()) flags.push_back("deprecated");
+  if ((command.flags & kCmdSystem) != 0) flags.push_back("syscmd");
+  pairs.Flags("doc_flags", flags);
+  pairs.Text("deprecated_since", spec.deprecated_since);
+  pairs.Text("replaced_by", spec.replaced_by);
+  if (!spec.history.empty()) {
+    pairs.Name("history");
+    ReplyHistory(reply, spec.history);
   }
   if (!spec.synopsis.empty()) {
-    reply.Bulk("arguments");
-    WriteArguments(reply, ParseSynopsis(spec.synopsis));
+    pairs.Name("arguments");
+    ReplyArguments(reply, ParseSynopsis(spec.synopsis));
   }
   if (!command.subcommands.empty()) {
-    reply.Bulk("subcommands");
+    pairs.Name("subcommands");
     reply.MapHeader(command.subcommands.size());
-    for (const Command* sub : command.subcommands) {
-      reply.Bulk(sub->full_name);
-      WriteDocs(reply, *sub);
-    }
+    for (const Command* sub : command.subcommands) ReplyDocs(reply, *sub);
   }
+  pairs.End();
 }
 
-Status Docs(CommandContext& ctx) {
-  std::vector<const Command*> wanted;
+Status CommandDocs(CommandContext& ctx) {
+  RespWriter& reply = ctx.reply();
+  const CommandTable& table = ctx.engine().commands;
   if (ctx.argc() == 2) {
-    wanted.assign(ctx.engine().commands.top_level().begin(),
-                  ctx.engine().commands.top_level().end());
+    reply.MapHeader(table.top_level().size());
+    for (const Command* command : table.top_level()) ReplyDocs(reply, *command);
+    return Status::Ok();
   }
-  for (size_t i = 2; i < ctx.argc(); ++i) {
-    if (const Command* command = ctx.engine().commands.FindByFullName(ctx.arg(i)))
-      wanted.push_back(command);
+  std::vector<const Command*> found;
+  for (std::string_view name : ctx.args().subspan(2)) {
+    if (const Command* command = table.FindByFullName(name)) found.push_back(command);
   }
-  ctx.reply().MapHeader(wanted.size());
-  for (const Command* command : wanted) {
-    ctx.reply().Bulk(command->full_name);
-    WriteDocs(ctx.reply(), *command);
-  }
+  reply.MapHeader(found.size());
+  for (const Command* command : found) ReplyDocs(reply, *command);
   return Status::Ok();
 }
+constexpr CommandSpec kCommandDocsSpec{
+    .name = "docs",
+    .parent = "command",
+    .arity = -2,
+    .flags = kCmdLoading | kCmdStale,
+    .acl = kAclConnection,
+    .group = "server",
+    .since = "7.0.0",
+    .complexity = "O(N) in the number of names given",
+    .summary = "Documents commands.",
+    .synopsis = "[command-name...]",
+    .tips = "nondeterministic_output_order",
+    .handler = CommandDocs,
+};
 
-Status Keys(CommandContext& ctx, bool with_flags) {
+// --- COMMAND GETKEYS -------------------------------------------------------------------------
+
+Status FindKeys(CommandContext& ctx, std::vector<KeyPosition>* keys) {
   const auto args = ctx.args().subspan(2);
   Command* container = nullptr;
   const Command* command = ctx.engine().commands.Resolve(args, &container);
@@ -316,68 +388,73 @@ Status Keys(CommandContext& ctx, bool with_flags) {
     return Status::Client("ERR The command has no key arguments");
   }
   const int arity = command->spec->arity;
-  const int argc = static_cast<int>(args.size());
-  if ((arity > 0 && arity != argc) || argc < -arity) {
+  const int given = static_cast<int>(args.size());
+  if ((arity > 0 && arity != given) || given < -arity) {
     return Status::Client("ERR Invalid number of arguments specified for command");
   }
+  return ExtractKeys(*command, args, keys);
+}
+
+Status CommandGetKeys(CommandContext& ctx) {
   std::vector<KeyPosition> keys;
-  CAIRN_RETURN_IF_ERROR(ExtractKeys(*command, args, &keys));
+  CAIRN_RETURN_IF_ERROR(FindKeys(ctx, &keys));
+  ctx.reply().ArrayHeader(keys.size());
+  for (const KeyPosition& key : keys) ctx.reply().Bulk(ctx.arg(2 + key.index));
+  return Status::Ok();
+}
+constexpr CommandSpec kCommandGetkeysSpec{
+    .name = "getkeys",
+    .parent = "command",
+    .arity = -4,
+    .flags = kCmdLoading | kCmdStale,
+    .acl = kAclConnection,
+    .group = "server",
+    .since = "2.8.13",
+    .complexity = "O(N) in the number of arguments",
+    .summary = "Finds the keys in a command line.",
+    .handler = CommandGetKeys,
+};
+
+Status CommandGetKeysAndFlags(CommandContext& ctx) {
+  std::vector<KeyPosition> keys;
+  CAIRN_RETURN_IF_ERROR(FindKeys(ctx, &keys));
   ctx.reply().ArrayHeader(keys.size());
   for (const KeyPosition& key : keys) {
-    if (with_flags) {
-      ctx.reply().ArrayHeader(2);
-      ctx.reply().Bulk(args[key.index]);
-      StatusSet(ctx.reply(), key.flags, kKeyFlagNames, "");
-    } else {
-      ctx.reply().Bulk(args[key.index]);
-    }
+    ctx.reply().ArrayHeader(2);
+    ctx.reply().Bulk(ctx.arg(2 + key.index));
+    ReplyNames(ctx.reply(), KeyFlagNames(key.flags));
   }
   return Status::Ok();
 }
+constexpr CommandSpec kCommandGetkeysandflagsSpec{
+    .name = "getkeysandflags",
+    .parent = "command",
+    .arity = -4,
+    .flags = kCmdLoading | kCmdStale,
+    .acl = kAclConnection,
+    .group = "server",
+    .since = "7.0.0",
+    .complexity = "O(N) in the number of arguments",
+    .summary = "Finds the keys in a command line and tells what becomes of them.",
+    .handler = CommandGetKeysAndFlags,
+};
 
-Status GetKeys(CommandContext& ctx) { return Keys(ctx, false); }
-Status GetKeysAndFlags(CommandContext& ctx) { return Keys(ctx, true); }
-
-constexpr uint64_t kFlags = kCmdLoading | kCmdStale;
-constexpr CommandSpec Sub(std::string_view name, int arity, std::string_view since,
-                          std::string_view complexity, std::string_view summary,
-                          std::string_view synopsis, CommandHandler handler) {
-  return {.name = name,
-          .parent = "command",
-          .arity = arity,
-          .flags = kFlags,
-          .acl = kAclConnection,
-          .group = "server",
-          .since = since,
-          .complexity = complexity,
-          .summary = summary,
-          .synopsis = synopsis,
-          .handler = handler};
-}
+constexpr CommandSpec kCommandHelpSpec{
+    .name = "help",
+    .parent = "command",
+    .arity = 2,
+    .flags = kCmdLoading | kCmdStale,
+    .acl = kAclConnection,
+    .group = "server",
+    .since = "5.0.0",
+    .complexity = "O(1)",
+    .summary = "Lists the subcommands.",
+    .handler = ReplyContainerHelp,
+};
 
 constexpr std::array kCommandSpecs = {
-    CommandSpec{.name = "command",
-                .arity = -1,
-                .flags = kFlags,
-                .acl = kAclConnection,
-                .group = "server",
-                .since = "2.8.13",
-                .complexity = "O(N) where N is the total number of Redis commands",
-                .summary = "Describes every command.",
-                .tips = "nondeterministic_output_order",
-                .handler = All},
-    Sub("count", 2, "2.8.13", "O(1)", "How many commands there are.", "", Count),
-    Sub("info", -2, "2.8.13", "O(N) where N is the number of commands to look up",
-        "Describes the named commands.", "[command-name...]", Info),
-    Sub("list", -2, "7.0.0", "O(N) where N is the total number of Redis commands",
-        "Names of commands.",
-        "[FILTERBY=filterby(MODULE=module-name|ACLCAT=category|PATTERN=pattern:pattern)]", List),
-    Sub("docs", -2, "7.0.0", "O(N) where N is the number of commands to look up",
-        "Documentation of commands.", "[command-name...]", Docs),
-    Sub("getkeys", -3, "2.8.13", "O(N) where N is the number of arguments to the command",
-        "The keys a full command would touch.", "command [arg...]", GetKeys),
-    Sub("getkeysandflags", -3, "7.0.0", "O(N) where N is the number of arguments to the command",
-        "The keys a full command would touch, and how.", "command [arg...]", GetKeysAndFlags),
+    kCommandSpec,     kCommandInfoSpec,    kCommandCountSpec,           kCommandListSpec,
+    kCommandDocsSpec, kCommandGetkeysSpec, kCommandGetkeysandflagsSpec, kCommandHelpSpec,
 };
 static_assert(ValidSpecs(kCommandSpecs));
 

@@ -40,6 +40,8 @@ enum CommandFlag : uint64_t {
   kCmdAllowBusy = 1ull << 18,
   kCmdMovableKeys = 1ull << 19,
   kCmdTouchesArbitraryKeys = 1ull << 20,  ///< internal
+  kCmdProtected = 1ull << 21,  ///< internal: guarded by the setting enable-<name>-command
+  kCmdSystem = 1ull << 22,     ///< internal: COMMAND DOCS shows the doc flag "syscmd"
 };
 
 /// ACL categories beyond those implied by flags and group, named as ACL CAT prints them.

@@ -165,6 +165,22 @@ Status Dispatcher::CheckForm(Command* command, Command* container,
   return Status::Ok();
 }
 
+Status Dispatcher::CheckProtected(const Session& session, const Command& command) const {
+  if (!(command.flags & kCmdProtected) || session.kind == SessionKind::kInternal)
+    return Status::Ok();
+  const bool is_module = command.full_name.starts_with("module");
+  const Settings& settings = engine_.settings();
+  const GuardedAccess access =
+      is_module ? settings.enable_module_command : settings.enable_debug_command;
+  if (access == GuardedAccess::kYes || (access == GuardedAccess::kLocal && session.IsLocal()))
+    return Status::Ok();
+  return Status::Client(
+      std::string("ERR ") + (is_module ? "MODULE" : "DEBUG") +
+      " command not allowed. If the enable-" + (is_module ? "module" : "debug") +
+      "-command option is set to \"local\", you can run it from a local connection, otherwise you "
+      "need to set this option in the configuration file, and then restart the server.");
+}
+
 Status Dispatcher::CheckState(Session& session, const Command& command) {
   const bool exec = command.spec->name == "exec" && session.in_transaction();
   const uint64_t queued = exec ? session.transaction.flags_union : 0;
@@ -186,6 +202,10 @@ bool Dispatcher::Admit(Session& session, Command* command, Command* container,
                        std::span<const std::string_view> args, const Request* request) {
   if (Status form = CheckForm(command, container, args); !form.ok()) {
     Reject(session, command, form);
+    return false;
+  }
+  if (Status guarded = CheckProtected(session, *command); !guarded.ok()) {
+    Reject(session, command, guarded);
     return false;
   }
   if (!session.authenticated && !(command->flags & kCmdNoAuth)) {

@@ -67,6 +67,7 @@ class Dispatcher {
              std::span<const std::string_view> args, const Request* request);
   Status CheckForm(Command* command, Command* container,
                    std::span<const std::string_view> args) const;
+  Status CheckProtected(const Session& session, const Command& command) const;
   Status CheckState(Session& session, const Command& command);
   bool OutOfMemory();
   void Call(CommandContext& ctx, Command& command);

@@ -40,6 +40,13 @@ struct DebugSwitches {
   bool skip_checksum_validation = false;
   bool deny_scripts_disabled = false;
   bool pause_cron = false;
+  bool reply_buffer_resizing = true;  ///< idle clients give reply memory back
+  /// How long a client must be idle before it does; -1: never.
+  int64_t reply_buffer_peak_reset_ms = kDefaultPeakResetMs;
+  uint64_t quicklist_packed_threshold =
+      kDefaultPackedThreshold;  ///< list elements from this size get a node each
+  static constexpr int64_t kDefaultPeakResetMs = 5000;
+  static constexpr uint64_t kDefaultPackedThreshold = 1ull << 30;
 };
 
 class Engine {

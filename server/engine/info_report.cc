@@ -4,316 +4,452 @@
 #include <sys/resource.h>
 #include <sys/utsname.h>
 
+#include <algorithm>
+#include <array>
+
 #include "server/base/strings.h"
 #include "server/engine/durability.h"
-#include "server/engine/engine.h"
+#include "server/engine/version.h"
 #include "server/platform/memory.h"
 
 namespace cairn {
 
 namespace {
 
-constexpr std::string_view kCairnVersion = "0.1.0";
+/// Appends "name:value" lines.
+class Fields {
+ public:
+  explicit Fields(std::string* out) : out_(*out) {}
+  template <typename T>
+  Fields& Add(std::string_view name, const T& value) {
+    fmt::format_to(std::back_inserter(out_), "{}:{}\r\n", name, value);
+    return *this;
+  }
+  Fields& AddFixed(std::string_view name, double value, int decimals = 2) {
+    fmt::format_to(std::back_inserter(out_), "{}:{:.{}f}\r\n", name, value, decimals);
+    return *this;
+  }
+  Fields& AddPercent(std::string_view name, double value) {
+    fmt::format_to(std::back_inserter(out_), "{}:{:.2f}%\r\n", name, value);
+    return *this;
+  }
+  /// The bytes, and once more for people under name + "_human".
+  Fields& AddBytes(std::string_view name, uint64_t bytes) {
+    Add(name, bytes);
+    fmt::format_to(std::back_inserter(out_), "{}_human:{}\r\n", name, FormatBytesHuman(bytes));
+    return *this;
+  }
 
-template <typename... Args>
-void Put(std::string& out, std::string_view name, fmt::format_string<Args...> format,
-         Args&&... args) {
-  out += name;
-  out += ':';
-  fmt::format_to(std::back_inserter(out), format, std::forward<Args>(args)...);
-  out += "\r\n";
+ private:
+  std::string& out_;
+};
+
+double Ratio(double a, double b) { return b > 0 ? a / b : 0; }
+int64_t Difference(uint64_t a, uint64_t b) {
+  return static_cast<int64_t>(a) - static_cast<int64_t>(b);
 }
 
-void Server(Engine& engine, std::string& out) {
-  utsname name{};
-  ::uname(&name);
+DurabilityFigures FiguresOf(const Engine& engine) {
+  return engine.durability != nullptr ? engine.durability->figures() : DurabilityFigures();
+}
+
+void AddServer(Engine& engine, Fields out) {
   const Settings& settings = engine.settings();
-  const int64_t uptime_s = (engine.now_ms() - engine.started_ms) / 1000;
-  Put(out, "redis_version", "7.0.15");
-  Put(out, "redis_git_sha1", "00000000");
-  Put(out, "redis_git_dirty", "0");
-  Put(out, "redis_build_id", "{:016x}", 0);
-  Put(out, "redis_mode", "standalone");
-  Put(out, "os", "{} {} {}", name.sysname, name.release, name.machine);
-  Put(out, "arch_bits", "64");
-  Put(out, "monotonic_clock", "POSIX clock_gettime");
-  Put(out, "multiplexing_api", "epoll");
-  Put(out, "atomicvar_api", "c11-builtin");
-  Put(out, "gcc_version", "{}.{}.{}", __GNUC__, __GNUC_MINOR__, __GNUC_PATCHLEVEL__);
-  Put(out, "process_id", "{}", engine.process_id);
-  Put(out, "process_supervised", "no");
-  Put(out, "run_id", "{}", engine.run_id);
-  Put(out, "tcp_port", "{}", settings.port);
-  Put(out, "server_time_usec", "{}", engine.env.WallMicros());
-  Put(out, "uptime_in_seconds", "{}", uptime_s);
-  Put(out, "uptime_in_days", "{}", uptime_s / 86400);
-  Put(out, "hz", "{}", settings.hz);
-  Put(out, "configured_hz", "{}", settings.hz);
-  Put(out, "lru_clock", "{}", (engine.now_ms() / 1000) & 0xffffff);
-  Put(out, "executable", "{}", engine.executable);
-  Put(out, "config_file", "{}", engine.config.file_path());
-  Put(out, "io_threads_active", "0");
-  Put(out, "cairn_version", "{}", kCairnVersion);
+  const int64_t now_us = engine.env.WallMicros();
+  const int64_t uptime_s = (now_us / 1000 - engine.started_ms) / 1000;
+  utsname system{};
+  ::uname(&system);
+  static constexpr std::string_view kSupervised[] = {"no", "upstart", "systemd", "auto"};
+  out.Add("redis_version", kRedisVersion)
+      .Add("redis_git_sha1", "00000000")
+      .Add("redis_git_dirty", 0)
+      .Add("redis_build_id", "0")
+      .Add("redis_mode", "standalone")
+      .Add("os", fmt::format("{} {} {}", system.sysname, system.release, system.machine))
+      .Add("arch_bits", sizeof(void*) * 8)
+      .Add("monotonic_clock", "POSIX clock_gettime")
+      .Add("multiplexing_api", "epoll")
+      .Add("atomicvar_api", "c11-builtin")
+      .Add("gcc_version", fmt::format("{}.{}.{}", __GNUC__, __GNUC_MINOR__, __GNUC_PATCHLEVEL__))
+      .Add("process_id", engine.process_id)
+      .Add("process_supervised", kSupervised[static_cast<size_t>(settings.supervised)])
+      .Add("run_id", engine.run_id)
+      .Add("tcp_port", settings.port)
+      .Add("server_time_usec", now_us)
+      .Add("uptime_in_seconds", uptime_s)
+      .Add("uptime_in_days", uptime_s / 86400)
+      .Add("hz", settings.hz)
+      .Add("configured_hz", settings.hz)
+      .Add("lru_clock", (now_us / 1000000) & 0xffffff)
+      .Add("executable", engine.executable)
+      .Add("config_file", engine.config.file_path())
+      .Add("io_threads_active", 0)
+      .Add("cairn_version", kCairnVersion);
 }
 
-void Clients(Engine& engine, std::string& out) {
-  uint64_t connected = 0, suspended = 0;
-  size_t largest_in = 0, largest_out = 0;
+void AddClients(Engine& engine, Fields out) {
+  size_t connected = 0;
+  size_t paused = 0;
+  size_t longest_input = 0;
+  size_t longest_output = 0;
   for (const auto& [id, session] : engine.sessions()) {
-    if (session->port == nullptr || session->closing) continue;
-    ++connected;
-    suspended += session->suspended;
-    largest_in = std::max(largest_in, session->port->query_bytes());
-    largest_out = std::max(largest_out, session->output.size());
+    if (session->port == nullptr) continue;
+    if (session->kind != SessionKind::kReplica) ++connected;
+    if (session->suspended) ++paused;
+    longest_input = std::max(longest_input, session->port->query_bytes());
+    longest_output = std::max(longest_output, session->output.size());
   }
-  Put(out, "connected_clients", "{}", connected);
-  Put(out, "cluster_connections", "0");
-  Put(out, "maxclients", "{}", engine.settings().maxclients);
-  Put(out, "client_recent_max_input_buffer", "{}", largest_in);
-  Put(out, "client_recent_max_output_buffer", "{}", largest_out);
-  Put(out, "blocked_clients", "{}", suspended);
-  Put(out, "tracking_clients", "0");
-  Put(out, "clients_in_timeout_table", "0");
+  out.Add("connected_clients", connected)
+      .Add("cluster_connections", 0)
+      .Add("maxclients", engine.settings().maxclients)
+      .Add("client_recent_max_input_buffer", longest_input)
+      .Add("client_recent_max_output_buffer", longest_output)
+      .Add("blocked_clients", paused)
+      .Add("tracking_clients", 0)
+      .Add("clients_in_timeout_table", 0);
 }
 
-void Memory(Engine& engine, std::string& out) {
-  const MemoryFigures memory = ReadMemoryFigures();
-  const uint64_t used = memory.allocated + engine.arena.in_use_bytes();
-  Stats& stats = engine.stats;
-  stats.peak_memory = std::max<size_t>(stats.peak_memory, used);
-  const uint64_t system = TotalSystemMemory();
-  const uint64_t overhead = engine.keyspace.OverheadBytes() + stats.startup_memory;
-  const uint64_t dataset = used > overhead ? used - overhead : 0;
-  const double dataset_share =
-      used > stats.startup_memory
-          ? 100.0 * static_cast<double>(dataset) / static_cast<double>(used - stats.startup_memory)
-          : 0.0;
+void AddMemory(Engine& engine, Fields out) {
+  const MemoryReport memory = ReadMemoryReport(engine);
   const Settings& settings = engine.settings();
-  std::string policy = engine.config.GetOne("maxmemory-policy");
-  Put(out, "used_memory", "{}", used);
-  Put(out, "used_memory_human", "{}", FormatBytesHuman(used));
-  Put(out, "used_memory_rss", "{}", memory.rss);
-  Put(out, "used_memory_rss_human", "{}", FormatBytesHuman(memory.rss));
-  Put(out, "used_memory_peak", "{}", stats.peak_memory);
-  Put(out, "used_memory_peak_human", "{}", FormatBytesHuman(stats.peak_memory));
-  Put(out, "used_memory_peak_perc", "{:.2f}%",
-      100.0 * static_cast<double>(used) / static_cast<double>(stats.peak_memory));
-  Put(out, "used_memory_overhead", "{}", overhead);
-  Put(out, "used_memory_startup", "{}", stats.startup_memory);
-  Put(out, "used_memory_dataset", "{}", dataset);
-  Put(out, "used_memory_dataset_perc", "{:.2f}%", dataset_share);
-  Put(out, "allocator_allocated", "{}", memory.allocated);
-  Put(out, "allocator_active", "{}", memory.active);
-  Put(out, "allocator_resident", "{}", memory.resident);
-  Put(out, "total_system_memory", "{}", system);
-  Put(out, "total_system_memory_human", "{}", FormatBytesHuman(system));
-  Put(out, "maxmemory", "{}", settings.maxmemory);
-  Put(out, "maxmemory_human", "{}", FormatBytesHuman(settings.maxmemory));
-  Put(out, "maxmemory_policy", "{}", policy);
+  const KeyspaceFigures& keys = engine.keyspace.figures();
   const double fragmentation =
-      used ? static_cast<double>(memory.rss) / static_cast<double>(used) : 0.0;
-  Put(out, "mem_fragmentation_ratio", "{:.2f}", fragmentation);
-  Put(out, "mem_fragmentation_bytes", "{}",
-      static_cast<int64_t>(memory.rss) - static_cast<int64_t>(used));
-  Put(out, "mem_not_counted_for_evict", "{}", engine.keyspace.retained_bytes());
-  Put(out, "mem_aof_buffer", "{}",
-      engine.durability ? engine.durability->figures().aof_buffer_bytes : 0);
-  Put(out, "mem_allocator", "{}", AllocatorName());
-  Put(out, "lazyfree_pending_objects", "{}", engine.keyspace.figures().lazyfree_pending_objects);
-  Put(out, "lazyfreed_objects", "{}", engine.keyspace.figures().lazyfreed_objects);
-  Put(out, "blob_arena_in_use_bytes", "{}", engine.arena.in_use_bytes());
-  Put(out, "blob_arena_retained_bytes", "{}", engine.arena.retained_bytes());
+      Ratio(static_cast<double>(memory.rss), static_cast<double>(memory.used));
+  out.AddBytes("used_memory", memory.used)
+      .AddBytes("used_memory_rss", memory.rss)
+      .AddBytes("used_memory_peak", memory.peak)
+      .AddPercent("used_memory_peak_perc",
+                  100 * Ratio(static_cast<double>(memory.used), static_cast<double>(memory.peak)))
+      .Add("used_memory_overhead", memory.overhead)
+      .Add("used_memory_startup", memory.startup)
+      .Add("used_memory_dataset", memory.dataset)
+      .AddPercent("used_memory_dataset_perc", memory.dataset_percent)
+      .Add("allocator_allocated", memory.allocated)
+      .Add("allocator_active", memory.active)
+      .Add("allocator_resident", memory.resident)
+      .AddBytes("total_system_memory", TotalSystemMemory())
+      // Scripts and functions hold nothing: there is no interpreter yet.
+      .Add("used_memory_lua", 0)
+      .Add("used_memory_vm_eval", 0)
+      .Add("used_memory_lua_human", "0B")
+      .Add("used_memory_scripts_eval", 0)
+      .Add("number_of_cached_scripts", 0)
+      .Add("number_of_functions", 0)
+      .Add("number_of_libraries", 0)
+      .Add("used_memory_vm_functions", 0)
+      .AddBytes("used_memory_vm_total", 0)
+      .Add("used_memory_functions", 0)
+      .AddBytes("used_memory_scripts", 0)
+      .AddBytes("maxmemory", settings.maxmemory)
+      .Add("maxmemory_policy", engine.config.GetOne("maxmemory-policy"))
+      .AddFixed("allocator_frag_ratio",
+                Ratio(static_cast<double>(memory.active), static_cast<double>(memory.allocated)))
+      .Add("allocator_frag_bytes", Difference(memory.active, memory.allocated))
+      .AddFixed("allocator_rss_ratio",
+                Ratio(static_cast<double>(memory.resident), static_cast<double>(memory.active)))
+      .Add("allocator_rss_bytes", Difference(memory.resident, memory.active))
+      .AddFixed("rss_overhead_ratio",
+                Ratio(static_cast<double>(memory.rss), static_cast<double>(memory.resident)))
+      .Add("rss_overhead_bytes", Difference(memory.rss, memory.resident))
+      .AddFixed("mem_fragmentation_ratio", fragmentation)
+      .Add("mem_fragmentation_bytes", Difference(memory.rss, memory.used))
+      .Add("mem_not_counted_for_evict", engine.keyspace.retained_bytes())
+      .Add("mem_replication_backlog", 0)
+      .Add("mem_total_replication_buffers", 0)
+      .Add("mem_clients_slaves", 0)
+      .Add("mem_clients_normal", memory.clients)
+      .Add("mem_cluster_links", 0)
+      .Add("mem_aof_buffer", memory.aof_buffer)
+      .Add("mem_allocator", AllocatorName())
+      .Add("active_defrag_running", 0)
+      .Add("lazyfree_pending_objects", keys.lazyfree_pending_objects)
+      .Add("lazyfreed_objects", keys.lazyfreed_objects)
+      .Add("blob_arena_in_use_bytes", engine.arena.in_use_bytes())
+      .Add("blob_arena_retained_bytes", engine.arena.retained_bytes());
 }
 
-void Persistence(Engine& engine, std::string& out) {
-  const DurabilityFigures figures = engine.durability->figures();
+int64_t SecondsSince(int64_t now_s, int64_t started_s) {
+  return started_s < 0 ? -1 : now_s - started_s;
+}
+
+void AddLoading(Engine& engine, Fields out) {
+  if (!engine.loading || engine.durability == nullptr) return;
   const LoadFigures load = engine.durability->load_figures();
-  const int64_t now_s = engine.now_ms() / 1000;
-  const auto since = [&](int64_t started_s) { return started_s < 0 ? -1 : now_s - started_s; };
-  Put(out, "loading", "{}", engine.loading ? 1 : 0);
-  Put(out, "async_loading", "0");
-  Put(out, "current_cow_peak", "{}", figures.retained_bytes_peak);
-  Put(out, "current_cow_size", "{}", figures.retained_bytes);
-  Put(out, "current_cow_size_age", "0");
-  Put(out, "current_fork_perc", "{:.2f}",
-      figures.current_save_keys_total
-          ? 100.0 * static_cast<double>(figures.current_save_keys_done) /
-                static_cast<double>(figures.current_save_keys_total)
-          : 0.0);
-  Put(out, "current_save_keys_processed", "{}", figures.current_save_keys_done);
-  Put(out, "current_save_keys_total", "{}", figures.current_save_keys_total);
-  Put(out, "rdb_changes_since_last_save", "{}", figures.changes_since_save);
-  Put(out, "rdb_bgsave_in_progress", "{}", figures.save_running ? 1 : 0);
-  Put(out, "rdb_last_save_time", "{}", figures.last_save_unix_s);
-  Put(out, "rdb_last_bgsave_status", "{}", figures.last_save_ok ? "ok" : "err");
-  Put(out, "rdb_last_bgsave_time_sec", "{}", figures.last_save_duration_s);
-  Put(out, "rdb_current_bgsave_time_sec", "{}", since(figures.current_save_started_s));
-  Put(out, "rdb_saves", "{}", figures.saves);
-  Put(out, "rdb_last_cow_size", "{}", figures.retained_bytes_peak);
-  Put(out, "rdb_last_load_keys_expired", "{}", figures.last_load_keys_expired);
-  Put(out, "rdb_last_load_keys_loaded", "{}", figures.last_load_keys_loaded);
-  Put(out, "aof_enabled", "{}", figures.aof_enabled ? 1 : 0);
-  Put(out, "aof_rewrite_in_progress", "{}", figures.rewrite_running ? 1 : 0);
-  Put(out, "aof_rewrite_scheduled", "{}", figures.rewrite_scheduled ? 1 : 0);
-  Put(out, "aof_last_rewrite_time_sec", "{}", figures.last_rewrite_duration_s);
-  Put(out, "aof_current_rewrite_time_sec", "{}", since(figures.current_rewrite_started_s));
-  Put(out, "aof_last_bgrewrite_status", "{}", figures.aof_last_rewrite_ok ? "ok" : "err");
-  Put(out, "aof_rewrites", "{}", figures.rewrites);
-  Put(out, "aof_last_write_status", "{}", figures.aof_last_write_ok ? "ok" : "err");
-  Put(out, "aof_last_cow_size", "{}", figures.retained_bytes_peak);
-  if (figures.aof_enabled) {
-    Put(out, "aof_current_size", "{}", figures.aof_current_bytes);
-    Put(out, "aof_base_size", "{}", figures.aof_base_bytes);
-    Put(out, "aof_pending_rewrite", "0");
-    Put(out, "aof_buffer_length", "{}", figures.aof_buffer_bytes);
-    Put(out, "aof_pending_bio_fsync", "{}", figures.aof_pending_bio_fsync ? 1 : 0);
-    Put(out, "aof_delayed_fsync", "{}", figures.aof_delayed_fsync);
-  }
-  if (engine.loading) {
-    Put(out, "loading_start_time", "{}", load.started_s);
-    Put(out, "loading_total_bytes", "{}", load.total_bytes);
-    Put(out, "loading_loaded_bytes", "{}", load.loaded_bytes);
-    Put(out, "loading_loaded_perc", "{:.2f}",
-        load.total_bytes
-            ? 100.0 * static_cast<double>(load.loaded_bytes) / static_cast<double>(load.total_bytes)
-            : 0);
-  }
-  Put(out, "snapshot_last_cut_usec", "{}", figures.last_cut_us);
-  Put(out, "snapshot_retained_bytes", "{}", figures.retained_bytes);
-  Put(out, "snapshot_overdue", "{}", figures.save_overdue ? 1 : 0);
+  const double fraction =
+      Ratio(static_cast<double>(load.loaded_bytes), static_cast<double>(load.total_bytes));
+  const int64_t elapsed_s = engine.env.WallMicros() / 1000000 - load.started_s;
+  const double remaining =
+      static_cast<double>(load.total_bytes) - static_cast<double>(load.loaded_bytes);
+  const double eta_s = load.loaded_bytes == 0 ? -1.0
+                                              : static_cast<double>(elapsed_s) * remaining /
+                                                    static_cast<double>(load.loaded_bytes);
+  out.Add("loading_start_time", load.started_s)
+      .Add("loading_total_bytes", load.total_bytes)
+      .Add("loading_rdb_used_mem", 0)
+      .Add("loading_loaded_bytes", load.loaded_bytes)
+      .AddFixed("loading_loaded_perc", 100 * fraction)
+      .Add("loading_eta_seconds",
+           static_cast<int64_t>(std::max(eta_s, load.loaded_bytes == 0 ? 1.0 : 0.0)));
 }
 
-void StatsSection(Engine& engine, std::string& out) {
+void AddPersistence(Engine& engine, Fields out) {
+  const DurabilityFigures figures = FiguresOf(engine);
+  const int64_t now_s = engine.env.WallMicros() / 1000000;
+  out.Add("loading", engine.loading ? 1 : 0)
+      .Add("async_loading", 0)
+      // There is no forked child whose pages could be copied: what a save costs is in the snapshot_
+      // fields.
+      .Add("current_cow_peak", 0)
+      .Add("current_cow_size", 0)
+      .Add("current_cow_size_age", 0)
+      .AddFixed("current_fork_perc",
+                100 * Ratio(static_cast<double>(figures.current_save_keys_done),
+                            static_cast<double>(figures.current_save_keys_total)))
+      .Add("current_save_keys_processed", figures.current_save_keys_done)
+      .Add("current_save_keys_total", figures.current_save_keys_total)
+      .Add("rdb_changes_since_last_save", figures.changes_since_save)
+      .Add("rdb_bgsave_in_progress", figures.save_running ? 1 : 0)
+      .Add("rdb_last_save_time", figures.last_save_unix_s)
+      .Add("rdb_last_bgsave_status", figures.last_save_ok ? "ok" : "err")
+      .Add("rdb_last_bgsave_time_sec", figures.last_save_duration_s)
+      .Add("rdb_current_bgsave_time_sec",
+           figures.save_running ? SecondsSince(now_s, figures.current_save_started_s) : -1)
+      .Add("rdb_saves", figures.saves)
+      .Add("rdb_last_cow_size", 0)
+      .Add("rdb_last_load_keys_expired", figures.last_load_keys_expired)
+      .Add("rdb_last_load_keys_loaded", figures.last_load_keys_loaded)
+      .Add("aof_enabled", figures.aof_enabled ? 1 : 0)
+      .Add("aof_rewrite_in_progress", figures.rewrite_running ? 1 : 0)
+      .Add("aof_rewrite_scheduled", figures.rewrite_scheduled ? 1 : 0)
+      .Add("aof_last_rewrite_time_sec", figures.last_rewrite_duration_s)
+      .Add("aof_current_rewrite_time_sec",
+           figures.rewrite_running ? SecondsSince(now_s, figures.current_rewrite_started_s) : -1)
+      .Add("aof_last_bgrewrite_status", figures.aof_last_rewrite_ok ? "ok" : "err")
+      .Add("aof_rewrites", figures.rewrites)
+      .Add("aof_rewrites_consecutive_failures", figures.aof_last_rewrite_ok ? 0 : 1)
+      .Add("aof_last_write_status", figures.aof_last_write_ok ? "ok" : "err")
+      .Add("aof_last_cow_size", 0)
+      .Add("module_fork_in_progress", 0)
+      .Add("module_fork_last_cow_size", 0);
+  if (figures.aof_enabled) {
+    out.Add("aof_current_size", figures.aof_current_bytes)
+        .Add("aof_base_size", figures.aof_base_bytes)
+        .Add("aof_pending_rewrite", figures.rewrite_scheduled ? 1 : 0)
+        .Add("aof_buffer_length", figures.aof_buffer_bytes)
+        .Add("aof_pending_bio_fsync", figures.aof_pending_bio_fsync ? 1 : 0)
+        .Add("aof_delayed_fsync", figures.aof_delayed_fsync);
+  }
+  AddLoading(engine, out);
+  out.Add("snapshot_last_cut_usec", figures.last_cut_us)
+      .Add("snapshot_retained_bytes", figures.retained_bytes)
+      .Add("snapshot_retained_bytes_peak", figures.retained_bytes_peak)
+      .Add("save_overdue", figures.save_overdue ? 1 : 0);
+}
+
+void AddStats(Engine& engine, Fields out) {
   const Stats& stats = engine.stats;
   const KeyspaceFigures& keys = engine.keyspace.figures();
-  Put(out, "total_connections_received", "{}", stats.connections_received);
-  Put(out, "total_commands_processed", "{}", stats.commands_processed);
-  Put(out, "instantaneous_ops_per_sec", "{}", stats.ops_rate.PerSecond());
-  Put(out, "total_net_input_bytes", "{}", stats.net_input_bytes);
-  Put(out, "total_net_output_bytes", "{}", stats.net_output_bytes);
-  Put(out, "instantaneous_input_kbps", "{:.2f}",
-      static_cast<double>(stats.input_rate.PerSecond()) / 1024);
-  Put(out, "instantaneous_output_kbps", "{:.2f}",
-      static_cast<double>(stats.output_rate.PerSecond()) / 1024);
-  Put(out, "rejected_connections", "{}", stats.rejected_connections);
-  Put(out, "expired_keys", "{}", keys.expired_keys);
-  Put(out, "expired_stale_perc", "{:.2f}", static_cast<double>(keys.expired_stale_permille) / 10);
-  Put(out, "expired_time_cap_reached_count", "{}", keys.expire_cycle_time_limit_hits);
-  Put(out, "evicted_keys", "0");
-  Put(out, "evicted_clients", "{}", stats.evicted_clients);
-  Put(out, "keyspace_hits", "{}", keys.hits);
-  Put(out, "keyspace_misses", "{}", keys.misses);
-  Put(out, "pubsub_channels", "0");
-  Put(out, "pubsub_patterns", "0");
-  Put(out, "latest_fork_usec", "0");
-  Put(out, "total_forks", "0");
-  Put(out, "client_query_buffer_limit_disconnections", "{}",
-      stats.query_buffer_limit_disconnections);
-  Put(out, "client_output_buffer_limit_disconnections", "{}",
-      stats.output_buffer_limit_disconnections);
-  Put(out, "dump_payload_sanitizations", "{}", stats.dump_payload_sanitizations);
-  Put(out, "total_reads_processed", "{}", stats.reads_processed);
-  Put(out, "total_writes_processed", "{}", stats.writes_processed);
-  Put(out, "total_error_replies", "{}", stats.total_error_replies);
+  out.Add("total_connections_received", stats.connections_received)
+      .Add("total_commands_processed", stats.commands_processed)
+      .Add("instantaneous_ops_per_sec", stats.ops_rate.PerSecond())
+      .Add("total_net_input_bytes", stats.net_input_bytes)
+      .Add("total_net_output_bytes", stats.net_output_bytes)
+      .Add("total_net_repl_input_bytes", 0)
+      .Add("total_net_repl_output_bytes", 0)
+      .AddFixed("instantaneous_input_kbps",
+                static_cast<double>(stats.input_rate.PerSecond()) / 1024)
+      .AddFixed("instantaneous_output_kbps",
+                static_cast<double>(stats.output_rate.PerSecond()) / 1024)
+      .AddFixed("instantaneous_input_repl_kbps", 0)
+      .AddFixed("instantaneous_output_repl_kbps", 0)
+      .Add("rejected_connections", stats.rejected_connections)
+      .Add("sync_full", 0)
+      .Add("sync_partial_ok", 0)
+      .Add("sync_partial_err", 0)
+      .Add("expired_keys", keys.expired_keys)
+      .AddFixed("expired_stale_perc", static_cast<double>(keys.expired_stale_permille) / 10)
+      .Add("expired_time_cap_reached_count", keys.expire_cycle_time_limit_hits)
+      .Add("expire_cycle_cpu_milliseconds", 0)
+      .Add("evicted_keys", 0)
+      .Add("evicted_clients", stats.evicted_clients)
+      .Add("total_eviction_exceeded_time", 0)
+      .Add("current_eviction_exceeded_time", 0)
+      .Add("keyspace_hits", keys.hits)
+      .Add("keyspace_misses", keys.misses)
+      .Add("pubsub_channels", 0)
+      .Add("pubsub_patterns", 0)
+      .Add("pubsubshard_channels", 0)
+      .Add("latest_fork_usec", 0)
+      .Add("total_forks", 0)
+      .Add("migrate_cached_sockets", 0)
+      .Add("slave_expires_tracked_keys", 0)
+      .Add("active_defrag_hits", 0)
+      .Add("active_defrag_misses", 0)
+      .Add("active_defrag_key_hits", 0)
+      .Add("active_defrag_key_misses", 0)
+      .Add("total_active_defrag_time", 0)
+      .Add("current_active_defrag_time", 0)
+      .Add("tracking_total_keys", 0)
+      .Add("tracking_total_items", 0)
+      .Add("tracking_total_prefixes", 0)
+      .Add("unexpected_error_replies", stats.unexpected_error_replies)
+      .Add("total_error_replies", stats.total_error_replies)
+      .Add("dump_payload_sanitizations", stats.dump_payload_sanitizations)
+      .Add("total_reads_processed", stats.reads_processed)
+      .Add("total_writes_processed", stats.writes_processed)
+      .Add("io_threaded_reads_processed", 0)
+      .Add("io_threaded_writes_processed", 0)
+      .Add("reply_buffer_shrinks", 0)
+      .Add("reply_buffer_expands", 0)
+      .Add("client_query_buffer_limit_disconnections", stats.query_buffer_limit_disconnections)
+      .Add("client_output_buffer_limit_disconnections", stats.output_buffer_limit_disconnections);
 }
 
-void Replication(Engine& engine, std::string& out) {
-  Put(out, "role", "master");
-  Put(out, "connected_slaves", "0");
-  Put(out, "master_failover_state", "no-failover");
-  Put(out, "master_replid", "{}", engine.run_id);
-  Put(out, "master_replid2", "{}", std::string(40, '0'));
-  Put(out, "master_repl_offset", "0");
-  Put(out, "second_repl_offset", "-1");
-  Put(out, "repl_backlog_active", "0");
-  Put(out, "repl_backlog_size", "{}", engine.settings().repl_backlog_size);
-  Put(out, "repl_backlog_first_byte_offset", "0");
-  Put(out, "repl_backlog_histlen", "0");
+void AddReplication(Engine& engine, Fields out) {
+  out.Add("role", "master")
+      .Add("connected_slaves", 0)
+      .Add("master_failover_state", "no-failover")
+      .Add("master_replid", engine.run_id)
+      .Add("master_replid2", std::string(40, '0'))
+      .Add("master_repl_offset", engine.propagation.offset())
+      .Add("second_repl_offset", -1)
+      .Add("repl_backlog_active", 0)
+      .Add("repl_backlog_size", engine.settings().repl_backlog_size)
+      .Add("repl_backlog_first_byte_offset", 0)
+      .Add("repl_backlog_histlen", 0);
 }
 
-void Cpu(Engine&, std::string& out) {
-  rusage self{}, children{}, thread{};
+double Seconds(const timeval& time) {
+  return static_cast<double>(time.tv_sec) + static_cast<double>(time.tv_usec) / 1e6;
+}
+
+void AddCpu(Engine&, Fields out) {
+  rusage self{};
+  rusage children{};
+  rusage thread{};
   ::getrusage(RUSAGE_SELF, &self);
   ::getrusage(RUSAGE_CHILDREN, &children);
   ::getrusage(RUSAGE_THREAD, &thread);
-  const auto put = [&](std::string_view name, const timeval& time) {
-    Put(out, name, "{}.{:06}", static_cast<int64_t>(time.tv_sec),
-        static_cast<int64_t>(time.tv_usec));
-  };
-  put("used_cpu_sys", self.ru_stime);
-  put("used_cpu_user", self.ru_utime);
-  put("used_cpu_sys_children", children.ru_stime);
-  put("used_cpu_user_children", children.ru_utime);
-  put("used_cpu_sys_main_thread", thread.ru_stime);
-  put("used_cpu_user_main_thread", thread.ru_utime);
+  out.AddFixed("used_cpu_sys", Seconds(self.ru_stime), 6)
+      .AddFixed("used_cpu_user", Seconds(self.ru_utime), 6)
+      .AddFixed("used_cpu_sys_children", Seconds(children.ru_stime), 6)
+      .AddFixed("used_cpu_user_children", Seconds(children.ru_utime), 6)
+      .AddFixed("used_cpu_sys_main_thread", Seconds(thread.ru_stime), 6)
+      .AddFixed("used_cpu_user_main_thread", Seconds(thread.ru_utime), 6);
 }
 
-void Modules(Engine&, std::string&) {}
+/// Modules add their lines when there is a host that loads them.
+void AddModules(Engine&, Fields) {}
 
-void CommandStats(Engine& engine, std::string& out) {
+void AddCommandStats(Engine& engine, Fields out) {
   for (const auto& command : engine.commands.all()) {
     const CommandCounters& counters = command->counters;
     if (counters.calls == 0 && counters.rejected == 0 && counters.failed == 0) continue;
     const double usec = engine.stats.ticks.ToMicros(counters.usec_ticks);
-    Put(out, "cmdstat_" + command->full_name,
-        "calls={},usec={},usec_per_call={:.2f},rejected_calls={},failed_calls={}", counters.calls,
-        static_cast<uint64_t>(usec),
-        counters.calls ? usec / static_cast<double>(counters.calls) : 0.0, counters.rejected,
-        counters.failed);
+    out.Add("cmdstat_" + command->full_name,
+            fmt::format("calls={},usec={},usec_per_call={:.2f},rejected_calls={},failed_calls={}",
+                        counters.calls, static_cast<uint64_t>(usec),
+                        Ratio(usec, static_cast<double>(counters.calls)), counters.rejected,
+                        counters.failed));
   }
 }
 
-void ErrorStats(Engine& engine, std::string& out) {
+void AddErrorStats(Engine& engine, Fields out) {
   for (const auto& [code, count] : engine.stats.errors)
-    Put(out, "errorstat_" + code, "count={}", count);
+    out.Add("errorstat_" + code, fmt::format("count={}", count));
 }
 
-void Cluster(Engine&, std::string& out) { Put(out, "cluster_enabled", "0"); }
+void AddLatencyStats(Engine& engine, Fields out) {
+  for (const auto& command : engine.commands.all()) {
+    const Histogram* histogram = command->counters.latency_us.get();
+    if (histogram == nullptr || histogram->count() == 0) continue;
+    std::string quantiles;
+    for (double percentile : engine.settings().latency_tracking_info_percentiles) {
+      if (!quantiles.empty()) quantiles += ',';
+      quantiles += fmt::format("p{:g}={:.3f}", percentile,
+                               static_cast<double>(histogram->Quantile(percentile / 100)));
+    }
+    out.Add("latency_percentiles_usec_" + command->full_name, quantiles);
+  }
+}
 
-void KeyspaceSection(Engine& engine, std::string& out) {
-  engine.keyspace.ForEachDatabase([&](Database& db) {
-    if (db.size() == 0) return;
-    Put(out, "db" + std::to_string(db.index()), "keys={},expires={},avg_ttl={}", db.size(),
-        db.expire_count(), db.average_ttl_ms());
+void AddCluster(Engine& engine, Fields out) {
+  out.Add("cluster_enabled", engine.settings().cluster_enabled ? 1 : 0);
+}
+
+void AddKeyspace(Engine& engine, Fields out) {
+  engine.keyspace.ForEachDatabase([&out](Database& db) {
+    if (db.size() == 0 && db.expire_count() == 0) return;
+    out.Add(fmt::format("db{}", db.index()), fmt::format("keys={},expires={},avg_ttl={}", db.size(),
+                                                         db.expire_count(), db.average_ttl_ms()));
   });
 }
 
 struct Section {
   std::string_view name;
   std::string_view title;
-  bool by_default;
-  void (*write)(Engine&, std::string&);
+  void (*add)(Engine&, Fields);
+  bool in_default;
 };
 
-constexpr Section kSections[] = {
-    {"server", "Server", true, Server},
-    {"clients", "Clients", true, Clients},
-    {"memory", "Memory", true, Memory},
-    {"persistence", "Persistence", true, Persistence},
-    {"stats", "Stats", true, StatsSection},
-    {"replication", "Replication", true, Replication},
-    {"cpu", "CPU", true, Cpu},
-    {"modules", "Modules", true, Modules},
-    {"commandstats", "Commandstats", false, CommandStats},
-    {"errorstats", "Errorstats", true, ErrorStats},
-    {"cluster", "Cluster", true, Cluster},
-    {"keyspace", "Keyspace", true, KeyspaceSection},
+constexpr std::array kSections = {
+    Section{"server", "Server", AddServer, true},
+    Section{"clients", "Clients", AddClients, true},
+    Section{"memory", "Memory", AddMemory, true},
+    Section{"persistence", "Persistence", AddPersistence, true},
+    Section{"stats", "Stats", AddStats, true},
+    Section{"replication", "Replication", AddReplication, true},
+    Section{"cpu", "CPU", AddCpu, true},
+    Section{"modules", "Modules", AddModules, true},
+    Section{"commandstats", "Commandstats", AddCommandStats, false},
+    Section{"errorstats", "Errorstats", AddErrorStats, true},
+    Section{"latencystats", "Latencystats", AddLatencyStats, false},
+    Section{"cluster", "Cluster", AddCluster, true},
+    Section{"keyspace", "Keyspace", AddKeyspace, true},
 };
+
+bool IsWanted(const Section& section, std::span<const std::string_view> names) {
+  if (names.empty()) return section.in_default;
+  return std::any_of(names.begin(), names.end(), [&section](std::string_view name) {
+    return EqualsIgnoreCase(name, section.name) || EqualsIgnoreCase(name, "all") ||
+           EqualsIgnoreCase(name, "everything") ||
+           (section.in_default && EqualsIgnoreCase(name, "default"));
+  });
+}
 
 }  // namespace
 
-std::string InfoReport(Engine& engine, const std::set<std::string>& sections) {
-  const bool all = sections.contains("all") || sections.contains("everything");
-  const bool defaults = sections.empty() || sections.contains("default");
-  std::string out;
+MemoryReport ReadMemoryReport(Engine& engine) {
+  const MemoryFigures figures = ReadMemoryFigures();
+  MemoryReport report;
+  report.allocated = figures.allocated;
+  report.active = figures.active;
+  report.resident = figures.resident;
+  report.rss = figures.rss;
+  report.used = figures.allocated + engine.arena.in_use_bytes();
+  engine.stats.peak_memory = std::max<size_t>(engine.stats.peak_memory, report.used);
+  report.peak = engine.stats.peak_memory;
+  report.startup = engine.stats.startup_memory;
+  for (const auto& [id, session] : engine.sessions()) report.clients += session->MemoryUsage();
+  report.aof_buffer = FiguresOf(engine).aof_buffer_bytes;
+  report.overhead =
+      report.startup + report.clients + report.aof_buffer + engine.keyspace.OverheadBytes();
+  report.dataset = report.used - std::min(report.used, report.overhead);
+  const uint64_t net = report.used - std::min(report.used, report.startup);
+  report.dataset_percent =
+      std::min(100.0, 100 * Ratio(static_cast<double>(report.dataset), static_cast<double>(net)));
+  return report;
+}
+
+std::string InfoReport(Engine& engine, std::span<const std::string_view> names) {
+  std::string text;
   for (const Section& section : kSections) {
-    if (!all && !(defaults && section.by_default) && !sections.contains(std::string(section.name)))
-      continue;
-    if (!out.empty()) out += "\r\n";
-    out += "# " + std::string(section.title) + "\r\n";
-    section.write(engine, out);
+    if (!IsWanted(section, names)) continue;
+    if (!text.empty()) text += "\r\n";
+    text += fmt::format("# {}\r\n", section.title);
+    section.add(engine, Fields(&text));
   }
-  return out;
+  return text;
 }
 
 }  // namespace cairn

@@ -19,6 +19,12 @@ size_t OwnedCommand::MemoryUsage() const {
   return bytes;
 }
 
+bool Session::IsLocal() const {
+  const std::string_view peer = peer_address;
+  return unix_socket || peer.starts_with("127.0.0.1:") || peer.starts_with("[::1]:") ||
+         peer.starts_with("::1:");
+}
+
 size_t Session::MemoryUsage() const {
   size_t bytes = sizeof(Session) + output.footprint() + name.capacity() + peer_address.capacity();
   if (port != nullptr) bytes += port->query_capacity();

@@ -115,6 +115,8 @@ class Session {
   int64_t soft_limit_since_ms = 0;
 
   bool in_transaction() const { return transaction.active; }
+  /// The peer is on this machine: unix socket or loopback (enable-debug-command local).
+  bool IsLocal() const;
   /// Bytes this client costs, as CLIENT LIST tot-mem counts them.
   size_t MemoryUsage() const;
 };

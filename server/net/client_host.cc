@@ -196,8 +196,11 @@ void ClientHost::CheckIdle(Connection& connection, int64_t now_ms) {
     connection.CloseNow();
     return;
   }
-  if (now_ms - session.last_interaction_ms > 2000) {
-    connection.parser_.ShrinkIfIdle();
+  const int64_t idle_ms = now_ms - session.last_interaction_ms;
+  if (idle_ms > 2000) connection.parser_.ShrinkIfIdle();
+  const DebugSwitches& debug = engine_.debug;
+  if (debug.reply_buffer_resizing && debug.reply_buffer_peak_reset_ms >= 0 &&
+      idle_ms > debug.reply_buffer_peak_reset_ms) {
     session.output.ShrinkIfIdle();
   }
 }

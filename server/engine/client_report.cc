@@ -1,0 +1,78 @@
+#include "server/engine/client_report.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "server/engine/command_spec.h"
+
+namespace cairn {
+
+namespace {
+
+/// One letter a state, in Redis's order.
+std::string Flags(const Session& session) {
+  std::string flags;
+  if (session.kind == SessionKind::kReplica) flags += 'S';
+  if (session.kind == SessionKind::kPubsub) flags += 'P';
+  if (session.in_transaction()) flags += 'x';
+  if (session.suspended) flags += 'b';
+  if (session.transaction.dirty_cas) flags += 'd';
+  if (session.close_after_reply) flags += 'c';
+  if (session.closing) flags += 'A';
+  if (session.unix_socket) flags += 'U';
+  if (session.no_evict) flags += 'e';
+  return flags.empty() ? "N" : flags;
+}
+
+std::string CommandName(const CommandSpec* command) {
+  if (command == nullptr) return "NULL";
+  if (command->parent.empty()) return std::string(command->name);
+  return fmt::format("{}|{}", command->parent, command->name);
+}
+
+}  // namespace
+
+std::string ClientLine(const Session& session, int64_t now_ms, const CommandSpec* command,
+                       size_t argument_bytes) {
+  const SessionPort* port = session.port;
+  size_t queued_bytes = 0;
+  for (const OwnedCommand& queued : session.transaction.queue) queued_bytes += queued.MemoryUsage();
+  const size_t query_bytes = port != nullptr ? port->query_bytes() : 0;
+  const size_t query_capacity = port != nullptr ? port->query_capacity() : 0;
+  // One growing buffer stands for Redis's fixed buffer and its overflow list: what is beyond the
+  // size an idle client keeps counts as the list.
+  const size_t unsent = session.output.size();
+  const size_t fixed = std::min(unsent, kReplyBufferInitialBytes);
+  const size_t overflow = unsent - fixed;
+  const size_t footprint = session.output.footprint();
+  std::string line = fmt::format(
+      "id={} addr={} laddr={} fd={} name={} age={} idle={} flags={} db={} sub=0 psub=0 ssub=0 "
+      "multi={}",
+      session.id, session.peer_address, session.local_address, port != nullptr ? port->fd() : -1,
+      session.name, (now_ms - session.created_ms) / 1000,
+      (now_ms - session.last_interaction_ms) / 1000, Flags(session), session.db,
+      session.in_transaction() ? static_cast<int64_t>(session.transaction.queue.size()) : -1);
+  line += fmt::format(
+      " qbuf={} qbuf-free={} argv-mem={} multi-mem={} rbs={} rbp={} obl={} oll={} omem={} "
+      "tot-mem={}",
+      query_bytes, query_capacity - std::min(query_capacity, query_bytes), argument_bytes,
+      queued_bytes, std::min(footprint, kReplyBufferInitialBytes), footprint, fixed,
+      overflow > 0 ? 1 : 0, overflow, session.MemoryUsage() + argument_bytes);
+  line += fmt::format(" events={} cmd={} user={} redir=-1 resp={}", overflow > 0 ? "rw" : "r",
+                      CommandName(command), session.user, session.reply.version());
+  return line;
+}
+
+Status SetClientName(Session& session, std::string_view name) {
+  for (char c : name) {
+    if (c < '!' || c > '~') {
+      return Status::Client(
+          "ERR Client names cannot contain spaces, newlines or special characters.");
+    }
+  }
+  session.name = name;
+  return Status::Ok();
+}
+
+}  // namespace cairn
