@@ -80,8 +80,8 @@ bool Config::IsSensitive(std::string_view name) {
 Status Config::ChooseSettings(std::span<const NameAndValue> pairs, const SetContext& context,
                               std::vector<Chosen>* chosen) const {
   const GuardedAccess guard = settings_.enable_protected_configs;
-  const bool may_protected = guard == GuardedAccess::kYes ||
-                             (guard == GuardedAccess::kLocal && context.client_is_local);
+  const bool may_protected =
+      guard == GuardedAccess::kYes || (guard == GuardedAccess::kLocal && context.client_is_local);
   for (const auto& [name, value] : pairs) {
     bool is_alias = false;
     const SettingSpec* spec = FindSetting(name, &is_alias);

@@ -1,5 +1,5 @@
-// Any bytes as a configuration file: loading ends in settings or in an error, what was loaded is rewritten, and
-// the rewritten file loads to the same settings.
+// Any bytes as a configuration file: loading ends in settings or in an error, what was loaded is
+// rewritten, and the rewritten file loads to the same settings.
 
 #include <cstddef>
 #include <cstdint>
@@ -31,8 +31,10 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   arguments.config_file = "/fuzz.conf";
   cairn::Config first(env, directory);
   if (!first.Load(arguments, "").ok()) return 0;
-  // A log file named like the file would be rewritten; a file that includes others may be undone by them.
-  if (text.find("include") != std::string::npos || text.find("INCLUDE") != std::string::npos) return 0;
+  // A log file named like the file would be rewritten; a file that includes others may be undone by
+  // them.
+  if (text.find("include") != std::string::npos || text.find("INCLUDE") != std::string::npos)
+    return 0;
   if (first.settings().logfile.find("fuzz.conf") != std::string::npos) return 0;
   CAIRN_CHECK(first.Rewrite().ok());
   cairn::Config second(env, directory);

@@ -1,5 +1,5 @@
-// Config against redis-server 7.0.15: the same names, the same defaults, the same judgement of values and the
-// same rewritten file. Skipped where redis-server is not installed.
+// Config against redis-server 7.0.15: the same names, the same defaults, the same judgement of
+// values and the same rewritten file. Skipped where redis-server is not installed.
 
 #include <gtest/gtest.h>
 #include <hiredis/hiredis.h>
@@ -90,8 +90,8 @@ class Oracle {
       data.push_back(word.data());
       sizes.push_back(word.size());
     }
-    auto* reply = static_cast<redisReply*>(::redisCommandArgv(
-        context_, static_cast<int>(words.size()), data.data(), sizes.data()));
+    auto* reply = static_cast<redisReply*>(
+        ::redisCommandArgv(context_, static_cast<int>(words.size()), data.data(), sizes.data()));
     std::vector<std::string> result;
     EXPECT_NE(reply, nullptr) << "connection lost at " << words.back();
     if (reply == nullptr) return {"connection lost"};
@@ -143,9 +143,9 @@ class ConfigOracleTest : public ::testing::Test {
 
 /// Settings that Redis does not have.
 const std::set<std::string> kOurs = {
-    "rdb-verify",         "snapshot-retained-limit", "snapshot-max-write-delay",
+    "rdb-verify",         "snapshot-retained-limit",    "snapshot-max-write-delay",
     "snapshot-cpu-limit", "snapshot-over-limit-policy", "aof-load-corrupt-tail",
-    "aof-checksum",       "aof-buffer-limit",        "aof-error-policy",
+    "aof-checksum",       "aof-buffer-limit",           "aof-error-policy",
     "tensor-memory-limit"};
 
 TEST_F(ConfigOracleTest, SameNamesAndDefaults) {
@@ -165,26 +165,90 @@ TEST_F(ConfigOracleTest, SameNamesAndDefaults) {
   EXPECT_EQ(ours, theirs);
 }
 
-/// Every setting that can change, with values good and bad: the same reply, and the same value afterwards.
+/// Every setting that can change, with values good and bad: the same reply, and the same value
+/// afterwards.
 TEST_F(ConfigOracleTest, SameJudgementOfValues) {
   Oracle oracle("save \"\"\n");
   ASSERT_TRUE(oracle.ready());
   FixedDirectory directory(oracle.directory());
   // Changing these makes the oracle act on its sockets, files or processes, or ask for a password.
-  const std::set<std::string> kActs = {"bind", "port", "tls-port", "requirepass", "appendonly",
-                                       "watchdog-period", "dir", "tls-cluster", "tls-replication",
-                                       "repl-backlog-size"};
-  const std::vector<std::string> values = {
-      "",       "0",     "1",       "-1",     "+1",     " 1",      "01",          "1 ",
-      "100",    "101",   "65536",   "1kb",    "1K",     "1mB",     "2gb",         "1tb",
-      "b",      "5%",    "101%",    "%",      "-5%",    "abc",     "yes",         "NO",
-      "Yes ",   "no",    "always",  "local",  "default", "save",   "save nosave", "default now",
-      "now  save", "60 1", "60 1 30", "0 1",  "60 0 7 7", "1 2 3", "-2000 0 2000", "-2001 0 0",
-      "99.999", "50 nan", "1e1 0.5", "101.5", "normal 1mb 2mb 3", "replica 1mb 2kb 3 pubsub 0 0 0",
-      "slave 1 2 -1", "master 0 0 0", "normal 1 2", "KEA", "gK$lshzxetdmn", "Km", "q", "a/b", "{title}",
-      "{x", "{nosuch}", "host.name-1", "a b", "2147483647", "2147483648", "4294967295", "4294967296",
-      "9223372036854775807", "9223372036854775808", "-2147483648", "-2147483649", "volatile-ttl",
-      "relative", "absolute", "swapdb", "warning", "1048575", "1048576"};
+  const std::set<std::string> kActs = {
+      "bind", "port",        "tls-port",        "requirepass",      "appendonly", "watchdog-period",
+      "dir",  "tls-cluster", "tls-replication", "repl-backlog-size"};
+  const std::vector<std::string> values = {"",
+                                           "0",
+                                           "1",
+                                           "-1",
+                                           "+1",
+                                           " 1",
+                                           "01",
+                                           "1 ",
+                                           "100",
+                                           "101",
+                                           "65536",
+                                           "1kb",
+                                           "1K",
+                                           "1mB",
+                                           "2gb",
+                                           "1tb",
+                                           "b",
+                                           "5%",
+                                           "101%",
+                                           "%",
+                                           "-5%",
+                                           "abc",
+                                           "yes",
+                                           "NO",
+                                           "Yes ",
+                                           "no",
+                                           "always",
+                                           "local",
+                                           "default",
+                                           "save",
+                                           "save nosave",
+                                           "default now",
+                                           "now  save",
+                                           "60 1",
+                                           "60 1 30",
+                                           "0 1",
+                                           "60 0 7 7",
+                                           "1 2 3",
+                                           "-2000 0 2000",
+                                           "-2001 0 0",
+                                           "99.999",
+                                           "50 nan",
+                                           "1e1 0.5",
+                                           "101.5",
+                                           "normal 1mb 2mb 3",
+                                           "replica 1mb 2kb 3 pubsub 0 0 0",
+                                           "slave 1 2 -1",
+                                           "master 0 0 0",
+                                           "normal 1 2",
+                                           "KEA",
+                                           "gK$lshzxetdmn",
+                                           "Km",
+                                           "q",
+                                           "a/b",
+                                           "{title}",
+                                           "{x",
+                                           "{nosuch}",
+                                           "host.name-1",
+                                           "a b",
+                                           "2147483647",
+                                           "2147483648",
+                                           "4294967295",
+                                           "4294967296",
+                                           "9223372036854775807",
+                                           "9223372036854775808",
+                                           "-2147483648",
+                                           "-2147483649",
+                                           "volatile-ttl",
+                                           "relative",
+                                           "absolute",
+                                           "swapdb",
+                                           "warning",
+                                           "1048575",
+                                           "1048576"};
   // Some values would make the oracle close the connection that sets them.
   ASSERT_EQ(oracle.Run({"CLIENT", "NO-EVICT", "on"})[0], "OK");
   Config config(*env_, directory);
@@ -257,8 +321,8 @@ std::string Slurp(const std::string& path) {
   return text.str();
 }
 
-/// A rewritten file in two parts: lines up to the marker in order, those after it sorted, because Redis
-/// appends in the order of a hash table with a random seed.
+/// A rewritten file in two parts: lines up to the marker in order, those after it sorted, because
+/// Redis appends in the order of a hash table with a random seed.
 std::pair<std::string, std::multiset<std::string>> Parts(const std::string& text) {
   const size_t marker = text.find("# Generated by CONFIG REWRITE\n");
   std::multiset<std::string> tail;
@@ -273,7 +337,8 @@ TEST_F(ConfigOracleTest, SameRewrittenFile) {
       "3\nslave-priority 7\nmaxmemory 1048576\nmaxmemory 2097152\nnotify-keyspace-events "
       "\"Ex\"\n\n\nclient-output-buffer-limit pubsub 1mb 1 1\nclient-output-buffer-limit normal 5 "
       "5 5\nmasterauth \"a \\x01 b\"\nrename-command FLUSHALL \"\"\nlatency-tracking-info-"
-      "percentiles 50\nbind 127.0.0.1\nhash-max-ziplist-entries 9\npidfile \"\"\nreplica-announce-ip "
+      "percentiles 50\nbind 127.0.0.1\nhash-max-ziplist-entries 9\npidfile "
+      "\"\"\nreplica-announce-ip "
       "1.2.3.4\nmaxmemory-clients 5%\nunixsocketperm 700\nshutdown-on-sigint save now\n"
       "list-max-ziplist-entries 5\n# end\n";
   Oracle oracle(text);
@@ -297,7 +362,8 @@ TEST_F(ConfigOracleTest, SameRewrittenFile) {
       {"hz", "10"},
       {"save", "10 1", "maxmemory", "3000", "notify-keyspace-events", ""},
       {"save", "", "replica-announce-ip", "", "masterauth", "", "timeout", "3"},
-      {"hash-max-listpack-entries", "512", "bind", "127.0.0.1 -::1", "shutdown-on-sigint", "default"},
+      {"hash-max-listpack-entries", "512", "bind", "127.0.0.1 -::1", "shutdown-on-sigint",
+       "default"},
       {"oom-score-adj", "yes", "appendfsync", "no", "maxmemory-clients", "0", "save", "1 1 2 2"}};
   for (const std::vector<std::string>& step : steps) {
     if (!step.empty()) {

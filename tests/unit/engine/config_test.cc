@@ -61,7 +61,8 @@ TEST_F(ConfigTest, ArgumentsBecomeLines) {
   };
   EXPECT_EQ(options({"--port", "7"}), "port \"7\" ");
   EXPECT_EQ(options({"--port 7", "--hz", "5"}), "port 7 \nhz \"5\" ");
-  EXPECT_EQ(options({"--save", "1", "2", "--save", "3", "4"}), "save \"1\" \"2\" \nsave \"3\" \"4\" ");
+  EXPECT_EQ(options({"--save", "1", "2", "--save", "3", "4"}),
+            "save \"1\" \"2\" \nsave \"3\" \"4\" ");
   EXPECT_EQ(options({"--save", "--port", "7"}), "save \"\"\nport \"7\" ");
   EXPECT_EQ(options({"--port", "7", "--save"}), "port \"7\" \nsave \"\"");
   EXPECT_EQ(options({"--requirepass", "--x"}), "requirepass \"--x\" ");
@@ -102,10 +103,10 @@ TEST_F(ConfigTest, FatalErrorsNameTheLine) {
       {"mod.x\n", FatalAt(1, "mod.x", "Module config specified without value")},
       {"dir /nowhere\n", FatalAt(1, "dir /nowhere", "No such file or directory")},
       {"save 1\n", FatalAt(1, "save 1", "Invalid save parameters")},
-      {"unixsocketperm 1000", FatalAt(1, "unixsocketperm 1000",
-                                      "argument must be between 0 and 777 inclusive")},
-      {"appenddirname a/b", FatalAt(1, "appenddirname a/b",
-                                    "appenddirname can't be a path, just a dirname")},
+      {"unixsocketperm 1000",
+       FatalAt(1, "unixsocketperm 1000", "argument must be between 0 and 777 inclusive")},
+      {"appenddirname a/b",
+       FatalAt(1, "appenddirname a/b", "appenddirname can't be a path, just a dirname")},
       {"replicaof h x", FatalAt(1, "replicaof h x", "Invalid master port")},
   };
   for (const auto& [text, expected] : kCases) {
@@ -189,8 +190,8 @@ TEST_F(ConfigTest, NumbersHoldTheirBounds) {
         << spec->name;
     EXPECT_EQ(error(octal ? "777" : std::to_string(field->max)), "") << spec->name;
     EXPECT_EQ(FormatSetting(*spec, settings), octal ? "777" : std::to_string(field->max));
-    EXPECT_NE(error(percent ? std::to_string(1 - field->min) + "%" : std::to_string(field->min - 1)),
-              "")
+    EXPECT_NE(
+        error(percent ? std::to_string(1 - field->min) + "%" : std::to_string(field->min - 1)), "")
         << spec->name;
     if (field->max != kMaxUint64) {
       EXPECT_NE(error(octal ? "1000" : std::to_string(field->max + 1)), "") << spec->name;
