@@ -106,7 +106,7 @@ void ReplyKeySpecs(RespWriter& reply, const CommandSpec& spec) {
 }
 
 void ReplyInfo(RespWriter& reply, const Command* command) {
-  if (command == nullptr) return reply.NullArray();
+  if (command == nullptr) return reply.Null();
   const CommandSpec& spec = *command->spec;
   reply.ArrayHeader(10);
   reply.Bulk(command->full_name);
@@ -120,7 +120,7 @@ void ReplyInfo(RespWriter& reply, const Command* command) {
   reply.SetHeader(tips.size());
   for (std::string_view tip : tips) reply.Bulk(tip);
   ReplyKeySpecs(reply, spec);
-  reply.SetHeader(command->subcommands.size());
+  reply.ArrayHeader(command->subcommands.size());
   for (const Command* sub : command->subcommands) ReplyInfo(reply, sub);
 }
 
@@ -230,7 +230,7 @@ Status CommandList(CommandContext& ctx) {
     ctx.reply().Bulk(command->full_name);
     ++count;
   }
-  ctx.reply().EndDeferredSet(mark, count);
+  ctx.reply().EndDeferredArray(mark, count);
   return Status::Ok();
 }
 constexpr CommandSpec kCommandListSpec{

@@ -200,6 +200,15 @@ Status Dispatcher::CheckState(Session& session, const Command& command) {
 
 bool Dispatcher::Admit(Session& session, Command* command, Command* container,
                        std::span<const std::string_view> args, const Request* request) {
+  if (command == nullptr && container == nullptr &&
+      (EqualsIgnoreCase(args[0], "post") || EqualsIgnoreCase(args[0], "host:"))) {
+    // A browser was led to send an HTTP request here: hang up before its body is taken for commands.
+    engine_.log.Log(LogLevel::kWarning,
+                    "Possible SECURITY ATTACK detected. It looks like somebody is sending POST or Host: commands "
+                    "to Redis. Connection aborted.");
+    if (session.port != nullptr) session.port->Close(false);
+    return false;
+  }
   if (Status form = CheckForm(command, container, args); !form.ok()) {
     Reject(session, command, form);
     return false;
@@ -255,8 +264,17 @@ bool Dispatcher::OutOfMemory() {
 
 void Dispatcher::Reject(Session& session, Command* command, const Status& status) {
   if (command != nullptr) ++command->counters.rejected;
-  if (session.in_transaction()) session.transaction.dirty_exec = true;
-  SendError(session, status);
+  if (command != nullptr && command->spec->name == "exec") {
+    // A refused EXEC ends the transaction, and says so.
+    engine_.watches.UnwatchAll(session);
+    session.transaction = TransactionState();
+    std::string_view why = status.message();
+    if (why.starts_with("ERR ")) why.remove_prefix(4);
+    SendError(session, Status::Client("EXECABORT Transaction discarded because of: " + std::string(why)));
+  } else {
+    if (session.in_transaction()) session.transaction.dirty_exec = true;
+    SendError(session, status);
+  }
   FinishReply(session);
 }
 
