@@ -202,9 +202,11 @@ bool Dispatcher::Admit(Session& session, Command* command, Command* container,
                        std::span<const std::string_view> args, const Request* request) {
   if (command == nullptr && container == nullptr &&
       (EqualsIgnoreCase(args[0], "post") || EqualsIgnoreCase(args[0], "host:"))) {
-    // A browser was led to send an HTTP request here: hang up before its body is taken for commands.
+    // A browser was led to send an HTTP request here: hang up before its body is taken for
+    // commands.
     engine_.log.Log(LogLevel::kWarning,
-                    "Possible SECURITY ATTACK detected. It looks like somebody is sending POST or Host: commands "
+                    "Possible SECURITY ATTACK detected. It looks like somebody is sending POST or "
+                    "Host: commands "
                     "to Redis. Connection aborted.");
     if (session.port != nullptr) session.port->Close(false);
     return false;
@@ -270,7 +272,8 @@ void Dispatcher::Reject(Session& session, Command* command, const Status& status
     session.transaction = TransactionState();
     std::string_view why = status.message();
     if (why.starts_with("ERR ")) why.remove_prefix(4);
-    SendError(session, Status::Client("EXECABORT Transaction discarded because of: " + std::string(why)));
+    SendError(session,
+              Status::Client("EXECABORT Transaction discarded because of: " + std::string(why)));
   } else {
     if (session.in_transaction()) session.transaction.dirty_exec = true;
     SendError(session, status);

@@ -1,8 +1,10 @@
 // The settings whose values have a syntax of their own, and the checks of single values.
 
+#include <algorithm>
 #include <cctype>
-#include <cerrno>
+#include <cstdio>
 #include <cstdlib>
+#include <iterator>
 
 #include "server/base/strings.h"
 #include "server/engine/config.h"
@@ -338,15 +340,18 @@ const char* CheckProcTitleTemplate(std::string_view value) {
   constexpr std::string_view kKnown[] = {"title",    "listen-addr", "server-mode", "port",
                                          "tls-port", "unixsocket",  "config-file"};
   constexpr const char* kError = "template format is invalid or contains unknown variables";
+  // A template that shows nothing is refused, and so is one of the title alone, which Redis judges
+  // as empty.
+  bool shows_something = false;
   while (true) {
     const size_t open = value.find('{');
-    if (open == std::string_view::npos) return nullptr;
+    shows_something = shows_something || !value.substr(0, open).empty();
+    if (open == std::string_view::npos) return shows_something ? nullptr : kError;
     const size_t close = value.find('}', open);
     if (close == std::string_view::npos) return kError;
     const std::string_view name = value.substr(open + 1, close - open - 1);
-    bool known = false;
-    for (const std::string_view candidate : kKnown) known = known || candidate == name;
-    if (!known) return kError;
+    if (std::ranges::find(kKnown, name) == std::end(kKnown)) return kError;
+    shows_something = shows_something || name != "title";
     value.remove_prefix(close + 1);
   }
 }
