@@ -57,7 +57,9 @@ void DurabilityOfFiles::RegisterHooks() {
 // ----------------------------------------------------------------------------------------------
 
 void DurabilityOfFiles::EndOfTurn() {
-  if (aof_ == nullptr || engine_.propagation.empty()) return;
+  // BGREWRITEAOF and SAVE come here from inside their own command, whose group is open and still
+  // empty; DEBUG RELOAD may come from inside EXEC, whose effects wait for its end.
+  if (aof_ == nullptr || engine_.propagation.empty() || !engine_.propagation.CanTake()) return;
   int64_t database_before = -1;
   std::string bytes = engine_.propagation.TakeBuffer(&database_before);
   aof_->Append(std::move(bytes), database_before);

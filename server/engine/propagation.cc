@@ -74,7 +74,7 @@ void Propagation::EndGroup() {
 }
 
 std::string Propagation::TakeBuffer(int64_t* database_before) {
-  CAIRN_CHECK(group_depth_ == 0);
+  CAIRN_CHECK(CanTake());
   *database_before = db_at_buffer_start_;
   db_at_buffer_start_ = selected_db_;
   handed_over_ += buffer_.size();

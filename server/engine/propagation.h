@@ -33,6 +33,8 @@ class Propagation {
   /// Stream offset behind the last byte appended.
   uint64_t offset() const { return handed_over_ + buffer_.size(); }
   bool empty() const { return buffer_.empty(); }
+  /// False while a group has effects in the buffer: it must not be split over two hand-overs.
+  bool CanTake() const { return group_depth_ == 0 || group_effects_ == 0; }
   /// Moves the bytes out; the next ones continue at offset(). *database_before is the database
   /// selected ahead of the first byte, -1 when the bytes begin with their own SELECT.
   std::string TakeBuffer(int64_t* database_before);
