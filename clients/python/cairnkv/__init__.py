@@ -1,0 +1,34 @@
+"""cairnkv: nested state_dicts of tensors in a CairnKV server, over any redis-py connection.
+
+    import redis, cairnkv
+    client = redis.Redis(port=6379)
+    cairnkv.save("runs:digits", step, {"model": model.state_dict(), "rng": cairnkv.capture_rng()},
+                 client=client)
+    state = cairnkv.load("runs:digits", client=client)        # the newest checkpoint, or a KeyError
+
+A checkpoint becomes visible as a whole or not at all, whenever either side is killed. Nothing is ever
+pickled or unpickled.
+"""
+
+from cairnkv.checkpoint import (
+    CheckpointConflict,
+    CheckpointError,
+    delete,
+    latest,
+    load,
+    save,
+    steps,
+)
+from cairnkv.rng import capture_rng, restore_rng
+
+__all__ = [
+    "CheckpointConflict",
+    "CheckpointError",
+    "capture_rng",
+    "delete",
+    "latest",
+    "load",
+    "restore_rng",
+    "save",
+    "steps",
+]

@@ -1,0 +1,225 @@
+#pragma once
+
+// The module ABI: what a shared library that the server opens may ask of it, as one table of plain
+// C function pointers. Nothing of the server is resolved by symbol and no C++ type crosses. A
+// module exports CairnModule_OnLoad, checks abi_version, keeps the table's address and registers
+// commands and types. Functions that take a CairnContext are for the executor thread, inside a
+// command; blob functions, time, random and log may be called from any thread.
+//
+// Rules that modules keep:
+//   M1  A value handed to value_set is frozen: it is never changed again, because snapshots, copies
+//   and
+//       replies read it without a lock. A change is a new value, which may share blobs with the old
+//       one.
+//   M2  save, memory_usage and free_effort run on any thread, at the same time as commands; free
+//   runs once,
+//       on any thread.
+//   M3  Pointers returned by arg and value_get are borrowed: they end with the command, or with the
+//   first
+//       call that replaces or deletes that key.
+//   M4  Entries are only ever added at the end of CairnApi; struct_size tells which of them are
+//   there.
+
+#include <stddef.h>
+#include <stdint.h>
+
+#define CAIRN_MODULE_ABI_VERSION 1
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef struct CairnModule CairnModule;   /* the module itself, as the server knows it */
+typedef struct CairnType CairnType;       /* a registered value type */
+typedef struct CairnContext CairnContext; /* one run of one command */
+typedef struct CairnBlob CairnBlob;       /* counted bytes, frozen once shared */
+typedef struct CairnWriter CairnWriter;   /* where save emits a value */
+typedef struct CairnReader CairnReader;   /* where load reads it back, in the same order */
+
+typedef struct CairnBytes {
+  const char* data;
+  size_t size;
+} CairnBytes;
+
+/* A window onto a blob. */
+typedef struct CairnBlobPart {
+  CairnBlob* blob;
+  size_t offset;
+  size_t size;
+} CairnBlobPart;
+
+enum { CAIRN_OK = 0, CAIRN_FAILED = -1 };
+enum CairnLookup { CAIRN_ABSENT = 0, CAIRN_FOUND = 1, CAIRN_WRONG_TYPE = 2 };
+enum CairnAccess { CAIRN_READ = 0, CAIRN_WRITE = 1 };
+/* What becomes of a key's TTL when its value is set. */
+enum CairnExpiry { CAIRN_EXPIRY_NONE = 0, CAIRN_EXPIRY_KEEP = 1, CAIRN_EXPIRY_AT = 2 };
+enum CairnLogLevel {
+  CAIRN_LOG_DEBUG = 0,
+  CAIRN_LOG_VERBOSE = 1,
+  CAIRN_LOG_NOTICE = 2,
+  CAIRN_LOG_WARNING = 3
+};
+
+/* Command flags; the rest of COMMAND INFO follows from them. */
+enum CairnCommandFlag {
+  CAIRN_CMD_WRITE = 1 << 0,
+  CAIRN_CMD_READONLY = 1 << 1,
+  CAIRN_CMD_DENY_OOM = 1 << 2,
+  CAIRN_CMD_FAST = 1 << 3
+};
+enum CairnKeyFlag {
+  CAIRN_KEY_RO = 1 << 0,     /* reads the value */
+  CAIRN_KEY_RW = 1 << 1,     /* reads and changes it */
+  CAIRN_KEY_OW = 1 << 2,     /* replaces it unread */
+  CAIRN_KEY_PARTIAL = 1 << 3 /* not every key can be found by position */
+};
+enum CairnKeyFind {
+  CAIRN_KEYS_NONE = 0,
+  CAIRN_KEYS_RANGE = 1,
+  CAIRN_KEYS_COUNTED = 2,
+  CAIRN_KEYS_UNKNOWN = 3
+};
+
+/* Where keys stand among the arguments. RANGE: from `begin` to `last` (relative to it, negative
+   from the end) every `step`. COUNTED: arg(begin) is a count and that many keys follow it. UNKNOWN:
+   somewhere behind `begin`. */
+typedef struct CairnKeySpec {
+  int find;
+  int begin;
+  int last;
+  int step;
+  uint32_t flags;
+} CairnKeySpec;
+
+enum { CAIRN_MAX_KEY_SPECS = 4 };
+
+/* The server reports `reply_error`'s line when the function called it, and drops other replies. */
+typedef void (*CairnCommandFn)(CairnContext* ctx, void* module_data);
+
+/* Strings are copied at registration. */
+typedef struct CairnCommandSpec {
+  const char* name; /* lower case */
+  int arity;        /* counts the name; negative: at least */
+  uint64_t flags;   /* CairnCommandFlag */
+  CairnKeySpec keys[CAIRN_MAX_KEY_SPECS];
+  const char* since;
+  const char* complexity;
+  const char* summary;
+  const char* synopsis; /* arguments in the mini-language of command_docs.h */
+  CairnCommandFn run;
+} CairnCommandSpec;
+
+typedef struct CairnTypeSpec {
+  const char* name;      /* 9 of A-Z a-z 0-9 - _ : the type's identity in files */
+  int encoding_version;  /* 0..1023, given back to load */
+  const char* type_name; /* what TYPE replies */
+  /* Emits the value. Returns CAIRN_OK, or what an emit function returned. */
+  int (*save)(const void* value, CairnWriter* writer, void* module_data);
+  /* The value, or NULL when what was read makes none. */
+  void* (*load)(CairnReader* reader, int encoding_version, void* module_data);
+  void (*free)(void* value);
+  size_t (*memory_usage)(const void* value); /* bytes */
+  size_t (*free_effort)(const void* value);  /* about one per allocation a free gives back */
+} CairnTypeSpec;
+
+typedef struct CairnApi {
+  uint32_t abi_version;
+  uint32_t struct_size;
+
+  /* --- registration: only inside CairnModule_OnLoad --- */
+  /* Name and version for MODULE LIST. `data` is handed to commands and loads; `free_data` ends it
+     with the server. Must be the first call. */
+  int (*module_describe)(CairnModule* module, const char* name, int version, void* data,
+                         void (*free_data)(void*));
+  /* CAIRN_FAILED when the name is taken or the spec contradicts itself. */
+  int (*register_command)(CairnModule* module, const CairnCommandSpec* spec);
+  /* NULL when the name is ill-formed or taken. */
+  CairnType* (*register_type)(CairnModule* module, const CairnTypeSpec* spec);
+
+  /* --- arguments: arg 0 is the command's name --- */
+  size_t (*arg_count)(CairnContext* ctx);
+  CairnBytes (*arg)(CairnContext* ctx, size_t index);
+  /* The blob the argument was received into, with a reference for the caller; NULL for short ones.
+   */
+  CairnBlob* (*arg_blob)(CairnContext* ctx, size_t index);
+
+  /* --- replies; maps and doubles fall back in RESP2 as Redis's do --- */
+  void (*reply_ok)(CairnContext* ctx);
+  void (*reply_integer)(CairnContext* ctx, int64_t value);
+  void (*reply_unsigned)(CairnContext* ctx, uint64_t value); /* above INT64_MAX: a big number */
+  void (*reply_double)(CairnContext* ctx, double value);
+  void (*reply_bulk)(CairnContext* ctx, CairnBytes bytes);
+  /* One bulk string of all parts; long parts are sent from the blobs, not copied. */
+  void (*reply_blobs)(CairnContext* ctx, const CairnBlobPart* parts, size_t count);
+  void (*reply_null)(CairnContext* ctx);
+  void (*reply_array)(CairnContext* ctx, size_t count); /* `count` replies follow */
+  void (*reply_map)(CairnContext* ctx, size_t pairs);   /* `pairs` keys and values follow */
+  /* `line` stands without '-'. Everything else replied is dropped. */
+  void (*reply_error)(CairnContext* ctx, CairnBytes line);
+
+  /* --- keys of the selected database --- */
+  /* CairnLookup. *value is a value of `type`. */
+  int (*value_get)(CairnContext* ctx, CairnBytes key, CairnType* type, int access, void** value);
+  /* Stores and takes over `value`, whatever the key held. expire_at_ms: Unix time, for
+   * CAIRN_EXPIRY_AT. */
+  void (*value_set)(CairnContext* ctx, CairnBytes key, CairnType* type, void* value, int expiry,
+                    int64_t expire_at_ms);
+  /* 1 when it was there. */
+  int (*key_delete)(CairnContext* ctx, CairnBytes key);
+  int (*key_exists)(CairnContext* ctx, CairnBytes key);
+
+  /* --- effects --- */
+  /* The key was changed: watchers, save rules and keyspace notifications (class d) hear of it.
+     Without a call of it a command has changed nothing, and nothing is propagated. */
+  void (*changed)(CairnContext* ctx, CairnBytes key, const char* event);
+  /* What the append-only file and replicas get in place of the command as sent; more calls add
+   * commands. */
+  void (*propagate_as)(CairnContext* ctx, const CairnBytes* args, size_t count);
+  /* 1 while the append-only file is replayed: limits do not apply and nobody reads replies. */
+  int (*is_loading)(CairnContext* ctx);
+  /* Unix time of this command or transaction. */
+  int64_t (*now_ms)(CairnContext* ctx);
+
+  /* --- saving: CAIRN_OK, or CAIRN_FAILED once the receiver has failed --- */
+  int (*save_unsigned)(CairnWriter* writer, uint64_t value);
+  int (*save_signed)(CairnWriter* writer, int64_t value);
+  int (*save_double)(CairnWriter* writer, double value);
+  int (*save_string)(CairnWriter* writer, CairnBytes bytes);
+
+  /* --- loading: CAIRN_FAILED when the next item is of another kind or there is none --- */
+  int (*load_unsigned)(CairnReader* reader, uint64_t* value);
+  int (*load_signed)(CairnReader* reader, int64_t* value);
+  int (*load_double)(CairnReader* reader, double* value);
+  /* The string as a blob with a reference for the caller. */
+  int (*load_string)(CairnReader* reader, CairnBlob** blob);
+
+  /* --- blobs --- */
+  /* Warm, aligned memory with undefined contents and one reference; NULL when memory is refused. */
+  CairnBlob* (*blob_allocate)(CairnModule* module, size_t size);
+  void (*blob_retain)(CairnBlob* blob);
+  void (*blob_release)(CairnBlob* blob);
+  const char* (*blob_data)(const CairnBlob* blob);
+  /* Requires: the caller holds the only reference. */
+  char* (*blob_mutable_data)(CairnBlob* blob);
+  size_t (*blob_size)(const CairnBlob* blob);
+  size_t (*blob_footprint)(const CairnBlob* blob); /* bytes of memory it holds */
+
+  /* --- surroundings --- */
+  /* The value in force of a numeric setting (memory in bytes). CAIRN_FAILED when there is none of
+   * the name. */
+  int (*setting_unsigned)(CairnModule* module, const char* name, uint64_t* value);
+  uint64_t (*machine_memory)(CairnModule* module); /* physical, in bytes */
+  uint64_t (*random_u64)(CairnModule* module);
+  int64_t (*monotonic_us)(CairnModule* module);
+  void (*log)(CairnModule* module, int level, CairnBytes line);
+} CairnApi;
+
+/* Exported by every module. Returns CAIRN_OK when it is ready; otherwise the library is closed
+   again. `argv` holds the words behind the path. The table lives as long as the process. */
+typedef int (*CairnModuleOnLoadFn)(const CairnApi* api, CairnModule* module, int argc,
+                                   const char* const* argv);
+#define CAIRN_MODULE_ON_LOAD "CairnModule_OnLoad"
+
+#ifdef __cplusplus
+}
+#endif

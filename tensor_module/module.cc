@@ -1,0 +1,177 @@
+#include "tensor_module/module.h"
+
+#include <cstdlib>
+#include <cstring>
+#include <new>
+
+namespace cairn::tensor {
+
+// --- memory
+// -----------------------------------------------------------------------------------------------------
+
+// The Blob comes first, so that a Blob of this source is found to be its Handle. It is raw room, as
+// only its own count may end a Blob.
+struct PayloadMemory::Handle {
+  alignas(Blob) unsigned char blob[sizeof(Blob)];
+  PayloadMemory* memory;
+  CairnBlob* server_blob;
+};
+
+Blob* PayloadMemory::Allocate(size_t size) {
+  if (size > api_.machine_memory(module_)) return nullptr;
+  CairnBlob* blob = api_.blob_allocate(module_, size);
+  return blob == nullptr ? nullptr : Wrap(blob).Release();
+}
+
+BlobRef PayloadMemory::Wrap(CairnBlob* blob) {
+  const size_t size = api_.blob_size(blob);
+  // Written to only by who allocated it and has not shared it yet, as BlobSource has it.
+  char* data = const_cast<char*>(api_.blob_data(blob));
+  void* room = std::malloc(sizeof(Handle));
+  CAIRN_CHECK(room != nullptr);
+  auto* handle = new (room) Handle{{}, this, blob};
+  live_bytes_.fetch_add(size, std::memory_order_relaxed);
+  return BlobRef::Adopt(new (handle->blob)
+                            Blob(data, size, sizeof(Handle) + api_.blob_footprint(blob), &Release));
+}
+
+CairnBlob* PayloadMemory::HandleOf(const Blob* blob) {
+  return reinterpret_cast<const Handle*>(blob)->server_blob;
+}
+
+void PayloadMemory::Release(Blob* blob) {
+  auto* handle = reinterpret_cast<Handle*>(blob);
+  PayloadMemory& memory = *handle->memory;
+  // The size may have been cut since: what was counted is the server blob's.
+  memory.live_bytes_.fetch_sub(memory.api_.blob_size(handle->server_blob),
+                               std::memory_order_relaxed);
+  memory.api_.blob_release(handle->server_blob);
+  std::free(handle);
+}
+
+// --- registration
+// -------------------------------------------------------------------------------------------------
+
+int Module::Register() {
+  tensor_type = RegisterTensorType(*this);
+  upload_type = RegisterUploadType(*this);
+  if (tensor_type == nullptr || upload_type == nullptr) return CAIRN_FAILED;
+  for (const auto registrar :
+       {RegisterTensorCommands, RegisterAnalysisCommands, RegisterUploadCommands}) {
+    if (registrar(*this) != CAIRN_OK) return CAIRN_FAILED;
+  }
+  return CAIRN_OK;
+}
+
+// --- one command
+// --------------------------------------------------------------------------------------------------
+
+CommandRun::CommandRun(Module& module, CairnContext* ctx) : module_(module), ctx_(ctx) {
+  const size_t count = module.api.arg_count(ctx);
+  args_.reserve(count);
+  for (size_t i = 0; i < count; ++i) {
+    const CairnBytes bytes = module.api.arg(ctx, i);
+    args_.emplace_back(bytes.data, bytes.size);
+  }
+}
+
+Result<const Tensor*> CommandRun::FindTensor(std::string_view key, CairnAccess access) {
+  void* value = nullptr;
+  switch (module_.api.value_get(ctx_, KeyBytes(key), module_.tensor_type, access, &value)) {
+    case CAIRN_ABSENT:
+      return static_cast<const Tensor*>(nullptr);
+    case CAIRN_FOUND:
+      return static_cast<const Tensor*>(value);
+    default:
+      return Status::Client("WRONGTYPE Operation against a key holding the wrong kind of value");
+  }
+}
+
+Result<const Tensor*> CommandRun::NeedTensor(std::string_view key, CairnAccess access) {
+  Result<const Tensor*> tensor = FindTensor(key, access);
+  if (tensor.ok() && tensor.value() == nullptr) return Status::Client("ERR no such key");
+  return tensor;
+}
+
+Result<const Upload*> CommandRun::NeedUpload(std::string_view key, std::string_view id) {
+  void* value = nullptr;
+  const std::string name = UploadKey(key, id);
+  const int found =
+      module_.api.value_get(ctx_, KeyBytes(name), module_.upload_type, CAIRN_WRITE, &value);
+  if (found == CAIRN_FOUND) return static_cast<const Upload*>(value);
+  return Status::Client(
+      "TENSORUPLOAD there is no such upload: it was never begun, has ended, or expired");
+}
+
+std::string CommandRun::UploadKey(std::string_view key, std::string_view id) {
+  return std::string(key) + ":upload:" + std::string(id);
+}
+
+bool CommandRun::Exists(std::string_view key) {
+  return module_.api.key_exists(ctx_, KeyBytes(key)) != 0;
+}
+
+void CommandRun::SetTensor(std::string_view key, const Tensor* tensor, CairnExpiry expiry,
+                           int64_t expire_at_ms, const char* event) {
+  module_.api.value_set(ctx_, KeyBytes(key), module_.tensor_type, const_cast<Tensor*>(tensor),
+                        expiry, expire_at_ms);
+  module_.api.changed(ctx_, KeyBytes(key), event);
+}
+
+void CommandRun::SetUpload(std::string_view key, const Upload* upload, CairnExpiry expiry,
+                           int64_t expire_at_ms, const char* event) {
+  module_.api.value_set(ctx_, KeyBytes(key), module_.upload_type, const_cast<Upload*>(upload),
+                        expiry, expire_at_ms);
+  module_.api.changed(ctx_, KeyBytes(key), event);
+}
+
+void CommandRun::DeleteKey(std::string_view key) { module_.api.key_delete(ctx_, KeyBytes(key)); }
+
+Result<BlobSlice> CommandRun::ArgPayload(size_t index) {
+  const size_t size = args_[index].size();
+  if (CairnBlob* blob = module_.api.arg_blob(ctx_, index)) {
+    return BlobSlice{module_.memory.Wrap(blob), 0, size};
+  }
+  cairn::Blob* copy = module_.memory.Allocate(size);
+  if (copy == nullptr)
+    return Status::Client("OOM no memory for " + std::to_string(size) + " bytes of tensor data");
+  if (size > 0) std::memcpy(copy->mutable_data(), args_[index].data(), size);
+  return BlobSlice{BlobRef::Adopt(copy), 0, size};
+}
+
+Status CommandRun::CheckMemory(uint64_t size_bytes) const {
+  if (is_loading()) return Status::Ok();
+  uint64_t limit = 0;
+  if (module_.api.setting_unsigned(module_.self, "tensor-memory-limit", &limit) != CAIRN_OK ||
+      limit == 0) {
+    return Status::Ok();
+  }
+  const uint64_t used = module_.memory.live_bytes();
+  if (used <= limit && size_bytes <= limit - used) return Status::Ok();
+  return Status::Client("OOM " + std::to_string(size_bytes) +
+                        " bytes more of tensors would pass 'tensor-memory-limit' (" +
+                        std::to_string(used) + " of " + std::to_string(limit) + " in use)");
+}
+
+void CommandRun::PropagateAs(const std::vector<std::string_view>& args) {
+  std::vector<CairnBytes> bytes;
+  bytes.reserve(args.size());
+  for (std::string_view arg : args) bytes.push_back({arg.data(), arg.size()});
+  module_.api.propagate_as(ctx_, bytes.data(), bytes.size());
+}
+
+void CommandRun::Blob(const Chunks& chunks) {
+  std::vector<CairnBlobPart> parts;
+  parts.reserve(chunks.size());
+  for (const BlobSlice& chunk : chunks) {
+    parts.push_back({PayloadMemory::HandleOf(chunk.blob.get()), chunk.offset, chunk.size});
+  }
+  module_.api.reply_blobs(ctx_, parts.data(), parts.size());
+}
+
+void CommandRun::ShapeOf(const Shape& shape) {
+  Array(shape.size());
+  for (uint64_t dim : shape) Unsigned(dim);
+}
+
+}  // namespace cairn::tensor

@@ -1,0 +1,149 @@
+#pragma once
+
+// Module: the one object of the tensor module in a server process, and CommandRun, what a command
+// handler works with: the server's table (module_api.h) in the terms of this folder. Made by
+// module_main.cc, ends with the server. Thread: executor, but for PayloadMemory, whose blobs may be
+// dropped by any thread.
+
+#include <atomic>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "server/engine/module_api.h"
+#include "tensor_module/args.h"
+#include "tensor_module/chunk_store.h"
+#include "tensor_module/compute.h"
+#include "tensor_module/tensor.h"
+
+namespace cairn::tensor {
+
+/// Memory of the server as this folder's blobs, counted. A blob here is a small handle that owns
+/// one reference of the server's blob; its bytes are the server's.
+class PayloadMemory final : public BlobSource {
+ public:
+  PayloadMemory(const CairnApi& api, CairnModule* module) : api_(api), module_(module) {}
+  PayloadMemory(const PayloadMemory&) = delete;
+  PayloadMemory& operator=(const PayloadMemory&) = delete;
+
+  /// Whole-machine memory bounds each request, whatever the limit: the arena faults pages in at
+  /// once.
+  Blob* Allocate(size_t size) override;
+  /// Takes over the caller's reference.
+  BlobRef Wrap(CairnBlob* blob);
+  /// The server's blob behind one of ours. Borrows.
+  static CairnBlob* HandleOf(const Blob* blob);
+  /// Bytes of all payloads alive, shared ones once.
+  uint64_t live_bytes() const { return live_bytes_.load(std::memory_order_relaxed); }
+
+ private:
+  struct Handle;
+  static void Release(Blob* blob);
+  const CairnApi& api_;
+  CairnModule* const module_;
+  std::atomic<uint64_t> live_bytes_{0};
+};
+
+class Module {
+ public:
+  Module(const CairnApi& api, CairnModule* self, const Compute& compute)
+      : api(api), self(self), compute(compute), memory(api, self) {}
+
+  /// Registers types and commands. CAIRN_OK or CAIRN_FAILED.
+  int Register();
+
+  const CairnApi& api;
+  CairnModule* const self;
+  const Compute& compute;
+  PayloadMemory memory;
+  CairnType* tensor_type = nullptr;
+  CairnType* upload_type = nullptr;
+};
+
+/// One run of one command: its keys, payloads, effects and replies in this folder's terms.
+class CommandRun {
+ public:
+  CommandRun(Module& module, CairnContext* ctx);
+
+  Module& module() { return module_; }
+  PayloadMemory& memory() { return module_.memory; }
+  Args args() const { return args_; }
+  std::string_view key() const { return args_[1]; }
+
+  // --- keys ---
+  /// nullptr when there is no such key. Errors: another type.
+  Result<const Tensor*> FindTensor(std::string_view key, CairnAccess access);
+  /// As FindTensor, but a missing key is an error too.
+  Result<const Tensor*> NeedTensor(std::string_view key, CairnAccess access);
+  /// The upload `id` of `key`. Errors: there is none.
+  Result<const Upload*> NeedUpload(std::string_view key, std::string_view id);
+  static std::string UploadKey(std::string_view key, std::string_view id);
+  bool Exists(std::string_view key);
+  /// Stores and announces `event`.
+  void SetTensor(std::string_view key, const Tensor* tensor, CairnExpiry expiry,
+                 int64_t expire_at_ms, const char* event);
+  void SetUpload(std::string_view key, const Upload* upload, CairnExpiry expiry,
+                 int64_t expire_at_ms, const char* event);
+  void DeleteKey(std::string_view key);
+
+  // --- payloads ---
+  /// The bytes of an argument: by reference when they were received into a blob, else copied.
+  Result<BlobSlice> ArgPayload(size_t index);
+  /// Room for `size_bytes` more under tensor-memory-limit. Not asked while the append-only file is
+  /// replayed.
+  Status CheckMemory(uint64_t size_bytes) const;
+
+  // --- surroundings ---
+  int64_t now_ms() const { return module_.api.now_ms(ctx_); }
+  bool is_loading() const { return module_.api.is_loading(ctx_) != 0; }
+  void PropagateAs(const std::vector<std::string_view>& args);
+
+  // --- replies ---
+  void Ok() { module_.api.reply_ok(ctx_); }
+  void Integer(int64_t value) { module_.api.reply_integer(ctx_, value); }
+  void Unsigned(uint64_t value) { module_.api.reply_unsigned(ctx_, value); }
+  void Double(double value) { module_.api.reply_double(ctx_, value); }
+  void Bulk(std::string_view bytes) { module_.api.reply_bulk(ctx_, {bytes.data(), bytes.size()}); }
+  void Null() { module_.api.reply_null(ctx_); }
+  void Array(size_t count) { module_.api.reply_array(ctx_, count); }
+  void Map(size_t pairs) { module_.api.reply_map(ctx_, pairs); }
+  void Blob(const Chunks& chunks);
+  void ShapeOf(const Shape& shape);
+
+ private:
+  CairnBytes KeyBytes(std::string_view key) const { return {key.data(), key.size()}; }
+  Module& module_;
+  CairnContext* const ctx_;
+  std::vector<std::string_view> args_;
+};
+
+using Handler = Status (*)(CommandRun& run);
+
+/// Runs a handler; a failed status becomes the error reply.
+template <Handler handler>
+void Run(CairnContext* ctx, void* module) {
+  CommandRun run(*static_cast<Module*>(module), ctx);
+  if (Status status = handler(run); !status.ok()) {
+    const std::string line = status.code() == StatusCode::kClient
+                                 ? std::string(status.message())
+                                 : "ERR " + std::string(status.message());
+    run.module().api.reply_error(ctx, {line.data(), line.size()});
+  }
+}
+
+/// What every payload passes before it is stored. Errors: BOOL bytes (T4), TENSORHASH,
+/// TENSORNOTFINITE.
+Status CheckPayload(DType dtype, const Chunks& chunks, bool guard_finite,
+                    const std::optional<Hash128>& hash);
+
+// --- the pieces that Module::Register enters ---
+
+/// Each registers its commands. CAIRN_OK or CAIRN_FAILED.
+int RegisterTensorCommands(Module& module);
+int RegisterAnalysisCommands(Module& module);
+int RegisterUploadCommands(Module& module);
+/// Files carry these as "cairntens" and "cairntnup".
+CairnType* RegisterTensorType(Module& module);
+CairnType* RegisterUploadType(Module& module);
+
+}  // namespace cairn::tensor

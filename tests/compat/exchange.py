@@ -1,0 +1,178 @@
+"""Raw RESP exchanges with two servers at once, and what may differ between their replies.
+
+A reply is kept as its raw bytes, so that equal means equal byte for byte, and as a tree of (kind, value), where
+kind is the first byte of the RESP type and value is bytes or a list, for the comparisons that allow something.
+"""
+
+import re
+import socket
+
+REPLY_LIMIT_S = 10.0
+AGGREGATES = b"*~>%|"
+LENGTH_PREFIXED = b"$=!"
+
+
+class Closed(Exception):
+    """The server closed the connection."""
+
+
+class Connection:
+    """One socket to one server. Not thread-safe."""
+
+    def __init__(self, port):
+        self._socket = socket.create_connection(("127.0.0.1", port), timeout=REPLY_LIMIT_S)
+        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._buffer = bytearray()
+        self._at = 0
+
+    def close(self):
+        self._socket.close()
+
+    def send(self, data):
+        try:
+            self._socket.sendall(data)
+        except (BrokenPipeError, ConnectionResetError):
+            pass  # the reply, or its absence, tells
+
+    def shut_sending(self):
+        self._socket.shutdown(socket.SHUT_WR)
+
+    def reply(self):
+        """Returns (raw bytes, tree) of the next reply. Errors: Closed, TimeoutError."""
+        begin = self._at
+        tree = self._read()
+        raw = bytes(self._buffer[begin:self._at])
+        if self._at == len(self._buffer):
+            self._buffer.clear()
+            self._at = 0
+        return raw, tree
+
+    def rest(self):
+        """Everything up to the end of the connection. Errors: TimeoutError when it stays open."""
+        try:
+            while True:
+                self._receive()
+        except Closed:
+            return bytes(self._buffer[self._at:])
+
+    def _receive(self):
+        try:
+            data = self._socket.recv(1 << 18)
+        except ConnectionResetError:
+            data = b""
+        if not data:
+            raise Closed
+        self._buffer += data
+
+    def _line(self):
+        while True:
+            end = self._buffer.find(b"\r\n", self._at)
+            if end >= 0:
+                line = bytes(self._buffer[self._at:end])
+                self._at = end + 2
+                return line
+            self._receive()
+
+    def _read(self):
+        line = self._line()
+        kind, rest = line[:1], line[1:]
+        if kind in AGGREGATES and kind:
+            if rest == b"-1":
+                return kind, None
+            count = int(rest) * (2 if kind in b"%|" else 1)
+            return kind, [self._read() for _ in range(count)]
+        if kind in LENGTH_PREFIXED and kind:
+            size = int(rest)
+            if size < 0:
+                return kind, None
+            while len(self._buffer) < self._at + size + 2:
+                self._receive()
+            value = bytes(self._buffer[self._at:self._at + size])
+            self._at += size + 2
+            return kind, value
+        return kind, rest
+
+
+def encode(arguments):
+    """A command as an array of bulk strings."""
+    parts = [b"*%d\r\n" % len(arguments)]
+    for argument in arguments:
+        parts.append(b"$%d\r\n%s\r\n" % (len(argument), argument))
+    return b"".join(parts)
+
+
+# ------------------------------------------------------------------------------------------ comparisons
+# Each takes (ours, theirs, argument); both are (raw, tree); returns whether they count as equal.
+
+
+def exact(ours, theirs, _):
+    return ours[0] == theirs[0]
+
+
+def ignored(_ours, _theirs, _):
+    return True
+
+
+def same_type(ours, theirs, _):
+    """The same RESP type; for errors also the same first word."""
+    kinds = ours[1][0], theirs[1][0]
+    if kinds == (b"-", b"-"):
+        return ours[1][1].split(b" ")[0] == theirs[1][1].split(b" ")[0]
+    return kinds[0] == kinds[1]
+
+
+def near(ours, theirs, tolerance):
+    """Integers may differ by `tolerance`, all else is equal."""
+    return _near(ours[1], theirs[1], int(tolerance))
+
+
+def _near(ours, theirs, tolerance):
+    if ours[0] != theirs[0]:
+        return False
+    if isinstance(ours[1], list) and isinstance(theirs[1], list):
+        return len(ours[1]) == len(theirs[1]) and all(
+            _near(a, b, tolerance) for a, b in zip(ours[1], theirs[1]))
+    if ours[0] == b":":
+        return abs(int(ours[1]) - int(theirs[1])) <= tolerance
+    return ours[1] == theirs[1]
+
+
+def unordered(ours, theirs, _):
+    """Arrays hold the same elements in any order; also one array in an array (SCAN)."""
+    return _unordered(ours[1]) == _unordered(theirs[1])
+
+
+def _unordered(tree):
+    if isinstance(tree[1], list):
+        return tree[0], sorted((_unordered(item) for item in tree[1]), key=repr)
+    return tree
+
+
+def has_names(ours, theirs, _):
+    """A map as pairs: every name of theirs is in ours; values may differ."""
+    names = [[item[1] for item in reply[1][1][::2]] for reply in (ours, theirs)]
+    return ours[1][0] == theirs[1][0] and set(names[1]) <= set(names[0])
+
+
+def has_fields(ours, theirs, _):
+    """INFO's text: every section and field name of theirs is in ours, and ours keeps their order."""
+    names = [[line.split(b":")[0] for line in reply[1][1].splitlines() if line] for reply in (ours, theirs)]
+    common = [name for name in names[0] if name in set(names[1])]
+    return common == names[1]
+
+
+def masked(ours, theirs, pattern):
+    """Equal after every match of the regular expression is replaced."""
+    return _mask(ours[1], pattern.encode()) == _mask(theirs[1], pattern.encode())
+
+
+def _mask(tree, pattern):
+    if isinstance(tree[1], list):
+        return tree[0], [_mask(item, pattern) for item in tree[1]]
+    return tree[0], tree[1] and re.sub(pattern, b"#", tree[1])
+
+
+MODES = {
+    "": exact, "ignore": ignored, "type": same_type, "near": near, "unordered": unordered,
+    "names": has_names, "fields": has_fields, "mask": masked,
+}
