@@ -1,0 +1,293 @@
+// The functions behind the table of module_api.h.
+
+#include "server/engine/module_api.h"
+
+#include <bit>
+
+#include "server/base/strings.h"
+#include "server/engine/engine.h"
+#include "server/engine/key_access.h"
+#include "server/engine/module_state.h"
+#include "server/platform/memory.h"
+
+namespace cairn {
+
+namespace {
+
+std::string_view View(CairnBytes bytes) { return {bytes.data, bytes.size}; }
+CairnBytes Bytes(std::string_view view) { return {view.data(), view.size()}; }
+Blob* Of(CairnBlob* blob) { return reinterpret_cast<Blob*>(blob); }
+const Blob* Of(const CairnBlob* blob) { return reinterpret_cast<const Blob*>(blob); }
+CairnBlob* Give(BlobRef blob) { return reinterpret_cast<CairnBlob*>(blob.Release()); }
+RespWriter& Reply(CairnContext* ctx) { return ctx->command.reply(); }
+KeyRef Key(CairnContext* ctx, CairnBytes key) { return ctx->command.db().MakeKey(View(key)); }
+
+// --- registration
+// ---------------------------------------------------------------------------------------------
+
+int ModuleDescribe(CairnModule* module, const char* name, int version, void* data,
+                   void (*free_data)(void*)) {
+  if (!module->description.name.empty()) return CAIRN_FAILED;
+  module->description.name = name;
+  module->description.version = version;
+  module->data = data;
+  module->free_data = free_data;
+  return CAIRN_OK;
+}
+
+int RegisterCommand(CairnModule* module, const CairnCommandSpec* spec) {
+  return module->host->RegisterCommand(*module, *spec);
+}
+
+CairnType* RegisterType(CairnModule* module, const CairnTypeSpec* spec) {
+  return module->host->RegisterType(*module, *spec);
+}
+
+// --- arguments
+// ------------------------------------------------------------------------------------------------
+
+size_t ArgCount(CairnContext* ctx) { return ctx->command.argc(); }
+CairnBytes Arg(CairnContext* ctx, size_t index) { return Bytes(ctx->command.arg(index)); }
+CairnBlob* ArgBlob(CairnContext* ctx, size_t index) { return Give(ctx->command.ArgBlob(index)); }
+
+// --- replies
+// --------------------------------------------------------------------------------------------------
+
+void ReplyOk(CairnContext* ctx) { Reply(ctx).Ok(); }
+void ReplyInteger(CairnContext* ctx, int64_t value) { Reply(ctx).Integer(value); }
+void ReplyUnsigned(CairnContext* ctx, uint64_t value) {
+  if (value <= INT64_MAX) return Reply(ctx).Integer(static_cast<int64_t>(value));
+  Reply(ctx).BigNumber(std::to_string(value));
+}
+void ReplyDouble(CairnContext* ctx, double value) { Reply(ctx).Double(value); }
+void ReplyBulk(CairnContext* ctx, CairnBytes bytes) { Reply(ctx).Bulk(View(bytes)); }
+void ReplyBlobs(CairnContext* ctx, const CairnBlobPart* parts, size_t count) {
+  uint64_t total = 0;
+  for (size_t i = 0; i < count; ++i) total += parts[i].size;
+  RespWriter& reply = Reply(ctx);
+  reply.Raw("$" + std::to_string(total) + "\r\n");
+  for (size_t i = 0; i < count; ++i) {
+    reply.buffer().AppendBlob({BlobRef::Share(Of(parts[i].blob)), parts[i].offset, parts[i].size});
+  }
+  reply.Raw("\r\n");
+}
+void ReplyNull(CairnContext* ctx) { Reply(ctx).Null(); }
+void ReplyArray(CairnContext* ctx, size_t count) { Reply(ctx).ArrayHeader(count); }
+void ReplyMap(CairnContext* ctx, size_t pairs) { Reply(ctx).MapHeader(pairs); }
+void ReplyError(CairnContext* ctx, CairnBytes line) {
+  if (ctx->status.ok()) ctx->status = Status::Client(std::string(View(line)));
+}
+
+// --- keys
+// -----------------------------------------------------------------------------------------------------
+
+int ValueGet(CairnContext* ctx, CairnBytes key, CairnType* type, int access, void** value) {
+  *value = nullptr;
+  const KeyRef ref = Key(ctx, key);
+  const Entry* entry =
+      access == CAIRN_WRITE ? ctx->command.db().LookupWrite(ref) : ReadKey(ctx->command, ref);
+  if (entry == nullptr) return CAIRN_ABSENT;
+  if (entry->type() != ValueType::kModule) return CAIRN_WRONG_TYPE;
+  const auto* object = static_cast<const AnyModuleObject*>(entry->object());
+  if (object->type() != nullptr) {
+    if (object->type() != type) return CAIRN_WRONG_TYPE;
+    *value = static_cast<const ModuleObject*>(object)->value();
+    return CAIRN_FOUND;
+  }
+  // Loaded before its module was: it becomes a value of the module now.
+  const auto* foreign = static_cast<const ForeignObject*>(object);
+  if (!ModuleHost::SameType(foreign->type_id(), type->id)) return CAIRN_WRONG_TYPE;
+  Result<ObjectRef> made = LoadModuleValue(*type, foreign->type_id(), foreign->events());
+  if (!made.ok()) return CAIRN_WRONG_TYPE;
+  *value = static_cast<const ModuleObject*>(made->get())->value();
+  ctx->command.db().Replace(ref, ValueInput::FromObject(ValueType::kModule, std::move(*made)));
+  return CAIRN_FOUND;
+}
+
+void ValueSet(CairnContext* ctx, CairnBytes key, CairnType* type, void* value, int expiry,
+              int64_t expire_at_ms) {
+  CommandContext& command = ctx->command;
+  const KeyRef ref = Key(ctx, key);
+  int64_t at_ms = expiry == CAIRN_EXPIRY_AT ? expire_at_ms : kNoExpiry;
+  if (expiry == CAIRN_EXPIRY_KEEP) {
+    const Entry* entry = command.db().LookupWrite(ref);
+    if (entry != nullptr) at_ms = entry->expire_at_ms();
+  }
+  ObjectRef object = ObjectRef::Adopt(new ModuleObject(*type, value));
+  StoreKey(command, command.db(), ref,
+           ValueInput::FromObject(ValueType::kModule, std::move(object)), at_ms);
+}
+
+int KeyDelete(CairnContext* ctx, CairnBytes key) {
+  CommandContext& command = ctx->command;
+  const KeyRef ref = Key(ctx, key);
+  if (command.db().LookupWrite(ref) == nullptr) return 0;
+  command.db().Remove(ref, /*lazy=*/true);
+  command.Changed(ref, NotifyClass::kGeneric, "del");
+  return 1;
+}
+
+int KeyExists(CairnContext* ctx, CairnBytes key) {
+  return ctx->command.db().LookupWrite(Key(ctx, key)) != nullptr ? 1 : 0;
+}
+
+// --- effects
+// --------------------------------------------------------------------------------------------------
+
+void Changed(CairnContext* ctx, CairnBytes key, const char* event) {
+  ctx->command.Changed(Key(ctx, key), NotifyClass::kModule, event);
+}
+
+void PropagateAs(CairnContext* ctx, const CairnBytes* args, size_t count) {
+  if (!ctx->command.engine().propagation.enabled()) return;
+  std::vector<std::string> owned;
+  owned.reserve(count);
+  for (size_t i = 0; i < count; ++i) owned.emplace_back(View(args[i]));
+  ctx->command.PropagateAs(std::move(owned));
+}
+
+int IsLoading(CairnContext* ctx) { return ctx->command.is_loading() ? 1 : 0; }
+int64_t NowMs(CairnContext* ctx) { return ctx->command.now_ms(); }
+
+// --- saving and loading
+// ---------------------------------------------------------------------------------------
+
+template <typename Emit>
+int Save(CairnWriter* writer, Emit emit) {
+  if (writer->status.ok()) writer->status = emit(writer->sink);
+  return writer->status.ok() ? CAIRN_OK : CAIRN_FAILED;
+}
+
+int SaveUnsigned(CairnWriter* writer, uint64_t value) {
+  return Save(writer, [&](ValueSink& sink) { return sink.ModuleUnsigned(value); });
+}
+int SaveSigned(CairnWriter* writer, int64_t value) {
+  return Save(writer, [&](ValueSink& sink) { return sink.ModuleSigned(value); });
+}
+int SaveDouble(CairnWriter* writer, double value) {
+  return Save(writer, [&](ValueSink& sink) { return sink.ModuleDouble(value); });
+}
+int SaveString(CairnWriter* writer, CairnBytes bytes) {
+  return Save(writer, [&](ValueSink& sink) { return sink.ModuleString(View(bytes)); });
+}
+
+const ModuleEvent* Next(CairnReader* reader, ModuleEvent::Kind kind) {
+  if (reader->next >= reader->events.size() || reader->events[reader->next].kind != kind)
+    return nullptr;
+  return &reader->events[reader->next++];
+}
+
+int LoadUnsigned(CairnReader* reader, uint64_t* value) {
+  const ModuleEvent* event = Next(reader, ModuleEvent::Kind::kUnsigned);
+  if (event == nullptr) return CAIRN_FAILED;
+  *value = event->bits;
+  return CAIRN_OK;
+}
+int LoadSigned(CairnReader* reader, int64_t* value) {
+  const ModuleEvent* event = Next(reader, ModuleEvent::Kind::kSigned);
+  if (event == nullptr) return CAIRN_FAILED;
+  *value = static_cast<int64_t>(event->bits);
+  return CAIRN_OK;
+}
+int LoadDouble(CairnReader* reader, double* value) {
+  const ModuleEvent* event = Next(reader, ModuleEvent::Kind::kDouble);
+  if (event == nullptr) return CAIRN_FAILED;
+  *value = std::bit_cast<double>(event->bits);
+  return CAIRN_OK;
+}
+int LoadString(CairnReader* reader, CairnBlob** blob) {
+  const ModuleEvent* event = Next(reader, ModuleEvent::Kind::kString);
+  if (event == nullptr) return CAIRN_FAILED;
+  *blob = Give(event->bytes);
+  return CAIRN_OK;
+}
+
+// --- blobs
+// ----------------------------------------------------------------------------------------------------
+
+CairnBlob* BlobAllocate(CairnModule* module, size_t size) {
+  return reinterpret_cast<CairnBlob*>(module->host->engine().arena.Allocate(size));
+}
+void BlobRetain(CairnBlob* blob) { Of(blob)->Ref(); }
+void BlobRelease(CairnBlob* blob) { Of(blob)->Unref(); }
+const char* BlobData(const CairnBlob* blob) { return Of(blob)->data(); }
+char* BlobMutableData(CairnBlob* blob) {
+  CAIRN_CHECK(Of(blob)->IsUnique());
+  return Of(blob)->mutable_data();
+}
+size_t BlobSize(const CairnBlob* blob) { return Of(blob)->size(); }
+size_t BlobFootprint(const CairnBlob* blob) { return Of(blob)->footprint(); }
+
+// --- surroundings
+// ---------------------------------------------------------------------------------------------
+
+int SettingUnsigned(CairnModule* module, const char* name, uint64_t* value) {
+  const Config& config = module->host->engine().config;
+  const std::string_view pattern = name;
+  const auto found = config.Get(std::span(&pattern, 1));
+  return found.size() == 1 && ParseMemory(found[0].second, value) ? CAIRN_OK : CAIRN_FAILED;
+}
+uint64_t MachineMemory(CairnModule*) { return TotalSystemMemory(); }
+uint64_t RandomU64(CairnModule* module) { return module->host->engine().env.RandomU64(); }
+int64_t MonotonicUs(CairnModule* module) { return module->host->engine().env.MonotonicMicros(); }
+void Log(CairnModule* module, int level, CairnBytes line) {
+  const auto clamped = static_cast<LogLevel>(level < 0                   ? 0
+                                             : level > CAIRN_LOG_WARNING ? CAIRN_LOG_WARNING
+                                                                         : level);
+  module->host->engine().log.Log(clamped, "<{}> {}", module->description.name, View(line));
+}
+
+constexpr CairnApi kApi = {
+    .abi_version = CAIRN_MODULE_ABI_VERSION,
+    .struct_size = sizeof(CairnApi),
+    .module_describe = ModuleDescribe,
+    .register_command = RegisterCommand,
+    .register_type = RegisterType,
+    .arg_count = ArgCount,
+    .arg = Arg,
+    .arg_blob = ArgBlob,
+    .reply_ok = ReplyOk,
+    .reply_integer = ReplyInteger,
+    .reply_unsigned = ReplyUnsigned,
+    .reply_double = ReplyDouble,
+    .reply_bulk = ReplyBulk,
+    .reply_blobs = ReplyBlobs,
+    .reply_null = ReplyNull,
+    .reply_array = ReplyArray,
+    .reply_map = ReplyMap,
+    .reply_error = ReplyError,
+    .value_get = ValueGet,
+    .value_set = ValueSet,
+    .key_delete = KeyDelete,
+    .key_exists = KeyExists,
+    .changed = Changed,
+    .propagate_as = PropagateAs,
+    .is_loading = IsLoading,
+    .now_ms = NowMs,
+    .save_unsigned = SaveUnsigned,
+    .save_signed = SaveSigned,
+    .save_double = SaveDouble,
+    .save_string = SaveString,
+    .load_unsigned = LoadUnsigned,
+    .load_signed = LoadSigned,
+    .load_double = LoadDouble,
+    .load_string = LoadString,
+    .blob_allocate = BlobAllocate,
+    .blob_retain = BlobRetain,
+    .blob_release = BlobRelease,
+    .blob_data = BlobData,
+    .blob_mutable_data = BlobMutableData,
+    .blob_size = BlobSize,
+    .blob_footprint = BlobFootprint,
+    .setting_unsigned = SettingUnsigned,
+    .machine_memory = MachineMemory,
+    .random_u64 = RandomU64,
+    .monotonic_us = MonotonicUs,
+    .log = Log,
+};
+
+}  // namespace
+
+const CairnApi& ModuleApi() { return kApi; }
+
+}  // namespace cairn

@@ -1,0 +1,227 @@
+#include "server/engine/module_host.h"
+
+#include <dlfcn.h>
+
+#include "server/base/strings.h"
+#include "server/engine/engine.h"
+#include "server/engine/module_state.h"
+
+namespace cairn {
+
+namespace {
+
+Status RunModuleCommand(CommandContext& ctx) {
+  const auto& command = static_cast<const ModuleCommand&>(ctx.spec());
+  CairnContext run{ctx, *command.module->host, {}};
+  command.run(&run, command.module->data);
+  return run.status;
+}
+
+uint64_t TranslateFlags(uint64_t flags) {
+  uint64_t out = kCmdModule;
+  if (flags & CAIRN_CMD_WRITE) out |= kCmdWrite;
+  if (flags & CAIRN_CMD_READONLY) out |= kCmdReadonly;
+  if (flags & CAIRN_CMD_DENY_OOM) out |= kCmdDenyOom;
+  if (flags & CAIRN_CMD_FAST) out |= kCmdFast;
+  return out;
+}
+
+uint32_t TranslateKeyFlags(uint32_t flags) {
+  uint32_t out = 0;
+  if (flags & CAIRN_KEY_RO) out |= kKeyRO | kKeyAccess;
+  if (flags & CAIRN_KEY_RW) out |= kKeyRW | kKeyAccess | kKeyUpdate;
+  if (flags & CAIRN_KEY_OW) out |= kKeyOW | kKeyUpdate;
+  if (flags & CAIRN_KEY_PARTIAL) out |= kKeyIncomplete;
+  return out;
+}
+
+KeySpec TranslateKeys(const CairnKeySpec& keys) {
+  KeySpec out;
+  if (keys.find == CAIRN_KEYS_NONE) return out;
+  out.begin = KeySpec::Begin::kIndex;
+  out.index = keys.begin;
+  out.flags = TranslateKeyFlags(keys.flags);
+  if (keys.find == CAIRN_KEYS_RANGE) {
+    out.last = keys.last;
+    out.step = keys.step;
+  } else if (keys.find == CAIRN_KEYS_COUNTED) {
+    out.find = KeySpec::Find::kKeyCount;
+    out.last = 0;
+    out.limit = 1;
+    out.step = keys.step;
+  } else {
+    out.find = KeySpec::Find::kUnknown;
+  }
+  return out;
+}
+
+std::string DlError() {
+  const char* error = ::dlerror();
+  return error != nullptr ? error : "unknown error";
+}
+
+}  // namespace
+
+ModuleHost::ModuleHost() = default;
+
+ModuleHost::~ModuleHost() {
+  for (const auto& module : modules_) {
+    if (module->free_data != nullptr) module->free_data(module->data);
+  }
+}
+
+void ModuleHost::Attach(Engine& engine) {
+  CAIRN_CHECK(engine_ == nullptr);
+  engine_ = &engine;
+  engine.modules = this;
+  engine.module_values = this;
+}
+
+Status ModuleHost::LoadModule(const std::string& path, std::span<const std::string> arguments) {
+  void* library = ::dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL);
+  if (library == nullptr) return Status::Io("Module " + path + " failed to load: " + DlError());
+  auto on_load = reinterpret_cast<CairnModuleOnLoadFn>(::dlsym(library, CAIRN_MODULE_ON_LOAD));
+  Status status = Status::Io(
+      "Module " + path + " does not export " CAIRN_MODULE_ON_LOAD "() symbol. Module not loaded.");
+  if (on_load != nullptr) status = LoadEntryPoint(on_load, path, arguments);
+  if (!status.ok()) {
+    ::dlclose(library);
+    return status;
+  }
+  modules_.back()->library = library;
+  return status;
+}
+
+Status ModuleHost::LoadEntryPoint(CairnModuleOnLoadFn on_load, const std::string& path,
+                                  std::span<const std::string> arguments) {
+  auto module = std::make_unique<CairnModule>();
+  module->host = this;
+  module->description.path = path;
+  module->description.arguments.assign(arguments.begin(), arguments.end());
+  return Enter(std::move(module), on_load);
+}
+
+Status ModuleHost::Enter(std::unique_ptr<CairnModule> module, CairnModuleOnLoadFn on_load) {
+  const std::string path = module->description.path;
+  std::vector<const char*> argv;
+  for (const std::string& argument : module->description.arguments)
+    argv.push_back(argument.c_str());
+  const int loaded =
+      on_load(&ModuleApi(), module.get(), static_cast<int>(argv.size()), argv.data());
+  Status status;
+  if (loaded != CAIRN_OK) {
+    status = Status::Io("Module " + path + " initialization failed. Module not loaded");
+  } else if (module->description.name.empty()) {
+    status = Status::Io("Module " + path + " did not describe itself. Module not loaded");
+  } else {
+    status = RegisterAll(*module);
+  }
+  if (!status.ok()) {
+    if (module->free_data != nullptr) module->free_data(module->data);
+    return status;
+  }
+  modules_.push_back(std::move(module));
+  engine_->log.Log(LogLevel::kNotice, "Module '{}' loaded from {}",
+                   modules_.back()->description.name, path);
+  return Status::Ok();
+}
+
+// Nothing is entered until the module is known to be whole, so a failed load leaves no trace.
+Status ModuleHost::RegisterAll(CairnModule& module) {
+  for (const auto& other : modules_) {
+    if (other->description.name == module.description.name) {
+      return Status::Io("Module " + module.description.name + " is loaded already");
+    }
+  }
+  for (ModuleCommand& command : module.commands) {
+    if (engine_->commands.Find(command.name) != nullptr) {
+      return Status::Io("Module " + module.description.name + ": the command name '" +
+                        command.owned_name + "' is taken");
+    }
+  }
+  for (CairnType& type : module.types) type.module_data = module.data;
+  for (ModuleCommand& command : module.commands) {
+    CAIRN_CHECK(engine_->commands.AddModuleCommand(&command, &module) != nullptr);
+  }
+  module.entered = true;
+  return Status::Ok();
+}
+
+int ModuleHost::RegisterCommand(CairnModule& module, const CairnCommandSpec& spec) {
+  const std::string_view name = spec.name;
+  const bool write = spec.flags & CAIRN_CMD_WRITE, readonly = spec.flags & CAIRN_CMD_READONLY;
+  if (module.entered || name.empty() || name != ToLower(name) || spec.arity == 0 ||
+      spec.run == nullptr) {
+    return CAIRN_FAILED;
+  }
+  if (write && readonly) return CAIRN_FAILED;
+  for (const ModuleCommand& other : module.commands) {
+    if (other.name == name) return CAIRN_FAILED;
+  }
+  ModuleCommand& command = module.commands.emplace_back();
+  command.name = command.owned_name = spec.name;
+  command.since = command.owned_since = spec.since;
+  command.complexity = command.owned_complexity = spec.complexity;
+  command.summary = command.owned_summary = spec.summary;
+  command.synopsis = command.owned_synopsis = spec.synopsis;
+  command.module = &module;
+  command.run = spec.run;
+  command.arity = spec.arity;
+  command.flags = TranslateFlags(spec.flags);
+  for (size_t i = 0; i < CAIRN_MAX_KEY_SPECS && i < kMaxKeySpecs; ++i) {
+    command.keys[i] = TranslateKeys(spec.keys[i]);
+  }
+  command.group = "module";
+  command.handler = RunModuleCommand;
+  return CAIRN_OK;
+}
+
+CairnType* ModuleHost::RegisterType(CairnModule& module, const CairnTypeSpec& spec) {
+  const uint64_t id = ModuleTypeId(spec.name, spec.encoding_version);
+  if (module.entered || id == 0 || FindType(spec.name) != nullptr) return nullptr;
+  for (const CairnType& other : module.types) {
+    if (SameType(other.id, id)) return nullptr;
+  }
+  if (!spec.save || !spec.load || !spec.free || !spec.memory_usage || !spec.free_effort)
+    return nullptr;
+  CairnType& type = module.types.emplace_back();
+  type.name = spec.name;
+  type.type_name = spec.type_name;
+  type.id = id;
+  type.spec = spec;
+  type.spec.name = type.name.c_str();
+  type.spec.type_name = type.type_name.c_str();
+  return &type;
+}
+
+Status ModuleHost::UnloadModule(std::string_view name) const {
+  std::string_view why = "no such module with that name";
+  for (const auto& module : modules_) {
+    if (module->description.name != name) continue;
+    why = module->types.empty()
+              ? "operation not possible."
+              : "the module exports one or more module-side data types, can't unload";
+  }
+  return Status::Client("ERR Error unloading module: " + std::string(why));
+}
+
+std::vector<LoadedModule> ModuleHost::modules() const {
+  std::vector<LoadedModule> out;
+  for (const auto& module : modules_) out.push_back(module->description);
+  return out;
+}
+
+Result<std::unique_ptr<ModuleValueReader>> ModuleHost::Open(uint64_t type_id) {
+  return NewModuleValueReader(FindType(ModuleTypeName(type_id)), type_id);
+}
+
+const CairnType* ModuleHost::FindType(std::string_view name) const {
+  for (const auto& module : modules_) {
+    for (const CairnType& type : module->types) {
+      if (type.name == name) return &type;
+    }
+  }
+  return nullptr;
+}
+
+}  // namespace cairn

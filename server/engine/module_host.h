@@ -1,0 +1,80 @@
+#pragma once
+
+// ModuleHost: opens modules, enters their commands and types, and makes module values of what files
+// and RESTORE bring. Modules stay until the process ends: queued commands and live values may point
+// into their code. The table they are given is module_api.cc. Build it before the keyspace and
+// destroy it after, as values are freed by their modules. Thread: executor, but for what
+// module_api.h allows from any thread.
+
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "server/data/value_codec.h"
+#include "server/engine/command_spec.h"
+#include "server/engine/module_api.h"
+
+struct CairnModule;
+
+namespace cairn {
+
+class Engine;
+
+/// The table of module_api.h.
+const CairnApi& ModuleApi();
+
+/// What MODULE LIST shows.
+struct LoadedModule {
+  std::string name;
+  int version = 0;
+  std::string path;
+  std::vector<std::string> arguments;
+};
+
+class ModuleHost final : public ModuleValueFactory {
+ public:
+  ModuleHost();
+  ModuleHost(const ModuleHost&) = delete;
+  ModuleHost& operator=(const ModuleHost&) = delete;
+  ~ModuleHost() override;
+
+  /// The engine whose command table and log modules are entered in. Sets engine.modules and
+  /// module_values. Requires: called once, before the first load.
+  void Attach(Engine& engine);
+
+  /// Opens the library at `path` and runs its CairnModule_OnLoad. Errors: kIo, saying which step
+  /// failed; the library is closed again and nothing of it stays registered. Cost: for one that
+  /// links LibTorch 400-800 ms (measured, Debian 12), so load at start.
+  Status LoadModule(const std::string& path, std::span<const std::string> arguments);
+  /// As LoadModule for an entry point that is linked in: tests.
+  Status LoadEntryPoint(CairnModuleOnLoadFn on_load, const std::string& path,
+                        std::span<const std::string> arguments);
+  /// MODULE UNLOAD. Always a client error: for an unknown name, for one with value types, or for
+  /// any other (see above).
+  Status UnloadModule(std::string_view name) const;
+  /// In the order they were loaded.
+  std::vector<LoadedModule> modules() const;
+
+  /// A reader for every type id; without its module the value is kept as it came.
+  Result<std::unique_ptr<ModuleValueReader>> Open(uint64_t type_id) override;
+  /// The registered type of these nine characters, or nullptr.
+  const CairnType* FindType(std::string_view name) const;
+  /// Both ids name one type, whatever their encoding versions.
+  static bool SameType(uint64_t a, uint64_t b) { return a >> 10 == b >> 10; }
+
+  // --- registration, called through the table ---
+  int RegisterCommand(CairnModule& module, const CairnCommandSpec& spec);
+  CairnType* RegisterType(CairnModule& module, const CairnTypeSpec& spec);
+  Engine& engine() { return *engine_; }
+
+ private:
+  Status Enter(std::unique_ptr<CairnModule> module, CairnModuleOnLoadFn on_load);
+  Status RegisterAll(CairnModule& module);
+
+  Engine* engine_ = nullptr;
+  std::vector<std::unique_ptr<CairnModule>> modules_;
+};
+
+}  // namespace cairn

@@ -1,0 +1,41 @@
+#pragma once
+
+// What the host keeps of one module and of one run of its command: the bodies behind the opaque
+// names of module_api.h, for module_host.cc and module_api.cc alone. Thread: executor.
+
+#include <deque>
+#include <memory>
+#include <string>
+
+#include "server/engine/command_context.h"
+#include "server/engine/module_host.h"
+#include "server/engine/module_value.h"
+
+namespace cairn {
+
+/// A command of a module: the spec that the table points to, with what that points to, so that the
+/// one handler of all module commands finds its way from the spec.
+struct ModuleCommand : CommandSpec {
+  std::string owned_name, owned_since, owned_complexity, owned_summary, owned_synopsis;
+  CairnModule* module = nullptr;
+  CairnCommandFn run = nullptr;
+};
+
+}  // namespace cairn
+
+struct CairnModule {
+  cairn::ModuleHost* host = nullptr;
+  cairn::LoadedModule description;
+  void* library = nullptr;  ///< dlopen's handle; nullptr when linked in
+  void* data = nullptr;
+  void (*free_data)(void*) = nullptr;
+  std::deque<cairn::ModuleCommand> commands;  ///< addresses stay
+  std::deque<CairnType> types;
+  bool entered = false;  ///< registered for good
+};
+
+struct CairnContext {
+  cairn::CommandContext& command;
+  cairn::ModuleHost& host;
+  cairn::Status status;
+};
