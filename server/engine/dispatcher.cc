@@ -139,14 +139,16 @@ void Dispatcher::RunDeferred(Session& session) {
   }
 }
 
-void Dispatcher::RunArgs(Session& session, std::span<const std::string_view> args) {
+bool Dispatcher::RunArgs(Session& session, std::span<const std::string_view> args) {
   Command* container = nullptr;
   Command* command = engine_.commands.Resolve(args, &container);
   last_ticks_ = TickClock::Now();
   memory_checked_ = false;
-  if (!Admit(session, command, container, args, nullptr)) return;
-  CommandContext ctx(engine_, session, *command->spec, args);
-  Call(ctx, *command);
+  if (Admit(session, command, container, args, nullptr)) {
+    CommandContext ctx(engine_, session, *command->spec, args);
+    Call(ctx, *command);
+  }
+  return command != nullptr;
 }
 
 // --- gates
@@ -182,17 +184,17 @@ Status Dispatcher::CheckProtected(const Session& session, const Command& command
 }
 
 Status Dispatcher::CheckState(Session& session, const Command& command) {
+  // What a log replays was admitted when it was first run: refusing it now would lose data.
+  if (session.kind == SessionKind::kInternal) return Status::Ok();
   const bool exec = command.spec->name == "exec" && session.in_transaction();
   const uint64_t queued = exec ? session.transaction.flags_union : 0;
   const bool write = (command.flags | queued) & kCmdWrite;
   const bool deny_oom = (command.flags | queued) & kCmdDenyOom;
   if (deny_oom && OutOfMemory()) return RespError(resp_errors::kOom);
-  if ((write || command.spec->name == "ping") && engine_.durability != nullptr &&
-      session.kind != SessionKind::kInternal) {
+  if ((write || command.spec->name == "ping") && engine_.durability != nullptr) {
     CAIRN_RETURN_IF_ERROR(engine_.durability->WriteRefusal());
   }
-  if (engine_.loading && !((command.flags | queued) & kCmdLoading) &&
-      session.kind != SessionKind::kInternal) {
+  if (engine_.loading && !((command.flags | queued) & kCmdLoading)) {
     return RespError(resp_errors::kLoading);
   }
   return Status::Ok();

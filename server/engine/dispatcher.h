@@ -33,8 +33,8 @@ class Dispatcher {
   void RunTurn(std::span<ReadySession> ready);
 
   /// Runs one command given as strings on an internal or test session (loader, modules, scripts).
-  /// The reply goes to session.output.
-  void RunArgs(Session& session, std::span<const std::string_view> args);
+  /// The reply goes to session.output. Returns false when the command is unknown.
+  bool RunArgs(Session& session, std::span<const std::string_view> args);
 
   /// Runs what a session had to keep while it was suspended (CLIENT PAUSE ended). Stops early when
   /// it is suspended again.

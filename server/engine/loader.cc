@@ -81,15 +81,10 @@ Status CommandLoader::BeginFile(std::string_view) {
 }
 
 Status CommandLoader::Command(std::span<const std::string_view> args) {
-  cairn::Command* container = nullptr;
-  if (engine_.commands.Resolve(args, &container) == nullptr) {
-    return Status::Corruption("Unknown command '" + std::string(args[0]) +
-                              "' reading the append only file");
-  }
   session_->output.Clear();
-  engine_.RefreshClock();
-  engine_.dispatcher->RunArgs(*session_, args);
-  return Status::Ok();
+  if (engine_.dispatcher->RunArgs(*session_, args)) return Status::Ok();
+  return Status::Corruption("Unknown command '" + std::string(args[0]) +
+                            "' reading the append only file");
 }
 
 }  // namespace cairn
