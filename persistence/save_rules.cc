@@ -25,6 +25,12 @@ bool ParseNumber(std::string_view text, int64_t* out) {
 
 }  // namespace
 
+SaveRules SaveRules::Of(std::span<const std::pair<int64_t, int64_t>> pairs) {
+  SaveRules rules;
+  for (const auto& [seconds, changes] : pairs) rules.rules_.push_back({seconds, changes});
+  return rules;
+}
+
 SaveRules SaveRules::Default() {
   SaveRules rules;
   rules.rules_ = {{3600, 1}, {300, 100}, {60, 10000}};

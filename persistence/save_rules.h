@@ -4,8 +4,10 @@
 // without a clock: the caller brings the numbers. Owned and used by the loop thread.
 
 #include <cstdint>
+#include <span>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "server/base/status.h"
@@ -25,6 +27,8 @@ class SaveRules {
 
   /// Without rules: never saves by itself.
   SaveRules() = default;
+  /// From pairs of (seconds, changes), as the settings keep them.
+  static SaveRules Of(std::span<const std::pair<int64_t, int64_t>> pairs);
   /// Redis's defaults: 3600 1, 300 100, 60 10000.
   static SaveRules Default();
   /// Parses a value as CONFIG SET save takes it: pairs in any number ("900 1 300 10"), "" for none.

@@ -14,14 +14,12 @@
 #include "server/app/crash_report.h"
 #include "server/app/families.h"
 #include "server/app/server.h"
+#include "server/engine/version.h"
 #include "server/platform/memory.h"
 #include "server/platform/working_directory.h"
 
 namespace cairn {
 namespace {
-
-constexpr std::string_view kVersion = "0.1.0";
-constexpr std::string_view kFollows = "7.0.15";
 
 // The log file is opened for each line, as Redis does, so that log rotation by rename needs no
 // signal.
@@ -80,8 +78,8 @@ int Serve(Env& env, Config& config, const std::string& executable) {
               .role = 'C'});
   log.Log(LogLevel::kWarning, "oO0OoO0OoO0Oo Redis is starting oO0OoO0OoO0Oo");
   log.Log(LogLevel::kWarning,
-          "CairnKV version={}, following Redis version={}, bits=64, pid={}, just started", kVersion,
-          kFollows, ::getpid());
+          "CairnKV version={}, following Redis version={}, bits=64, pid={}, just started",
+          kCairnVersion, kRedisVersion, ::getpid());
   if (config.file_path().empty()) {
     log.Log(LogLevel::kWarning,
             "Warning: no config file specified, using the default config. In order to specify a "
@@ -109,8 +107,8 @@ int Main(int argc, char** argv) {
   const LaunchArguments arguments = ParseLaunchArguments(words);
   switch (arguments.mode) {
     case LaunchArguments::Mode::kVersion:
-      std::printf("CairnKV server v=%s follows=%s malloc=%s bits=64\n", kVersion.data(),
-                  kFollows.data(), AllocatorName());
+      std::printf("CairnKV server v=%s follows=%s malloc=%s bits=64\n", kCairnVersion.data(),
+                  kRedisVersion.data(), AllocatorName());
       return 0;
     case LaunchArguments::Mode::kHelp:
       PrintHelp();

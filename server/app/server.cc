@@ -73,8 +73,7 @@ Server::~Server() {
   loop_.RunOnceNoWait();
 }
 
-// --- start
-// ---------------------------------------------------------------------------------------------------
+// --- start ---
 
 Status Server::Start() {
   CAIRN_RETURN_IF_ERROR(RenameCommands());
@@ -213,8 +212,7 @@ void Server::RegisterHooks() {
   // A password set later binds new connections only, as in Redis: those that are in stay in.
 }
 
-// --- life
-// ----------------------------------------------------------------------------------------------------
+// --- life ---
 
 int Server::Run() {
   loop_.Run();
@@ -279,8 +277,7 @@ void Server::Cron() {
   stats.ops_rate.Sample(now_ms, stats.commands_processed);
   stats.input_rate.Sample(now_ms, stats.net_input_bytes);
   stats.output_rate.Sample(now_ms, stats.net_output_bytes);
-  stats.peak_memory =
-      std::max<size_t>(stats.peak_memory, ReadMemoryFigures().allocated + arena_->in_use_bytes());
+  stats.peak_memory = std::max<size_t>(stats.peak_memory, engine_->UsedMemory());
   clients_->Cron();
   durability_->Tick();
 }

@@ -10,6 +10,8 @@
 #include <array>
 #include <cstring>
 
+#include "server/base/strings.h"
+
 namespace cairn {
 namespace {
 
@@ -97,13 +99,6 @@ __attribute__((target("pclmul,sse4.1"))) uint64_t FoldBlocks(uint64_t crc, const
 #endif
 
 constexpr char kHexDigits[] = "0123456789abcdef";
-
-int HexValue(char c) {
-  if (c >= '0' && c <= '9') return c - '0';
-  if (c >= 'a' && c <= 'f') return c - 'a' + 10;
-  if (c >= 'A' && c <= 'F') return c - 'A' + 10;
-  return -1;
-}
 
 uint64_t BigEndian64(const char* from) {
   uint64_t value = 0;

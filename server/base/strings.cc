@@ -23,12 +23,6 @@ constexpr bool IsDigit(char c) { return c >= '0' && c <= '9'; }
 constexpr char Lower(char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c + 32) : c; }
 constexpr char Upper(char c) { return c >= 'a' && c <= 'z' ? static_cast<char>(c - 32) : c; }
 
-constexpr int HexValue(char c) {
-  if (IsDigit(c)) return c - '0';
-  const char lower = Lower(c);
-  return lower >= 'a' && lower <= 'f' ? lower - 'a' + 10 : -1;
-}
-
 /// Digits without a sign and without a leading zero, except "0" itself.
 bool IsCanonicalMagnitude(std::string_view digits) {
   if (digits.empty() || !IsDigit(digits[0])) return false;
@@ -111,24 +105,6 @@ size_t MatchElement(std::string_view pattern, size_t at, char c, bool nocase, bo
   }
   *matches = found != negated;
   return std::min(i + 1, pattern.size()) - at;
-}
-
-/// What the letter after a backslash means inside double quotes.
-char Unescape(char c) {
-  switch (c) {
-    case 'n':
-      return '\n';
-    case 'r':
-      return '\r';
-    case 't':
-      return '\t';
-    case 'b':
-      return '\b';
-    case 'a':
-      return '\a';
-    default:
-      return c;
-  }
 }
 
 /// Reads a quoted part whose opening quote is at line[*at]; leaves *at behind the closing one.
@@ -285,6 +261,29 @@ std::string QuoteRepr(std::string_view text) {
   }
   out.push_back('"');
   return out;
+}
+
+int HexValue(char c) {
+  if (IsDigit(c)) return c - '0';
+  const char lower = Lower(c);
+  return lower >= 'a' && lower <= 'f' ? lower - 'a' + 10 : -1;
+}
+
+char Unescape(char c) {
+  switch (c) {
+    case 'n':
+      return '\n';
+    case 'r':
+      return '\r';
+    case 't':
+      return '\t';
+    case 'b':
+      return '\b';
+    case 'a':
+      return '\a';
+    default:
+      return c;
+  }
 }
 
 Result<std::vector<std::string>> SplitArgs(std::string_view line) {

@@ -63,6 +63,12 @@ std::string ToUpper(std::string_view text);
 /// outside 0x20..0x7e as \xHH (lower-case hex).
 std::string QuoteRepr(std::string_view text);
 
+/// Value of a hexadecimal digit of either case, -1 for any other byte.
+int HexValue(char c);
+/// What the letter after a backslash means inside double quotes; letters without a meaning stand
+/// for themselves.
+char Unescape(char c);
+
 /// Splits a line of words as the configuration file and inline commands write them: words are
 /// parted by white space; "double quotes" know \n \r \t \b \a \\ \" and \xHH; 'single quotes' know
 /// \'. A blank line gives no words. Errors: kCorruption when a quote stays open or is directly

@@ -4,7 +4,6 @@
 
 #include "server/base/strings.h"
 #include "server/engine/durability.h"
-#include "server/platform/memory.h"
 #include "server/protocol/resp_errors.h"
 
 namespace cairn {
@@ -19,8 +18,7 @@ bool ControlsTransaction(std::string_view name) {
 
 }  // namespace
 
-// --- turn: parse, prepare, execute
-// ---------------------------------------------------------------------------
+// --- turn: parse, prepare, execute ---
 
 void Dispatcher::RunTurn(std::span<ReadySession> ready) {
   if (batch_.empty()) batch_.resize(kBatchRequests);
@@ -99,8 +97,8 @@ void Dispatcher::RunPending(Pending& pending) {
   if (session.closing || session.close_after_reply) return;
   const Request& request = pending.request;
   if (session.suspended) {
-    session.deferred.push_back(
-        OwnedCommand::From(pending.command ? pending.command->spec : nullptr, request));
+    session.deferred.push_back(OwnedCommand::From(pending.command ? pending.command->spec : nullptr,
+                                                  request.args, &request));
     return;
   }
   session.last_interaction_ms = engine_.now_ms();
@@ -151,8 +149,7 @@ bool Dispatcher::RunArgs(Session& session, std::span<const std::string_view> arg
   return command != nullptr;
 }
 
-// --- gates
-// ---------------------------------------------------------------------------------------------------
+// --- gates ---
 
 Status Dispatcher::CheckForm(Command* command, Command* container,
                              std::span<const std::string_view> args) const {
@@ -235,19 +232,14 @@ bool Dispatcher::Admit(Session& session, Command* command, Command* container,
   }
   if (engine_.pause_mode != PauseMode::kNone && session.kind == SessionKind::kNormal &&
       engine_.IsPaused(command->flags & (kCmdWrite | kCmdMayReplicate)) && !session.pause_exempt) {
-    if (request != nullptr) session.deferred.push_back(OwnedCommand::From(command->spec, *request));
+    if (request != nullptr)
+      session.deferred.push_back(OwnedCommand::From(command->spec, args, request));
     session.suspended = true;
     return false;
   }
   if (session.in_transaction() && !in_exec_ && !ControlsTransaction(command->spec->name)) {
-    OwnedCommand owned;
-    owned.spec = command->spec;
-    for (size_t i = 0; i < args.size(); ++i) {
-      const BlobRef* blob = request != nullptr ? request->FindBlob(i) : nullptr;
-      owned.args.push_back(blob != nullptr ? *blob : BlobRef::Copy(args[i]));
-    }
     session.transaction.flags_union |= command->flags;
-    session.transaction.queue.push_back(std::move(owned));
+    session.transaction.queue.push_back(OwnedCommand::From(command->spec, args, request));
     session.reply.SimpleString("QUEUED");
     FinishReply(session);
     return false;
@@ -261,7 +253,7 @@ bool Dispatcher::OutOfMemory() {
   // Reading the allocator's figures costs microseconds: once per batch.
   if (!memory_checked_) {
     memory_checked_ = true;
-    over_memory_ = ReadMemoryFigures().allocated + engine_.arena.in_use_bytes() > limit;
+    over_memory_ = engine_.UsedMemory() > limit;
   }
   return over_memory_;
 }
@@ -288,8 +280,7 @@ void Dispatcher::SendError(Session& session, const Status& status) {
   session.reply.StatusReply(status);
 }
 
-// --- execution
-// -----------------------------------------------------------------------------------------------
+// --- execution ---
 
 void Dispatcher::Call(CommandContext& ctx, Command& command) {
   Session& session = ctx.session_;

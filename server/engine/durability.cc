@@ -48,8 +48,7 @@ AofLocation DurabilityOfFiles::Location() const {
   return {PathInDir(engine_.settings().appenddirname), engine_.settings().appendfilename};
 }
 
-// --- cuts and jobs
-// -------------------------------------------------------------------------------------------
+// --- cuts and jobs ---
 
 SnapshotJobOptions DurabilityOfFiles::JobOptions(JobKind kind) const {
   const Settings& settings = engine_.settings();
@@ -154,8 +153,7 @@ void DurabilityOfFiles::FinishSave(const Job& job, const Status& status) {
   }
 }
 
-// --- requests
-// ------------------------------------------------------------------------------------------------
+// --- requests ---
 
 Status DurabilityOfFiles::Save() {
   if (job_.has_value() && job_->kind == JobKind::kSave)
@@ -223,8 +221,7 @@ Status DurabilityOfFiles::WriteRefusal() const {
   return Status::Ok();
 }
 
-// --- time
-// ----------------------------------------------------------------------------------------------------
+// --- time ---
 
 void DurabilityOfFiles::Tick() {
   const int64_t now_ms = engine_.env.WallMicros() / 1000;
@@ -243,10 +240,7 @@ void DurabilityOfFiles::Tick() {
 }
 
 void DurabilityOfFiles::CheckSaveRules(int64_t now_ms) {
-  SaveRules rules;
-  for (const auto& [seconds, changes] : engine_.settings().save) {
-    CAIRN_CHECK(rules.Add(std::to_string(seconds) + " " + std::to_string(changes)).ok());
-  }
+  const SaveRules rules = SaveRules::Of(engine_.settings().save);
   const int64_t since_s = (now_ms - last_save_ms_) / 1000;
   const int64_t since_attempt_s = (now_ms - last_attempt_ms_) / 1000;
   const bool scheduled =

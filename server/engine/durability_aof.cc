@@ -53,8 +53,7 @@ void DurabilityOfFiles::RegisterHooks() {
   });
 }
 
-// --- the stream
-// ----------------------------------------------------------------------------------------------
+// --- the stream ---
 
 void DurabilityOfFiles::EndOfTurn() {
   // BGREWRITEAOF and SAVE come here from inside their own command, whose group is open and still
@@ -162,8 +161,7 @@ Status DurabilityOfFiles::SetAppendOnly(bool on) {
   return closed;
 }
 
-// --- rewrite
-// -------------------------------------------------------------------------------------------------
+// --- rewrite ---
 
 Status DurabilityOfFiles::StartRewrite(std::string* reply) {
   if ((job_.has_value() && job_->kind == JobKind::kRewrite) || publishing_) {
@@ -251,8 +249,7 @@ void DurabilityOfFiles::CheckAutomaticRewrite() {
   }
 }
 
-// --- loading
-// -------------------------------------------------------------------------------------------------
+// --- loading ---
 
 Status DurabilityOfFiles::LoadProgress(uint64_t offset) {
   load_.loaded_bytes = offset;

@@ -1,6 +1,7 @@
 #include "server/engine/engine.h"
 
 #include "server/engine/durability.h"
+#include "server/platform/memory.h"
 
 namespace cairn {
 
@@ -39,6 +40,8 @@ bool Engine::IsPaused(bool write) const {
   if (pause_mode == PauseMode::kNone || now_ms() >= pause_until_ms) return false;
   return pause_mode == PauseMode::kAll || write;
 }
+
+uint64_t Engine::UsedMemory() const { return ReadMemoryFigures().allocated + arena.in_use_bytes(); }
 
 void Engine::RefreshClock() { keyspace.set_now_ms(env.WallMicros() / 1000); }
 

@@ -99,6 +99,9 @@ class Engine {
   int64_t pause_until_ms = 0;
   bool IsPaused(bool write) const;
 
+  /// used_memory: what the allocator handed out and the arena's blobs. Cost: microseconds.
+  uint64_t UsedMemory() const;
+
   // --- clock ---
   /// Wall clock of this batch in ms; refreshed once per batch and per cron turn.
   int64_t now_ms() const { return keyspace.now_ms(); }

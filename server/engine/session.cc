@@ -2,13 +2,14 @@
 
 namespace cairn {
 
-OwnedCommand OwnedCommand::From(const CommandSpec* spec, const Request& request) {
+OwnedCommand OwnedCommand::From(const CommandSpec* spec, std::span<const std::string_view> args,
+                                const Request* request) {
   OwnedCommand owned;
   owned.spec = spec;
-  owned.args.reserve(request.args.size());
-  for (size_t i = 0; i < request.args.size(); ++i) {
-    const BlobRef* blob = request.FindBlob(i);
-    owned.args.push_back(blob != nullptr ? *blob : BlobRef::Copy(request.args[i]));
+  owned.args.reserve(args.size());
+  for (size_t i = 0; i < args.size(); ++i) {
+    const BlobRef* blob = request != nullptr ? request->FindBlob(i) : nullptr;
+    owned.args.push_back(blob != nullptr ? *blob : BlobRef::Copy(args[i]));
   }
   return owned;
 }

@@ -42,7 +42,9 @@ class SessionPort {
 struct OwnedCommand {
   const CommandSpec* spec = nullptr;
   std::vector<BlobRef> args;
-  static OwnedCommand From(const CommandSpec* spec, const Request& request);
+  /// Copies `args`; those that `request` (may be null) holds in blobs of their own are shared.
+  static OwnedCommand From(const CommandSpec* spec, std::span<const std::string_view> args,
+                           const Request* request);
   size_t MemoryUsage() const;
 };
 

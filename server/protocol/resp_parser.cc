@@ -7,6 +7,8 @@
 #include <limits>
 #include <new>
 
+#include "server/base/strings.h"
+
 namespace cairn {
 namespace {
 
@@ -43,29 +45,6 @@ bool ParseStrictInt(const char* text, size_t size, int64_t* value) {
 }
 
 bool IsSpace(char c) { return c == ' ' || (c >= '\t' && c <= '\r'); }
-
-int HexValue(char c) {
-  if (c >= '0' && c <= '9') return c - '0';
-  const char lower = static_cast<char>(c | 0x20);
-  return lower >= 'a' && lower <= 'f' ? lower - 'a' + 10 : -1;
-}
-
-char Unescape(char letter) {
-  switch (letter) {
-    case 'n':
-      return '\n';
-    case 'r':
-      return '\r';
-    case 't':
-      return '\t';
-    case 'b':
-      return '\b';
-    case 'a':
-      return '\a';
-    default:
-      return letter;
-  }
-}
 
 // Reads the words of an inline request. A word never grows by unquoting, so it is written over the
 // place it was read from and the views stay in the read buffer.
