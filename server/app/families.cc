@@ -13,6 +13,7 @@ CommandFamily KeyDumpCommands();
 CommandFamily KeyExpireCommands();
 CommandFamily KeyScanCommands();
 CommandFamily MemoryCommands();
+CommandFamily ModuleCommands();
 CommandFamily PersistenceCommands();
 CommandFamily ServerCommands();
 CommandFamily SessionCommands();
@@ -24,8 +25,8 @@ void AddAllFamilies(CommandTable& table) {
   for (CommandFamily family :
        {ClientCommands(), CommandCommands(), ConfigCommands(), DatabaseCommands(), DebugCommands(),
         KeyCommands(), KeyDumpCommands(), KeyExpireCommands(), KeyScanCommands(), MemoryCommands(),
-        PersistenceCommands(), ServerCommands(), SessionCommands(), StringCommands(),
-        StringEditCommands(), StringLcsCommands()}) {
+        ModuleCommands(), PersistenceCommands(), ServerCommands(), SessionCommands(),
+        StringCommands(), StringEditCommands(), StringLcsCommands()}) {
     table.Add(family);
   }
 }

@@ -2,6 +2,7 @@
 
 #include "server/base/strings.h"
 #include "server/engine/engine.h"
+#include "server/engine/job_runner.h"
 
 namespace cairn {
 
@@ -32,6 +33,24 @@ Database& CommandContext::db() { return engine_.keyspace.db(session_.db); }
 Keyspace& CommandContext::keyspace() { return engine_.keyspace; }
 const Settings& CommandContext::settings() const { return engine_.settings(); }
 int64_t CommandContext::now_ms() const { return engine_.keyspace.now_ms(); }
+
+bool CommandContext::CanRunLater() const {
+  return !in_exec_ && session_.kind == SessionKind::kNormal && session_.port != nullptr &&
+         engine_.jobs != nullptr && !engine_.loading;
+}
+
+void CommandContext::RunLater(std::unique_ptr<CommandJob> job) {
+  CAIRN_CHECK(CanRunLater() && !goes_on_later_);
+  goes_on_later_ = true;
+  OwnedCommand command;
+  if (owned_ != nullptr) {
+    command.spec = owned_->spec;
+    command.args = owned_->args;
+  } else {
+    command = OwnedCommand::From(&spec_, args_, request_);
+  }
+  engine_.jobs->Start(session_, std::move(command), std::move(job));
+}
 
 void CommandContext::Changed(KeyRef key, NotifyClass cls, std::string_view event) {
   Changed(session_.db, key, cls, event);

@@ -88,6 +88,7 @@ uint64_t CommandTable::HashName(std::string_view name) {
 }
 
 void CommandTable::Insert(std::string_view name, Command* command) {
+  ++generation_;
   CAIRN_CHECK(used_ * 2 < slots_.size());
   const std::string lower = ToLower(name);
   const uint64_t hash = HashName(lower);
@@ -141,6 +142,18 @@ Command* CommandTable::AddModuleCommand(const CommandSpec* spec, void* module_da
   Add(std::span(spec, 1));
   commands_.back()->module_data = module_data;
   return commands_.back().get();
+}
+
+void CommandTable::RemoveModuleCommands(const void* module_data) {
+  const auto leaves = [module_data](const Command* command) {
+    return command->module_data == module_data;
+  };
+  for (Slot& slot : slots_) {
+    if (slot.command != nullptr && leaves(slot.command)) slot.command = nullptr;
+  }
+  std::erase_if(top_level_, leaves);
+  std::erase_if(commands_, [&](const auto& command) { return leaves(command.get()); });
+  ++generation_;
 }
 
 Command* CommandTable::Resolve(std::span<const std::string_view> args, Command** container) const {

@@ -31,6 +31,7 @@ void Dispatcher::RunTurn(std::span<ReadySession> ready) {
     if (count == 0) return;
     engine_.RefreshClock();
     memory_checked_ = false;
+    resolved_generation_ = engine_.commands.generation();
     for (size_t i = 0; i < count; ++i) Prepare(batch_[i]);
     if (count > 1) {
       for (size_t i = 0; i < count; ++i) {
@@ -96,6 +97,11 @@ void Dispatcher::RunPending(Pending& pending) {
   Session& session = *pending.session;
   if (session.closing || session.close_after_reply) return;
   const Request& request = pending.request;
+  if (engine_.commands.generation() != resolved_generation_) [[unlikely]] {
+    // MODULE LOAD or UNLOAD ran earlier in this batch.
+    pending.command = engine_.commands.Resolve(request.args, &pending.container);
+    pending.hashed = false;
+  }
   if (session.suspended) {
     session.deferred.push_back(OwnedCommand::From(pending.command ? pending.command->spec : nullptr,
                                                   request.args, &request));
@@ -294,7 +300,18 @@ void Dispatcher::Call(CommandContext& ctx, Command& command) {
   const ReplyBuffer::Mark mark = session.output.Here();
   const uint64_t errors_before = engine_.stats.total_error_replies;
   engine_.propagation.BeginGroup();
-  if (Status status = ctx.spec_.handler(ctx); !status.ok()) {
+  CommandJob* const job = ctx.owned_ != nullptr ? ctx.owned_->job.get() : nullptr;
+  Status status = job != nullptr ? job->Finish(ctx) : ctx.spec_.handler(ctx);
+  if (ctx.goes_on_later_) {
+    // Counted and answered when it is done. Time on the worker is no time of the executor.
+    CAIRN_CHECK(status.ok() && ctx.dirty_ == 0);
+    engine_.propagation.EndGroup();
+    const uint64_t now = TickClock::Now();
+    command.counters.usec_ticks += now - last_ticks_;
+    last_ticks_ = now;
+    return;
+  }
+  if (!status.ok()) {
     session.output.RollbackTo(mark);
     SendError(session, status);
   }
@@ -354,7 +371,12 @@ Status Dispatcher::ExecuteTransaction(CommandContext& exec) {
     for (const BlobRef& arg : owned.args) args.push_back(arg.view());
     Command* container = nullptr;
     Command* command = engine_.commands.Resolve(args, &container);
-    CommandContext ctx(engine_, session, *owned.spec, args);
+    if (command == nullptr) [[unlikely]] {
+      // Its module was unloaded by a command of this very transaction.
+      SendError(session, UnknownCommand(args[0], std::span(args).subspan(1)));
+      continue;
+    }
+    CommandContext ctx(engine_, session, *command->spec, args);
     ctx.owned_ = &owned;
     Call(ctx, *command);
   }

@@ -79,6 +79,7 @@ class Dispatcher {
   Engine& engine_;
   std::vector<Pending> batch_;
   uint64_t last_ticks_ = 0;
+  uint64_t resolved_generation_ = 0;  // of the command table, when the batch was prepared
   bool in_exec_ = false;
   bool memory_checked_ = false;  // once per batch
   bool over_memory_ = false;

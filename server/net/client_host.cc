@@ -208,9 +208,7 @@ void ClientHost::CheckIdle(Connection& connection, int64_t now_ms) {
 void ClientHost::ResumePaused() {
   for (auto& [connection, owned] : connections_) {
     Session& session = *connection->session_;
-    if (!session.suspended) continue;
-    session.suspended = false;
-    connection->InputReady();
+    if (session.EndPause()) connection->InputReady();
   }
 }
 

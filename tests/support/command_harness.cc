@@ -1,23 +1,45 @@
 #include "tests/support/command_harness.h"
 
+#include <chrono>
+#include <condition_variable>
 #include <functional>
+#include <mutex>
 
 #include "server/base/check.h"
 #include "server/platform/working_directory.h"
 
 namespace cairn {
 
-/// Commands that need the loop do not run here: posted jobs would wait for ever, so they stop the
-/// test.
-class CommandHarness::NoLoop final : public EventLoopPort {
+/// Keeps what is posted until the test runs it. Timers have no place here: nothing would fire them.
+class CommandHarness::PostedLoop final : public EventLoopPort {
  public:
-  void Post(std::function<void()>) override { CAIRN_CHECK(!"the harness has no loop to post to"); }
+  void Post(std::function<void()> job) override {
+    std::lock_guard lock(mutex_);
+    posted_.push_back(std::move(job));
+    came_.notify_one();
+  }
   TimerId StartTimer(int64_t, int64_t, std::function<void()>) override {
     CAIRN_CHECK(!"the harness has no loop to start timers on");
     return 0;
   }
   void StopTimer(TimerId) override {}
   int64_t NowMillis() const override { return 0; }
+
+  bool Run() {
+    std::vector<std::function<void()>> jobs;
+    {
+      std::unique_lock lock(mutex_);
+      came_.wait_for(lock, std::chrono::seconds(30), [this] { return !posted_.empty(); });
+      jobs.swap(posted_);
+    }
+    for (auto& job : jobs) job();
+    return !jobs.empty();
+  }
+
+ private:
+  std::mutex mutex_;
+  std::condition_variable came_;
+  std::vector<std::function<void()>> posted_;
 };
 
 class CommandHarness::NoLog final : public LogSink {
@@ -54,7 +76,7 @@ class ExpiryListener final : public KeyspaceListener {
 
 CommandHarness::CommandHarness(std::initializer_list<CommandFamily> families)
     : env_(/*seed=*/1),
-      loop_(std::make_unique<NoLoop>()),
+      loop_(std::make_unique<PostedLoop>()),
       directory_(std::make_unique<FixedDirectory>()),
       log_sink_(std::make_unique<NoLog>()),
       log_(std::make_unique<Logger>(LoggerOptions{
@@ -121,6 +143,8 @@ void CommandHarness::SetSetting(const std::string& name, const std::string& valu
   const Config::NameAndValue pair{name, value};
   CAIRN_CHECK(config_->Set({&pair, 1}, SetContext{}).ok());
 }
+
+bool CommandHarness::RunPosted() { return loop_->Run(); }
 
 void CommandHarness::AdvanceMs(int64_t ms) {
   env_.AdvanceMicros(ms * 1000);

@@ -41,6 +41,10 @@ class CommandHarness {
   /// CONFIG SET of one setting. Requires: it is accepted.
   void SetSetting(const std::string& name, const std::string& value);
 
+  /// Waits until a worker has posted something to the loop and runs what is there; false when
+  /// nothing came within half a minute.
+  bool RunPosted();
+
   void AdvanceMs(int64_t ms);
   int64_t now_ms() const { return engine_->now_ms(); }
 
@@ -49,12 +53,12 @@ class CommandHarness {
   FakeEnv& env() { return env_; }
 
  private:
-  class NoLoop;
+  class PostedLoop;
   class NoLog;
   class FixedDirectory;
 
   FakeEnv env_;
-  std::unique_ptr<NoLoop> loop_;
+  std::unique_ptr<PostedLoop> loop_;
   std::unique_ptr<FixedDirectory> directory_;
   std::unique_ptr<NoLog> log_sink_;
   std::unique_ptr<Logger> log_;
