@@ -191,6 +191,28 @@ char* Entry::mutable_inline() {
   return bytes() + key_offset() + key_size();
 }
 
+bool Entry::TryOverwrite(const ValueInput& value, int64_t expire_at_ms, uint32_t access) {
+  const bool to_inline = value.form <= ValueForm::kInlineRaw;
+  if (has_expiry() != (expire_at_ms != kNoExpiry) || is_inline() != to_inline) return false;
+  if (!to_inline && (form() != ValueForm::kInt || value.form != ValueForm::kInt)) return false;
+  if (to_inline) {
+    const size_t before = RecordBytes(), after = before - value_size_ + value.bytes.size();
+    if (RecordSlab::RoundUp(before) != RecordSlab::RoundUp(after)) return false;
+    value_size_ = static_cast<uint16_t>(value.bytes.size());
+    if (!value.bytes.empty())
+      std::memmove(mutable_inline(), value.bytes.data(), value.bytes.size());
+  } else {
+    set_integer(value.integer);
+  }
+  if (has_expiry()) set_expire_at_ms(expire_at_ms);
+  constexpr uint32_t kReplaced = kAccessMask | 7u << kTypeShift | 7u << kFormShift;
+  word0_.store((word0_.load(std::memory_order_relaxed) & ~kReplaced) | (access & kAccessMask) |
+                   static_cast<uint32_t>(value.type) << kTypeShift |
+                   static_cast<uint32_t>(value.form) << kFormShift,
+               std::memory_order_relaxed);
+  return true;
+}
+
 size_t Entry::RecordBytes() const { return key_offset() + key_size() + value_size_; }
 
 size_t Entry::FreeEffort() const {

@@ -13,6 +13,7 @@
 #include "server/engine/command_context.h"
 #include "server/engine/command_table.h"
 #include "server/engine/engine.h"
+#include "server/engine/memory_limit.h"
 
 namespace cairn {
 
@@ -27,7 +28,7 @@ struct ReadySession {
 
 class Dispatcher {
  public:
-  explicit Dispatcher(Engine& engine) : engine_(engine) {}
+  explicit Dispatcher(Engine& engine) : engine_(engine), memory_limit_(engine) {}
 
   /// Runs everything the parsers hold. Sessions may be marked closing; none is destroyed here.
   void RunTurn(std::span<ReadySession> ready);
@@ -42,6 +43,9 @@ class Dispatcher {
 
   /// EXEC: runs the queue as one unit. Called by the EXEC handler.
   Status ExecuteTransaction(CommandContext& exec);
+
+  /// maxmemory, as commands are held to it.
+  MemoryLimit& memory_limit() { return memory_limit_; }
 
   /// EXEC is running its queue.
   bool in_exec() const { return in_exec_; }
@@ -69,7 +73,7 @@ class Dispatcher {
                    std::span<const std::string_view> args) const;
   Status CheckProtected(const Session& session, const Command& command) const;
   Status CheckState(Session& session, const Command& command);
-  bool OutOfMemory();
+  bool HeldForSnapshot(const Session& session, const Command& command) const;
   void Call(CommandContext& ctx, Command& command);
   void Reject(Session& session, Command* command, const Status& status);
   void SendError(Session& session, const Status& status);
@@ -80,8 +84,7 @@ class Dispatcher {
   std::vector<Pending> batch_;
   uint64_t last_ticks_ = 0;
   bool in_exec_ = false;
-  bool memory_checked_ = false;  // once per batch
-  bool over_memory_ = false;
+  MemoryLimit memory_limit_;
 };
 
 }  // namespace cairn
