@@ -128,6 +128,7 @@ constexpr CommandSpec kTypeSpec{
 /// is new.
 void PlaceCopy(CommandContext& ctx, Database& db, KeyRef to, const Entry& entry) {
   db.Set(to, entry.ShareValue(), entry.expire_at_ms());
+  ctx.SignalReady(db.index(), to.key);
   ctx.Notify(NotifyClass::kNew, "new", to.key, db.index());
 }
 
