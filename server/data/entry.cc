@@ -2,8 +2,10 @@
 
 #include <new>
 
+#include "persistence/rdb_format.h"
 #include "server/base/check.h"
 #include "server/base/strings.h"
+#include "server/data/container.h"
 #include "server/data/record_slab.h"
 
 namespace cairn {
@@ -22,6 +24,23 @@ ValueInput MakeString(std::string_view bytes, BlobRef blob, ValueForm inline_for
   input.form = ValueForm::kBlob;
   input.blob = blob ? std::move(blob) : BlobRef::Copy(bytes);
   return input;
+}
+
+Status EmitPacked(ValueType type, std::string_view bytes, ValueSink& sink) {
+  switch (type) {
+    case ValueType::kHash:
+      return sink.Packed(rdb::kHashListpack, bytes);
+    case ValueType::kSet:
+      return sink.Packed(rdb::kSetIntset, bytes);
+    case ValueType::kSortedSet:
+      return sink.Packed(rdb::kSortedSetListpack, bytes);
+    default:
+      break;
+  }
+  CAIRN_CHECK(type == ValueType::kList);
+  CAIRN_RETURN_IF_ERROR(sink.Begin(ValueKind::kList, 1));
+  CAIRN_RETURN_IF_ERROR(sink.Packed(rdb::kListQuicklist2, bytes));
+  return sink.End();
 }
 
 }  // namespace
@@ -49,6 +68,19 @@ ValueInput ValueInput::FromObject(ValueType type, ObjectRef object) {
   input.type = type;
   input.form = ValueForm::kObject;
   input.object = std::move(object);
+  return input;
+}
+
+ValueInput ValueInput::Packed(ValueType type, std::string_view bytes) {
+  CAIRN_CHECK(type != ValueType::kString && type != ValueType::kModule);
+  ValueInput input;
+  input.type = type;
+  if (bytes.size() <= kMaxInlinePackedBytes) {
+    input.bytes = bytes;
+  } else {
+    input.form = ValueForm::kBlob;
+    input.blob = BlobRef::Copy(bytes);
+  }
   return input;
 }
 
@@ -143,15 +175,13 @@ size_t Entry::StringSize() const {
 
 std::string_view Entry::StringView(char* scratch) const {
   CAIRN_CHECK(is_string());
-  switch (form()) {
-    case ValueForm::kInline:
-    case ValueForm::kInlineRaw:
-      return {bytes() + key_offset() + key_size(), value_size_};
-    case ValueForm::kInt:
-      return {scratch, FormatInt64(integer(), scratch)};
-    default:
-      return blob_unchecked()->view();
-  }
+  if (form() == ValueForm::kInt) return {scratch, FormatInt64(integer(), scratch)};
+  return Bytes();
+}
+
+std::string_view Entry::Bytes() const {
+  if (is_inline()) return {bytes() + key_offset() + key_size(), value_size_};
+  return blob_unchecked()->view();
 }
 
 ValueInput Entry::ShareValue() const {
@@ -161,7 +191,7 @@ ValueInput Entry::ShareValue() const {
   switch (form()) {
     case ValueForm::kInline:
     case ValueForm::kInlineRaw:
-      input.bytes = StringView(nullptr);
+      input.bytes = Bytes();
       break;
     case ValueForm::kInt:
       input.integer = integer();
@@ -174,6 +204,14 @@ ValueInput Entry::ShareValue() const {
       break;
   }
   return input;
+}
+
+ValueInput Entry::CloneValue() const {
+  if (form() == ValueForm::kObject) {
+    if (const Container* container = object()->AsContainer())
+      return ValueInput::FromObject(type(), ObjectRef::Adopt(container->Clone()));
+  }
+  return ShareValue();
 }
 
 void Entry::set_integer(int64_t value) {
@@ -193,6 +231,7 @@ char* Entry::mutable_inline() {
 
 bool Entry::TryOverwrite(const ValueInput& value, int64_t expire_at_ms, uint32_t access) {
   const bool to_inline = value.form <= ValueForm::kInlineRaw;
+  if (value.type != type()) return false;
   if (has_expiry() != (expire_at_ms != kNoExpiry) || is_inline() != to_inline) return false;
   if (!to_inline && (form() != ValueForm::kInt || value.form != ValueForm::kInt)) return false;
   if (to_inline) {
@@ -205,9 +244,8 @@ bool Entry::TryOverwrite(const ValueInput& value, int64_t expire_at_ms, uint32_t
     set_integer(value.integer);
   }
   if (has_expiry()) set_expire_at_ms(expire_at_ms);
-  constexpr uint32_t kReplaced = kAccessMask | 7u << kTypeShift | 7u << kFormShift;
+  constexpr uint32_t kReplaced = kAccessMask | 7u << kFormShift;
   word0_.store((word0_.load(std::memory_order_relaxed) & ~kReplaced) | (access & kAccessMask) |
-                   static_cast<uint32_t>(value.type) << kTypeShift |
                    static_cast<uint32_t>(value.form) << kFormShift,
                std::memory_order_relaxed);
   return true;
@@ -229,30 +267,50 @@ size_t Entry::MemoryUsage() const {
 }
 
 Status Entry::Emit(ValueSink& sink) const {
+  if (form() == ValueForm::kObject) return object()->Emit(sink);
+  if (!is_string()) return EmitPacked(type(), Bytes(), sink);
   switch (form()) {
     case ValueForm::kInt:
       return sink.Integer(integer());
-    case ValueForm::kObject:
-      return object()->Emit(sink);
     case ValueForm::kBlob:
       return sink.StringBlob(BlobValue());
     default:
-      return sink.String(StringView(nullptr));
+      return sink.String(Bytes());
   }
 }
 
-const char* Entry::TypeName() const { return is_string() ? "string" : object()->TypeName(); }
+const char* Entry::TypeName() const {
+  switch (type()) {
+    case ValueType::kString:
+      return "string";
+    case ValueType::kList:
+      return "list";
+    case ValueType::kSet:
+      return "set";
+    case ValueType::kSortedSet:
+      return "zset";
+    case ValueType::kHash:
+      return "hash";
+    case ValueType::kStream:
+      return "stream";
+    case ValueType::kModule:
+      return object()->TypeName();
+  }
+  return "unknown";
+}
 
 const char* Entry::EncodingName() const {
-  switch (form()) {
-    case ValueForm::kInt:
-      return "int";
-    case ValueForm::kInline:
-      return value_size_ <= kEmbstrMaxBytes ? "embstr" : "raw";
-    case ValueForm::kObject:
-      return object()->EncodingName();
+  if (form() == ValueForm::kObject) return object()->EncodingName();
+  switch (type()) {
+    case ValueType::kString:
+      if (form() == ValueForm::kInt) return "int";
+      return form() == ValueForm::kInline && value_size_ <= kEmbstrMaxBytes ? "embstr" : "raw";
+    case ValueType::kSet:
+      return "intset";
+    case ValueType::kList:
+      return "quicklist";
     default:
-      return "raw";
+      return "listpack";
   }
 }
 

@@ -95,9 +95,15 @@ class Durability {
   virtual Status WriteRefusal() const = 0;
   /// Called before a write command: back-pressure of the log's buffer.
   virtual void ThrottleWrite() = 0;
+  /// False while no snapshot runs, until a command that is not plain (command_table.h) or a later
+  /// turn begins one: then HoldsWrites need not be asked.
+  virtual bool MayHoldWrites() const { return true; }
   /// Whether a write command must wait for the walker of a running snapshot. Its session is then
   /// held (Engine::HoldSession) and resumed from a timer.
   virtual bool HoldsWrites() = 0;
+  /// False when ThrottleWrite has nothing to look at (no log) until a command that is not
+  /// plain (command_table.h) or a later turn changes it.
+  virtual bool MayThrottle() const { return true; }
   /// SHUTDOWN: final save and flush. `save`: 1, 0, or -1 for as the save rules say.
   virtual Status Shutdown(int save, bool force) = 0;
 

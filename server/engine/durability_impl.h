@@ -43,7 +43,9 @@ class DurabilityOfFiles final : public Durability {
   bool GatesReplies() const override;
   Status WriteRefusal() const override;
   void ThrottleWrite() override;
+  bool MayHoldWrites() const override { return job_.has_value(); }
   bool HoldsWrites() override { return job_.has_value() && throttle_.HoldsWrites(); }
+  bool MayThrottle() const override { return aof_ != nullptr; }
   Status Shutdown(int save, bool force) override;
   DurabilityFigures figures() const override;
   LoadFigures load_figures() const override { return load_; }

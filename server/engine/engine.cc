@@ -30,8 +30,13 @@ Session* Engine::CreateSession(SessionPort* port, SessionKind kind) {
 }
 
 void Engine::DestroySession(Session* session) {
-  watches.UnwatchAll(*session);
+  DetachSession(*session);
   sessions_.erase(session->id);
+}
+
+void Engine::DetachSession(Session& session) {
+  watches.UnwatchAll(session);
+  blocking.Forget(session);
 }
 
 Session* Engine::FindSession(uint64_t id) const {
@@ -47,7 +52,8 @@ void Engine::HoldSession(Session& session) {
 void Engine::ResumeHeld() {
   for (uint64_t id : std::exchange(held_sessions_, {})) {
     Session* session = FindSession(id);
-    if (session == nullptr || !session->suspended) continue;
+    // It may have been resumed meanwhile, and wait for a key by now.
+    if (session == nullptr || !session->suspended || session->blocked != nullptr) continue;
     session->suspended = false;
     if (session->port != nullptr) session->port->InputReady();
   }
@@ -64,10 +70,5 @@ uint64_t Engine::UsedMemory() const {
 }
 
 void Engine::RefreshClock() { keyspace.set_now_ms(env.WallMicros() / 1000); }
-
-void Engine::NotifyKeyspaceEvent(NotifyClass cls, std::string_view event, std::string_view key,
-                                 uint32_t db) {
-  if (on_keyspace_event) on_keyspace_event(cls, event, key, db);
-}
 
 }  // namespace cairn
