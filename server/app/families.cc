@@ -23,14 +23,17 @@ CommandFamily SetOperationCommands();
 CommandFamily StringCommands();
 CommandFamily StringEditCommands();
 CommandFamily StringLcsCommands();
+CommandFamily WaitCommands();
 
 void AddAllFamilies(CommandTable& table) {
-  for (CommandFamily family :
-       {ClientCommands(),       CommandCommands(),   ConfigCommands(),     DatabaseCommands(),
-        DebugCommands(),        HashCommands(),      HashReadCommands(),   KeyCommands(),
-        KeyDumpCommands(),      KeyExpireCommands(), KeyScanCommands(),    MemoryCommands(),
-        PersistenceCommands(),  ServerCommands(),    SessionCommands(),    SetCommands(),
-        SetOperationCommands(), StringCommands(),    StringEditCommands(), StringLcsCommands()}) {
+  for (CommandFamily family : {
+           ClientCommands(),       CommandCommands(),   ConfigCommands(),     DatabaseCommands(),
+           DebugCommands(),        HashCommands(),      HashReadCommands(),   KeyCommands(),
+           KeyDumpCommands(),      KeyExpireCommands(), KeyScanCommands(),    MemoryCommands(),
+           PersistenceCommands(),  ServerCommands(),    SessionCommands(),    SetCommands(),
+           SetOperationCommands(), StringCommands(),    StringEditCommands(), StringLcsCommands(),
+           WaitCommands(),
+       }) {
     table.Add(family);
   }
 }
