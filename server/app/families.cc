@@ -3,11 +3,13 @@
 namespace cairn {
 
 // Each is defined at the end of the file of its name in server/commands.
+CommandFamily BitCommands();
 CommandFamily ClientCommands();
 CommandFamily CommandCommands();
 CommandFamily ConfigCommands();
 CommandFamily DatabaseCommands();
 CommandFamily DebugCommands();
+CommandFamily HyperLogLogCommands();
 CommandFamily KeyCommands();
 CommandFamily KeyDumpCommands();
 CommandFamily KeyExpireCommands();
@@ -22,10 +24,10 @@ CommandFamily StringLcsCommands();
 
 void AddAllFamilies(CommandTable& table) {
   for (CommandFamily family :
-       {ClientCommands(), CommandCommands(), ConfigCommands(), DatabaseCommands(), DebugCommands(),
-        KeyCommands(), KeyDumpCommands(), KeyExpireCommands(), KeyScanCommands(), MemoryCommands(),
-        PersistenceCommands(), ServerCommands(), SessionCommands(), StringCommands(),
-        StringEditCommands(), StringLcsCommands()}) {
+       {BitCommands(), HyperLogLogCommands(), ClientCommands(), CommandCommands(), ConfigCommands(),
+        DatabaseCommands(), DebugCommands(), KeyCommands(), KeyDumpCommands(), KeyExpireCommands(),
+        KeyScanCommands(), MemoryCommands(), PersistenceCommands(), ServerCommands(),
+        SessionCommands(), StringCommands(), StringEditCommands(), StringLcsCommands()}) {
     table.Add(family);
   }
 }
