@@ -238,6 +238,7 @@ bool AppendCounted(const KeySpec& key, size_t begin, std::span<const std::string
 Status ExtractKeys(const Command& command, std::span<const std::string_view> args,
                    std::vector<KeyPosition>* out) {
   out->clear();
+  if (command.spec->find_keys != nullptr) return command.spec->find_keys(args, out);
   for (const KeySpec& key : command.spec->keys) {
     if (key.begin == KeySpec::Begin::kNone) break;
     const size_t begin = BeginOf(key, args);

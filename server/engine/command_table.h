@@ -78,12 +78,8 @@ class CommandTable {
   size_t used_ = 0;
 };
 
-/// One key of a request with the flags of its spec.
-struct KeyPosition {
-  size_t index;
-  uint32_t flags;
-};
-/// Key positions of `args` by the key specs. Errors: the two of COMMAND GETKEYS.
+/// Key positions of `args` by the command's own finder or its key specs. Errors: the two of COMMAND
+/// GETKEYS.
 Status ExtractKeys(const Command& command, std::span<const std::string_view> args,
                    std::vector<KeyPosition>* out);
 
