@@ -3,6 +3,7 @@
 namespace cairn {
 
 // Each is defined at the end of the file of its name in server/commands.
+CommandFamily BitCommands();
 CommandFamily ClientCommands();
 CommandFamily CommandCommands();
 CommandFamily ConfigCommands();
@@ -10,6 +11,7 @@ CommandFamily DatabaseCommands();
 CommandFamily DebugCommands();
 CommandFamily HashCommands();
 CommandFamily HashReadCommands();
+CommandFamily HyperLogLogCommands();
 CommandFamily KeyCommands();
 CommandFamily KeyDumpCommands();
 CommandFamily KeyExpireCommands();
@@ -26,14 +28,13 @@ CommandFamily StringLcsCommands();
 CommandFamily WaitCommands();
 
 void AddAllFamilies(CommandTable& table) {
-  for (CommandFamily family : {
-           ClientCommands(),       CommandCommands(),   ConfigCommands(),     DatabaseCommands(),
-           DebugCommands(),        HashCommands(),      HashReadCommands(),   KeyCommands(),
-           KeyDumpCommands(),      KeyExpireCommands(), KeyScanCommands(),    MemoryCommands(),
-           PersistenceCommands(),  ServerCommands(),    SessionCommands(),    SetCommands(),
-           SetOperationCommands(), StringCommands(),    StringEditCommands(), StringLcsCommands(),
-           WaitCommands(),
-       }) {
+  for (CommandFamily family :
+       {BitCommands(),         ClientCommands(),    CommandCommands(),      ConfigCommands(),
+        DatabaseCommands(),    DebugCommands(),     HashCommands(),         HashReadCommands(),
+        HyperLogLogCommands(), KeyCommands(),       KeyDumpCommands(),      KeyExpireCommands(),
+        KeyScanCommands(),     MemoryCommands(),    PersistenceCommands(),  ServerCommands(),
+        SessionCommands(),     SetCommands(),       SetOperationCommands(), StringCommands(),
+        StringEditCommands(),  StringLcsCommands(), WaitCommands()}) {
     table.Add(family);
   }
 }
