@@ -51,6 +51,19 @@ void Daemonize() {
   if (null > STDERR_FILENO) ::close(null);
 }
 
+void FollowCrashSetting(Config& config) {
+  const auto follow = [](const Settings&, const Settings& now) {
+    if (now.crash_log_enabled) {
+      InstallCrashReport(now.logfile);
+    } else {
+      RemoveCrashReport();
+    }
+    return Status::Ok();
+  };
+  [[maybe_unused]] const Status followed = follow(config.settings(), config.settings());
+  config.OnChange("crash-log-enabled", follow);
+}
+
 int Serve(Env& env, Config& config, HostProcess& process, const std::string& executable) {
   const Settings& settings = config.settings();
   process.FindSupervisor(settings);
@@ -76,7 +89,7 @@ int Serve(Env& env, Config& config, HostProcess& process, const std::string& exe
   }
   process.Begin(config, log);
   log.set_role('M');
-  if (settings.crash_log_enabled) InstallCrashReport(settings.logfile);
+  FollowCrashSetting(config);
   Server server(env, config, log, executable);
   log.Log(LogLevel::kNotice, "Running mode=standalone, port={}. PID: {}", settings.port,
           ::getpid());

@@ -161,6 +161,15 @@ class ProcessTest(unittest.TestCase):
         self.assertIn("refused", seen)
         self.assertEqual(2000, server.client().dbsize())
 
+    def test_a_crash_is_reported_if_asked(self):
+        for wanted in ("yes", "no"):
+            server = self.start({"enable-debug-command": "yes"})
+            server.client().config_set("crash-log-enabled", wanted)
+            with self.assertRaises(redis.ConnectionError):
+                server.client(retry=None).execute_command("DEBUG", "SEGFAULT")
+            self.assertEqual(-11, server.wait_end())
+            self.assertEqual(wanted == "yes", "crashed by signal: SIGSEGV" in server.log())
+
     def test_renamed_commands(self):
         server = self.start({"rename-command": ["flushall \"\"", "get fetch"]})
         client = server.client()
