@@ -16,6 +16,7 @@
 #include <vector>
 
 #include "server/base/check.h"
+#include "server/base/prefetch.h"
 #include "server/data/seg_layout.h"
 #include "server/data/snapshot_gate.h"
 
@@ -55,16 +56,20 @@ class SegTable {
     if (root_ == nullptr) return;
     const uint64_t ref = *root_->SlotOf(hash);
     const Seg* segment = SegmentRef::Get<P>(ref);
-    __builtin_prefetch(segment);
-    __builtin_prefetch(&segment->buckets[BucketOf(ref, hash)]);
+    PrefetchLine(segment);
+    PrefetchLine(&segment->buckets[BucketOf(ref, hash)]);
   }
   void PrefetchRecord(uint64_t hash) const {
     if (root_ == nullptr) return;
     const uint64_t ref = *root_->SlotOf(hash);
     const Bucket& bucket = SegmentRef::Get<P>(ref)->buckets[BucketOf(ref, hash)];
     for (uint32_t match = bucket.Match(Fingerprint(hash)); match; match &= match - 1) {
-      __builtin_prefetch(
-          reinterpret_cast<const void*>(bucket.slots[__builtin_ctz(match)] & kSlotPointerMask));
+      // A short record begins in one line and often ends in the next.
+      constexpr size_t kShortRecordBytes = 40;
+      const char* record =
+          reinterpret_cast<const char*>(bucket.slots[__builtin_ctz(match)] & kSlotPointerMask);
+      PrefetchLine(record);
+      PrefetchLine(record + kShortRecordBytes);
     }
   }
 
