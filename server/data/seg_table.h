@@ -52,6 +52,16 @@ class SegTable {
   uint64_t segment_count() const { return segment_count_; }
   uint64_t HashOf(std::string_view key) const { return P::Hash(key, seed_); }
 
+  // The three steps of a look-up for a batch, each of which needs what the one before asked for:
+  // the directory's slot, the bucket, the record.
+  void PrefetchSlot(uint64_t hash) const {
+    if (root_ == nullptr) return;
+    // All directories are about as deep as the first one, whose header is at hand.
+    const uint32_t depth = root_->partitions[0]->depth;
+    const Directory* directory = root_->partitions[root_->PartitionOf(hash)];
+    PrefetchLine(directory);
+    PrefetchLine(&directory->slots[hash << root_->bits >> 1 >> (63 - depth)]);
+  }
   void PrefetchBucket(uint64_t hash) const {
     if (root_ == nullptr) return;
     const uint64_t ref = *root_->SlotOf(hash);
