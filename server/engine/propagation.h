@@ -34,6 +34,9 @@ class Propagation {
     if (--group_depth_ == 0 && group_effects_ != 0) CloseGroup();
   }
 
+  /// A command, transaction or script is running: its effects are not complete.
+  bool in_group() const { return group_depth_ > 0; }
+
   /// Forgets which database is selected: a new file or replica begins here.
   void ResetSelectedDatabase() { selected_db_ = -1; }
 
