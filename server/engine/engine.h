@@ -144,4 +144,37 @@ class Engine {
   std::vector<uint64_t> held_sessions_;
 };
 
+// --- CommandContext's ways to the engine, here because every command takes them ---
+
+inline KeyRef CommandContext::Key(size_t i) const {
+  const size_t at = i - first_key_;
+  if ((at & key_shift_) == 0 && at >> key_shift_ < hash_count_)
+    return {args_[i], key_hashes_[at >> key_shift_]};
+  return engine_.keyspace.db(session_.db).MakeKey(args_[i]);
+}
+
+inline Database& CommandContext::db() { return engine_.keyspace.db(session_.db); }
+inline Keyspace& CommandContext::keyspace() { return engine_.keyspace; }
+inline int64_t CommandContext::now_ms() const { return engine_.keyspace.now_ms(); }
+
+inline void CommandContext::TouchWatchers(uint32_t db, std::string_view key) {
+  engine_.watches.Touch(db, key);
+}
+
+inline void CommandContext::Notify(NotifyClass cls, std::string_view event, std::string_view key,
+                                   uint32_t db) {
+  engine_.NotifyKeyspaceEvent(cls, event, key, db);
+}
+
+inline void CommandContext::Changed(uint32_t db, KeyRef key, NotifyClass cls,
+                                    std::string_view event) {
+  ++dirty_;
+  TouchWatchers(db, key.key);
+  Notify(cls, event, key.key, db);
+}
+
+inline void CommandContext::Changed(KeyRef key, NotifyClass cls, std::string_view event) {
+  Changed(session_.db, key, cls, event);
+}
+
 }  // namespace cairn
