@@ -3,11 +3,15 @@
 namespace cairn {
 
 // Each is defined at the end of the file of its name in server/commands.
+CommandFamily BitCommands();
 CommandFamily ClientCommands();
 CommandFamily CommandCommands();
 CommandFamily ConfigCommands();
 CommandFamily DatabaseCommands();
 CommandFamily DebugCommands();
+CommandFamily HashCommands();
+CommandFamily HashReadCommands();
+CommandFamily HyperLogLogCommands();
 CommandFamily KeyCommands();
 CommandFamily KeyDumpCommands();
 CommandFamily KeyExpireCommands();
@@ -17,16 +21,21 @@ CommandFamily ModuleCommands();
 CommandFamily PersistenceCommands();
 CommandFamily ServerCommands();
 CommandFamily SessionCommands();
+CommandFamily SetCommands();
+CommandFamily SetOperationCommands();
 CommandFamily StringCommands();
 CommandFamily StringEditCommands();
 CommandFamily StringLcsCommands();
+CommandFamily WaitCommands();
 
 void AddAllFamilies(CommandTable& table) {
   for (CommandFamily family :
-       {ClientCommands(), CommandCommands(), ConfigCommands(), DatabaseCommands(), DebugCommands(),
-        KeyCommands(), KeyDumpCommands(), KeyExpireCommands(), KeyScanCommands(), MemoryCommands(),
-        ModuleCommands(), PersistenceCommands(), ServerCommands(), SessionCommands(),
-        StringCommands(), StringEditCommands(), StringLcsCommands()}) {
+       {BitCommands(),         ClientCommands(),     CommandCommands(),   ConfigCommands(),
+        DatabaseCommands(),    DebugCommands(),      HashCommands(),      HashReadCommands(),
+        HyperLogLogCommands(), KeyCommands(),        KeyDumpCommands(),   KeyExpireCommands(),
+        KeyScanCommands(),     MemoryCommands(),     ModuleCommands(),    PersistenceCommands(),
+        ServerCommands(),      SessionCommands(),    SetCommands(),       SetOperationCommands(),
+        StringCommands(),      StringEditCommands(), StringLcsCommands(), WaitCommands()}) {
     table.Add(family);
   }
 }

@@ -21,6 +21,7 @@
 namespace cairn {
 
 class Session;
+struct BlockedState;
 struct CommandSpec;
 
 /// The connection below a session.
@@ -49,6 +50,8 @@ struct OwnedCommand {
   /// Copies `args`; those that `request` (may be null) holds in blobs of their own are shared.
   static OwnedCommand From(const CommandSpec* spec, std::span<const std::string_view> args,
                            const Request* request);
+  /// The same command anew, its arguments shared, without a job.
+  OwnedCommand Again() const { return {spec, args, nullptr}; }
   size_t MemoryUsage() const;
 };
 
@@ -74,8 +77,8 @@ struct TransactionState {
 
 class Session {
  public:
-  Session(uint64_t session_id, SessionPort* connection, SessionKind session_kind)
-      : id(session_id), kind(session_kind), port(connection), reply(&output) {}
+  Session(uint64_t session_id, SessionPort* connection, SessionKind session_kind);
+  ~Session();
   Session(const Session&) = delete;
   Session& operator=(const Session&) = delete;
 
@@ -117,17 +120,24 @@ class Session {
   std::deque<OwnedCommand> deferred;
   bool suspended = false;
   uint64_t job = 0;  ///< of JobRunner, while the session waits for it; 0 = none
+  /// Waits inside a blocking command (blocking.h); implies suspended.
+  std::unique_ptr<BlockedState> blocked;
 
   /// When the output buffer first passed its soft limit (wall clock ms), 0 = below.
   int64_t soft_limit_since_ms = 0;
 
   /// CLIENT PAUSE is over. False when the session was not suspended by it.
   bool EndPause() {
-    if (!suspended || job != 0) return false;
+    if (!suspended || job != 0 || blocked != nullptr) return false;
     suspended = false;
     return true;
   }
   bool in_transaction() const { return transaction.active; }
+  /// Nothing about this session keeps a plain command (command_table.h) from running at once:
+  /// every state that gates commands of a session must be named here.
+  bool RunsAtOnce() const {
+    return authenticated && !transaction.active && kind == SessionKind::kNormal;
+  }
   /// The peer is on this machine: unix socket or loopback (enable-debug-command local).
   bool IsLocal() const;
   /// Bytes this client costs, as CLIENT LIST tot-mem counts them.
