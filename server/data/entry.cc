@@ -2,8 +2,10 @@
 
 #include <new>
 
+#include "persistence/rdb_format.h"
 #include "server/base/check.h"
 #include "server/base/strings.h"
+#include "server/data/container.h"
 #include "server/data/record_slab.h"
 
 namespace cairn {
@@ -22,6 +24,23 @@ ValueInput MakeString(std::string_view bytes, BlobRef blob, ValueForm inline_for
   input.form = ValueForm::kBlob;
   input.blob = blob ? std::move(blob) : BlobRef::Copy(bytes);
   return input;
+}
+
+Status EmitPacked(ValueType type, std::string_view bytes, ValueSink& sink) {
+  switch (type) {
+    case ValueType::kHash:
+      return sink.Packed(rdb::kHashListpack, bytes);
+    case ValueType::kSet:
+      return sink.Packed(rdb::kSetIntset, bytes);
+    case ValueType::kSortedSet:
+      return sink.Packed(rdb::kSortedSetListpack, bytes);
+    default:
+      break;
+  }
+  CAIRN_CHECK(type == ValueType::kList);
+  CAIRN_RETURN_IF_ERROR(sink.Begin(ValueKind::kList, 1));
+  CAIRN_RETURN_IF_ERROR(sink.Packed(rdb::kListQuicklist2, bytes));
+  return sink.End();
 }
 
 }  // namespace
@@ -49,6 +68,19 @@ ValueInput ValueInput::FromObject(ValueType type, ObjectRef object) {
   input.type = type;
   input.form = ValueForm::kObject;
   input.object = std::move(object);
+  return input;
+}
+
+ValueInput ValueInput::Packed(ValueType type, std::string_view bytes) {
+  CAIRN_CHECK(type != ValueType::kString && type != ValueType::kModule);
+  ValueInput input;
+  input.type = type;
+  if (bytes.size() <= kMaxInlinePackedBytes) {
+    input.bytes = bytes;
+  } else {
+    input.form = ValueForm::kBlob;
+    input.blob = BlobRef::Copy(bytes);
+  }
   return input;
 }
 
@@ -143,15 +175,13 @@ size_t Entry::StringSize() const {
 
 std::string_view Entry::StringView(char* scratch) const {
   CAIRN_CHECK(is_string());
-  switch (form()) {
-    case ValueForm::kInline:
-    case ValueForm::kInlineRaw:
-      return {bytes() + key_offset() + key_size(), value_size_};
-    case ValueForm::kInt:
-      return {scratch, FormatInt64(integer(), scratch)};
-    default:
-      return blob_unchecked()->view();
-  }
+  if (form() == ValueForm::kInt) return {scratch, FormatInt64(integer(), scratch)};
+  return Bytes();
+}
+
+std::string_view Entry::Bytes() const {
+  if (is_inline()) return {bytes() + key_offset() + key_size(), value_size_};
+  return blob_unchecked()->view();
 }
 
 ValueInput Entry::ShareValue() const {
@@ -161,7 +191,7 @@ ValueInput Entry::ShareValue() const {
   switch (form()) {
     case ValueForm::kInline:
     case ValueForm::kInlineRaw:
-      input.bytes = StringView(nullptr);
+      input.bytes = Bytes();
       break;
     case ValueForm::kInt:
       input.integer = integer();
@@ -174,6 +204,14 @@ ValueInput Entry::ShareValue() const {
       break;
   }
   return input;
+}
+
+ValueInput Entry::CloneValue() const {
+  if (form() == ValueForm::kObject) {
+    if (const Container* container = object()->AsContainer())
+      return ValueInput::FromObject(type(), ObjectRef::Adopt(container->Clone()));
+  }
+  return ShareValue();
 }
 
 void Entry::set_integer(int64_t value) {
@@ -189,6 +227,18 @@ void Entry::set_expire_at_ms(int64_t at_ms) {
 char* Entry::mutable_inline() {
   CAIRN_CHECK(is_inline());
   return bytes() + key_offset() + key_size();
+}
+
+bool Entry::TryAssignInline(const ValueInput& value) {
+  if (!is_inline() || value.form > ValueForm::kInlineRaw || value.type != type()) return false;
+  const size_t fixed = key_offset() + key_size();
+  if (RecordSlab::RoundUp(fixed + value.bytes.size()) != RecordSlab::RoundUp(RecordBytes()))
+    return false;
+  if (!value.bytes.empty()) std::memmove(bytes() + fixed, value.bytes.data(), value.bytes.size());
+  value_size_ = static_cast<uint16_t>(value.bytes.size());
+  const uint32_t word = word0_.load(std::memory_order_relaxed) & ~(7u << kFormShift);
+  word0_.store(word | static_cast<uint32_t>(value.form) << kFormShift, std::memory_order_relaxed);
+  return true;
 }
 
 size_t Entry::RecordBytes() const { return key_offset() + key_size() + value_size_; }
@@ -207,30 +257,50 @@ size_t Entry::MemoryUsage() const {
 }
 
 Status Entry::Emit(ValueSink& sink) const {
+  if (form() == ValueForm::kObject) return object()->Emit(sink);
+  if (!is_string()) return EmitPacked(type(), Bytes(), sink);
   switch (form()) {
     case ValueForm::kInt:
       return sink.Integer(integer());
-    case ValueForm::kObject:
-      return object()->Emit(sink);
     case ValueForm::kBlob:
       return sink.StringBlob(BlobValue());
     default:
-      return sink.String(StringView(nullptr));
+      return sink.String(Bytes());
   }
 }
 
-const char* Entry::TypeName() const { return is_string() ? "string" : object()->TypeName(); }
+const char* Entry::TypeName() const {
+  switch (type()) {
+    case ValueType::kString:
+      return "string";
+    case ValueType::kList:
+      return "list";
+    case ValueType::kSet:
+      return "set";
+    case ValueType::kSortedSet:
+      return "zset";
+    case ValueType::kHash:
+      return "hash";
+    case ValueType::kStream:
+      return "stream";
+    case ValueType::kModule:
+      return object()->TypeName();
+  }
+  return "unknown";
+}
 
 const char* Entry::EncodingName() const {
-  switch (form()) {
-    case ValueForm::kInt:
-      return "int";
-    case ValueForm::kInline:
-      return value_size_ <= kEmbstrMaxBytes ? "embstr" : "raw";
-    case ValueForm::kObject:
-      return object()->EncodingName();
+  if (form() == ValueForm::kObject) return object()->EncodingName();
+  switch (type()) {
+    case ValueType::kString:
+      if (form() == ValueForm::kInt) return "int";
+      return form() == ValueForm::kInline && value_size_ <= kEmbstrMaxBytes ? "embstr" : "raw";
+    case ValueType::kSet:
+      return "intset";
+    case ValueType::kList:
+      return "quicklist";
     default:
-      return "raw";
+      return "listpack";
   }
 }
 

@@ -9,6 +9,10 @@
 //   i64 (form kInt) | Blob* (kBlob) | Object* (kObject)]  absent in the inline forms key bytes,
 //   then for inline forms the value bytes
 //
+// A small hash, set, sorted set or list has no object: its packed bytes (a listpack; an intset for
+// sets of integers) stand where a string's would, inline up to kMaxInlinePackedBytes and in a Blob
+// above. What grows further is an Object.
+//
 // Only the access bits may change in an entry that a snapshot can see (rule R1); everything else is
 // replaced, never edited, unless the table says the slot is private. Entries are looked up, never
 // stored across commands. Memory comes from RecordSlab.
@@ -27,7 +31,8 @@ class RecordSlab;
 
 enum class ValueType : uint8_t { kString, kList, kSet, kSortedSet, kHash, kStream, kModule };
 
-/// Where and how the value bytes stand.
+/// Where and how the value bytes stand. Strings and packed containers use the inline forms and
+/// kBlob.
 enum class ValueForm : uint8_t {
   kInline,     ///< string bytes inside the entry; OBJECT ENCODING embstr up to 44 bytes, else raw
   kInlineRaw,  ///< the same, but made by APPEND, SETRANGE..: OBJECT ENCODING raw at any length
@@ -38,6 +43,10 @@ enum class ValueForm : uint8_t {
 
 /// Strings up to this many bytes live inside their entry.
 inline constexpr size_t kMaxInlineValueBytes = 4096;
+/// Packed containers up to this many bytes live inside their entry: with the key they still fit
+/// the record allocator's classes, and copying them costs less than the walk to find what to
+/// change.
+inline constexpr size_t kMaxInlinePackedBytes = 960;
 /// Longest string Redis encodes as embstr.
 inline constexpr size_t kEmbstrMaxBytes = 44;
 inline constexpr int64_t kNoExpiry = -1;
@@ -59,6 +68,9 @@ struct ValueInput {
   static ValueInput RawString(std::string_view bytes, BlobRef blob = {});
   static ValueInput Integer(int64_t value);
   static ValueInput FromObject(ValueType type, ObjectRef object);
+  /// A small container in its packed bytes: an intset for kSet, else a listpack. Borrows `bytes`
+  /// when they are short enough to go inline, copies them into a Blob when not.
+  static ValueInput Packed(ValueType type, std::string_view bytes);
 };
 
 class Entry {
@@ -86,20 +98,33 @@ class Entry {
   int64_t integer() const;       ///< form kInt
   BlobRef BlobValue() const;     ///< form kBlob, adds a reference
   const Object* object() const;  ///< form kObject
+  /// Whether the bytes of value stand in the entry or a blob as such: strings that are no integer,
+  /// packed containers.
+  bool has_bytes() const { return is_inline() || form() == ValueForm::kBlob; }
+  /// Those bytes. Requires: has_bytes(). Borrows: the entry.
+  std::string_view Bytes() const;
+  /// A container that is still packed.
+  bool is_packed() const { return !is_string() && has_bytes(); }
   ObjectRef ShareObject() const;
   /// Size of the string in its text form. Requires is_string().
   size_t StringSize() const;
   /// The string's bytes; integers are formatted into `scratch` (at least 24 bytes). Borrows: the
   /// entry.
   std::string_view StringView(char* scratch) const;
-  /// The value as an input that shares blobs and objects: for RENAME, COPY, MOVE, re-keying.
+  /// The value as an input that shares blobs and objects: for RENAME, MOVE, re-keying.
   ValueInput ShareValue() const;
+  /// As ShareValue, but a container that can change in place is copied: for COPY, where both live
+  /// on. Cost: O(elements) for those.
+  ValueInput CloneValue() const;
 
   /// Private entries only (table slot not shared with a view).
   void set_integer(int64_t value);
   void set_expire_at_ms(int64_t at_ms);  ///< requires has_expiry()
   char* mutable_inline();                ///< inline forms; size fixed
   Blob* blob_unchecked() const;          ///< form kBlob, no reference added
+  /// Puts other inline bytes of the same type, if the record's size class has the room for them and
+  /// loses nothing by it. `bytes` may lie in the entry. Returns false, changing nothing, otherwise.
+  bool TryAssignInline(const ValueInput& value);
 
   /// Bytes of the record alone.
   size_t RecordBytes() const;

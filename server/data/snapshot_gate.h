@@ -91,7 +91,15 @@ class FramePool {
 
 /// One thing that the executor gave up and the view must see off.
 struct Retired {
-  enum class Kind : uint8_t { kRecord, kSegment, kDirectory, kRoot };
+  enum class Kind : uint8_t {
+    kRecord,        ///< a record of the table, with what it refers to
+    kSegment,       ///< of a keyspace table
+    kDirectory,     ///< of a keyspace table
+    kRoot,          ///< of a keyspace table
+    kBlock,         ///< a node of a container, from malloc
+    kMemberRecord,  ///< a record of a container, from the slab; position holds its allocated size
+    kBlob,          ///< one reference to a blob of a container
+  };
   void* object = nullptr;
   uint64_t position = 0;  ///< segment: where it begins; directory: where it ends
   uint64_t size_bytes = 0;

@@ -21,6 +21,29 @@ constexpr size_t kDrainPerStore = 2;
 // Room left for the next APPEND: as much again, but never more than this.
 constexpr size_t kMaxSpareBytes = 1024 * 1024;
 
+// DEL frees in place, as Redis does by default, what the loop can free in far less than 1 ms.
+constexpr size_t kMustReapEffort = 4096;
+
+bool MustReap(const Entry& entry) {
+  return entry.form() == ValueForm::kObject && entry.FreeEffort() > kMustReapEffort;
+}
+
+// A container that was forked in this generation shares nodes with the header a view reads; the
+// last one to hold them must wait for the walker although its own slot is private (F3).
+bool HoldsFrozenNodes(const Entry& entry) {
+  if (entry.form() != ValueForm::kObject) return false;
+  const Container* container = entry.object()->AsContainer();
+  return container != nullptr && container->IsFrozen() && container->IsUnique();
+}
+
+// What memory a retired entry holds for the view alone: what others share is not freed with it.
+size_t OwnedBytes(const Entry& entry) {
+  const bool alone = entry.form() == ValueForm::kObject ? entry.object()->IsUnique()
+                     : entry.form() == ValueForm::kBlob ? entry.blob_unchecked()->IsUnique()
+                                                        : true;
+  return alone ? entry.MemoryUsage() : RecordSlab::RoundUp(entry.RecordBytes());
+}
+
 bool WorthReaping(const Entry& entry) {
   if (entry.form() == ValueForm::kBlob) return entry.blob_unchecked()->footprint() > kLazyBlobBytes;
   return entry.form() == ValueForm::kObject && entry.FreeEffort() > kLazyFreeEffort;
@@ -63,14 +86,13 @@ void Database::CountExpiry(const Entry* added, const Entry* removed) {
 }
 
 void Database::Dispose(Entry* entry, bool shared, uint64_t hash, bool lazy) {
-  if (shared) {
-    owner_->gate_.Retire(Retired::Kind::kRecord, entry, table_->Position(hash),
-                         entry->MemoryUsage());
+  if (shared || HoldsFrozenNodes(*entry)) {
+    owner_->gate_.Retire(Retired::Kind::kRecord, entry, table_->Position(hash), OwnedBytes(*entry));
     return;
   }
-  if (lazy && WorthReaping(*entry)) {
+  if (lazy ? WorthReaping(*entry) : MustReap(*entry)) {
     // The reaper gets the last reference to the value; the record itself is small and stays here.
-    owner_->Reap([value = entry->ShareValue()]() mutable { value = ValueInput(); }, 1);
+    owner_->Reap([value = entry->ShareValue()]() mutable { value = ValueInput(); }, lazy ? 1 : 0);
   }
   Entry::Destroy(owner_->slab_, entry);
 }
@@ -106,8 +128,16 @@ const Entry* Database::Set(KeyRef key, ValueInput value, int64_t expire_at_ms, b
 }
 
 const Entry* Database::Replace(KeyRef key, ValueInput value) {
-  const Entry* old = Peek(key);
-  CAIRN_CHECK(old != nullptr);
+  auto place = table_->Find(key.hash, key.key);
+  CAIRN_CHECK(place);
+  Entry* old = place.record();
+  if (value.form <= ValueForm::kInlineRaw && old->has_bytes() && !owner_->IsExpired(*old)) {
+    table_->Own(&place);
+    if (table_->IsPrivate(place, key.hash) && old->TryAssignInline(value)) {
+      if (!owner_->lfu_) old->set_access(owner_->FreshAccess());
+      return old;
+    }
+  }
   Entry* fresh = Entry::Create(owner_->slab_, key.key, std::move(value), old->expire_at_ms(),
                                owner_->FreshAccess());
   return Store(key, fresh, owner_->lfu_);
@@ -124,6 +154,31 @@ Entry* Database::Mutable(KeyRef key) {
   const auto removed = table_->Exchange(place, key.hash, fresh);
   Dispose(removed.record, removed.shared, key.hash, false);
   return fresh;
+}
+
+Container* Database::MutableContainer(KeyRef key) {
+  auto place = table_->Find(key.hash, key.key);
+  CAIRN_CHECK(place);
+  table_->Own(&place);
+  Entry* entry = place.record();
+  // Entries hand out their object for reading; this is the one place that makes it writable.
+  auto* container = const_cast<Container*>(entry->object()->AsContainer());
+  CAIRN_CHECK(container != nullptr);
+  const bool is_private = table_->IsPrivate(place, key.hash);
+  const bool is_unique = container->IsUnique();
+  if (is_private && is_unique) {
+    container->Thaw();
+    return container;
+  }
+  // When another entry holds it too (RENAME, EXPIRE), that one's place in the walk is not known.
+  const uint64_t frozen_until = is_unique ? table_->Position(key.hash) + 1 : kWatermarkEnd;
+  Container* fork = container->Fork(frozen_until);
+  Entry* fresh = Entry::Create(owner_->slab_, entry->key(),
+                               ValueInput::FromObject(entry->type(), ObjectRef::Adopt(fork)),
+                               entry->expire_at_ms(), entry->access());
+  const auto removed = table_->Exchange(place, key.hash, fresh);
+  Dispose(removed.record, removed.shared, key.hash, false);
+  return fork;
 }
 
 char* Database::MutableString(KeyRef key, size_t size) {

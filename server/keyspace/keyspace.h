@@ -14,6 +14,7 @@
 #include <string_view>
 #include <vector>
 
+#include "server/data/container.h"
 #include "server/data/entry.h"
 #include "server/data/record_slab.h"
 #include "server/data/snapshot_gate.h"
@@ -78,11 +79,16 @@ class Database {
   /// freed or retired; big ones go to the reaper. A key past its TTL counts as absent: it is
   /// expired and reported first. *created tells whether the key is new.
   const Entry* Set(KeyRef key, ValueInput value, int64_t expire_at_ms, bool* created = nullptr);
-  /// Replaces the value, keeps the TTL. Requires: the key exists.
+  /// Replaces the value, keeps the TTL; in place when both are inline, of one size class, and no
+  /// view reads the old one. Requires: the key exists. `value` may borrow from the old entry.
   const Entry* Replace(KeyRef key, ValueInput value);
   /// The entry for changing in place, made private (copied when a view shares it), or nullptr when
   /// absent. Valid until the next call on this keyspace.
   Entry* Mutable(KeyRef key);
+  /// The container under `key`, for changing: forked when a view reads it (container.h). Requires:
+  /// the key exists in form kObject and is a Container. Valid until the next call on this keyspace
+  /// that changes the key. Cost: O(1) for containers that share their structure.
+  Container* MutableContainer(KeyRef key);
   /// A private string blob with `size` bytes, old bytes kept and growth zeroed, as form
   /// kBlob/kInlineRaw; for SETRANGE, APPEND, SETBIT: returns where to write. Requires: key holds a
   /// string.
@@ -145,6 +151,8 @@ class Keyspace {
   explicit Keyspace(const Options& options);
   ~Keyspace();
 
+  /// What containers of this keyspace are made with.
+  const ValueHome* value_home() const { return &home_; }
   uint32_t database_count() const { return static_cast<uint32_t>(databases_.size()); }
   Database& db(uint32_t index) { return *databases_[index]; }
 
@@ -236,6 +244,7 @@ class Keyspace {
   RecordSlab slab_;
   FramePool frames_;
   SnapshotGate gate_;
+  const ValueHome home_{&gate_, &slab_, hash_seed_};
   std::vector<std::unique_ptr<Database>> databases_;
   std::unique_ptr<View> view_;
   std::vector<std::unique_ptr<EntryTable>> detached_;  // flushed while the view reads them

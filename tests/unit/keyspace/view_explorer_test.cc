@@ -131,7 +131,7 @@ class World {
       if (live_[db]->root()) tables.push_back({db, live_[db]->root(), live_[db]->size(), 0});
     }
     gate_.Open();
-    walk_ = std::make_unique<Walk>(&gate_, &frames_, std::move(tables));
+    walk_ = std::make_unique<Walk>(&gate_, &frames_, &slab_, std::move(tables));
     cut_ = models_;
     emitted_ = {};
     repeated_ = 0;
