@@ -86,6 +86,8 @@ class CommandContext {
   /// > 0.
   void PropagateAs(std::vector<std::string> args);
   void PropagateNothing() { propagate_nothing_ = true; }
+  /// Only what PropagateAs was given goes out, perhaps nothing; never the command as sent.
+  void PropagateNotAsSent() { propagate_as_sent_ = false; }
   /// The command goes out even when nothing changed (FLUSHDB of an empty database).
   void PropagateAlways() { propagate_always_ = true; }
 
@@ -103,6 +105,7 @@ class CommandContext {
   bool in_exec_ = false;
   bool propagate_nothing_ = false;
   bool propagate_always_ = false;
+  bool propagate_as_sent_ = true;
   std::vector<std::vector<std::string>> rewritten_;
 };
 
