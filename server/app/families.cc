@@ -21,13 +21,15 @@ CommandFamily SessionCommands();
 CommandFamily StringCommands();
 CommandFamily StringEditCommands();
 CommandFamily StringLcsCommands();
+CommandFamily WaitCommands();
 
 void AddAllFamilies(CommandTable& table) {
   for (CommandFamily family :
-       {BitCommands(), HyperLogLogCommands(), ClientCommands(), CommandCommands(), ConfigCommands(),
-        DatabaseCommands(), DebugCommands(), KeyCommands(), KeyDumpCommands(), KeyExpireCommands(),
-        KeyScanCommands(), MemoryCommands(), PersistenceCommands(), ServerCommands(),
-        SessionCommands(), StringCommands(), StringEditCommands(), StringLcsCommands()}) {
+       {BitCommands(), ClientCommands(), CommandCommands(), ConfigCommands(), DatabaseCommands(),
+        DebugCommands(), HyperLogLogCommands(), KeyCommands(), KeyDumpCommands(),
+        KeyExpireCommands(), KeyScanCommands(), MemoryCommands(), PersistenceCommands(),
+        ServerCommands(), SessionCommands(), StringCommands(), StringEditCommands(),
+        StringLcsCommands(), WaitCommands()}) {
     table.Add(family);
   }
 }

@@ -15,7 +15,9 @@ BlobRef CommandContext::ArgBlob(size_t i) const {
 }
 
 KeyRef CommandContext::Key(size_t i) const {
-  if (i == first_key_index_ && i != 0) return {args_[i], first_key_hash_};
+  const size_t at = i - first_key_;
+  if ((at & key_shift_) == 0 && at >> key_shift_ < hash_count_)
+    return {args_[i], key_hashes_[at >> key_shift_]};
   return engine_.keyspace.db(session_.db).MakeKey(args_[i]);
 }
 
@@ -39,8 +41,8 @@ void CommandContext::Changed(KeyRef key, NotifyClass cls, std::string_view event
 
 void CommandContext::Changed(uint32_t db, KeyRef key, NotifyClass cls, std::string_view event) {
   ++dirty_;
-  TouchWatchers(db, key.key);
-  Notify(cls, event, key.key, db);
+  engine_.watches.Touch(db, key.key);
+  engine_.NotifyKeyspaceEvent(cls, event, key.key, db);
 }
 
 void CommandContext::TouchWatchers(uint32_t db, std::string_view key) {
@@ -54,6 +56,28 @@ void CommandContext::Notify(NotifyClass cls, std::string_view event, std::string
 
 void CommandContext::PropagateAs(std::vector<std::string> args) {
   rewritten_.push_back(std::move(args));
+}
+
+Status CommandContext::Block(const BlockRequest& request) {
+  if (!CanBlock()) {
+    ReplyTimedOut(request);
+    return Status::Ok();
+  }
+  engine_.blocking.Park(session_, request,
+                        owned_ != nullptr ? *owned_ : OwnedCommand::From(&spec_, args_, request_));
+  return Status::Ok();
+}
+
+void CommandContext::ReplyTimedOut(const BlockRequest& request) {
+  if (request.on_timeout != nullptr) {
+    request.on_timeout(*this);
+  } else {
+    reply().NullArray();
+  }
+}
+
+void CommandContext::SignalReady(uint32_t db, std::string_view key) {
+  engine_.blocking.Signal(db, key);
 }
 
 }  // namespace cairn

@@ -19,6 +19,7 @@
 namespace cairn {
 
 class Engine;
+struct BlockRequest;
 
 /// Keyspace notification classes (notify-keyspace-events).
 enum class NotifyClass : uint16_t {
@@ -49,8 +50,8 @@ class CommandContext {
   std::span<const std::string_view> args() const { return args_; }
   /// The blob that holds arg(i) when it was received into one (64 KiB and more), else empty.
   BlobRef ArgBlob(size_t i) const;
-  /// arg(i) as a key with its hash. The first key's hash was computed when the batch was
-  /// prefetched.
+  /// arg(i) as a key with its hash, which was computed when the batch was prefetched for the first
+  /// keys at least.
   KeyRef Key(size_t i) const;
   /// arg(i) as a 64-bit integer; "ERR value is not an integer or out of range" otherwise.
   Status ArgInt64(size_t i, int64_t* out) const;
@@ -67,6 +68,9 @@ class CommandContext {
   int64_t now_ms() const;  ///< wall clock, constant during a command, transaction or script
   /// Running inside EXEC (or later a script): blocking commands answer at once.
   bool in_exec() const { return in_exec_; }
+  /// False inside EXEC, a script or the loader: a blocking command then answers as its timeout
+  /// would.
+  bool CanBlock() const { return !in_exec_ && !is_loading(); }
   /// The loader of the append-only file is the caller: no replies, TTLs are taken as they stand.
   bool is_loading() const { return session_.kind == SessionKind::kInternal; }
 
@@ -85,6 +89,15 @@ class CommandContext {
   /// than once the commands follow each other (wrapped in MULTI/EXEC). Only takes effect when dirty
   /// > 0.
   void PropagateAs(std::vector<std::string> args);
+  /// Parks the session until one of the request's keys can serve it or its time is over (blocking.h
+  /// tells how to write such a command). Where waiting is not possible it answers as the timeout
+  /// would. Last thing a handler does; nothing was replied before.
+  Status Block(const BlockRequest& request);
+  /// The reply of a wait that ended for nothing.
+  void ReplyTimedOut(const BlockRequest& request);
+  /// `key` may serve a waiter now, though it was there before or replaced another (XADD, RENAME).
+  void SignalReady(uint32_t db, std::string_view key);
+
   void PropagateNothing() { propagate_nothing_ = true; }
   /// Only what PropagateAs was given goes out, perhaps nothing; never the command as sent.
   void PropagateNotAsSent() { propagate_as_sent_ = false; }
@@ -99,10 +112,15 @@ class CommandContext {
   std::span<const std::string_view> args_;
   const Request* request_ = nullptr;     // set when args view a parsed request
   const OwnedCommand* owned_ = nullptr;  // set when args view an owned command
-  uint64_t first_key_hash_ = 0;
-  size_t first_key_index_ = 0;  // 0 = not hashed
+  // Hashes computed when the batch was prefetched: of the arguments first_key_, then every
+  // 2^key_shift_.
+  const uint64_t* key_hashes_ = nullptr;
+  uint32_t hash_count_ = 0;
+  uint32_t first_key_ = 0;
+  uint32_t key_shift_ = 0;
   uint64_t dirty_ = 0;
   bool in_exec_ = false;
+  bool blocked_on_ = false;  // a retry that was not served yet
   bool propagate_nothing_ = false;
   bool propagate_always_ = false;
   bool propagate_as_sent_ = true;

@@ -6,6 +6,7 @@
 // that decides whether a command may run (arity, authentication, transaction, loading, memory, disk
 // errors), that writes error lines, counts, and hands effects to Propagation. Thread: executor.
 
+#include <array>
 #include <cstdint>
 #include <span>
 #include <vector>
@@ -16,8 +17,12 @@
 
 namespace cairn {
 
+struct BlockLine;
+
 /// Requests looked at together by the prefetch passes.
 inline constexpr size_t kBatchRequests = 32;
+/// Keys prefetched together; those of a longer command beyond are looked up unprepared.
+inline constexpr size_t kBatchKeys = 64;
 
 /// A session with bytes to parse.
 struct ReadySession {
@@ -46,6 +51,16 @@ class Dispatcher {
   /// EXEC is running its queue.
   bool in_exec() const { return in_exec_; }
 
+  /// Ends the waiting of a blocked session as its timeout would (CLIENT UNBLOCK id TIMEOUT).
+  void UnblockByTimeout(Session& session);
+  /// Ends it with an error line (CLIENT UNBLOCK id ERROR).
+  void UnblockWithError(Session& session, std::string_view line);
+  /// Ends the waiting of all whose deadline has come. Called by the timer of BlockingTable.
+  void UnblockDue();
+  /// The role of this server changed: nobody waits on, and their connections close (Redis 7.0,
+  /// REPLICAOF).
+  void UnblockAll();
+
   /// Effects of a change made outside a command (expiry): DEL or UNLINK into the stream.
   void PropagateRemoval(uint32_t db, std::string_view key, bool lazy);
 
@@ -55,13 +70,22 @@ class Dispatcher {
     Request request;
     Command* command = nullptr;
     Command* container = nullptr;  // set when the container is known but the subcommand is not
-    uint64_t key_hash = 0;
-    bool hashed = false;
+    uint32_t first_hash = 0;       // its keys' hashes in key_hashes_
+    uint32_t hash_count = 0;
+  };
+  // What holds for all plain commands (command_table.h) until one that is not plain has run. Looked
+  // up once a batch, so that nobody pays per command for states that are rare.
+  struct Gates {
+    bool open = false;       // nothing but the session's own state can keep a plain command back
+    bool throttled = false;  // writes must ask Durability::ThrottleWrite
+    bool held_back = false;  // replies wait for the append-only file
   };
 
   size_t FillBatch(std::span<ReadySession> ready, size_t* next);
   void Prepare(Pending& pending);
+  void PrepareKeys(Pending& pending, Database& db);
   void RunPending(Pending& pending);
+  void ReadGates();
   /// The gates. True when the command may run now; otherwise it was answered, queued or deferred.
   bool Admit(Session& session, Command* command, Command* container,
              std::span<const std::string_view> args, const Request* request);
@@ -71,6 +95,13 @@ class Dispatcher {
   Status CheckState(Session& session, const Command& command);
   bool OutOfMemory();
   void Call(CommandContext& ctx, Command& command);
+  void CountCall(Session& session, Command& command, uint64_t ticks, bool failed);
+  static void SettleReplyMode(Session& session, ReplyBuffer::Mark mark);
+  // dispatcher_blocking.cc
+  template <typename Reply>
+  void Answer(Session& session, Reply&& answer);
+  bool AskWaiter(Session& session, const BlockLine& line);
+  void ServeReadyKeys();
   void Reject(Session& session, Command* command, const Status& status);
   void SendError(Session& session, const Status& status);
   void FinishReply(Session& session);
@@ -78,6 +109,10 @@ class Dispatcher {
 
   Engine& engine_;
   std::vector<Pending> batch_;
+  std::array<uint64_t, kBatchKeys> key_hashes_;
+  size_t hashes_used_ = 0;
+  Gates gates_;
+  Session* flushing_ = nullptr;  // asked its port for a flush in this batch
   uint64_t last_ticks_ = 0;
   bool in_exec_ = false;
   bool memory_checked_ = false;  // once per batch

@@ -27,8 +27,13 @@ Session* Engine::CreateSession(SessionPort* port, SessionKind kind) {
 }
 
 void Engine::DestroySession(Session* session) {
-  watches.UnwatchAll(*session);
+  DetachSession(*session);
   sessions_.erase(session->id);
+}
+
+void Engine::DetachSession(Session& session) {
+  watches.UnwatchAll(session);
+  blocking.Forget(session);
 }
 
 Session* Engine::FindSession(uint64_t id) const {
@@ -44,10 +49,5 @@ bool Engine::IsPaused(bool write) const {
 uint64_t Engine::UsedMemory() const { return ReadMemoryFigures().allocated + arena.in_use_bytes(); }
 
 void Engine::RefreshClock() { keyspace.set_now_ms(env.WallMicros() / 1000); }
-
-void Engine::NotifyKeyspaceEvent(NotifyClass cls, std::string_view event, std::string_view key,
-                                 uint32_t db) {
-  if (on_keyspace_event) on_keyspace_event(cls, event, key, db);
-}
 
 }  // namespace cairn
