@@ -9,6 +9,8 @@ CommandFamily CommandCommands();
 CommandFamily ConfigCommands();
 CommandFamily DatabaseCommands();
 CommandFamily DebugCommands();
+CommandFamily HashCommands();
+CommandFamily HashReadCommands();
 CommandFamily HyperLogLogCommands();
 CommandFamily KeyCommands();
 CommandFamily KeyDumpCommands();
@@ -18,6 +20,8 @@ CommandFamily MemoryCommands();
 CommandFamily PersistenceCommands();
 CommandFamily ServerCommands();
 CommandFamily SessionCommands();
+CommandFamily SetCommands();
+CommandFamily SetOperationCommands();
 CommandFamily StringCommands();
 CommandFamily StringEditCommands();
 CommandFamily StringLcsCommands();
@@ -25,11 +29,12 @@ CommandFamily WaitCommands();
 
 void AddAllFamilies(CommandTable& table) {
   for (CommandFamily family :
-       {BitCommands(), ClientCommands(), CommandCommands(), ConfigCommands(), DatabaseCommands(),
-        DebugCommands(), HyperLogLogCommands(), KeyCommands(), KeyDumpCommands(),
-        KeyExpireCommands(), KeyScanCommands(), MemoryCommands(), PersistenceCommands(),
-        ServerCommands(), SessionCommands(), StringCommands(), StringEditCommands(),
-        StringLcsCommands(), WaitCommands()}) {
+       {BitCommands(),         ClientCommands(),    CommandCommands(),      ConfigCommands(),
+        DatabaseCommands(),    DebugCommands(),     HashCommands(),         HashReadCommands(),
+        HyperLogLogCommands(), KeyCommands(),       KeyDumpCommands(),      KeyExpireCommands(),
+        KeyScanCommands(),     MemoryCommands(),    PersistenceCommands(),  ServerCommands(),
+        SessionCommands(),     SetCommands(),       SetOperationCommands(), StringCommands(),
+        StringEditCommands(),  StringLcsCommands(), WaitCommands()}) {
     table.Add(family);
   }
 }

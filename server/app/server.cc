@@ -11,6 +11,7 @@
 #include "server/base/hash.h"
 #include "server/base/strings.h"
 #include "server/platform/memory.h"
+#include "server/platform/worker.h"
 
 namespace cairn {
 
@@ -170,7 +171,10 @@ void Server::ApplySettings() {
   const Settings& settings = config_.settings();
   const bool lfu = settings.maxmemory_policy == MaxmemoryPolicy::kAllkeysLfu ||
                    settings.maxmemory_policy == MaxmemoryPolicy::kVolatileLfu;
+  const bool lru = settings.maxmemory_policy == MaxmemoryPolicy::kAllkeysLru ||
+                   settings.maxmemory_policy == MaxmemoryPolicy::kVolatileLru;
   keyspace_->set_access_mode(lfu, settings.lfu_log_factor, settings.lfu_decay_time);
+  keyspace_->set_save_access(lfu || lru);
   rlimit limit{};
   const rlim_t wanted = static_cast<rlim_t>(settings.maxclients) + kReservedDescriptors;
   if (::getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur < wanted) {
@@ -192,6 +196,17 @@ void Server::RegisterHooks() {
        {"maxmemory-policy", "lfu-log-factor", "lfu-decay-time", "maxclients"}) {
     config_.OnChange(name, apply);
   }
+  config_.OnChange("maxmemory", [this](const Settings&, const Settings& after) {
+    if (dispatcher_->memory_limit().LimitChanged()) {
+      log_.Log(
+          LogLevel::kWarning,
+          "WARNING: the new maxmemory value set via CONFIG SET ({}) is smaller than the current "
+          "memory usage ({}). This will result in key eviction and/or the inability to accept "
+          "new write commands depending on the maxmemory-policy.",
+          after.maxmemory, engine_->UsedMemory());
+    }
+    return Status::Ok();
+  });
   config_.OnChange("loglevel", [this](const Settings&, const Settings& after) {
     log_.set_level(static_cast<LogLevel>(after.loglevel));
     return Status::Ok();
@@ -215,6 +230,7 @@ void Server::RegisterHooks() {
 // --- life ---
 
 int Server::Run() {
+  AskForShortSlices();
   loop_.Run();
   return engine_->exit_code;
 }

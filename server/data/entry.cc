@@ -2,6 +2,7 @@
 
 #include <new>
 
+#include "persistence/packed_value.h"
 #include "persistence/rdb_format.h"
 #include "server/base/check.h"
 #include "server/base/strings.h"
@@ -24,6 +25,19 @@ ValueInput MakeString(std::string_view bytes, BlobRef blob, ValueForm inline_for
   input.form = ValueForm::kBlob;
   input.blob = blob ? std::move(blob) : BlobRef::Copy(bytes);
   return input;
+}
+
+// What Redis holds in its big encoding goes out element by element, as it would from there.
+Status EmitConverted(ValueType type, std::string_view bytes, ValueSink& sink) {
+  switch (type) {
+    case ValueType::kHash:
+      return UnpackValue(rdb::kHashListpack, bytes, sink);
+    case ValueType::kSet:
+      return UnpackValue(rdb::kSetListpack, bytes, sink);
+    default:
+      CAIRN_CHECK(type == ValueType::kSortedSet);
+      return UnpackValue(rdb::kSortedSetListpack, bytes, sink);
+  }
 }
 
 Status EmitPacked(ValueType type, std::string_view bytes, ValueSink& sink) {
@@ -71,11 +85,13 @@ ValueInput ValueInput::FromObject(ValueType type, ObjectRef object) {
   return input;
 }
 
-ValueInput ValueInput::Packed(ValueType type, std::string_view bytes) {
+ValueInput ValueInput::Packed(ValueType type, std::string_view bytes, bool converted) {
   CAIRN_CHECK(type != ValueType::kString && type != ValueType::kModule);
+  CAIRN_CHECK(!converted || bytes.size() <= kMaxInlinePackedBytes);
   ValueInput input;
   input.type = type;
   if (bytes.size() <= kMaxInlinePackedBytes) {
+    input.form = converted ? ValueForm::kInlineRaw : ValueForm::kInline;
     input.bytes = bytes;
   } else {
     input.form = ValueForm::kBlob;
@@ -229,15 +245,25 @@ char* Entry::mutable_inline() {
   return bytes() + key_offset() + key_size();
 }
 
-bool Entry::TryAssignInline(const ValueInput& value) {
-  if (!is_inline() || value.form > ValueForm::kInlineRaw || value.type != type()) return false;
-  const size_t fixed = key_offset() + key_size();
-  if (RecordSlab::RoundUp(fixed + value.bytes.size()) != RecordSlab::RoundUp(RecordBytes()))
-    return false;
-  if (!value.bytes.empty()) std::memmove(bytes() + fixed, value.bytes.data(), value.bytes.size());
-  value_size_ = static_cast<uint16_t>(value.bytes.size());
-  const uint32_t word = word0_.load(std::memory_order_relaxed) & ~(7u << kFormShift);
-  word0_.store(word | static_cast<uint32_t>(value.form) << kFormShift, std::memory_order_relaxed);
+bool Entry::TryOverwrite(const ValueInput& value, int64_t expire_at_ms, uint32_t access) {
+  const bool to_inline = value.form <= ValueForm::kInlineRaw;
+  if (value.type != type()) return false;
+  if (has_expiry() != (expire_at_ms != kNoExpiry) || is_inline() != to_inline) return false;
+  if (!to_inline && (form() != ValueForm::kInt || value.form != ValueForm::kInt)) return false;
+  if (to_inline) {
+    const size_t before = RecordBytes(), after = before - value_size_ + value.bytes.size();
+    if (RecordSlab::RoundUp(before) != RecordSlab::RoundUp(after)) return false;
+    value_size_ = static_cast<uint16_t>(value.bytes.size());
+    if (!value.bytes.empty())
+      std::memmove(mutable_inline(), value.bytes.data(), value.bytes.size());
+  } else {
+    set_integer(value.integer);
+  }
+  if (has_expiry()) set_expire_at_ms(expire_at_ms);
+  constexpr uint32_t kReplaced = kAccessMask | 7u << kFormShift;
+  word0_.store((word0_.load(std::memory_order_relaxed) & ~kReplaced) | (access & kAccessMask) |
+                   static_cast<uint32_t>(value.form) << kFormShift,
+               std::memory_order_relaxed);
   return true;
 }
 
@@ -258,7 +284,10 @@ size_t Entry::MemoryUsage() const {
 
 Status Entry::Emit(ValueSink& sink) const {
   if (form() == ValueForm::kObject) return object()->Emit(sink);
-  if (!is_string()) return EmitPacked(type(), Bytes(), sink);
+  if (!is_string()) {
+    return form() == ValueForm::kInlineRaw ? EmitConverted(type(), Bytes(), sink)
+                                           : EmitPacked(type(), Bytes(), sink);
+  }
   switch (form()) {
     case ValueForm::kInt:
       return sink.Integer(integer());
@@ -296,11 +325,13 @@ const char* Entry::EncodingName() const {
       if (form() == ValueForm::kInt) return "int";
       return form() == ValueForm::kInline && value_size_ <= kEmbstrMaxBytes ? "embstr" : "raw";
     case ValueType::kSet:
-      return "intset";
-    case ValueType::kList:
-      return "quicklist";
+      return form() == ValueForm::kInlineRaw ? "hashtable" : "intset";
+    case ValueType::kHash:
+      return form() == ValueForm::kInlineRaw ? "hashtable" : "listpack";
+    case ValueType::kSortedSet:
+      return form() == ValueForm::kInlineRaw ? "skiplist" : "listpack";
     default:
-      return "listpack";
+      return "quicklist";
   }
 }
 

@@ -34,7 +34,7 @@ void Dispatcher::RunTurn(std::span<ReadySession> ready) {
   size_t next = 0;
   while (const size_t count = FillBatch(ready, &next)) {
     engine_.RefreshClock();
-    memory_checked_ = false;
+    memory_limit_.BeginBatch();
     ReadGates();
     if (hashes_used_ > 1) {
       for (size_t i = 0; i < count; ++i) {
@@ -126,6 +126,7 @@ void Dispatcher::ReadGates() {
   gates_.open = !engine_.loading && engine_.pause_mode == PauseMode::kNone &&
                 engine_.settings().maxmemory == 0 &&
                 (durability == nullptr || durability->WriteRefusal().ok());
+  gates_.may_hold = durability != nullptr && durability->MayHoldWrites();
   gates_.throttled = durability != nullptr && durability->MayThrottle();
   gates_.held_back = durability != nullptr && durability->GatesReplies();
 }
@@ -142,7 +143,8 @@ void Dispatcher::RunPending(Pending& pending) {
   }
   session.last_interaction_ms = engine_.now_ms();
   const bool at_once = command != nullptr && command->plain && gates_.open &&
-                       session.RunsAtOnce() && FitsArity(*command, request.args.size());
+                       !(gates_.may_hold && (command->flags & kCmdWrite)) && session.RunsAtOnce() &&
+                       FitsArity(*command, request.args.size());
   if (!at_once && !Admit(session, command, pending.container, request.args, &request)) return;
   CommandContext ctx(engine_, session, *command->spec, request.args);
   ctx.request_ = &request;
@@ -155,7 +157,7 @@ void Dispatcher::RunPending(Pending& pending) {
 
 void Dispatcher::RunDeferred(Session& session) {
   engine_.RefreshClock();
-  memory_checked_ = false;
+  memory_limit_.BeginBatch();
   ReadGates();
   last_ticks_ = TickClock::Now();
   while (!session.deferred.empty() && !session.suspended && !session.closing &&
@@ -188,7 +190,7 @@ bool Dispatcher::RunArgs(Session& session, std::span<const std::string_view> arg
     return command != nullptr;
   }
   last_ticks_ = TickClock::Now();
-  memory_checked_ = false;
+  memory_limit_.BeginBatch();
   ReadGates();
   if (Admit(session, command, container, args, nullptr)) {
     CommandContext ctx(engine_, session, *command->spec, args);
@@ -232,8 +234,10 @@ Status Dispatcher::CheckState(Session& session, const Command& command) {
   const bool exec = command.spec->name == "exec" && session.in_transaction();
   const uint64_t queued = exec ? session.transaction.flags_union : 0;
   const bool write = (command.flags | queued) & kCmdWrite;
-  const bool deny_oom = (command.flags | queued) & kCmdDenyOom;
-  if (deny_oom && OutOfMemory()) return RespError(resp_errors::kOom);
+  // A transaction in the making takes memory without bound, whatever its commands do.
+  const bool deny_oom = ((command.flags | queued) & kCmdDenyOom) ||
+                        (session.in_transaction() && !ControlsTransaction(command.spec->name));
+  if (!memory_limit_.Hold() && deny_oom) return RespError(resp_errors::kOom);
   if ((write || command.spec->name == "ping") && engine_.durability != nullptr) {
     CAIRN_RETURN_IF_ERROR(engine_.durability->WriteRefusal());
   }
@@ -283,6 +287,12 @@ bool Dispatcher::Admit(Session& session, Command* command, Command* container,
     session.suspended = true;
     return false;
   }
+  if (HeldForSnapshot(session, *command)) {
+    if (request != nullptr)
+      session.deferred.push_back(OwnedCommand::From(command->spec, args, request));
+    engine_.HoldSession(session);
+    return false;
+  }
   if (session.in_transaction() && !in_exec_ && !ControlsTransaction(command->spec->name)) {
     session.transaction.flags_union |= command->flags;
     session.transaction.queue.push_back(OwnedCommand::From(command->spec, args, request));
@@ -293,15 +303,14 @@ bool Dispatcher::Admit(Session& session, Command* command, Command* container,
   return true;
 }
 
-bool Dispatcher::OutOfMemory() {
-  const uint64_t limit = engine_.settings().maxmemory;
-  if (limit == 0) return false;
-  // Reading the allocator's figures costs microseconds: once per batch.
-  if (!memory_checked_) {
-    memory_checked_ = true;
-    over_memory_ = engine_.UsedMemory() > limit;
-  }
-  return over_memory_;
+// What only queues in a transaction is not held: its EXEC is.
+bool Dispatcher::HeldForSnapshot(const Session& session, const Command& command) const {
+  if (!gates_.may_hold || session.kind != SessionKind::kNormal || session.port == nullptr)
+    return false;
+  const bool exec = session.in_transaction() && command.spec->name == "exec";
+  if (session.in_transaction() && !exec) return false;
+  const uint64_t flags = command.flags | (exec ? session.transaction.flags_union : 0);
+  return (flags & kCmdWrite) && engine_.durability->HoldsWrites();
 }
 
 void Dispatcher::Reject(Session& session, Command* command, const Status& status) {

@@ -104,13 +104,19 @@ class Engine {
   int64_t pause_until_ms = 0;
   bool IsPaused(bool write) const;
 
-  /// used_memory: what the allocator handed out and the arena's blobs. Cost: microseconds.
+  /// used_memory: what the allocator handed out and the arena's blobs, less the room in the record
+  /// slab's pages that holds no record: as in Redis, fragmentation is not use. Cost: 10 us.
   uint64_t UsedMemory() const;
 
   // --- clock ---
   /// Wall clock of this batch in ms; refreshed once per batch and per cron turn.
   int64_t now_ms() const { return keyspace.now_ms(); }
   void RefreshClock();
+
+  /// Sessions that wait until a snapshot's walker has caught up (SnapshotThrottle), by id.
+  void HoldSession(Session& session);
+  /// Lets them try again, in the order in which they came.
+  void ResumeHeld();
 
   /// Set by SHUTDOWN and signals: the loop ends after this turn.
   bool stop_requested = false;
@@ -131,6 +137,7 @@ class Engine {
  private:
   std::map<uint64_t, std::unique_ptr<Session>> sessions_;
   uint64_t next_session_id_ = 1;
+  std::vector<uint64_t> held_sessions_;
 };
 
 }  // namespace cairn
