@@ -17,6 +17,7 @@ class StreamBuilder {
  public:
   explicit StreamBuilder(const ValueHome& home);
   ~StreamBuilder();
+  StreamBuilder(const StreamBuilder&) = delete;
 
   // Each returns kCorruption for what makes no stream; nothing else may follow then.
   Status Node(std::string_view master_id, std::string_view listpack);

@@ -187,7 +187,7 @@ TEST_F(StreamTest, AViewKeepsWhatItSawWhileAForkChanges) {
   while (gate_.Pop(&item)) {
     ASSERT_EQ(item.kind, Retired::Kind::kBlock);
     std::free(item.object);
-    gate_.Released(item.size_bytes);
+    gate_.Released(item.kind, item.size_bytes);
   }
   gate_.Close();
   Check();
