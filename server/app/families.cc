@@ -19,13 +19,14 @@ CommandFamily SessionCommands();
 CommandFamily StringCommands();
 CommandFamily StringEditCommands();
 CommandFamily StringLcsCommands();
+CommandFamily WaitCommands();
 
 void AddAllFamilies(CommandTable& table) {
   for (CommandFamily family :
        {ClientCommands(), CommandCommands(), ConfigCommands(), DatabaseCommands(), DebugCommands(),
         KeyCommands(), KeyDumpCommands(), KeyExpireCommands(), KeyScanCommands(), MemoryCommands(),
         PersistenceCommands(), ServerCommands(), SessionCommands(), StringCommands(),
-        StringEditCommands(), StringLcsCommands()}) {
+        StringEditCommands(), StringLcsCommands(), WaitCommands()}) {
     table.Add(family);
   }
 }

@@ -280,6 +280,7 @@ void Server::Cron() {
   stats.peak_memory = std::max<size_t>(stats.peak_memory, engine_->UsedMemory());
   clients_->Cron();
   durability_->Tick();
+  clients_->WakeIfPending();
 }
 
 void Server::OnExpired(uint32_t db, std::string_view key) {

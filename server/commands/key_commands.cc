@@ -127,6 +127,7 @@ constexpr CommandSpec kTypeSpec{
 /// Puts `value` under `to`. Whatever stood there counts as gone before, so the key is new.
 void Place(CommandContext& ctx, Database& db, KeyRef to, ValueInput value, int64_t expire_at_ms) {
   db.Set(to, std::move(value), expire_at_ms);
+  ctx.SignalReady(db.index(), to.key);
   ctx.Notify(NotifyClass::kNew, "new", to.key, db.index());
 }
 

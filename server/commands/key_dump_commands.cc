@@ -118,6 +118,7 @@ Status Restore(CommandContext& ctx) {
     }
   }
   const Entry* entry = ctx.db().Set(key, std::move(*value), expire_at_ms);
+  ctx.SignalReady(ctx.db().index(), key.key);
   ctx.Notify(NotifyClass::kNew, "new", key.key, ctx.db().index());
   if (options.idle_s >= 0 || options.frequency >= 0) {
     ctx.keyspace().RestoreAccess(*entry, options.idle_s, static_cast<int>(options.frequency));

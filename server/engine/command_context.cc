@@ -56,4 +56,26 @@ void CommandContext::PropagateAs(std::vector<std::string> args) {
   rewritten_.push_back(std::move(args));
 }
 
+Status CommandContext::Block(const BlockRequest& request) {
+  if (!CanBlock()) {
+    ReplyTimedOut(request);
+    return Status::Ok();
+  }
+  engine_.blocking.Park(session_, request,
+                        owned_ != nullptr ? *owned_ : OwnedCommand::From(&spec_, args_, request_));
+  return Status::Ok();
+}
+
+void CommandContext::ReplyTimedOut(const BlockRequest& request) {
+  if (request.on_timeout != nullptr) {
+    request.on_timeout(*this);
+  } else {
+    reply().NullArray();
+  }
+}
+
+void CommandContext::SignalReady(uint32_t db, std::string_view key) {
+  engine_.blocking.Signal(db, key);
+}
+
 }  // namespace cairn

@@ -19,6 +19,7 @@
 namespace cairn {
 
 class Engine;
+struct BlockRequest;
 
 /// Keyspace notification classes (notify-keyspace-events).
 enum class NotifyClass : uint16_t {
@@ -67,6 +68,9 @@ class CommandContext {
   int64_t now_ms() const;  ///< wall clock, constant during a command, transaction or script
   /// Running inside EXEC (or later a script): blocking commands answer at once.
   bool in_exec() const { return in_exec_; }
+  /// False inside EXEC, a script or the loader: a blocking command then answers as its timeout
+  /// would.
+  bool CanBlock() const { return !in_exec_ && !is_loading(); }
   /// The loader of the append-only file is the caller: no replies, TTLs are taken as they stand.
   bool is_loading() const { return session_.kind == SessionKind::kInternal; }
 
@@ -85,6 +89,15 @@ class CommandContext {
   /// than once the commands follow each other (wrapped in MULTI/EXEC). Only takes effect when dirty
   /// > 0.
   void PropagateAs(std::vector<std::string> args);
+  /// Parks the session until one of the request's keys can serve it or its time is over (blocking.h
+  /// tells how to write such a command). Where waiting is not possible it answers as the timeout
+  /// would. Last thing a handler does; nothing was replied before.
+  Status Block(const BlockRequest& request);
+  /// The reply of a wait that ended for nothing.
+  void ReplyTimedOut(const BlockRequest& request);
+  /// `key` may serve a waiter now, though it was there before or replaced another (XADD, RENAME).
+  void SignalReady(uint32_t db, std::string_view key);
+
   void PropagateNothing() { propagate_nothing_ = true; }
   /// The command goes out even when nothing changed (FLUSHDB of an empty database).
   void PropagateAlways() { propagate_always_ = true; }
@@ -101,6 +114,7 @@ class CommandContext {
   size_t first_key_index_ = 0;  // 0 = not hashed
   uint64_t dirty_ = 0;
   bool in_exec_ = false;
+  bool blocked_on_ = false;  // a retry that was not served yet
   bool propagate_nothing_ = false;
   bool propagate_always_ = false;
   std::vector<std::vector<std::string>> rewritten_;

@@ -140,6 +140,11 @@ void Dispatcher::RunDeferred(Session& session) {
 bool Dispatcher::RunArgs(Session& session, std::span<const std::string_view> args) {
   Command* container = nullptr;
   Command* command = engine_.commands.Resolve(args, &container);
+  if (session.suspended) {
+    session.deferred.push_back(
+        OwnedCommand::From(command != nullptr ? command->spec : nullptr, args, nullptr));
+    return command != nullptr;
+  }
   last_ticks_ = TickClock::Now();
   memory_checked_ = false;
   if (Admit(session, command, container, args, nullptr)) {
@@ -302,20 +307,36 @@ void Dispatcher::Call(CommandContext& ctx, Command& command) {
   engine_.propagation.EndGroup();
 
   const uint64_t ticks = TickClock::Now();
+  const uint64_t spent = ticks - last_ticks_;
+  last_ticks_ = ticks;
+  session.last_command = &ctx.spec_;
+  if (session.blocked != nullptr) [[unlikely]] {
+    // It counts, and is answered, once the waiting is over.
+    session.blocked->counted = &command;
+    session.blocked->spent_ticks = spent;
+    return;
+  }
+  CountCall(session, command, spent, engine_.stats.total_error_replies != errors_before);
+  SettleReplyMode(session, mark);
+  if (in_exec_) return;
+  FinishReply(session);
+  if (engine_.blocking.has_ready() && !engine_.propagation.in_group()) [[unlikely]]
+    ServeReadyKeys();
+}
+
+void Dispatcher::CountCall(Session& session, Command& command, uint64_t ticks, bool failed) {
   CommandCounters& counters = command.counters;
   ++counters.calls;
-  counters.usec_ticks += ticks - last_ticks_;
-  last_ticks_ = ticks;
-  if (engine_.stats.total_error_replies != errors_before) ++counters.failed;
+  counters.usec_ticks += ticks;
+  counters.failed += failed;
   ++engine_.stats.commands_processed;
   ++session.commands;
-  session.last_command = &ctx.spec_;
+}
 
-  if (session.reply_mode == ReplyMode::kOff || session.reply_mode == ReplyMode::kSkipThis) {
-    session.output.RollbackTo(mark);
-    if (session.reply_mode == ReplyMode::kSkipThis) session.reply_mode = ReplyMode::kOn;
-  }
-  if (!in_exec_) FinishReply(session);
+void Dispatcher::SettleReplyMode(Session& session, ReplyBuffer::Mark mark) {
+  if (session.reply_mode != ReplyMode::kOff && session.reply_mode != ReplyMode::kSkipThis) return;
+  session.output.RollbackTo(mark);
+  if (session.reply_mode == ReplyMode::kSkipThis) session.reply_mode = ReplyMode::kOn;
 }
 
 void Dispatcher::Propagate(CommandContext& ctx) {

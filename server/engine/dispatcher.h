@@ -16,6 +16,8 @@
 
 namespace cairn {
 
+struct BlockLine;
+
 /// Requests looked at together by the prefetch passes.
 inline constexpr size_t kBatchRequests = 32;
 
@@ -46,6 +48,16 @@ class Dispatcher {
   /// EXEC is running its queue.
   bool in_exec() const { return in_exec_; }
 
+  /// Ends the waiting of a blocked session as its timeout would (CLIENT UNBLOCK id TIMEOUT).
+  void UnblockByTimeout(Session& session);
+  /// Ends it with an error line (CLIENT UNBLOCK id ERROR).
+  void UnblockWithError(Session& session, std::string_view line);
+  /// Ends the waiting of all whose deadline has come. Called by the timer of BlockingTable.
+  void UnblockDue();
+  /// The role of this server changed: nobody waits on, and their connections close (Redis 7.0,
+  /// REPLICAOF).
+  void UnblockAll();
+
   /// Effects of a change made outside a command (expiry): DEL or UNLINK into the stream.
   void PropagateRemoval(uint32_t db, std::string_view key, bool lazy);
 
@@ -71,6 +83,13 @@ class Dispatcher {
   Status CheckState(Session& session, const Command& command);
   bool OutOfMemory();
   void Call(CommandContext& ctx, Command& command);
+  void CountCall(Session& session, Command& command, uint64_t ticks, bool failed);
+  static void SettleReplyMode(Session& session, ReplyBuffer::Mark mark);
+  // dispatcher_blocking.cc
+  template <typename Reply>
+  void Answer(Session& session, Reply&& answer);
+  bool AskWaiter(Session& session, const BlockLine& line);
+  void ServeReadyKeys();
   void Reject(Session& session, Command* command, const Status& status);
   void SendError(Session& session, const Status& status);
   void FinishReply(Session& session);

@@ -27,8 +27,13 @@ Session* Engine::CreateSession(SessionPort* port, SessionKind kind) {
 }
 
 void Engine::DestroySession(Session* session) {
-  watches.UnwatchAll(*session);
+  DetachSession(*session);
   sessions_.erase(session->id);
+}
+
+void Engine::DetachSession(Session& session) {
+  watches.UnwatchAll(session);
+  blocking.Forget(session);
 }
 
 Session* Engine::FindSession(uint64_t id) const {

@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "server/base/log.h"
+#include "server/engine/blocking.h"
 #include "server/engine/command_context.h"
 #include "server/engine/command_table.h"
 #include "server/engine/config.h"
@@ -66,6 +67,7 @@ class Engine {
   Stats stats;
   Propagation propagation;
   WatchTable watches;
+  BlockingTable blocking{*this};
   DebugSwitches debug;
 
   Durability* durability = nullptr;  ///< set by app before the first command
@@ -85,6 +87,9 @@ class Engine {
   // --- sessions ---
   Session* CreateSession(SessionPort* port, SessionKind kind);
   void DestroySession(Session* session);
+  /// Takes the session out of everything that could reach it from elsewhere (watched keys, lines of
+  /// waiters): its connection is closing. Idempotent.
+  void DetachSession(Session& session);
   Session* FindSession(uint64_t id) const;
   /// Connected sessions by id.
   const std::map<uint64_t, std::unique_ptr<Session>>& sessions() const { return sessions_; }

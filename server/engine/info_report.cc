@@ -106,7 +106,7 @@ void AddClients(Engine& engine, Fields out) {
       .Add("client_recent_max_output_buffer", longest_output)
       .Add("blocked_clients", paused)
       .Add("tracking_clients", 0)
-      .Add("clients_in_timeout_table", 0);
+      .Add("clients_in_timeout_table", engine.blocking.deadline_count());
 }
 
 void AddMemory(Engine& engine, Fields out) {

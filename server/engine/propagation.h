@@ -27,6 +27,9 @@ class Propagation {
   void BeginGroup();
   void EndGroup();
 
+  /// A command, transaction or script is running: its effects are not complete.
+  bool in_group() const { return group_depth_ > 0; }
+
   /// Forgets which database is selected: a new file or replica begins here.
   void ResetSelectedDatabase() { selected_db_ = -1; }
 

@@ -20,6 +20,7 @@
 namespace cairn {
 
 class Session;
+struct BlockedState;
 struct CommandSpec;
 
 /// The connection below a session.
@@ -70,8 +71,8 @@ struct TransactionState {
 
 class Session {
  public:
-  Session(uint64_t session_id, SessionPort* connection, SessionKind session_kind)
-      : id(session_id), kind(session_kind), port(connection), reply(&output) {}
+  Session(uint64_t session_id, SessionPort* connection, SessionKind session_kind);
+  ~Session();
   Session(const Session&) = delete;
   Session& operator=(const Session&) = delete;
 
@@ -112,6 +113,8 @@ class Session {
   /// may.
   std::deque<OwnedCommand> deferred;
   bool suspended = false;
+  /// Waits inside a blocking command (blocking.h); implies suspended.
+  std::unique_ptr<BlockedState> blocked;
 
   /// When the output buffer first passed its soft limit (wall clock ms), 0 = below.
   int64_t soft_limit_since_ms = 0;

@@ -110,12 +110,16 @@ const Entry* Database::Store(KeyRef key, Entry* fresh, bool keep_access, bool* c
   if (!found) {
     table_->Insert(key.hash, fresh);
     CountExpiry(fresh, nullptr);
+    if (owner_->observer_ != nullptr) [[unlikely]]
+      owner_->observer_->OnKeyCreated(index_, key.key, fresh->type());
     return fresh;
   }
   table_->Own(&place);
   const auto removed = table_->Exchange(place, key.hash, fresh);
   if (keep_access) fresh->set_access(removed.record->access());
   CountExpiry(fresh, removed.record);
+  if (owner_->observer_ != nullptr) [[unlikely]]
+    owner_->observer_->OnKeyGone(index_, key.key, removed.record->type());
   Dispose(removed.record, removed.shared, key.hash, true);
   return fresh;
 }
@@ -256,6 +260,8 @@ bool Database::Remove(KeyRef key, bool lazy) {
   table_->Own(&place);
   const auto removed = table_->Erase(place, key.hash);
   CountExpiry(nullptr, removed.record);
+  if (owner_->observer_ != nullptr) [[unlikely]]
+    owner_->observer_->OnKeyGone(index_, key.key, removed.record->type());
   Dispose(removed.record, removed.shared, key.hash, lazy);
   return true;
 }

@@ -44,6 +44,17 @@ class KeyspaceListener {
   virtual void OnEvicted(uint32_t db, std::string_view key) = 0;
 };
 
+/// Told of keys that come and go, while somebody waits for keys (engine/blocking).
+class KeyObserver {
+ public:
+  virtual ~KeyObserver() = default;
+  /// A value was stored under a name that was free.
+  virtual void OnKeyCreated(uint32_t db, std::string_view key, ValueType type) = 0;
+  /// A value was removed or replaced by another; emptied and swapped databases are not reported key
+  /// by key.
+  virtual void OnKeyGone(uint32_t db, std::string_view key, ValueType type) = 0;
+};
+
 /// How a lookup behaves; bits.
 enum LookupFlags : unsigned {
   kLookupDefault = 0,
@@ -162,6 +173,9 @@ class Keyspace {
   /// While off (loading an append-only file, DEBUG SET-ACTIVE-EXPIRE for the cycle) look-ups show
   /// expired keys.
   void set_lazy_expiry(bool on) { lazy_expiry_ = on; }
+  /// nullptr: nobody, which costs a test per stored key.
+  void set_observer(KeyObserver* observer) { observer_ = observer; }
+  KeyObserver* observer() const { return observer_; }
   /// LFU or LRU access words (maxmemory-policy), with lfu-log-factor and lfu-decay-time.
   void set_access_mode(bool lfu, int log_factor, int decay_minutes);
   /// Whether views emit the idle time or frequency of each key (Redis does so under an LRU or LFU
@@ -227,6 +241,7 @@ class Keyspace {
   void FreeTable(std::unique_ptr<EntryTable> table, bool lazy);
 
   KeyspaceListener* const listener_;
+  KeyObserver* observer_ = nullptr;
   const uint64_t hash_seed_;
   int64_t now_ms_ = 0;
   bool lazy_expiry_ = true;

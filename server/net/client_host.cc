@@ -125,7 +125,14 @@ void ClientHost::RunTurn() {
   }
   if (engine_.durability != nullptr) engine_.durability->EndOfTurn();
   FlushAll();
+  WakeIfPending();
   if (engine_.stop_requested) loop_.Stop();
+}
+
+void ClientHost::WakeIfPending() {
+  // What became ready in this turn (a client served by another's push) must not wait for the next
+  // event of a socket.
+  if (!ready_.empty() || !flush_.empty()) loop_.Post([] {});
 }
 
 void ClientHost::FlushAll() {
@@ -208,7 +215,7 @@ void ClientHost::CheckIdle(Connection& connection, int64_t now_ms) {
 void ClientHost::ResumePaused() {
   for (auto& [connection, owned] : connections_) {
     Session& session = *connection->session_;
-    if (!session.suspended) continue;
+    if (!session.suspended || session.blocked != nullptr) continue;
     session.suspended = false;
     connection->InputReady();
   }

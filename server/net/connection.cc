@@ -65,7 +65,7 @@ void Connection::Close(bool after_output) {
 void Connection::CloseNow() {
   if (session_->closing) return;
   session_->closing = true;
-  host_.engine_.watches.UnwatchAll(*session_);
+  host_.engine_.DetachSession(*session_);
   stream_->Close();
 }
 
