@@ -15,7 +15,9 @@ BlobRef CommandContext::ArgBlob(size_t i) const {
 }
 
 KeyRef CommandContext::Key(size_t i) const {
-  if (i == first_key_index_ && i != 0) return {args_[i], first_key_hash_};
+  const size_t at = i - first_key_;
+  if ((at & key_shift_) == 0 && at >> key_shift_ < hash_count_)
+    return {args_[i], key_hashes_[at >> key_shift_]};
   return engine_.keyspace.db(session_.db).MakeKey(args_[i]);
 }
 
@@ -39,8 +41,8 @@ void CommandContext::Changed(KeyRef key, NotifyClass cls, std::string_view event
 
 void CommandContext::Changed(uint32_t db, KeyRef key, NotifyClass cls, std::string_view event) {
   ++dirty_;
-  TouchWatchers(db, key.key);
-  Notify(cls, event, key.key, db);
+  engine_.watches.Touch(db, key.key);
+  engine_.NotifyKeyspaceEvent(cls, event, key.key, db);
 }
 
 void CommandContext::TouchWatchers(uint32_t db, std::string_view key) {

@@ -50,8 +50,8 @@ class CommandContext {
   std::span<const std::string_view> args() const { return args_; }
   /// The blob that holds arg(i) when it was received into one (64 KiB and more), else empty.
   BlobRef ArgBlob(size_t i) const;
-  /// arg(i) as a key with its hash. The first key's hash was computed when the batch was
-  /// prefetched.
+  /// arg(i) as a key with its hash, which was computed when the batch was prefetched for the first
+  /// keys at least.
   KeyRef Key(size_t i) const;
   /// arg(i) as a 64-bit integer; "ERR value is not an integer or out of range" otherwise.
   Status ArgInt64(size_t i, int64_t* out) const;
@@ -110,8 +110,12 @@ class CommandContext {
   std::span<const std::string_view> args_;
   const Request* request_ = nullptr;     // set when args view a parsed request
   const OwnedCommand* owned_ = nullptr;  // set when args view an owned command
-  uint64_t first_key_hash_ = 0;
-  size_t first_key_index_ = 0;  // 0 = not hashed
+  // Hashes computed when the batch was prefetched: of the arguments first_key_, then every
+  // 2^key_shift_.
+  const uint64_t* key_hashes_ = nullptr;
+  uint32_t hash_count_ = 0;
+  uint32_t first_key_ = 0;
+  uint32_t key_shift_ = 0;
   uint64_t dirty_ = 0;
   bool in_exec_ = false;
   bool blocked_on_ = false;  // a retry that was not served yet

@@ -16,6 +16,12 @@ bool ControlsTransaction(std::string_view name) {
          name == "quit" || name == "reset";
 }
 
+bool FitsArity(const Command& command, size_t argc) {
+  const int arity = command.spec->arity;
+  const int count = static_cast<int>(argc);
+  return arity > 0 ? count == arity : count >= -arity;
+}
+
 }  // namespace
 
 // --- turn: parse, prepare, execute ---
@@ -26,95 +32,131 @@ void Dispatcher::RunTurn(std::span<ReadySession> ready) {
     if (!each.session->suspended && !each.session->deferred.empty()) RunDeferred(*each.session);
   }
   size_t next = 0;
-  while (true) {
-    const size_t count = FillBatch(ready, &next);
-    if (count == 0) return;
+  while (const size_t count = FillBatch(ready, &next)) {
     engine_.RefreshClock();
     memory_checked_ = false;
-    for (size_t i = 0; i < count; ++i) Prepare(batch_[i]);
-    if (count > 1) {
+    ReadGates();
+    if (hashes_used_ > 1) {
       for (size_t i = 0; i < count; ++i) {
-        if (batch_[i].hashed)
-          engine_.keyspace.db(batch_[i].session->db).PrefetchEntry(batch_[i].key_hash);
+        const Pending& pending = batch_[i];
+        Database& db = engine_.keyspace.db(pending.session->db);
+        for (size_t j = 0; j < pending.hash_count; ++j)
+          db.PrefetchEntry(key_hashes_[pending.first_hash + j]);
       }
     }
     last_ticks_ = TickClock::Now();
     for (size_t i = 0; i < count; ++i) RunPending(batch_[i]);
   }
+  flushing_ = nullptr;
 }
 
+// Parses and prepares the next requests of the sessions from *next on. The buckets of their keys
+// are on the way while the requests after them are parsed.
 size_t Dispatcher::FillBatch(std::span<ReadySession> ready, size_t* next) {
   size_t count = 0;
-  while (*next < ready.size() && count < kBatchRequests) {
+  hashes_used_ = 0;
+  for (; *next < ready.size(); ++*next) {
     Session& session = *ready[*next].session;
     RequestParser& parser = *ready[*next].parser;
-    if (session.closing || session.close_after_reply || session.suspended) {
-      ++*next;
-      continue;
-    }
-    Pending& pending = batch_[count];
-    pending.session = &session;
+    if (session.closing || session.close_after_reply || session.suspended) continue;
     parser.set_authenticated(session.authenticated);
-    switch (parser.Next(&pending.request)) {
-      case ParseResult::kRequest:
-        ++count;
-        // The next header's limits depend on whether this request authenticates.
-        if (!session.authenticated) return count;
-        break;
-      case ParseResult::kNeedMore:
-        ++*next;
-        break;
-      case ParseResult::kProtocolError:
-        // Replies to requests before the broken one go first.
-        if (count > 0) return count;
-        engine_.stats.CountError(parser.error());
-        session.reply.Error(parser.error());
-        session.close_after_reply = true;
-        session.port->OutputReady();
-        ++*next;
-        break;
+    ParseResult result;
+    for (;;) {
+      if (count == kBatchRequests || hashes_used_ == kBatchKeys) return count;
+      Pending& pending = batch_[count];
+      result = parser.Next(&pending.request);
+      if (result != ParseResult::kRequest) break;
+      pending.session = &session;
+      Prepare(pending);
+      ++count;
+      // The next header's limits depend on whether this request authenticates.
+      if (!session.authenticated) return count;
     }
+    if (result != ParseResult::kProtocolError) continue;
+    // Replies to requests before the broken one go first.
+    if (count > 0) return count;
+    engine_.stats.CountError(parser.error());
+    session.reply.Error(parser.error());
+    session.close_after_reply = true;
+    session.port->OutputReady();
   }
   return count;
 }
 
 void Dispatcher::Prepare(Pending& pending) {
-  Command* container = nullptr;
-  pending.command = engine_.commands.Resolve(pending.request.args, &container);
-  pending.container = container;
-  pending.hashed = false;
-  if (pending.command == nullptr) return;
+  const auto& args = pending.request.args;
+  pending.container = nullptr;
+  pending.hash_count = 0;
+  pending.command = engine_.commands.Recall(args[0]);
+  if (pending.command == nullptr) [[unlikely]] {
+    pending.command = engine_.commands.Resolve(args, &pending.container);
+    if (pending.command == nullptr) return;
+  }
   const int first = pending.command->first_key;
-  if (first <= 0 || pending.request.args.size() <= static_cast<size_t>(first)) return;
+  if (first <= 0 || args.size() <= static_cast<size_t>(first)) return;
   Database& db = engine_.keyspace.db(pending.session->db);
-  pending.key_hash = db.MakeKey(pending.request.args[static_cast<size_t>(first)]).hash;
-  pending.hashed = true;
-  db.PrefetchBucket(pending.key_hash);
+  pending.first_hash = static_cast<uint32_t>(hashes_used_);
+  if (pending.command->last_key != first) return PrepareKeys(pending, db);
+  const uint64_t hash = db.MakeKey(args[static_cast<size_t>(first)]).hash;
+  key_hashes_[hashes_used_++] = hash;
+  pending.hash_count = 1;
+  db.PrefetchBucket(hash);
+}
+
+// Commands of several keys.
+void Dispatcher::PrepareKeys(Pending& pending, Database& db) {
+  const auto& args = pending.request.args;
+  const Command& command = *pending.command;
+  const size_t step = command.key_step == 2 ? 2 : 1;
+  int64_t last = command.last_key;
+  if (last < 0) last += static_cast<int64_t>(args.size());
+  if (command.key_step > 2) last = command.first_key;
+  for (size_t i = static_cast<size_t>(command.first_key);
+       i < args.size() && static_cast<int64_t>(i) <= last && hashes_used_ < kBatchKeys; i += step) {
+    const uint64_t hash = db.MakeKey(args[i]).hash;
+    key_hashes_[hashes_used_++] = hash;
+    ++pending.hash_count;
+    db.PrefetchBucket(hash);
+  }
+}
+
+void Dispatcher::ReadGates() {
+  flushing_ = nullptr;
+  const Durability* durability = engine_.durability;
+  gates_.open = !engine_.loading && engine_.pause_mode == PauseMode::kNone &&
+                engine_.settings().maxmemory == 0 &&
+                (durability == nullptr || durability->WriteRefusal().ok());
+  gates_.throttled = durability != nullptr && durability->MayThrottle();
+  gates_.held_back = durability != nullptr && durability->GatesReplies();
 }
 
 void Dispatcher::RunPending(Pending& pending) {
   Session& session = *pending.session;
   if (session.closing || session.close_after_reply) return;
   const Request& request = pending.request;
+  Command* const command = pending.command;
   if (session.suspended) {
-    session.deferred.push_back(OwnedCommand::From(pending.command ? pending.command->spec : nullptr,
-                                                  request.args, &request));
+    session.deferred.push_back(
+        OwnedCommand::From(command ? command->spec : nullptr, request.args, &request));
     return;
   }
   session.last_interaction_ms = engine_.now_ms();
-  if (!Admit(session, pending.command, pending.container, request.args, &request)) return;
-  CommandContext ctx(engine_, session, *pending.command->spec, request.args);
+  const bool at_once = command != nullptr && command->plain && gates_.open &&
+                       session.RunsAtOnce() && FitsArity(*command, request.args.size());
+  if (!at_once && !Admit(session, command, pending.container, request.args, &request)) return;
+  CommandContext ctx(engine_, session, *command->spec, request.args);
   ctx.request_ = &request;
-  if (pending.hashed) {
-    ctx.first_key_index_ = static_cast<size_t>(pending.command->first_key);
-    ctx.first_key_hash_ = pending.key_hash;
-  }
-  Call(ctx, *pending.command);
+  ctx.key_hashes_ = key_hashes_.data() + pending.first_hash;
+  ctx.hash_count_ = pending.hash_count;
+  ctx.first_key_ = static_cast<uint32_t>(command->first_key);
+  ctx.key_shift_ = command->key_step == 2;
+  Call(ctx, *command);
 }
 
 void Dispatcher::RunDeferred(Session& session) {
   engine_.RefreshClock();
   memory_checked_ = false;
+  ReadGates();
   last_ticks_ = TickClock::Now();
   while (!session.deferred.empty() && !session.suspended && !session.closing &&
          !session.close_after_reply) {
@@ -147,6 +189,7 @@ bool Dispatcher::RunArgs(Session& session, std::span<const std::string_view> arg
   }
   last_ticks_ = TickClock::Now();
   memory_checked_ = false;
+  ReadGates();
   if (Admit(session, command, container, args, nullptr)) {
     CommandContext ctx(engine_, session, *command->spec, args);
     Call(ctx, *command);
@@ -162,10 +205,8 @@ Status Dispatcher::CheckForm(Command* command, Command* container,
     if (container != nullptr) return UnknownSubcommand(container->spec->name, args[1]);
     return UnknownCommand(args[0], args.subspan(1));
   }
-  const int arity = command->spec->arity;
-  const int argc = static_cast<int>(args.size());
-  if ((arity > 0 && argc != arity) || argc < -arity) return WrongArity(command->full_name);
-  if (command->spec->handler == nullptr) return WrongArity(command->full_name);
+  if (!FitsArity(*command, args.size()) || command->spec->handler == nullptr)
+    return WrongArity(command->full_name);
   return Status::Ok();
 }
 
@@ -291,8 +332,7 @@ void Dispatcher::Call(CommandContext& ctx, Command& command) {
   Session& session = ctx.session_;
   ctx.in_exec_ = in_exec_;
   if (session.reply_mode == ReplyMode::kSkipNext) session.reply_mode = ReplyMode::kSkipThis;
-  const bool write = command.flags & kCmdWrite;
-  if (write && !in_exec_ && engine_.durability != nullptr &&
+  if (gates_.throttled && (command.flags & kCmdWrite) && !in_exec_ &&
       session.kind != SessionKind::kInternal) {
     engine_.durability->ThrottleWrite();
   }
@@ -305,6 +345,7 @@ void Dispatcher::Call(CommandContext& ctx, Command& command) {
   }
   Propagate(ctx);
   engine_.propagation.EndGroup();
+  if (!command.plain) ReadGates();
 
   const uint64_t ticks = TickClock::Now();
   const uint64_t spent = ticks - last_ticks_;
@@ -354,9 +395,9 @@ void Dispatcher::Propagate(CommandContext& ctx) {
 void Dispatcher::FinishReply(Session& session) {
   if (session.port == nullptr) return;
   // appendfsync always: whatever this reply says may rest on any write so far.
-  if (engine_.durability != nullptr && engine_.durability->GatesReplies()) {
-    session.reply_gate = engine_.propagation.offset();
-  }
+  if (gates_.held_back) session.reply_gate = engine_.propagation.offset();
+  if (flushing_ == &session) return;
+  flushing_ = &session;
   session.port->OutputReady();
 }
 

@@ -6,6 +6,7 @@
 // that decides whether a command may run (arity, authentication, transaction, loading, memory, disk
 // errors), that writes error lines, counts, and hands effects to Propagation. Thread: executor.
 
+#include <array>
 #include <cstdint>
 #include <span>
 #include <vector>
@@ -20,6 +21,8 @@ struct BlockLine;
 
 /// Requests looked at together by the prefetch passes.
 inline constexpr size_t kBatchRequests = 32;
+/// Keys prefetched together; those of a longer command beyond are looked up unprepared.
+inline constexpr size_t kBatchKeys = 64;
 
 /// A session with bytes to parse.
 struct ReadySession {
@@ -67,13 +70,22 @@ class Dispatcher {
     Request request;
     Command* command = nullptr;
     Command* container = nullptr;  // set when the container is known but the subcommand is not
-    uint64_t key_hash = 0;
-    bool hashed = false;
+    uint32_t first_hash = 0;       // its keys' hashes in key_hashes_
+    uint32_t hash_count = 0;
+  };
+  // What holds for all plain commands (command_table.h) until one that is not plain has run. Looked
+  // up once a batch, so that nobody pays per command for states that are rare.
+  struct Gates {
+    bool open = false;       // nothing but the session's own state can keep a plain command back
+    bool throttled = false;  // writes must ask Durability::ThrottleWrite
+    bool held_back = false;  // replies wait for the append-only file
   };
 
   size_t FillBatch(std::span<ReadySession> ready, size_t* next);
   void Prepare(Pending& pending);
+  void PrepareKeys(Pending& pending, Database& db);
   void RunPending(Pending& pending);
+  void ReadGates();
   /// The gates. True when the command may run now; otherwise it was answered, queued or deferred.
   bool Admit(Session& session, Command* command, Command* container,
              std::span<const std::string_view> args, const Request* request);
@@ -97,6 +109,10 @@ class Dispatcher {
 
   Engine& engine_;
   std::vector<Pending> batch_;
+  std::array<uint64_t, kBatchKeys> key_hashes_;
+  size_t hashes_used_ = 0;
+  Gates gates_;
+  Session* flushing_ = nullptr;  // asked its port for a flush in this batch
   uint64_t last_ticks_ = 0;
   bool in_exec_ = false;
   bool memory_checked_ = false;  // once per batch

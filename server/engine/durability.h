@@ -91,6 +91,9 @@ class Durability {
   /// Called before a write command: back-pressure of the snapshot's retained limit and the log's
   /// buffer.
   virtual void ThrottleWrite() = 0;
+  /// False when ThrottleWrite has nothing to look at (no view, no log) until a command that is not
+  /// plain (command_table.h) or a later turn changes it.
+  virtual bool MayThrottle() const { return true; }
   /// SHUTDOWN: final save and flush. `save`: 1, 0, or -1 for as the save rules say.
   virtual Status Shutdown(int save, bool force) = 0;
 

@@ -42,6 +42,7 @@ class DurabilityOfFiles final : public Durability {
   bool GatesReplies() const override;
   Status WriteRefusal() const override;
   void ThrottleWrite() override;
+  bool MayThrottle() const override { return job_.has_value() || aof_ != nullptr; }
   Status Shutdown(int save, bool force) override;
   DurabilityFigures figures() const override;
   LoadFigures load_figures() const override { return load_; }

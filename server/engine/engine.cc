@@ -50,9 +50,4 @@ uint64_t Engine::UsedMemory() const { return ReadMemoryFigures().allocated + are
 
 void Engine::RefreshClock() { keyspace.set_now_ms(env.WallMicros() / 1000); }
 
-void Engine::NotifyKeyspaceEvent(NotifyClass cls, std::string_view event, std::string_view key,
-                                 uint32_t db) {
-  if (on_keyspace_event) on_keyspace_event(cls, event, key, db);
-}
-
 }  // namespace cairn

@@ -122,7 +122,9 @@ class Engine {
 
   /// Every keyspace event passes here; the subscriber decides which classes it wants.
   void NotifyKeyspaceEvent(NotifyClass cls, std::string_view event, std::string_view key,
-                           uint32_t db);
+                           uint32_t db) {
+    if (on_keyspace_event) on_keyspace_event(cls, event, key, db);
+  }
   std::function<void(NotifyClass, std::string_view event, std::string_view key, uint32_t db)>
       on_keyspace_event;
 

@@ -58,13 +58,7 @@ void Propagation::Append(uint32_t db, std::span<const std::string> args) {
   for (const std::string& arg : args) AppendBulk(arg);
 }
 
-void Propagation::BeginGroup() {
-  if (group_depth_++ == 0) group_effects_ = 0;
-}
-
-void Propagation::EndGroup() {
-  CAIRN_CHECK(group_depth_ > 0);
-  if (--group_depth_ > 0 || group_effects_ == 0) return;
+void Propagation::CloseGroup() {
   if (group_effects_ == 1) {
     buffer_.erase(group_start_, kMulti.size());
   } else {

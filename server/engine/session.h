@@ -120,6 +120,11 @@ class Session {
   int64_t soft_limit_since_ms = 0;
 
   bool in_transaction() const { return transaction.active; }
+  /// Nothing about this session keeps a plain command (command_table.h) from running at once:
+  /// every state that gates commands of a session must be named here.
+  bool RunsAtOnce() const {
+    return authenticated && !transaction.active && kind == SessionKind::kNormal;
+  }
   /// The peer is on this machine: unix socket or loopback (enable-debug-command local).
   bool IsLocal() const;
   /// Bytes this client costs, as CLIENT LIST tot-mem counts them.

@@ -69,10 +69,12 @@ void Connection::CloseNow() {
   stream_->Close();
 }
 
-bool Connection::Flush(uint64_t durable_offset) {
-  if (session_->closing) return true;
-  ReplyBuffer& output = session_->output;
-  if (session_->reply_gate > durable_offset) return false;
+size_t Connection::Send(ReplyBuffer& output) {
+  if (const std::string_view only = output.OnlyPiece(); !only.empty()) {
+    const size_t taken = stream_->TryWrite(std::span(&only, 1));
+    output.Consume(taken);
+    return taken;
+  }
   std::array<std::string_view, kPiecesPerWrite> pieces;
   size_t sent = 0;
   while (!output.empty() && sent < kMaxBytesPerTurn) {
@@ -84,6 +86,14 @@ bool Connection::Flush(uint64_t durable_offset) {
     sent += taken;
     if (taken < offered) break;
   }
+  return sent;
+}
+
+bool Connection::Flush(uint64_t durable_offset) {
+  if (session_->closing) return true;
+  ReplyBuffer& output = session_->output;
+  if (session_->reply_gate > durable_offset) return false;
+  const size_t sent = Send(output);
   if (sent > 0) {
     host_.engine_.stats.net_output_bytes += sent;
     ++host_.engine_.stats.writes_processed;
