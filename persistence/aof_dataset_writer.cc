@@ -2,6 +2,7 @@
 
 #include <utility>
 
+#include "persistence/packed_value.h"
 #include "server/base/strings.h"
 
 namespace cairn {
@@ -72,6 +73,7 @@ Status AofDatasetWriter::Integer(int64_t value) {
 
 Status AofDatasetWriter::Begin(ValueKind kind, uint64_t) {
   words_per_item_ = 1;
+  in_list_ = kind == ValueKind::kList;
   switch (kind) {
     case ValueKind::kList:
       item_command_ = "RPUSH";
@@ -117,9 +119,8 @@ Status AofDatasetWriter::Scored(std::string_view member, double score) {
   return AddItem(FormatDouble(score), member);
 }
 
-Status AofDatasetWriter::Packed(uint8_t, std::string_view) {
-  return Status(StatusCode::kUnsupported,
-                "a packed value cannot be written as commands; use aof-use-rdb-preamble yes");
+Status AofDatasetWriter::Packed(uint8_t rdb_type, std::string_view blob) {
+  return in_list_ ? UnpackListNode(rdb_type, blob, *this) : UnpackValue(rdb_type, blob, *this);
 }
 
 Status AofDatasetWriter::BeginModule(uint64_t type_id) {
@@ -137,6 +138,7 @@ Status AofDatasetWriter::ModuleString(std::string_view bytes) {
 }
 
 Status AofDatasetWriter::End() {
+  in_list_ = false;
   if (!dump_.has_value()) {
     CAIRN_RETURN_IF_ERROR(WriteItems());
     return ValueDone();

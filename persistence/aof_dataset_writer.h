@@ -70,6 +70,7 @@ class AofDatasetWriter final : public DatasetSink, public ValueSink {
   int64_t expire_at_ms_ = -1;
   std::string_view item_command_;  // of the container being written
   size_t words_per_item_ = 1;
+  bool in_list_ = false;  // Packed is a node then
   std::vector<std::string> items_;
   std::optional<DumpWriter> dump_;  // a module value being written
 };

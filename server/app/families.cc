@@ -8,6 +8,8 @@ CommandFamily CommandCommands();
 CommandFamily ConfigCommands();
 CommandFamily DatabaseCommands();
 CommandFamily DebugCommands();
+CommandFamily HashCommands();
+CommandFamily HashReadCommands();
 CommandFamily KeyCommands();
 CommandFamily KeyDumpCommands();
 CommandFamily KeyExpireCommands();
@@ -16,17 +18,22 @@ CommandFamily MemoryCommands();
 CommandFamily PersistenceCommands();
 CommandFamily ServerCommands();
 CommandFamily SessionCommands();
+CommandFamily SetCommands();
+CommandFamily SetOperationCommands();
 CommandFamily StringCommands();
 CommandFamily StringEditCommands();
 CommandFamily StringLcsCommands();
 CommandFamily WaitCommands();
 
 void AddAllFamilies(CommandTable& table) {
-  for (CommandFamily family :
-       {ClientCommands(), CommandCommands(), ConfigCommands(), DatabaseCommands(), DebugCommands(),
-        KeyCommands(), KeyDumpCommands(), KeyExpireCommands(), KeyScanCommands(), MemoryCommands(),
-        PersistenceCommands(), ServerCommands(), SessionCommands(), StringCommands(),
-        StringEditCommands(), StringLcsCommands(), WaitCommands()}) {
+  for (CommandFamily family : {
+           ClientCommands(),       CommandCommands(),   ConfigCommands(),     DatabaseCommands(),
+           DebugCommands(),        HashCommands(),      HashReadCommands(),   KeyCommands(),
+           KeyDumpCommands(),      KeyExpireCommands(), KeyScanCommands(),    MemoryCommands(),
+           PersistenceCommands(),  ServerCommands(),    SessionCommands(),    SetCommands(),
+           SetOperationCommands(), StringCommands(),    StringEditCommands(), StringLcsCommands(),
+           WaitCommands(),
+       }) {
     table.Add(family);
   }
 }

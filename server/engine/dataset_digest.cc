@@ -2,6 +2,7 @@
 
 #include <openssl/sha.h>
 
+#include "persistence/packed_value.h"
 #include "server/base/checksum.h"
 #include "server/base/strings.h"
 
@@ -51,8 +52,8 @@ uint32_t TypeNumber(ValueType type) {
   return 0;
 }
 
-/// Digests the events of one value. Packed blobs are refused: in memory a value is emitted element
-/// by element.
+/// Digests the events of one value. Packed blobs are taken apart: the digest does not tell how a
+/// value is held.
 class DigestSink final : public ValueSink {
  public:
   explicit DigestSink(Digest* digest) : digest_(*digest) {}
@@ -83,7 +84,10 @@ class DigestSink final : public ValueSink {
   Status Scored(std::string_view member, double score) override {
     return Pair(member, FormatDouble(score));
   }
-  Status Packed(uint8_t, std::string_view) override { return Refused("packed"); }
+  Status Packed(uint8_t rdb_type, std::string_view blob) override {
+    return kind_ == ValueKind::kList ? UnpackListNode(rdb_type, blob, *this)
+                                     : UnpackValue(rdb_type, blob, *this);
+  }
 
   Status BeginModule(uint64_t) override {
     kind_ = ValueKind::kModule;
@@ -102,6 +106,7 @@ class DigestSink final : public ValueSink {
   }
   Status End() override {
     if (kind_ == ValueKind::kModule) digest_.Xor(module_);
+    kind_ = ValueKind::kString;
     return Status::Ok();
   }
 

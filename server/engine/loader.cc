@@ -1,11 +1,14 @@
 #include "server/engine/loader.h"
 
 #include "server/engine/dispatcher.h"
+#include "server/engine/key_access.h"
 
 namespace cairn {
 
 DatasetLoader::DatasetLoader(Engine& engine, Options options)
-    : engine_(engine), options_(options), builder_(engine.module_values) {}
+    : engine_(engine),
+      options_(options),
+      builder_(engine.module_values, engine.keyspace.value_home(), LimitsOf(engine.settings())) {}
 
 Status DatasetLoader::Aux(std::string_view name, std::string_view value) {
   engine_.log.Log(LogLevel::kVerbose, "RDB field {}: {}", name, value);
@@ -50,6 +53,10 @@ Status DatasetLoader::StorePending() {
   pending_ = false;
   if (drop_) {
     ++expired_;
+    return Status::Ok();
+  }
+  if (builder_.is_empty()) {
+    engine_.log.Log(LogLevel::kNotice, "the key '{}' holds an empty container: left out", key_);
     return Status::Ok();
   }
   Result<ValueInput> value = builder_.Take();
