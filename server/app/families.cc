@@ -8,32 +8,61 @@ CommandFamily CommandCommands();
 CommandFamily ConfigCommands();
 CommandFamily DatabaseCommands();
 CommandFamily DebugCommands();
+CommandFamily GeoCommands();
+CommandFamily GeoSearchCommands();
 CommandFamily HashCommands();
 CommandFamily HashReadCommands();
 CommandFamily KeyCommands();
 CommandFamily KeyDumpCommands();
 CommandFamily KeyExpireCommands();
 CommandFamily KeyScanCommands();
+CommandFamily ListCommands();
+CommandFamily ListMoveCommands();
 CommandFamily MemoryCommands();
 CommandFamily PersistenceCommands();
 CommandFamily ServerCommands();
 CommandFamily SessionCommands();
 CommandFamily SetCommands();
 CommandFamily SetOperationCommands();
+CommandFamily SortedSetCombineCommands();
+CommandFamily SortedSetCommands();
+CommandFamily SortedSetPopCommands();
+CommandFamily SortedSetRangeCommands();
 CommandFamily StringCommands();
 CommandFamily StringEditCommands();
 CommandFamily StringLcsCommands();
 CommandFamily WaitCommands();
 
 void AddAllFamilies(CommandTable& table) {
-  for (CommandFamily family : {
-           ClientCommands(),       CommandCommands(),   ConfigCommands(),     DatabaseCommands(),
-           DebugCommands(),        HashCommands(),      HashReadCommands(),   KeyCommands(),
-           KeyDumpCommands(),      KeyExpireCommands(), KeyScanCommands(),    MemoryCommands(),
-           PersistenceCommands(),  ServerCommands(),    SessionCommands(),    SetCommands(),
-           SetOperationCommands(), StringCommands(),    StringEditCommands(), StringLcsCommands(),
-           WaitCommands(),
-       }) {
+  for (CommandFamily family : {ClientCommands(),
+                               CommandCommands(),
+                               ConfigCommands(),
+                               DatabaseCommands(),
+                               DebugCommands(),
+                               GeoCommands(),
+                               GeoSearchCommands(),
+                               HashCommands(),
+                               HashReadCommands(),
+                               KeyCommands(),
+                               KeyDumpCommands(),
+                               KeyExpireCommands(),
+                               KeyScanCommands(),
+                               ListCommands(),
+                               ListMoveCommands(),
+                               MemoryCommands(),
+                               PersistenceCommands(),
+                               ServerCommands(),
+                               SessionCommands(),
+                               SetCommands(),
+                               SetOperationCommands(),
+                               SortedSetCombineCommands(),
+                               SortedSetCommands(),
+                               SortedSetPopCommands(),
+                               SortedSetRangeCommands(),
+                               StringCommands(),
+                               StringEditCommands(),
+                               StringLcsCommands(),
+                               WaitCommands()}) {
     table.Add(family);
   }
 }
