@@ -3,6 +3,7 @@
 namespace cairn {
 
 // Each is defined at the end of the file of its name in server/commands.
+CommandFamily BitCommands();
 CommandFamily ClientCommands();
 CommandFamily CommandCommands();
 CommandFamily ConfigCommands();
@@ -12,6 +13,7 @@ CommandFamily GeoCommands();
 CommandFamily GeoSearchCommands();
 CommandFamily HashCommands();
 CommandFamily HashReadCommands();
+CommandFamily HyperLogLogCommands();
 CommandFamily KeyCommands();
 CommandFamily KeyDumpCommands();
 CommandFamily KeyExpireCommands();
@@ -28,41 +30,29 @@ CommandFamily SortedSetCombineCommands();
 CommandFamily SortedSetCommands();
 CommandFamily SortedSetPopCommands();
 CommandFamily SortedSetRangeCommands();
+CommandFamily StreamCommands();
+CommandFamily StreamGroupCommands();
+CommandFamily StreamInfoCommands();
+CommandFamily StreamReadCommands();
 CommandFamily StringCommands();
 CommandFamily StringEditCommands();
 CommandFamily StringLcsCommands();
 CommandFamily WaitCommands();
 
 void AddAllFamilies(CommandTable& table) {
-  for (CommandFamily family : {ClientCommands(),
-                               CommandCommands(),
-                               ConfigCommands(),
-                               DatabaseCommands(),
-                               DebugCommands(),
-                               GeoCommands(),
-                               GeoSearchCommands(),
-                               HashCommands(),
-                               HashReadCommands(),
-                               KeyCommands(),
-                               KeyDumpCommands(),
-                               KeyExpireCommands(),
-                               KeyScanCommands(),
-                               ListCommands(),
-                               ListMoveCommands(),
-                               MemoryCommands(),
-                               PersistenceCommands(),
-                               ServerCommands(),
-                               SessionCommands(),
-                               SetCommands(),
-                               SetOperationCommands(),
-                               SortedSetCombineCommands(),
-                               SortedSetCommands(),
-                               SortedSetPopCommands(),
-                               SortedSetRangeCommands(),
-                               StringCommands(),
-                               StringEditCommands(),
-                               StringLcsCommands(),
-                               WaitCommands()}) {
+  for (CommandFamily family :
+       {BitCommands(),         ClientCommands(),       CommandCommands(),
+        ConfigCommands(),      DatabaseCommands(),     DebugCommands(),
+        GeoCommands(),         GeoSearchCommands(),    HashCommands(),
+        HashReadCommands(),    HyperLogLogCommands(),  KeyCommands(),
+        KeyDumpCommands(),     KeyExpireCommands(),    KeyScanCommands(),
+        ListCommands(),        ListMoveCommands(),     MemoryCommands(),
+        PersistenceCommands(), ServerCommands(),       SessionCommands(),
+        SetCommands(),         SetOperationCommands(), SortedSetCombineCommands(),
+        SortedSetCommands(),   SortedSetPopCommands(), SortedSetRangeCommands(),
+        StreamCommands(),      StreamGroupCommands(),  StreamInfoCommands(),
+        StreamReadCommands(),  StringCommands(),       StringEditCommands(),
+        StringLcsCommands(),   WaitCommands()}) {
     table.Add(family);
   }
 }

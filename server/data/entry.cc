@@ -245,15 +245,25 @@ char* Entry::mutable_inline() {
   return bytes() + key_offset() + key_size();
 }
 
-bool Entry::TryAssignInline(const ValueInput& value) {
-  if (!is_inline() || value.form > ValueForm::kInlineRaw || value.type != type()) return false;
-  const size_t fixed = key_offset() + key_size();
-  if (RecordSlab::RoundUp(fixed + value.bytes.size()) != RecordSlab::RoundUp(RecordBytes()))
-    return false;
-  if (!value.bytes.empty()) std::memmove(bytes() + fixed, value.bytes.data(), value.bytes.size());
-  value_size_ = static_cast<uint16_t>(value.bytes.size());
-  const uint32_t word = word0_.load(std::memory_order_relaxed) & ~(7u << kFormShift);
-  word0_.store(word | static_cast<uint32_t>(value.form) << kFormShift, std::memory_order_relaxed);
+bool Entry::TryOverwrite(const ValueInput& value, int64_t expire_at_ms, uint32_t access) {
+  const bool to_inline = value.form <= ValueForm::kInlineRaw;
+  if (value.type != type()) return false;
+  if (has_expiry() != (expire_at_ms != kNoExpiry) || is_inline() != to_inline) return false;
+  if (!to_inline && (form() != ValueForm::kInt || value.form != ValueForm::kInt)) return false;
+  if (to_inline) {
+    const size_t before = RecordBytes(), after = before - value_size_ + value.bytes.size();
+    if (RecordSlab::RoundUp(before) != RecordSlab::RoundUp(after)) return false;
+    value_size_ = static_cast<uint16_t>(value.bytes.size());
+    if (!value.bytes.empty())
+      std::memmove(mutable_inline(), value.bytes.data(), value.bytes.size());
+  } else {
+    set_integer(value.integer);
+  }
+  if (has_expiry()) set_expire_at_ms(expire_at_ms);
+  constexpr uint32_t kReplaced = kAccessMask | 7u << kFormShift;
+  word0_.store((word0_.load(std::memory_order_relaxed) & ~kReplaced) | (access & kAccessMask) |
+                   static_cast<uint32_t>(value.form) << kFormShift,
+               std::memory_order_relaxed);
   return true;
 }
 

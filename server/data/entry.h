@@ -124,10 +124,11 @@ class Entry {
   void set_integer(int64_t value);
   void set_expire_at_ms(int64_t at_ms);  ///< requires has_expiry()
   char* mutable_inline();                ///< inline forms; size fixed
-  Blob* blob_unchecked() const;          ///< form kBlob, no reference added
-  /// Puts other inline bytes of the same type, if the record's size class has the room for them and
-  /// loses nothing by it. `bytes` may lie in the entry. Returns false, changing nothing, otherwise.
-  bool TryAssignInline(const ValueInput& value);
+  /// Puts value, expiry and access word into this record when they fit it as it is: the same
+  /// layout, the same size class, the same type. False: nothing was changed. `value` may view this
+  /// entry's own bytes.
+  bool TryOverwrite(const ValueInput& value, int64_t expire_at_ms, uint32_t access);
+  Blob* blob_unchecked() const;  ///< form kBlob, no reference added
 
   /// Bytes of the record alone.
   size_t RecordBytes() const;

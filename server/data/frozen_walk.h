@@ -88,8 +88,8 @@ class FrozenWalk {
     return true;
   }
 
-  /// Frees everything queued and kept, visited or not. Requires: the walk has stopped for good;
-  /// executor.
+  /// Frees everything queued and kept, visited or not: the walk has stopped for good. With W at the
+  /// end nothing more is retired, so the executor finds an empty queue after it.
   template <typename Destroy>
   void Finish(Destroy&& destroy) {
     Publish(kWatermarkEnd);
@@ -164,7 +164,7 @@ class FrozenWalk {
         std::free(item.object);
         break;
     }
-    gate_->Released(item.size_bytes);
+    gate_->Released(item.kind, item.size_bytes);
   }
 
   void Publish(uint64_t position) {
@@ -173,7 +173,7 @@ class FrozenWalk {
       if (position < (item.kind == Retired::Kind::kRoot ? kWatermarkEnd : item.position))
         return false;
       std::free(item.object);
-      gate_->Released(item.size_bytes);
+      gate_->Released(item.kind, item.size_bytes);
       return true;
     });
   }

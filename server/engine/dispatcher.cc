@@ -34,15 +34,11 @@ void Dispatcher::RunTurn(std::span<ReadySession> ready) {
   size_t next = 0;
   while (const size_t count = FillBatch(ready, &next)) {
     engine_.RefreshClock();
-    memory_checked_ = false;
+    memory_limit_.BeginBatch();
     ReadGates();
     if (hashes_used_ > 1) {
-      for (size_t i = 0; i < count; ++i) {
-        const Pending& pending = batch_[i];
-        Database& db = engine_.keyspace.db(pending.session->db);
-        for (size_t j = 0; j < pending.hash_count; ++j)
-          db.PrefetchEntry(key_hashes_[pending.first_hash + j]);
-      }
+      PrefetchForBatch(count, &Database::PrefetchBucket);
+      PrefetchForBatch(count, &Database::PrefetchEntry);
     }
     last_ticks_ = TickClock::Now();
     for (size_t i = 0; i < count; ++i) RunPending(batch_[i]);
@@ -50,8 +46,18 @@ void Dispatcher::RunTurn(std::span<ReadySession> ready) {
   flushing_ = nullptr;
 }
 
-// Parses and prepares the next requests of the sessions from *next on. The buckets of their keys
-// are on the way while the requests after them are parsed.
+// One pass over all keys of the batch, far enough from the next that what it asked for is there.
+inline void Dispatcher::PrefetchForBatch(size_t count, void (Database::*prefetch)(uint64_t) const) {
+  for (size_t i = 0; i < count; ++i) {
+    const Pending& pending = batch_[i];
+    const Database& db = engine_.keyspace.db(pending.session->db);
+    for (size_t j = 0; j < pending.hash_count; ++j)
+      (db.*prefetch)(key_hashes_[pending.first_hash + j]);
+  }
+}
+
+// Parses and prepares the next requests of the sessions from *next on. What leads to the buckets of
+// their keys is on the way while the requests after them are parsed.
 size_t Dispatcher::FillBatch(std::span<ReadySession> ready, size_t* next) {
   size_t count = 0;
   hashes_used_ = 0;
@@ -100,7 +106,7 @@ void Dispatcher::Prepare(Pending& pending) {
   const uint64_t hash = db.MakeKey(args[static_cast<size_t>(first)]).hash;
   key_hashes_[hashes_used_++] = hash;
   pending.hash_count = 1;
-  db.PrefetchBucket(hash);
+  db.PrefetchSlot(hash);
 }
 
 // Commands of several keys.
@@ -116,7 +122,7 @@ void Dispatcher::PrepareKeys(Pending& pending, Database& db) {
     const uint64_t hash = db.MakeKey(args[i]).hash;
     key_hashes_[hashes_used_++] = hash;
     ++pending.hash_count;
-    db.PrefetchBucket(hash);
+    db.PrefetchSlot(hash);
   }
 }
 
@@ -126,6 +132,7 @@ void Dispatcher::ReadGates() {
   gates_.open = !engine_.loading && engine_.pause_mode == PauseMode::kNone &&
                 engine_.settings().maxmemory == 0 &&
                 (durability == nullptr || durability->WriteRefusal().ok());
+  gates_.may_hold = durability != nullptr && durability->MayHoldWrites();
   gates_.throttled = durability != nullptr && durability->MayThrottle();
   gates_.held_back = durability != nullptr && durability->GatesReplies();
 }
@@ -142,7 +149,8 @@ void Dispatcher::RunPending(Pending& pending) {
   }
   session.last_interaction_ms = engine_.now_ms();
   const bool at_once = command != nullptr && command->plain && gates_.open &&
-                       session.RunsAtOnce() && FitsArity(*command, request.args.size());
+                       !(gates_.may_hold && (command->flags & kCmdWrite)) && session.RunsAtOnce() &&
+                       FitsArity(*command, request.args.size());
   if (!at_once && !Admit(session, command, pending.container, request.args, &request)) return;
   CommandContext ctx(engine_, session, *command->spec, request.args);
   ctx.request_ = &request;
@@ -155,7 +163,7 @@ void Dispatcher::RunPending(Pending& pending) {
 
 void Dispatcher::RunDeferred(Session& session) {
   engine_.RefreshClock();
-  memory_checked_ = false;
+  memory_limit_.BeginBatch();
   ReadGates();
   last_ticks_ = TickClock::Now();
   while (!session.deferred.empty() && !session.suspended && !session.closing &&
@@ -188,7 +196,7 @@ bool Dispatcher::RunArgs(Session& session, std::span<const std::string_view> arg
     return command != nullptr;
   }
   last_ticks_ = TickClock::Now();
-  memory_checked_ = false;
+  memory_limit_.BeginBatch();
   ReadGates();
   if (Admit(session, command, container, args, nullptr)) {
     CommandContext ctx(engine_, session, *command->spec, args);
@@ -232,8 +240,10 @@ Status Dispatcher::CheckState(Session& session, const Command& command) {
   const bool exec = command.spec->name == "exec" && session.in_transaction();
   const uint64_t queued = exec ? session.transaction.flags_union : 0;
   const bool write = (command.flags | queued) & kCmdWrite;
-  const bool deny_oom = (command.flags | queued) & kCmdDenyOom;
-  if (deny_oom && OutOfMemory()) return RespError(resp_errors::kOom);
+  // A transaction in the making takes memory without bound, whatever its commands do.
+  const bool deny_oom = ((command.flags | queued) & kCmdDenyOom) ||
+                        (session.in_transaction() && !ControlsTransaction(command.spec->name));
+  if (!memory_limit_.Hold() && deny_oom) return RespError(resp_errors::kOom);
   if ((write || command.spec->name == "ping") && engine_.durability != nullptr) {
     CAIRN_RETURN_IF_ERROR(engine_.durability->WriteRefusal());
   }
@@ -245,6 +255,7 @@ Status Dispatcher::CheckState(Session& session, const Command& command) {
 
 bool Dispatcher::Admit(Session& session, Command* command, Command* container,
                        std::span<const std::string_view> args, const Request* request) {
+  session.last_command = command != nullptr ? command->spec : nullptr;
   if (command == nullptr && container == nullptr &&
       (EqualsIgnoreCase(args[0], "post") || EqualsIgnoreCase(args[0], "host:"))) {
     // A browser was led to send an HTTP request here: hang up before its body is taken for
@@ -283,6 +294,12 @@ bool Dispatcher::Admit(Session& session, Command* command, Command* container,
     session.suspended = true;
     return false;
   }
+  if (HeldForSnapshot(session, *command)) {
+    if (request != nullptr)
+      session.deferred.push_back(OwnedCommand::From(command->spec, args, request));
+    engine_.HoldSession(session);
+    return false;
+  }
   if (session.in_transaction() && !in_exec_ && !ControlsTransaction(command->spec->name)) {
     session.transaction.flags_union |= command->flags;
     session.transaction.queue.push_back(OwnedCommand::From(command->spec, args, request));
@@ -293,15 +310,14 @@ bool Dispatcher::Admit(Session& session, Command* command, Command* container,
   return true;
 }
 
-bool Dispatcher::OutOfMemory() {
-  const uint64_t limit = engine_.settings().maxmemory;
-  if (limit == 0) return false;
-  // Reading the allocator's figures costs microseconds: once per batch.
-  if (!memory_checked_) {
-    memory_checked_ = true;
-    over_memory_ = engine_.UsedMemory() > limit;
-  }
-  return over_memory_;
+// What only queues in a transaction is not held: its EXEC is.
+bool Dispatcher::HeldForSnapshot(const Session& session, const Command& command) const {
+  if (!gates_.may_hold || session.kind != SessionKind::kNormal || session.port == nullptr)
+    return false;
+  const bool exec = session.in_transaction() && command.spec->name == "exec";
+  if (session.in_transaction() && !exec) return false;
+  const uint64_t flags = command.flags | (exec ? session.transaction.flags_union : 0);
+  return (flags & kCmdWrite) && engine_.durability->HoldsWrites();
 }
 
 void Dispatcher::Reject(Session& session, Command* command, const Status& status) {
@@ -369,6 +385,9 @@ void Dispatcher::CountCall(Session& session, Command& command, uint64_t ticks, b
   CommandCounters& counters = command.counters;
   ++counters.calls;
   counters.usec_ticks += ticks;
+  if (engine_.settings().latency_tracking) counters.RecordLatency(ticks);
+  // What comes after a slow command in the same batch sees the time it took.
+  if (!in_exec_ && engine_.stats.ticks.ToMicros(ticks) >= kClockStaleMicros) engine_.RefreshClock();
   counters.failed += failed;
   ++engine_.stats.commands_processed;
   ++session.commands;
@@ -385,7 +404,7 @@ void Dispatcher::Propagate(CommandContext& ctx) {
   if (engine_.durability != nullptr) engine_.durability->AddChanges(ctx.dirty_);
   if (ctx.propagate_nothing_ || !engine_.propagation.enabled()) return;
   if (ctx.rewritten_.empty()) {
-    engine_.propagation.Append(ctx.session_.db, ctx.args_);
+    if (ctx.propagate_as_sent_) engine_.propagation.Append(ctx.session_.db, ctx.args_);
   } else {
     for (const auto& args : ctx.rewritten_)
       engine_.propagation.Append(ctx.session_.db, std::span(args));
@@ -421,7 +440,6 @@ Status Dispatcher::ExecuteTransaction(CommandContext& exec) {
     Call(ctx, *command);
   }
   in_exec_ = false;
-  session.last_command = &exec.spec_;
   return Status::Ok();
 }
 

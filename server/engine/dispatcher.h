@@ -14,6 +14,7 @@
 #include "server/engine/command_context.h"
 #include "server/engine/command_table.h"
 #include "server/engine/engine.h"
+#include "server/engine/memory_limit.h"
 
 namespace cairn {
 
@@ -24,6 +25,10 @@ inline constexpr size_t kBatchRequests = 32;
 /// Keys prefetched together; those of a longer command beyond are looked up unprepared.
 inline constexpr size_t kBatchKeys = 64;
 
+/// A command that takes this long lets the clock be read again before the next one: the clock's
+/// own grain.
+inline constexpr double kClockStaleMicros = 1000;
+
 /// A session with bytes to parse.
 struct ReadySession {
   Session* session;
@@ -32,7 +37,7 @@ struct ReadySession {
 
 class Dispatcher {
  public:
-  explicit Dispatcher(Engine& engine) : engine_(engine) {}
+  explicit Dispatcher(Engine& engine) : engine_(engine), memory_limit_(engine) {}
 
   /// Runs everything the parsers hold. Sessions may be marked closing; none is destroyed here.
   void RunTurn(std::span<ReadySession> ready);
@@ -47,6 +52,9 @@ class Dispatcher {
 
   /// EXEC: runs the queue as one unit. Called by the EXEC handler.
   Status ExecuteTransaction(CommandContext& exec);
+
+  /// maxmemory, as commands are held to it.
+  MemoryLimit& memory_limit() { return memory_limit_; }
 
   /// EXEC is running its queue.
   bool in_exec() const { return in_exec_; }
@@ -77,6 +85,7 @@ class Dispatcher {
   // up once a batch, so that nobody pays per command for states that are rare.
   struct Gates {
     bool open = false;       // nothing but the session's own state can keep a plain command back
+    bool may_hold = false;   // writes must ask Durability::HoldsWrites
     bool throttled = false;  // writes must ask Durability::ThrottleWrite
     bool held_back = false;  // replies wait for the append-only file
   };
@@ -84,6 +93,7 @@ class Dispatcher {
   size_t FillBatch(std::span<ReadySession> ready, size_t* next);
   void Prepare(Pending& pending);
   void PrepareKeys(Pending& pending, Database& db);
+  void PrefetchForBatch(size_t count, void (Database::*prefetch)(uint64_t) const);
   void RunPending(Pending& pending);
   void ReadGates();
   /// The gates. True when the command may run now; otherwise it was answered, queued or deferred.
@@ -93,7 +103,7 @@ class Dispatcher {
                    std::span<const std::string_view> args) const;
   Status CheckProtected(const Session& session, const Command& command) const;
   Status CheckState(Session& session, const Command& command);
-  bool OutOfMemory();
+  bool HeldForSnapshot(const Session& session, const Command& command) const;
   void Call(CommandContext& ctx, Command& command);
   void CountCall(Session& session, Command& command, uint64_t ticks, bool failed);
   static void SettleReplyMode(Session& session, ReplyBuffer::Mark mark);
@@ -115,8 +125,7 @@ class Dispatcher {
   Session* flushing_ = nullptr;  // asked its port for a flush in this batch
   uint64_t last_ticks_ = 0;
   bool in_exec_ = false;
-  bool memory_checked_ = false;  // once per batch
-  bool over_memory_ = false;
+  MemoryLimit memory_limit_;
 };
 
 }  // namespace cairn

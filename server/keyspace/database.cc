@@ -58,6 +58,7 @@ Database::~Database() = default;
 uint64_t Database::size() const { return table_->size(); }
 uint64_t Database::TableBytes() const { return table_->structure_bytes(); }
 KeyRef Database::MakeKey(std::string_view key) const { return {key, table_->HashOf(key)}; }
+void Database::PrefetchSlot(uint64_t hash) const { table_->PrefetchSlot(hash); }
 void Database::PrefetchBucket(uint64_t hash) const { table_->PrefetchBucket(hash); }
 void Database::PrefetchEntry(uint64_t hash) const { table_->PrefetchRecord(hash); }
 
@@ -97,8 +98,7 @@ void Database::Dispose(Entry* entry, bool shared, uint64_t hash, bool lazy) {
   Entry::Destroy(owner_->slab_, entry);
 }
 
-// Puts `fresh` in the place of its key. Frees or retires what was there.
-const Entry* Database::Store(KeyRef key, Entry* fresh, bool keep_access, bool* created) {
+const Entry* Database::Set(KeyRef key, ValueInput value, int64_t expire_at_ms, bool* created) {
   owner_->slab_.DrainRemote(kDrainPerStore);
   auto place = table_->Find(key.hash, key.key);
   bool found = static_cast<bool>(place);
@@ -107,7 +107,9 @@ const Entry* Database::Store(KeyRef key, Entry* fresh, bool keep_access, bool* c
     found = false;
   }
   if (created != nullptr) *created = !found;
+  uint32_t access = owner_->FreshAccess();
   if (!found) {
+    Entry* fresh = Entry::Create(owner_->slab_, key.key, std::move(value), expire_at_ms, access);
     table_->Insert(key.hash, fresh);
     CountExpiry(fresh, nullptr);
     if (owner_->observer_ != nullptr) [[unlikely]]
@@ -115,8 +117,17 @@ const Entry* Database::Store(KeyRef key, Entry* fresh, bool keep_access, bool* c
     return fresh;
   }
   table_->Own(&place);
+  Entry* old = place.record();
+  // How often a key is used does not depend on its value.
+  if (owner_->lfu_) access = old->access();
+  if (table_->IsPrivate(place, key.hash) && old->TryOverwrite(value, expire_at_ms, access)) {
+    if (expire_at_ms != kNoExpiry) table_->NoteExpiry(place, expire_at_ms);
+    if (owner_->observer_ != nullptr) [[unlikely]]
+      owner_->observer_->OnKeyGone(index_, key.key, old->type());
+    return old;
+  }
+  Entry* fresh = Entry::Create(owner_->slab_, key.key, std::move(value), expire_at_ms, access);
   const auto removed = table_->Exchange(place, key.hash, fresh);
-  if (keep_access) fresh->set_access(removed.record->access());
   CountExpiry(fresh, removed.record);
   if (owner_->observer_ != nullptr) [[unlikely]]
     owner_->observer_->OnKeyGone(index_, key.key, removed.record->type());
@@ -124,27 +135,18 @@ const Entry* Database::Store(KeyRef key, Entry* fresh, bool keep_access, bool* c
   return fresh;
 }
 
-const Entry* Database::Set(KeyRef key, ValueInput value, int64_t expire_at_ms, bool* created) {
-  Entry* fresh =
-      Entry::Create(owner_->slab_, key.key, std::move(value), expire_at_ms, owner_->FreshAccess());
-  return Store(key, fresh, owner_->lfu_,
-               created);  // how often a key is used does not depend on its value
-}
-
 const Entry* Database::Replace(KeyRef key, ValueInput value) {
   auto place = table_->Find(key.hash, key.key);
   CAIRN_CHECK(place);
-  Entry* old = place.record();
-  if (value.form <= ValueForm::kInlineRaw && old->has_bytes() && !owner_->IsExpired(*old)) {
+  const int64_t expire_at_ms = place.record()->expire_at_ms();
+  if (!owner_->IsExpired(*place.record())) {
     table_->Own(&place);
-    if (table_->IsPrivate(place, key.hash) && old->TryAssignInline(value)) {
-      if (!owner_->lfu_) old->set_access(owner_->FreshAccess());
+    Entry* old = place.record();
+    const uint32_t access = owner_->lfu_ ? old->access() : owner_->FreshAccess();
+    if (table_->IsPrivate(place, key.hash) && old->TryOverwrite(value, expire_at_ms, access))
       return old;
-    }
   }
-  Entry* fresh = Entry::Create(owner_->slab_, key.key, std::move(value), old->expire_at_ms(),
-                               owner_->FreshAccess());
-  return Store(key, fresh, owner_->lfu_);
+  return Set(key, std::move(value), expire_at_ms);
 }
 
 Entry* Database::Mutable(KeyRef key) {

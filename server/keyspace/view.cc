@@ -63,6 +63,8 @@ Result<bool> View::Step(DatasetSink& sink, size_t budget_keys) {
     CAIRN_RETURN_IF_ERROR(walk_.WalkNext(visit));
     if (emitted_ >= goal && !walk_.done()) return true;
   }
+  // W is at the end: the executor retires nothing more, and must not be left to free what it did.
+  Finish();
   return false;
 }
 

@@ -72,6 +72,7 @@ class ExpiryListener final : public KeyspaceListener {
   }
   void OnEvicted(uint32_t db, std::string_view key) override {
     engine_->dispatcher->PropagateRemoval(db, key, engine_->settings().lazyfree_lazy_eviction);
+    engine_->NotifyKeyspaceEvent(NotifyClass::kEvicted, "evicted", key, db);
   }
 
  private:
