@@ -2,7 +2,8 @@
 
 // CommandContext: what one handler sees: its arguments, the database, the reply, and the ways to
 // declare effects. Lives on the dispatcher's stack for one command. Argument views are valid during
-// the handler only; ArgBlob shares a big argument without copying it. Thread: executor.
+// the handler only; ArgBlob shares a big argument without copying it. Some of it is inline in
+// engine.h, which handlers include. Thread: executor.
 
 #include <cstdint>
 #include <span>
