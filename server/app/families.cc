@@ -22,6 +22,10 @@ CommandFamily ServerCommands();
 CommandFamily SessionCommands();
 CommandFamily SetCommands();
 CommandFamily SetOperationCommands();
+CommandFamily StreamCommands();
+CommandFamily StreamGroupCommands();
+CommandFamily StreamInfoCommands();
+CommandFamily StreamReadCommands();
 CommandFamily StringCommands();
 CommandFamily StringEditCommands();
 CommandFamily StringLcsCommands();
@@ -29,12 +33,13 @@ CommandFamily WaitCommands();
 
 void AddAllFamilies(CommandTable& table) {
   for (CommandFamily family :
-       {BitCommands(),         ClientCommands(),    CommandCommands(),      ConfigCommands(),
-        DatabaseCommands(),    DebugCommands(),     HashCommands(),         HashReadCommands(),
-        HyperLogLogCommands(), KeyCommands(),       KeyDumpCommands(),      KeyExpireCommands(),
-        KeyScanCommands(),     MemoryCommands(),    PersistenceCommands(),  ServerCommands(),
-        SessionCommands(),     SetCommands(),       SetOperationCommands(), StringCommands(),
-        StringEditCommands(),  StringLcsCommands(), WaitCommands()}) {
+       {BitCommands(),         ClientCommands(),     CommandCommands(),      ConfigCommands(),
+        DatabaseCommands(),    DebugCommands(),      HashCommands(),         HashReadCommands(),
+        HyperLogLogCommands(), KeyCommands(),        KeyDumpCommands(),      KeyExpireCommands(),
+        KeyScanCommands(),     MemoryCommands(),     PersistenceCommands(),  ServerCommands(),
+        SessionCommands(),     SetCommands(),        SetOperationCommands(), StreamCommands(),
+        StreamGroupCommands(), StreamInfoCommands(), StreamReadCommands(),   StringCommands(),
+        StringEditCommands(),  StringLcsCommands(),  WaitCommands()}) {
     table.Add(family);
   }
 }

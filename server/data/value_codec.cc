@@ -40,6 +40,7 @@ constexpr size_t kMaxIntegerText = 20;
 void ValueBuilder::Reset() {
   module_.reset();
   members_.reset();
+  stream_.reset();
   value_ = ValueInput();
   whole_ = open_ = empty_ = false;
   refusal_ = Status::Ok();
@@ -91,6 +92,11 @@ Status ValueBuilder::Begin(ValueKind kind, uint64_t count) {
       return BeginMembers(ValueType::kHash, count);
     case ValueKind::kSet:
       return BeginMembers(ValueType::kSet, count);
+    case ValueKind::kStream:
+      if (whole_ || open_ || stream_.has_value() || module_ != nullptr)
+        return Refuse(Status::Corruption("two values for one key"));
+      stream_.emplace(home_);
+      return Status::Ok();
     default:
       return Refuse(Refused("container"));
   }
@@ -115,6 +121,8 @@ Status ValueBuilder::Item(std::string_view element) {
 }
 
 Status ValueBuilder::Field(std::string_view field, std::string_view value) {
+  if (stream_.has_value())
+    return ToStream([&](StreamBuilder& stream) { return stream.Node(field, value); });
   if (!open_ || !members_.has_value()) return Refuse(Refused("container"));
   if (members_->Set(field, value)) return Status::Ok();
   return Refuse(Status::Corruption("a hash holds a field twice"));
@@ -173,6 +181,41 @@ Status ValueBuilder::FromEvents(uint8_t rdb_type, std::string_view blob) {
   return status.ok() ? status : Refuse(status);
 }
 
+// --- streams ---------------------------------------------------------------------------------
+
+template <typename Add>
+Status ValueBuilder::ToStream(Add add) {
+  if (!stream_.has_value()) return Refuse(Refused("stream event"));
+  Status added = add(*stream_);
+  return added.ok() ? added : Refuse(std::move(added));
+}
+
+Status ValueBuilder::StreamState(const StreamStateRecord& state) {
+  return ToStream([&](StreamBuilder& stream) { return stream.State(state); });
+}
+Status ValueBuilder::StreamGroup(const StreamGroupRecord& group) {
+  return ToStream([&](StreamBuilder& stream) { return stream.Group(group); });
+}
+Status ValueBuilder::StreamPending(const StreamPendingRecord& pending) {
+  return ToStream([&](StreamBuilder& stream) { return stream.Pending(pending); });
+}
+Status ValueBuilder::StreamConsumers(uint64_t) {
+  return ToStream([](StreamBuilder&) { return Status::Ok(); });
+}
+Status ValueBuilder::StreamConsumer(const StreamConsumerRecord& consumer) {
+  return ToStream([&](StreamBuilder& stream) { return stream.Consumer(consumer); });
+}
+Status ValueBuilder::StreamConsumerPending(StreamId id) {
+  return ToStream([id](StreamBuilder& stream) { return stream.ConsumerPending(id); });
+}
+
+Status ValueBuilder::EndStream() {
+  Result<ObjectRef> object = stream_->Finish();
+  stream_.reset();
+  if (!object.ok()) return Refuse(object.status());
+  return Store(ValueInput::FromObject(ValueType::kStream, std::move(*object)));
+}
+
 // --- module values ---------------------------------------------------------------------------
 
 Status ValueBuilder::BeginModule(uint64_t type_id) {
@@ -211,6 +254,7 @@ Status ValueBuilder::ModuleStringBlob(BlobRef bytes) {
 
 Status ValueBuilder::End() {
   if (open_) return EndMembers();
+  if (stream_.has_value()) return EndStream();
   if (module_ == nullptr)
     return Refuse(Status::Corruption("the end of a value that was not begun"));
   Result<ObjectRef> object = module_->Finish();
