@@ -257,6 +257,7 @@ Status Dispatcher::CheckState(Session& session, const Command& command) {
 
 bool Dispatcher::Admit(Session& session, Command* command, Command* container,
                        std::span<const std::string_view> args, const Request* request) {
+  session.last_command = command != nullptr ? command->spec : nullptr;
   if (command == nullptr && container == nullptr &&
       (EqualsIgnoreCase(args[0], "post") || EqualsIgnoreCase(args[0], "host:"))) {
     // A browser was led to send an HTTP request here: hang up before its body is taken for
@@ -386,6 +387,9 @@ void Dispatcher::CountCall(Session& session, Command& command, uint64_t ticks, b
   CommandCounters& counters = command.counters;
   ++counters.calls;
   counters.usec_ticks += ticks;
+  if (engine_.settings().latency_tracking) counters.RecordLatency(ticks);
+  // What comes after a slow command in the same batch sees the time it took.
+  if (!in_exec_ && engine_.stats.ticks.ToMicros(ticks) >= kClockStaleMicros) engine_.RefreshClock();
   counters.failed += failed;
   ++engine_.stats.commands_processed;
   ++session.commands;
@@ -402,7 +406,7 @@ void Dispatcher::Propagate(CommandContext& ctx) {
   if (engine_.durability != nullptr) engine_.durability->AddChanges(ctx.dirty_);
   if (ctx.propagate_nothing_ || !engine_.propagation.enabled()) return;
   if (ctx.rewritten_.empty()) {
-    engine_.propagation.Append(ctx.session_.db, ctx.args_);
+    if (ctx.propagate_as_sent_) engine_.propagation.Append(ctx.session_.db, ctx.args_);
   } else {
     for (const auto& args : ctx.rewritten_)
       engine_.propagation.Append(ctx.session_.db, std::span(args));
@@ -439,7 +443,6 @@ Status Dispatcher::ExecuteTransaction(CommandContext& exec) {
     Call(ctx, *command);
   }
   in_exec_ = false;
-  session.last_command = &exec.spec_;
   return Status::Ok();
 }
 

@@ -25,6 +25,10 @@ inline constexpr size_t kBatchRequests = 32;
 /// Keys prefetched together; those of a longer command beyond are looked up unprepared.
 inline constexpr size_t kBatchKeys = 64;
 
+/// A command that takes this long lets the clock be read again before the next one: the clock's
+/// own grain.
+inline constexpr double kClockStaleMicros = 1000;
+
 /// A session with bytes to parse.
 struct ReadySession {
   Session* session;

@@ -78,7 +78,10 @@ class Engine {
   const Settings& settings() const { return config.settings(); }
 
   // --- identity ---
-  std::string run_id;      ///< 40 hex digits, new at each start
+  std::string run_id;          ///< 40 hex digits, new at each start
+  std::string replication_id;  ///< 40 hex digits that name the history of the dataset
+  /// 40 random hex digits.
+  std::string NewId() const;
   std::string executable;  ///< as started
   int64_t started_ms = 0;
   int64_t process_id = 0;
@@ -112,6 +115,7 @@ class Engine {
   /// Wall clock of this batch in ms; refreshed once per batch and per cron turn.
   int64_t now_ms() const { return keyspace.now_ms(); }
   void RefreshClock();
+  int cron_hz = 10;  ///< turns of cron per second: hz, or more with dynamic-hz and many clients
 
   /// Sessions that wait until a snapshot's walker has caught up (SnapshotThrottle), by id.
   void HoldSession(Session& session);
