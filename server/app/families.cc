@@ -9,6 +9,8 @@ CommandFamily CommandCommands();
 CommandFamily ConfigCommands();
 CommandFamily DatabaseCommands();
 CommandFamily DebugCommands();
+CommandFamily GeoCommands();
+CommandFamily GeoSearchCommands();
 CommandFamily HashCommands();
 CommandFamily HashReadCommands();
 CommandFamily HyperLogLogCommands();
@@ -16,6 +18,8 @@ CommandFamily KeyCommands();
 CommandFamily KeyDumpCommands();
 CommandFamily KeyExpireCommands();
 CommandFamily KeyScanCommands();
+CommandFamily ListCommands();
+CommandFamily ListMoveCommands();
 CommandFamily MemoryCommands();
 CommandFamily ModuleCommands();
 CommandFamily PersistenceCommands();
@@ -23,19 +27,56 @@ CommandFamily ServerCommands();
 CommandFamily SessionCommands();
 CommandFamily SetCommands();
 CommandFamily SetOperationCommands();
+CommandFamily SortedSetCombineCommands();
+CommandFamily SortedSetCommands();
+CommandFamily SortedSetPopCommands();
+CommandFamily SortedSetRangeCommands();
+CommandFamily StreamCommands();
+CommandFamily StreamGroupCommands();
+CommandFamily StreamInfoCommands();
+CommandFamily StreamReadCommands();
 CommandFamily StringCommands();
 CommandFamily StringEditCommands();
 CommandFamily StringLcsCommands();
 CommandFamily WaitCommands();
 
 void AddAllFamilies(CommandTable& table) {
-  for (CommandFamily family :
-       {BitCommands(),         ClientCommands(),     CommandCommands(),   ConfigCommands(),
-        DatabaseCommands(),    DebugCommands(),      HashCommands(),      HashReadCommands(),
-        HyperLogLogCommands(), KeyCommands(),        KeyDumpCommands(),   KeyExpireCommands(),
-        KeyScanCommands(),     MemoryCommands(),     ModuleCommands(),    PersistenceCommands(),
-        ServerCommands(),      SessionCommands(),    SetCommands(),       SetOperationCommands(),
-        StringCommands(),      StringEditCommands(), StringLcsCommands(), WaitCommands()}) {
+  for (CommandFamily family : {BitCommands(),
+                               ClientCommands(),
+                               CommandCommands(),
+                               ConfigCommands(),
+                               DatabaseCommands(),
+                               DebugCommands(),
+                               GeoCommands(),
+                               GeoSearchCommands(),
+                               HashCommands(),
+                               HashReadCommands(),
+                               HyperLogLogCommands(),
+                               KeyCommands(),
+                               KeyDumpCommands(),
+                               KeyExpireCommands(),
+                               KeyScanCommands(),
+                               ListCommands(),
+                               ListMoveCommands(),
+                               MemoryCommands(),
+                               ModuleCommands(),
+                               PersistenceCommands(),
+                               ServerCommands(),
+                               SessionCommands(),
+                               SetCommands(),
+                               SetOperationCommands(),
+                               SortedSetCombineCommands(),
+                               SortedSetCommands(),
+                               SortedSetPopCommands(),
+                               SortedSetRangeCommands(),
+                               StreamCommands(),
+                               StreamGroupCommands(),
+                               StreamInfoCommands(),
+                               StreamReadCommands(),
+                               StringCommands(),
+                               StringEditCommands(),
+                               StringLcsCommands(),
+                               WaitCommands()}) {
     table.Add(family);
   }
 }

@@ -48,9 +48,13 @@ Status CommandContext::Block(const BlockRequest& request) {
     ReplyTimedOut(request);
     return Status::Ok();
   }
-  engine_.blocking.Park(
-      session_, request,
-      owned_ != nullptr ? owned_->Again() : OwnedCommand::From(&spec_, args_, request_));
+  if (!request.args.empty()) {
+    engine_.blocking.Park(session_, request, OwnedCommand::From(&spec_, request.args, nullptr));
+  } else {
+    engine_.blocking.Park(
+        session_, request,
+        owned_ != nullptr ? owned_->Again() : OwnedCommand::From(&spec_, args_, request_));
+  }
   return Status::Ok();
 }
 

@@ -109,6 +109,8 @@ class CommandContext {
   void SignalReady(uint32_t db, std::string_view key);
 
   void PropagateNothing() { propagate_nothing_ = true; }
+  /// Only what PropagateAs was given goes out, perhaps nothing; never the command as sent.
+  void PropagateNotAsSent() { propagate_as_sent_ = false; }
   /// The command goes out even when nothing changed (FLUSHDB of an empty database).
   void PropagateAlways() { propagate_always_ = true; }
 
@@ -132,6 +134,7 @@ class CommandContext {
   bool propagate_nothing_ = false;
   bool propagate_always_ = false;
   bool goes_on_later_ = false;
+  bool propagate_as_sent_ = true;
   std::vector<std::vector<std::string>> rewritten_;
 };
 
