@@ -31,6 +31,7 @@ void Dispatcher::RunTurn(std::span<ReadySession> ready) {
   for (ReadySession& each : ready) {
     if (!each.session->suspended && !each.session->deferred.empty()) RunDeferred(*each.session);
   }
+  in_turn_ = true;
   size_t next = 0;
   while (const size_t count = FillBatch(ready, &next)) {
     engine_.RefreshClock();
@@ -44,6 +45,7 @@ void Dispatcher::RunTurn(std::span<ReadySession> ready) {
     for (size_t i = 0; i < count; ++i) RunPending(batch_[i]);
   }
   flushing_ = nullptr;
+  in_turn_ = false;
 }
 
 // One pass over all keys of the batch, far enough from the next that what it asked for is there.
@@ -416,7 +418,8 @@ void Dispatcher::FinishReply(Session& session) {
   // appendfsync always: whatever this reply says may rest on any write so far.
   if (gates_.held_back) session.reply_gate = engine_.propagation.offset();
   if (flushing_ == &session) return;
-  flushing_ = &session;
+  // Flushes happen after a turn, so within it asking once is enough.
+  if (in_turn_) flushing_ = &session;
   session.port->OutputReady();
 }
 
