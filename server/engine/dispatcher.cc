@@ -332,9 +332,10 @@ void Dispatcher::Propagate(CommandContext& ctx) {
 
 void Dispatcher::FinishReply(Session& session) {
   if (session.port == nullptr) return;
-  // appendfsync always: whatever this reply says may rest on any write so far.
+  // Whatever this reply says may rest on any write so far.
   if (engine_.durability != nullptr && engine_.durability->GatesReplies()) {
-    session.reply_gate = engine_.propagation.offset();
+    session.reply_gate.Hold(session.sent_bytes + session.output.size(),
+                            engine_.propagation.offset(), engine_.propagation.handed_over());
   }
   session.port->OutputReady();
 }
