@@ -21,6 +21,7 @@ CommandFamily KeyScanCommands();
 CommandFamily ListCommands();
 CommandFamily ListMoveCommands();
 CommandFamily MemoryCommands();
+CommandFamily ModuleCommands();
 CommandFamily PersistenceCommands();
 CommandFamily ServerCommands();
 CommandFamily SessionCommands();
@@ -40,19 +41,42 @@ CommandFamily StringLcsCommands();
 CommandFamily WaitCommands();
 
 void AddAllFamilies(CommandTable& table) {
-  for (CommandFamily family :
-       {BitCommands(),         ClientCommands(),       CommandCommands(),
-        ConfigCommands(),      DatabaseCommands(),     DebugCommands(),
-        GeoCommands(),         GeoSearchCommands(),    HashCommands(),
-        HashReadCommands(),    HyperLogLogCommands(),  KeyCommands(),
-        KeyDumpCommands(),     KeyExpireCommands(),    KeyScanCommands(),
-        ListCommands(),        ListMoveCommands(),     MemoryCommands(),
-        PersistenceCommands(), ServerCommands(),       SessionCommands(),
-        SetCommands(),         SetOperationCommands(), SortedSetCombineCommands(),
-        SortedSetCommands(),   SortedSetPopCommands(), SortedSetRangeCommands(),
-        StreamCommands(),      StreamGroupCommands(),  StreamInfoCommands(),
-        StreamReadCommands(),  StringCommands(),       StringEditCommands(),
-        StringLcsCommands(),   WaitCommands()}) {
+  for (CommandFamily family : {BitCommands(),
+                               ClientCommands(),
+                               CommandCommands(),
+                               ConfigCommands(),
+                               DatabaseCommands(),
+                               DebugCommands(),
+                               GeoCommands(),
+                               GeoSearchCommands(),
+                               HashCommands(),
+                               HashReadCommands(),
+                               HyperLogLogCommands(),
+                               KeyCommands(),
+                               KeyDumpCommands(),
+                               KeyExpireCommands(),
+                               KeyScanCommands(),
+                               ListCommands(),
+                               ListMoveCommands(),
+                               MemoryCommands(),
+                               ModuleCommands(),
+                               PersistenceCommands(),
+                               ServerCommands(),
+                               SessionCommands(),
+                               SetCommands(),
+                               SetOperationCommands(),
+                               SortedSetCombineCommands(),
+                               SortedSetCommands(),
+                               SortedSetPopCommands(),
+                               SortedSetRangeCommands(),
+                               StreamCommands(),
+                               StreamGroupCommands(),
+                               StreamInfoCommands(),
+                               StreamReadCommands(),
+                               StringCommands(),
+                               StringEditCommands(),
+                               StringLcsCommands(),
+                               WaitCommands()}) {
     table.Add(family);
   }
 }
