@@ -172,10 +172,13 @@ Result<uint64_t> CheckRdbPart(Env& env, const std::string& path) {
   return reader.Load(sink);
 }
 
-Status VerifyRdbFile(Env& env, const std::string& path, const ExpectedCounts& expected) {
+Status VerifyRdbFile(Env& env, const std::string& path, const ExpectedCounts& expected,
+                     const std::function<Status(uint64_t)>& on_progress) {
   auto source = OpenByteSource(env, path);
   if (!source.ok()) return source.status();
-  RdbReader reader((*source).get(), RdbReadOptions());
+  RdbReadOptions options;
+  options.on_progress = on_progress;
+  RdbReader reader((*source).get(), options);
   CountingSink sink(/*keep_names=*/false);
   sink.Watch(&reader);
   const Result<uint64_t> end = reader.Load(sink);

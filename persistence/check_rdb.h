@@ -6,6 +6,7 @@
 
 #include <cstdint>
 #include <cstdio>
+#include <functional>
 #include <optional>
 #include <string>
 
@@ -32,7 +33,9 @@ struct ExpectedCounts {
 };
 
 /// Parses `path` back and compares. Errors: the reader's, or kCorruption naming the figure that
-/// differs. Cost: one pass over the file.
-Status VerifyRdbFile(Env& env, const std::string& path, const ExpectedCounts& expected);
+/// differs. Cost: one pass over the file. `on_progress` is called every few MiB with the offset
+/// reached; its error ends the pass and is returned.
+Status VerifyRdbFile(Env& env, const std::string& path, const ExpectedCounts& expected,
+                     const std::function<Status(uint64_t)>& on_progress = nullptr);
 
 }  // namespace cairn

@@ -264,10 +264,10 @@ Status ReadDumpPayload(std::string_view payload, ValueSink& sink, bool skip_chec
     for (size_t i = 8; i-- > 0;) stored = stored << 8 | byte(footer + 2 + i);
     if (Crc64(0, payload.substr(0, footer + 2)) != stored) return wrong;
   }
-  const Status bad = Status::Client("ERR Bad data format");
-  if (footer == 0) return bad;
-  RdbParser parser(payload.substr(1, footer - 1), "DUMP payload", /*checksum=*/false);
-  if (!ReadRdbValue(parser, byte(0), valkey, sink).ok() || parser.remaining() != 0) return bad;
+  // As in Redis, what follows the value is not looked at, and the footer counts as bytes to read.
+  RdbParser parser(payload.substr(1), "DUMP payload", /*checksum=*/false);
+  if (!ReadRdbValue(parser, byte(0), valkey, sink).ok())
+    return Status::Client("ERR Bad data format");
   return Status::Ok();
 }
 

@@ -5,6 +5,7 @@
 
 #include "persistence/aof_dataset_writer.h"
 #include "server/platform/env.h"
+#include "server/platform/worker.h"
 
 namespace cairn {
 
@@ -34,11 +35,28 @@ class FileSink final : public ByteSink {
 
 }  // namespace
 
+CpuShare::CpuShare(int percent) : percent_(percent), worked_until_us_(ThreadCpuMicros()) {}
+
+void CpuShare::Pace() {
+  if (percent_ >= 100) return;
+  const int64_t now_us = ThreadCpuMicros();
+  owed_us_ += (now_us - worked_until_us_) * (100 - percent_) / percent_;
+  worked_until_us_ = now_us;
+  if (owed_us_ < kLeastSleepUs) return;
+  const auto began = std::chrono::steady_clock::now();
+  std::this_thread::sleep_for(std::chrono::microseconds(owed_us_));
+  // What was overslept counts for the next time.
+  owed_us_ -= std::chrono::duration_cast<std::chrono::microseconds>(
+                  std::chrono::steady_clock::now() - began)
+                  .count();
+}
+
 Status SnapshotJob::Run() {
+  share_ = CpuShare(options_.cpu_limit_percent);  // from now on, on this thread
   ExpectedCounts expected;
   Status status = WriteTemp(&expected);
-  if (status.ok() && options_.verify && !options_.as_commands)
-    status = VerifyRdbFile(env_, options_.temp_path, expected);
+  if (!status.ok()) source_.Abandon();
+  if (status.ok() && options_.verify && !options_.as_commands) status = Verify(expected);
   if (status.ok() && !options_.final_path.empty()) {
     status = env_.Rename(options_.temp_path, options_.final_path);
     if (status.ok()) status = env_.SyncDir(DirName(options_.final_path));
@@ -80,26 +98,28 @@ Status SnapshotJob::Walk(DatasetSink& sink, const std::function<uint64_t()>& key
     if (aborted_.load(std::memory_order_relaxed)) {
       return Status(StatusCode::kCancelled, "snapshot aborted");
     }
-    const int64_t began_us = env_.MonotonicMicros();
     const uint64_t before = keys();
     Result<bool> step = source_.Step(sink, budget);
     if (!step.ok()) return step.status();
     more = *step;
     keys_done_.store(keys(), std::memory_order_relaxed);
     bytes_.store(bytes(), std::memory_order_relaxed);
-    PaceStep(began_us, keys() - before);
+    if (options_.key_delay_us > 0) {
+      std::this_thread::sleep_for(
+          std::chrono::microseconds(static_cast<int64_t>(keys() - before) * options_.key_delay_us));
+    }
+    share_.Pace();
   }
   return Status::Ok();
 }
 
-void SnapshotJob::PaceStep(int64_t step_began_us, uint64_t keys) {
-  int64_t pause_us =
-      options_.key_delay_us > 0 ? static_cast<int64_t>(keys) * options_.key_delay_us : 0;
-  if (options_.cpu_limit_percent < 100) {
-    const int64_t busy_us = env_.MonotonicMicros() - step_began_us;
-    pause_us += busy_us * (100 - options_.cpu_limit_percent) / options_.cpu_limit_percent;
-  }
-  if (pause_us > 0) std::this_thread::sleep_for(std::chrono::microseconds(pause_us));
+Status SnapshotJob::Verify(const ExpectedCounts& expected) {
+  return VerifyRdbFile(env_, options_.temp_path, expected, [this](uint64_t) {
+    share_.Pace();
+    return aborted_.load(std::memory_order_relaxed)
+               ? Status(StatusCode::kCancelled, "snapshot aborted")
+               : Status::Ok();
+  });
 }
 
 }  // namespace cairn

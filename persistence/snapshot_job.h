@@ -29,8 +29,25 @@ struct SnapshotJobOptions {
       false;           ///< aof-use-rdb-preamble no: write a command log instead of an RDB file
   bool verify = true;  ///< setting rdb-verify: read the file back before it replaces the old one
   bool incremental_sync = true;  ///< setting rdb-save-incremental-fsync
-  int cpu_limit_percent = 100;   ///< setting snapshot-cpu-limit: share of one core
+  int cpu_limit_percent = 100;  ///< setting snapshot-cpu-limit: share of one core, for the walk and
+                                ///< the verification
   int key_delay_us = 0;  ///< setting rdb-key-save-delay: sleep per key, for tests of long saves
+};
+
+/// Keeps a thread to a share of one core by sleeping for what it has had too much. Waiting for the
+/// disk is not work and is not paid for. One thread.
+class CpuShare {
+ public:
+  explicit CpuShare(int percent);
+  /// Call every millisecond of work or so. Sleeps at least kLeastSleepUs at a time.
+  void Pace();
+
+  static constexpr int64_t kLeastSleepUs = 1000;
+
+ private:
+  int percent_;
+  int64_t worked_until_us_;  // thread CPU time
+  int64_t owed_us_ = 0;      // of sleep
 };
 
 class SnapshotJob {
@@ -41,7 +58,10 @@ class SnapshotJob {
   static constexpr uint64_t kSyncEveryBytes = 32ull << 20;
 
   SnapshotJob(Env& env, SnapshotSource& source, SnapshotJobOptions options)
-      : env_(env), source_(source), options_(std::move(options)) {}
+      : env_(env),
+        source_(source),
+        options_(std::move(options)),
+        share_(options_.cpu_limit_percent) {}
 
   /// Returns when the file is durable, or why it is not. kCancelled after Abort().
   Status Run();
@@ -57,11 +77,12 @@ class SnapshotJob {
   Status WriteTemp(ExpectedCounts* expected);
   Status Walk(DatasetSink& sink, const std::function<uint64_t()>& keys,
               const std::function<uint64_t()>& bytes);
-  void PaceStep(int64_t step_began_us, uint64_t keys);
+  Status Verify(const ExpectedCounts& expected);
 
   Env& env_;
   SnapshotSource& source_;
   const SnapshotJobOptions options_;
+  CpuShare share_;
   std::atomic<bool> aborted_{false};
   std::atomic<uint64_t> keys_done_{0};
   std::atomic<uint64_t> bytes_{0};

@@ -30,7 +30,8 @@ class Peer:
         self.directory = tempfile.mkdtemp(prefix="compare-")
         self.unix_path = os.path.join(self.directory, "socket")
         command = ["taskset", "-c", cores, binary, "--port", str(self.port), "--dir", self.directory,
-                   "--unixsocket", self.unix_path, "--save", "", "--enable-debug-command", "yes", *arguments]
+                   "--unixsocket", self.unix_path, "--save", "", "--enable-debug-command", "yes",
+                   "--enable-module-command", "yes", *arguments]
         self.log = open(os.path.join(self.directory, "log"), "w")
         self.process = subprocess.Popen(command, stdout=self.log, stderr=self.log)
         self._wait_ready()
@@ -71,24 +72,34 @@ class Peer:
                 continue  # a thread that ended
         return total
 
+    def knows(self, command):
+        """Whether the server has this command."""
+        return self.cli("COMMAND", "INFO", command) != ""
+
     def anonymous_bytes(self):
-        """Anonymous resident memory of the server and its children (forks), in bytes."""
-        total = 0
-        for pid in [self.process.pid, *_children(self.process.pid)]:
-            try:
-                with open(f"/proc/{pid}/smaps_rollup") as file:
-                    for line in file:
-                        if line.startswith("Anonymous:"):
-                            total += int(line.split()[1]) * 1024
-            except OSError:
-                continue
-        return total
+        """Anonymous memory of the server and its forks, in bytes; pages that they share count once."""
+        children = _children(self.process.pid)
+        if not children:
+            return _kib_of(f"/proc/{self.process.pid}/status", "RssAnon:") * 1024
+        return sum(_kib_of(f"/proc/{pid}/smaps_rollup", "Pss_Anon:") for pid in [self.process.pid, *children]) * 1024
 
     def stop(self):
         self.process.send_signal(signal.SIGKILL)
         self.process.wait()
         self.log.close()
         shutil.rmtree(self.directory, ignore_errors=True)
+
+
+def _kib_of(path, field):
+    """A field of a procfs file; 0 when the process has ended."""
+    try:
+        with open(path) as file:
+            for line in file:
+                if line.startswith(field):
+                    return int(line.split()[1])
+    except OSError:
+        pass
+    return 0
 
 
 def _children(pid):

@@ -8,6 +8,7 @@
 #include "server/base/strings.h"
 #include "server/engine/client_report.h"
 #include "server/engine/command_reference.h"
+#include "server/engine/dispatcher.h"
 #include "server/engine/engine.h"
 
 namespace cairn {
@@ -382,9 +383,7 @@ constexpr CommandSpec kClientPauseSpec{
 Status ClientUnpause(CommandContext& ctx) {
   ctx.engine().pause_mode = PauseMode::kNone;
   for (const auto& [id, session] : ctx.engine().sessions()) {
-    if (!session->suspended || !IsConnected(*session)) continue;
-    session->suspended = false;
-    session->port->InputReady();
+    if (IsConnected(*session) && session->EndPause()) session->port->InputReady();
   }
   ctx.reply().Ok();
   return Status::Ok();
@@ -409,9 +408,16 @@ Status ClientUnblock(CommandContext& ctx) {
   }
   int64_t id;
   CAIRN_RETURN_IF_ERROR(ctx.ArgInt64(2, &id));
-  // No command of this server waits yet, so there is nobody to wake: 0, as for a client that does
-  // not wait.
-  ctx.reply().Integer(0);
+  Session* session = ctx.engine().FindSession(static_cast<uint64_t>(id));
+  // One that CLIENT PAUSE holds back does not wait in a command.
+  const bool waits = session != nullptr && session->blocked != nullptr;
+  if (waits && ctx.argc() == 4 && ctx.ArgIs(3, "ERROR")) {
+    ctx.engine().dispatcher->UnblockWithError(*session,
+                                              "UNBLOCKED client unblocked via CLIENT UNBLOCK");
+  } else if (waits) {
+    ctx.engine().dispatcher->UnblockByTimeout(*session);
+  }
+  ctx.reply().Integer(waits ? 1 : 0);
   return Status::Ok();
 }
 constexpr CommandSpec kClientUnblockSpec{

@@ -120,6 +120,8 @@ void ReplyInfo(RespWriter& reply, const Command* command) {
   reply.SetHeader(tips.size());
   for (std::string_view tip : tips) reply.Bulk(tip);
   ReplyKeySpecs(reply, spec);
+  // Redis sends an empty set where there are none, and an array where there are some.
+  if (command->subcommands.empty()) return reply.SetHeader(0);
   reply.ArrayHeader(command->subcommands.size());
   for (const Command* sub : command->subcommands) ReplyInfo(reply, sub);
 }

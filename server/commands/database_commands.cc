@@ -47,6 +47,8 @@ Status SwapDb(CommandContext& ctx) {
     ctx.engine().watches.TouchDatabase(ctx.keyspace(), a, b);
     ctx.engine().watches.TouchDatabase(ctx.keyspace(), b, a);
     ctx.keyspace().Swap(a, b);
+    ctx.engine().blocking.SignalDatabase(a);
+    ctx.engine().blocking.SignalDatabase(b);
   }
   ctx.AddDirty(1);
   ctx.reply().Ok();
@@ -81,6 +83,7 @@ Status FlushDb(CommandContext& ctx) {
   const uint32_t db = ctx.session().db;
   ctx.engine().watches.TouchDatabase(ctx.keyspace(), db, db);
   ctx.AddDirty(ctx.keyspace().Flush(db, lazy));
+  ctx.engine().blocking.SignalDatabase(db);
   ctx.PropagateAlways();
   ctx.reply().Ok();
   return Status::Ok();
@@ -107,6 +110,7 @@ Status FlushAll(CommandContext& ctx) {
   CAIRN_RETURN_IF_ERROR(ParseFlushMode(ctx, &lazy));
   for (uint32_t db = 0; db < ctx.keyspace().database_count(); ++db) {
     ctx.engine().watches.TouchDatabase(ctx.keyspace(), db, db);
+    ctx.engine().blocking.SignalDatabase(db);
   }
   ctx.AddDirty(ctx.keyspace().FlushAll(lazy));
   ctx.PropagateAlways();

@@ -124,10 +124,10 @@ constexpr CommandSpec kTypeSpec{
 
 // --- moving and copying ----------------------------------------------------------------------
 
-/// Puts value and TTL of `entry` under `to`. Whatever stood there counts as gone before, so the key
-/// is new.
-void PlaceCopy(CommandContext& ctx, Database& db, KeyRef to, const Entry& entry) {
-  db.Set(to, entry.ShareValue(), entry.expire_at_ms());
+/// Puts `value` under `to`. Whatever stood there counts as gone before, so the key is new.
+void Place(CommandContext& ctx, Database& db, KeyRef to, ValueInput value, int64_t expire_at_ms) {
+  db.Set(to, std::move(value), expire_at_ms);
+  ctx.SignalReady(db.index(), to.key);
   ctx.Notify(NotifyClass::kNew, "new", to.key, db.index());
 }
 
@@ -144,7 +144,7 @@ Status RenameKey(CommandContext& ctx, bool only_if_free) {
     return Status::Ok();
   }
   if (!same) {
-    PlaceCopy(ctx, db, to, *entry);
+    Place(ctx, db, to, entry->ShareValue(), entry->expire_at_ms());
     db.Remove(from, false);
     ctx.TouchWatchers(db.index(), from.key);
     ctx.TouchWatchers(db.index(), to.key);
@@ -223,7 +223,7 @@ Status Copy(CommandContext& ctx) {
     ctx.reply().Integer(0);
     return Status::Ok();
   }
-  PlaceCopy(ctx, *target, to, *entry);
+  Place(ctx, *target, to, entry->CloneValue(), entry->expire_at_ms());
   ctx.Changed(target->index(), to, NotifyClass::kGeneric, "copy_to");
   ctx.reply().Integer(1);
   return Status::Ok();
@@ -254,7 +254,7 @@ Status Move(CommandContext& ctx) {
     ctx.reply().Integer(0);
     return Status::Ok();
   }
-  PlaceCopy(ctx, *target, to, *entry);
+  Place(ctx, *target, to, entry->ShareValue(), entry->expire_at_ms());
   source.Remove(from, false);
   ctx.TouchWatchers(source.index(), from.key);
   ctx.TouchWatchers(target->index(), to.key);

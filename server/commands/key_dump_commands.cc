@@ -99,7 +99,8 @@ Status Restore(CommandContext& ctx) {
   CAIRN_RETURN_IF_ERROR(ctx.ArgInt64(2, &ttl_ms));
   if (ttl_ms < 0) return Status::Client("ERR Invalid TTL value, must be >= 0");
 
-  ValueBuilder builder(ctx.engine().module_values);
+  ValueBuilder builder(ctx.engine().module_values, ctx.keyspace().value_home(),
+                       LimitsOf(ctx.settings()));
   CAIRN_RETURN_IF_ERROR(
       ReadDumpPayload(ctx.arg(3), builder, ctx.engine().debug.skip_checksum_validation));
   Result<ValueInput> value = builder.Take();
@@ -118,6 +119,7 @@ Status Restore(CommandContext& ctx) {
     }
   }
   const Entry* entry = ctx.db().Set(key, std::move(*value), expire_at_ms);
+  ctx.SignalReady(ctx.db().index(), key.key);
   ctx.Notify(NotifyClass::kNew, "new", key.key, ctx.db().index());
   if (options.idle_s >= 0 || options.frequency >= 0) {
     ctx.keyspace().RestoreAccess(*entry, options.idle_s, static_cast<int>(options.frequency));

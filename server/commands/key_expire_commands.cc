@@ -30,7 +30,7 @@ Status ParseConditions(const CommandContext& ctx, unsigned* out) {
     } else if (ctx.ArgIs(i, "lt")) {
       given |= kIfLess;
     } else {
-      return Status::Client("ERR Unsupported option " + std::string(ctx.arg(i)));
+      return QuotingError("ERR Unsupported option ", ctx.arg(i));
     }
   }
   if ((given & kIfNone) && (given & ~kIfNone)) {
@@ -166,7 +166,8 @@ Status ReplyTimeToLive(CommandContext& ctx, bool moment, int64_t unit_ms) {
   } else if (entry != nullptr) {
     const int64_t at_ms = entry->expire_at_ms();
     const int64_t ms = moment ? at_ms : std::max<int64_t>(at_ms - ctx.now_ms(), 0);
-    answer = unit_ms == 1 ? ms : (ms + unit_ms / 2) / unit_ms;
+    // Unsigned: the last moment there is, INT64_MAX ms, is rounded up as well.
+    answer = unit_ms == 1 ? ms : static_cast<int64_t>((static_cast<uint64_t>(ms) + 500) / 1000);
   }
   ctx.reply().Integer(answer);
   return Status::Ok();

@@ -1,6 +1,7 @@
 // Strings as whole values: reading, replacing, and their life time. What changes part of a string
 // or counts is in string_edit_commands.cc, LCS in string_lcs_commands.cc.
 
+#include <algorithm>
 #include <array>
 #include <limits>
 
@@ -166,6 +167,13 @@ Status Set(CommandContext& ctx) {
   CAIRN_RETURN_IF_ERROR(ParseOptions(ctx, 3, kSetRules, &options));
   return SetWithOptions(ctx, 2, options, {ReplyOk, ReplyNull});
 }
+/// The old value is read only with GET.
+Status FindSetKeys(std::span<const std::string_view> args, std::vector<KeyPosition>* out) {
+  const bool get = std::any_of(args.begin() + 3, args.end(),
+                               [](std::string_view word) { return EqualsIgnoreCase(word, "GET"); });
+  out->push_back({1, get ? kKeyRW | kKeyAccess | kKeyUpdate : kKeyOW | kKeyUpdate});
+  return Status::Ok();
+}
 constexpr CommandSpec kSetSpec{
     .name = "set",
     .arity = -3,
@@ -180,6 +188,7 @@ constexpr CommandSpec kSetSpec{
                      1,
                      0,
                      "RW and ACCESS due to the optional `GET` argument"}},
+    .find_keys = FindSetKeys,
     .group = "string",
     .since = "1.0.0",
     .complexity = "O(1)",

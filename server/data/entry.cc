@@ -2,8 +2,11 @@
 
 #include <new>
 
+#include "persistence/packed_value.h"
+#include "persistence/rdb_format.h"
 #include "server/base/check.h"
 #include "server/base/strings.h"
+#include "server/data/container.h"
 #include "server/data/record_slab.h"
 
 namespace cairn {
@@ -22,6 +25,36 @@ ValueInput MakeString(std::string_view bytes, BlobRef blob, ValueForm inline_for
   input.form = ValueForm::kBlob;
   input.blob = blob ? std::move(blob) : BlobRef::Copy(bytes);
   return input;
+}
+
+// What Redis holds in its big encoding goes out element by element, as it would from there.
+Status EmitConverted(ValueType type, std::string_view bytes, ValueSink& sink) {
+  switch (type) {
+    case ValueType::kHash:
+      return UnpackValue(rdb::kHashListpack, bytes, sink);
+    case ValueType::kSet:
+      return UnpackValue(rdb::kSetListpack, bytes, sink);
+    default:
+      CAIRN_CHECK(type == ValueType::kSortedSet);
+      return UnpackValue(rdb::kSortedSetListpack, bytes, sink);
+  }
+}
+
+Status EmitPacked(ValueType type, std::string_view bytes, ValueSink& sink) {
+  switch (type) {
+    case ValueType::kHash:
+      return sink.Packed(rdb::kHashListpack, bytes);
+    case ValueType::kSet:
+      return sink.Packed(rdb::kSetIntset, bytes);
+    case ValueType::kSortedSet:
+      return sink.Packed(rdb::kSortedSetListpack, bytes);
+    default:
+      break;
+  }
+  CAIRN_CHECK(type == ValueType::kList);
+  CAIRN_RETURN_IF_ERROR(sink.Begin(ValueKind::kList, 1));
+  CAIRN_RETURN_IF_ERROR(sink.Packed(rdb::kListQuicklist2, bytes));
+  return sink.End();
 }
 
 }  // namespace
@@ -49,6 +82,21 @@ ValueInput ValueInput::FromObject(ValueType type, ObjectRef object) {
   input.type = type;
   input.form = ValueForm::kObject;
   input.object = std::move(object);
+  return input;
+}
+
+ValueInput ValueInput::Packed(ValueType type, std::string_view bytes, bool converted) {
+  CAIRN_CHECK(type != ValueType::kString && type != ValueType::kModule);
+  CAIRN_CHECK(!converted || bytes.size() <= kMaxInlinePackedBytes);
+  ValueInput input;
+  input.type = type;
+  if (bytes.size() <= kMaxInlinePackedBytes) {
+    input.form = converted ? ValueForm::kInlineRaw : ValueForm::kInline;
+    input.bytes = bytes;
+  } else {
+    input.form = ValueForm::kBlob;
+    input.blob = BlobRef::Copy(bytes);
+  }
   return input;
 }
 
@@ -143,15 +191,13 @@ size_t Entry::StringSize() const {
 
 std::string_view Entry::StringView(char* scratch) const {
   CAIRN_CHECK(is_string());
-  switch (form()) {
-    case ValueForm::kInline:
-    case ValueForm::kInlineRaw:
-      return {bytes() + key_offset() + key_size(), value_size_};
-    case ValueForm::kInt:
-      return {scratch, FormatInt64(integer(), scratch)};
-    default:
-      return blob_unchecked()->view();
-  }
+  if (form() == ValueForm::kInt) return {scratch, FormatInt64(integer(), scratch)};
+  return Bytes();
+}
+
+std::string_view Entry::Bytes() const {
+  if (is_inline()) return {bytes() + key_offset() + key_size(), value_size_};
+  return blob_unchecked()->view();
 }
 
 ValueInput Entry::ShareValue() const {
@@ -161,7 +207,7 @@ ValueInput Entry::ShareValue() const {
   switch (form()) {
     case ValueForm::kInline:
     case ValueForm::kInlineRaw:
-      input.bytes = StringView(nullptr);
+      input.bytes = Bytes();
       break;
     case ValueForm::kInt:
       input.integer = integer();
@@ -174,6 +220,14 @@ ValueInput Entry::ShareValue() const {
       break;
   }
   return input;
+}
+
+ValueInput Entry::CloneValue() const {
+  if (form() == ValueForm::kObject) {
+    if (const Container* container = object()->AsContainer())
+      return ValueInput::FromObject(type(), ObjectRef::Adopt(container->Clone()));
+  }
+  return ShareValue();
 }
 
 void Entry::set_integer(int64_t value) {
@@ -189,6 +243,28 @@ void Entry::set_expire_at_ms(int64_t at_ms) {
 char* Entry::mutable_inline() {
   CAIRN_CHECK(is_inline());
   return bytes() + key_offset() + key_size();
+}
+
+bool Entry::TryOverwrite(const ValueInput& value, int64_t expire_at_ms, uint32_t access) {
+  const bool to_inline = value.form <= ValueForm::kInlineRaw;
+  if (value.type != type()) return false;
+  if (has_expiry() != (expire_at_ms != kNoExpiry) || is_inline() != to_inline) return false;
+  if (!to_inline && (form() != ValueForm::kInt || value.form != ValueForm::kInt)) return false;
+  if (to_inline) {
+    const size_t before = RecordBytes(), after = before - value_size_ + value.bytes.size();
+    if (RecordSlab::RoundUp(before) != RecordSlab::RoundUp(after)) return false;
+    value_size_ = static_cast<uint16_t>(value.bytes.size());
+    if (!value.bytes.empty())
+      std::memmove(mutable_inline(), value.bytes.data(), value.bytes.size());
+  } else {
+    set_integer(value.integer);
+  }
+  if (has_expiry()) set_expire_at_ms(expire_at_ms);
+  constexpr uint32_t kReplaced = kAccessMask | 7u << kFormShift;
+  word0_.store((word0_.load(std::memory_order_relaxed) & ~kReplaced) | (access & kAccessMask) |
+                   static_cast<uint32_t>(value.form) << kFormShift,
+               std::memory_order_relaxed);
+  return true;
 }
 
 size_t Entry::RecordBytes() const { return key_offset() + key_size() + value_size_; }
@@ -207,30 +283,55 @@ size_t Entry::MemoryUsage() const {
 }
 
 Status Entry::Emit(ValueSink& sink) const {
+  if (form() == ValueForm::kObject) return object()->Emit(sink);
+  if (!is_string()) {
+    return form() == ValueForm::kInlineRaw ? EmitConverted(type(), Bytes(), sink)
+                                           : EmitPacked(type(), Bytes(), sink);
+  }
   switch (form()) {
     case ValueForm::kInt:
       return sink.Integer(integer());
-    case ValueForm::kObject:
-      return object()->Emit(sink);
     case ValueForm::kBlob:
       return sink.StringBlob(BlobValue());
     default:
-      return sink.String(StringView(nullptr));
+      return sink.String(Bytes());
   }
 }
 
-const char* Entry::TypeName() const { return is_string() ? "string" : object()->TypeName(); }
+const char* Entry::TypeName() const {
+  switch (type()) {
+    case ValueType::kString:
+      return "string";
+    case ValueType::kList:
+      return "list";
+    case ValueType::kSet:
+      return "set";
+    case ValueType::kSortedSet:
+      return "zset";
+    case ValueType::kHash:
+      return "hash";
+    case ValueType::kStream:
+      return "stream";
+    case ValueType::kModule:
+      return object()->TypeName();
+  }
+  return "unknown";
+}
 
 const char* Entry::EncodingName() const {
-  switch (form()) {
-    case ValueForm::kInt:
-      return "int";
-    case ValueForm::kInline:
-      return value_size_ <= kEmbstrMaxBytes ? "embstr" : "raw";
-    case ValueForm::kObject:
-      return object()->EncodingName();
+  if (form() == ValueForm::kObject) return object()->EncodingName();
+  switch (type()) {
+    case ValueType::kString:
+      if (form() == ValueForm::kInt) return "int";
+      return form() == ValueForm::kInline && value_size_ <= kEmbstrMaxBytes ? "embstr" : "raw";
+    case ValueType::kSet:
+      return form() == ValueForm::kInlineRaw ? "hashtable" : "intset";
+    case ValueType::kHash:
+      return form() == ValueForm::kInlineRaw ? "hashtable" : "listpack";
+    case ValueType::kSortedSet:
+      return form() == ValueForm::kInlineRaw ? "skiplist" : "listpack";
     default:
-      return "raw";
+      return "quicklist";
   }
 }
 

@@ -9,6 +9,10 @@
 //   i64 (form kInt) | Blob* (kBlob) | Object* (kObject)]  absent in the inline forms key bytes,
 //   then for inline forms the value bytes
 //
+// A small hash, set, sorted set or list has no object: its packed bytes (a listpack; an intset for
+// sets of integers) stand where a string's would, inline up to kMaxInlinePackedBytes and in a Blob
+// above. What grows further is an Object.
+//
 // Only the access bits may change in an entry that a snapshot can see (rule R1); everything else is
 // replaced, never edited, unless the table says the slot is private. Entries are looked up, never
 // stored across commands. Memory comes from RecordSlab.
@@ -27,10 +31,12 @@ class RecordSlab;
 
 enum class ValueType : uint8_t { kString, kList, kSet, kSortedSet, kHash, kStream, kModule };
 
-/// Where and how the value bytes stand.
+/// Where and how the value bytes stand. Strings and packed containers use the inline forms and
+/// kBlob.
 enum class ValueForm : uint8_t {
   kInline,     ///< string bytes inside the entry; OBJECT ENCODING embstr up to 44 bytes, else raw
-  kInlineRaw,  ///< the same, but made by APPEND, SETRANGE..: OBJECT ENCODING raw at any length
+  kInlineRaw,  ///< the same, but made by APPEND, SETRANGE..: OBJECT ENCODING raw at any length;
+               ///< a packed container that shows as Redis's big encoding
   kInt,        ///< 64-bit integer; OBJECT ENCODING int
   kBlob,       ///< string in a counted Blob; OBJECT ENCODING raw
   kObject,     ///< counted Object
@@ -38,6 +44,10 @@ enum class ValueForm : uint8_t {
 
 /// Strings up to this many bytes live inside their entry.
 inline constexpr size_t kMaxInlineValueBytes = 4096;
+/// Packed containers up to this many bytes live inside their entry: with the key they still fit
+/// the record allocator's classes, and copying them costs less than the walk to find what to
+/// change.
+inline constexpr size_t kMaxInlinePackedBytes = 960;
 /// Longest string Redis encodes as embstr.
 inline constexpr size_t kEmbstrMaxBytes = 44;
 inline constexpr int64_t kNoExpiry = -1;
@@ -59,6 +69,11 @@ struct ValueInput {
   static ValueInput RawString(std::string_view bytes, BlobRef blob = {});
   static ValueInput Integer(int64_t value);
   static ValueInput FromObject(ValueType type, ObjectRef object);
+  /// A small container in its packed bytes: an intset for kSet, else a listpack. Borrows `bytes`
+  /// when they are short enough to go inline, copies them into a Blob when not. `converted`: Redis
+  /// would have moved on to its big encoding, which OBJECT ENCODING, DUMP and files then show; the
+  /// bytes are a listpack for kSet too, and go inline (requires: at most kMaxInlinePackedBytes).
+  static ValueInput Packed(ValueType type, std::string_view bytes, bool converted = false);
 };
 
 class Entry {
@@ -86,20 +101,34 @@ class Entry {
   int64_t integer() const;       ///< form kInt
   BlobRef BlobValue() const;     ///< form kBlob, adds a reference
   const Object* object() const;  ///< form kObject
+  /// Whether the bytes of value stand in the entry or a blob as such: strings that are no integer,
+  /// packed containers.
+  bool has_bytes() const { return is_inline() || form() == ValueForm::kBlob; }
+  /// Those bytes. Requires: has_bytes(). Borrows: the entry.
+  std::string_view Bytes() const;
+  /// A container that is still packed.
+  bool is_packed() const { return !is_string() && has_bytes(); }
   ObjectRef ShareObject() const;
   /// Size of the string in its text form. Requires is_string().
   size_t StringSize() const;
   /// The string's bytes; integers are formatted into `scratch` (at least 24 bytes). Borrows: the
   /// entry.
   std::string_view StringView(char* scratch) const;
-  /// The value as an input that shares blobs and objects: for RENAME, COPY, MOVE, re-keying.
+  /// The value as an input that shares blobs and objects: for RENAME, MOVE, re-keying.
   ValueInput ShareValue() const;
+  /// As ShareValue, but a container that can change in place is copied: for COPY, where both live
+  /// on. Cost: O(elements) for those.
+  ValueInput CloneValue() const;
 
   /// Private entries only (table slot not shared with a view).
   void set_integer(int64_t value);
   void set_expire_at_ms(int64_t at_ms);  ///< requires has_expiry()
   char* mutable_inline();                ///< inline forms; size fixed
-  Blob* blob_unchecked() const;          ///< form kBlob, no reference added
+  /// Puts value, expiry and access word into this record when they fit it as it is: the same
+  /// layout, the same size class, the same type. False: nothing was changed. `value` may view this
+  /// entry's own bytes.
+  bool TryOverwrite(const ValueInput& value, int64_t expire_at_ms, uint32_t access);
+  Blob* blob_unchecked() const;  ///< form kBlob, no reference added
 
   /// Bytes of the record alone.
   size_t RecordBytes() const;

@@ -10,7 +10,9 @@
 #include <cstdlib>
 #include <vector>
 
+#include "server/base/bytes.h"
 #include "server/base/status.h"
+#include "server/data/record_slab.h"
 #include "server/data/seg_layout.h"
 #include "server/data/snapshot_gate.h"
 
@@ -30,9 +32,11 @@ class FrozenWalk {
   using Record = typename P::Record;
   using Seg = Segment<P>;
 
-  /// `tables` by ascending cut_index, none without a root. Requires: gate->Open() was just called.
-  FrozenWalk(SnapshotGate* gate, FramePool* frames, std::vector<FrozenTable> tables)
-      : gate_(gate), frames_(frames), tables_(std::move(tables)) {}
+  /// `tables` by ascending cut_index, none without a root. `slab` is where the records of
+  /// containers go back to. Requires: gate->Open() was just called.
+  FrozenWalk(SnapshotGate* gate, FramePool* frames, RecordSlab* slab,
+             std::vector<FrozenTable> tables)
+      : gate_(gate), frames_(frames), slab_(slab), tables_(std::move(tables)) {}
 
   const std::vector<FrozenTable>& tables() const { return tables_; }
   bool done() const { return gate_->watermark() == kWatermarkEnd; }
@@ -84,8 +88,8 @@ class FrozenWalk {
     return true;
   }
 
-  /// Frees everything queued and kept, visited or not. Requires: the walk has stopped for good;
-  /// executor.
+  /// Frees everything queued and kept, visited or not: the walk has stopped for good. With W at the
+  /// end nothing more is retired, so the executor finds an empty queue after it.
   template <typename Destroy>
   void Finish(Destroy&& destroy) {
     Publish(kWatermarkEnd);
@@ -140,6 +144,15 @@ class FrozenWalk {
       case Retired::Kind::kSegment:
         frames_->GiveRemote(item.object);
         break;
+      case Retired::Kind::kBlock:
+        std::free(item.object);
+        break;
+      case Retired::Kind::kBlob:
+        static_cast<Blob*>(item.object)->Unref();
+        break;
+      case Retired::Kind::kMemberRecord:
+        slab_->FreeRemote(item.object, item.position);
+        break;
       case Retired::Kind::kDirectory:
       case Retired::Kind::kRoot:
         // The walk still goes through them: roots to the end, directories until they are passed.
@@ -151,7 +164,7 @@ class FrozenWalk {
         std::free(item.object);
         break;
     }
-    gate_->Released(item.size_bytes);
+    gate_->Released(item.kind, item.size_bytes);
   }
 
   void Publish(uint64_t position) {
@@ -160,7 +173,7 @@ class FrozenWalk {
       if (position < (item.kind == Retired::Kind::kRoot ? kWatermarkEnd : item.position))
         return false;
       std::free(item.object);
-      gate_->Released(item.size_bytes);
+      gate_->Released(item.kind, item.size_bytes);
       return true;
     });
   }
@@ -169,6 +182,7 @@ class FrozenWalk {
 
   SnapshotGate* const gate_;
   FramePool* const frames_;
+  RecordSlab* const slab_;
   std::vector<FrozenTable> tables_;
   std::vector<Retired> kept_;
   size_t at_ = 0;

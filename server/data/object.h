@@ -1,9 +1,10 @@
 #pragma once
 
 // Object: the counted base of every value that does not live inside its entry (containers, module
-// values). RENAME and COPY of a frozen entry share it, and a snapshot walker may read it, so an
-// Object that a view can see is frozen: change it only after Unshare-ing as docs/snapshot.md rules.
-// Count is atomic; contents belong to the executor, or to the walker while frozen.
+// values). RENAME of a frozen entry shares it, and a snapshot walker may read it, so an Object that
+// a view can see is frozen: it is never changed, except a Container, by the rules of container.h.
+// Count is atomic; contents belong to the executor, or to the walker while frozen. Only entries
+// hold references for longer than a command.
 
 #include <atomic>
 #include <cstdint>
@@ -11,6 +12,8 @@
 #include "persistence/value_sink.h"
 
 namespace cairn {
+
+class Container;
 
 class Object {
  public:
@@ -31,6 +34,8 @@ class Object {
   /// OBJECT ENCODING's word, and TYPE's.
   virtual const char* EncodingName() const = 0;
   virtual const char* TypeName() const = 0;
+  /// This as a value that changes in place, or nullptr.
+  virtual const Container* AsContainer() const { return nullptr; }
 
  protected:
   Object() = default;

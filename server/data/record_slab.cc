@@ -138,6 +138,7 @@ void* RecordSlab::Allocate(size_t size_bytes) {
   }
   ++page->live;
   used_bytes_ += bytes;
+  used_page_bytes_ += bytes;
   if (page->full()) {
     Unlink(&size_class.open, page);
     Link(&size_class.full, page);
@@ -150,6 +151,7 @@ void RecordSlab::FreeInPage(void* record, size_t class_bytes) {
       reinterpret_cast<Page*>(reinterpret_cast<uintptr_t>(record) & ~uintptr_t{kPageBytes - 1});
   SizeClass& size_class = classes_[page->size_class];
   CAIRN_CHECK(ClassBytes(static_cast<int>(page->size_class)) == class_bytes);
+  used_page_bytes_ -= class_bytes;
   if (page->full()) {
     Unlink(&size_class.full, page);
     Link(&size_class.open, page);

@@ -41,6 +41,9 @@ class RecordSlab {
   uint64_t used_bytes() const {
     return used_bytes_ - remote_bytes_.load(std::memory_order_relaxed);
   }
+  /// The part of used_bytes() that lies in pages. Thread: executor. Records on the remote list
+  /// count as used until they are drained.
+  uint64_t used_page_bytes() const { return used_page_bytes_; }
   /// Bytes of pages held, used or not.
   uint64_t page_bytes() const { return page_count_ * kPageBytes; }
   /// What a record of this size takes.
@@ -67,6 +70,7 @@ class RecordSlab {
 
   SizeClass classes_[kClassCount];
   uint64_t used_bytes_ = 0;
+  uint64_t used_page_bytes_ = 0;
   uint64_t page_count_ = 0;
   FreeRecord* draining_ = nullptr;  // taken from remote_, not yet freed
   std::atomic<FreeRecord*> remote_{nullptr};

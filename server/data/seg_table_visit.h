@@ -88,6 +88,32 @@ typename SegTable<P>::Record* SegTable<P>::Random(uint64_t random) const {
 }
 
 template <typename P>
+void SegTable<P>::VisitFromRandom(uint64_t random, const auto& skip, const auto& visit) const {
+  if (size_ == 0) return;
+  // Any bucket may be the first, those of the stash too, or what overflowed would hardly be seen.
+  const int from = static_cast<int>((random * 0x9e3779b97f4a7c15 >> 32) % Seg::kBuckets);
+  const auto visit_buckets = [&](const Seg* segment, int first, int end) {
+    for (int at = first; at < end; ++at) {
+      const Bucket& bucket = segment->buckets[at];
+      for (uint32_t used = bucket.Occupied(); used; used &= used - 1) {
+        if (!visit(*reinterpret_cast<const Record*>(bucket.slots[__builtin_ctz(used)] &
+                                                    kSlotPointerMask)))
+          return false;
+      }
+    }
+    return true;
+  };
+  const Seg* const start = SegmentOf(random);
+  const bool skip_start = skip(*start);
+  if (!skip_start && !visit_buckets(start, from, Seg::kBuckets)) return;
+  for (const Seg* segment = SegmentOf(HashAfter(start)); segment != start;
+       segment = SegmentOf(HashAfter(segment))) {
+    if (!skip(*segment) && !visit_buckets(segment, 0, Seg::kBuckets)) return;
+  }
+  if (!skip_start) visit_buckets(start, 0, from);
+}
+
+template <typename P>
 void SegTable<P>::CheckInvariants() const {
   if (root_ == nullptr) {
     CAIRN_CHECK(size_ == 0);

@@ -2,6 +2,7 @@
 
 #include "server/base/strings.h"
 #include "server/engine/engine.h"
+#include "server/engine/job_runner.h"
 
 namespace cairn {
 
@@ -14,11 +15,6 @@ BlobRef CommandContext::ArgBlob(size_t i) const {
   return BlobRef();
 }
 
-KeyRef CommandContext::Key(size_t i) const {
-  if (i == first_key_index_ && i != 0) return {args_[i], first_key_hash_};
-  return engine_.keyspace.db(session_.db).MakeKey(args_[i]);
-}
-
 Status CommandContext::ArgInt64(size_t i, int64_t* out) const {
   if (ParseInt64(args_[i], out)) return Status::Ok();
   return Status::Client("ERR value is not an integer or out of range");
@@ -28,32 +24,50 @@ bool CommandContext::ArgIs(size_t i, std::string_view word) const {
   return EqualsIgnoreCase(args_[i], word);
 }
 
-Database& CommandContext::db() { return engine_.keyspace.db(session_.db); }
-Keyspace& CommandContext::keyspace() { return engine_.keyspace; }
 const Settings& CommandContext::settings() const { return engine_.settings(); }
-int64_t CommandContext::now_ms() const { return engine_.keyspace.now_ms(); }
 
-void CommandContext::Changed(KeyRef key, NotifyClass cls, std::string_view event) {
-  Changed(session_.db, key, cls, event);
+bool CommandContext::CanRunLater() const {
+  return !in_exec_ && session_.kind == SessionKind::kNormal && session_.port != nullptr &&
+         engine_.jobs != nullptr && !engine_.loading;
 }
 
-void CommandContext::Changed(uint32_t db, KeyRef key, NotifyClass cls, std::string_view event) {
-  ++dirty_;
-  TouchWatchers(db, key.key);
-  Notify(cls, event, key.key, db);
-}
-
-void CommandContext::TouchWatchers(uint32_t db, std::string_view key) {
-  engine_.watches.Touch(db, key);
-}
-
-void CommandContext::Notify(NotifyClass cls, std::string_view event, std::string_view key,
-                            uint32_t db) {
-  engine_.NotifyKeyspaceEvent(cls, event, key, db);
+void CommandContext::RunLater(std::unique_ptr<CommandJob> job) {
+  CAIRN_CHECK(CanRunLater() && !goes_on_later_);
+  goes_on_later_ = true;
+  engine_.jobs->Start(
+      session_, owned_ != nullptr ? owned_->Again() : OwnedCommand::From(&spec_, args_, request_),
+      std::move(job));
 }
 
 void CommandContext::PropagateAs(std::vector<std::string> args) {
   rewritten_.push_back(std::move(args));
+}
+
+Status CommandContext::Block(const BlockRequest& request) {
+  if (!CanBlock()) {
+    ReplyTimedOut(request);
+    return Status::Ok();
+  }
+  if (!request.args.empty()) {
+    engine_.blocking.Park(session_, request, OwnedCommand::From(&spec_, request.args, nullptr));
+  } else {
+    engine_.blocking.Park(
+        session_, request,
+        owned_ != nullptr ? owned_->Again() : OwnedCommand::From(&spec_, args_, request_));
+  }
+  return Status::Ok();
+}
+
+void CommandContext::ReplyTimedOut(const BlockRequest& request) {
+  if (request.on_timeout != nullptr) {
+    request.on_timeout(*this);
+  } else {
+    reply().NullArray();
+  }
+}
+
+void CommandContext::SignalReady(uint32_t db, std::string_view key) {
+  engine_.blocking.Signal(db, key);
 }
 
 }  // namespace cairn

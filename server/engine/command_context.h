@@ -2,9 +2,11 @@
 
 // CommandContext: what one handler sees: its arguments, the database, the reply, and the ways to
 // declare effects. Lives on the dispatcher's stack for one command. Argument views are valid during
-// the handler only; ArgBlob shares a big argument without copying it. Thread: executor.
+// the handler only; ArgBlob shares a big argument without copying it. Some of it is inline in
+// engine.h, which handlers include. Thread: executor.
 
 #include <cstdint>
+#include <memory>
 #include <span>
 #include <string>
 #include <string_view>
@@ -19,6 +21,7 @@
 namespace cairn {
 
 class Engine;
+struct BlockRequest;
 
 /// Keyspace notification classes (notify-keyspace-events).
 enum class NotifyClass : uint16_t {
@@ -49,8 +52,8 @@ class CommandContext {
   std::span<const std::string_view> args() const { return args_; }
   /// The blob that holds arg(i) when it was received into one (64 KiB and more), else empty.
   BlobRef ArgBlob(size_t i) const;
-  /// arg(i) as a key with its hash. The first key's hash was computed when the batch was
-  /// prefetched.
+  /// arg(i) as a key with its hash, which was computed when the batch was prefetched for the first
+  /// keys at least.
   KeyRef Key(size_t i) const;
   /// arg(i) as a 64-bit integer; "ERR value is not an integer or out of range" otherwise.
   Status ArgInt64(size_t i, int64_t* out) const;
@@ -67,8 +70,19 @@ class CommandContext {
   int64_t now_ms() const;  ///< wall clock, constant during a command, transaction or script
   /// Running inside EXEC (or later a script): blocking commands answer at once.
   bool in_exec() const { return in_exec_; }
+  /// False inside EXEC, a script or the loader: a blocking command then answers as its timeout
+  /// would.
+  bool CanBlock() const { return !in_exec_ && !is_loading(); }
   /// The loader of the append-only file is the caller: no replies, TTLs are taken as they stand.
   bool is_loading() const { return session_.kind == SessionKind::kInternal; }
+
+  // --- work in two halves ---
+  /// This run may wait: it is a client's, not part of a transaction, and nothing is loading.
+  bool CanRunLater() const;
+  /// Hands `job` to a worker and suspends the client. The handler returns OK then, without a reply
+  /// and without effects; the command goes on in job->Finish. Requires: CanRunLater(), at most
+  /// once.
+  void RunLater(std::unique_ptr<CommandJob> job);
 
   // --- effects ---
   /// States that `key` was changed by this command: WATCHers are told, dirty += 1, `event` is
@@ -85,7 +99,18 @@ class CommandContext {
   /// than once the commands follow each other (wrapped in MULTI/EXEC). Only takes effect when dirty
   /// > 0.
   void PropagateAs(std::vector<std::string> args);
+  /// Parks the session until one of the request's keys can serve it or its time is over (blocking.h
+  /// tells how to write such a command). Where waiting is not possible it answers as the timeout
+  /// would. Last thing a handler does; nothing was replied before.
+  Status Block(const BlockRequest& request);
+  /// The reply of a wait that ended for nothing.
+  void ReplyTimedOut(const BlockRequest& request);
+  /// `key` may serve a waiter now, though it was there before or replaced another (XADD, RENAME).
+  void SignalReady(uint32_t db, std::string_view key);
+
   void PropagateNothing() { propagate_nothing_ = true; }
+  /// Only what PropagateAs was given goes out, perhaps nothing; never the command as sent.
+  void PropagateNotAsSent() { propagate_as_sent_ = false; }
   /// The command goes out even when nothing changed (FLUSHDB of an empty database).
   void PropagateAlways() { propagate_always_ = true; }
 
@@ -97,12 +122,19 @@ class CommandContext {
   std::span<const std::string_view> args_;
   const Request* request_ = nullptr;     // set when args view a parsed request
   const OwnedCommand* owned_ = nullptr;  // set when args view an owned command
-  uint64_t first_key_hash_ = 0;
-  size_t first_key_index_ = 0;  // 0 = not hashed
+  // Hashes computed when the batch was prefetched: of the arguments first_key_, then every
+  // 2^key_shift_.
+  const uint64_t* key_hashes_ = nullptr;
+  uint32_t hash_count_ = 0;
+  uint32_t first_key_ = 0;
+  uint32_t key_shift_ = 0;
   uint64_t dirty_ = 0;
   bool in_exec_ = false;
+  bool blocked_on_ = false;  // a retry that was not served yet
   bool propagate_nothing_ = false;
   bool propagate_always_ = false;
+  bool goes_on_later_ = false;
+  bool propagate_as_sent_ = true;
   std::vector<std::vector<std::string>> rewritten_;
 };
 

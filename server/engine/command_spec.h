@@ -9,6 +9,7 @@
 #include <cstdint>
 #include <span>
 #include <string_view>
+#include <vector>
 
 #include "server/base/status.h"
 
@@ -112,6 +113,15 @@ constexpr KeySpec KeyRange(int from, int last, int step, uint32_t flags) {
 
 inline constexpr size_t kMaxKeySpecs = 4;
 
+/// One key of a request with the flags that apply to it there.
+struct KeyPosition {
+  size_t index;
+  uint32_t flags;
+};
+/// Finds the keys of a request where key specs cannot: the flags depend on an option, or keys stand
+/// where no spec reaches. Returns an error when the arguments make no sense. Requires: *out empty.
+using KeyFinder = Status (*)(std::span<const std::string_view> args, std::vector<KeyPosition>* out);
+
 struct CommandSpec {
   std::string_view name;         ///< lower case; a subcommand's own word ("setname")
   std::string_view parent = {};  ///< container of a subcommand ("client"), else empty
@@ -119,6 +129,8 @@ struct CommandSpec {
   uint64_t flags = 0;            ///< CommandFlag bits
   uint64_t acl = 0;  ///< AclCategory bits in full (read/write/fast/slow.. derived are added)
   std::array<KeySpec, kMaxKeySpecs> keys = {};
+  KeyFinder find_keys =
+      nullptr;  ///< instead of `keys` for GETKEYS and ACLs, where those fall short
   std::string_view group =
       {};  ///< "string", "generic", "connection", "server", "transactions", "module" ..
   std::string_view since = {};
@@ -143,8 +155,10 @@ constexpr bool ValidSpecs(const std::array<CommandSpec, N>& specs) {
     if ((spec.flags & kCmdWrite) && (spec.flags & kCmdReadonly)) return false;
     const int least = spec.arity < 0 ? -spec.arity : spec.arity;
     for (const KeySpec& key : spec.keys) {
+      // A range up to the last argument may be empty and then begins just past the least arguments.
+      const int room = key.last < 0 ? 1 : 0;
       if (key.begin == KeySpec::Begin::kIndex && key.find == KeySpec::Find::kRange &&
-          key.index >= least)
+          key.index >= least + room)
         return false;
     }
     for (char c : spec.name) {

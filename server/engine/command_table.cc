@@ -23,6 +23,15 @@ uint64_t DerivedCategories(const CommandSpec& spec) {
   return acl;
 }
 
+// Commands that run others, wait, or come from a module may do more than their flags say.
+bool IsPlain(const CommandSpec& spec) {
+  constexpr uint64_t kNeverPlain = kCmdAdmin | kCmdProtected | kCmdModule | kCmdBlocking |
+                                   kCmdPubsub | kCmdNoScript | kCmdNoMulti | kCmdMayReplicate;
+  return spec.handler != nullptr && spec.parent.empty() &&
+         (spec.flags & (kCmdWrite | kCmdReadonly)) && !(spec.flags & kNeverPlain) &&
+         !(spec.acl & kAclDangerous);
+}
+
 bool IsRange(const KeySpec& key) {
   return key.begin == KeySpec::Begin::kIndex && key.find == KeySpec::Find::kRange;
 }
@@ -87,7 +96,18 @@ uint64_t CommandTable::HashName(std::string_view name) {
   return hash ^ (hash >> 29);
 }
 
+void CommandTable::Remember(std::string_view name, Command* command) const {
+  const uint64_t folded = FoldShortName(name);
+  if (folded == 1 || !command->subcommands.empty()) return;
+  for (char c : name) {
+    if ((c | 0x20) < 'a' || (c | 0x20) > 'z') return;
+  }
+  recalled_[RecallSlot(folded)] = {folded, command};
+}
+
 void CommandTable::Insert(std::string_view name, Command* command) {
+  ++generation_;
+  recalled_.fill({});
   CAIRN_CHECK(used_ * 2 < slots_.size());
   const std::string lower = ToLower(name);
   const uint64_t hash = HashName(lower);
@@ -119,6 +139,7 @@ void CommandTable::Add(std::span<const CommandSpec> family) {
       command->spec = &spec;
       command->flags = spec.flags;
       command->acl = DerivedCategories(spec);
+      command->plain = IsPlain(spec);
       DeriveLegacyRange(*command);
       if (subcommands) {
         Command* parent = Find(spec.parent);
@@ -126,6 +147,7 @@ void CommandTable::Add(std::span<const CommandSpec> family) {
         command->full_name = std::string(spec.parent) + "|" + std::string(spec.name);
         command->parent = parent;
         parent->subcommands.push_back(command.get());
+        recalled_.fill({});
       } else {
         command->full_name = std::string(spec.name);
         top_level_.push_back(command.get());
@@ -143,10 +165,27 @@ Command* CommandTable::AddModuleCommand(const CommandSpec* spec, void* module_da
   return commands_.back().get();
 }
 
+void CommandTable::RemoveModuleCommands(const void* module_data) {
+  const auto leaves = [module_data](const Command* command) {
+    return command->module_data == module_data;
+  };
+  recalled_.fill({});
+  for (Slot& slot : slots_) {
+    if (slot.command != nullptr && leaves(slot.command)) slot.command = nullptr;
+  }
+  std::erase_if(top_level_, leaves);
+  std::erase_if(commands_, [&](const auto& command) { return leaves(command.get()); });
+  ++generation_;
+}
+
 Command* CommandTable::Resolve(std::span<const std::string_view> args, Command** container) const {
   *container = nullptr;
   Command* command = Find(args[0]);
-  if (command == nullptr || command->subcommands.empty()) return command;
+  if (command == nullptr) return nullptr;
+  if (command->subcommands.empty()) {
+    Remember(args[0], command);
+    return command;
+  }
   if (args.size() == 1) {
     // A container that runs bare (COMMAND) is a command; one that cannot is answered by its arity.
     return command;
@@ -238,6 +277,7 @@ bool AppendCounted(const KeySpec& key, size_t begin, std::span<const std::string
 Status ExtractKeys(const Command& command, std::span<const std::string_view> args,
                    std::vector<KeyPosition>* out) {
   out->clear();
+  if (command.spec->find_keys != nullptr) return command.spec->find_keys(args, out);
   for (const KeySpec& key : command.spec->keys) {
     if (key.begin == KeySpec::Begin::kNone) break;
     const size_t begin = BeginOf(key, args);

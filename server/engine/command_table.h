@@ -4,7 +4,10 @@
 // their containers, with the counters INFO commandstats shows. Filled once by app/families and by
 // modules at load. Look-up costs one probe of a small table. Thread: executor.
 
+#include <array>
+#include <bit>
 #include <cstdint>
+#include <cstring>
 #include <memory>
 #include <span>
 #include <string>
@@ -22,7 +25,12 @@ struct CommandCounters {
   uint64_t usec_ticks = 0;  ///< cycles; Stats converts to microseconds
   uint64_t rejected = 0;
   uint64_t failed = 0;
-  std::unique_ptr<Histogram> latency_us;  ///< made at the first call when latency-tracking is on
+  /// Run times in cycles (Stats converts), made at the first call while latency-tracking is on.
+  std::unique_ptr<Histogram> latency_ticks;
+  void RecordLatency(uint64_t ticks) {
+    if (latency_ticks == nullptr) latency_ticks = std::make_unique<Histogram>();
+    latency_ticks->Record(ticks);
+  }
 };
 
 /// A registered command.
@@ -35,6 +43,9 @@ struct Command {
   CommandCounters counters;
   std::vector<Command*> subcommands;  ///< containers only, in registration order
   Command* parent = nullptr;
+  /// Only reads or writes keys: neither its gates nor what it may change outside of the keyspace
+  /// need a look beyond those the dispatcher takes once a batch.
+  bool plain = false;
   void* module_data = nullptr;  ///< for commands of modules
 };
 
@@ -46,9 +57,20 @@ class CommandTable {
   /// host).
   void Add(std::span<const CommandSpec> family);
   Command* AddModuleCommand(const CommandSpec* spec, void* module_data);
+  /// Takes out and destroys every command that was added with `module_data`.
+  void RemoveModuleCommands(const void* module_data);
+  /// Changes whenever a name or a Command may have come or gone: what was resolved before is stale.
+  uint64_t generation() const { return generation_; }
 
   /// The command by its run-time name, any letter case; nullptr when unknown.
   Command* Find(std::string_view name) const;
+  /// As Resolve for the names that matter for speed: up to eight letters, no subcommands, resolved
+  /// before. nullptr says nothing: ask Resolve. Cost: about ten instructions.
+  Command* Recall(std::string_view name) const {
+    const uint64_t folded = FoldShortName(name);
+    const Recalled& slot = recalled_[RecallSlot(folded)];
+    return slot.folded == folded ? slot.command : nullptr;
+  }
   /// The command that `args` name: a subcommand when args[0] is a container. nullptr when unknown;
   /// *container is set when the container exists but the subcommand does not.
   Command* Resolve(std::span<const std::string_view> args, Command** container) const;
@@ -69,21 +91,50 @@ class CommandTable {
     std::string name;
     Command* command = nullptr;
   };
+  // One name resolved before. `folded` consists of letters only, so that folding loses nothing.
+  struct Recalled {
+    uint64_t folded = 0;
+    Command* command = nullptr;
+  };
+  static constexpr size_t kRecalled = 256;
+
   static uint64_t HashName(std::string_view name);
+  /// The name in lower case (letters) as one word; names longer than eight bytes or empty give 1,
+  /// which is no name's.
+  static uint64_t FoldShortName(std::string_view name) {
+    const size_t size = name.size();
+    static_assert(std::endian::native == std::endian::little);
+    if (size - 1 > 7) return 1;
+    const char* p = name.data();
+    uint64_t word;
+    if (size >= 4) {
+      uint32_t low, high;
+      std::memcpy(&low, p, sizeof low);
+      std::memcpy(&high, p + size - sizeof high, sizeof high);
+      word = low | uint64_t{high} << (8 * (size - sizeof high));
+    } else {
+      word = static_cast<unsigned char>(p[0]) |
+             uint64_t{static_cast<unsigned char>(p[size / 2])} << (8 * (size / 2)) |
+             uint64_t{static_cast<unsigned char>(p[size - 1])} << (8 * (size - 1));
+    }
+    return word | 0x2020202020202020u >> (8 * (8 - size));
+  }
+  static size_t RecallSlot(uint64_t folded) {
+    return (folded * 0x9E3779B97F4A7C15u) >> 56 & (kRecalled - 1);
+  }
+  void Remember(std::string_view name, Command* command) const;
   void Insert(std::string_view name, Command* command);
 
   std::vector<std::unique_ptr<Command>> commands_;
   std::vector<Command*> top_level_;
   std::vector<Slot> slots_;  // open addressing, a power of two, at most half full
   size_t used_ = 0;
+  uint64_t generation_ = 0;
+  mutable std::array<Recalled, kRecalled> recalled_;  // a memo, emptied when names change
 };
 
-/// One key of a request with the flags of its spec.
-struct KeyPosition {
-  size_t index;
-  uint32_t flags;
-};
-/// Key positions of `args` by the key specs. Errors: the two of COMMAND GETKEYS.
+/// Key positions of `args` by the command's own finder or its key specs. Errors: the two of COMMAND
+/// GETKEYS.
 Status ExtractKeys(const Command& command, std::span<const std::string_view> args,
                    std::vector<KeyPosition>* out);
 

@@ -16,6 +16,12 @@ bool ControlsTransaction(std::string_view name) {
          name == "quit" || name == "reset";
 }
 
+bool FitsArity(const Command& command, size_t argc) {
+  const int arity = command.spec->arity;
+  const int count = static_cast<int>(argc);
+  return arity > 0 ? count == arity : count >= -arity;
+}
+
 }  // namespace
 
 // --- turn: parse, prepare, execute ---
@@ -25,96 +31,148 @@ void Dispatcher::RunTurn(std::span<ReadySession> ready) {
   for (ReadySession& each : ready) {
     if (!each.session->suspended && !each.session->deferred.empty()) RunDeferred(*each.session);
   }
+  in_turn_ = true;
   size_t next = 0;
-  while (true) {
-    const size_t count = FillBatch(ready, &next);
-    if (count == 0) return;
+  while (const size_t count = FillBatch(ready, &next)) {
     engine_.RefreshClock();
-    memory_checked_ = false;
-    for (size_t i = 0; i < count; ++i) Prepare(batch_[i]);
-    if (count > 1) {
-      for (size_t i = 0; i < count; ++i) {
-        if (batch_[i].hashed)
-          engine_.keyspace.db(batch_[i].session->db).PrefetchEntry(batch_[i].key_hash);
-      }
+    memory_limit_.BeginBatch();
+    ReadGates();
+    if (hashes_used_ > 1) {
+      PrefetchForBatch(count, &Database::PrefetchBucket);
+      PrefetchForBatch(count, &Database::PrefetchEntry);
     }
     last_ticks_ = TickClock::Now();
     for (size_t i = 0; i < count; ++i) RunPending(batch_[i]);
   }
+  flushing_ = nullptr;
+  in_turn_ = false;
 }
 
+// One pass over all keys of the batch, far enough from the next that what it asked for is there.
+inline void Dispatcher::PrefetchForBatch(size_t count, void (Database::*prefetch)(uint64_t) const) {
+  for (size_t i = 0; i < count; ++i) {
+    const Pending& pending = batch_[i];
+    const Database& db = engine_.keyspace.db(pending.session->db);
+    for (size_t j = 0; j < pending.hash_count; ++j)
+      (db.*prefetch)(key_hashes_[pending.first_hash + j]);
+  }
+}
+
+// Parses and prepares the next requests of the sessions from *next on. What leads to the buckets of
+// their keys is on the way while the requests after them are parsed.
 size_t Dispatcher::FillBatch(std::span<ReadySession> ready, size_t* next) {
   size_t count = 0;
-  while (*next < ready.size() && count < kBatchRequests) {
+  hashes_used_ = 0;
+  resolved_generation_ = engine_.commands.generation();
+  for (; *next < ready.size(); ++*next) {
     Session& session = *ready[*next].session;
     RequestParser& parser = *ready[*next].parser;
-    if (session.closing || session.close_after_reply || session.suspended) {
-      ++*next;
-      continue;
-    }
-    Pending& pending = batch_[count];
-    pending.session = &session;
+    if (session.closing || session.close_after_reply || session.suspended) continue;
     parser.set_authenticated(session.authenticated);
-    switch (parser.Next(&pending.request)) {
-      case ParseResult::kRequest:
-        ++count;
-        // The next header's limits depend on whether this request authenticates.
-        if (!session.authenticated) return count;
-        break;
-      case ParseResult::kNeedMore:
-        ++*next;
-        break;
-      case ParseResult::kProtocolError:
-        // Replies to requests before the broken one go first.
-        if (count > 0) return count;
-        engine_.stats.CountError(parser.error());
-        session.reply.Error(parser.error());
-        session.close_after_reply = true;
-        session.port->OutputReady();
-        ++*next;
-        break;
+    ParseResult result;
+    for (;;) {
+      if (count == kBatchRequests || hashes_used_ == kBatchKeys) return count;
+      Pending& pending = batch_[count];
+      result = parser.Next(&pending.request);
+      if (result != ParseResult::kRequest) break;
+      pending.session = &session;
+      Prepare(pending);
+      ++count;
+      // The next header's limits depend on whether this request authenticates.
+      if (!session.authenticated) return count;
     }
+    if (result != ParseResult::kProtocolError) continue;
+    // Replies to requests before the broken one go first.
+    if (count > 0) return count;
+    engine_.stats.CountError(parser.error());
+    session.reply.Error(parser.error());
+    session.close_after_reply = true;
+    session.port->OutputReady();
   }
   return count;
 }
 
 void Dispatcher::Prepare(Pending& pending) {
-  Command* container = nullptr;
-  pending.command = engine_.commands.Resolve(pending.request.args, &container);
-  pending.container = container;
-  pending.hashed = false;
-  if (pending.command == nullptr) return;
+  const auto& args = pending.request.args;
+  pending.container = nullptr;
+  pending.hash_count = 0;
+  pending.command = engine_.commands.Recall(args[0]);
+  if (pending.command == nullptr) [[unlikely]] {
+    pending.command = engine_.commands.Resolve(args, &pending.container);
+    if (pending.command == nullptr) return;
+  }
   const int first = pending.command->first_key;
-  if (first <= 0 || pending.request.args.size() <= static_cast<size_t>(first)) return;
+  if (first <= 0 || args.size() <= static_cast<size_t>(first)) return;
   Database& db = engine_.keyspace.db(pending.session->db);
-  pending.key_hash = db.MakeKey(pending.request.args[static_cast<size_t>(first)]).hash;
-  pending.hashed = true;
-  db.PrefetchBucket(pending.key_hash);
+  pending.first_hash = static_cast<uint32_t>(hashes_used_);
+  if (pending.command->last_key != first) return PrepareKeys(pending, db);
+  const uint64_t hash = db.MakeKey(args[static_cast<size_t>(first)]).hash;
+  key_hashes_[hashes_used_++] = hash;
+  pending.hash_count = 1;
+  db.PrefetchSlot(hash);
+}
+
+// Commands of several keys.
+void Dispatcher::PrepareKeys(Pending& pending, Database& db) {
+  const auto& args = pending.request.args;
+  const Command& command = *pending.command;
+  const size_t step = command.key_step == 2 ? 2 : 1;
+  int64_t last = command.last_key;
+  if (last < 0) last += static_cast<int64_t>(args.size());
+  if (command.key_step > 2) last = command.first_key;
+  for (size_t i = static_cast<size_t>(command.first_key);
+       i < args.size() && static_cast<int64_t>(i) <= last && hashes_used_ < kBatchKeys; i += step) {
+    const uint64_t hash = db.MakeKey(args[i]).hash;
+    key_hashes_[hashes_used_++] = hash;
+    ++pending.hash_count;
+    db.PrefetchSlot(hash);
+  }
+}
+
+void Dispatcher::ReadGates() {
+  flushing_ = nullptr;
+  const Durability* durability = engine_.durability;
+  gates_.open = !engine_.loading && engine_.pause_mode == PauseMode::kNone &&
+                engine_.settings().maxmemory == 0 &&
+                (durability == nullptr || durability->WriteRefusal().ok());
+  gates_.may_hold = durability != nullptr && durability->MayHoldWrites();
+  gates_.throttled = durability != nullptr && durability->MayThrottle();
+  gates_.held_back = durability != nullptr && durability->GatesReplies();
 }
 
 void Dispatcher::RunPending(Pending& pending) {
   Session& session = *pending.session;
   if (session.closing || session.close_after_reply) return;
   const Request& request = pending.request;
+  if (engine_.commands.generation() != resolved_generation_) [[unlikely]] {
+    // MODULE LOAD or UNLOAD ran earlier in this batch.
+    pending.command = engine_.commands.Resolve(request.args, &pending.container);
+    pending.hash_count = 0;
+  }
+  Command* const command = pending.command;
   if (session.suspended) {
-    session.deferred.push_back(OwnedCommand::From(pending.command ? pending.command->spec : nullptr,
-                                                  request.args, &request));
+    session.deferred.push_back(
+        OwnedCommand::From(command ? command->spec : nullptr, request.args, &request));
     return;
   }
   session.last_interaction_ms = engine_.now_ms();
-  if (!Admit(session, pending.command, pending.container, request.args, &request)) return;
-  CommandContext ctx(engine_, session, *pending.command->spec, request.args);
+  const bool at_once = command != nullptr && command->plain && gates_.open &&
+                       !(gates_.may_hold && (command->flags & kCmdWrite)) && session.RunsAtOnce() &&
+                       FitsArity(*command, request.args.size());
+  if (!at_once && !Admit(session, command, pending.container, request.args, &request)) return;
+  CommandContext ctx(engine_, session, *command->spec, request.args);
   ctx.request_ = &request;
-  if (pending.hashed) {
-    ctx.first_key_index_ = static_cast<size_t>(pending.command->first_key);
-    ctx.first_key_hash_ = pending.key_hash;
-  }
-  Call(ctx, *pending.command);
+  ctx.key_hashes_ = key_hashes_.data() + pending.first_hash;
+  ctx.hash_count_ = pending.hash_count;
+  ctx.first_key_ = static_cast<uint32_t>(command->first_key);
+  ctx.key_shift_ = command->key_step == 2;
+  Call(ctx, *command);
 }
 
 void Dispatcher::RunDeferred(Session& session) {
   engine_.RefreshClock();
-  memory_checked_ = false;
+  memory_limit_.BeginBatch();
+  ReadGates();
   last_ticks_ = TickClock::Now();
   while (!session.deferred.empty() && !session.suspended && !session.closing &&
          !session.close_after_reply) {
@@ -140,8 +198,14 @@ void Dispatcher::RunDeferred(Session& session) {
 bool Dispatcher::RunArgs(Session& session, std::span<const std::string_view> args) {
   Command* container = nullptr;
   Command* command = engine_.commands.Resolve(args, &container);
+  if (session.suspended) {
+    session.deferred.push_back(
+        OwnedCommand::From(command != nullptr ? command->spec : nullptr, args, nullptr));
+    return command != nullptr;
+  }
   last_ticks_ = TickClock::Now();
-  memory_checked_ = false;
+  memory_limit_.BeginBatch();
+  ReadGates();
   if (Admit(session, command, container, args, nullptr)) {
     CommandContext ctx(engine_, session, *command->spec, args);
     Call(ctx, *command);
@@ -157,10 +221,8 @@ Status Dispatcher::CheckForm(Command* command, Command* container,
     if (container != nullptr) return UnknownSubcommand(container->spec->name, args[1]);
     return UnknownCommand(args[0], args.subspan(1));
   }
-  const int arity = command->spec->arity;
-  const int argc = static_cast<int>(args.size());
-  if ((arity > 0 && argc != arity) || argc < -arity) return WrongArity(command->full_name);
-  if (command->spec->handler == nullptr) return WrongArity(command->full_name);
+  if (!FitsArity(*command, args.size()) || command->spec->handler == nullptr)
+    return WrongArity(command->full_name);
   return Status::Ok();
 }
 
@@ -186,8 +248,10 @@ Status Dispatcher::CheckState(Session& session, const Command& command) {
   const bool exec = command.spec->name == "exec" && session.in_transaction();
   const uint64_t queued = exec ? session.transaction.flags_union : 0;
   const bool write = (command.flags | queued) & kCmdWrite;
-  const bool deny_oom = (command.flags | queued) & kCmdDenyOom;
-  if (deny_oom && OutOfMemory()) return RespError(resp_errors::kOom);
+  // A transaction in the making takes memory without bound, whatever its commands do.
+  const bool deny_oom = ((command.flags | queued) & kCmdDenyOom) ||
+                        (session.in_transaction() && !ControlsTransaction(command.spec->name));
+  if (!memory_limit_.Hold() && deny_oom) return RespError(resp_errors::kOom);
   if ((write || command.spec->name == "ping") && engine_.durability != nullptr) {
     CAIRN_RETURN_IF_ERROR(engine_.durability->WriteRefusal());
   }
@@ -199,6 +263,7 @@ Status Dispatcher::CheckState(Session& session, const Command& command) {
 
 bool Dispatcher::Admit(Session& session, Command* command, Command* container,
                        std::span<const std::string_view> args, const Request* request) {
+  session.last_command = command != nullptr ? command->spec : nullptr;
   if (command == nullptr && container == nullptr &&
       (EqualsIgnoreCase(args[0], "post") || EqualsIgnoreCase(args[0], "host:"))) {
     // A browser was led to send an HTTP request here: hang up before its body is taken for
@@ -237,6 +302,12 @@ bool Dispatcher::Admit(Session& session, Command* command, Command* container,
     session.suspended = true;
     return false;
   }
+  if (HeldForSnapshot(session, *command)) {
+    if (request != nullptr)
+      session.deferred.push_back(OwnedCommand::From(command->spec, args, request));
+    engine_.HoldSession(session);
+    return false;
+  }
   if (session.in_transaction() && !in_exec_ && !ControlsTransaction(command->spec->name)) {
     session.transaction.flags_union |= command->flags;
     session.transaction.queue.push_back(OwnedCommand::From(command->spec, args, request));
@@ -247,15 +318,14 @@ bool Dispatcher::Admit(Session& session, Command* command, Command* container,
   return true;
 }
 
-bool Dispatcher::OutOfMemory() {
-  const uint64_t limit = engine_.settings().maxmemory;
-  if (limit == 0) return false;
-  // Reading the allocator's figures costs microseconds: once per batch.
-  if (!memory_checked_) {
-    memory_checked_ = true;
-    over_memory_ = engine_.UsedMemory() > limit;
-  }
-  return over_memory_;
+// What only queues in a transaction is not held: its EXEC is.
+bool Dispatcher::HeldForSnapshot(const Session& session, const Command& command) const {
+  if (!gates_.may_hold || session.kind != SessionKind::kNormal || session.port == nullptr)
+    return false;
+  const bool exec = session.in_transaction() && command.spec->name == "exec";
+  if (session.in_transaction() && !exec) return false;
+  const uint64_t flags = command.flags | (exec ? session.transaction.flags_union : 0);
+  return (flags & kCmdWrite) && engine_.durability->HoldsWrites();
 }
 
 void Dispatcher::Reject(Session& session, Command* command, const Status& status) {
@@ -286,36 +356,66 @@ void Dispatcher::Call(CommandContext& ctx, Command& command) {
   Session& session = ctx.session_;
   ctx.in_exec_ = in_exec_;
   if (session.reply_mode == ReplyMode::kSkipNext) session.reply_mode = ReplyMode::kSkipThis;
-  const bool write = command.flags & kCmdWrite;
-  if (write && !in_exec_ && engine_.durability != nullptr &&
+  if (gates_.throttled && (command.flags & kCmdWrite) && !in_exec_ &&
       session.kind != SessionKind::kInternal) {
     engine_.durability->ThrottleWrite();
   }
   const ReplyBuffer::Mark mark = session.output.Here();
   const uint64_t errors_before = engine_.stats.total_error_replies;
   engine_.propagation.BeginGroup();
-  if (Status status = ctx.spec_.handler(ctx); !status.ok()) {
+  CommandJob* const job = ctx.owned_ != nullptr ? ctx.owned_->job.get() : nullptr;
+  Status status = job != nullptr ? job->Finish(ctx) : ctx.spec_.handler(ctx);
+  if (ctx.goes_on_later_) {
+    // Counted and answered when it is done. Time on the worker is no time of the executor.
+    CAIRN_CHECK(status.ok() && ctx.dirty_ == 0);
+    engine_.propagation.EndGroup();
+    const uint64_t now = TickClock::Now();
+    command.counters.usec_ticks += now - last_ticks_;
+    last_ticks_ = now;
+    return;
+  }
+  if (!status.ok()) {
     session.output.RollbackTo(mark);
     SendError(session, status);
   }
   Propagate(ctx);
   engine_.propagation.EndGroup();
+  if (!command.plain) ReadGates();
 
   const uint64_t ticks = TickClock::Now();
+  const uint64_t spent = ticks - last_ticks_;
+  last_ticks_ = ticks;
+  session.last_command = &ctx.spec_;
+  if (session.blocked != nullptr) [[unlikely]] {
+    // It counts, and is answered, once the waiting is over.
+    session.blocked->counted = &command;
+    session.blocked->spent_ticks = spent;
+    return;
+  }
+  CountCall(session, command, spent, engine_.stats.total_error_replies != errors_before);
+  SettleReplyMode(session, mark);
+  if (in_exec_) return;
+  FinishReply(session);
+  if (engine_.blocking.has_ready() && !engine_.propagation.in_group()) [[unlikely]]
+    ServeReadyKeys();
+}
+
+void Dispatcher::CountCall(Session& session, Command& command, uint64_t ticks, bool failed) {
   CommandCounters& counters = command.counters;
   ++counters.calls;
-  counters.usec_ticks += ticks - last_ticks_;
-  last_ticks_ = ticks;
-  if (engine_.stats.total_error_replies != errors_before) ++counters.failed;
+  counters.usec_ticks += ticks;
+  if (engine_.settings().latency_tracking) counters.RecordLatency(ticks);
+  // What comes after a slow command in the same batch sees the time it took.
+  if (!in_exec_ && engine_.stats.ticks.ToMicros(ticks) >= kClockStaleMicros) engine_.RefreshClock();
+  counters.failed += failed;
   ++engine_.stats.commands_processed;
   ++session.commands;
-  session.last_command = &ctx.spec_;
+}
 
-  if (session.reply_mode == ReplyMode::kOff || session.reply_mode == ReplyMode::kSkipThis) {
-    session.output.RollbackTo(mark);
-    if (session.reply_mode == ReplyMode::kSkipThis) session.reply_mode = ReplyMode::kOn;
-  }
-  if (!in_exec_) FinishReply(session);
+void Dispatcher::SettleReplyMode(Session& session, ReplyBuffer::Mark mark) {
+  if (session.reply_mode != ReplyMode::kOff && session.reply_mode != ReplyMode::kSkipThis) return;
+  session.output.RollbackTo(mark);
+  if (session.reply_mode == ReplyMode::kSkipThis) session.reply_mode = ReplyMode::kOn;
 }
 
 void Dispatcher::Propagate(CommandContext& ctx) {
@@ -323,7 +423,7 @@ void Dispatcher::Propagate(CommandContext& ctx) {
   if (engine_.durability != nullptr) engine_.durability->AddChanges(ctx.dirty_);
   if (ctx.propagate_nothing_ || !engine_.propagation.enabled()) return;
   if (ctx.rewritten_.empty()) {
-    engine_.propagation.Append(ctx.session_.db, ctx.args_);
+    if (ctx.propagate_as_sent_) engine_.propagation.Append(ctx.session_.db, ctx.args_);
   } else {
     for (const auto& args : ctx.rewritten_)
       engine_.propagation.Append(ctx.session_.db, std::span(args));
@@ -333,10 +433,13 @@ void Dispatcher::Propagate(CommandContext& ctx) {
 void Dispatcher::FinishReply(Session& session) {
   if (session.port == nullptr) return;
   // Whatever this reply says may rest on any write so far.
-  if (engine_.durability != nullptr && engine_.durability->GatesReplies()) {
+  if (gates_.held_back) {
     session.reply_gate.Hold(session.sent_bytes + session.output.size(),
                             engine_.propagation.offset(), engine_.propagation.handed_over());
   }
+  if (flushing_ == &session) return;
+  // Flushes happen after a turn, so within it asking once is enough.
+  if (in_turn_) flushing_ = &session;
   session.port->OutputReady();
 }
 
@@ -355,12 +458,16 @@ Status Dispatcher::ExecuteTransaction(CommandContext& exec) {
     for (const BlobRef& arg : owned.args) args.push_back(arg.view());
     Command* container = nullptr;
     Command* command = engine_.commands.Resolve(args, &container);
-    CommandContext ctx(engine_, session, *owned.spec, args);
+    if (command == nullptr) [[unlikely]] {
+      // Its module was unloaded by a command of this very transaction.
+      SendError(session, UnknownCommand(args[0], std::span(args).subspan(1)));
+      continue;
+    }
+    CommandContext ctx(engine_, session, *command->spec, args);
     ctx.owned_ = &owned;
     Call(ctx, *command);
   }
   in_exec_ = false;
-  session.last_command = &exec.spec_;
   return Status::Ok();
 }
 

@@ -6,6 +6,7 @@
 // that decides whether a command may run (arity, authentication, transaction, loading, memory, disk
 // errors), that writes error lines, counts, and hands effects to Propagation. Thread: executor.
 
+#include <array>
 #include <cstdint>
 #include <span>
 #include <vector>
@@ -13,11 +14,20 @@
 #include "server/engine/command_context.h"
 #include "server/engine/command_table.h"
 #include "server/engine/engine.h"
+#include "server/engine/memory_limit.h"
 
 namespace cairn {
 
+struct BlockLine;
+
 /// Requests looked at together by the prefetch passes.
 inline constexpr size_t kBatchRequests = 32;
+/// Keys prefetched together; those of a longer command beyond are looked up unprepared.
+inline constexpr size_t kBatchKeys = 64;
+
+/// A command that takes this long lets the clock be read again before the next one: the clock's
+/// own grain.
+inline constexpr double kClockStaleMicros = 1000;
 
 /// A session with bytes to parse.
 struct ReadySession {
@@ -27,7 +37,7 @@ struct ReadySession {
 
 class Dispatcher {
  public:
-  explicit Dispatcher(Engine& engine) : engine_(engine) {}
+  explicit Dispatcher(Engine& engine) : engine_(engine), memory_limit_(engine) {}
 
   /// Runs everything the parsers hold. Sessions may be marked closing; none is destroyed here.
   void RunTurn(std::span<ReadySession> ready);
@@ -43,8 +53,21 @@ class Dispatcher {
   /// EXEC: runs the queue as one unit. Called by the EXEC handler.
   Status ExecuteTransaction(CommandContext& exec);
 
+  /// maxmemory, as commands are held to it.
+  MemoryLimit& memory_limit() { return memory_limit_; }
+
   /// EXEC is running its queue.
   bool in_exec() const { return in_exec_; }
+
+  /// Ends the waiting of a blocked session as its timeout would (CLIENT UNBLOCK id TIMEOUT).
+  void UnblockByTimeout(Session& session);
+  /// Ends it with an error line (CLIENT UNBLOCK id ERROR).
+  void UnblockWithError(Session& session, std::string_view line);
+  /// Ends the waiting of all whose deadline has come. Called by the timer of BlockingTable.
+  void UnblockDue();
+  /// The role of this server changed: nobody waits on, and their connections close (Redis 7.0,
+  /// REPLICAOF).
+  void UnblockAll();
 
   /// Effects of a change made outside a command (expiry): DEL or UNLINK into the stream.
   void PropagateRemoval(uint32_t db, std::string_view key, bool lazy);
@@ -55,13 +78,24 @@ class Dispatcher {
     Request request;
     Command* command = nullptr;
     Command* container = nullptr;  // set when the container is known but the subcommand is not
-    uint64_t key_hash = 0;
-    bool hashed = false;
+    uint32_t first_hash = 0;       // its keys' hashes in key_hashes_
+    uint32_t hash_count = 0;
+  };
+  // What holds for all plain commands (command_table.h) until one that is not plain has run. Looked
+  // up once a batch, so that nobody pays per command for states that are rare.
+  struct Gates {
+    bool open = false;       // nothing but the session's own state can keep a plain command back
+    bool may_hold = false;   // writes must ask Durability::HoldsWrites
+    bool throttled = false;  // writes must ask Durability::ThrottleWrite
+    bool held_back = false;  // replies wait for the append-only file
   };
 
   size_t FillBatch(std::span<ReadySession> ready, size_t* next);
   void Prepare(Pending& pending);
+  void PrepareKeys(Pending& pending, Database& db);
+  void PrefetchForBatch(size_t count, void (Database::*prefetch)(uint64_t) const);
   void RunPending(Pending& pending);
+  void ReadGates();
   /// The gates. True when the command may run now; otherwise it was answered, queued or deferred.
   bool Admit(Session& session, Command* command, Command* container,
              std::span<const std::string_view> args, const Request* request);
@@ -69,8 +103,15 @@ class Dispatcher {
                    std::span<const std::string_view> args) const;
   Status CheckProtected(const Session& session, const Command& command) const;
   Status CheckState(Session& session, const Command& command);
-  bool OutOfMemory();
+  bool HeldForSnapshot(const Session& session, const Command& command) const;
   void Call(CommandContext& ctx, Command& command);
+  void CountCall(Session& session, Command& command, uint64_t ticks, bool failed);
+  static void SettleReplyMode(Session& session, ReplyBuffer::Mark mark);
+  // dispatcher_blocking.cc
+  template <typename Reply>
+  void Answer(Session& session, Reply&& answer);
+  bool AskWaiter(Session& session, const BlockLine& line);
+  void ServeReadyKeys();
   void Reject(Session& session, Command* command, const Status& status);
   void SendError(Session& session, const Status& status);
   void FinishReply(Session& session);
@@ -78,10 +119,15 @@ class Dispatcher {
 
   Engine& engine_;
   std::vector<Pending> batch_;
+  std::array<uint64_t, kBatchKeys> key_hashes_;
+  size_t hashes_used_ = 0;
+  Gates gates_;
+  bool in_turn_ = false;
+  Session* flushing_ = nullptr;  // asked its port for a flush since the gates were read; in a turn
   uint64_t last_ticks_ = 0;
+  uint64_t resolved_generation_ = 0;  // of the command table, when the batch was prepared
   bool in_exec_ = false;
-  bool memory_checked_ = false;  // once per batch
-  bool over_memory_ = false;
+  MemoryLimit memory_limit_;
 };
 
 }  // namespace cairn

@@ -29,7 +29,8 @@ DurabilityOfFiles::DurabilityOfFiles(Engine& engine, std::function<void()> on_du
     : engine_(engine),
       on_durable_(std::move(on_durable)),
       walker_(std::make_unique<WorkerThread>(
-          WorkerOptions{.name = "walker", .nice_level = kWalkerNice, .idle_io = false})) {
+          WorkerOptions{.name = "walker", .nice_level = kWalkerNice, .idle_io = false})),
+      throttle_(engine, [this] { GiveUpSnapshot(); }) {
   last_save_ms_ = last_attempt_ms_ = engine_.env.WallMicros() / 1000;
   RegisterHooks();
 }
@@ -83,7 +84,8 @@ void DurabilityOfFiles::Cut(Job& job) {
   CAIRN_CHECK(job.view != nullptr);
   job.changes_at_cut = changes_;
   job.started_ms = engine_.env.WallMicros() / 1000;
-  retained_peak_ = 0;
+  job.cut_us = began_us;
+  throttle_.Begin();
 }
 
 Status DurabilityOfFiles::Launch(JobKind kind) {
@@ -108,6 +110,7 @@ Status DurabilityOfFiles::Launch(JobKind kind) {
 Status DurabilityOfFiles::RunJobHere(JobKind kind) {
   if (job_.has_value()) JoinJob();
   SnapshotJobOptions options = JobOptions(kind);
+  options.cpu_limit_percent = 100;  // clients wait for it: going slow would spare nobody
   Job job{.kind = kind};
   Cut(job);
   SnapshotJob snapshot(engine_.env, *job.view, std::move(options));
@@ -139,6 +142,15 @@ void DurabilityOfFiles::AbortBackgroundSave() {
   if (!job_.has_value()) return;
   job_->snapshot->Abort();
   JoinJob();
+}
+
+void DurabilityOfFiles::GiveUpSnapshot() {
+  if (!job_.has_value()) return;
+  engine_.log.Log(LogLevel::kWarning,
+                  "The snapshot is given up: it holds more than snapshot-retained-limit ({} bytes) "
+                  "and did not catch up in time",
+                  engine_.settings().snapshot_retained_limit);
+  job_->snapshot->Abort();
 }
 
 void DurabilityOfFiles::FinishSave(const Job& job, const Status& status) {
@@ -187,23 +199,6 @@ Status DurabilityOfFiles::StartBackgroundSave(bool schedule, std::string* reply)
 }
 
 void DurabilityOfFiles::ThrottleWrite() {
-  const Settings& settings = engine_.settings();
-  if (job_.has_value()) {
-    const uint64_t retained = engine_.keyspace.retained_bytes();
-    if (retained > retained_peak_) retained_peak_ = retained;
-    if (retained > settings.snapshot_retained_limit) {
-      const int64_t deadline_us =
-          engine_.env.MonotonicMicros() + settings.snapshot_max_write_delay * 1000LL;
-      while (engine_.keyspace.retained_bytes() > settings.snapshot_retained_limit) {
-        if (engine_.env.MonotonicMicros() >= deadline_us) {
-          if (settings.snapshot_over_limit_policy == SnapshotOverLimitPolicy::kAbort)
-            job_->snapshot->Abort();
-          break;
-        }
-        std::this_thread::sleep_for(std::chrono::microseconds(kThrottleStepUs));
-      }
-    }
-  }
   if (aof_ != nullptr && throttle_left_us_ > 0 && aof_->ShouldThrottle()) {
     const int64_t began_us = engine_.env.MonotonicMicros();
     int64_t waited_us = 0;
@@ -312,6 +307,8 @@ DurabilityFigures DurabilityOfFiles::figures() const {
         job_->started_ms / 1000;
     figures.current_save_keys_total = job_->snapshot->keys_total();
     figures.current_save_keys_done = job_->snapshot->keys_done();
+    figures.snapshot_bytes = job_->snapshot->bytes();
+    figures.snapshot_running_us = engine_.env.MonotonicMicros() - job_->cut_us;
   }
   figures.last_load_keys_loaded = static_cast<int64_t>(loaded_keys_);
   figures.last_load_keys_expired = static_cast<int64_t>(expired_at_load_);
@@ -329,8 +326,11 @@ DurabilityFigures DurabilityOfFiles::figures() const {
     figures.aof_pending_bio_fsync = aof_->durable_offset() < aof_->written_offset();
   }
   figures.last_cut_us = last_cut_us_;
-  figures.retained_bytes = engine_.keyspace.retained_bytes();
-  figures.retained_bytes_peak = std::max(retained_peak_, figures.retained_bytes);
+  figures.retained_bytes = engine_.keyspace.retained_value_bytes();
+  figures.retained_bytes_peak = std::max(throttle_.peak_bytes(), figures.retained_bytes);
+  figures.structure_bytes = engine_.keyspace.retained_bytes() - figures.retained_bytes;
+  figures.write_holds = throttle_.holds();
+  figures.write_held_us = throttle_.held_us();
   int64_t longest_s = 0;
   for (const auto& [seconds, changes] : engine_.settings().save)
     longest_s = std::max(longest_s, seconds);
@@ -339,6 +339,6 @@ DurabilityFigures DurabilityOfFiles::figures() const {
   return figures;
 }
 
-void DurabilityOfFiles::ResetFigures() { retained_peak_ = 0; }
+void DurabilityOfFiles::ResetFigures() { throttle_.ResetFigures(); }
 
 }  // namespace cairn

@@ -41,8 +41,13 @@ struct DurabilityFigures {
   uint64_t aof_delayed_fsync = 0;
   bool aof_pending_bio_fsync = false;
   uint64_t last_cut_us = 0;          ///< how long the executor stood still for the last cut
-  uint64_t retained_bytes = 0;       ///< held for the running view
+  uint64_t retained_bytes = 0;       ///< old values held for the running view
   uint64_t retained_bytes_peak = 0;  ///< of the last or running view
+  uint64_t structure_bytes = 0;      ///< superseded segments and directories held for it
+  uint64_t write_holds = 0;          ///< spells in which writers had to wait for the walker
+  uint64_t write_held_us = 0;        ///< and how long they took together
+  uint64_t snapshot_bytes = 0;       ///< written by the running save or rewrite
+  int64_t snapshot_running_us = -1;  ///< since its cut; -1 = none runs
   bool save_overdue = false;         ///< more than twice the longest rule without a good save
 };
 
@@ -91,9 +96,17 @@ class Durability {
   virtual bool HeldRepliesAreLost() const = 0;
   /// MISCONF: why writes are refused now, or OK.
   virtual Status WriteRefusal() const = 0;
-  /// Called before a write command: back-pressure of the snapshot's retained limit and the log's
-  /// buffer.
+  /// Called before a write command: back-pressure of the log's buffer.
   virtual void ThrottleWrite() = 0;
+  /// False while no snapshot runs, until a command that is not plain (command_table.h) or a later
+  /// turn begins one: then HoldsWrites need not be asked.
+  virtual bool MayHoldWrites() const { return true; }
+  /// Whether a write command must wait for the walker of a running snapshot. Its session is then
+  /// held (Engine::HoldSession) and resumed from a timer.
+  virtual bool HoldsWrites() = 0;
+  /// False when ThrottleWrite has nothing to look at (no log) until a command that is not
+  /// plain (command_table.h) or a later turn changes it.
+  virtual bool MayThrottle() const { return true; }
   /// SHUTDOWN: final save and flush. `save`: 1, 0, or -1 for as the save rules say.
   virtual Status Shutdown(int save, bool force) = 0;
 

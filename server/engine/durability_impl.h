@@ -19,6 +19,7 @@
 #include "persistence/snapshot_job.h"
 #include "server/engine/durability.h"
 #include "server/engine/engine.h"
+#include "server/engine/snapshot_throttle.h"
 #include "server/platform/worker.h"
 
 namespace cairn {
@@ -43,6 +44,9 @@ class DurabilityOfFiles final : public Durability {
   bool HeldRepliesAreLost() const override;
   Status WriteRefusal() const override;
   void ThrottleWrite() override;
+  bool MayHoldWrites() const override { return job_.has_value(); }
+  bool HoldsWrites() override { return job_.has_value() && throttle_.HoldsWrites(); }
+  bool MayThrottle() const override { return aof_ != nullptr; }
   Status Shutdown(int save, bool force) override;
   DurabilityFigures figures() const override;
   LoadFigures load_figures() const override { return load_; }
@@ -63,6 +67,7 @@ class DurabilityOfFiles final : public Durability {
     std::unique_ptr<SnapshotJob> snapshot;
     uint64_t changes_at_cut = 0;
     int64_t started_ms = 0;
+    int64_t cut_us = 0;        ///< monotonic
     bool as_commands = false;  ///< the rewrite writes commands, not an RDB file
   };
 
@@ -76,6 +81,8 @@ class DurabilityOfFiles final : public Durability {
   void FinishSave(const Job& job, const Status& status);
   void FinishRewrite(const Job& job, const Status& status);
   void OnRewritePublished(int64_t started_ms, const Status& status);
+  /// snapshot-over-limit-policy abort: ends the running walk; its outcome comes through the loop.
+  void GiveUpSnapshot();
   /// Waits for the running job and applies its outcome.
   void JoinJob();
   Status RunJobHere(JobKind kind);
@@ -131,7 +138,7 @@ class DurabilityOfFiles final : public Durability {
   uint64_t rewrites_ = 0;
   int64_t next_rewrite_attempt_ms_ = 0;
   uint64_t last_cut_us_ = 0;
-  uint64_t retained_peak_ = 0;
+  SnapshotThrottle throttle_;
   uint64_t loaded_keys_ = 0, expired_at_load_ = 0;
   LoadFigures load_;
   /// Posted outcomes hold it weakly: those that arrive after this object are dropped.

@@ -1,5 +1,9 @@
 #include "server/engine/engine.h"
 
+#include <algorithm>
+#include <utility>
+
+#include "server/base/checksum.h"
 #include "server/engine/durability.h"
 #include "server/platform/memory.h"
 
@@ -16,6 +20,12 @@ Engine::Engine(Env& env_in, EventLoopPort& loop_in, Logger& log_in, Config& conf
 
 Engine::~Engine() = default;
 
+std::string Engine::NewId() const {
+  char bytes[20];
+  env.FillRandom(bytes);
+  return HexEncode(std::string_view(bytes, sizeof bytes));
+}
+
 Session* Engine::CreateSession(SessionPort* port, SessionKind kind) {
   const uint64_t id = next_session_id_++;
   auto session = std::make_unique<Session>(id, port, kind);
@@ -27,8 +37,13 @@ Session* Engine::CreateSession(SessionPort* port, SessionKind kind) {
 }
 
 void Engine::DestroySession(Session* session) {
-  watches.UnwatchAll(*session);
+  DetachSession(*session);
   sessions_.erase(session->id);
+}
+
+void Engine::DetachSession(Session& session) {
+  watches.UnwatchAll(session);
+  blocking.Forget(session);
 }
 
 Session* Engine::FindSession(uint64_t id) const {
@@ -36,18 +51,31 @@ Session* Engine::FindSession(uint64_t id) const {
   return found == sessions_.end() ? nullptr : found->second.get();
 }
 
+void Engine::HoldSession(Session& session) {
+  session.suspended = true;
+  held_sessions_.push_back(session.id);
+}
+
+void Engine::ResumeHeld() {
+  for (uint64_t id : std::exchange(held_sessions_, {})) {
+    Session* session = FindSession(id);
+    // It may have been resumed meanwhile, and wait for a key by now.
+    if (session == nullptr || !session->suspended || session->blocked != nullptr) continue;
+    session->suspended = false;
+    if (session->port != nullptr) session->port->InputReady();
+  }
+}
+
 bool Engine::IsPaused(bool write) const {
   if (pause_mode == PauseMode::kNone || now_ms() >= pause_until_ms) return false;
   return pause_mode == PauseMode::kAll || write;
 }
 
-uint64_t Engine::UsedMemory() const { return ReadMemoryFigures().allocated + arena.in_use_bytes(); }
+uint64_t Engine::UsedMemory() const {
+  const uint64_t allocated = ReadMemoryFigures().allocated;
+  return allocated - std::min(allocated, keyspace.SlabFreeBytes()) + arena.in_use_bytes();
+}
 
 void Engine::RefreshClock() { keyspace.set_now_ms(env.WallMicros() / 1000); }
-
-void Engine::NotifyKeyspaceEvent(NotifyClass cls, std::string_view event, std::string_view key,
-                                 uint32_t db) {
-  if (on_keyspace_event) on_keyspace_event(cls, event, key, db);
-}
 
 }  // namespace cairn

@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "server/base/log.h"
+#include "server/engine/blocking.h"
 #include "server/engine/command_context.h"
 #include "server/engine/command_table.h"
 #include "server/engine/config.h"
@@ -29,6 +30,7 @@ namespace cairn {
 
 class Durability;
 class Dispatcher;
+class JobRunner;
 class ModuleHost;
 class ModuleValueFactory;
 
@@ -66,17 +68,22 @@ class Engine {
   Stats stats;
   Propagation propagation;
   WatchTable watches;
+  BlockingTable blocking{*this};
   DebugSwitches debug;
 
   Durability* durability = nullptr;  ///< set by app before the first command
   Dispatcher* dispatcher = nullptr;
+  JobRunner* jobs = nullptr;  ///< nullptr: every command runs at once
   ModuleHost* modules = nullptr;
   ModuleValueFactory* module_values = nullptr;  ///< the same host, as loading and RESTORE see it
 
   const Settings& settings() const { return config.settings(); }
 
   // --- identity ---
-  std::string run_id;      ///< 40 hex digits, new at each start
+  std::string run_id;          ///< 40 hex digits, new at each start
+  std::string replication_id;  ///< 40 hex digits that name the history of the dataset
+  /// 40 random hex digits.
+  std::string NewId() const;
   std::string executable;  ///< as started
   int64_t started_ms = 0;
   int64_t process_id = 0;
@@ -85,6 +92,9 @@ class Engine {
   // --- sessions ---
   Session* CreateSession(SessionPort* port, SessionKind kind);
   void DestroySession(Session* session);
+  /// Takes the session out of everything that could reach it from elsewhere (watched keys, lines of
+  /// waiters): its connection is closing. Idempotent.
+  void DetachSession(Session& session);
   Session* FindSession(uint64_t id) const;
   /// Connected sessions by id.
   const std::map<uint64_t, std::unique_ptr<Session>>& sessions() const { return sessions_; }
@@ -99,13 +109,20 @@ class Engine {
   int64_t pause_until_ms = 0;
   bool IsPaused(bool write) const;
 
-  /// used_memory: what the allocator handed out and the arena's blobs. Cost: microseconds.
+  /// used_memory: what the allocator handed out and the arena's blobs, less the room in the record
+  /// slab's pages that holds no record: as in Redis, fragmentation is not use. Cost: 10 us.
   uint64_t UsedMemory() const;
 
   // --- clock ---
   /// Wall clock of this batch in ms; refreshed once per batch and per cron turn.
   int64_t now_ms() const { return keyspace.now_ms(); }
   void RefreshClock();
+  int cron_hz = 10;  ///< turns of cron per second: hz, or more with dynamic-hz and many clients
+
+  /// Sessions that wait until a snapshot's walker has caught up (SnapshotThrottle), by id.
+  void HoldSession(Session& session);
+  /// Lets them try again, in the order in which they came.
+  void ResumeHeld();
 
   /// Set by SHUTDOWN and signals: the loop ends after this turn.
   bool stop_requested = false;
@@ -117,13 +134,49 @@ class Engine {
 
   /// Every keyspace event passes here; the subscriber decides which classes it wants.
   void NotifyKeyspaceEvent(NotifyClass cls, std::string_view event, std::string_view key,
-                           uint32_t db);
+                           uint32_t db) {
+    if (on_keyspace_event) on_keyspace_event(cls, event, key, db);
+  }
   std::function<void(NotifyClass, std::string_view event, std::string_view key, uint32_t db)>
       on_keyspace_event;
 
  private:
   std::map<uint64_t, std::unique_ptr<Session>> sessions_;
   uint64_t next_session_id_ = 1;
+  std::vector<uint64_t> held_sessions_;
 };
+
+// --- CommandContext's ways to the engine, here because every command takes them ---
+
+inline KeyRef CommandContext::Key(size_t i) const {
+  const size_t at = i - first_key_;
+  if ((at & key_shift_) == 0 && at >> key_shift_ < hash_count_)
+    return {args_[i], key_hashes_[at >> key_shift_]};
+  return engine_.keyspace.db(session_.db).MakeKey(args_[i]);
+}
+
+inline Database& CommandContext::db() { return engine_.keyspace.db(session_.db); }
+inline Keyspace& CommandContext::keyspace() { return engine_.keyspace; }
+inline int64_t CommandContext::now_ms() const { return engine_.keyspace.now_ms(); }
+
+inline void CommandContext::TouchWatchers(uint32_t db, std::string_view key) {
+  engine_.watches.Touch(db, key);
+}
+
+inline void CommandContext::Notify(NotifyClass cls, std::string_view event, std::string_view key,
+                                   uint32_t db) {
+  engine_.NotifyKeyspaceEvent(cls, event, key, db);
+}
+
+inline void CommandContext::Changed(uint32_t db, KeyRef key, NotifyClass cls,
+                                    std::string_view event) {
+  ++dirty_;
+  TouchWatchers(db, key.key);
+  Notify(cls, event, key.key, db);
+}
+
+inline void CommandContext::Changed(KeyRef key, NotifyClass cls, std::string_view event) {
+  Changed(session_.db, key, cls, event);
+}
 
 }  // namespace cairn

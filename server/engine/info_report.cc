@@ -9,6 +9,7 @@
 
 #include "server/base/strings.h"
 #include "server/engine/durability.h"
+#include "server/engine/module_host.h"
 #include "server/engine/version.h"
 #include "server/platform/memory.h"
 
@@ -78,7 +79,7 @@ void AddServer(Engine& engine, Fields out) {
       .Add("server_time_usec", now_us)
       .Add("uptime_in_seconds", uptime_s)
       .Add("uptime_in_days", uptime_s / 86400)
-      .Add("hz", settings.hz)
+      .Add("hz", engine.cron_hz)
       .Add("configured_hz", settings.hz)
       .Add("lru_clock", (now_us / 1000000) & 0xffffff)
       .Add("executable", engine.executable)
@@ -106,7 +107,7 @@ void AddClients(Engine& engine, Fields out) {
       .Add("client_recent_max_output_buffer", longest_output)
       .Add("blocked_clients", paused)
       .Add("tracking_clients", 0)
-      .Add("clients_in_timeout_table", 0);
+      .Add("clients_in_timeout_table", engine.blocking.deadline_count());
 }
 
 void AddMemory(Engine& engine, Fields out) {
@@ -153,7 +154,7 @@ void AddMemory(Engine& engine, Fields out) {
       .Add("rss_overhead_bytes", Difference(memory.rss, memory.resident))
       .AddFixed("mem_fragmentation_ratio", fragmentation)
       .Add("mem_fragmentation_bytes", Difference(memory.rss, memory.used))
-      .Add("mem_not_counted_for_evict", engine.keyspace.retained_bytes())
+      .Add("mem_not_counted_for_evict", engine.keyspace.BytesNotEvictable() + memory.aof_buffer)
       .Add("mem_replication_backlog", 0)
       .Add("mem_total_replication_buffers", 0)
       .Add("mem_clients_slaves", 0)
@@ -164,6 +165,7 @@ void AddMemory(Engine& engine, Fields out) {
       .Add("active_defrag_running", 0)
       .Add("lazyfree_pending_objects", keys.lazyfree_pending_objects)
       .Add("lazyfreed_objects", keys.lazyfreed_objects)
+      .Add("record_slab_free_bytes", engine.keyspace.SlabFreeBytes())
       .Add("blob_arena_in_use_bytes", engine.arena.in_use_bytes())
       .Add("blob_arena_retained_bytes", engine.arena.retained_bytes());
 }
@@ -190,6 +192,21 @@ void AddLoading(Engine& engine, Fields out) {
       .AddFixed("loading_loaded_perc", 100 * fraction)
       .Add("loading_eta_seconds",
            static_cast<int64_t>(std::max(eta_s, load.loaded_bytes == 0 ? 1.0 : 0.0)));
+}
+
+// Of the running save or rewrite; the fields are there only while one runs, as those of loading
+// are.
+void AddSnapshotProgress(const DurabilityFigures& figures, Fields out) {
+  if (figures.snapshot_running_us < 0) return;
+  const double seconds =
+      static_cast<double>(std::max<int64_t>(1, figures.snapshot_running_us)) / 1e6;
+  const double keys_per_s = static_cast<double>(figures.current_save_keys_done) / seconds;
+  const double left = static_cast<double>(figures.current_save_keys_total) -
+                      static_cast<double>(figures.current_save_keys_done);
+  out.Add("snapshot_bytes_written", figures.snapshot_bytes)
+      .Add("snapshot_keys_per_sec", static_cast<uint64_t>(keys_per_s))
+      .Add("snapshot_eta_seconds",
+           keys_per_s > 0 ? static_cast<int64_t>(std::max(0.0, left) / keys_per_s) : int64_t{-1});
 }
 
 void AddPersistence(Engine& engine, Fields out) {
@@ -240,15 +257,23 @@ void AddPersistence(Engine& engine, Fields out) {
         .Add("aof_delayed_fsync", figures.aof_delayed_fsync);
   }
   AddLoading(engine, out);
+  AddSnapshotProgress(figures, out);
   out.Add("snapshot_last_cut_usec", figures.last_cut_us)
       .Add("snapshot_retained_bytes", figures.retained_bytes)
       .Add("snapshot_retained_bytes_peak", figures.retained_bytes_peak)
+      .Add("snapshot_structure_bytes", figures.structure_bytes)
+      .Add("snapshot_write_holds", figures.write_holds)
+      .Add("snapshot_write_held_usec", figures.write_held_us)
       .Add("save_overdue", figures.save_overdue ? 1 : 0);
 }
 
 void AddStats(Engine& engine, Fields out) {
   const Stats& stats = engine.stats;
   const KeyspaceFigures& keys = engine.keyspace.figures();
+  const uint64_t exceeded_us =
+      stats.eviction_exceeded_since_us == 0
+          ? 0
+          : static_cast<uint64_t>(engine.env.MonotonicMicros() - stats.eviction_exceeded_since_us);
   out.Add("total_connections_received", stats.connections_received)
       .Add("total_commands_processed", stats.commands_processed)
       .Add("instantaneous_ops_per_sec", stats.ops_rate.PerSecond())
@@ -270,10 +295,10 @@ void AddStats(Engine& engine, Fields out) {
       .AddFixed("expired_stale_perc", static_cast<double>(keys.expired_stale_permille) / 10)
       .Add("expired_time_cap_reached_count", keys.expire_cycle_time_limit_hits)
       .Add("expire_cycle_cpu_milliseconds", 0)
-      .Add("evicted_keys", 0)
+      .Add("evicted_keys", keys.evicted_keys)
       .Add("evicted_clients", stats.evicted_clients)
-      .Add("total_eviction_exceeded_time", 0)
-      .Add("current_eviction_exceeded_time", 0)
+      .Add("total_eviction_exceeded_time", (stats.total_eviction_exceeded_us + exceeded_us) / 1000)
+      .Add("current_eviction_exceeded_time", exceeded_us / 1000)
       .Add("keyspace_hits", keys.hits)
       .Add("keyspace_misses", keys.misses)
       .Add("pubsub_channels", 0)
@@ -309,7 +334,7 @@ void AddReplication(Engine& engine, Fields out) {
   out.Add("role", "master")
       .Add("connected_slaves", 0)
       .Add("master_failover_state", "no-failover")
-      .Add("master_replid", engine.run_id)
+      .Add("master_replid", engine.replication_id)
       .Add("master_replid2", std::string(40, '0'))
       .Add("master_repl_offset", engine.propagation.offset())
       .Add("second_repl_offset", -1)
@@ -339,7 +364,13 @@ void AddCpu(Engine&, Fields out) {
 }
 
 /// Modules add their lines when there is a host that loads them.
-void AddModules(Engine&, Fields) {}
+void AddModules(Engine& engine, Fields out) {
+  if (engine.modules == nullptr) return;
+  for (const LoadedModule& module : engine.modules->modules()) {
+    out.Add("module", fmt::format("name={},ver={},api={},filters=0,usedby=[],using=[],options=[]",
+                                  module.name, module.version, CAIRN_MODULE_ABI_VERSION));
+  }
+}
 
 void AddCommandStats(Engine& engine, Fields out) {
   for (const auto& command : engine.commands.all()) {
@@ -361,13 +392,13 @@ void AddErrorStats(Engine& engine, Fields out) {
 
 void AddLatencyStats(Engine& engine, Fields out) {
   for (const auto& command : engine.commands.all()) {
-    const Histogram* histogram = command->counters.latency_us.get();
+    const Histogram* histogram = command->counters.latency_ticks.get();
     if (histogram == nullptr || histogram->count() == 0) continue;
     std::string quantiles;
     for (double percentile : engine.settings().latency_tracking_info_percentiles) {
       if (!quantiles.empty()) quantiles += ',';
       quantiles += fmt::format("p{:g}={:.3f}", percentile,
-                               static_cast<double>(histogram->Quantile(percentile / 100)));
+                               engine.stats.ticks.ToMicros(histogram->Quantile(percentile / 100)));
     }
     out.Add("latency_percentiles_usec_" + command->full_name, quantiles);
   }
@@ -426,7 +457,7 @@ MemoryReport ReadMemoryReport(Engine& engine) {
   report.active = figures.active;
   report.resident = figures.resident;
   report.rss = figures.rss;
-  report.used = figures.allocated + engine.arena.in_use_bytes();
+  report.used = engine.UsedMemory();
   engine.stats.peak_memory = std::max<size_t>(engine.stats.peak_memory, report.used);
   report.peak = engine.stats.peak_memory;
   report.startup = engine.stats.startup_memory;

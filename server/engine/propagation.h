@@ -11,6 +11,8 @@
 #include <string>
 #include <string_view>
 
+#include "server/base/check.h"
+
 namespace cairn {
 
 class Propagation {
@@ -24,8 +26,16 @@ class Propagation {
   void Append(uint32_t db, std::span<const std::string> args);
 
   /// Opens a group: if two or more effects follow before EndGroup they are wrapped in MULTI/EXEC.
-  void BeginGroup();
-  void EndGroup();
+  void BeginGroup() {
+    if (group_depth_++ == 0) group_effects_ = 0;
+  }
+  void EndGroup() {
+    CAIRN_CHECK(group_depth_ > 0);
+    if (--group_depth_ == 0 && group_effects_ != 0) CloseGroup();
+  }
+
+  /// A command, transaction or script is running: its effects are not complete.
+  bool in_group() const { return group_depth_ > 0; }
 
   /// Forgets which database is selected: a new file or replica begins here.
   void ResetSelectedDatabase() { selected_db_ = -1; }
@@ -42,11 +52,13 @@ class Propagation {
   std::string TakeBuffer(int64_t* database_before);
 
  private:
+  void CloseGroup();
   void AppendHeader(uint32_t db);
-  void AppendBulk(std::string_view bytes);
+  void AppendCommand(const auto& args);
 
   bool enabled_ = false;
   std::string buffer_;
+  size_t last_taken_ = 0;  // size of the buffer last handed over: the next one begins with room
   uint64_t handed_over_ = 0;
   int64_t selected_db_ = -1;
   int64_t db_at_buffer_start_ = -1;

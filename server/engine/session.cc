@@ -1,6 +1,13 @@
 #include "server/engine/session.h"
 
+#include "server/engine/blocking.h"
+
 namespace cairn {
+
+Session::Session(uint64_t session_id, SessionPort* connection, SessionKind session_kind)
+    : id(session_id), kind(session_kind), port(connection), reply(&output) {}
+
+Session::~Session() = default;
 
 OwnedCommand OwnedCommand::From(const CommandSpec* spec, std::span<const std::string_view> args,
                                 const Request* request) {
@@ -33,6 +40,7 @@ size_t Session::MemoryUsage() const {
   for (const OwnedCommand& command : deferred) bytes += command.MemoryUsage();
   for (const WatchedKey& key : transaction.watched)
     bytes += sizeof(WatchedKey) + key.key.capacity();
+  if (blocked != nullptr) bytes += sizeof(BlockedState) + blocked->command.MemoryUsage();
   return bytes;
 }
 

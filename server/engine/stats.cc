@@ -70,6 +70,8 @@ void Stats::Reset() {
   query_buffer_limit_disconnections = output_buffer_limit_disconnections = 0;
   total_error_replies = unexpected_error_replies = reads_processed = writes_processed = 0;
   dump_payload_sanitizations = 0;
+  total_eviction_exceeded_us = 0;
+  eviction_exceeded_since_us = 0;
   ops_rate.Reset();
   input_rate.Reset();
   output_rate.Reset();

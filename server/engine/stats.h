@@ -55,6 +55,10 @@ struct Stats {
   uint64_t reads_processed = 0;
   uint64_t writes_processed = 0;
   uint64_t dump_payload_sanitizations = 0;
+  /// Time that memory stood over maxmemory because evicting was broken off by its time limit; the
+  /// second is when the running spell began, 0 = none.
+  uint64_t total_eviction_exceeded_us = 0;
+  int64_t eviction_exceeded_since_us = 0;
   size_t peak_memory = 0;
   size_t startup_memory = 0;
   RateSampler ops_rate, input_rate, output_rate;

@@ -21,6 +21,29 @@ constexpr size_t kDrainPerStore = 2;
 // Room left for the next APPEND: as much again, but never more than this.
 constexpr size_t kMaxSpareBytes = 1024 * 1024;
 
+// DEL frees in place, as Redis does by default, what the loop can free in far less than 1 ms.
+constexpr size_t kMustReapEffort = 4096;
+
+bool MustReap(const Entry& entry) {
+  return entry.form() == ValueForm::kObject && entry.FreeEffort() > kMustReapEffort;
+}
+
+// A container that was forked in this generation shares nodes with the header a view reads; the
+// last one to hold them must wait for the walker although its own slot is private (F3).
+bool HoldsFrozenNodes(const Entry& entry) {
+  if (entry.form() != ValueForm::kObject) return false;
+  const Container* container = entry.object()->AsContainer();
+  return container != nullptr && container->IsFrozen() && container->IsUnique();
+}
+
+// What memory a retired entry holds for the view alone: what others share is not freed with it.
+size_t OwnedBytes(const Entry& entry) {
+  const bool alone = entry.form() == ValueForm::kObject ? entry.object()->IsUnique()
+                     : entry.form() == ValueForm::kBlob ? entry.blob_unchecked()->IsUnique()
+                                                        : true;
+  return alone ? entry.MemoryUsage() : RecordSlab::RoundUp(entry.RecordBytes());
+}
+
 bool WorthReaping(const Entry& entry) {
   if (entry.form() == ValueForm::kBlob) return entry.blob_unchecked()->footprint() > kLazyBlobBytes;
   return entry.form() == ValueForm::kObject && entry.FreeEffort() > kLazyFreeEffort;
@@ -35,6 +58,7 @@ Database::~Database() = default;
 uint64_t Database::size() const { return table_->size(); }
 uint64_t Database::TableBytes() const { return table_->structure_bytes(); }
 KeyRef Database::MakeKey(std::string_view key) const { return {key, table_->HashOf(key)}; }
+void Database::PrefetchSlot(uint64_t hash) const { table_->PrefetchSlot(hash); }
 void Database::PrefetchBucket(uint64_t hash) const { table_->PrefetchBucket(hash); }
 void Database::PrefetchEntry(uint64_t hash) const { table_->PrefetchRecord(hash); }
 
@@ -63,20 +87,18 @@ void Database::CountExpiry(const Entry* added, const Entry* removed) {
 }
 
 void Database::Dispose(Entry* entry, bool shared, uint64_t hash, bool lazy) {
-  if (shared) {
-    owner_->gate_.Retire(Retired::Kind::kRecord, entry, table_->Position(hash),
-                         entry->MemoryUsage());
+  if (shared || HoldsFrozenNodes(*entry)) {
+    owner_->gate_.Retire(Retired::Kind::kRecord, entry, table_->Position(hash), OwnedBytes(*entry));
     return;
   }
-  if (lazy && WorthReaping(*entry)) {
+  if (lazy ? WorthReaping(*entry) : MustReap(*entry)) {
     // The reaper gets the last reference to the value; the record itself is small and stays here.
-    owner_->Reap([value = entry->ShareValue()]() mutable { value = ValueInput(); }, 1);
+    owner_->Reap([value = entry->ShareValue()]() mutable { value = ValueInput(); }, lazy ? 1 : 0);
   }
   Entry::Destroy(owner_->slab_, entry);
 }
 
-// Puts `fresh` in the place of its key. Frees or retires what was there.
-const Entry* Database::Store(KeyRef key, Entry* fresh, bool keep_access, bool* created) {
+const Entry* Database::Set(KeyRef key, ValueInput value, int64_t expire_at_ms, bool* created) {
   owner_->slab_.DrainRemote(kDrainPerStore);
   auto place = table_->Find(key.hash, key.key);
   bool found = static_cast<bool>(place);
@@ -85,32 +107,46 @@ const Entry* Database::Store(KeyRef key, Entry* fresh, bool keep_access, bool* c
     found = false;
   }
   if (created != nullptr) *created = !found;
+  uint32_t access = owner_->FreshAccess();
   if (!found) {
+    Entry* fresh = Entry::Create(owner_->slab_, key.key, std::move(value), expire_at_ms, access);
     table_->Insert(key.hash, fresh);
     CountExpiry(fresh, nullptr);
+    if (owner_->observer_ != nullptr) [[unlikely]]
+      owner_->observer_->OnKeyCreated(index_, key.key, fresh->type());
     return fresh;
   }
   table_->Own(&place);
+  Entry* old = place.record();
+  // How often a key is used does not depend on its value.
+  if (owner_->lfu_) access = old->access();
+  if (table_->IsPrivate(place, key.hash) && old->TryOverwrite(value, expire_at_ms, access)) {
+    if (expire_at_ms != kNoExpiry) table_->NoteExpiry(place, expire_at_ms);
+    if (owner_->observer_ != nullptr) [[unlikely]]
+      owner_->observer_->OnKeyGone(index_, key.key, old->type());
+    return old;
+  }
+  Entry* fresh = Entry::Create(owner_->slab_, key.key, std::move(value), expire_at_ms, access);
   const auto removed = table_->Exchange(place, key.hash, fresh);
-  if (keep_access) fresh->set_access(removed.record->access());
   CountExpiry(fresh, removed.record);
+  if (owner_->observer_ != nullptr) [[unlikely]]
+    owner_->observer_->OnKeyGone(index_, key.key, removed.record->type());
   Dispose(removed.record, removed.shared, key.hash, true);
   return fresh;
 }
 
-const Entry* Database::Set(KeyRef key, ValueInput value, int64_t expire_at_ms, bool* created) {
-  Entry* fresh =
-      Entry::Create(owner_->slab_, key.key, std::move(value), expire_at_ms, owner_->FreshAccess());
-  return Store(key, fresh, owner_->lfu_,
-               created);  // how often a key is used does not depend on its value
-}
-
 const Entry* Database::Replace(KeyRef key, ValueInput value) {
-  const Entry* old = Peek(key);
-  CAIRN_CHECK(old != nullptr);
-  Entry* fresh = Entry::Create(owner_->slab_, key.key, std::move(value), old->expire_at_ms(),
-                               owner_->FreshAccess());
-  return Store(key, fresh, owner_->lfu_);
+  auto place = table_->Find(key.hash, key.key);
+  CAIRN_CHECK(place);
+  const int64_t expire_at_ms = place.record()->expire_at_ms();
+  if (!owner_->IsExpired(*place.record())) {
+    table_->Own(&place);
+    Entry* old = place.record();
+    const uint32_t access = owner_->lfu_ ? old->access() : owner_->FreshAccess();
+    if (table_->IsPrivate(place, key.hash) && old->TryOverwrite(value, expire_at_ms, access))
+      return old;
+  }
+  return Set(key, std::move(value), expire_at_ms);
 }
 
 Entry* Database::Mutable(KeyRef key) {
@@ -124,6 +160,31 @@ Entry* Database::Mutable(KeyRef key) {
   const auto removed = table_->Exchange(place, key.hash, fresh);
   Dispose(removed.record, removed.shared, key.hash, false);
   return fresh;
+}
+
+Container* Database::MutableContainer(KeyRef key) {
+  auto place = table_->Find(key.hash, key.key);
+  CAIRN_CHECK(place);
+  table_->Own(&place);
+  Entry* entry = place.record();
+  // Entries hand out their object for reading; this is the one place that makes it writable.
+  auto* container = const_cast<Container*>(entry->object()->AsContainer());
+  CAIRN_CHECK(container != nullptr);
+  const bool is_private = table_->IsPrivate(place, key.hash);
+  const bool is_unique = container->IsUnique();
+  if (is_private && is_unique) {
+    container->Thaw();
+    return container;
+  }
+  // When another entry holds it too (RENAME, EXPIRE), that one's place in the walk is not known.
+  const uint64_t frozen_until = is_unique ? table_->Position(key.hash) + 1 : kWatermarkEnd;
+  Container* fork = container->Fork(frozen_until);
+  Entry* fresh = Entry::Create(owner_->slab_, entry->key(),
+                               ValueInput::FromObject(entry->type(), ObjectRef::Adopt(fork)),
+                               entry->expire_at_ms(), entry->access());
+  const auto removed = table_->Exchange(place, key.hash, fresh);
+  Dispose(removed.record, removed.shared, key.hash, false);
+  return fork;
 }
 
 char* Database::MutableString(KeyRef key, size_t size) {
@@ -201,6 +262,8 @@ bool Database::Remove(KeyRef key, bool lazy) {
   table_->Own(&place);
   const auto removed = table_->Erase(place, key.hash);
   CountExpiry(nullptr, removed.record);
+  if (owner_->observer_ != nullptr) [[unlikely]]
+    owner_->observer_->OnKeyGone(index_, key.key, removed.record->type());
   Dispose(removed.record, removed.shared, key.hash, lazy);
   return true;
 }

@@ -28,6 +28,9 @@ struct EntryPolicy : EntryReading {
                        kRootBits = 8;
 };
 
+/// Frames kept warm between snapshots, and how many of the rest are given back at a time.
+inline constexpr size_t kWarmFramesKept = 64, kFramesPerTrim = 256;
+
 using EntryTable = SegTable<EntryPolicy>;
 static_assert(sizeof(Segment<EntryPolicy>) == 5120);
 

@@ -9,6 +9,7 @@
 
 #include "server/keyspace/entry_policy.h"
 #include "server/keyspace/keyspace.h"
+#include "server/keyspace/view.h"
 
 namespace cairn {
 namespace {
@@ -16,6 +17,9 @@ namespace {
 constexpr uint64_t kSegmentsPerEffort = 1024;
 constexpr uint64_t kSegmentsPerClockRead = 16;
 constexpr size_t kDrainBatch = 256;
+// Keys sampled per cycle and database for the mean TTL, and the most segments gone through for
+// them.
+constexpr size_t kTtlSamples = 16, kTtlSegments = 32;
 
 int64_t MonotonicUs() {
   return std::chrono::duration_cast<std::chrono::microseconds>(
@@ -41,7 +45,7 @@ uint64_t Database::ExpireSegmentAt(uint64_t hash, int64_t now_ms, uint64_t* seen
   auto* segment = table_->SegmentOf(hash);
   if (segment->earliest_expiry_ms >= now_ms) return 0;
   std::vector<std::string> due;
-  int64_t earliest_ms = INT64_MAX, ttl_sum_ms = 0, alive = 0;
+  int64_t earliest_ms = INT64_MAX;
   EntryTable::ForEachIn(segment, [&](const Entry& entry) {
     if (!entry.has_expiry()) return true;
     const int64_t at_ms = entry.expire_at_ms();
@@ -49,16 +53,10 @@ uint64_t Database::ExpireSegmentAt(uint64_t hash, int64_t now_ms, uint64_t* seen
       due.emplace_back(entry.key());
     } else {
       earliest_ms = std::min(earliest_ms, at_ms);
-      ttl_sum_ms += (at_ms - now_ms) / 1000;  // in seconds, so that the sum cannot overflow
-      ++alive;
     }
+    ++*seen;
     return true;
   });
-  *seen += due.size() + static_cast<uint64_t>(alive);
-  if (alive > 0) {
-    const int64_t sample_ms = ttl_sum_ms / alive * 1000;
-    average_ttl_ms_ = average_ttl_ms_ == 0 ? sample_ms : average_ttl_ms_ / 50 * 49 + sample_ms / 50;
-  }
   // After the removals the header may belong to a copy or a merged segment, so the bound comes
   // first.
   table_->TightenExpiry(segment, earliest_ms);
@@ -71,12 +69,32 @@ uint64_t Database::ExpireSegmentAt(uint64_t hash, int64_t now_ms, uint64_t* seen
   return due.size();
 }
 
+// The mean TTL as Redis keeps it: a fiftieth of each new sample.
+void Database::EstimateTtl(uint64_t random, int64_t now_ms) {
+  if (expire_count_ == 0) {
+    average_ttl_ms_ = 0;
+    return;
+  }
+  int64_t sum_ms = 0, keys = 0;
+  Sample(random, kTtlSamples, true, kTtlSegments, [&](const Entry& entry) {
+    if (entry.expire_at_ms() < now_ms) return;
+    // Capped, so that the sum cannot overflow.
+    sum_ms +=
+        std::min(entry.expire_at_ms() - now_ms, INT64_MAX / static_cast<int64_t>(kTtlSamples));
+    ++keys;
+  });
+  if (keys == 0) return;
+  const int64_t sample_ms = sum_ms / keys;
+  average_ttl_ms_ = average_ttl_ms_ == 0 ? sample_ms : average_ttl_ms_ / 50 * 49 + sample_ms / 50;
+}
+
 uint64_t Keyspace::ActiveExpire(int64_t budget_us, int effort) {
   const int64_t deadline_us = MonotonicUs() + budget_us;
   uint64_t expired = 0, seen = 0, ticks = 0;
   bool out_of_time = false;
   for (uint32_t i = 0; i < database_count() && !out_of_time; ++i) {
     Database& database = db(expire_database_);
+    database.EstimateTtl(NextRandom(), now_ms_);
     uint64_t left =
         database.expire_count_ == 0
             ? 0
@@ -99,6 +117,7 @@ uint64_t Keyspace::ActiveExpire(int64_t budget_us, int effort) {
   }
   while (slab_.DrainRemote(kDrainBatch) == kDrainBatch && MonotonicUs() < deadline_us) {
   }
+  if (view_ == nullptr) frames_.Trim(kWarmFramesKept, kFramesPerTrim);
   return expired;
 }
 

@@ -12,7 +12,6 @@ namespace {
 constexpr uint32_t kAccessClockMask = 0xffffff;
 // A new key starts with a little frequency, or it would be evicted before it could be used again.
 constexpr uint32_t kFirstFrequency = 5;
-constexpr size_t kWarmFramesKept = 64;
 
 using DestroyEntry = void (*)(RecordSlab&, Entry*);
 
@@ -84,6 +83,13 @@ uint8_t Keyspace::DecayedFrequency(uint32_t access) const {
       counter - std::min(counter, minutes / static_cast<uint32_t>(lfu_decay_minutes_)));
 }
 
+uint64_t Keyspace::NextRandom() {
+  random_ ^= random_ << 13;
+  random_ ^= random_ >> 7;
+  random_ ^= random_ << 17;
+  return random_ * 0x2545f4914f6cdd1d;  // xorshift64*
+}
+
 void Keyspace::Touch(const Entry& entry) {
   if (!lfu_) {
     const uint32_t clock_s = static_cast<uint32_t>(now_ms_ / 1000) & kAccessClockMask;
@@ -93,12 +99,9 @@ void Keyspace::Touch(const Entry& entry) {
   uint32_t counter = DecayedFrequency(entry.access());
   if (counter < 255) {
     // Logarithmic: each step takes about log_factor times more hits than the one before.
-    random_ ^= random_ << 13;
-    random_ ^= random_ >> 7;
-    random_ ^= random_ << 17;
     const uint32_t above = counter > kFirstFrequency ? counter - kFirstFrequency : 0;
     const double chance = 1.0 / (static_cast<double>(above) * lfu_log_factor_ + 1);
-    if (static_cast<double>(random_ >> 11) * 0x1p-53 < chance) ++counter;
+    if (static_cast<double>(NextRandom() >> 11) * 0x1p-53 < chance) ++counter;
   }
   entry.set_access(static_cast<uint32_t>(now_ms_ / 60000 & 0xffff) << 8 | counter);
 }
@@ -128,6 +131,10 @@ void Keyspace::Swap(uint32_t a, uint32_t b) {
 // Gives up a whole table. A running view reads it to the end, whatever part of it is still frozen.
 void Keyspace::FreeTable(std::unique_ptr<EntryTable> table, bool lazy) {
   if (view_ != nullptr) {
+    const double share = static_cast<double>(table->size()) /
+                         static_cast<double>(std::max<uint64_t>(1, AllKeys() + table->size()));
+    detached_bytes_ += table->structure_bytes() +
+                       static_cast<uint64_t>(static_cast<double>(slab_.used_bytes()) * share);
     detached_.push_back(std::move(table));
     return;
   }
@@ -185,8 +192,15 @@ void Keyspace::EndView(View* view) {
   view->Finish();
   gate_.Close();
   view_.reset();
-  frames_.Trim(kWarmFramesKept);
+  detached_bytes_ = 0;
+  frames_.Trim(kWarmFramesKept, kFramesPerTrim);
   for (auto& table : std::exchange(detached_, {})) FreeTable(std::move(table), true);
+}
+
+uint64_t Keyspace::AllKeys() const {
+  uint64_t keys = detached_keys();
+  for (const auto& database : databases_) keys += database->size();
+  return keys;
 }
 
 uint64_t Keyspace::detached_keys() const {
@@ -206,11 +220,20 @@ void Keyspace::ResetFigures() {
   reaped_.store(0, std::memory_order_relaxed);
 }
 
+uint64_t Keyspace::SlabFreeBytes() const {
+  // Bigger records come from the heap: they count as used, but have no page.
+  const uint64_t pages = slab_.page_bytes(), used = slab_.used_page_bytes();
+  return pages > used ? pages - used : 0;
+}
+
+uint64_t Keyspace::BytesNotEvictable() const {
+  return retained_bytes() + detached_bytes_ + frames_.free_frames() * frames_.frame_bytes();
+}
+
 uint64_t Keyspace::OverheadBytes() const {
   uint64_t bytes = frames_.free_frames() * frames_.frame_bytes();
   for (const auto& database : databases_) bytes += database->TableBytes();
-  const uint64_t pages = slab_.page_bytes(), used = slab_.used_bytes();
-  return bytes + (pages > used ? pages - used : 0);
+  return bytes;
 }
 
 void Keyspace::ForEachDatabase(const std::function<void(Database&)>& visit) {

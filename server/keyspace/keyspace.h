@@ -14,9 +14,11 @@
 #include <string_view>
 #include <vector>
 
+#include "server/data/container.h"
 #include "server/data/entry.h"
 #include "server/data/record_slab.h"
 #include "server/data/snapshot_gate.h"
+#include "server/keyspace/eviction.h"
 #include "server/platform/worker.h"
 
 namespace cairn {
@@ -43,6 +45,17 @@ class KeyspaceListener {
   virtual void OnEvicted(uint32_t db, std::string_view key) = 0;
 };
 
+/// Told of keys that come and go, while somebody waits for keys (engine/blocking).
+class KeyObserver {
+ public:
+  virtual ~KeyObserver() = default;
+  /// A value was stored under a name that was free.
+  virtual void OnKeyCreated(uint32_t db, std::string_view key, ValueType type) = 0;
+  /// A value was removed or replaced by another; emptied and swapped databases are not reported key
+  /// by key.
+  virtual void OnKeyGone(uint32_t db, std::string_view key, ValueType type) = 0;
+};
+
 /// How a lookup behaves; bits.
 enum LookupFlags : unsigned {
   kLookupDefault = 0,
@@ -56,14 +69,15 @@ class Database {
   uint32_t index() const { return index_; }
   uint64_t size() const;
   uint64_t expire_count() const { return expire_count_; }
-  int64_t average_ttl_ms() const {
-    return average_ttl_ms_;
-  }                             ///< estimate kept by the active expiry cycle
+  /// Estimate from the samples of the active expiry cycle; 0 = no key has a TTL.
+  int64_t average_ttl_ms() const { return average_ttl_ms_; }
   uint64_t TableBytes() const;  ///< directories and segments
 
   KeyRef MakeKey(std::string_view key) const;
 
-  /// First of the prefetch passes of a batch: the bucket of `hash`; second: the entry it leads to.
+  /// The three prefetch passes of a batch, in order: where the table notes the bucket of `hash`,
+  /// the bucket, the entry.
+  void PrefetchSlot(uint64_t hash) const;
   void PrefetchBucket(uint64_t hash) const;
   void PrefetchEntry(uint64_t hash) const;
 
@@ -74,15 +88,21 @@ class Database {
   /// Raw look-up: neither expiry nor touch nor statistics. For DEBUG, digests, tests.
   const Entry* Peek(KeyRef key) const;
 
-  /// Inserts or replaces. Returns the new entry. expire_at_ms = kNoExpiry: no TTL. The old value is
-  /// freed or retired; big ones go to the reaper. A key past its TTL counts as absent: it is
-  /// expired and reported first. *created tells whether the key is new.
+  /// Inserts or replaces, in place where no view shares the record and the new value fits it.
+  /// `value` may view bytes of any live entry. Returns the new entry. expire_at_ms = kNoExpiry: no
+  /// TTL. The old value is freed or retired; big ones go to the reaper. A key past its TTL counts
+  /// as absent: it is expired and reported first. *created tells whether the key is new.
   const Entry* Set(KeyRef key, ValueInput value, int64_t expire_at_ms, bool* created = nullptr);
-  /// Replaces the value, keeps the TTL. Requires: the key exists.
+  /// Replaces the value, keeps the TTL; in place when both are inline, of one size class, and no
+  /// view reads the old one. Requires: the key exists. `value` may borrow from the old entry.
   const Entry* Replace(KeyRef key, ValueInput value);
   /// The entry for changing in place, made private (copied when a view shares it), or nullptr when
   /// absent. Valid until the next call on this keyspace.
   Entry* Mutable(KeyRef key);
+  /// The container under `key`, for changing: forked when a view reads it (container.h). Requires:
+  /// the key exists in form kObject and is a Container. Valid until the next call on this keyspace
+  /// that changes the key. Cost: O(1) for containers that share their structure.
+  Container* MutableContainer(KeyRef key);
   /// A private string blob with `size` bytes, old bytes kept and growth zeroed, as form
   /// kBlob/kInlineRaw; for SETRANGE, APPEND, SETBIT: returns where to write. Requires: key holds a
   /// string.
@@ -102,6 +122,11 @@ class Database {
   void ForEach(const std::function<bool(const Entry&)>& visit) const;
   /// A fair random entry, or nullptr when empty.
   const Entry* Random(uint64_t random) const;
+  /// Visits up to `keys` entries from a random place on, only those with a TTL if `volatile_only`.
+  /// Goes through at most `max_segments` segments, so with few TTLs it may find fewer. Segments
+  /// without any TTL cost one compare.
+  void Sample(uint64_t random, size_t keys, bool volatile_only, size_t max_segments,
+              const std::function<void(const Entry&)>& visit) const;
   /// Presizes an empty database for `keys` (loading); a hint, capped at 16,384 segments. Ignored
   /// later: growth is never more than a split at a time.
   void Reserve(uint64_t keys);
@@ -118,8 +143,11 @@ class Database {
   void CountExpiry(const Entry* added, const Entry* removed);
   /// Frees or, when a view may read it, retires an entry that left the table.
   void Dispose(Entry* entry, bool shared, uint64_t hash, bool lazy);
-  const Entry* Store(KeyRef key, Entry* fresh, bool keep_access, bool* created = nullptr);
   uint64_t ExpireSegmentAt(uint64_t hash, int64_t now_ms, uint64_t* seen);
+  void EstimateTtl(uint64_t random, int64_t now_ms);
+  /// Removes a key for want of memory and reports it. Returns the bytes it took. `key` must not
+  /// live in the entry.
+  uint64_t Evict(KeyRef key, bool lazy);
 
   Keyspace* const owner_;
   const uint32_t index_;
@@ -132,6 +160,7 @@ class Database {
 struct KeyspaceFigures {
   uint64_t hits = 0, misses = 0;
   uint64_t expired_keys = 0, expired_stale_permille = 0, expire_cycle_time_limit_hits = 0;
+  uint64_t evicted_keys = 0;
   uint64_t lazyfree_pending_objects = 0, lazyfreed_objects = 0;
 };
 
@@ -145,6 +174,8 @@ class Keyspace {
   explicit Keyspace(const Options& options);
   ~Keyspace();
 
+  /// What containers of this keyspace are made with.
+  const ValueHome* value_home() const { return &home_; }
   uint32_t database_count() const { return static_cast<uint32_t>(databases_.size()); }
   Database& db(uint32_t index) { return *databases_[index]; }
 
@@ -154,6 +185,9 @@ class Keyspace {
   /// While off (loading an append-only file, DEBUG SET-ACTIVE-EXPIRE for the cycle) look-ups show
   /// expired keys.
   void set_lazy_expiry(bool on) { lazy_expiry_ = on; }
+  /// nullptr: nobody, which costs a test per stored key.
+  void set_observer(KeyObserver* observer) { observer_ = observer; }
+  KeyObserver* observer() const { return observer_; }
   /// LFU or LRU access words (maxmemory-policy), with lfu-log-factor and lfu-decay-time.
   void set_access_mode(bool lfu, int log_factor, int decay_minutes);
   /// Whether views emit the idle time or frequency of each key (Redis does so under an LRU or LFU
@@ -177,20 +211,22 @@ class Keyspace {
   /// Returns keys expired.
   uint64_t ActiveExpire(int64_t budget_us, int effort);
 
+  /// Removes the key that `rules` would have go first, as far as samples tell; the listener hears
+  /// of it. Returns the bytes it took, 0 when no key qualifies. What a view still needs of it is
+  /// retained, not freed: retained_bytes() must not count against a memory limit.
+  uint64_t EvictOne(const EvictionRules& rules);
+
   /// The cut: freezes the structure of every database as of now (2-4 us; no allocation proportional
   /// to data). At most one view at a time for now (nullptr when one is running).
   View* BeginView();
   /// Ends it: W := end, queue drained, memory balance restored. Requires: the walker has stopped.
   void EndView(View* view);
   View* active_view() const { return view_.get(); }
-  /// Bytes held only for the running view (retired objects and superseded segments) that the walker
-  /// frees as it goes: what back-pressure is judged by. Thread: any.
+  /// Bytes held only for the running view (retired values and superseded structure) that the walker
+  /// frees as it goes. Thread: any.
   uint64_t retained_bytes() const { return gate_.retained_bytes(); }
-  /// Whether a view runs and retains more than `cap_bytes`. Waiting for the walker helps while this
-  /// is true.
-  bool ViewOverLimit(uint64_t cap_bytes) const {
-    return view_ != nullptr && retained_bytes() > cap_bytes;
-  }
+  /// The old values among them: what back-pressure is judged by. Thread: any.
+  uint64_t retained_value_bytes() const { return gate_.retained_record_bytes(); }
   /// Keys of databases that were flushed while the view reads them: freed when it ends, so no
   /// writer should wait for them.
   uint64_t detached_keys() const;
@@ -199,10 +235,14 @@ class Keyspace {
   void ResetFigures();
   /// Bytes of live records.
   uint64_t RecordBytes() const { return slab_.used_bytes(); }
+  /// Bytes of the slab's pages that hold no record: ready for the next ones.
+  uint64_t SlabFreeBytes() const;
+  /// Memory that no eviction of keys would bring down: what is held for the running view, and warm
+  /// frames. What flushed databases hold for a view is estimated from their share of the keys.
+  uint64_t BytesNotEvictable() const;
   /// Blocks until the reaper has freed all it was given. For tests, DEBUG and shutdown.
   void DrainReaper();
-  /// Bytes of tables, slabs and entries as accounted here (for INFO overhead fields and MEMORY
-  /// STATS).
+  /// Bytes of tables and warm frames (for INFO overhead fields and MEMORY STATS).
   uint64_t OverheadBytes() const;
   /// Order-independent digest of all data as DEBUG DIGEST computes it is a sink's work; this visits
   /// all keys.
@@ -211,14 +251,18 @@ class Keyspace {
  private:
   friend class Database;
   void Touch(const Entry& entry);
+  uint64_t NextRandom();
+  uint64_t ScoreOf(const Entry& entry, EvictionRules::Order order) const;
   uint32_t FreshAccess() const;
   uint8_t DecayedFrequency(uint32_t access) const;
   bool IsExpired(const Entry& entry) const;
   void Reap(std::function<void()> job, uint64_t objects);
   std::unique_ptr<EntryTable> NewTable();
   void FreeTable(std::unique_ptr<EntryTable> table, bool lazy);
+  uint64_t AllKeys() const;
 
   KeyspaceListener* const listener_;
+  KeyObserver* observer_ = nullptr;
   const uint64_t hash_seed_;
   int64_t now_ms_ = 0;
   bool lazy_expiry_ = true;
@@ -231,11 +275,16 @@ class Keyspace {
   std::atomic<uint64_t> reaper_pending_{0};
   std::atomic<uint64_t> reaped_{0};
   uint32_t expire_database_ = 0;
+  uint32_t evict_database_ = 0;
+  EvictionRules eviction_rules_;
+  EvictionPool eviction_pool_;
+  uint64_t detached_bytes_ = 0;
 
   // Databases go before what they are built on, the reaper before both.
   RecordSlab slab_;
   FramePool frames_;
   SnapshotGate gate_;
+  const ValueHome home_{&gate_, &slab_, hash_seed_};
   std::vector<std::unique_ptr<Database>> databases_;
   std::unique_ptr<View> view_;
   std::vector<std::unique_ptr<EntryTable>> detached_;  // flushed while the view reads them

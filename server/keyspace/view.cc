@@ -16,7 +16,7 @@ View::View(SnapshotGate* gate, FramePool* frames, RecordSlab* slab, std::vector<
            int64_t now_ms, Access access)
     : gate_(gate),
       slab_(slab),
-      walk_(gate, frames, std::move(tables)),
+      walk_(gate, frames, slab, std::move(tables)),
       cut_clock_s_(static_cast<uint32_t>(now_ms / 1000) & kAccessClockMask),
       access_(access) {
   for (const FrozenTable& table : walk_.tables()) key_count_ += table.key_count;
@@ -63,6 +63,8 @@ Result<bool> View::Step(DatasetSink& sink, size_t budget_keys) {
     CAIRN_RETURN_IF_ERROR(walk_.WalkNext(visit));
     if (emitted_ >= goal && !walk_.done()) return true;
   }
+  // W is at the end: the executor retires nothing more, and must not be left to free what it did.
+  Finish();
   return false;
 }
 

@@ -22,6 +22,7 @@ class View : public SnapshotSource {
   /// 0 after the first time. Goes by segments (about 300 keys), the last of which may exceed the
   /// budget.
   Result<bool> Step(DatasetSink& sink, size_t budget_keys) override;
+  void Abandon() override { Finish(); }
 
   /// Place of the walk, for tests and progress: database at the cut << 48 | top 48 bits of the
   /// hash.

@@ -28,6 +28,9 @@ class ClientHost {
   void ReleaseHeld();
   /// Ten times a second: timeouts, limits, pause.
   void Cron();
+  /// Keeps the next poll from waiting when there is input to run or output to send. Called at the
+  /// end of what runs outside a turn (timers).
+  void WakeIfPending();
   /// Sends what can be sent and closes every connection (shutdown).
   void CloseAll();
   size_t connection_count() const { return connections_.size(); }

@@ -24,6 +24,8 @@ std::span<char> Connection::ReadBuffer() {
   // One read a turn: the turn parses it first, so that a big argument's header is known before its
   // bytes are read and they land in their blob.
   if (unparsed_) return {};
+  // A job runs for the session: what follows waits in the kernel, not in a growing buffer.
+  if (session_->job != 0) return {};
   const std::span<char> space = parser_.Reserve(read_hint_);
   offered_ = space.size();
   return space;
@@ -51,7 +53,10 @@ void Connection::OnClosed() { host_.Remove(this); }
 
 void Connection::OutputReady() { host_.EnqueueFlush(this); }
 
-void Connection::InputReady() { host_.Enqueue(this); }
+void Connection::InputReady() {
+  stream_->ResumeReads();
+  host_.Enqueue(this);
+}
 
 void Connection::Close(bool after_output) {
   if (after_output && !session_->output.empty()) {
@@ -65,16 +70,20 @@ void Connection::Close(bool after_output) {
 void Connection::CloseNow() {
   if (session_->closing) return;
   session_->closing = true;
-  host_.engine_.watches.UnwatchAll(*session_);
+  host_.engine_.DetachSession(*session_);
   stream_->Close();
 }
 
-bool Connection::Flush(uint64_t durable_offset) {
-  if (session_->closing) return true;
-  ReplyBuffer& output = session_->output;
-  const uint64_t released = session_->reply_gate.Released(durable_offset);
-  if (released <= session_->sent_bytes && !output.empty()) return false;
-  const uint64_t allowed = released - session_->sent_bytes;
+size_t Connection::Send(ReplyBuffer& output) {
+  if (const std::string_view only = output.OnlyPiece(); !only.empty()) {
+    const size_t taken = stream_->TryWrite(std::span(&only, 1));
+    output.Consume(taken);
+    return taken;
+  }
+  return SendUpTo(output, UINT64_MAX);
+}
+
+size_t Connection::SendUpTo(ReplyBuffer& output, uint64_t allowed) {
   std::array<std::string_view, kPiecesPerWrite> pieces;
   size_t sent = 0;
   while (!output.empty() && sent < kMaxBytesPerTurn && sent < allowed) {
@@ -91,6 +100,16 @@ bool Connection::Flush(uint64_t durable_offset) {
     sent += taken;
     if (taken < offered) break;
   }
+  return sent;
+}
+
+bool Connection::Flush(uint64_t durable_offset) {
+  if (session_->closing) return true;
+  ReplyBuffer& output = session_->output;
+  const uint64_t released = session_->reply_gate.Released(durable_offset);
+  if (released <= session_->sent_bytes && !output.empty()) return false;
+  const size_t sent =
+      released == UINT64_MAX ? Send(output) : SendUpTo(output, released - session_->sent_bytes);
   if (sent > 0) {
     host_.engine_.stats.net_output_bytes += sent;
     ++host_.engine_.stats.writes_processed;

@@ -69,7 +69,8 @@ void SocketStream::UpdateInterest() {
 }
 
 void SocketStream::OnPoll(int status, int events) {
-  const std::shared_ptr<bool> alive = alive_;
+  // The receiver destroys this object in OnClosed at the earliest, which is posted, never called
+  // from in here.
   if (status < 0) {
     // An error condition on the socket: read(2) says which.
     events = UV_READABLE;
@@ -78,7 +79,7 @@ void SocketStream::OnPoll(int status, int events) {
     want_writable_ = false;
     UpdateInterest();
     receiver_->OnWritable();
-    if (!*alive || closed_) return;
+    if (closed_) return;
   }
   if (events & UV_READABLE) Read();
 }
@@ -89,7 +90,7 @@ void SocketStream::Read() {
     PauseReads();
     return;
   }
-  const ssize_t got = ::read(fd_, space.data(), space.size());
+  const ssize_t got = ::recv(fd_, space.data(), space.size(), 0);
   if (got > 0) {
     receiver_->OnRead(static_cast<size_t>(got));
   } else if (got == 0) {

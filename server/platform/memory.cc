@@ -66,6 +66,19 @@ MemoryFigures ReadMemoryFigures() {
           .retained = ReadStatistic("stats.retained")};
 }
 
+uint64_t ThreadAllocatedBytes() {
+  static thread_local const uint64_t* const counter = [] {
+    uint64_t* pointer = nullptr;
+    size_t size = sizeof(pointer);
+    return ::mallctl("thread.allocatedp", &pointer, &size, nullptr, 0) == 0 ? pointer : nullptr;
+  }();
+  return counter != nullptr ? *counter : 0;
+}
+
+void SetAllocatorBackgroundThread(bool on) {
+  ::mallctl("background_thread", nullptr, nullptr, &on, sizeof(on));
+}
+
 void PurgeAllocator() {
   const std::string name = "arena." + std::to_string(MALLCTL_ARENAS_ALL) + ".purge";
   ::mallctl(name.c_str(), nullptr, nullptr, nullptr, 0);
@@ -98,6 +111,10 @@ MemoryFigures ReadMemoryFigures() {
 #endif
   return figures;
 }
+
+uint64_t ThreadAllocatedBytes() { return 0; }
+
+void SetAllocatorBackgroundThread(bool) {}
 
 void PurgeAllocator() {
 #if !defined(CAIRN_SANITIZER_ALLOCATOR)

@@ -22,6 +22,10 @@ struct MemoryFigures {
 /// mapped directly and shows in rss only; add BlobArena's counters.
 MemoryFigures ReadMemoryFigures();
 
+/// Bytes that the calling thread ever got from the allocator, given back or not: memory cannot have
+/// grown by more. 0 when the allocator does not tell (all but jemalloc). Cost: two loads.
+uint64_t ThreadAllocatedBytes();
+
 /// Bytes the allocator really set aside for a pointer it gave out; 0 for null. Cost: 4 ns
 /// (jemalloc).
 size_t UsableSize(const void* pointer);
@@ -31,6 +35,10 @@ uint64_t TotalSystemMemory();
 
 /// Gives unused pages back to the kernel. Cost: milliseconds; for MEMORY PURGE.
 void PurgeAllocator();
+
+/// Lets the allocator return pages from a thread of its own instead of while it serves requests.
+/// Nothing where there is no such thread.
+void SetAllocatorBackgroundThread(bool on);
 
 /// "jemalloc-5.3.0" or "libc".
 const char* AllocatorName();

@@ -1,11 +1,13 @@
 #include "server/platform/worker.h"
 
 #include <pthread.h>
+#include <sched.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
 #include <cerrno>
+#include <ctime>
 #include <utility>
 
 #include "server/base/check.h"
@@ -17,7 +19,28 @@ namespace {
 constexpr int kIoPriorityWhoThread = 1;
 constexpr int kIoPriorityIdle = 3 << 13;
 
+/// As in <linux/sched/types.h>, which glibc's headers cannot be included beside.
+struct SchedAttributes {
+  uint32_t size, policy;
+  uint64_t flags;
+  int32_t nice;
+  uint32_t priority;
+  uint64_t runtime, deadline,
+      period;  // nanoseconds; runtime is the slice of a fair thread, 0 = usual
+};
+
+void SetSlice(uint64_t slice_ns) {
+  SchedAttributes attributes{};
+  if (::syscall(SYS_sched_getattr, 0, &attributes, sizeof attributes, 0) != 0) return;
+  if (attributes.policy != SCHED_OTHER) return;  // somebody chose a policy for us
+  attributes.size = sizeof attributes;
+  attributes.runtime = slice_ns;
+  // A wish: kernels that know no slices ignore it.
+  (void)::syscall(SYS_sched_setattr, 0, &attributes, 0);
+}
+
 void ApplyOptions(const WorkerOptions& options) {
+  SetSlice(0);  // the executor's is inherited
   pthread_setname_np(pthread_self(), options.name.substr(0, 15).c_str());
   const auto thread_id = static_cast<id_t>(::syscall(SYS_gettid));
   if (options.nice_level != 0) {
@@ -29,6 +52,17 @@ void ApplyOptions(const WorkerOptions& options) {
 }
 
 }  // namespace
+
+void AskForShortSlices() {
+  constexpr uint64_t kShortSliceNs = 100'000;  // the least the kernel grants
+  SetSlice(kShortSliceNs);
+}
+
+int64_t ThreadCpuMicros() {
+  timespec time{};
+  ::clock_gettime(CLOCK_THREAD_CPUTIME_ID, &time);
+  return time.tv_sec * 1'000'000LL + time.tv_nsec / 1000;
+}
 
 WorkerThread::WorkerThread(WorkerOptions options)
     : options_(std::move(options)), thread_([this] { Run(); }) {}

@@ -49,7 +49,7 @@ size_t ReplyBuffer::GatherPieces(std::span<std::string_view> out) const {
   return count;
 }
 
-void ReplyBuffer::Consume(size_t size_bytes) {
+void ReplyBuffer::ConsumePart(size_t size_bytes) {
   CAIRN_CHECK(size_bytes <= size());
   while (size_bytes > 0 && first_slice_ < slices_.size()) {
     Slice& next = slices_[first_slice_];

@@ -61,11 +61,22 @@ class ReplyBuffer {
   /// Bytes of memory held by this buffer alone (slices belong to their blobs as well).
   size_t footprint() const { return capacity_ + slices_.capacity() * sizeof(Slice); }
 
+  /// The unsent bytes when they are contiguous, as nearly always; empty when there are none or
+  /// slices among them. Lives until the next non-const call.
+  std::string_view OnlyPiece() const {
+    return slice_bytes_ == 0 ? std::string_view(data_ + begin_, end_ - begin_) : std::string_view();
+  }
   /// Fills `out` with the first unsent pieces, in order; returns how many. Views live until the
   /// next non-const call.
   size_t GatherPieces(std::span<std::string_view> out) const;
   /// Drops the first `size_bytes` unsent bytes. Requires: size_bytes <= size().
-  void Consume(size_t size_bytes);
+  void Consume(size_t size_bytes) {
+    if (slices_.empty() && size_bytes == end_ - begin_) {
+      begin_ = end_ = 0;
+    } else {
+      ConsumePart(size_bytes);
+    }
+  }
   void Clear();
   /// Gives memory back when nothing is unsent.
   void ShrinkIfIdle();
@@ -85,6 +96,7 @@ class ReplyBuffer {
     size_t text_end;  // contiguous bytes that go out before the slice
   };
   void Grow(size_t size_bytes);
+  void ConsumePart(size_t size_bytes);
 
   char* data_ = nullptr;
   size_t begin_ = 0;

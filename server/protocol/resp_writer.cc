@@ -13,12 +13,16 @@ namespace {
 // Type byte, 20 digits with sign, CR LF.
 constexpr size_t kHeaderBytes = 24;
 
-size_t FormatHeader(char* to, char type, int64_t value) {
+inline size_t FormatHeader(char* to, char type, int64_t value) {
   to[0] = type;
   char* end;
   if (value >= 0 && value < 10) {
     to[1] = static_cast<char>('0' + value);
     end = to + 2;
+  } else if (value >= 10 && value < 100) {
+    to[1] = static_cast<char>('0' + value / 10);
+    to[2] = static_cast<char>('0' + value % 10);
+    end = to + 3;
   } else {
     end = std::to_chars(to + 1, to + kHeaderBytes - 2, value).ptr;
   }

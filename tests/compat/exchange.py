@@ -4,10 +4,13 @@ A reply is kept as its raw bytes, so that equal means equal byte for byte, and a
 kind is the first byte of the RESP type and value is bytes or a list, for the comparisons that allow something.
 """
 
+import contextlib
 import re
+import select
 import socket
 
-REPLY_LIMIT_S = 10.0
+REPLY_LIMIT_S = 20.0
+OPEN_AFTER_S = 1.0    # a connection that is silent for so long on both servers stays open
 AGGREGATES = b"*~>%|"
 LENGTH_PREFIXED = b"$=!"
 
@@ -20,10 +23,21 @@ class Connection:
     """One socket to one server. Not thread-safe."""
 
     def __init__(self, port):
+        self.port = port
         self._socket = socket.create_connection(("127.0.0.1", port), timeout=REPLY_LIMIT_S)
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._buffer = bytearray()
         self._at = 0
+
+    @classmethod
+    @contextlib.contextmanager
+    def to(cls, port):
+        """A connection for a `with` block."""
+        connection = cls(port)
+        try:
+            yield connection
+        finally:
+            connection.close()
 
     def close(self):
         self._socket.close()
@@ -47,13 +61,20 @@ class Connection:
             self._at = 0
         return raw, tree
 
-    def rest(self):
-        """Everything up to the end of the connection. Errors: TimeoutError when it stays open."""
+    def has_reply(self):
+        """Whether the begin of a reply has arrived, or the end of the connection."""
+        return self._at < len(self._buffer) or bool(select.select([self._socket], [], [], 0)[0])
+
+    def rest(self, limit_s):
+        """(all that arrived, whether the connection has ended) once it ends or nothing comes for the limit."""
+        self._socket.settimeout(limit_s)
         try:
             while True:
                 self._receive()
-        except Closed:
-            return bytes(self._buffer[self._at:])
+        except (Closed, TimeoutError) as why:
+            return bytes(self._buffer[self._at:]), isinstance(why, Closed)
+        finally:
+            self._socket.settimeout(REPLY_LIMIT_S)
 
     def _receive(self):
         try:
@@ -101,8 +122,53 @@ def encode(arguments):
     return b"".join(parts)
 
 
+class Pair:
+    """The same connection to both servers: CairnKV is side 0, redis-server side 1."""
+
+    def __init__(self, ports, resp):
+        self.sides = [Connection(port) for port in ports]
+        if resp == 3:
+            for side in self.sides:
+                side.send(encode([b"HELLO", b"3"]))
+                side.reply()
+
+    def send(self, data):
+        for side in self.sides:
+            side.send(data)
+
+    def replies(self):
+        return [self._reply(side) for side in self.sides]
+
+    @staticmethod
+    def _reply(side):
+        try:
+            return side.reply()
+        except Closed:
+            return b"(connection closed)", (b"closed", b"")
+        except TimeoutError:
+            return b"(no reply)", (b"silent", b"")
+
+    def rests(self):
+        """What each sends until it closes, with a remark if it does not."""
+        ends = [side.rest(OPEN_AFTER_S) for side in self.sides]
+        if ends[0][1] != ends[1][1]:  # one closed: the other one may only be slow
+            ends = [side.rest(REPLY_LIMIT_S) if not end[1] else end for side, end in zip(self.sides, ends)]
+        return [rest if closed else rest + b" (connection stays open)" for rest, closed in ends]
+
+    def close(self):
+        for side in self.sides:
+            side.close()
+
+
+def shown(data, limit=300):
+    """Bytes as a line for a person."""
+    text = repr(bytes(data))[2:-1]
+    return text if len(text) <= limit else f"{text[:limit]}.. ({len(data)} bytes)"
+
+
 # ------------------------------------------------------------------------------------------ comparisons
 # Each takes (ours, theirs, argument); both are (raw, tree); returns whether they count as equal.
+# In EXEC's reply an element has no bytes of its own: there `raw` is the tree.
 
 
 def exact(ours, theirs, _):
@@ -161,6 +227,16 @@ def has_fields(ours, theirs, _):
     return common == names[1]
 
 
+def hello(ours, theirs, _):
+    """HELLO's map, but for the version of the server and the number of the connection; errors are equal."""
+    trees = []
+    for _, (kind, value) in (ours, theirs):
+        if isinstance(value, list):
+            value = [item for name, item in zip(value[::2], value[1::2]) if name[1] not in (b"id", b"version")]
+        trees.append((kind, value))
+    return trees[0] == trees[1]
+
+
 def masked(ours, theirs, pattern):
     """Equal after every match of the regular expression is replaced."""
     return _mask(ours[1], pattern.encode()) == _mask(theirs[1], pattern.encode())
@@ -174,5 +250,5 @@ def _mask(tree, pattern):
 
 MODES = {
     "": exact, "ignore": ignored, "type": same_type, "near": near, "unordered": unordered,
-    "names": has_names, "fields": has_fields, "mask": masked,
+    "names": has_names, "hello": hello, "fields": has_fields, "mask": masked,
 }

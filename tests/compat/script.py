@@ -15,16 +15,16 @@ A script is one exchange a line; both servers get the same bytes on connections 
     !each N 0 1 -1 ... !end         the lines between, once with each value for $N
     !resp 2                         runs only with this protocol; otherwise with 2 and, after HELLO 3, with 3
 
-After each script the two keyspaces are compared too: see compare_keyspaces.
+After each script the two keyspaces are compared too: see keyspace.py.
 """
 
 import re
 import time
 
-from exchange import MODES, Closed, Connection, encode
+from exchange import MODES, Pair, encode, shown
+from keyspace import compare_keyspaces
 
 UNTIL_LIMIT_S = 20.0
-DATABASES = 16
 NULLS = [b"$-1\r\n", b"_\r\n"]
 ESCAPES = {b"n": b"\n", b"r": b"\r", b"t": b"\t", b"a": b"\a", b"b": b"\b"}
 WORD = re.compile(rb'"((?:[^"\\]|\\.)*)"|(\S+)')
@@ -67,46 +67,6 @@ def expand(lines):
             body = [(n, text.replace(b"$" + name, value)) for n, text in lines[begin:at - 1]]
             result += expand(body)
     return result
-
-
-class Pair:
-    """The same connection to both servers."""
-
-    def __init__(self, ports, resp):
-        self.sides = [Connection(port) for port in ports]
-        if resp == 3:
-            for side in self.sides:
-                side.send(encode([b"HELLO", b"3"]))
-                side.reply()
-
-    def send(self, data):
-        for side in self.sides:
-            side.send(data)
-
-    def replies(self):
-        return [self._reply(side) for side in self.sides]
-
-    @staticmethod
-    def _reply(side):
-        try:
-            return side.reply()
-        except Closed:
-            return b"(connection closed)", (b"closed", b"")
-        except TimeoutError:
-            return b"(no reply)", (b"silent", b"")
-
-    def rests(self):
-        rests = []
-        for side in self.sides:
-            try:
-                rests.append(side.rest())
-            except TimeoutError:
-                rests.append(b"(connection stays open)")
-        return rests
-
-    def close(self):
-        for side in self.sides:
-            side.close()
 
 
 class Script:
@@ -220,35 +180,3 @@ class Script:
 
     def _do_resp(self, *_):
         pass
-
-
-def compare_keyspaces(pair, note):
-    """Every database: the keys, and of each key type, DUMP, encoding, digest and remaining time."""
-    ask(pair, note, "", b"DEBUG", b"DIGEST")
-    for database in range(DATABASES):
-        pair.send(encode([b"SELECT", b"%d" % database]))
-        pair.replies()
-        keys = ask(pair, note, "unordered", b"KEYS", b"*")
-        for _, key in keys[1][1] or []:
-            ask(pair, note, "", b"TYPE", key)
-            ask(pair, note, "", b"DUMP", key)
-            ask(pair, note, "", b"OBJECT", b"ENCODING", key)
-            ask(pair, note, "", b"DEBUG", b"DIGEST-VALUE", key)
-            ask(pair, note, "near:3000", b"PTTL", key)
-    pair.send(encode([b"SELECT", b"0"]))
-    pair.replies()
-
-
-def ask(pair, note, mode, *command):
-    """Sends a command to both, notes a difference, returns the reply of redis-server."""
-    pair.send(encode(list(command)))
-    ours, theirs = pair.replies()
-    mode, _, argument = mode.partition(":")
-    if not MODES[mode](ours, theirs, argument):
-        note("afterwards: " + shown(b" ".join(command)), ours[0], theirs[0])
-    return theirs
-
-
-def shown(data, limit=300):
-    text = repr(bytes(data))[2:-1]
-    return text if len(text) <= limit else f"{text[:limit]}.. ({len(data)} bytes)"

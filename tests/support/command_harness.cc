@@ -1,23 +1,78 @@
 #include "tests/support/command_harness.h"
 
+#include <chrono>
+#include <condition_variable>
 #include <functional>
+#include <map>
+#include <mutex>
 
 #include "server/base/check.h"
 #include "server/platform/working_directory.h"
 
 namespace cairn {
 
-/// Commands that need the loop do not run here: posted jobs would wait for ever, so they stop the
-/// test.
-class CommandHarness::NoLoop final : public EventLoopPort {
+/// Timers that fire when the harness moves its clock, in the order of their times; posted jobs run
+/// then too.
+class CommandHarness::StillLoop final : public EventLoopPort {
  public:
-  void Post(std::function<void()>) override { CAIRN_CHECK(!"the harness has no loop to post to"); }
-  TimerId StartTimer(int64_t, int64_t, std::function<void()>) override {
-    CAIRN_CHECK(!"the harness has no loop to start timers on");
-    return 0;
+  explicit StillLoop(FakeEnv& env) : env_(env) {}
+  void Post(std::function<void()> job) override {
+    std::lock_guard lock(mutex_);
+    posted_.push_back(std::move(job));
+    came_.notify_one();
   }
-  void StopTimer(TimerId) override {}
-  int64_t NowMillis() const override { return 0; }
+  TimerId StartTimer(int64_t delay_ms, int64_t period_ms, std::function<void()> fn) override {
+    const TimerId id = ++last_id_;
+    timers_.emplace(std::pair(NowMillis() + delay_ms, id), Timer{period_ms, std::move(fn)});
+    return id;
+  }
+  void StopTimer(TimerId id) override {
+    std::erase_if(timers_, [id](const auto& timer) { return timer.first.second == id; });
+  }
+  int64_t NowMillis() const override { return env_.MonotonicMicros() / 1000; }
+
+  /// When the next timer is due; INT64_MAX when there is none.
+  int64_t next_due_ms() const { return timers_.empty() ? INT64_MAX : timers_.begin()->first.first; }
+  void RunDue() {
+    while (next_due_ms() <= NowMillis()) {
+      auto [when, timer] = *timers_.begin();
+      timers_.erase(timers_.begin());
+      if (timer.period_ms > 0)
+        timers_.emplace(std::pair(when.first + timer.period_ms, when.second), timer);
+      timer.fn();
+    }
+    RunPosted();
+  }
+  /// Waits up to half a minute for a worker to post something; false when nothing came.
+  bool WaitAndRunPosted() {
+    {
+      std::unique_lock lock(mutex_);
+      came_.wait_for(lock, std::chrono::seconds(30), [this] { return !posted_.empty(); });
+    }
+    return RunPosted();
+  }
+
+ private:
+  struct Timer {
+    int64_t period_ms;
+    std::function<void()> fn;
+  };
+  bool RunPosted() {
+    std::vector<std::function<void()>> jobs;
+    {
+      std::lock_guard lock(mutex_);
+      jobs.swap(posted_);
+    }
+    for (const auto& job : jobs) job();
+    return !jobs.empty();
+  }
+
+  FakeEnv& env_;
+  std::mutex mutex_;
+  std::condition_variable came_;
+  TimerId last_id_ = 0;
+  std::map<std::pair<int64_t, TimerId>, Timer> timers_;
+  std::vector<std::function<void()>> posted_;
 };
 
 class CommandHarness::NoLog final : public LogSink {
@@ -44,6 +99,7 @@ class ExpiryListener final : public KeyspaceListener {
   }
   void OnEvicted(uint32_t db, std::string_view key) override {
     engine_->dispatcher->PropagateRemoval(db, key, engine_->settings().lazyfree_lazy_eviction);
+    engine_->NotifyKeyspaceEvent(NotifyClass::kEvicted, "evicted", key, db);
   }
 
  private:
@@ -54,7 +110,7 @@ class ExpiryListener final : public KeyspaceListener {
 
 CommandHarness::CommandHarness(std::initializer_list<CommandFamily> families)
     : env_(/*seed=*/1),
-      loop_(std::make_unique<NoLoop>()),
+      loop_(std::make_unique<StillLoop>(env_)),
       directory_(std::make_unique<FixedDirectory>()),
       log_sink_(std::make_unique<NoLog>()),
       log_(std::make_unique<Logger>(LoggerOptions{
@@ -86,16 +142,48 @@ RespValue CommandHarness::Call(const std::vector<std::string>& args) {
 }
 
 RespValue CommandHarness::CallOn(Session& session, const std::vector<std::string>& args) {
+  Send(session, args);
+  std::vector<RespValue> replies = TakeReplies(session);
+  CAIRN_CHECK(replies.size() == 1);
+  return std::move(replies[0]);
+}
+
+Session& CommandHarness::AddSession() {
+  return *engine_->CreateSession(nullptr, SessionKind::kNormal);
+}
+
+void CommandHarness::Send(Session& session, const std::vector<std::string>& args) {
   engine_->RefreshClock();
   const std::vector<std::string_view> views(args.begin(), args.end());
   dispatcher_->RunArgs(session, views);
+  Settle();
+}
+
+void CommandHarness::Settle() {
+  // What the loop's next turn does for sessions that may run again.
+  for (const auto& [id, session] : engine_->sessions()) {
+    if (!session->suspended && !session->deferred.empty()) dispatcher_->RunDeferred(*session);
+  }
+}
+
+std::vector<RespValue> CommandHarness::TakeReplies(Session& session) {
   const std::string bytes = session.output.Flatten();
   session.output.Clear();
-  RespValue value;
-  size_t consumed = 0;
-  CAIRN_CHECK(ParseReply(bytes, &consumed, &value) == ReplyParse::kValue);
-  CAIRN_CHECK(consumed == bytes.size());
-  return value;
+  std::vector<RespValue> replies;
+  for (size_t at = 0; at < bytes.size();) {
+    size_t consumed = 0;
+    CAIRN_CHECK(ParseReply(std::string_view(bytes).substr(at), &consumed,
+                           &replies.emplace_back()) == ReplyParse::kValue);
+    at += consumed;
+  }
+  return replies;
+}
+
+std::string CommandHarness::Received(Session& session) {
+  std::string text;
+  for (const RespValue& reply : TakeReplies(session))
+    text += (text.empty() ? "" : " ") + reply.ToString();
+  return text;
 }
 
 std::vector<std::string> CommandHarness::TakePropagated() {
@@ -122,9 +210,19 @@ void CommandHarness::SetSetting(const std::string& name, const std::string& valu
   CAIRN_CHECK(config_->Set({&pair, 1}, SetContext{}).ok());
 }
 
+bool CommandHarness::RunPosted() { return loop_->WaitAndRunPosted(); }
+
 void CommandHarness::AdvanceMs(int64_t ms) {
-  env_.AdvanceMicros(ms * 1000);
+  const int64_t end_ms = loop_->NowMillis() + ms;
+  // From timer to timer, so that each finds the clock at its own time.
+  while (loop_->next_due_ms() < end_ms) {
+    env_.AdvanceMicros(std::max<int64_t>(loop_->next_due_ms() - loop_->NowMillis(), 0) * 1000);
+    loop_->RunDue();
+  }
+  env_.AdvanceMicros((end_ms - loop_->NowMillis()) * 1000);
+  loop_->RunDue();
   engine_->RefreshClock();
+  Settle();
 }
 
 }  // namespace cairn

@@ -33,6 +33,16 @@ class CommandHarness {
   /// The reply in the one-line form of RespValue::ToString.
   std::string Run(const std::vector<std::string>& args) { return Call(args).ToString(); }
 
+  /// Connects one more client.
+  Session& AddSession();
+  /// Sends a command that may wait (or push to others); while the session waits it is kept as the
+  /// server keeps pipelined requests.
+  void Send(Session& session, const std::vector<std::string>& args);
+  /// What the session was sent since it was last looked at.
+  std::vector<RespValue> TakeReplies(Session& session);
+  /// The same in one line, parted by spaces; empty when there was nothing.
+  std::string Received(Session& session);
+
   /// What went into the propagation stream since the last call, one command a line, words parted by
   /// spaces.
   std::vector<std::string> TakePropagated();
@@ -41,6 +51,11 @@ class CommandHarness {
   /// CONFIG SET of one setting. Requires: it is accepted.
   void SetSetting(const std::string& name, const std::string& value);
 
+  /// Waits until a worker has posted something to the loop and runs what is there; false when
+  /// nothing came within half a minute.
+  bool RunPosted();
+
+  /// Moves the clock and fires the timers on the way.
   void AdvanceMs(int64_t ms);
   int64_t now_ms() const { return engine_->now_ms(); }
 
@@ -49,12 +64,14 @@ class CommandHarness {
   FakeEnv& env() { return env_; }
 
  private:
-  class NoLoop;
+  class StillLoop;
   class NoLog;
   class FixedDirectory;
 
+  void Settle();
+
   FakeEnv env_;
-  std::unique_ptr<NoLoop> loop_;
+  std::unique_ptr<StillLoop> loop_;
   std::unique_ptr<FixedDirectory> directory_;
   std::unique_ptr<NoLog> log_sink_;
   std::unique_ptr<Logger> log_;

@@ -67,6 +67,53 @@ TEST_F(EntryTest, EncodingsAreThoseOfRedis) {
   EXPECT_EQ(encoding(ValueInput::String(std::string(5000, 'a'))), "raw");
 }
 
+TEST_F(EntryTest, OverwritesInPlaceWhatKeepsLayoutAndSizeClass) {
+  char scratch[32];
+  const auto made = [this](const std::string& value, int64_t at_ms) {
+    return Entry::Create(slab_, "key", ValueInput::String(value), at_ms, 1);
+  };
+  // 8 bytes of header, 3 of key: values of 6 to 13 bytes share a class of 24.
+  Entry* entry = made("sixsix", kNoExpiry);
+  const uint64_t used = slab_.used_bytes();
+  for (const char* value : {"thirteenbytes", "eightxxx", "sixsix"}) {
+    EXPECT_TRUE(entry->TryOverwrite(ValueInput::RawString(value), kNoExpiry, 77));
+    EXPECT_EQ(entry->StringView(scratch), value);
+    EXPECT_EQ(entry->key(), "key");
+    EXPECT_EQ(entry->access(), 77u);
+    EXPECT_EQ(entry->form(), ValueForm::kInlineRaw);
+    EXPECT_EQ(entry->MemoryUsage(), used);
+  }
+  // Its own bytes, moved by one.
+  EXPECT_TRUE(entry->TryOverwrite(
+      ValueInput::String(std::string(entry->StringView(scratch)) + "!!"), kNoExpiry, 1));
+  ValueInput own;
+  own.bytes = entry->StringView(scratch).substr(1);
+  EXPECT_TRUE(entry->TryOverwrite(own, kNoExpiry, 1));
+  EXPECT_EQ(entry->StringView(scratch), "ixsix!!");
+  // Another class, another layout, an expiry that comes: refused, and nothing has changed.
+  EXPECT_FALSE(entry->TryOverwrite(ValueInput::String("fourteen bytes"), kNoExpiry, 9));
+  EXPECT_FALSE(entry->TryOverwrite(ValueInput::String("five!"), kNoExpiry, 9));
+  EXPECT_FALSE(entry->TryOverwrite(ValueInput::Integer(5), kNoExpiry, 9));
+  EXPECT_FALSE(entry->TryOverwrite(ValueInput::String("eightxxx"), 12345, 9));
+  EXPECT_FALSE(entry->TryOverwrite(ValueInput::String(std::string(5000, 'b')), kNoExpiry, 9));
+  EXPECT_EQ(entry->StringView(scratch), "ixsix!!");
+  EXPECT_EQ(entry->access(), 1u);
+  Entry::Destroy(slab_, entry);
+
+  Entry* counter = made("41", 1000);
+  EXPECT_TRUE(counter->TryOverwrite(ValueInput::Integer(42), 2000, 3));
+  EXPECT_EQ(counter->integer(), 42);
+  EXPECT_EQ(counter->expire_at_ms(), 2000);
+  EXPECT_FALSE(counter->TryOverwrite(ValueInput::Integer(43), kNoExpiry, 3));
+  EXPECT_FALSE(counter->TryOverwrite(ValueInput::String("eightxxx"), 2000, 3));
+  EXPECT_EQ(counter->integer(), 42);
+  Entry::Destroy(slab_, counter);
+
+  Entry* blob = made(std::string(5000, 'b'), kNoExpiry);
+  EXPECT_FALSE(blob->TryOverwrite(ValueInput::String(std::string(5000, 'c')), kNoExpiry, 3));
+  Entry::Destroy(slab_, blob);
+}
+
 TEST_F(EntryTest, LongValuesShareTheirBlob) {
   BlobRef blob = BlobRef::Copy(std::string(9000, 'b'));
   Entry* first = Entry::Create(slab_, "a", ValueInput::String(blob.view(), blob), kNoExpiry, 0);

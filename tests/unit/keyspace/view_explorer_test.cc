@@ -71,16 +71,23 @@ class World {
 
   void Set(int db, const std::string& key, int64_t value, int64_t at_ms = kNoExpiry) {
     Table& table = *live_[db];
-    Entry* fresh = Entry::Create(slab_, key, ValueInput::Integer(value), at_ms, 0);
+    models_[db][key] = {value, at_ms};
     const uint64_t hash = table.HashOf(key);
     auto place = table.Find(hash, key);
-    if (!place) {
-      table.Insert(hash, fresh);
-    } else {
+    if (place) {
       table.Own(&place);
-      Dispose(table, table.Exchange(place, hash, fresh), hash);
+      if (table.IsPrivate(place, hash) &&
+          place.record()->TryOverwrite(ValueInput::Integer(value), at_ms, 0)) {
+        if (at_ms != kNoExpiry) table.NoteExpiry(place, at_ms);
+        return;
+      }
     }
-    models_[db][key] = {value, at_ms};
+    Entry* fresh = Entry::Create(slab_, key, ValueInput::Integer(value), at_ms, 0);
+    if (place) {
+      Dispose(table, table.Exchange(place, hash, fresh), hash);
+    } else {
+      table.Insert(hash, fresh);
+    }
   }
   void Increment(int db, const std::string& key) {
     if (Entry* entry = Mutable(db, key)) {
@@ -131,10 +138,20 @@ class World {
       if (live_[db]->root()) tables.push_back({db, live_[db]->root(), live_[db]->size(), 0});
     }
     gate_.Open();
-    walk_ = std::make_unique<Walk>(&gate_, &frames_, std::move(tables));
+    walk_ = std::make_unique<Walk>(&gate_, &frames_, &slab_, std::move(tables));
     cut_ = models_;
     emitted_ = {};
     repeated_ = 0;
+    sums_.clear();
+    ForEachFrozen([this](const Segment<TinyPolicy>* segment) { sums_[segment] = SumOf(*segment); });
+  }
+  /// V3: what a view has still to read is as it was at the cut, to the byte.
+  void CheckFrozen() const {
+    ForEachFrozen([this](const Segment<TinyPolicy>* segment) {
+      const auto sum = sums_.find(segment);
+      ASSERT_NE(sum, sums_.end()) << "the frozen directory shows a segment made after the cut";
+      EXPECT_EQ(sum->second, SumOf(*segment)) << "prefix " << std::hex << segment->prefix;
+    });
   }
   void WalkOne() {
     if (walk_) {
@@ -184,6 +201,37 @@ class World {
   uint64_t watermark() const { return gate_.watermark(); }
 
  private:
+  /// The segments at or ahead of W that were not visited from the queue either.
+  void ForEachFrozen(const auto& visit) const {
+    if (!walk_) return;
+    for (const FrozenTable& table : walk_->tables()) {
+      const uint64_t base = static_cast<uint64_t>(table.cut_index) << kPositionHashBits;
+      const uint64_t end = base + (uint64_t{1} << kPositionHashBits);
+      for (uint64_t at = std::max(base, gate_.watermark()); at < end;) {
+        const uint64_t hash = (at - base) << (64 - kPositionHashBits);
+        const Directory* directory = table.root->partitions[table.root->PartitionOf(hash)];
+        const uint64_t ref = *table.root->SlotOf(hash);
+        const int depth =
+            ref ? SegmentRef::Depth(ref) : static_cast<int>(table.root->bits + directory->depth);
+        if (ref) visit(SegmentRef::Get<TinyPolicy>(ref));
+        at += uint64_t{1} << (kPositionHashBits - depth);
+      }
+    }
+  }
+  /// Of the segment and its records, the access words left out (R1).
+  static uint64_t SumOf(const Segment<TinyPolicy>& segment) {
+    uint64_t sum = HashBytes({reinterpret_cast<const char*>(&segment), sizeof segment}, 1);
+    for (const Bucket& bucket : segment.buckets) {
+      for (uint32_t used = bucket.Occupied(); used; used &= used - 1) {
+        const auto* record =
+            reinterpret_cast<const char*>(bucket.slots[__builtin_ctz(used)] & kSlotPointerMask);
+        constexpr size_t kAccessBytes = 3;
+        const size_t bytes = reinterpret_cast<const Entry*>(record)->RecordBytes();
+        sum = HashBytes({record + kAccessBytes, bytes - kAccessBytes}, sum);
+      }
+    }
+    return sum;
+  }
   std::unique_ptr<Table> NewTable() { return std::make_unique<Table>(&gate_, &frames_, 42); }
   void DestroyAll(Table& table) {
     table.ForEach([this](Entry& entry) {
@@ -218,6 +266,7 @@ class World {
   std::vector<std::unique_ptr<Table>> detached_;
   std::unique_ptr<Walk> walk_;
   std::array<Model, kDatabases> models_, cut_, emitted_;
+  std::map<const Segment<TinyPolicy>*, uint64_t> sums_;  // as of the cut
   int repeated_ = 0;
 };
 
@@ -255,6 +304,7 @@ void RunSequence(const std::vector<int>& sequence) {
   World world;
   Prepare(world);
   for (int command : sequence) kCommands[static_cast<size_t>(command)](world);
+  world.CheckFrozen();
   world.CheckLive();
   world.Complete();
   world.CheckLive();
@@ -340,6 +390,7 @@ TEST(ViewExplorerTest, LongRandomRunsWithViewsThatEndOrAreAborted) {
           world.Complete();
         }
       }
+      world.CheckFrozen();
       if (step % 64 == 0) world.CheckLive();
     }
     if (world.viewing()) world.Complete();

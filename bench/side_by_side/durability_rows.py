@@ -1,0 +1,165 @@
+"""Saves, rewrites and the append-only file: what they cost those who write meanwhile, and how fast they are.
+
+Latency is open loop at a fixed rate, in the same run first idle, then during the event. The server may use both
+cores; the client has core 1.
+"""
+
+import os
+import threading
+import time
+
+from rows import CLIENTS, OURS, Group, Row, benchmark, fill, load, wait_info
+
+VALUE_BYTES = 64
+PERCENTILES = ("p50_us", "p99_us", "p99_9_us", "max_us")
+SAMPLE_S = 0.05
+
+
+class MemoryPeak(threading.Thread):
+    """Samples anonymous memory until stopped."""
+
+    def __init__(self, peer):
+        super().__init__(daemon=True)
+        self.peer, self.peak, self.running = peer, 0, True
+
+    def run(self):
+        while self.running:
+            self.peak = max(self.peak, self.peer.anonymous_bytes())
+            time.sleep(SAMPLE_S)
+
+    def stop(self):
+        self.running = False
+        self.join()
+        return self.peak
+
+
+def during(peer, command, running_field, **options):
+    """Starts `command` (BGSAVE, BGREWRITEAOF) under SETs; returns (load figures, extra bytes, seconds it took)."""
+    before = peer.anonymous_bytes()
+    peak = MemoryPeak(peer)
+    result = {}
+    driver = threading.Thread(target=lambda: result.update(load(peer, value_bytes=VALUE_BYTES, clients=CLIENTS, **options)))
+    peak.start()
+    driver.start()
+    time.sleep(0.5)
+    began = time.monotonic()
+    peer.cli(command)
+    wait_info(peer, running_field, "0")
+    took = time.monotonic() - began
+    driver.join()
+    return result, peak.stop() - before, took
+
+
+def check_saved(peer):
+    if peer.info("rdb_last_bgsave_status") != "ok":
+        raise RuntimeError(f"{peer.name}: the save failed")
+
+
+def record_latency(run, name, label, figures):
+    for field in PERCENTILES:
+        run.record(Row(f"SET {label}: {field[:-3].replace('_', '.')}", "us"), name, figures[field])
+
+
+def extra_bound_mib(keys):
+    """17 B per key, the cap of snapshot-retained-limit, and 8 MiB."""
+    return keys * 17 / 2**20 + 64 + 8
+
+
+def snapshot_of(run, name, keys, rate):
+    size = f"{keys / 1e6:g} M"
+    peer = run.start(name, cores="0,1")
+    try:
+        fill(peer, keys, VALUE_BYTES)
+        idle = load(peer, rate=rate, seconds=run.pick(2, 5), keys=keys, value_bytes=VALUE_BYTES, clients=CLIENTS)
+        saving, extra, took = during(peer, "BGSAVE", "rdb_bgsave_in_progress", rate=rate, seconds=run.pick(3, 15), keys=keys)
+        check_saved(peer)
+        record_latency(run, name, f"{rate}/s, {size}, idle", idle)
+        record_latency(run, name, f"{rate}/s, {size}, during BGSAVE", saving)
+        bound = extra_bound_mib(keys)
+        run.record(Row(f"BGSAVE of {size}: p99.9 of SET above idle", "us", 500, None, of_ratio=False), name,
+                   max(0, saving["p99_9_us"] - idle["p99_9_us"]))
+        run.record(Row(f"BGSAVE of {size}: longest SET", "us", None, 2000, of_ratio=False), name, saving["max_us"])
+        run.record(Row(f"BGSAVE of {size}: extra memory", "MiB", bound, None, of_ratio=False), name, extra / 2**20)
+        run.record(Row(f"BGSAVE of {size}: duration", "s", 1.0), name, took)
+        stop_us = int(peer.info("snapshot_last_cut_usec" if name == OURS else "latest_fork_usec"))
+        run.record(Row(f"BGSAVE of {size}: stop for the cut or fork", "us", 100, None, of_ratio=False), name, stop_us)
+
+        calm = load(peer, rate=0, seconds=run.pick(2, 5), keys=keys, value_bytes=VALUE_BYTES, clients=CLIENTS)
+        flood, extra, took = during(peer, "BGSAVE", "rdb_bgsave_in_progress", rate=0, seconds=run.pick(3, 12), keys=keys)
+        check_saved(peer)
+        run.record(Row(f"BGSAVE of {size} in a flood: longest SET", "us", None, 5000, of_ratio=False), name, flood["max_us"])
+        run.record(Row(f"BGSAVE of {size} in a flood: extra memory", "MiB", bound, None, of_ratio=False), name, extra / 2**20)
+        run.record(Row(f"BGSAVE of {size} in a flood: duration", "s", 1.0), name, took)
+        run.record(Row(f"BGSAVE of {size} in a flood: throughput kept", "%", None, 75, of_ratio=False, at_least=True), name,
+                   100 * flood["per_second"] / calm["per_second"])
+        save_and_load(run, name, peer, keys)
+    finally:
+        peer.stop()
+
+
+def save_and_load(run, name, peer, keys):
+    size = f"{keys / 1e6:g} M"
+    used_before, began = peer.cpu_ns(), time.monotonic()
+    peer.cli("SAVE", timeout=300)
+    run.record(Row(f"SAVE of {size}, idle", "keys/s"), name, keys / (time.monotonic() - began))
+    run.record(Row(f"SAVE of {size}, idle: CPU", "us/key", None, 0.3, of_ratio=False), name,
+               (peer.cpu_ns() - used_before) / 1000 / keys)
+    run.record(Row(f"SAVE of {size}: file", "MB"), name, os.path.getsize(os.path.join(peer.directory, "dump.rdb")) / 1e6)
+    began = time.monotonic()
+    peer.cli("DEBUG", "RELOAD", "NOSAVE", timeout=300)
+    took = time.monotonic() - began
+    if int(peer.cli("DBSIZE")) != keys:
+        raise RuntimeError(f"{peer.name} lost keys in a reload")
+    run.record(Row(f"load of an RDB of {size}", "keys/s", None, 4e6, of_ratio=False, at_least=True), name, keys / took)
+
+
+def run_snapshot(run):
+    keys = run.pick(50_000, 1_000_000, 5_000_000)
+    for _ in range(run.rounds):
+        for name in run.names():
+            snapshot_of(run, name, keys, run.pick(2_000, 10_000))
+
+
+def run_rewrite(run):
+    keys = run.pick(50_000, 1_000_000)
+    for _ in range(run.rounds):
+        for name in run.names():
+            peer = run.start(name, ("--appendonly", "yes", "--auto-aof-rewrite-percentage", "0"), cores="0,1")
+            try:
+                fill(peer, keys, VALUE_BYTES)
+                began = time.monotonic()
+                peer.cli("DEBUG", "LOADAOF", timeout=300)
+                run.record(Row("load of an append-only file of SETs", "commands/s", None, 3.3e6, of_ratio=False, at_least=True), name,
+                           keys / (time.monotonic() - began))
+                figures, _, took = during(peer, "BGREWRITEAOF", "aof_rewrite_in_progress", rate=run.pick(2_000, 5_000),
+                                          seconds=run.pick(3, 8), keys=keys)
+                if peer.info("aof_last_bgrewrite_status") != "ok":
+                    raise RuntimeError(f"{name}: the rewrite failed")
+                record_latency(run, name, "during rewrite", figures)
+                run.record(Row("rewrite: longest SET", "us", None, 5000, of_ratio=False), name, figures["max_us"])
+                run.record(Row("rewrite: duration", "s"), name, took)
+            finally:
+                peer.stop()
+
+
+def run_fsync(run):
+    """Throughput, as the disk counts; and CPU time where it does not wait."""
+    keys = run.pick(5_000, 100_000)
+    limits = {("always", 1): (2.0, 1.8), ("always", 16): (None, 3.0)}
+    for policy in ("always", "everysec", "no"):
+        for _ in range(run.rounds):
+            for name in run.names():
+                peer = run.start(name, ("--appendonly", "yes", "--appendfsync", policy), cores="0,1")
+                try:
+                    for pipeline in (1, 16):
+                        requests = run.pick(2_000, 100_000 if policy == "always" or pipeline == 1 else 800_000)
+                        us, rate = benchmark(peer, requests, pipeline, ["SET", "key:__rand_int__", "x" * VALUE_BYTES], keys=keys)
+                        bound, goal = limits.get((policy, pipeline), (None, None))
+                        run.record(Row(f"appendfsync {policy}, P={pipeline}", "requests/s", bound, goal, at_least=True), name, rate)
+                        goal_us = 0.23 if (policy, pipeline) == ("everysec", 16) else None
+                        run.record(Row(f"appendfsync {policy}, P={pipeline}: CPU", "us/request", None, goal_us), name, us)
+                finally:
+                    peer.stop()
+
+
+GROUPS = [Group("snapshot", run_snapshot), Group("rewrite", run_rewrite), Group("fsync", run_fsync)]

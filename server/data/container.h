@@ -1,0 +1,120 @@
+#pragma once
+
+// Container: an Object that changes in place and whose structure is shared, copy-on-write, with the
+// snapshot that runs. It is the header: kept counters and the root of nodes. A view that reads the
+// value keeps the old header; the executor goes on with a fork of it over the same nodes and copies
+// a node only when it first writes to it.
+//
+//   F1  A node carries the generation it was made in. It may be written in place iff that is the
+//       gate's, or the walk has passed `frozen_until` of the header (then it is stamped). Else it
+//       is copied, and the old one retired (Discard).
+//   F2  Fork leaves the old header without its nodes: destroying it frees the header alone. All
+//       nodes that both reach belong to the new one, the replaced ones to the retire queue.
+//   F3  Whoever holds the last reference to a header whose `frozen_until` is not passed must retire
+//       it, not free it. Database::Dispose does.
+//   F4  The queue is FIFO (R6): the segment that held the entry was superseded, and so queued,
+//       before any node was. The walker therefore has encoded the value before it frees one.
+//   F5  Nodes and records are freed by calls that any thread may make: the destructor runs on the
+//       executor, the walker or the reaper.
+//
+// Thread: executor; Emit on the walker while frozen. Only entries hold references (object.h).
+
+#include <cstdint>
+#include <cstdlib>
+
+#include "server/data/object.h"
+#include "server/data/record_slab.h"
+#include "server/data/snapshot_gate.h"
+
+namespace cairn {
+
+/// What all containers of one keyspace share. Owned by Keyspace, outlives every value.
+struct ValueHome {
+  SnapshotGate* gate;
+  RecordSlab* slab;
+  uint64_t hash_seed;
+};
+
+class Container : public Object {
+ public:
+  const Container* AsContainer() const final { return this; }
+
+  /// A header with the same content, to be changed while views read this one until the walk passes
+  /// `frozen_until`. This header gives up its nodes (F2). Cost: O(1). Returns one reference.
+  virtual Container* Fork(uint64_t frozen_until) = 0;
+  /// A copy that shares nothing. Cost: O(n). Returns one reference.
+  virtual Container* Clone() const = 0;
+  /// Stops the process on damage. Cost: O(n).
+  virtual void CheckInvariants() const = 0;
+
+  /// False after Fork: the destructor must leave the nodes alone, MemoryUsage must not count them.
+  bool owns_nodes() const { return owns_nodes_; }
+
+  const ValueHome& home() const { return home_; }
+  SnapshotGate& gate() const { return *home_.gate; }
+  /// The generation that new nodes are made in.
+  uint64_t generation() const { return home_.gate->generation(); }
+
+  /// Whether a view may still read nodes that this header reaches.
+  bool IsFrozen() const {
+    return generation_ == home_.gate->generation() && !home_.gate->Passed(frozen_until_);
+  }
+  /// F1 for a node made in `node_generation`. Requires: the header is writable (thawed or forked).
+  bool MayWrite(uint64_t node_generation) const {
+    return node_generation == home_.gate->generation() || home_.gate->Passed(frozen_until_);
+  }
+  /// Says that no view reads this header: Database::MutableContainer alone knows. What was frozen
+  /// for an older view is free.
+  void Thaw() {
+    if (generation_ == home_.gate->generation()) return;
+    generation_ = home_.gate->generation();
+    frozen_until_ = 0;
+  }
+
+  /// Gives up a node of `size_bytes` from malloc that this header no longer reaches.
+  void Discard(void* node, uint64_t node_generation, size_t size_bytes) {
+    if (MayWrite(node_generation)) {
+      std::free(node);
+    } else {
+      home_.gate->Retire(Retired::Kind::kBlock, node, 0, size_bytes);
+    }
+  }
+  /// The same for a record from the slab. `record_generation`: that of the node that refers to it.
+  void DiscardRecord(void* record, uint64_t record_generation, size_t size_bytes) {
+    if (MayWrite(record_generation)) {
+      home_.slab->Free(record, size_bytes);
+    } else {
+      home_.gate->Retire(Retired::Kind::kMemberRecord, record, size_bytes,
+                         RecordSlab::RoundUp(size_bytes));
+    }
+  }
+  /// The same for a reference to a blob, whose age is not known.
+  void DiscardBlob(Blob* blob) {
+    if (IsFrozen()) {
+      home_.gate->Retire(Retired::Kind::kBlob, blob, 0, blob->IsUnique() ? blob->footprint() : 0);
+    } else {
+      blob->Unref();
+    }
+  }
+
+ protected:
+  /// A container that no view has seen.
+  explicit Container(const ValueHome& home)
+      : home_(home), generation_(home.gate->generation()), frozen_until_(0) {}
+  /// For Fork: takes over the nodes of `old`.
+  Container(Container& old, uint64_t frozen_until)
+      : home_(old.home_), generation_(old.home_.gate->generation()), frozen_until_(frozen_until) {
+    CAIRN_CHECK(old.owns_nodes_);
+    // A fork of a fork: what the first one waits for may lie further on.
+    if (old.IsFrozen() && old.frozen_until_ > frozen_until_) frozen_until_ = old.frozen_until_;
+    old.owns_nodes_ = false;
+  }
+
+ private:
+  const ValueHome home_;
+  uint64_t generation_;
+  uint64_t frozen_until_;
+  bool owns_nodes_ = true;
+};
+
+}  // namespace cairn

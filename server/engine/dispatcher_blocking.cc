@@ -1,0 +1,93 @@
+// The dispatcher's part in blocking commands: asking those who wait again when their key is ready,
+// and ending their waiting by time or from outside. Who waits for what is in blocking.h.
+
+#include "server/engine/blocking.h"
+#include "server/engine/dispatcher.h"
+
+namespace cairn {
+
+template <typename Reply>
+void Dispatcher::Answer(Session& session, Reply&& answer) {
+  BlockedState& state = *session.blocked;
+  std::vector<std::string_view> args;
+  args.reserve(state.command.args.size());
+  for (const BlobRef& arg : state.command.args) args.push_back(arg.view());
+  CommandContext ctx(engine_, session, *state.command.spec, args);
+  ctx.owned_ = &state.command;
+
+  const ReplyBuffer::Mark mark = session.output.Here();
+  const uint64_t errors_before = engine_.stats.total_error_replies;
+  const uint64_t began = TickClock::Now();
+  engine_.propagation.BeginGroup();
+  ctx.blocked_on_ = true;
+  if (Status status = answer(ctx); !status.ok()) {
+    session.output.RollbackTo(mark);
+    SendError(session, status);
+    ctx.blocked_on_ = false;
+  }
+  Propagate(ctx);
+  engine_.propagation.EndGroup();
+  if (ctx.blocked_on_) return;  // not served: it keeps its place, and nothing happened
+
+  CountCall(session, *state.counted, state.spent_ticks + (TickClock::Now() - began),
+            engine_.stats.total_error_replies != errors_before);
+  SettleReplyMode(session, mark);
+  engine_.blocking.Release(session);
+  FinishReply(session);
+}
+
+bool Dispatcher::AskWaiter(Session& session, const BlockLine& line) {
+  Database& db = engine_.keyspace.db(line.db);
+  const KeyRef key = db.MakeKey(line.key);
+  const Entry* entry = db.LookupRead(key, kLookupNoTouch | kLookupNoStats);
+  if (entry == nullptr && line.want_gone == 0) return false;
+  const BlockRequest& request = session.blocked->request;
+  const bool fits = entry != nullptr && entry->type() == request.type;
+  if (!fits && !request.also_when_gone) return true;
+  Answer(session, [&](CommandContext& ctx) {
+    bool served = false;
+    const Status status = request.retry(ctx, key, &served);
+    if (served) ctx.blocked_on_ = false;
+    return status;
+  });
+  return true;
+}
+
+void Dispatcher::ServeReadyKeys() {
+  engine_.RefreshClock();
+  // Serving one may make keys ready for others (BLMOVE's destination): those come after.
+  while (engine_.blocking.has_ready()) {
+    engine_.blocking.ServeReady(
+        [this](Session& session, const BlockLine& line) { return AskWaiter(session, line); });
+  }
+  last_ticks_ = TickClock::Now();
+}
+
+void Dispatcher::UnblockByTimeout(Session& session) {
+  Answer(session, [](CommandContext& ctx) {
+    ctx.blocked_on_ = false;
+    ctx.ReplyTimedOut(ctx.session().blocked->request);
+    return Status::Ok();
+  });
+}
+
+void Dispatcher::UnblockWithError(Session& session, std::string_view line) {
+  Answer(session, [line](CommandContext&) { return RespError(line); });
+}
+
+void Dispatcher::UnblockDue() {
+  engine_.RefreshClock();
+  for (Session* session : engine_.blocking.Due()) UnblockByTimeout(*session);
+}
+
+void Dispatcher::UnblockAll() {
+  for (const auto& [id, session] : engine_.sessions()) {
+    if (session->blocked == nullptr) continue;
+    UnblockWithError(*session,
+                     "UNBLOCKED force unblock from blocking operation, instance state changed "
+                     "(master -> replica?)");
+    session->close_after_reply = true;
+  }
+}
+
+}  // namespace cairn

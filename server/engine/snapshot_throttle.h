@@ -1,0 +1,65 @@
+#pragma once
+
+// SnapshotThrottle: back-pressure of a running save or rewrite. When the old values held for its
+// view pass snapshot-retained-limit, commands that write are held (their sessions are suspended,
+// reads and everybody else go on) until the walker has caught up. It decides that and resumes them;
+// the dispatcher suspends. Thread: executor.
+//
+//   free --HoldsWrites, over the limit--> holding --walker caught up--> free
+//   holding --longer than snapshot-max-write-delay--> abort: the save is given up, free
+//                                                 --> throttle: free for kGraceUs, then as before
+
+#include <cstdint>
+#include <functional>
+
+#include "server/platform/transport.h"
+
+namespace cairn {
+
+class Engine;
+
+class SnapshotThrottle {
+ public:
+  /// `give_up` ends the save.
+  SnapshotThrottle(Engine& engine, std::function<void()> give_up);
+  SnapshotThrottle(const SnapshotThrottle&) = delete;
+  SnapshotThrottle& operator=(const SnapshotThrottle&) = delete;
+  ~SnapshotThrottle();
+
+  /// A view was opened: its peak begins at 0.
+  void Begin() {
+    peak_bytes_ = 0;
+    given_up_ = false;
+  }
+  /// Whether a command that writes must wait now. Cost: two loads while below the limit.
+  bool HoldsWrites();
+  /// Most bytes of old values seen since Begin(). As of the last write command or tick.
+  uint64_t peak_bytes() const { return peak_bytes_; }
+  /// Spells of holding, and how long they took together, since start or ResetFigures.
+  uint64_t holds() const { return holds_; }
+  uint64_t held_us() const;
+  void ResetFigures() { holds_ = held_us_ = peak_bytes_ = 0; }
+
+  /// Caught up is a little below the limit, so that more than one command can go.
+  static constexpr uint64_t kSlackBytes = 256 * 1024;
+  /// With `throttle`, how long writers go free after each snapshot-max-write-delay in vain.
+  static constexpr int64_t kGraceUs = 1000;
+
+ private:
+  void StartHolding(int64_t now_us);
+  void StopHolding(int64_t now_us);
+
+  Engine& engine_;
+  const std::function<void()> give_up_;
+  bool holding_ = false;
+  bool given_up_ = false;
+  int64_t began_us_ = 0;
+  int64_t grace_until_us_ = 0;
+  uint64_t peak_bytes_ = 0;
+  uint64_t holds_ = 0;
+  uint64_t held_us_ = 0;
+  TimerId timer_ = 0;
+  bool timer_running_ = false;
+};
+
+}  // namespace cairn

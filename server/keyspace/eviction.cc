@@ -1,0 +1,109 @@
+#include "server/keyspace/eviction.h"
+
+#include <algorithm>
+
+#include "server/keyspace/entry_policy.h"
+#include "server/keyspace/keyspace.h"
+
+namespace cairn {
+
+void EvictionPool::Offer(uint64_t score, uint32_t database, std::string_view key) {
+  std::erase_if(
+      sorted_, [&](const Candidate& each) { return each.database == database && each.key == key; });
+  const auto place =
+      std::lower_bound(sorted_.begin(), sorted_.end(), score,
+                       [](const Candidate& each, uint64_t wanted) { return each.score < wanted; });
+  if (sorted_.size() == kCandidates) {
+    if (place == sorted_.begin()) return;  // no better than the worst
+    std::rotate(sorted_.begin(), sorted_.begin() + 1, place);
+    *(place - 1) = {score, database, std::string(key)};
+    return;
+  }
+  sorted_.insert(place, {score, database, std::string(key)});
+}
+
+bool EvictionPool::TakeBest(Candidate* out) {
+  if (sorted_.empty()) return false;
+  *out = std::move(sorted_.back());
+  sorted_.pop_back();
+  return true;
+}
+
+// Hashes are uniform, so the keys that follow a random place in the hash order are a fair sample.
+void Database::Sample(uint64_t random, size_t keys, bool volatile_only, size_t max_segments,
+                      const std::function<void(const Entry&)>& visit) const {
+  size_t segments = 0;
+  const auto skip = [&](const EntryTable::Seg& segment) {
+    ++segments;
+    return volatile_only && segment.earliest_expiry_ms == INT64_MAX;
+  };
+  table_->VisitFromRandom(random, skip, [&](const Entry& entry) {
+    if (volatile_only && !entry.has_expiry()) return segments <= max_segments;
+    visit(entry);
+    return --keys != 0 && segments <= max_segments;
+  });
+}
+
+uint64_t Database::Evict(KeyRef key, bool lazy) {
+  const uint64_t bytes = Peek(key)->MemoryUsage();
+  Remove(key, lazy);
+  ++owner_->figures_.evicted_keys;
+  if (owner_->listener_ != nullptr) owner_->listener_->OnEvicted(index_, key.key);
+  return bytes;
+}
+
+uint64_t Keyspace::ScoreOf(const Entry& entry, EvictionRules::Order order) const {
+  switch (order) {
+    case EvictionRules::Order::kFrequency:
+      return 255 - FrequencyOf(entry);
+    case EvictionRules::Order::kTtl:
+      return UINT64_MAX - static_cast<uint64_t>(entry.expire_at_ms());
+    default:
+      return IdleSeconds(entry);
+  }
+}
+
+uint64_t Keyspace::EvictOne(const EvictionRules& rules) {
+  if (!(rules == eviction_rules_)) {
+    eviction_pool_.Clear();  // scores of another order
+    eviction_rules_ = rules;
+  }
+  const auto candidates = [&rules](const Database& database) {
+    return rules.volatile_only ? database.expire_count() : database.size();
+  };
+  if (rules.order == EvictionRules::Order::kRandom) {
+    for (uint32_t i = 0; i < database_count(); ++i) {
+      Database& database = db(evict_database_++ % database_count());
+      if (candidates(database) == 0) continue;
+      std::string key;
+      database.Sample(NextRandom(), 1, rules.volatile_only, SIZE_MAX,
+                      [&key](const Entry& entry) { key = entry.key(); });
+      return database.Evict(database.MakeKey(key), rules.lazy);
+    }
+    return 0;
+  }
+  for (;;) {
+    uint64_t total = 0;
+    for (const auto& database : databases_) {
+      if (candidates(*database) == 0) continue;
+      total += candidates(*database);
+      database->Sample(NextRandom(), static_cast<size_t>(rules.samples), rules.volatile_only,
+                       SIZE_MAX, [&](const Entry& entry) {
+                         eviction_pool_.Offer(ScoreOf(entry, rules.order), database->index(),
+                                              entry.key());
+                       });
+    }
+    if (total == 0) return 0;
+    EvictionPool::Candidate best;
+    while (eviction_pool_.TakeBest(&best)) {
+      Database& database = db(best.database);
+      const KeyRef key = database.MakeKey(best.key);
+      const Entry* entry = database.Peek(key);
+      // Deleted, or made persistent, since it was sampled.
+      if (entry == nullptr || (rules.volatile_only && !entry->has_expiry())) continue;
+      return database.Evict(key, rules.lazy);
+    }
+  }
+}
+
+}  // namespace cairn

@@ -1,0 +1,191 @@
+"""Random commands from a table: what a family's file in generators/ is made of, and the choice among them.
+
+A family is a `Family` called FAMILY in generators/<family>.py. Its rows are functions that make the arguments of one
+command from a `Chance`; README.md shows one. Everything that is wrong with any command alike (too many or too few
+arguments, an argument that is not what it should be, odd letter case, wrong types) is done here, once for all rows.
+"""
+
+import importlib
+import pkgutil
+from dataclasses import dataclass, field
+
+NUMBERS = [b"0", b"1", b"-1", b"5", b"10", b"100", b"-100", b"9223372036854775807", b"-9223372036854775808",
+           b"9223372036854775808", b"-9223372036854775807", b"4294967296", b"2147483647", b"-2147483649"]
+ODD_NUMBERS = [b"", b" 1", b"1 ", b"+1", b"01", b"0x1", b"1.0", b"abc", b"-", b"--1", b"1e3", b"nan", b"inf"]
+FLOATS = [b"0", b"1.5", b"-2.25", b"3.0e3", b"1e-10", b"1e308", b"-0", b"0.1", b"5", b"100000000000000000000"]
+ODD_FLOATS = [b"", b"nan", b"inf", b"-inf", b"abc", b" 1", b"1 ", b"1e400", b"0x10", b"1,5"]
+TEXTS = [b"", b"a", b"hello", b"hello world", b"\x00\x01\x02", b"x" * 44, b"y" * 45, b"z" * 300, b"abcabcabc",
+         b"3.14", b"0001", b"-0", b"12345678901234567890", b"1.5"]
+SECONDS = [b"1000", b"5000", b"100000", b"2147483648"]
+ODD_SECONDS = [b"0", b"-1", b"-9223372036854775808", b"9223372036854775807", b"abc", b"1.5", b""]
+UNIX_SECONDS = [b"33177117420", b"4102444800", b"1"]
+UNIX_MS = [b"33177117420000", b"4102444800000", b"1"]
+
+WRONG_ARITY = 0.02      # of all commands
+WRONG_ARGUMENT = 0.02
+FOREIGN_KEY = 0.08      # a key that mostly holds another type
+LONGEST_TRANSACTION = 20
+
+
+@dataclass
+class Call:
+    """One command and how its replies are compared.
+
+    mode: the name of a comparison in exchange.MODES, with `:argument`. `unordered` where the order is free.
+    after: commands that both servers run next, for what they may have done differently (a random SPOP: DEL).
+    blocks: the command may block; the connection is then left alone until it is served.
+    pause_s: how long nothing happens afterwards, so that a short time to live runs out on both.
+    """
+    arguments: list
+    mode: str = ""
+    after: list = field(default_factory=list)
+    blocks: bool = False
+    pause_s: float = 0.0
+
+
+class Family:
+    """The commands of one family.
+
+    weight: how often it is chosen beside the others. settings: name -> value, the small thresholds that half of the
+    runs start with. examine: type -> function(key), see keyspace.compare_keyspaces.
+    """
+
+    def __init__(self, name, weight=10, settings=None, examine=None):
+        self.name, self.weight = name, weight
+        self.settings, self.examine = settings or {}, examine or {}
+        self.rows, self.weights = [], []
+
+    def row(self, weight=1, mode="", blocks=False):
+        """Declares a maker: function(Chance) -> list of arguments (compared by `mode`), or a Call."""
+        def declare(maker):
+            def make(chance):
+                made = maker(chance)
+                return made if isinstance(made, Call) else Call(made, mode, blocks=blocks)
+            self.rows.append(make)
+            self.weights.append(weight)
+            return maker
+        return declare
+
+
+def families():
+    """Every FAMILY in generators/, by name."""
+    import generators  # pylint: disable=import-outside-toplevel
+    names = sorted(module.name for module in pkgutil.iter_modules(generators.__path__))
+    return [importlib.import_module("generators." + name).FAMILY for name in names]
+
+
+class Chance:
+    """What the rows choose from. The stream of commands depends on `random` and `payloads` alone.
+
+    Few keys and few values, so that commands meet each other's results.
+    random: a random.Random. payloads: RDB values for RESTORE, good and broken; more may be appended.
+    """
+
+    def __init__(self, random, payloads=()):
+        self.random = random
+        self.payloads = list(payloads)
+        self.keys = {"string": [b"k%d" % i for i in range(12)] + [b"", b"bin\x00\r\n\xff", b"a" * 70]}
+
+    def flip(self, probability=0.5):
+        return self.random.random() < probability
+
+    def pick(self, *lists):
+        """One of one of the lists."""
+        return self.random.choice(self.random.choice(lists))
+
+    def count(self, low, high):
+        """An integer of the range, both ends included."""
+        return self.random.randint(low, high)
+
+    def key(self, kind="string"):
+        """A key that mostly holds a value of this kind (`list`, `hash`, ..: any word; each has eight keys)."""
+        if self.flip(FOREIGN_KEY):
+            kind = self.random.choice(sorted(self.keys))
+        if kind not in self.keys:
+            self.keys[kind] = [b"%s%d" % (kind.encode(), i) for i in range(8)]
+        return self.random.choice(self.keys[kind])
+
+    def any_key(self):
+        return self.key(self.random.choice(sorted(self.keys)))
+
+    def number(self):
+        return self.pick(NUMBERS, NUMBERS, NUMBERS, ODD_NUMBERS)
+
+    def index(self):
+        """Mostly a small one, from either end."""
+        return b"%d" % self.count(-12, 60) if self.flip(0.8) else self.number()
+
+    def float(self):
+        return self.pick(FLOATS, FLOATS, FLOATS, ODD_FLOATS)
+
+    def value(self):
+        return self.pick(NUMBERS, TEXTS, TEXTS, FLOATS, ODD_NUMBERS)
+
+    def words(self, *words):
+        """Some of the words, each with half a chance, in random letter case."""
+        return [self.random.choice([word, word.lower(), word.capitalize()]) for word in words if self.flip()]
+
+    def lifetime(self):
+        """An expiry option with its argument, sometimes a wrong one; never one that runs out soon."""
+        kind = self.random.choice([b"EX", b"PX", b"EXAT", b"PXAT", b"ex", b"Px"])
+        if self.flip(0.2):
+            return [kind, self.pick(ODD_SECONDS)]
+        if kind == b"EXAT":
+            return [kind, self.pick(UNIX_SECONDS)]
+        if kind == b"PXAT":
+            return [kind, self.pick(UNIX_MS)]
+        seconds = self.pick(SECONDS)
+        return [kind, seconds + b"000" if kind.upper() == b"PX" else seconds]
+
+
+class Generator:
+    """Chooses rows and breaks some of what they make. One for a run; `depths` is by connection."""
+
+    def __init__(self, chance, chosen):
+        self.chance = chance
+        self._families = chosen
+        self._weights = [family.weight for family in chosen]
+        self._depths = {}
+
+    def call(self, connection):
+        """The next Call for this connection (any hashable name)."""
+        chance, depth = self.chance, self._depths.get(connection, 0)
+        if depth and (chance.flip(0.2) or depth > LONGEST_TRANSACTION):
+            self._depths[connection] = 0
+            return Call([chance.random.choice([b"EXEC", b"EXEC", b"EXEC", b"DISCARD"])], "near:20000")
+        call = self._choose()
+        while depth and call.pause_s:  # in a transaction it would run later, when nobody pauses
+            call = self._choose()
+        self._break(call)
+        name = call.arguments[0].upper()
+        if depth:
+            self._depths[connection] = depth + 1
+        if name == b"MULTI" and len(call.arguments) == 1:
+            self._depths[connection] = max(depth, 1)
+        elif name in (b"EXEC", b"DISCARD", b"RESET", b"QUIT") and len(call.arguments) == 1:
+            self._depths[connection] = 0
+        return call
+
+    def _choose(self):
+        family = self.chance.random.choices(self._families, self._weights)[0]
+        return self.chance.random.choices(family.rows, family.weights)[0](self.chance)
+
+    def forget(self, connection):
+        """The connection has been closed or reset."""
+        self._depths[connection] = 0
+
+    def _break(self, call):
+        chance, arguments = self.chance, call.arguments
+        if call.pause_s:
+            return
+        if chance.flip(WRONG_ARITY):
+            if chance.flip() and len(arguments) > 1:
+                arguments.pop()
+            else:
+                arguments.append(chance.random.choice([b"extra", b"", b"1"]))
+        elif chance.flip(WRONG_ARGUMENT) and len(arguments) > 1 and not call.blocks:
+            at = chance.count(1, len(arguments) - 1)
+            # A wrong word may also be a right one of another meaning: only of a kind that is small.
+            arguments[at] = chance.pick(ODD_NUMBERS, [b"-1", b"0", b"1", b"\xff\x00", arguments[1]])
+        if chance.flip(0.1):
+            arguments[0] = chance.random.choice([arguments[0].lower(), arguments[0].capitalize()])

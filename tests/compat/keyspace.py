@@ -1,0 +1,56 @@
+"""Compares what two servers hold: every key of every database, by all that a client can see of it.
+
+Of each key: TYPE, OBJECT ENCODING, DUMP (only where the order of the value is not free), DEBUG DIGEST-VALUE and
+the time it expires. A type that needs other questions names them in its family's generator (`examine`).
+"""
+
+from exchange import MODES, encode, shown
+
+DATABASES = 16
+EXPIRY_TOLERANCE_MS = 20000   # both servers got the same relative expiry, up to this much apart
+FREE_ORDER = {b"hashtable"}   # encodings whose DUMP is in the order of a hash table
+
+
+def compare_keyspaces(pair, note, examiners=None):
+    """note(what, ours, theirs) is called for each difference.
+
+    pair: a connection to both servers, in any database; it is left in database 0.
+    examiners: type as bytes -> function(key) that returns [(arguments, mode)], asked instead of DUMP.
+    """
+    _ask_all(pair, note, [([b"DEBUG", b"DIGEST"], "")])
+    for database in range(DATABASES):
+        _ask_all(pair, note, [([b"SELECT", b"%d" % database], "")])
+        keys = _ask_all(pair, note, [([b"KEYS", b"*"], "unordered")])[0]
+        keys = sorted(item[1] for item in keys[1] or [])
+        if keys:
+            _compare_keys(pair, note, database, keys, examiners or {})
+    _ask_all(pair, note, [([b"SELECT", b"0"], "")])
+
+
+def _compare_keys(pair, note, database, keys, examiners):
+    near = f"near:{EXPIRY_TOLERANCE_MS}"
+    questions = [question for key in keys for question in (
+        ([b"TYPE", key], ""), ([b"OBJECT", b"ENCODING", key], ""),
+        ([b"DEBUG", b"DIGEST-VALUE", key], ""), ([b"PEXPIRETIME", key], near))]
+    replies = _ask_all(pair, note, questions, f"db {database}: ")
+    further = []
+    for at, key in enumerate(keys):
+        kind, encoding = replies[4 * at][1], replies[4 * at + 1][1]
+        if kind in examiners:
+            further += examiners[kind](key)
+        elif encoding not in FREE_ORDER:
+            further.append(([b"DUMP", key], ""))
+    _ask_all(pair, note, further, f"db {database}: ")
+
+
+def _ask_all(pair, note, questions, where=""):
+    """Sends [(arguments, mode)] in one go, notes the differences, returns redis-server's trees."""
+    pair.send(b"".join(encode(arguments) for arguments, _ in questions))
+    trees = []
+    for arguments, mode in questions:
+        ours, theirs = pair.replies()
+        name, _, argument = mode.partition(":")
+        if not MODES[name](ours, theirs, argument):
+            note(f"afterwards, {where}{shown(b' '.join(arguments))}", ours[0], theirs[0])
+        trees.append(theirs[1])
+    return trees

@@ -1,0 +1,296 @@
+"""Runs random commands against CairnKV and redis-server and reports every difference.
+
+    random_run.py [COMMANDS] [SEED] [--families a,b] [--keep-going]
+
+COMMANDS in runs of 50000, one seed each, from SEED on. The same COMMANDS (up to 50000) and SEED give the same
+commands again, as long as the generators are the same.
+"""
+
+import argparse
+import random
+import sys
+import time
+
+from exchange import MODES, Pair, encode, shown
+from generator import Chance, Generator, families
+from keyspace import compare_keyspaces
+from servers import BothServers
+
+COMMANDS_A_SEED = 50000
+COMPARE_KEYSPACES_EVERY = 500
+LONGEST_BATCH = 16
+CONNECTIONS = 4
+BLOCKED_AT_MOST_STEPS = 12    # then CLIENT UNBLOCK ends it
+SETTLE_LIMIT_S = 20.0
+HISTORY_SHOWN = 12
+DIFFERENCES_SHOWN = 40
+
+
+class Client:
+    """One connection to both servers and what is known of it."""
+
+    def __init__(self, name, ports, resp):
+        self.name, self.pair = name, Pair(ports, resp)
+        self.queued = None      # modes of the queued commands while in MULTI
+        self.blocked = None     # (call, steps left)
+        self.pair.send(encode([b"CLIENT", b"ID"]))
+        self.ids = [reply[1][1] for reply in self.pair.replies()]
+
+
+class RandomRun:
+    """One seed. `differences` and `commands` hold the outcome."""
+
+    def __init__(self, ports, seed, chosen):
+        self.random = random.Random(seed)
+        self.ports = ports
+        self.differences, self.commands = [], 0
+        self.control = Pair(ports, 2)
+        self.examiners = {kind: ask for family in chosen for kind, ask in family.examine.items()}
+        self.history = []
+        self._prepare(chosen)
+        self.chance = Chance(self.random, self._payloads())
+        for family in chosen:
+            self.chance.keys.setdefault(family.name, [])
+        self.chance.keys = {kind: keys for kind, keys in self.chance.keys.items() if keys}
+        self.generator = Generator(self.chance, chosen)
+        self.clients = []
+        for at in range(CONNECTIONS):
+            self._open(at)
+
+    def run(self, commands, deadline=None):
+        """Stops early at the deadline (monotonic) or when a server no longer answers."""
+        next_comparison = COMPARE_KEYSPACES_EVERY
+        while self.commands < commands and len(self.differences) < DIFFERENCES_SHOWN:
+            if deadline and time.monotonic() > deadline:
+                break
+            self._step()
+            if self.commands >= next_comparison:
+                next_comparison = self.commands + COMPARE_KEYSPACES_EVERY
+                self._compare_keyspaces()
+        self._compare_keyspaces()
+
+    def close(self):
+        for client in self.clients:
+            client.pair.close()
+        self.control.close()
+
+    # -------------------------------------------------------------------------------------- preparation
+
+    def _prepare(self, chosen):
+        # Keys that run out stay until somebody looks, on both: the moment of active expiry is chance.
+        self._ask([b"DEBUG", b"SET-ACTIVE-EXPIRE", b"0"])
+        small = self.random.random() < 0.5
+        for family in chosen if small else []:
+            for name, value in family.settings.items():
+                self._ask([b"CONFIG", b"SET", name.encode(), value.encode()])
+
+    def _payloads(self):
+        """Of values that both know, and broken ones."""
+        payloads = [b"", b"\x00", b"\x00" * 10, b"\x00" * 20]
+        for value in (b"1", b"-129", b"70000", b"5000000000", b"text", b"a" * 300, b"\x00\xff"):
+            self._ask([b"SET", b"payload", value])
+            payload = self._ask([b"DUMP", b"payload"])[1][1]
+            payloads += [payload, payload[:-1], bytes([payload[0] ^ 64]) + payload[1:]]
+        self._ask([b"DEL", b"payload"])
+        return payloads
+
+    def _ask(self, arguments):
+        """On the control connection. Returns redis-server's reply; a difference is noted."""
+        self.control.send(encode(arguments))
+        ours, theirs = self.control.replies()
+        if ours[0] != theirs[0]:
+            self._note("control: " + shown(b" ".join(arguments)), ours[0], theirs[0])
+        return theirs
+
+    def _open(self, at):
+        client = Client(at, self.ports, self.random.choice([2, 3]))
+        if at < len(self.clients):
+            self.clients[at].pair.close()
+            self.clients[at] = client
+        else:
+            self.clients.append(client)
+        self.generator.forget(at)
+
+    # -------------------------------------------------------------------------------------- the run
+
+    def _step(self):
+        free = [client for client in self.clients if client.blocked is None]
+        if not free:
+            self._unblock(self.random.choice(self.clients))
+            return
+        client = self.random.choice(free)
+        calls = []
+        for _ in range(self.random.randint(1, LONGEST_BATCH)):
+            call = self.generator.call(client.name)
+            calls.append(call)
+            calls += [type(call)(list(arguments)) for arguments in call.after]
+            if call.blocks or call.pause_s:
+                break
+        client.pair.send(b"".join(encode(call.arguments) for call in calls))
+        for call in calls:
+            self.commands += 1
+            self.history.append((client.name, call.arguments))
+            if call.blocks and client.queued is None:
+                self._settle_one(client, call)
+            elif not self._read_reply(client, call):
+                return
+            if call.pause_s:
+                time.sleep(call.pause_s)
+        self._serve_blocked()
+
+    def _read_reply(self, client, call):
+        """Returns False when the connection is gone."""
+        ours, theirs = client.pair.replies()
+        if ours[1][0] in (b"closed", b"silent") or theirs[1][0] in (b"closed", b"silent"):
+            if ours[0] != theirs[0]:
+                self._mismatch(client, call, ours[0], theirs[0])
+            self._open(client.name)
+            return False
+        if not self._same(client, call, ours, theirs):
+            self._mismatch(client, call, ours[0], theirs[0])
+        self._follow_transaction(client, call, theirs)
+        return True
+
+    @staticmethod
+    def _same(client, call, ours, theirs):
+        queued = client.queued
+        is_exec = call.arguments[0].upper() == b"EXEC" and queued is not None
+        lists = [isinstance(reply[1][1], list) for reply in (ours, theirs)]
+        if is_exec and all(lists):
+            mine, others = ours[1][1], theirs[1][1]
+            return len(mine) == len(others) and (len(others) != len(queued) or all(
+                compare((a, a), (b, b), mode) for mode, a, b in zip(queued, mine, others)))
+        if theirs[1] == (b"+", b"QUEUED"):
+            return ours[0] == theirs[0]
+        return compare(ours, theirs, call.mode)
+
+    @staticmethod
+    def _follow_transaction(client, call, theirs):
+        name = call.arguments[0].upper()
+        if theirs[1] == (b"+", b"QUEUED"):
+            client.queued.append(call.mode)
+        elif name == b"MULTI" and theirs[1] == (b"+", b"OK"):
+            client.queued = []
+        elif name in (b"EXEC", b"DISCARD", b"RESET") and not (
+                theirs[1][0] == b"-" and b"wrong number" in theirs[1][1]):
+            client.queued = None
+
+    # -------------------------------------------------------------------------------------- blocking
+
+    def _settle_one(self, client, call):
+        """The command was served at once by both, or blocks on both."""
+        states = [self._state(client, side) for side in (0, 1)]
+        if states == ["blocked", "blocked"]:
+            client.blocked = [call, BLOCKED_AT_MOST_STEPS]
+        elif "blocked" in states:
+            self._mismatch(client, call, states[0].encode(), states[1].encode())
+            self._open(client.name)
+        else:
+            self._read_reply(client, call)
+
+    def _state(self, client, side):
+        """`blocked` or `served`, once the server has come to the command."""
+        deadline = time.monotonic() + SETTLE_LIMIT_S
+        while time.monotonic() < deadline:
+            if client.pair.sides[side].has_reply():
+                return "served"
+            self.control.sides[side].send(encode([b"CLIENT", b"LIST", b"ID", client.ids[side]]))
+            line = self.control.sides[side].reply()[1][1]
+            if b" flags=" in line and b"b" in line.split(b" flags=")[1].split(b" ")[0]:
+                # The reply may have left just before the question.
+                return "blocked"
+        return "neither"
+
+    def _serve_blocked(self):
+        """After a step: who waited may have been served; on both servers the same ones."""
+        for client in self.clients:
+            if client.blocked is None:
+                continue
+            call = client.blocked[0]
+            states = [self._state(client, side) for side in (0, 1)]
+            if states[0] != states[1]:
+                self._mismatch(client, call, states[0].encode(), states[1].encode())
+                self._open(client.name)
+            elif states[0] == "served":
+                client.blocked = None
+                self._read_reply(client, call)
+            else:
+                client.blocked[1] -= 1
+                if client.blocked[1] <= 0:
+                    self._unblock(client)
+
+    def _unblock(self, client):
+        call, how = client.blocked[0], self.random.choice([b"TIMEOUT", b"ERROR"])
+        client.blocked = None
+        for side in (0, 1):
+            self.control.sides[side].send(encode([b"CLIENT", b"UNBLOCK", client.ids[side], how]))
+            self.control.sides[side].reply()
+        self._read_reply(client, call)
+
+    # -------------------------------------------------------------------------------------- differences
+
+    def _compare_keyspaces(self):
+        before = len(self.differences)
+        compare_keyspaces(self.control, self._note, self.examiners)
+        if len(self.differences) > before:
+            self._start_over()
+
+    def _mismatch(self, client, call, ours, theirs):
+        what = f"command {self.commands}, client {client.name}: {shown(b' '.join(call.arguments))}"
+        words = set(call.arguments[1:])
+        related = [f"        {name}: {shown(b' '.join(arguments), 160)}" for name, arguments in self.history[:-1]
+                   if words & set(arguments[1:]) or arguments[0].upper() in (b"MULTI", b"EXEC", b"SELECT", b"SWAPDB")]
+        self._note(what, ours, theirs, related[-HISTORY_SHOWN:])
+        self._start_over()
+
+    def _note(self, what, ours, theirs, before=()):
+        self.differences.append("\n".join([what, f"    ours   {shown(ours)}", f"    theirs {shown(theirs)}", *before]))
+
+    def _start_over(self):
+        """Empties both, so that one difference is not seen in every later command."""
+        self.history.clear()
+        self.control.send(encode([b"FLUSHALL"]))
+        self.control.replies()
+
+
+def compare(ours, theirs, mode):
+    name, _, argument = mode.partition(":")
+    return MODES[name](ours, theirs, argument)
+
+
+def run_seed(seed, commands, names=None, deadline=None):
+    """Starts both servers for one seed. Returns the RandomRun."""
+    chosen = [family for family in families() if not names or family.name in names]
+    with BothServers() as servers:
+        run = RandomRun(servers.ports, seed, chosen)
+        try:
+            run.run(commands, deadline)
+        finally:
+            run.close()
+        if not servers.ours.running():
+            run.differences.append("the server ended:\n" + servers.ours.log_tail())
+    return run
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("commands", nargs="?", type=int, default=COMMANDS_A_SEED)
+    parser.add_argument("seed", nargs="?", type=int, default=1)
+    parser.add_argument("--families", help="only these, separated by commas")
+    options = parser.parse_args()
+    names = options.families.split(",") if options.families else None
+    left, seed, total, bad = options.commands, options.seed, 0, 0
+    while left > 0:
+        count, begin = min(left, COMMANDS_A_SEED), time.monotonic()
+        run = run_seed(seed, count, names)
+        for difference in run.differences:
+            print(difference)
+        print(f"seed {seed}: {run.commands} commands, {len(run.differences)} differences, "
+              f"{time.monotonic() - begin:.0f} s", flush=True)
+        left, seed, total, bad = left - count, seed + 1, total + run.commands, bad + len(run.differences)
+    print(f"{total} commands over {seed - options.seed} seeds, {bad} differences")
+    return 1 if bad else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

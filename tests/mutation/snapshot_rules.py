@@ -1,0 +1,67 @@
+"""The rules of docs/snapshot.md, each broken in turn: (name, file, what stands there, what to put there).
+
+The first text must occur exactly once in its file, so a mutation that no longer applies is an error
+and not a pass. Each must make a test of unit_keyspace fail."""
+
+DATABASE = "server/keyspace/database.cc"
+TABLE = "server/data/seg_table.h"
+STRUCTURE = "server/data/seg_table_structure.h"
+WALK = "server/data/frozen_walk.h"
+
+MUTATIONS = [
+    ("R1 a frozen entry's expiry is edited", DATABASE,
+     "if (entry->has_expiry() && expire_at_ms != kNoExpiry && table_->IsPrivate(place, key.hash)) {",
+     "if (entry->has_expiry() && expire_at_ms != kNoExpiry) {"),
+    ("R1 a frozen entry is overwritten", DATABASE,
+     "if (table_->IsPrivate(place, key.hash) && old->TryOverwrite(value, expire_at_ms, access)) {",
+     "if (old->TryOverwrite(value, expire_at_ms, access)) {"),
+    ("R2 a frozen segment is written without a copy", TABLE,
+     "return CopySegment(segment);",
+     "segment->generation = gate_->generation();\n    return segment;"),
+    ("R2 a frozen directory is written without a copy", STRUCTURE,
+     "if (old->generation == gate_->generation()) return old;",
+     "if (old != nullptr) return old;"),
+    ("R3 a copied segment's slots are not marked SHARED", STRUCTURE,
+     "for (uint64_t& word : bucket.slots) word |= kSlotShared;",
+     "for (uint64_t& word : bucket.slots) word |= 0;"),
+    ("R3 SHARED is not looked at", TABLE,
+     "return !(place.word() & kSlotShared) || gate_->Passed(Position(hash) + 1);",
+     "return true;"),
+    ("R3 a split forgets SHARED", STRUCTURE,
+     "items->push_back({hash, word});",
+     "items->push_back({hash, word & ~kSlotShared});"),
+    ("R4 an entry is freed instead of retired", DATABASE,
+     "if (shared || HoldsFrozenNodes(*entry)) {",
+     "if (false) {"),
+    ("R4 a segment is freed instead of retired", STRUCTURE,
+     "gate_->Retire(Retired::Kind::kSegment, old, Position(old->prefix), sizeof(Seg));",
+     "frames_->Give(old);"),
+    ("R4 a directory is freed instead of retired", STRUCTURE,
+     "if (old->generation == gate_->generation() || gate_->Passed(end)) {",
+     "if (true) {"),
+    ("R4 a root is freed instead of retired", STRUCTURE,
+     "if (old->generation == gate_->generation() || !gate_->active()) {",
+     "if (true) {"),
+    ("R5 W is published before the segment is read", WALK,
+     "      CAIRN_RETURN_IF_ERROR(VisitSegment(table, SegmentRef::Get<P>(ref), visit));\n      cursor_ = end;\n      Publish(end);\n",
+     "      Publish(end);\n      CAIRN_RETURN_IF_ERROR(VisitSegment(table, SegmentRef::Get<P>(ref), visit));\n      cursor_ = end;\n"),
+    ("R5 W is published a little too far", WALK,
+     "      cursor_ = end;\n      Publish(end);\n",
+     "      cursor_ = end;\n      Publish(end + 2);\n"),
+    ("R6 a superseded segment comes after the entry retired behind it", WALK,
+     "    if (!gate_->Pop(&item)) return false;\n",
+     "    if (!gate_->Pop(&item)) return false;\n"
+     "    if (item.kind == Retired::Kind::kSegment) {\n"
+     "      Retired next;\n"
+     "      if (gate_->Pop(&next)) {\n"
+     "        if (next.kind == Retired::Kind::kRecord) {\n"
+     "          Free(next, destroy);\n"
+     "        } else {\n"
+     "          kept_.push_back(next);\n"
+     "        }\n"
+     "      }\n"
+     "    }\n"),
+    ("R6 a superseded segment is freed unread", WALK,
+     "if (item.kind == Retired::Kind::kSegment && item.position >= gate_->watermark()) {",
+     "if (item.kind == Retired::Kind::kSegment && item.position > UINT64_MAX - 1) {"),
+]
