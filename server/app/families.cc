@@ -3,8 +3,10 @@
 namespace cairn {
 
 // Each is defined at the end of the file of its name in server/commands.
+CommandFamily AclCommands();
 CommandFamily BitCommands();
 CommandFamily ClientCommands();
+CommandFamily ClientTrackingCommands();
 CommandFamily CommandCommands();
 CommandFamily ConfigCommands();
 CommandFamily DatabaseCommands();
@@ -16,12 +18,15 @@ CommandFamily KeyCommands();
 CommandFamily KeyDumpCommands();
 CommandFamily KeyExpireCommands();
 CommandFamily KeyScanCommands();
+CommandFamily LatencyCommands();
 CommandFamily MemoryCommands();
 CommandFamily PersistenceCommands();
+CommandFamily PubsubCommands();
 CommandFamily ServerCommands();
 CommandFamily SessionCommands();
 CommandFamily SetCommands();
 CommandFamily SetOperationCommands();
+CommandFamily SlowlogCommands();
 CommandFamily StringCommands();
 CommandFamily StringEditCommands();
 CommandFamily StringLcsCommands();
@@ -29,12 +34,13 @@ CommandFamily WaitCommands();
 
 void AddAllFamilies(CommandTable& table) {
   for (CommandFamily family :
-       {BitCommands(),         ClientCommands(),    CommandCommands(),      ConfigCommands(),
-        DatabaseCommands(),    DebugCommands(),     HashCommands(),         HashReadCommands(),
-        HyperLogLogCommands(), KeyCommands(),       KeyDumpCommands(),      KeyExpireCommands(),
-        KeyScanCommands(),     MemoryCommands(),    PersistenceCommands(),  ServerCommands(),
-        SessionCommands(),     SetCommands(),       SetOperationCommands(), StringCommands(),
-        StringEditCommands(),  StringLcsCommands(), WaitCommands()}) {
+       {AclCommands(),     BitCommands(),         ClientCommands(),       ClientTrackingCommands(),
+        CommandCommands(), ConfigCommands(),      DatabaseCommands(),     DebugCommands(),
+        HashCommands(),    HashReadCommands(),    HyperLogLogCommands(),  KeyCommands(),
+        KeyDumpCommands(), KeyExpireCommands(),   KeyScanCommands(),      LatencyCommands(),
+        MemoryCommands(),  PersistenceCommands(), PubsubCommands(),       ServerCommands(),
+        SessionCommands(), SetCommands(),         SetOperationCommands(), SlowlogCommands(),
+        StringCommands(),  StringEditCommands(),  StringLcsCommands(),    WaitCommands()}) {
     table.Add(family);
   }
 }

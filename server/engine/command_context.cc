@@ -46,7 +46,7 @@ void CommandContext::Changed(uint32_t db, KeyRef key, NotifyClass cls, std::stri
 }
 
 void CommandContext::TouchWatchers(uint32_t db, std::string_view key) {
-  engine_.watches.Touch(db, key);
+  engine_.KeyModified(&session_, db, key);
 }
 
 void CommandContext::Notify(NotifyClass cls, std::string_view event, std::string_view key,

@@ -25,12 +25,15 @@ struct CommandCounters {
   uint64_t usec_ticks = 0;  ///< cycles; Stats converts to microseconds
   uint64_t rejected = 0;
   uint64_t failed = 0;
-  std::unique_ptr<Histogram> latency_us;  ///< made at the first call when latency-tracking is on
+  /// In cycles, so that recording needs no conversion; made at the first call while
+  /// latency-tracking is on.
+  std::unique_ptr<Histogram> latency_ticks;
 };
 
 /// A registered command.
 struct Command {
   const CommandSpec* spec = nullptr;
+  uint32_t id = 0;                                ///< in order of registration
   std::string full_name;                          ///< "get", "client|list"
   uint64_t flags = 0;                             ///< spec flags and what is derived (movablekeys)
   uint64_t acl = 0;                               ///< categories with the derived ones

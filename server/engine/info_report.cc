@@ -105,7 +105,7 @@ void AddClients(Engine& engine, Fields out) {
       .Add("client_recent_max_input_buffer", longest_input)
       .Add("client_recent_max_output_buffer", longest_output)
       .Add("blocked_clients", paused)
-      .Add("tracking_clients", 0)
+      .Add("tracking_clients", engine.tracking.session_count())
       .Add("clients_in_timeout_table", engine.blocking.deadline_count());
 }
 
@@ -300,9 +300,9 @@ void AddStats(Engine& engine, Fields out) {
       .Add("current_eviction_exceeded_time", exceeded_us / 1000)
       .Add("keyspace_hits", keys.hits)
       .Add("keyspace_misses", keys.misses)
-      .Add("pubsub_channels", 0)
-      .Add("pubsub_patterns", 0)
-      .Add("pubsubshard_channels", 0)
+      .Add("pubsub_channels", engine.pubsub.NameCount(SubscriptionKind::kChannel))
+      .Add("pubsub_patterns", engine.pubsub.NameCount(SubscriptionKind::kPattern))
+      .Add("pubsubshard_channels", engine.pubsub.NameCount(SubscriptionKind::kShard))
       .Add("latest_fork_usec", 0)
       .Add("total_forks", 0)
       .Add("migrate_cached_sockets", 0)
@@ -313,9 +313,9 @@ void AddStats(Engine& engine, Fields out) {
       .Add("active_defrag_key_misses", 0)
       .Add("total_active_defrag_time", 0)
       .Add("current_active_defrag_time", 0)
-      .Add("tracking_total_keys", 0)
-      .Add("tracking_total_items", 0)
-      .Add("tracking_total_prefixes", 0)
+      .Add("tracking_total_keys", engine.tracking.key_count())
+      .Add("tracking_total_items", engine.tracking.item_count())
+      .Add("tracking_total_prefixes", engine.tracking.prefix_count())
       .Add("unexpected_error_replies", stats.unexpected_error_replies)
       .Add("total_error_replies", stats.total_error_replies)
       .Add("dump_payload_sanitizations", stats.dump_payload_sanitizations)
@@ -385,13 +385,13 @@ void AddErrorStats(Engine& engine, Fields out) {
 
 void AddLatencyStats(Engine& engine, Fields out) {
   for (const auto& command : engine.commands.all()) {
-    const Histogram* histogram = command->counters.latency_us.get();
+    const Histogram* histogram = command->counters.latency_ticks.get();
     if (histogram == nullptr || histogram->count() == 0) continue;
     std::string quantiles;
     for (double percentile : engine.settings().latency_tracking_info_percentiles) {
       if (!quantiles.empty()) quantiles += ',';
       quantiles += fmt::format("p{:g}={:.3f}", percentile,
-                               static_cast<double>(histogram->Quantile(percentile / 100)));
+                               engine.stats.ticks.ToMicros(histogram->Quantile(percentile / 100)));
     }
     out.Add("latency_percentiles_usec_" + command->full_name, quantiles);
   }
