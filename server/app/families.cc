@@ -11,6 +11,8 @@ CommandFamily CommandCommands();
 CommandFamily ConfigCommands();
 CommandFamily DatabaseCommands();
 CommandFamily DebugCommands();
+CommandFamily GeoCommands();
+CommandFamily GeoSearchCommands();
 CommandFamily HashCommands();
 CommandFamily HashReadCommands();
 CommandFamily HyperLogLogCommands();
@@ -19,7 +21,10 @@ CommandFamily KeyDumpCommands();
 CommandFamily KeyExpireCommands();
 CommandFamily KeyScanCommands();
 CommandFamily LatencyCommands();
+CommandFamily ListCommands();
+CommandFamily ListMoveCommands();
 CommandFamily MemoryCommands();
+CommandFamily ModuleCommands();
 CommandFamily PersistenceCommands();
 CommandFamily PubsubCommands();
 CommandFamily ServerCommands();
@@ -27,20 +32,61 @@ CommandFamily SessionCommands();
 CommandFamily SetCommands();
 CommandFamily SetOperationCommands();
 CommandFamily SlowlogCommands();
+CommandFamily SortedSetCombineCommands();
+CommandFamily SortedSetCommands();
+CommandFamily SortedSetPopCommands();
+CommandFamily SortedSetRangeCommands();
+CommandFamily StreamCommands();
+CommandFamily StreamGroupCommands();
+CommandFamily StreamInfoCommands();
+CommandFamily StreamReadCommands();
 CommandFamily StringCommands();
 CommandFamily StringEditCommands();
 CommandFamily StringLcsCommands();
 CommandFamily WaitCommands();
 
 void AddAllFamilies(CommandTable& table) {
-  for (CommandFamily family :
-       {AclCommands(),     BitCommands(),         ClientCommands(),       ClientTrackingCommands(),
-        CommandCommands(), ConfigCommands(),      DatabaseCommands(),     DebugCommands(),
-        HashCommands(),    HashReadCommands(),    HyperLogLogCommands(),  KeyCommands(),
-        KeyDumpCommands(), KeyExpireCommands(),   KeyScanCommands(),      LatencyCommands(),
-        MemoryCommands(),  PersistenceCommands(), PubsubCommands(),       ServerCommands(),
-        SessionCommands(), SetCommands(),         SetOperationCommands(), SlowlogCommands(),
-        StringCommands(),  StringEditCommands(),  StringLcsCommands(),    WaitCommands()}) {
+  for (CommandFamily family : {AclCommands(),
+                               BitCommands(),
+                               ClientCommands(),
+                               ClientTrackingCommands(),
+                               CommandCommands(),
+                               ConfigCommands(),
+                               DatabaseCommands(),
+                               DebugCommands(),
+                               GeoCommands(),
+                               GeoSearchCommands(),
+                               HashCommands(),
+                               HashReadCommands(),
+                               HyperLogLogCommands(),
+                               KeyCommands(),
+                               KeyDumpCommands(),
+                               KeyExpireCommands(),
+                               KeyScanCommands(),
+                               LatencyCommands(),
+                               ListCommands(),
+                               ListMoveCommands(),
+                               MemoryCommands(),
+                               ModuleCommands(),
+                               PersistenceCommands(),
+                               PubsubCommands(),
+                               ServerCommands(),
+                               SessionCommands(),
+                               SetCommands(),
+                               SetOperationCommands(),
+                               SlowlogCommands(),
+                               SortedSetCombineCommands(),
+                               SortedSetCommands(),
+                               SortedSetPopCommands(),
+                               SortedSetRangeCommands(),
+                               StreamCommands(),
+                               StreamGroupCommands(),
+                               StreamInfoCommands(),
+                               StreamReadCommands(),
+                               StringCommands(),
+                               StringEditCommands(),
+                               StringLcsCommands(),
+                               WaitCommands()}) {
     table.Add(family);
   }
 }

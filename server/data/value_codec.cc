@@ -40,6 +40,9 @@ constexpr size_t kMaxIntegerText = 20;
 void ValueBuilder::Reset() {
   module_.reset();
   members_.reset();
+  list_.reset();
+  scored_.reset();
+  stream_.reset();
   value_ = ValueInput();
   whole_ = open_ = empty_ = false;
   refusal_ = Status::Ok();
@@ -91,6 +94,15 @@ Status ValueBuilder::Begin(ValueKind kind, uint64_t count) {
       return BeginMembers(ValueType::kHash, count);
     case ValueKind::kSet:
       return BeginMembers(ValueType::kSet, count);
+    case ValueKind::kList:
+      return BeginList();
+    case ValueKind::kSortedSet:
+      return BeginSortedSet();
+    case ValueKind::kStream:
+      if (whole_ || open_ || stream_.has_value() || module_ != nullptr)
+        return Refuse(Status::Corruption("two values for one key"));
+      stream_.emplace(home_);
+      return Status::Ok();
     default:
       return Refuse(Refused("container"));
   }
@@ -109,12 +121,18 @@ Status ValueBuilder::BeginMembers(ValueType type, uint64_t count) {
 }
 
 Status ValueBuilder::Item(std::string_view element) {
+  if (open_ && list_.has_value()) {
+    list_->Append(element);
+    return Status::Ok();
+  }
   if (!open_ || !members_.has_value()) return Refuse(Refused("container"));
   if (members_->Insert(element)) return Status::Ok();
   return Refuse(Status::Corruption("a set holds a member twice"));
 }
 
 Status ValueBuilder::Field(std::string_view field, std::string_view value) {
+  if (stream_.has_value())
+    return ToStream([&](StreamBuilder& stream) { return stream.Node(field, value); });
   if (!open_ || !members_.has_value()) return Refuse(Refused("container"));
   if (members_->Set(field, value)) return Status::Ok();
   return Refuse(Status::Corruption("a hash holds a field twice"));
@@ -128,6 +146,7 @@ Status ValueBuilder::EndMembers() {
 }
 
 Status ValueBuilder::Packed(uint8_t rdb_type, std::string_view blob) {
+  if (open_ && list_.has_value()) return ListNodeBlob(rdb_type, blob);
   switch (rdb_type) {
     case rdb::kHashZipmap:
     case rdb::kHashZiplist:
@@ -136,6 +155,11 @@ Status ValueBuilder::Packed(uint8_t rdb_type, std::string_view blob) {
     case rdb::kSetIntset:
     case rdb::kSetListpack:
       return PackedSet(rdb_type, blob);
+    case rdb::kListZiplist:
+      return FromEvents(rdb_type, blob);
+    case rdb::kSortedSetZiplist:
+    case rdb::kSortedSetListpack:
+      return PackedSortedSet(rdb_type, blob);
     default:
       return Refuse(Refused("container"));
   }
@@ -171,6 +195,41 @@ Status ValueBuilder::PackedSet(uint8_t rdb_type, std::string_view blob) {
 Status ValueBuilder::FromEvents(uint8_t rdb_type, std::string_view blob) {
   const Status status = UnpackValue(rdb_type, blob, *this);
   return status.ok() ? status : Refuse(status);
+}
+
+// --- streams ---------------------------------------------------------------------------------
+
+template <typename Add>
+Status ValueBuilder::ToStream(Add add) {
+  if (!stream_.has_value()) return Refuse(Refused("stream event"));
+  Status added = add(*stream_);
+  return added.ok() ? added : Refuse(std::move(added));
+}
+
+Status ValueBuilder::StreamState(const StreamStateRecord& state) {
+  return ToStream([&](StreamBuilder& stream) { return stream.State(state); });
+}
+Status ValueBuilder::StreamGroup(const StreamGroupRecord& group) {
+  return ToStream([&](StreamBuilder& stream) { return stream.Group(group); });
+}
+Status ValueBuilder::StreamPending(const StreamPendingRecord& pending) {
+  return ToStream([&](StreamBuilder& stream) { return stream.Pending(pending); });
+}
+Status ValueBuilder::StreamConsumers(uint64_t) {
+  return ToStream([](StreamBuilder&) { return Status::Ok(); });
+}
+Status ValueBuilder::StreamConsumer(const StreamConsumerRecord& consumer) {
+  return ToStream([&](StreamBuilder& stream) { return stream.Consumer(consumer); });
+}
+Status ValueBuilder::StreamConsumerPending(StreamId id) {
+  return ToStream([id](StreamBuilder& stream) { return stream.ConsumerPending(id); });
+}
+
+Status ValueBuilder::EndStream() {
+  Result<ObjectRef> object = stream_->Finish();
+  stream_.reset();
+  if (!object.ok()) return Refuse(object.status());
+  return Store(ValueInput::FromObject(ValueType::kStream, std::move(*object)));
 }
 
 // --- module values ---------------------------------------------------------------------------
@@ -210,7 +269,8 @@ Status ValueBuilder::ModuleStringBlob(BlobRef bytes) {
 }
 
 Status ValueBuilder::End() {
-  if (open_) return EndMembers();
+  if (open_) return list_ ? EndList() : scored_ ? EndSortedSet() : EndMembers();
+  if (stream_.has_value()) return EndStream();
   if (module_ == nullptr)
     return Refuse(Status::Corruption("the end of a value that was not begun"));
   Result<ObjectRef> object = module_->Finish();

@@ -15,6 +15,8 @@
 #include "persistence/value_sink.h"
 #include "server/data/entry.h"
 #include "server/data/member_builder.h"
+#include "server/data/ordered_builder.h"
+#include "server/data/stream_builder.h"
 
 namespace cairn {
 
@@ -66,6 +68,12 @@ class ValueBuilder final : public ValueSink {
   Status Field(std::string_view field, std::string_view value) override;
   Status Scored(std::string_view member, double score) override;
   Status Packed(uint8_t rdb_type, std::string_view blob) override;
+  Status StreamState(const StreamStateRecord& state) override;
+  Status StreamGroup(const StreamGroupRecord& group) override;
+  Status StreamPending(const StreamPendingRecord& pending) override;
+  Status StreamConsumers(uint64_t count) override;
+  Status StreamConsumer(const StreamConsumerRecord& consumer) override;
+  Status StreamConsumerPending(StreamId id) override;
   Status BeginModule(uint64_t type_id) override;
   Status ModuleUnsigned(uint64_t value) override;
   Status ModuleSigned(int64_t value) override;
@@ -86,6 +94,17 @@ class ValueBuilder final : public ValueSink {
   Status PackedHash(uint8_t rdb_type, std::string_view blob);
   Status PackedSet(uint8_t rdb_type, std::string_view blob);
   Status EndMembers();
+  // value_codec_ordered.cc: lists and sorted sets.
+  Status BeginList();
+  Status BeginSortedSet();
+  Status ListNodeBlob(uint8_t rdb_type, std::string_view blob);
+  Status PackedSortedSet(uint8_t rdb_type, std::string_view blob);
+  Status EndList();
+  Status EndSortedSet();
+  Status EndStream();
+  /// Runs `add` on the open stream.
+  template <typename Add>
+  Status ToStream(Add add);
   /// Takes a packed blob apart into the events above.
   Status FromEvents(uint8_t rdb_type, std::string_view blob);
 
@@ -93,8 +112,11 @@ class ValueBuilder final : public ValueSink {
   const ValueHome& home_;
   const PackedLimits limits_;
   std::unique_ptr<ModuleValueReader> module_;
-  std::optional<MemberBuilder> members_;  // a hash or set; also what its value borrows
-  bool open_ = false;                     // between Begin and End
+  std::optional<MemberBuilder> members_;    // a hash or set; also what its value borrows
+  std::optional<ListBuilder> list_;         // the same for a list
+  std::optional<SortedSetBuilder> scored_;  // and a sorted set
+  std::optional<StreamBuilder> stream_;
+  bool open_ = false;  // between Begin and End
   bool empty_ = false;
   std::string bytes_;  // what an inline value borrows
   ValueInput value_;

@@ -2,9 +2,11 @@
 
 // CommandContext: what one handler sees: its arguments, the database, the reply, and the ways to
 // declare effects. Lives on the dispatcher's stack for one command. Argument views are valid during
-// the handler only; ArgBlob shares a big argument without copying it. Thread: executor.
+// the handler only; ArgBlob shares a big argument without copying it. Some of it is inline in
+// engine.h, which handlers include. Thread: executor.
 
 #include <cstdint>
+#include <memory>
 #include <span>
 #include <string>
 #include <string_view>
@@ -74,6 +76,14 @@ class CommandContext {
   /// The loader of the append-only file is the caller: no replies, TTLs are taken as they stand.
   bool is_loading() const { return session_.kind == SessionKind::kInternal; }
 
+  // --- work in two halves ---
+  /// This run may wait: it is a client's, not part of a transaction, and nothing is loading.
+  bool CanRunLater() const;
+  /// Hands `job` to a worker and suspends the client. The handler returns OK then, without a reply
+  /// and without effects; the command goes on in job->Finish. Requires: CanRunLater(), at most
+  /// once.
+  void RunLater(std::unique_ptr<CommandJob> job);
+
   // --- effects ---
   /// States that `key` was changed by this command: WATCHers are told, dirty += 1, `event` is
   /// published to keyspace notifications.
@@ -99,6 +109,8 @@ class CommandContext {
   void SignalReady(uint32_t db, std::string_view key);
 
   void PropagateNothing() { propagate_nothing_ = true; }
+  /// Only what PropagateAs was given goes out, perhaps nothing; never the command as sent.
+  void PropagateNotAsSent() { propagate_as_sent_ = false; }
   /// The command goes out even when nothing changed (FLUSHDB of an empty database).
   void PropagateAlways() { propagate_always_ = true; }
 
@@ -121,6 +133,8 @@ class CommandContext {
   bool blocked_on_ = false;  // a retry that was not served yet
   bool propagate_nothing_ = false;
   bool propagate_always_ = false;
+  bool goes_on_later_ = false;
+  bool propagate_as_sent_ = true;
   std::vector<std::vector<std::string>> rewritten_;
 };
 

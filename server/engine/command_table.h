@@ -25,9 +25,12 @@ struct CommandCounters {
   uint64_t usec_ticks = 0;  ///< cycles; Stats converts to microseconds
   uint64_t rejected = 0;
   uint64_t failed = 0;
-  /// In cycles, so that recording needs no conversion; made at the first call while
-  /// latency-tracking is on.
+  /// Run times in cycles (Stats converts), made at the first call while latency-tracking is on.
   std::unique_ptr<Histogram> latency_ticks;
+  void RecordLatency(uint64_t ticks) {
+    if (latency_ticks == nullptr) latency_ticks = std::make_unique<Histogram>();
+    latency_ticks->Record(ticks);
+  }
 };
 
 /// A registered command.
@@ -55,6 +58,10 @@ class CommandTable {
   /// host).
   void Add(std::span<const CommandSpec> family);
   Command* AddModuleCommand(const CommandSpec* spec, void* module_data);
+  /// Takes out and destroys every command that was added with `module_data`.
+  void RemoveModuleCommands(const void* module_data);
+  /// Changes whenever a name or a Command may have come or gone: what was resolved before is stale.
+  uint64_t generation() const { return generation_; }
 
   /// The command by its run-time name, any letter case; nullptr when unknown.
   Command* Find(std::string_view name) const;
@@ -123,6 +130,7 @@ class CommandTable {
   std::vector<Command*> top_level_;
   std::vector<Slot> slots_;  // open addressing, a power of two, at most half full
   size_t used_ = 0;
+  uint64_t generation_ = 0;
   mutable std::array<Recalled, kRecalled> recalled_;  // a memo, emptied when names change
 };
 

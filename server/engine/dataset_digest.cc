@@ -5,6 +5,7 @@
 #include "persistence/packed_value.h"
 #include "server/base/checksum.h"
 #include "server/base/strings.h"
+#include "server/data/stream_value.h"
 
 namespace cairn {
 
@@ -125,10 +126,27 @@ class DigestSink final : public ValueSink {
   ValueKind kind_ = ValueKind::kString;
 };
 
+/// A stream's digest is that of its entries: files carry them packed.
+void AddStream(const StreamValue& stream, Digest* digest) {
+  StreamIterator at(stream, kMinStreamId, kMaxStreamId, false);
+  while (at.Next()) {
+    const StreamId id = at.entry().id;
+    digest->Mix(std::to_string(id.ms) + '.' + std::to_string(id.sequence));
+    at.entry().ForEachField([digest](std::string_view field, std::string_view value) {
+      digest->Mix(field);
+      digest->Mix(value);
+    });
+  }
+}
+
 Status AddValue(const Entry& entry, Digest* digest) {
   digest->Mix32(TypeNumber(entry.type()));
-  DigestSink sink(digest);
-  CAIRN_RETURN_IF_ERROR(entry.Emit(sink));
+  if (entry.type() == ValueType::kStream) {
+    AddStream(static_cast<const StreamValue&>(*entry.object()), digest);
+  } else {
+    DigestSink sink(digest);
+    CAIRN_RETURN_IF_ERROR(entry.Emit(sink));
+  }
   if (entry.has_expiry()) digest->Xor("!!expire!!");
   return Status::Ok();
 }

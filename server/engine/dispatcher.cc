@@ -32,30 +32,39 @@ void Dispatcher::RunTurn(std::span<ReadySession> ready) {
   for (ReadySession& each : ready) {
     if (!each.session->suspended && !each.session->deferred.empty()) RunDeferred(*each.session);
   }
+  in_turn_ = true;
   size_t next = 0;
   while (const size_t count = FillBatch(ready, &next)) {
     engine_.RefreshClock();
     memory_limit_.BeginBatch();
     ReadGates();
     if (hashes_used_ > 1) {
-      for (size_t i = 0; i < count; ++i) {
-        const Pending& pending = batch_[i];
-        Database& db = engine_.keyspace.db(pending.session->db);
-        for (size_t j = 0; j < pending.hash_count; ++j)
-          db.PrefetchEntry(key_hashes_[pending.first_hash + j]);
-      }
+      PrefetchForBatch(count, &Database::PrefetchBucket);
+      PrefetchForBatch(count, &Database::PrefetchEntry);
     }
     last_ticks_ = TickClock::Now();
     for (size_t i = 0; i < count; ++i) RunPending(batch_[i]);
   }
   flushing_ = nullptr;
+  in_turn_ = false;
 }
 
-// Parses and prepares the next requests of the sessions from *next on. The buckets of their keys
-// are on the way while the requests after them are parsed.
+// One pass over all keys of the batch, far enough from the next that what it asked for is there.
+inline void Dispatcher::PrefetchForBatch(size_t count, void (Database::*prefetch)(uint64_t) const) {
+  for (size_t i = 0; i < count; ++i) {
+    const Pending& pending = batch_[i];
+    const Database& db = engine_.keyspace.db(pending.session->db);
+    for (size_t j = 0; j < pending.hash_count; ++j)
+      (db.*prefetch)(key_hashes_[pending.first_hash + j]);
+  }
+}
+
+// Parses and prepares the next requests of the sessions from *next on. What leads to the buckets of
+// their keys is on the way while the requests after them are parsed.
 size_t Dispatcher::FillBatch(std::span<ReadySession> ready, size_t* next) {
   size_t count = 0;
   hashes_used_ = 0;
+  resolved_generation_ = engine_.commands.generation();
   for (; *next < ready.size(); ++*next) {
     Session& session = *ready[*next].session;
     RequestParser& parser = *ready[*next].parser;
@@ -101,7 +110,7 @@ void Dispatcher::Prepare(Pending& pending) {
   const uint64_t hash = db.MakeKey(args[static_cast<size_t>(first)]).hash;
   key_hashes_[hashes_used_++] = hash;
   pending.hash_count = 1;
-  db.PrefetchBucket(hash);
+  db.PrefetchSlot(hash);
 }
 
 // Commands of several keys.
@@ -117,7 +126,7 @@ void Dispatcher::PrepareKeys(Pending& pending, Database& db) {
     const uint64_t hash = db.MakeKey(args[i]).hash;
     key_hashes_[hashes_used_++] = hash;
     ++pending.hash_count;
-    db.PrefetchBucket(hash);
+    db.PrefetchSlot(hash);
   }
 }
 
@@ -136,6 +145,11 @@ void Dispatcher::RunPending(Pending& pending) {
   Session& session = *pending.session;
   if (session.closing || session.close_after_reply) return;
   const Request& request = pending.request;
+  if (engine_.commands.generation() != resolved_generation_) [[unlikely]] {
+    // MODULE LOAD or UNLOAD ran earlier in this batch.
+    pending.command = engine_.commands.Resolve(request.args, &pending.container);
+    pending.hash_count = 0;
+  }
   Command* const command = pending.command;
   if (session.suspended) {
     session.deferred.push_back(
@@ -270,6 +284,7 @@ Status Dispatcher::CheckListener(const Session& session, const Command& command)
 
 bool Dispatcher::Admit(Session& session, Command* command, Command* container,
                        std::span<const std::string_view> args, const Request* request) {
+  session.last_command = command != nullptr ? command->spec : nullptr;
   if (command == nullptr && container == nullptr &&
       (EqualsIgnoreCase(args[0], "post") || EqualsIgnoreCase(args[0], "host:"))) {
     // A browser was led to send an HTTP request here: hang up before its body is taken for
@@ -333,8 +348,7 @@ bool Dispatcher::Admit(Session& session, Command* command, Command* container,
 
 // What only queues in a transaction is not held: its EXEC is.
 bool Dispatcher::HeldForSnapshot(const Session& session, const Command& command) const {
-  if (!gates_.may_hold || !session.MayBePaused() || session.port == nullptr)
-    return false;
+  if (!gates_.may_hold || !session.MayBePaused() || session.port == nullptr) return false;
   const bool exec = session.in_transaction() && command.spec->name == "exec";
   if (session.in_transaction() && !exec) return false;
   const uint64_t flags = command.flags | (exec ? session.transaction.flags_union : 0);
@@ -381,7 +395,20 @@ void Dispatcher::Call(CommandContext& ctx, Command& command) {
   const ReplyBuffer::Mark mark = session.output.Here();
   const uint64_t errors_before = engine_.stats.total_error_replies;
   engine_.propagation.BeginGroup();
-  if (Status status = ctx.spec_.handler(ctx); !status.ok()) {
+  CommandJob* const job = ctx.owned_ != nullptr ? ctx.owned_->job.get() : nullptr;
+  Status status = job != nullptr ? job->Finish(ctx) : ctx.spec_.handler(ctx);
+  if (ctx.goes_on_later_) {
+    // Counted and answered when it is done. Time on the worker is no time of the executor.
+    CAIRN_CHECK(status.ok() && ctx.dirty_ == 0);
+    engine_.propagation.EndGroup();
+    const uint64_t now = TickClock::Now();
+    command.counters.usec_ticks += now - last_ticks_;
+    last_ticks_ = now;
+    engine_.running_session = outer;
+    session.ReleasePushes();
+    return;
+  }
+  if (!status.ok()) {
     session.output.RollbackTo(mark);
     SendError(session, status);
   }
@@ -437,11 +464,10 @@ void Dispatcher::CountCall(Session& session, Command& command, uint64_t ticks, b
   CommandCounters& counters = command.counters;
   ++counters.calls;
   counters.usec_ticks += ticks;
+  if (engine_.settings().latency_tracking) counters.RecordLatency(ticks);
+  // What comes after a slow command in the same batch sees the time it took.
+  if (!in_exec_ && engine_.stats.ticks.ToMicros(ticks) >= kClockStaleMicros) engine_.RefreshClock();
   counters.failed += failed;
-  if (engine_.latency_tracking) {
-    if (counters.latency_ticks == nullptr) counters.latency_ticks = std::make_unique<Histogram>();
-    counters.latency_ticks->Record(ticks);
-  }
   ++engine_.stats.commands_processed;
   ++session.commands;
 }
@@ -459,7 +485,7 @@ void Dispatcher::Propagate(CommandContext& ctx) {
   if (engine_.durability != nullptr) engine_.durability->AddChanges(ctx.dirty_);
   if (ctx.propagate_nothing_ || !engine_.propagation.enabled()) return;
   if (ctx.rewritten_.empty()) {
-    engine_.propagation.Append(ctx.session_.db, ctx.args_);
+    if (ctx.propagate_as_sent_) engine_.propagation.Append(ctx.session_.db, ctx.args_);
   } else {
     for (const auto& args : ctx.rewritten_)
       engine_.propagation.Append(ctx.session_.db, std::span(args));
@@ -471,7 +497,8 @@ void Dispatcher::FinishReply(Session& session) {
   // appendfsync always: whatever this reply says may rest on any write so far.
   if (gates_.held_back) session.reply_gate = engine_.propagation.offset();
   if (flushing_ == &session) return;
-  flushing_ = &session;
+  // Flushes happen after a turn, so within it asking once is enough.
+  if (in_turn_) flushing_ = &session;
   session.port->OutputReady();
 }
 
@@ -490,16 +517,20 @@ Status Dispatcher::ExecuteTransaction(CommandContext& exec) {
     for (const BlobRef& arg : owned.args) args.push_back(arg.view());
     Command* container = nullptr;
     Command* command = engine_.commands.Resolve(args, &container);
+    if (command == nullptr) [[unlikely]] {
+      // Its module was unloaded by a command of this very transaction.
+      SendError(session, UnknownCommand(args[0], std::span(args).subspan(1)));
+      continue;
+    }
     if (Status refused = CheckQueued(session, *command, args); !refused.ok()) {
       SendError(session, refused);
       continue;
     }
-    CommandContext ctx(engine_, session, *owned.spec, args);
+    CommandContext ctx(engine_, session, *command->spec, args);
     ctx.owned_ = &owned;
     Call(ctx, *command);
   }
   in_exec_ = false;
-  session.last_command = &exec.spec_;
   return Status::Ok();
 }
 

@@ -25,6 +25,10 @@ inline constexpr size_t kBatchRequests = 32;
 /// Keys prefetched together; those of a longer command beyond are looked up unprepared.
 inline constexpr size_t kBatchKeys = 64;
 
+/// A command that takes this long lets the clock be read again before the next one: the clock's
+/// own grain.
+inline constexpr double kClockStaleMicros = 1000;
+
 /// A session with bytes to parse.
 struct ReadySession {
   Session* session;
@@ -89,6 +93,7 @@ class Dispatcher {
   size_t FillBatch(std::span<ReadySession> ready, size_t* next);
   void Prepare(Pending& pending);
   void PrepareKeys(Pending& pending, Database& db);
+  void PrefetchForBatch(size_t count, void (Database::*prefetch)(uint64_t) const);
   void RunPending(Pending& pending);
   void ReadGates();
   /// The gates. True when the command may run now; otherwise it was answered, queued or deferred.
@@ -127,8 +132,10 @@ class Dispatcher {
   std::array<uint64_t, kBatchKeys> key_hashes_;
   size_t hashes_used_ = 0;
   Gates gates_;
-  Session* flushing_ = nullptr;  // asked its port for a flush in this batch
+  bool in_turn_ = false;
+  Session* flushing_ = nullptr;  // asked its port for a flush since the gates were read; in a turn
   uint64_t last_ticks_ = 0;
+  uint64_t resolved_generation_ = 0;  // of the command table, when the batch was prepared
   bool in_exec_ = false;
   MemoryLimit memory_limit_;
 };

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "server/base/checksum.h"
 #include "server/engine/durability.h"
 #include "server/platform/memory.h"
 
@@ -27,8 +28,7 @@ void Engine::RegisterHooks() {
     UpdateObservation();
     return Status::Ok();
   };
-  for (std::string_view name :
-       {"slowlog-log-slower-than", "latency-monitor-threshold", "latency-tracking"}) {
+  for (std::string_view name : {"slowlog-log-slower-than", "latency-monitor-threshold"}) {
     config.OnChange(name, observe);
   }
   config.OnChange("slowlog-max-len", [this](const Settings&, const Settings& after) {
@@ -52,7 +52,6 @@ void Engine::UpdateObservation() {
       current.latency_monitor_threshold == 0 ? kNever : current.latency_monitor_threshold * 1000;
   const int64_t from_us = monitors.empty() ? std::min(slow_us, latency_us) : 0;
   observe_from_ticks = from_us == kNever ? UINT64_MAX : stats.ticks.FromMicros(from_us);
-  latency_tracking = current.latency_tracking;
 }
 
 void Engine::NoteLatency(std::string_view event, int64_t latency_ms) {
@@ -67,6 +66,12 @@ void Engine::OutputAdded(Session& session) {
   if (durability != nullptr && durability->GatesReplies())
     session.reply_gate = propagation.offset();
   session.port->OutputReady();
+}
+
+std::string Engine::NewId() const {
+  char bytes[20];
+  env.FillRandom(bytes);
+  return HexEncode(std::string_view(bytes, sizeof bytes));
 }
 
 Session* Engine::CreateSession(SessionPort* port, SessionKind kind) {

@@ -9,6 +9,7 @@
 
 #include "server/base/strings.h"
 #include "server/engine/durability.h"
+#include "server/engine/module_host.h"
 #include "server/engine/version.h"
 #include "server/platform/memory.h"
 
@@ -78,7 +79,7 @@ void AddServer(Engine& engine, Fields out) {
       .Add("server_time_usec", now_us)
       .Add("uptime_in_seconds", uptime_s)
       .Add("uptime_in_days", uptime_s / 86400)
-      .Add("hz", settings.hz)
+      .Add("hz", engine.cron_hz)
       .Add("configured_hz", settings.hz)
       .Add("lru_clock", (now_us / 1000000) & 0xffffff)
       .Add("executable", engine.executable)
@@ -333,7 +334,7 @@ void AddReplication(Engine& engine, Fields out) {
   out.Add("role", "master")
       .Add("connected_slaves", 0)
       .Add("master_failover_state", "no-failover")
-      .Add("master_replid", engine.run_id)
+      .Add("master_replid", engine.replication_id)
       .Add("master_replid2", std::string(40, '0'))
       .Add("master_repl_offset", engine.propagation.offset())
       .Add("second_repl_offset", -1)
@@ -363,7 +364,13 @@ void AddCpu(Engine&, Fields out) {
 }
 
 /// Modules add their lines when there is a host that loads them.
-void AddModules(Engine&, Fields) {}
+void AddModules(Engine& engine, Fields out) {
+  if (engine.modules == nullptr) return;
+  for (const LoadedModule& module : engine.modules->modules()) {
+    out.Add("module", fmt::format("name={},ver={},api={},filters=0,usedby=[],using=[],options=[]",
+                                  module.name, module.version, CAIRN_MODULE_ABI_VERSION));
+  }
+}
 
 void AddCommandStats(Engine& engine, Fields out) {
   for (const auto& command : engine.commands.all()) {

@@ -4,6 +4,7 @@ A reply is kept as its raw bytes, so that equal means equal byte for byte, and a
 kind is the first byte of the RESP type and value is bytes or a list, for the comparisons that allow something.
 """
 
+import contextlib
 import re
 import select
 import socket
@@ -22,10 +23,21 @@ class Connection:
     """One socket to one server. Not thread-safe."""
 
     def __init__(self, port):
+        self.port = port
         self._socket = socket.create_connection(("127.0.0.1", port), timeout=REPLY_LIMIT_S)
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._buffer = bytearray()
         self._at = 0
+
+    @classmethod
+    @contextlib.contextmanager
+    def to(cls, port):
+        """A connection for a `with` block."""
+        connection = cls(port)
+        try:
+            yield connection
+        finally:
+            connection.close()
 
     def close(self):
         self._socket.close()
@@ -215,6 +227,16 @@ def has_fields(ours, theirs, _):
     return common == names[1]
 
 
+def hello(ours, theirs, _):
+    """HELLO's map, but for the version of the server and the number of the connection; errors are equal."""
+    trees = []
+    for _, (kind, value) in (ours, theirs):
+        if isinstance(value, list):
+            value = [item for name, item in zip(value[::2], value[1::2]) if name[1] not in (b"id", b"version")]
+        trees.append((kind, value))
+    return trees[0] == trees[1]
+
+
 def masked(ours, theirs, pattern):
     """Equal after every match of the regular expression is replaced."""
     return _mask(ours[1], pattern.encode()) == _mask(theirs[1], pattern.encode())
@@ -228,5 +250,5 @@ def _mask(tree, pattern):
 
 MODES = {
     "": exact, "ignore": ignored, "type": same_type, "near": near, "unordered": unordered,
-    "names": has_names, "fields": has_fields, "mask": masked,
+    "names": has_names, "hello": hello, "fields": has_fields, "mask": masked,
 }
