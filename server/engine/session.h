@@ -15,6 +15,7 @@
 #include "server/base/bytes.h"
 #include "server/engine/acl_user.h"
 #include "server/engine/command_job.h"
+#include "server/engine/reply_gate.h"
 #include "server/protocol/reply_buffer.h"
 #include "server/protocol/resp_parser.h"
 #include "server/protocol/resp_writer.h"
@@ -116,9 +117,8 @@ class Session {
 
   TransactionState transaction;
 
-  /// Nothing of `output` may leave before the append-only file is durable up to this stream offset
-  /// (appendfsync always); 0 = free to go.
-  uint64_t reply_gate = 0;
+  /// What of `output` must wait for the append-only file.
+  ReplyGate reply_gate;
 
   /// Requests parsed while the session may not run (CLIENT PAUSE, blocked): run in order when it
   /// may.

@@ -163,11 +163,19 @@ void ClientHost::FlushAll() {
 }
 
 void ClientHost::ReleaseHeld() {
-  for (Connection* connection : held_) {
+  const bool lost = engine_.durability != nullptr && engine_.durability->HeldRepliesAreLost();
+  std::vector<Connection*> held;
+  held.swap(held_);
+  for (Connection* connection : held) {
     connection->in_held_ = false;
-    EnqueueFlush(connection);
+    if (lost) {
+      connection->CloseNow();
+    } else {
+      EnqueueFlush(connection);
+    }
   }
-  held_.clear();
+  held.clear();
+  held_.swap(held);  // keeps the capacity: nothing is held before the flush
   FlushAll();
 }
 
@@ -251,8 +259,10 @@ void ClientHost::Cron() {
 void ClientHost::CloseAll() {
   if (engine_.durability != nullptr) engine_.durability->EndOfTurn();
   ReleaseHeld();
+  const uint64_t durable =
+      engine_.durability != nullptr ? engine_.durability->DurableOffset() : UINT64_MAX;
   for (auto& [connection, owned] : connections_) {
-    if (!connection->session_->closing) connection->Flush(UINT64_MAX);
+    if (!connection->session_->closing) connection->Flush(durable);
     connection->CloseNow();
   }
 }
