@@ -35,12 +35,14 @@ class Call:
     after: commands that both servers run next, for what they may have done differently (a random SPOP: DEL).
     blocks: the command may block; the connection is then left alone until it is served.
     pause_s: how long nothing happens afterwards, so that a short time to live runs out on both.
+    whole: never made wrong, because with an argument less it would be answered at random (SPOP, SRANDMEMBER).
     """
     arguments: list
     mode: str = ""
     after: list = field(default_factory=list)
     blocks: bool = False
     pause_s: float = 0.0
+    whole: bool = False
 
 
 class Family:
@@ -176,7 +178,7 @@ class Generator:
 
     def _break(self, call):
         chance, arguments = self.chance, call.arguments
-        if call.pause_s:
+        if call.pause_s or call.whole:
             return
         if chance.flip(WRONG_ARITY):
             if chance.flip() and len(arguments) > 1:

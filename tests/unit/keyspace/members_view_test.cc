@@ -93,7 +93,8 @@ class MembersUnderViewTest : public testing::Test {
   MembersUnderViewTest() { keyspace_.emplace(Keyspace::Options{.databases = 2, .hash_seed = 5}); }
 
   Keyspace& keyspace() { return *keyspace_; }
-  KeyRef Key(const std::string& name) { return keyspace().db(0).MakeKey(name); }
+  /// Borrows the name.
+  KeyRef Key(std::string_view name) { return keyspace().db(0).MakeKey(name); }
 
   static std::string RandomText(std::mt19937_64& random, uint64_t space) {
     const uint64_t number = random() % space;
