@@ -2,6 +2,7 @@
 
 #include <utility>
 
+#include "persistence/packed_value.h"
 #include "server/base/strings.h"
 
 namespace cairn {
@@ -70,8 +71,9 @@ Status AofDatasetWriter::Integer(int64_t value) {
   return String({digits, FormatInt64(value, digits)});
 }
 
-Status AofDatasetWriter::Begin(ValueKind kind, uint64_t) {
+Status AofDatasetWriter::Begin(ValueKind kind, uint64_t count) {
   words_per_item_ = 1;
+  in_list_ = kind == ValueKind::kList;
   switch (kind) {
     case ValueKind::kList:
       item_command_ = "RPUSH";
@@ -87,6 +89,9 @@ Status AofDatasetWriter::Begin(ValueKind kind, uint64_t) {
       item_command_ = "HMSET";
       words_per_item_ = 2;
       return Status::Ok();
+    case ValueKind::kStream:
+      dump_.emplace();
+      return dump_->sink().Begin(kind, count);
     default:
       return Status(StatusCode::kUnsupported,
                     "this type cannot be written as commands; use aof-use-rdb-preamble yes");
@@ -111,15 +116,36 @@ Status AofDatasetWriter::WriteItems() {
 
 Status AofDatasetWriter::Item(std::string_view element) { return AddItem(element, std::nullopt); }
 Status AofDatasetWriter::Field(std::string_view field, std::string_view value) {
+  if (dump_.has_value()) return dump_->sink().Field(field, value);  // a node of a stream
   return AddItem(field, value);
 }
 Status AofDatasetWriter::Scored(std::string_view member, double score) {
   return AddItem(FormatDouble(score), member);
 }
 
-Status AofDatasetWriter::Packed(uint8_t, std::string_view) {
-  return Status(StatusCode::kUnsupported,
-                "a packed value cannot be written as commands; use aof-use-rdb-preamble yes");
+Status AofDatasetWriter::Packed(uint8_t rdb_type, std::string_view blob) {
+  return in_list_ ? UnpackListNode(rdb_type, blob, *this) : UnpackValue(rdb_type, blob, *this);
+}
+
+// A stream goes out as RESTORE: commands would not bring its nodes, counters and groups back as
+// they were.
+Status AofDatasetWriter::StreamState(const StreamStateRecord& state) {
+  return dump_->sink().StreamState(state);
+}
+Status AofDatasetWriter::StreamGroup(const StreamGroupRecord& group) {
+  return dump_->sink().StreamGroup(group);
+}
+Status AofDatasetWriter::StreamPending(const StreamPendingRecord& pending) {
+  return dump_->sink().StreamPending(pending);
+}
+Status AofDatasetWriter::StreamConsumers(uint64_t count) {
+  return dump_->sink().StreamConsumers(count);
+}
+Status AofDatasetWriter::StreamConsumer(const StreamConsumerRecord& consumer) {
+  return dump_->sink().StreamConsumer(consumer);
+}
+Status AofDatasetWriter::StreamConsumerPending(StreamId id) {
+  return dump_->sink().StreamConsumerPending(id);
 }
 
 Status AofDatasetWriter::BeginModule(uint64_t type_id) {
@@ -137,6 +163,7 @@ Status AofDatasetWriter::ModuleString(std::string_view bytes) {
 }
 
 Status AofDatasetWriter::End() {
+  in_list_ = false;
   if (!dump_.has_value()) {
     CAIRN_RETURN_IF_ERROR(WriteItems());
     return ValueDone();

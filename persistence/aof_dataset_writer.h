@@ -39,6 +39,12 @@ class AofDatasetWriter final : public DatasetSink, public ValueSink {
   Status Field(std::string_view field, std::string_view value) override;
   Status Scored(std::string_view member, double score) override;
   Status Packed(uint8_t rdb_type, std::string_view blob) override;
+  Status StreamState(const StreamStateRecord& state) override;
+  Status StreamGroup(const StreamGroupRecord& group) override;
+  Status StreamPending(const StreamPendingRecord& pending) override;
+  Status StreamConsumers(uint64_t count) override;
+  Status StreamConsumer(const StreamConsumerRecord& consumer) override;
+  Status StreamConsumerPending(StreamId id) override;
   Status BeginModule(uint64_t type_id) override;
   Status ModuleUnsigned(uint64_t value) override;
   Status ModuleSigned(int64_t value) override;
@@ -70,6 +76,7 @@ class AofDatasetWriter final : public DatasetSink, public ValueSink {
   int64_t expire_at_ms_ = -1;
   std::string_view item_command_;  // of the container being written
   size_t words_per_item_ = 1;
+  bool in_list_ = false;  // Packed is a node then
   std::vector<std::string> items_;
   std::optional<DumpWriter> dump_;  // a module value being written
 };

@@ -7,6 +7,7 @@
 // TTL, module aux data) have events too; a sink that cannot hold them inherits the refusal, so
 // nothing is ever dropped in silence.
 
+#include <compare>
 #include <cstdint>
 #include <string>
 #include <string_view>
@@ -29,6 +30,7 @@ struct KeyMeta {
 struct StreamId {
   uint64_t ms = 0;
   uint64_t sequence = 0;
+  friend auto operator<=>(const StreamId&, const StreamId&) = default;
 };
 
 struct StreamStateRecord {

@@ -28,24 +28,20 @@ def check_hits(peer):
         raise RuntimeError(f"{peer.name} answered GET with null {peer.info('keyspace_misses')} times")
 
 
-def run_strings(run, size):
+def run_strings(run, size, command, words, limits):
     keys = run.pick(QUICK_KEYS, KEYS)
     peers = run.start_all()
     try:
         for peer in peers:
             fill(peer, keys, size)
-        for command, words, limits, limits_of_1k in STRINGS:
-            limits = limits if size == 16 else limits_of_1k
-            if limits is None:
-                continue
-            for pipeline in (1, 16, 64):
-                requests = run.pick(20_000, REQUESTS[pipeline]) // (5 if command.startswith("MSET") else 1)
-                bound, goal = limits.get(pipeline, (None, None))
-                measure(run, peers, Row(f"{command} {'16 B' if size == 16 else '1 KiB'}, P={pipeline}", "us/request", bound, goal),
-                        requests, pipeline, words("x" * size), keys)
-            if command == "GET":
-                for peer in peers:
-                    check_hits(peer)
+        for pipeline in (1, 16, 64):
+            requests = run.pick(20_000, REQUESTS[pipeline]) // (5 if command.startswith("MSET") else 1)
+            bound, goal = limits.get(pipeline, (None, None))
+            row = Row(f"{command} {'16 B' if size == 16 else '1 KiB'}, P={pipeline}", "us/request", bound, goal)
+            measure(run, peers, row, requests, pipeline, words("x" * size), keys)
+        if command == "GET":
+            for peer in peers:
+                check_hits(peer)
     finally:
         stop_all(peers)
 
@@ -88,5 +84,13 @@ def run_types(run):
         stop_all(peers)
 
 
-GROUPS = [Group("speed-16", lambda run: run_strings(run, 16)), Group("speed-1k", lambda run: run_strings(run, 1024)),
-          Group("speed-types", run_types)]
+def string_groups():
+    """One group per command and size, short enough to be measured apart."""
+    for command, words, limits, limits_of_1k in STRINGS:
+        for size, rules in ((16, limits), (1024, limits_of_1k)):
+            if rules is not None:
+                yield Group(f"speed-{size}-{command.split()[0].lower()}",
+                            lambda run, args=(size, command, words, rules): run_strings(run, *args))
+
+
+GROUPS = [*string_groups(), Group("speed-types", run_types)]

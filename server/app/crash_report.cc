@@ -11,6 +11,8 @@ namespace cairn {
 
 namespace {
 
+constexpr int kSignals[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT};
+
 constexpr int kMaxFrames = 64;
 constexpr size_t kMaxPath = 4096;
 
@@ -78,8 +80,11 @@ void InstallCrashReport(const std::string& log_path) {
   struct sigaction action = {};
   action.sa_sigaction = &OnCrash;
   action.sa_flags = SA_SIGINFO | SA_NODEFER | SA_RESETHAND;
-  for (int number : {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT})
-    ::sigaction(number, &action, nullptr);
+  for (int number : kSignals) ::sigaction(number, &action, nullptr);
+}
+
+void RemoveCrashReport() {
+  for (int number : kSignals) ::signal(number, SIG_DFL);
 }
 
 }  // namespace cairn

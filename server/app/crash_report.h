@@ -10,5 +10,7 @@ namespace cairn {
 
 /// Installs the handlers. Reports go to `log_path`, or to standard error when it is empty.
 void InstallCrashReport(const std::string& log_path);
+/// Gives the signals their default actions back.
+void RemoveCrashReport();
 
 }  // namespace cairn

@@ -3,11 +3,15 @@
 namespace cairn {
 
 // Each is defined at the end of the file of its name in server/commands.
+CommandFamily BitCommands();
 CommandFamily ClientCommands();
 CommandFamily CommandCommands();
 CommandFamily ConfigCommands();
 CommandFamily DatabaseCommands();
 CommandFamily DebugCommands();
+CommandFamily HashCommands();
+CommandFamily HashReadCommands();
+CommandFamily HyperLogLogCommands();
 CommandFamily KeyCommands();
 CommandFamily KeyDumpCommands();
 CommandFamily KeyExpireCommands();
@@ -16,6 +20,12 @@ CommandFamily MemoryCommands();
 CommandFamily PersistenceCommands();
 CommandFamily ServerCommands();
 CommandFamily SessionCommands();
+CommandFamily SetCommands();
+CommandFamily SetOperationCommands();
+CommandFamily StreamCommands();
+CommandFamily StreamGroupCommands();
+CommandFamily StreamInfoCommands();
+CommandFamily StreamReadCommands();
 CommandFamily StringCommands();
 CommandFamily StringEditCommands();
 CommandFamily StringLcsCommands();
@@ -23,10 +33,13 @@ CommandFamily WaitCommands();
 
 void AddAllFamilies(CommandTable& table) {
   for (CommandFamily family :
-       {ClientCommands(), CommandCommands(), ConfigCommands(), DatabaseCommands(), DebugCommands(),
-        KeyCommands(), KeyDumpCommands(), KeyExpireCommands(), KeyScanCommands(), MemoryCommands(),
-        PersistenceCommands(), ServerCommands(), SessionCommands(), StringCommands(),
-        StringEditCommands(), StringLcsCommands(), WaitCommands()}) {
+       {BitCommands(),         ClientCommands(),     CommandCommands(),      ConfigCommands(),
+        DatabaseCommands(),    DebugCommands(),      HashCommands(),         HashReadCommands(),
+        HyperLogLogCommands(), KeyCommands(),        KeyDumpCommands(),      KeyExpireCommands(),
+        KeyScanCommands(),     MemoryCommands(),     PersistenceCommands(),  ServerCommands(),
+        SessionCommands(),     SetCommands(),        SetOperationCommands(), StreamCommands(),
+        StreamGroupCommands(), StreamInfoCommands(), StreamReadCommands(),   StringCommands(),
+        StringEditCommands(),  StringLcsCommands(),  WaitCommands()}) {
     table.Add(family);
   }
 }

@@ -13,35 +13,16 @@
 
 #include "server/app/crash_report.h"
 #include "server/app/families.h"
+#include "server/app/host_process.h"
+#include "server/app/log_sinks.h"
 #include "server/app/server.h"
+#include "server/engine/command_reference.h"
 #include "server/engine/version.h"
 #include "server/platform/memory.h"
 #include "server/platform/working_directory.h"
 
 namespace cairn {
 namespace {
-
-// The log file is opened for each line, as Redis does, so that log rotation by rename needs no
-// signal.
-class FileLogSink final : public LogSink {
- public:
-  explicit FileLogSink(std::string path) : path_(std::move(path)) {}
-  void Write(LogLevel, std::string_view line) override {
-    const int fd = path_.empty()
-                       ? STDOUT_FILENO
-                       : ::open(path_.c_str(), O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0644);
-    if (fd < 0) return;
-    while (!line.empty()) {
-      const ssize_t written = ::write(fd, line.data(), line.size());
-      if (written <= 0) break;
-      line.remove_prefix(static_cast<size_t>(written));
-    }
-    if (!path_.empty()) ::close(fd);
-  }
-
- private:
-  const std::string path_;
-};
 
 void PrintHelp() {
   std::printf(
@@ -50,7 +31,10 @@ void PrintHelp() {
       "       cairn-server -v or --version\n"
       "       cairn-server -h or --help\n"
       "       cairn-server --generate-conf (print conf/cairn.conf: every setting with its "
-      "explanation)\n\n"
+      "explanation)\n"
+      "       cairn-server --generate-commands (print docs/commands.md)\n"
+      "       cairn-server --generate-differences (print docs/settings.md: settings without "
+      "effect)\n\n"
       "Examples:\n"
       "       cairn-server (defaults)\n"
       "       cairn-server --port 7777 --loglevel verbose\n"
@@ -67,13 +51,27 @@ void Daemonize() {
   if (null > STDERR_FILENO) ::close(null);
 }
 
-int Serve(Env& env, Config& config, const std::string& executable) {
+void FollowCrashSetting(Config& config) {
+  const auto follow = [](const Settings&, const Settings& now) {
+    if (now.crash_log_enabled) {
+      InstallCrashReport(now.logfile);
+    } else {
+      RemoveCrashReport();
+    }
+    return Status::Ok();
+  };
+  [[maybe_unused]] const Status followed = follow(config.settings(), config.settings());
+  config.OnChange("crash-log-enabled", follow);
+}
+
+int Serve(Env& env, Config& config, HostProcess& process, const std::string& executable) {
   const Settings& settings = config.settings();
-  if (settings.daemonize) Daemonize();
-  FileLogSink sink(settings.logfile);
+  process.FindSupervisor(settings);
+  if (settings.daemonize && !process.is_supervised()) Daemonize();
+  const std::unique_ptr<LogSink> sink = NewLogSink(settings);
   Logger log({.pid = ::getpid(),
               .wall_micros = [&env] { return env.WallMicros(); },
-              .sink = &sink,
+              .sink = sink.get(),
               .level = static_cast<LogLevel>(settings.loglevel),
               .role = 'C'});
   log.Log(LogLevel::kWarning, "oO0OoO0OoO0Oo Redis is starting oO0OoO0OoO0Oo");
@@ -89,8 +87,9 @@ int Serve(Env& env, Config& config, const std::string& executable) {
   } else {
     log.Log(LogLevel::kWarning, "Configuration loaded");
   }
+  process.Begin(config, log);
   log.set_role('M');
-  if (settings.crash_log_enabled) InstallCrashReport(settings.logfile);
+  FollowCrashSetting(config);
   Server server(env, config, log, executable);
   log.Log(LogLevel::kNotice, "Running mode=standalone, port={}. PID: {}", settings.port,
           ::getpid());
@@ -98,11 +97,24 @@ int Serve(Env& env, Config& config, const std::string& executable) {
     log.Log(LogLevel::kWarning, "{}", started.message());
     return 1;
   }
-  return server.Run();
+  process.Tell("STATUS=Ready to accept connections\nREADY=1\n");
+  const int status = server.Run();
+  process.Tell("STOPPING=1\n");
+  return status;
+}
+
+/// Renames are tried on a table of their own while the file is read, so that a wrong one is named
+/// with its line.
+void CheckRenames(Config& config, CommandTable& table) {
+  AddAllFamilies(table);
+  config.SetDirectiveCheck("rename-command", [&table](std::span<const std::string> words) {
+    return std::string(table.Rename(words[0], words[1]).message());
+  });
 }
 
 int Main(int argc, char** argv) {
   ::umask(077);
+  const std::string executable = argv[0];
   const std::vector<std::string> words(argv + 1, argv + argc);
   const LaunchArguments arguments = ParseLaunchArguments(words);
   switch (arguments.mode) {
@@ -116,22 +128,40 @@ int Main(int argc, char** argv) {
     case LaunchArguments::Mode::kGenerateConf:
       std::fputs(GenerateDefaultConfig().c_str(), stdout);
       return 0;
+    case LaunchArguments::Mode::kGenerateCommands: {
+      CommandTable table;
+      AddAllFamilies(table);
+      std::fputs(GenerateCommandReference(table).c_str(), stdout);
+      return 0;
+    }
+    case LaunchArguments::Mode::kGenerateDifferences:
+      std::fputs(GenerateSettingsDifferences().c_str(), stdout);
+      return 0;
     case LaunchArguments::Mode::kServe:
       break;
   }
+  HostProcess process(argc, argv);
   const std::unique_ptr<Env> env = NewPosixEnv();
   const std::unique_ptr<WorkingDirectory> directory = NewPosixWorkingDirectory();
   Config config(*env, *directory);
+  CommandTable renamed;
+  CheckRenames(config, renamed);
   std::string from_stdin;
   if (arguments.read_stdin) {
     from_stdin.assign(std::istreambuf_iterator<char>(std::cin), std::istreambuf_iterator<char>());
   }
   if (Status loaded = config.Load(arguments, from_stdin); !loaded.ok()) {
-    std::fprintf(stderr, "%.*s\n", static_cast<int>(loaded.message().size()),
-                 loaded.message().data());
+    if (loaded.code() == StatusCode::kCorruption) {
+      std::fprintf(stderr, "%.*s\n", static_cast<int>(loaded.message().size()),
+                   loaded.message().data());
+    } else {
+      const std::string prefix = LogPrefix(::getpid(), 'C', env->WallMicros(), LogLevel::kWarning);
+      std::printf("%s%.*s\n", prefix.c_str(), static_cast<int>(loaded.message().size()),
+                  loaded.message().data());
+    }
     return 1;
   }
-  return Serve(*env, config, argv[0]);
+  return Serve(*env, config, process, executable);
 }
 
 }  // namespace

@@ -21,14 +21,11 @@ namespace {
 constexpr uint64_t kArenaRetainedBytes = 256ull << 20;
 // Saves, limits and time-outs are looked at this often whatever `hz` says.
 constexpr int64_t kSlowCronMs = 100;
+// dynamic-hz: beyond so many clients a turn there are more turns, up to the most that hz may be.
+constexpr size_t kClientsPerTurn = 200;
+constexpr int kMostHz = 500;
 // Descriptors beside those of clients: files, listeners, log.
 constexpr rlim_t kReservedDescriptors = 32;
-
-std::string NewRunId(Env& env) {
-  char bytes[20];
-  env.FillRandom(bytes);
-  return HexEncode(std::string_view(bytes, sizeof bytes));
-}
 
 }  // namespace
 
@@ -44,7 +41,8 @@ Server::Server(Env& env, Config& config, Logger& log, std::string executable)
   engine_->executable = std::move(executable);
   engine_->process_id = ::getpid();
   engine_->started_ms = env.WallMicros() / 1000;
-  engine_->run_id = NewRunId(env);
+  engine_->run_id = engine_->NewId();
+  engine_->replication_id = engine_->NewId();
   dispatcher_ = std::make_unique<Dispatcher>(*engine_);
   engine_->dispatcher = dispatcher_.get();
   AddAllFamilies(engine_->commands);
@@ -92,8 +90,7 @@ Status Server::Start() {
   CAIRN_RETURN_IF_ERROR(durability_->LoadAtStart());
   engine_->serve_while_loading = nullptr;
   WritePidFile();
-  const int hz = std::clamp(config_.settings().hz, 1, 500);
-  cron_timer_ = loop_.StartTimer(1000 / hz, 1000 / hz, [this] { Cron(); });
+  AdjustCron();
   if (!config_.settings().unixsocket.empty()) {
     log_.Log(LogLevel::kNotice, "The server is now ready to accept connections at {}",
              config_.settings().unixsocket);
@@ -211,12 +208,12 @@ void Server::RegisterHooks() {
     log_.set_level(static_cast<LogLevel>(after.loglevel));
     return Status::Ok();
   });
-  config_.OnChange("hz", [this](const Settings&, const Settings& after) {
-    loop_.StopTimer(cron_timer_);
-    const int hz = std::clamp(after.hz, 1, 500);
-    cron_timer_ = loop_.StartTimer(1000 / hz, 1000 / hz, [this] { Cron(); });
-    return Status::Ok();
-  });
+  for (std::string_view name : {"hz", "dynamic-hz"}) {
+    config_.OnChange(name, [this](const Settings&, const Settings&) {
+      AdjustCron();
+      return Status::Ok();
+    });
+  }
   const auto rebind = [this](const Settings&, const Settings&) {
     std::vector<std::unique_ptr<Listener>> before = std::move(listeners_);
     listeners_.clear();
@@ -277,12 +274,26 @@ Status Server::PrepareShutdown(int save, bool, bool force) {
   return Status::Ok();
 }
 
+void Server::AdjustCron() {
+  const Settings& settings = config_.settings();
+  int hz = settings.hz;
+  if (settings.dynamic_hz) {
+    while (hz < kMostHz && engine_->sessions().size() / static_cast<size_t>(hz) > kClientsPerTurn)
+      hz *= 2;
+  }
+  hz = std::clamp(hz, 1, kMostHz);
+  if (hz == engine_->cron_hz && cron_timer_ != 0) return;
+  engine_->cron_hz = hz;
+  loop_.StopTimer(cron_timer_);
+  cron_timer_ = loop_.StartTimer(1000 / hz, 1000 / hz, [this] { Cron(); });
+}
+
 void Server::Cron() {
   engine_->RefreshClock();
   const Settings& settings = config_.settings();
   if (engine_->debug.active_expire && !engine_->IsPaused(true) && !engine_->debug.pause_cron) {
     // A quarter of the time between two turns at effort 1, as much as Redis's slow cycle takes.
-    const int64_t budget_us = 250000 / std::max(settings.hz, 1);
+    const int64_t budget_us = 250000 / engine_->cron_hz;
     keyspace_->ActiveExpire(budget_us, settings.active_expire_effort);
   }
   const int64_t now_ms = loop_.NowMillis();
@@ -295,6 +306,7 @@ void Server::Cron() {
   stats.output_rate.Sample(now_ms, stats.net_output_bytes);
   stats.peak_memory = std::max<size_t>(stats.peak_memory, engine_->UsedMemory());
   clients_->Cron();
+  AdjustCron();
   durability_->Tick();
   clients_->WakeIfPending();
 }

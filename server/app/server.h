@@ -47,6 +47,8 @@ class Server final : public KeyspaceListener {
   void ApplySettings();
   void RegisterHooks();
   void Cron();
+  /// Lets cron run as often as hz and dynamic-hz ask.
+  void AdjustCron();
   void WritePidFile();
 
   Env& env_;

@@ -21,4 +21,12 @@ inline uint64_t HashBytes(std::string_view bytes, uint64_t seed) {
   return XXH3_64bits_withSeed(bytes.data(), bytes.size(), seed);
 }
 
+/// The next of a sequence of well-mixed numbers (splitmix64). Any state will do; not for secrets.
+inline uint64_t NextRandom(uint64_t* state) {
+  *state += 0x9e3779b97f4a7c15;
+  uint64_t mixed = (*state ^ *state >> 30) * 0xbf58476d1ce4e5b9;
+  mixed = (mixed ^ mixed >> 27) * 0x94d049bb133111eb;
+  return mixed ^ mixed >> 31;
+}
+
 }  // namespace cairn

@@ -18,7 +18,7 @@
 //               first byte have the top bit set, so that it reads from its end
 //
 // Worked example, ["hi", 1024]:
-//   0f 00 00 00  02 00  82 68 69 03  c4 00 02  ff
+//   0e 00 00 00  02 00  82 68 69 03  c4 00 02  ff
 
 #include <cstdint>
 #include <string>

@@ -287,6 +287,15 @@ Status DebugPackedThreshold(CommandContext& ctx) {
   return Status::Ok();
 }
 
+/// A new identity of the dataset's history: replicas that knew the old one start over.
+Status DebugChangeReplicationId(CommandContext& ctx) {
+  Engine& engine = ctx.engine();
+  engine.log.Log(LogLevel::kNotice, "Changing replication IDs after receiving change-repl-id");
+  engine.replication_id = engine.NewId();
+  ctx.reply().Ok();
+  return Status::Ok();
+}
+
 // --- misbehaviour ----------------------------------------------------------------------------
 
 Status DebugSegfault(CommandContext& ctx) {
@@ -330,6 +339,8 @@ constexpr size_t kAny = SIZE_MAX;
 
 constexpr std::array kDebugWords = {
     DebugWord{"assert", 2, 2, DebugAssert, "", "Fails a check."},
+    DebugWord{"change-repl-id", 2, 2, DebugChangeReplicationId, "",
+              "Gives the dataset's history a new identity."},
     DebugWord{"digest", 2, 2, DebugDigest, "", "A digest of the whole dataset."},
     DebugWord{"digest-value", 2, kAny, DebugDigestValue, "<key> [<key> ...]",
               "A digest of each value."},

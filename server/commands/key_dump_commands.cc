@@ -99,7 +99,8 @@ Status Restore(CommandContext& ctx) {
   CAIRN_RETURN_IF_ERROR(ctx.ArgInt64(2, &ttl_ms));
   if (ttl_ms < 0) return Status::Client("ERR Invalid TTL value, must be >= 0");
 
-  ValueBuilder builder(ctx.engine().module_values);
+  ValueBuilder builder(ctx.engine().module_values, ctx.keyspace().value_home(),
+                       LimitsOf(ctx.settings()));
   CAIRN_RETURN_IF_ERROR(
       ReadDumpPayload(ctx.arg(3), builder, ctx.engine().debug.skip_checksum_validation));
   Result<ValueInput> value = builder.Take();

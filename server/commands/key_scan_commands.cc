@@ -1,8 +1,6 @@
 // Walking over keys: KEYS, SCAN, RANDOMKEY.
 
 #include <array>
-#include <cerrno>
-#include <cstdlib>
 
 #include "server/base/strings.h"
 #include "server/engine/key_access.h"
@@ -71,30 +69,13 @@ constexpr CommandSpec kKeysSpec{
 
 // --- SCAN ------------------------------------------------------------------------------------
 
-struct ScanOptions {
-  uint64_t cursor = 0;
-  int64_t count = 10;
-  std::string_view pattern = "*";
+struct ScanOptions : ScanArguments {
   std::string_view type;
   bool by_type = false;
 };
 
-/// A cursor as C's strtoul reads it, less the leading space: Redis takes a sign and even an empty
-/// text.
-Status ParseCursor(std::string_view text, uint64_t* cursor) {
-  const std::string terminated(text);
-  char* end = nullptr;
-  errno = 0;
-  *cursor = std::strtoull(terminated.c_str(), &end, 10);
-  const bool leading_space =
-      !text.empty() && (text[0] == ' ' || (text[0] >= '\t' && text[0] <= '\r'));
-  if (leading_space || *end != '\0' || errno == ERANGE)
-    return RespError(resp_errors::kInvalidCursor);
-  return Status::Ok();
-}
-
 Status ParseScan(const CommandContext& ctx, ScanOptions* out) {
-  CAIRN_RETURN_IF_ERROR(ParseCursor(ctx.arg(1), &out->cursor));
+  CAIRN_RETURN_IF_ERROR(ArgCursor(ctx, 1, &out->cursor));
   for (size_t i = 2; i < ctx.argc(); i += 2) {
     if (i + 1 == ctx.argc()) return RespError(resp_errors::kSyntax);
     if (ctx.ArgIs(i, "count")) {
@@ -115,14 +96,13 @@ Status ParseScan(const CommandContext& ctx, ScanOptions* out) {
 Status Scan(CommandContext& ctx) {
   ScanOptions options;
   CAIRN_RETURN_IF_ERROR(ParseScan(ctx, &options));
-  const bool all = options.pattern == "*";
   std::vector<std::string_view>
       found;  // views into entries: nothing is changed until they are replied
   std::vector<std::string> expired;
   uint64_t seen = 0;
   const auto visit = [&](const Entry& entry) {
     ++seen;
-    if (!all && !GlobMatch(options.pattern, entry.key(), false)) return;
+    if (!options.Matches(entry.key())) return;
     if (options.by_type && !EqualsIgnoreCase(options.type, entry.TypeName())) return;
     if (IsExpired(entry, ctx.now_ms())) {
       expired.emplace_back(entry.key());

@@ -2,6 +2,7 @@
 
 #include <new>
 
+#include "persistence/packed_value.h"
 #include "persistence/rdb_format.h"
 #include "server/base/check.h"
 #include "server/base/strings.h"
@@ -24,6 +25,19 @@ ValueInput MakeString(std::string_view bytes, BlobRef blob, ValueForm inline_for
   input.form = ValueForm::kBlob;
   input.blob = blob ? std::move(blob) : BlobRef::Copy(bytes);
   return input;
+}
+
+// What Redis holds in its big encoding goes out element by element, as it would from there.
+Status EmitConverted(ValueType type, std::string_view bytes, ValueSink& sink) {
+  switch (type) {
+    case ValueType::kHash:
+      return UnpackValue(rdb::kHashListpack, bytes, sink);
+    case ValueType::kSet:
+      return UnpackValue(rdb::kSetListpack, bytes, sink);
+    default:
+      CAIRN_CHECK(type == ValueType::kSortedSet);
+      return UnpackValue(rdb::kSortedSetListpack, bytes, sink);
+  }
 }
 
 Status EmitPacked(ValueType type, std::string_view bytes, ValueSink& sink) {
@@ -71,11 +85,13 @@ ValueInput ValueInput::FromObject(ValueType type, ObjectRef object) {
   return input;
 }
 
-ValueInput ValueInput::Packed(ValueType type, std::string_view bytes) {
+ValueInput ValueInput::Packed(ValueType type, std::string_view bytes, bool converted) {
   CAIRN_CHECK(type != ValueType::kString && type != ValueType::kModule);
+  CAIRN_CHECK(!converted || bytes.size() <= kMaxInlinePackedBytes);
   ValueInput input;
   input.type = type;
   if (bytes.size() <= kMaxInlinePackedBytes) {
+    input.form = converted ? ValueForm::kInlineRaw : ValueForm::kInline;
     input.bytes = bytes;
   } else {
     input.form = ValueForm::kBlob;
@@ -268,7 +284,10 @@ size_t Entry::MemoryUsage() const {
 
 Status Entry::Emit(ValueSink& sink) const {
   if (form() == ValueForm::kObject) return object()->Emit(sink);
-  if (!is_string()) return EmitPacked(type(), Bytes(), sink);
+  if (!is_string()) {
+    return form() == ValueForm::kInlineRaw ? EmitConverted(type(), Bytes(), sink)
+                                           : EmitPacked(type(), Bytes(), sink);
+  }
   switch (form()) {
     case ValueForm::kInt:
       return sink.Integer(integer());
@@ -306,11 +325,13 @@ const char* Entry::EncodingName() const {
       if (form() == ValueForm::kInt) return "int";
       return form() == ValueForm::kInline && value_size_ <= kEmbstrMaxBytes ? "embstr" : "raw";
     case ValueType::kSet:
-      return "intset";
-    case ValueType::kList:
-      return "quicklist";
+      return form() == ValueForm::kInlineRaw ? "hashtable" : "intset";
+    case ValueType::kHash:
+      return form() == ValueForm::kInlineRaw ? "hashtable" : "listpack";
+    case ValueType::kSortedSet:
+      return form() == ValueForm::kInlineRaw ? "skiplist" : "listpack";
     default:
-      return "listpack";
+      return "quicklist";
   }
 }
 

@@ -35,7 +35,8 @@ enum class ValueType : uint8_t { kString, kList, kSet, kSortedSet, kHash, kStrea
 /// kBlob.
 enum class ValueForm : uint8_t {
   kInline,     ///< string bytes inside the entry; OBJECT ENCODING embstr up to 44 bytes, else raw
-  kInlineRaw,  ///< the same, but made by APPEND, SETRANGE..: OBJECT ENCODING raw at any length
+  kInlineRaw,  ///< the same, but made by APPEND, SETRANGE..: OBJECT ENCODING raw at any length;
+               ///< a packed container that shows as Redis's big encoding
   kInt,        ///< 64-bit integer; OBJECT ENCODING int
   kBlob,       ///< string in a counted Blob; OBJECT ENCODING raw
   kObject,     ///< counted Object
@@ -69,8 +70,10 @@ struct ValueInput {
   static ValueInput Integer(int64_t value);
   static ValueInput FromObject(ValueType type, ObjectRef object);
   /// A small container in its packed bytes: an intset for kSet, else a listpack. Borrows `bytes`
-  /// when they are short enough to go inline, copies them into a Blob when not.
-  static ValueInput Packed(ValueType type, std::string_view bytes);
+  /// when they are short enough to go inline, copies them into a Blob when not. `converted`: Redis
+  /// would have moved on to its big encoding, which OBJECT ENCODING, DUMP and files then show; the
+  /// bytes are a listpack for kSet too, and go inline (requires: at most kMaxInlinePackedBytes).
+  static ValueInput Packed(ValueType type, std::string_view bytes, bool converted = false);
 };
 
 class Entry {

@@ -16,6 +16,7 @@
 #include <vector>
 
 #include "server/base/check.h"
+#include "server/base/prefetch.h"
 #include "server/data/seg_layout.h"
 #include "server/data/snapshot_gate.h"
 
@@ -51,20 +52,34 @@ class SegTable {
   uint64_t segment_count() const { return segment_count_; }
   uint64_t HashOf(std::string_view key) const { return P::Hash(key, seed_); }
 
+  // The three steps of a look-up for a batch, each of which needs what the one before asked for:
+  // the directory's slot, the bucket, the record.
+  void PrefetchSlot(uint64_t hash) const {
+    if (root_ == nullptr) return;
+    // All directories are about as deep as the first one, whose header is at hand.
+    const uint32_t depth = root_->partitions[0]->depth;
+    const Directory* directory = root_->partitions[root_->PartitionOf(hash)];
+    PrefetchLine(directory);
+    PrefetchLine(&directory->slots[hash << root_->bits >> 1 >> (63 - depth)]);
+  }
   void PrefetchBucket(uint64_t hash) const {
     if (root_ == nullptr) return;
     const uint64_t ref = *root_->SlotOf(hash);
     const Seg* segment = SegmentRef::Get<P>(ref);
-    __builtin_prefetch(segment);
-    __builtin_prefetch(&segment->buckets[BucketOf(ref, hash)]);
+    PrefetchLine(segment);
+    PrefetchLine(&segment->buckets[BucketOf(ref, hash)]);
   }
   void PrefetchRecord(uint64_t hash) const {
     if (root_ == nullptr) return;
     const uint64_t ref = *root_->SlotOf(hash);
     const Bucket& bucket = SegmentRef::Get<P>(ref)->buckets[BucketOf(ref, hash)];
     for (uint32_t match = bucket.Match(Fingerprint(hash)); match; match &= match - 1) {
-      __builtin_prefetch(
-          reinterpret_cast<const void*>(bucket.slots[__builtin_ctz(match)] & kSlotPointerMask));
+      // A short record begins in one line and often ends in the next.
+      constexpr size_t kShortRecordBytes = 40;
+      const char* record =
+          reinterpret_cast<const char*>(bucket.slots[__builtin_ctz(match)] & kSlotPointerMask);
+      PrefetchLine(record);
+      PrefetchLine(record + kShortRecordBytes);
     }
   }
 

@@ -1,10 +1,36 @@
 #include "server/data/value_codec.h"
 
+#include <algorithm>
+#include <unordered_set>
+
+#include "persistence/packed_value.h"
+#include "persistence/rdb_format.h"
+#include "server/base/intset.h"
+#include "server/base/listpack.h"
 #include "server/base/strings.h"
 
 namespace cairn {
 
 namespace {
+
+/// Up to here comparing all pairs is faster than a set of them.
+constexpr uint32_t kFewElements = 16;
+
+/// Whether two of the fields (every other element) are equal. *longest = size of the longest
+/// element.
+bool HoldsTwice(const ListpackView& view, size_t* longest) {
+  std::unordered_set<std::string> seen;
+  const bool few = view.count() <= kFewElements;
+  char scratch[kMaxInt64Chars];
+  for (uint32_t at = view.begin(); at != view.end(); at = view.Next(at)) {
+    const std::string_view field = view.Get(at).Text(scratch);
+    *longest = std::max(*longest, field.size());
+    if (few ? view.Find(field, view.begin(), 1) != at : !seen.emplace(field).second) return true;
+    at = view.Next(at);
+    *longest = std::max(*longest, view.Get(at).bytes.size());
+  }
+  return false;
+}
 
 /// Redis tries to see an integer in what it loads only up to this many bytes.
 constexpr size_t kMaxIntegerText = 20;
@@ -13,8 +39,10 @@ constexpr size_t kMaxIntegerText = 20;
 
 void ValueBuilder::Reset() {
   module_.reset();
+  members_.reset();
+  stream_.reset();
   value_ = ValueInput();
-  whole_ = false;
+  whole_ = open_ = empty_ = false;
   refusal_ = Status::Ok();
 }
 
@@ -56,15 +84,137 @@ Status ValueBuilder::StringBlob(BlobRef bytes) {
 
 Status ValueBuilder::Integer(int64_t value) { return Store(ValueInput::Integer(value)); }
 
-// --- containers: no type of this server holds them yet ---------------------------------------
+// --- hashes and sets -------------------------------------------------------------------------
 
-Status ValueBuilder::Begin(ValueKind, uint64_t) { return Refuse(Refused("container")); }
-Status ValueBuilder::Item(std::string_view) { return Refuse(Refused("container")); }
-Status ValueBuilder::Field(std::string_view, std::string_view) {
-  return Refuse(Refused("container"));
+Status ValueBuilder::Begin(ValueKind kind, uint64_t count) {
+  switch (kind) {
+    case ValueKind::kHash:
+      return BeginMembers(ValueType::kHash, count);
+    case ValueKind::kSet:
+      return BeginMembers(ValueType::kSet, count);
+    case ValueKind::kStream:
+      if (whole_ || open_ || stream_.has_value() || module_ != nullptr)
+        return Refuse(Status::Corruption("two values for one key"));
+      stream_.emplace(home_);
+      return Status::Ok();
+    default:
+      return Refuse(Refused("container"));
+  }
 }
-Status ValueBuilder::Scored(std::string_view, double) { return Refuse(Refused("container")); }
-Status ValueBuilder::Packed(uint8_t, std::string_view) { return Refuse(Refused("container")); }
+
+Status ValueBuilder::BeginMembers(ValueType type, uint64_t count) {
+  if (whole_ || open_ || module_ != nullptr)
+    return Refuse(Status::Corruption("two values for one key"));
+  members_.emplace(home_, type, limits_);
+  open_ = true;
+  // A hint that comes from outside: it decides the form, nothing is allocated for it.
+  if (count > (type == ValueType::kHash ? limits_.hash_max_listpack_entries
+                                        : limits_.set_max_intset_entries))
+    members_->Convert();
+  return Status::Ok();
+}
+
+Status ValueBuilder::Item(std::string_view element) {
+  if (!open_ || !members_.has_value()) return Refuse(Refused("container"));
+  if (members_->Insert(element)) return Status::Ok();
+  return Refuse(Status::Corruption("a set holds a member twice"));
+}
+
+Status ValueBuilder::Field(std::string_view field, std::string_view value) {
+  if (stream_.has_value())
+    return ToStream([&](StreamBuilder& stream) { return stream.Node(field, value); });
+  if (!open_ || !members_.has_value()) return Refuse(Refused("container"));
+  if (members_->Set(field, value)) return Status::Ok();
+  return Refuse(Status::Corruption("a hash holds a field twice"));
+}
+
+Status ValueBuilder::EndMembers() {
+  open_ = false;
+  if (members_->size() > 0) return Store(members_->TakeValue());
+  empty_ = true;
+  return Status::Ok();
+}
+
+Status ValueBuilder::Packed(uint8_t rdb_type, std::string_view blob) {
+  switch (rdb_type) {
+    case rdb::kHashZipmap:
+    case rdb::kHashZiplist:
+    case rdb::kHashListpack:
+      return PackedHash(rdb_type, blob);
+    case rdb::kSetIntset:
+    case rdb::kSetListpack:
+      return PackedSet(rdb_type, blob);
+    default:
+      return Refuse(Refused("container"));
+  }
+}
+
+Status ValueBuilder::PackedHash(uint8_t rdb_type, std::string_view blob) {
+  Result<std::string> listpack = ListpackOf(rdb_type, blob);
+  if (!listpack.ok()) return Refuse(listpack.status());
+  const ListpackView view(*listpack);
+  if (view.count() % 2 != 0) return Refuse(Status::Corruption("a hash ends with a field"));
+  size_t longest = 0;
+  if (HoldsTwice(view, &longest)) return Refuse(Status::Corruption("a hash holds a field twice"));
+  CAIRN_RETURN_IF_ERROR(BeginMembers(ValueType::kHash, 0));
+  // Of a listpack Redis believes that it was made within the limits on length.
+  const bool too_long =
+      rdb_type != rdb::kHashListpack && longest > limits_.hash_max_listpack_value_bytes;
+  const bool too_many = view.count() / 2 > limits_.hash_max_listpack_entries;
+  members_->StartPacked(*listpack, ValueForm::kInline);
+  if (too_long || too_many) members_->Convert();
+  return EndMembers();
+}
+
+Status ValueBuilder::PackedSet(uint8_t rdb_type, std::string_view blob) {
+  if (rdb_type == rdb::kSetListpack) return FromEvents(rdb_type, blob);
+  if (!IntsetView::Validate(blob)) return Refuse(Status::Corruption("an intset is broken"));
+  const uint32_t count = IntsetView(blob).count();
+  CAIRN_RETURN_IF_ERROR(BeginMembers(ValueType::kSet, 0));
+  members_->StartPacked(blob, ValueForm::kInline);
+  if (count > limits_.set_max_intset_entries) members_->Convert();
+  return EndMembers();
+}
+
+Status ValueBuilder::FromEvents(uint8_t rdb_type, std::string_view blob) {
+  const Status status = UnpackValue(rdb_type, blob, *this);
+  return status.ok() ? status : Refuse(status);
+}
+
+// --- streams ---------------------------------------------------------------------------------
+
+template <typename Add>
+Status ValueBuilder::ToStream(Add add) {
+  if (!stream_.has_value()) return Refuse(Refused("stream event"));
+  Status added = add(*stream_);
+  return added.ok() ? added : Refuse(std::move(added));
+}
+
+Status ValueBuilder::StreamState(const StreamStateRecord& state) {
+  return ToStream([&](StreamBuilder& stream) { return stream.State(state); });
+}
+Status ValueBuilder::StreamGroup(const StreamGroupRecord& group) {
+  return ToStream([&](StreamBuilder& stream) { return stream.Group(group); });
+}
+Status ValueBuilder::StreamPending(const StreamPendingRecord& pending) {
+  return ToStream([&](StreamBuilder& stream) { return stream.Pending(pending); });
+}
+Status ValueBuilder::StreamConsumers(uint64_t) {
+  return ToStream([](StreamBuilder&) { return Status::Ok(); });
+}
+Status ValueBuilder::StreamConsumer(const StreamConsumerRecord& consumer) {
+  return ToStream([&](StreamBuilder& stream) { return stream.Consumer(consumer); });
+}
+Status ValueBuilder::StreamConsumerPending(StreamId id) {
+  return ToStream([id](StreamBuilder& stream) { return stream.ConsumerPending(id); });
+}
+
+Status ValueBuilder::EndStream() {
+  Result<ObjectRef> object = stream_->Finish();
+  stream_.reset();
+  if (!object.ok()) return Refuse(object.status());
+  return Store(ValueInput::FromObject(ValueType::kStream, std::move(*object)));
+}
 
 // --- module values ---------------------------------------------------------------------------
 
@@ -103,6 +253,8 @@ Status ValueBuilder::ModuleStringBlob(BlobRef bytes) {
 }
 
 Status ValueBuilder::End() {
+  if (open_) return EndMembers();
+  if (stream_.has_value()) return EndStream();
   if (module_ == nullptr)
     return Refuse(Status::Corruption("the end of a value that was not begun"));
   Result<ObjectRef> object = module_->Finish();

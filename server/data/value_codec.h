@@ -8,11 +8,14 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 
 #include "persistence/value_sink.h"
 #include "server/data/entry.h"
+#include "server/data/member_builder.h"
+#include "server/data/stream_builder.h"
 
 namespace cairn {
 
@@ -42,8 +45,9 @@ class ModuleValueFactory {
 
 class ValueBuilder final : public ValueSink {
  public:
-  /// `modules` outlives the builder; nullptr refuses all module values.
-  explicit ValueBuilder(ModuleValueFactory* modules) : modules_(modules) {}
+  /// `modules` and `home` outlive the builder; `modules` nullptr refuses all module values.
+  ValueBuilder(ModuleValueFactory* modules, const ValueHome* home, const PackedLimits& limits)
+      : modules_(modules), home_(*home), limits_(limits) {}
 
   /// Forgets what it holds: call before the events of each value.
   void Reset();
@@ -51,6 +55,9 @@ class ValueBuilder final : public ValueSink {
   /// came. The builder is empty afterwards. Cost: none; short strings are borrowed from the builder
   /// until Reset.
   Result<ValueInput> Take();
+  /// The value came whole but is a container of nothing, which no key may hold: Take refuses it,
+  /// while files that hold such keys are loaded without them.
+  bool is_empty() const { return empty_ && refusal_.ok(); }
 
   Status String(std::string_view bytes) override;
   Status StringBlob(BlobRef bytes) override;
@@ -60,6 +67,12 @@ class ValueBuilder final : public ValueSink {
   Status Field(std::string_view field, std::string_view value) override;
   Status Scored(std::string_view member, double score) override;
   Status Packed(uint8_t rdb_type, std::string_view blob) override;
+  Status StreamState(const StreamStateRecord& state) override;
+  Status StreamGroup(const StreamGroupRecord& group) override;
+  Status StreamPending(const StreamPendingRecord& pending) override;
+  Status StreamConsumers(uint64_t count) override;
+  Status StreamConsumer(const StreamConsumerRecord& consumer) override;
+  Status StreamConsumerPending(StreamId id) override;
   Status BeginModule(uint64_t type_id) override;
   Status ModuleUnsigned(uint64_t value) override;
   Status ModuleSigned(int64_t value) override;
@@ -76,8 +89,25 @@ class ValueBuilder final : public ValueSink {
   template <typename Read>
   Status ToModule(Read read);
 
+  Status BeginMembers(ValueType type, uint64_t count);
+  Status PackedHash(uint8_t rdb_type, std::string_view blob);
+  Status PackedSet(uint8_t rdb_type, std::string_view blob);
+  Status EndMembers();
+  Status EndStream();
+  /// Runs `add` on the open stream.
+  template <typename Add>
+  Status ToStream(Add add);
+  /// Takes a packed blob apart into the events above.
+  Status FromEvents(uint8_t rdb_type, std::string_view blob);
+
   ModuleValueFactory* modules_;
+  const ValueHome& home_;
+  const PackedLimits limits_;
   std::unique_ptr<ModuleValueReader> module_;
+  std::optional<MemberBuilder> members_;  // a hash or set; also what its value borrows
+  std::optional<StreamBuilder> stream_;
+  bool open_ = false;  // between Begin and End
+  bool empty_ = false;
   std::string bytes_;  // what an inline value borrows
   ValueInput value_;
   bool whole_ = false;

@@ -30,6 +30,7 @@ void BlockingTable::Park(Session& session, const BlockRequest& request, OwnedCom
   BlockedState& state = *session.blocked;
   state.request = request;
   state.request.keys = {};
+  state.request.args = {};
   state.command = std::move(command);
   for (std::string_view key : request.keys) {
     const auto [found, added] = lines_.try_emplace(MakeId(session.db, key));

@@ -65,6 +65,9 @@ struct BlockRequest {
   bool also_when_gone = false;  ///< also when a stream key is removed or replaced (XREADGROUP)
   BlockRetry retry = nullptr;   ///< may be null when there are no keys
   void (*on_timeout)(CommandContext& ctx) = nullptr;  ///< nullptr: the null array
+  /// What the command is asked again with, where that must not be what was sent (XREAD's "$" means
+  /// the last ID of when it came); empty: as sent. Used up by Block.
+  std::span<const std::string_view> args = {};
 };
 
 /// The sessions that wait for one key, in the order of their coming.

@@ -14,13 +14,6 @@ BlobRef CommandContext::ArgBlob(size_t i) const {
   return BlobRef();
 }
 
-KeyRef CommandContext::Key(size_t i) const {
-  const size_t at = i - first_key_;
-  if ((at & key_shift_) == 0 && at >> key_shift_ < hash_count_)
-    return {args_[i], key_hashes_[at >> key_shift_]};
-  return engine_.keyspace.db(session_.db).MakeKey(args_[i]);
-}
-
 Status CommandContext::ArgInt64(size_t i, int64_t* out) const {
   if (ParseInt64(args_[i], out)) return Status::Ok();
   return Status::Client("ERR value is not an integer or out of range");
@@ -30,29 +23,7 @@ bool CommandContext::ArgIs(size_t i, std::string_view word) const {
   return EqualsIgnoreCase(args_[i], word);
 }
 
-Database& CommandContext::db() { return engine_.keyspace.db(session_.db); }
-Keyspace& CommandContext::keyspace() { return engine_.keyspace; }
 const Settings& CommandContext::settings() const { return engine_.settings(); }
-int64_t CommandContext::now_ms() const { return engine_.keyspace.now_ms(); }
-
-void CommandContext::Changed(KeyRef key, NotifyClass cls, std::string_view event) {
-  Changed(session_.db, key, cls, event);
-}
-
-void CommandContext::Changed(uint32_t db, KeyRef key, NotifyClass cls, std::string_view event) {
-  ++dirty_;
-  engine_.watches.Touch(db, key.key);
-  engine_.NotifyKeyspaceEvent(cls, event, key.key, db);
-}
-
-void CommandContext::TouchWatchers(uint32_t db, std::string_view key) {
-  engine_.watches.Touch(db, key);
-}
-
-void CommandContext::Notify(NotifyClass cls, std::string_view event, std::string_view key,
-                            uint32_t db) {
-  engine_.NotifyKeyspaceEvent(cls, event, key, db);
-}
 
 void CommandContext::PropagateAs(std::vector<std::string> args) {
   rewritten_.push_back(std::move(args));
@@ -63,8 +34,13 @@ Status CommandContext::Block(const BlockRequest& request) {
     ReplyTimedOut(request);
     return Status::Ok();
   }
-  engine_.blocking.Park(session_, request,
-                        owned_ != nullptr ? *owned_ : OwnedCommand::From(&spec_, args_, request_));
+  if (!request.args.empty()) {
+    engine_.blocking.Park(session_, request, OwnedCommand::From(&spec_, request.args, nullptr));
+  } else {
+    engine_.blocking.Park(
+        session_, request,
+        owned_ != nullptr ? *owned_ : OwnedCommand::From(&spec_, args_, request_));
+  }
   return Status::Ok();
 }
 

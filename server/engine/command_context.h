@@ -2,7 +2,8 @@
 
 // CommandContext: what one handler sees: its arguments, the database, the reply, and the ways to
 // declare effects. Lives on the dispatcher's stack for one command. Argument views are valid during
-// the handler only; ArgBlob shares a big argument without copying it. Thread: executor.
+// the handler only; ArgBlob shares a big argument without copying it. Some of it is inline in
+// engine.h, which handlers include. Thread: executor.
 
 #include <cstdint>
 #include <span>
@@ -99,6 +100,8 @@ class CommandContext {
   void SignalReady(uint32_t db, std::string_view key);
 
   void PropagateNothing() { propagate_nothing_ = true; }
+  /// Only what PropagateAs was given goes out, perhaps nothing; never the command as sent.
+  void PropagateNotAsSent() { propagate_as_sent_ = false; }
   /// The command goes out even when nothing changed (FLUSHDB of an empty database).
   void PropagateAlways() { propagate_always_ = true; }
 
@@ -121,6 +124,7 @@ class CommandContext {
   bool blocked_on_ = false;  // a retry that was not served yet
   bool propagate_nothing_ = false;
   bool propagate_always_ = false;
+  bool propagate_as_sent_ = true;
   std::vector<std::vector<std::string>> rewritten_;
 };
 

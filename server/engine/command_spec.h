@@ -155,8 +155,10 @@ constexpr bool ValidSpecs(const std::array<CommandSpec, N>& specs) {
     if ((spec.flags & kCmdWrite) && (spec.flags & kCmdReadonly)) return false;
     const int least = spec.arity < 0 ? -spec.arity : spec.arity;
     for (const KeySpec& key : spec.keys) {
+      // A range up to the last argument may be empty and then begins just past the least arguments.
+      const int room = key.last < 0 ? 1 : 0;
       if (key.begin == KeySpec::Begin::kIndex && key.find == KeySpec::Find::kRange &&
-          key.index >= least)
+          key.index >= least + room)
         return false;
     }
     for (char c : spec.name) {

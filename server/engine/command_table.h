@@ -25,7 +25,12 @@ struct CommandCounters {
   uint64_t usec_ticks = 0;  ///< cycles; Stats converts to microseconds
   uint64_t rejected = 0;
   uint64_t failed = 0;
-  std::unique_ptr<Histogram> latency_us;  ///< made at the first call when latency-tracking is on
+  /// Run times in cycles (Stats converts), made at the first call while latency-tracking is on.
+  std::unique_ptr<Histogram> latency_ticks;
+  void RecordLatency(uint64_t ticks) {
+    if (latency_ticks == nullptr) latency_ticks = std::make_unique<Histogram>();
+    latency_ticks->Record(ticks);
+  }
 };
 
 /// A registered command.

@@ -26,7 +26,14 @@ struct SettingSpec;
 /// What argv asked for, before anything is read. `options` holds the "--name value" pairs as file
 /// lines.
 struct LaunchArguments {
-  enum class Mode { kServe, kVersion, kHelp, kGenerateConf };
+  enum class Mode {
+    kServe,
+    kVersion,
+    kHelp,
+    kGenerateConf,
+    kGenerateCommands,
+    kGenerateDifferences
+  };
   Mode mode = Mode::kServe;
   std::string config_file;  ///< as typed; empty: none
   bool read_stdin = false;
@@ -41,7 +48,7 @@ LaunchArguments ParseLaunchArguments(std::span<const std::string> arguments);
 /// The text of conf/cairn.conf: every setting commented out at its default, with its explanation.
 std::string GenerateDefaultConfig();
 
-/// Markdown list of the settings that have no effect yet or ever, for docs/differences.md.
+/// docs/settings.md: the settings that have no effect yet, or none ever, and why.
 std::string GenerateSettingsDifferences();
 
 /// Text forms of notify-keyspace-events. Parse returns -1 when a letter is unknown.

@@ -67,7 +67,13 @@ LaunchArguments ParseLaunchArguments(std::span<const std::string> arguments) {
   const std::string& first = arguments[0];
   if (first == "-v" || first == "--version") result.mode = Mode::kVersion;
   if (first == "-h" || first == "--help") result.mode = Mode::kHelp;
-  if (first == "--generate-conf" && arguments.size() == 1) result.mode = Mode::kGenerateConf;
+  constexpr std::pair<std::string_view, Mode> kGenerators[] = {
+      {"--generate-conf", Mode::kGenerateConf},
+      {"--generate-commands", Mode::kGenerateCommands},
+      {"--generate-differences", Mode::kGenerateDifferences}};
+  for (const auto& [word, mode] : kGenerators) {
+    if (first == word && arguments.size() == 1) result.mode = mode;
+  }
   if (result.mode != Mode::kServe) return result;
 
   size_t i = 0;

@@ -25,10 +25,13 @@ bool IsDirective(std::string_view word) {
 class RewrittenFile {
  public:
   explicit RewrittenFile(std::string_view text) {
+    // As in Redis, the end of the last line begins another, empty one.
     while (!text.empty()) {
-      const size_t end = std::min(text.find('\n'), text.size());
+      const size_t end = text.find('\n');
       AddOldLine(text.substr(0, end));
-      text.remove_prefix(std::min(end + 1, text.size()));
+      if (end == std::string_view::npos) break;
+      text.remove_prefix(end + 1);
+      if (text.empty()) AddOldLine({});
     }
   }
 

@@ -133,9 +133,14 @@ std::string GenerateDefaultConfig() {
 }
 
 std::string GenerateSettingsDifferences() {
-  std::string text;
+  std::string text =
+      "# Settings without effect\n\n"
+      "Generated from the settings table by `cairn-server --generate-differences`; edit "
+      "`later` and `needless` of the\n"
+      "rows in `server/engine`, not this file. Every other setting of `conf/cairn.conf` does what "
+      "it says.\n\n";
   const auto list = [&](std::string_view title, const char* SettingSpec::*reason) {
-    text += "### " + std::string(title) + "\n\n| setting | |\n|---|---|\n";
+    text += "## " + std::string(title) + "\n\n| setting | |\n|---|---|\n";
     for (const SettingSpec* spec : AllSettings()) {
       if (spec->*reason == nullptr) continue;
       text += "| `" + std::string(spec->name) + "`";

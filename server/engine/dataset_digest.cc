@@ -2,8 +2,10 @@
 
 #include <openssl/sha.h>
 
+#include "persistence/packed_value.h"
 #include "server/base/checksum.h"
 #include "server/base/strings.h"
+#include "server/data/stream_value.h"
 
 namespace cairn {
 
@@ -51,8 +53,8 @@ uint32_t TypeNumber(ValueType type) {
   return 0;
 }
 
-/// Digests the events of one value. Packed blobs are refused: in memory a value is emitted element
-/// by element.
+/// Digests the events of one value. Packed blobs are taken apart: the digest does not tell how a
+/// value is held.
 class DigestSink final : public ValueSink {
  public:
   explicit DigestSink(Digest* digest) : digest_(*digest) {}
@@ -83,7 +85,10 @@ class DigestSink final : public ValueSink {
   Status Scored(std::string_view member, double score) override {
     return Pair(member, FormatDouble(score));
   }
-  Status Packed(uint8_t, std::string_view) override { return Refused("packed"); }
+  Status Packed(uint8_t rdb_type, std::string_view blob) override {
+    return kind_ == ValueKind::kList ? UnpackListNode(rdb_type, blob, *this)
+                                     : UnpackValue(rdb_type, blob, *this);
+  }
 
   Status BeginModule(uint64_t) override {
     kind_ = ValueKind::kModule;
@@ -102,6 +107,7 @@ class DigestSink final : public ValueSink {
   }
   Status End() override {
     if (kind_ == ValueKind::kModule) digest_.Xor(module_);
+    kind_ = ValueKind::kString;
     return Status::Ok();
   }
 
@@ -120,10 +126,27 @@ class DigestSink final : public ValueSink {
   ValueKind kind_ = ValueKind::kString;
 };
 
+/// A stream's digest is that of its entries: files carry them packed.
+void AddStream(const StreamValue& stream, Digest* digest) {
+  StreamIterator at(stream, kMinStreamId, kMaxStreamId, false);
+  while (at.Next()) {
+    const StreamId id = at.entry().id;
+    digest->Mix(std::to_string(id.ms) + '.' + std::to_string(id.sequence));
+    at.entry().ForEachField([digest](std::string_view field, std::string_view value) {
+      digest->Mix(field);
+      digest->Mix(value);
+    });
+  }
+}
+
 Status AddValue(const Entry& entry, Digest* digest) {
   digest->Mix32(TypeNumber(entry.type()));
-  DigestSink sink(digest);
-  CAIRN_RETURN_IF_ERROR(entry.Emit(sink));
+  if (entry.type() == ValueType::kStream) {
+    AddStream(static_cast<const StreamValue&>(*entry.object()), digest);
+  } else {
+    DigestSink sink(digest);
+    CAIRN_RETURN_IF_ERROR(entry.Emit(sink));
+  }
   if (entry.has_expiry()) digest->Xor("!!expire!!");
   return Status::Ok();
 }

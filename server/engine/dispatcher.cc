@@ -37,12 +37,8 @@ void Dispatcher::RunTurn(std::span<ReadySession> ready) {
     memory_limit_.BeginBatch();
     ReadGates();
     if (hashes_used_ > 1) {
-      for (size_t i = 0; i < count; ++i) {
-        const Pending& pending = batch_[i];
-        Database& db = engine_.keyspace.db(pending.session->db);
-        for (size_t j = 0; j < pending.hash_count; ++j)
-          db.PrefetchEntry(key_hashes_[pending.first_hash + j]);
-      }
+      PrefetchForBatch(count, &Database::PrefetchBucket);
+      PrefetchForBatch(count, &Database::PrefetchEntry);
     }
     last_ticks_ = TickClock::Now();
     for (size_t i = 0; i < count; ++i) RunPending(batch_[i]);
@@ -50,8 +46,18 @@ void Dispatcher::RunTurn(std::span<ReadySession> ready) {
   flushing_ = nullptr;
 }
 
-// Parses and prepares the next requests of the sessions from *next on. The buckets of their keys
-// are on the way while the requests after them are parsed.
+// One pass over all keys of the batch, far enough from the next that what it asked for is there.
+inline void Dispatcher::PrefetchForBatch(size_t count, void (Database::*prefetch)(uint64_t) const) {
+  for (size_t i = 0; i < count; ++i) {
+    const Pending& pending = batch_[i];
+    const Database& db = engine_.keyspace.db(pending.session->db);
+    for (size_t j = 0; j < pending.hash_count; ++j)
+      (db.*prefetch)(key_hashes_[pending.first_hash + j]);
+  }
+}
+
+// Parses and prepares the next requests of the sessions from *next on. What leads to the buckets of
+// their keys is on the way while the requests after them are parsed.
 size_t Dispatcher::FillBatch(std::span<ReadySession> ready, size_t* next) {
   size_t count = 0;
   hashes_used_ = 0;
@@ -100,7 +106,7 @@ void Dispatcher::Prepare(Pending& pending) {
   const uint64_t hash = db.MakeKey(args[static_cast<size_t>(first)]).hash;
   key_hashes_[hashes_used_++] = hash;
   pending.hash_count = 1;
-  db.PrefetchBucket(hash);
+  db.PrefetchSlot(hash);
 }
 
 // Commands of several keys.
@@ -116,7 +122,7 @@ void Dispatcher::PrepareKeys(Pending& pending, Database& db) {
     const uint64_t hash = db.MakeKey(args[i]).hash;
     key_hashes_[hashes_used_++] = hash;
     ++pending.hash_count;
-    db.PrefetchBucket(hash);
+    db.PrefetchSlot(hash);
   }
 }
 
@@ -249,6 +255,7 @@ Status Dispatcher::CheckState(Session& session, const Command& command) {
 
 bool Dispatcher::Admit(Session& session, Command* command, Command* container,
                        std::span<const std::string_view> args, const Request* request) {
+  session.last_command = command != nullptr ? command->spec : nullptr;
   if (command == nullptr && container == nullptr &&
       (EqualsIgnoreCase(args[0], "post") || EqualsIgnoreCase(args[0], "host:"))) {
     // A browser was led to send an HTTP request here: hang up before its body is taken for
@@ -378,6 +385,9 @@ void Dispatcher::CountCall(Session& session, Command& command, uint64_t ticks, b
   CommandCounters& counters = command.counters;
   ++counters.calls;
   counters.usec_ticks += ticks;
+  if (engine_.settings().latency_tracking) counters.RecordLatency(ticks);
+  // What comes after a slow command in the same batch sees the time it took.
+  if (!in_exec_ && engine_.stats.ticks.ToMicros(ticks) >= kClockStaleMicros) engine_.RefreshClock();
   counters.failed += failed;
   ++engine_.stats.commands_processed;
   ++session.commands;
@@ -394,7 +404,7 @@ void Dispatcher::Propagate(CommandContext& ctx) {
   if (engine_.durability != nullptr) engine_.durability->AddChanges(ctx.dirty_);
   if (ctx.propagate_nothing_ || !engine_.propagation.enabled()) return;
   if (ctx.rewritten_.empty()) {
-    engine_.propagation.Append(ctx.session_.db, ctx.args_);
+    if (ctx.propagate_as_sent_) engine_.propagation.Append(ctx.session_.db, ctx.args_);
   } else {
     for (const auto& args : ctx.rewritten_)
       engine_.propagation.Append(ctx.session_.db, std::span(args));
@@ -430,7 +440,6 @@ Status Dispatcher::ExecuteTransaction(CommandContext& exec) {
     Call(ctx, *command);
   }
   in_exec_ = false;
-  session.last_command = &exec.spec_;
   return Status::Ok();
 }
 

@@ -25,6 +25,10 @@ inline constexpr size_t kBatchRequests = 32;
 /// Keys prefetched together; those of a longer command beyond are looked up unprepared.
 inline constexpr size_t kBatchKeys = 64;
 
+/// A command that takes this long lets the clock be read again before the next one: the clock's
+/// own grain.
+inline constexpr double kClockStaleMicros = 1000;
+
 /// A session with bytes to parse.
 struct ReadySession {
   Session* session;
@@ -89,6 +93,7 @@ class Dispatcher {
   size_t FillBatch(std::span<ReadySession> ready, size_t* next);
   void Prepare(Pending& pending);
   void PrepareKeys(Pending& pending, Database& db);
+  void PrefetchForBatch(size_t count, void (Database::*prefetch)(uint64_t) const);
   void RunPending(Pending& pending);
   void ReadGates();
   /// The gates. True when the command may run now; otherwise it was answered, queued or deferred.

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "server/base/checksum.h"
 #include "server/engine/durability.h"
 #include "server/platform/memory.h"
 
@@ -18,6 +19,12 @@ Engine::Engine(Env& env_in, EventLoopPort& loop_in, Logger& log_in, Config& conf
       arena(arena_in) {}
 
 Engine::~Engine() = default;
+
+std::string Engine::NewId() const {
+  char bytes[20];
+  env.FillRandom(bytes);
+  return HexEncode(std::string_view(bytes, sizeof bytes));
+}
 
 Session* Engine::CreateSession(SessionPort* port, SessionKind kind) {
   const uint64_t id = next_session_id_++;

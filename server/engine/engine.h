@@ -78,7 +78,10 @@ class Engine {
   const Settings& settings() const { return config.settings(); }
 
   // --- identity ---
-  std::string run_id;      ///< 40 hex digits, new at each start
+  std::string run_id;          ///< 40 hex digits, new at each start
+  std::string replication_id;  ///< 40 hex digits that name the history of the dataset
+  /// 40 random hex digits.
+  std::string NewId() const;
   std::string executable;  ///< as started
   int64_t started_ms = 0;
   int64_t process_id = 0;
@@ -112,6 +115,7 @@ class Engine {
   /// Wall clock of this batch in ms; refreshed once per batch and per cron turn.
   int64_t now_ms() const { return keyspace.now_ms(); }
   void RefreshClock();
+  int cron_hz = 10;  ///< turns of cron per second: hz, or more with dynamic-hz and many clients
 
   /// Sessions that wait until a snapshot's walker has caught up (SnapshotThrottle), by id.
   void HoldSession(Session& session);
@@ -139,5 +143,38 @@ class Engine {
   uint64_t next_session_id_ = 1;
   std::vector<uint64_t> held_sessions_;
 };
+
+// --- CommandContext's ways to the engine, here because every command takes them ---
+
+inline KeyRef CommandContext::Key(size_t i) const {
+  const size_t at = i - first_key_;
+  if ((at & key_shift_) == 0 && at >> key_shift_ < hash_count_)
+    return {args_[i], key_hashes_[at >> key_shift_]};
+  return engine_.keyspace.db(session_.db).MakeKey(args_[i]);
+}
+
+inline Database& CommandContext::db() { return engine_.keyspace.db(session_.db); }
+inline Keyspace& CommandContext::keyspace() { return engine_.keyspace; }
+inline int64_t CommandContext::now_ms() const { return engine_.keyspace.now_ms(); }
+
+inline void CommandContext::TouchWatchers(uint32_t db, std::string_view key) {
+  engine_.watches.Touch(db, key);
+}
+
+inline void CommandContext::Notify(NotifyClass cls, std::string_view event, std::string_view key,
+                                   uint32_t db) {
+  engine_.NotifyKeyspaceEvent(cls, event, key, db);
+}
+
+inline void CommandContext::Changed(uint32_t db, KeyRef key, NotifyClass cls,
+                                    std::string_view event) {
+  ++dirty_;
+  TouchWatchers(db, key.key);
+  Notify(cls, event, key.key, db);
+}
+
+inline void CommandContext::Changed(KeyRef key, NotifyClass cls, std::string_view event) {
+  Changed(session_.db, key, cls, event);
+}
 
 }  // namespace cairn

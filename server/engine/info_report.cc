@@ -78,7 +78,7 @@ void AddServer(Engine& engine, Fields out) {
       .Add("server_time_usec", now_us)
       .Add("uptime_in_seconds", uptime_s)
       .Add("uptime_in_days", uptime_s / 86400)
-      .Add("hz", settings.hz)
+      .Add("hz", engine.cron_hz)
       .Add("configured_hz", settings.hz)
       .Add("lru_clock", (now_us / 1000000) & 0xffffff)
       .Add("executable", engine.executable)
@@ -333,7 +333,7 @@ void AddReplication(Engine& engine, Fields out) {
   out.Add("role", "master")
       .Add("connected_slaves", 0)
       .Add("master_failover_state", "no-failover")
-      .Add("master_replid", engine.run_id)
+      .Add("master_replid", engine.replication_id)
       .Add("master_replid2", std::string(40, '0'))
       .Add("master_repl_offset", engine.propagation.offset())
       .Add("second_repl_offset", -1)
@@ -385,13 +385,13 @@ void AddErrorStats(Engine& engine, Fields out) {
 
 void AddLatencyStats(Engine& engine, Fields out) {
   for (const auto& command : engine.commands.all()) {
-    const Histogram* histogram = command->counters.latency_us.get();
+    const Histogram* histogram = command->counters.latency_ticks.get();
     if (histogram == nullptr || histogram->count() == 0) continue;
     std::string quantiles;
     for (double percentile : engine.settings().latency_tracking_info_percentiles) {
       if (!quantiles.empty()) quantiles += ',';
       quantiles += fmt::format("p{:g}={:.3f}", percentile,
-                               static_cast<double>(histogram->Quantile(percentile / 100)));
+                               engine.stats.ticks.ToMicros(histogram->Quantile(percentile / 100)));
     }
     out.Add("latency_percentiles_usec_" + command->full_name, quantiles);
   }

@@ -1,6 +1,47 @@
 #include "server/engine/key_access.h"
 
+#include <cerrno>
+#include <cstdlib>
+
 namespace cairn {
+
+PackedLimits LimitsOf(const Settings& settings) {
+  PackedLimits limits;
+  limits.hash_max_listpack_entries = static_cast<uint64_t>(settings.hash_max_listpack_entries);
+  limits.hash_max_listpack_value_bytes = static_cast<uint64_t>(settings.hash_max_listpack_value);
+  limits.set_max_intset_entries = static_cast<uint64_t>(settings.set_max_intset_entries);
+  limits.zset_max_listpack_entries = static_cast<uint64_t>(settings.zset_max_listpack_entries);
+  limits.zset_max_listpack_value_bytes = static_cast<uint64_t>(settings.zset_max_listpack_value);
+  limits.list_max_listpack_size = settings.list_max_listpack_size;
+  return limits;
+}
+
+Status ArgCursor(const CommandContext& ctx, size_t i, uint64_t* cursor) {
+  const std::string text(ctx.arg(i));
+  char* end = nullptr;
+  errno = 0;
+  *cursor = std::strtoull(text.c_str(), &end, 10);
+  const bool leading_space =
+      !text.empty() && (text[0] == ' ' || (text[0] >= '\t' && text[0] <= '\r'));
+  if (leading_space || *end != '\0' || errno == ERANGE)
+    return RespError(resp_errors::kInvalidCursor);
+  return Status::Ok();
+}
+
+Status ParseElementScan(const CommandContext& ctx, ScanArguments* out) {
+  for (size_t i = 3; i < ctx.argc(); i += 2) {
+    if (i + 1 == ctx.argc()) return RespError(resp_errors::kSyntax);
+    if (ctx.ArgIs(i, "count")) {
+      CAIRN_RETURN_IF_ERROR(ctx.ArgInt64(i + 1, &out->count));
+      if (out->count < 1) return RespError(resp_errors::kSyntax);
+    } else if (ctx.ArgIs(i, "match")) {
+      out->pattern = ctx.arg(i + 1);
+    } else {
+      return RespError(resp_errors::kSyntax);
+    }
+  }
+  return Status::Ok();
+}
 
 void RemoveAlreadyExpired(CommandContext& ctx, KeyRef key) {
   const bool lazy = ctx.settings().lazyfree_lazy_expire;

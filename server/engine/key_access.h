@@ -8,6 +8,7 @@
 #include <string_view>
 
 #include "server/base/strings.h"
+#include "server/data/member_builder.h"
 #include "server/engine/command_context.h"
 #include "server/engine/engine.h"
 
@@ -21,6 +22,13 @@ inline const Entry* ReadKey(CommandContext& ctx, KeyRef key,
     ctx.Notify(NotifyClass::kKeyMiss, "keymiss", key.key, ctx.db().index());
   }
   return entry;
+}
+
+/// OK when `entry` is absent or of `type`, WRONGTYPE otherwise.
+inline Status ExpectType(const Entry* entry, ValueType type) {
+  if (entry == nullptr || entry->type() == type) [[likely]]
+    return Status::Ok();
+  return RespError(resp_errors::kWrongType);
 }
 
 /// OK when `entry` is absent or a string, WRONGTYPE otherwise.
@@ -57,6 +65,33 @@ inline void ReplyString(CommandContext& ctx, const Entry* entry) {
     }
   }
 }
+
+/// Replies a member, field or value as a bulk string. Long ones go by reference.
+inline void ReplyElement(CommandContext& ctx, const ListpackValue& value, const Blob* blob) {
+  if (value.is_integer) return ctx.reply().BulkInt64(value.integer);
+  if (blob == nullptr || value.bytes.size() < kReplyByReferenceBytes)
+    return ctx.reply().Bulk(value.bytes);
+  const size_t offset = static_cast<size_t>(value.bytes.data() - blob->data());
+  ctx.reply().BulkBlob({BlobRef::Share(const_cast<Blob*>(blob)), offset, value.bytes.size()});
+}
+
+/// Up to where containers stay packed, by the settings.
+PackedLimits LimitsOf(const Settings& settings);
+
+/// Cursor, MATCH and COUNT of SCAN, HSCAN, SSCAN and ZSCAN.
+struct ScanArguments {
+  uint64_t cursor = 0;
+  int64_t count = 10;
+  std::string_view pattern = "*";
+  bool Matches(std::string_view text) const {
+    return pattern == "*" || GlobMatch(pattern, text, false);
+  }
+};
+/// arg(i) as a cursor, as C's strtoul reads it less the leading space: Redis takes a sign and even
+/// an empty text.
+Status ArgCursor(const CommandContext& ctx, size_t i, uint64_t* cursor);
+/// key cursor [MATCH pattern] [COUNT count], the cursor being arg(2).
+Status ParseElementScan(const CommandContext& ctx, ScanArguments* out);
 
 /// PropagateAs that costs nothing while nobody listens.
 inline void PropagateInstead(CommandContext& ctx, std::initializer_list<std::string_view> args) {

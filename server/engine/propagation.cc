@@ -1,9 +1,8 @@
 #include "server/engine/propagation.h"
 
-#include <string>
-#include <vector>
+#include <algorithm>
+#include <cstring>
 
-#include "server/base/check.h"
 #include "server/base/strings.h"
 
 namespace cairn {
@@ -13,33 +12,58 @@ namespace {
 constexpr std::string_view kMulti = "*1\r\n$5\r\nMULTI\r\n";
 constexpr std::string_view kExec = "*1\r\n$4\r\nEXEC\r\n";
 
-void AppendCount(std::string& out, char type, size_t count) {
-  char digits[24];
-  out.push_back(type);
-  out.append(digits, FormatInt64(static_cast<int64_t>(count), digits));
-  out.append("\r\n");
+// What a header line takes at most: type, 20 digits, CR LF; an argument has another CR LF behind
+// it.
+constexpr size_t kHeaderBytes = 24;
+// No buffer of the last turn, however long, makes the next one begin with more.
+constexpr size_t kMostReservedBytes = 1024 * 1024;
+
+char* WriteCount(char* to, char type, size_t count) {
+  *to++ = type;
+  to += FormatInt64(static_cast<int64_t>(count), to);
+  *to++ = '\r';
+  *to++ = '\n';
+  return to;
+}
+
+char* WriteBulk(char* to, std::string_view bytes) {
+  to = WriteCount(to, '$', bytes.size());
+  if (!bytes.empty()) std::memcpy(to, bytes.data(), bytes.size());
+  to += bytes.size();
+  *to++ = '\r';
+  *to++ = '\n';
+  return to;
 }
 
 }  // namespace
 
-void Propagation::AppendBulk(std::string_view bytes) {
-  AppendCount(buffer_, '$', bytes.size());
-  buffer_.append(bytes);
-  buffer_.append("\r\n");
+void Propagation::AppendCommand(const auto& args) {
+  size_t most = kHeaderBytes;
+  for (std::string_view arg : args) most += arg.size() + kHeaderBytes + 2;
+  const size_t before = buffer_.size();
+  if (buffer_.capacity() - before < most)
+    buffer_.reserve(std::max(2 * before + most, std::min(last_taken_, kMostReservedBytes)));
+  buffer_.resize(before + most);
+  char* to = WriteCount(buffer_.data() + before, '*', args.size());
+  for (std::string_view arg : args) to = WriteBulk(to, arg);
+  buffer_.resize(static_cast<size_t>(to - buffer_.data()));
 }
 
 void Propagation::AppendHeader(uint32_t db) {
-  // MULTI goes in front of the first effect and is taken back when no second one follows
-  // (EndGroup), so that a lone effect costs no wrapper and no look-ahead.
-  if (group_depth_ > 0 && group_effects_ == 0) {
-    group_start_ = buffer_.size();
-    buffer_.append(kMulti);
+  // MULTI is put in front of the first effect when a second one comes: a lone effect, the usual
+  // case, costs no wrapper.
+  if (group_depth_ > 0) {
+    if (group_effects_ == 0) {
+      group_start_ = buffer_.size();
+    } else if (group_effects_ == 1) {
+      buffer_.insert(group_start_, kMulti);
+    }
   }
   ++group_effects_;
   if (selected_db_ != static_cast<int64_t>(db)) {
-    AppendCount(buffer_, '*', 2);
-    AppendBulk("SELECT");
-    AppendBulk(std::to_string(db));
+    char number[kMaxInt64Chars];
+    const std::string_view select[] = {"SELECT", {number, FormatInt64(db, number)}};
+    AppendCommand(std::span(select));
     selected_db_ = db;
   }
 }
@@ -47,23 +71,17 @@ void Propagation::AppendHeader(uint32_t db) {
 void Propagation::Append(uint32_t db, std::span<const std::string_view> args) {
   if (!enabled_) return;
   AppendHeader(db);
-  AppendCount(buffer_, '*', args.size());
-  for (std::string_view arg : args) AppendBulk(arg);
+  AppendCommand(args);
 }
 
 void Propagation::Append(uint32_t db, std::span<const std::string> args) {
   if (!enabled_) return;
   AppendHeader(db);
-  AppendCount(buffer_, '*', args.size());
-  for (const std::string& arg : args) AppendBulk(arg);
+  AppendCommand(args);
 }
 
 void Propagation::CloseGroup() {
-  if (group_effects_ == 1) {
-    buffer_.erase(group_start_, kMulti.size());
-  } else {
-    buffer_.append(kExec);
-  }
+  if (group_effects_ > 1) buffer_.append(kExec);
   group_effects_ = 0;
 }
 
@@ -72,6 +90,7 @@ std::string Propagation::TakeBuffer(int64_t* database_before) {
   *database_before = db_at_buffer_start_;
   db_at_buffer_start_ = selected_db_;
   handed_over_ += buffer_.size();
+  last_taken_ = buffer_.size();
   std::string taken;
   taken.swap(buffer_);
   return taken;

@@ -52,10 +52,11 @@ class Propagation {
  private:
   void CloseGroup();
   void AppendHeader(uint32_t db);
-  void AppendBulk(std::string_view bytes);
+  void AppendCommand(const auto& args);
 
   bool enabled_ = false;
   std::string buffer_;
+  size_t last_taken_ = 0;  // size of the buffer last handed over: the next one begins with room
   uint64_t handed_over_ = 0;
   int64_t selected_db_ = -1;
   int64_t db_at_buffer_start_ = -1;

@@ -143,7 +143,8 @@ constexpr SettingSpec kRows[] = {
      .value = Bool(&Settings::no_appendfsync_on_rewrite),
      .help =
          "Do not sync the log while a save or rewrite runs. It trades the promise of appendfsync "
-         "for a calmer disk during that time."},
+         "for a calmer disk during that time.",
+     .later = "the append-only file's own threads"},
     {.name = "auto-aof-rewrite-percentage",
      .section = Section::kAppendOnly,
      .value = Number(&Settings::auto_aof_rewrite_percentage, 0, kMaxInt),

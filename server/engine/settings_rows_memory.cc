@@ -136,7 +136,8 @@ constexpr SettingSpec kRows[] = {
      .section = Section::kMemory,
      .value = Memory(&Settings::tensor_memory_limit, 0, kMaxUint64),
      .help = "Memory for tensors, part of maxmemory. A tensor that does not fit is refused before "
-             "its bytes are received. 0 is no limit of its own. Ours, not in Redis."},
+             "its bytes are received. 0 is no limit of its own. Ours, not in Redis.",
+     .later = "the tensor module"},
 
     {.name = "lazyfree-lazy-eviction",
      .section = Section::kLazyFree,

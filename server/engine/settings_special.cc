@@ -35,6 +35,13 @@ std::string Join(const std::vector<std::string>& words) {
   return text;
 }
 
+/// A word that stands in a file without quotes.
+bool IsPlainWord(std::string_view word) {
+  return !word.empty() && std::ranges::all_of(word, [](char c) {
+    return std::isgraph(static_cast<unsigned char>(c)) != 0 && c != '"' && c != '\'';
+  });
+}
+
 constexpr const char* kClassNames[] = {"normal", "slave", "pubsub"};
 
 int ClassOf(std::string_view word) {
@@ -82,7 +89,13 @@ std::string ParseBind(Settings& settings, Words words) {
 }
 std::string FormatBind(const Settings& settings) { return Join(settings.bind); }
 std::vector<RewriteLine> RewriteBind(const Settings& now, const Settings& defaults) {
-  const std::string value = now.bind.empty() ? "\"\"" : Join(now.bind);
+  std::string value;
+  for (const std::string& address : now.bind) {
+    if (!value.empty()) value += ' ';
+    // What is no address at all is written so that it is read back as it was.
+    value += IsPlainWord(address) ? address : QuoteRepr(address);
+  }
+  if (now.bind.empty()) value = "\"\"";
   return {{"bind " + value, now.bind != defaults.bind}};
 }
 
@@ -245,10 +258,9 @@ std::string FormatPercentiles(const Settings& settings) {
   }
   return text;
 }
-std::vector<RewriteLine> RewritePercentiles(const Settings& now, const Settings& defaults) {
+std::vector<RewriteLine> RewritePercentiles(const Settings& now, const Settings&) {
   const std::string value = FormatPercentiles(now);
-  return {{"latency-tracking-info-percentiles " + (value.empty() ? "\"\"" : value),
-           now.latency_tracking_info_percentiles != defaults.latency_tracking_info_percentiles}};
+  return {{"latency-tracking-info-percentiles " + (value.empty() ? "\"\"" : value), true}};
 }
 
 // -- notify-keyspace-events

@@ -79,6 +79,10 @@ std::string ParseBytes(const NumberField& field, Settings& settings, std::string
   uint64_t bytes = 0;
   // Redis reads the empty word as no bytes.
   if (word.empty() || ParseMemory(word, &bytes)) {
+    // Stored in 64 bits with a sign, where negative means a percentage.
+    if (field.form == NumberForm::kMemoryOrPercent && bytes > kMaxInt64) {
+      return "percentage argument must be less or equal to " + std::to_string(-field.min);
+    }
     const uint64_t min = field.min > 0 ? static_cast<uint64_t>(field.min) : 0;
     if (bytes > field.max || bytes < min) return RangeError(field);
     StoreNumber(field, settings, bytes);

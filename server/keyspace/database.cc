@@ -58,6 +58,7 @@ Database::~Database() = default;
 uint64_t Database::size() const { return table_->size(); }
 uint64_t Database::TableBytes() const { return table_->structure_bytes(); }
 KeyRef Database::MakeKey(std::string_view key) const { return {key, table_->HashOf(key)}; }
+void Database::PrefetchSlot(uint64_t hash) const { table_->PrefetchSlot(hash); }
 void Database::PrefetchBucket(uint64_t hash) const { table_->PrefetchBucket(hash); }
 void Database::PrefetchEntry(uint64_t hash) const { table_->PrefetchRecord(hash); }
 

@@ -75,7 +75,9 @@ class Database {
 
   KeyRef MakeKey(std::string_view key) const;
 
-  /// First of the prefetch passes of a batch: the bucket of `hash`; second: the entry it leads to.
+  /// The three prefetch passes of a batch, in order: where the table notes the bucket of `hash`,
+  /// the bucket, the entry.
+  void PrefetchSlot(uint64_t hash) const;
   void PrefetchBucket(uint64_t hash) const;
   void PrefetchEntry(uint64_t hash) const;
 

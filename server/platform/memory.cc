@@ -75,6 +75,10 @@ uint64_t ThreadAllocatedBytes() {
   return counter != nullptr ? *counter : 0;
 }
 
+void SetAllocatorBackgroundThread(bool on) {
+  ::mallctl("background_thread", nullptr, nullptr, &on, sizeof(on));
+}
+
 void PurgeAllocator() {
   const std::string name = "arena." + std::to_string(MALLCTL_ARENAS_ALL) + ".purge";
   ::mallctl(name.c_str(), nullptr, nullptr, nullptr, 0);
@@ -109,6 +113,8 @@ MemoryFigures ReadMemoryFigures() {
 }
 
 uint64_t ThreadAllocatedBytes() { return 0; }
+
+void SetAllocatorBackgroundThread(bool) {}
 
 void PurgeAllocator() {
 #if !defined(CAIRN_SANITIZER_ALLOCATOR)

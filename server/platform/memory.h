@@ -36,6 +36,10 @@ uint64_t TotalSystemMemory();
 /// Gives unused pages back to the kernel. Cost: milliseconds; for MEMORY PURGE.
 void PurgeAllocator();
 
+/// Lets the allocator return pages from a thread of its own instead of while it serves requests.
+/// Nothing where there is no such thread.
+void SetAllocatorBackgroundThread(bool on);
+
 /// "jemalloc-5.3.0" or "libc".
 const char* AllocatorName();
 

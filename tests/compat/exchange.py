@@ -4,6 +4,7 @@ A reply is kept as its raw bytes, so that equal means equal byte for byte, and a
 kind is the first byte of the RESP type and value is bytes or a list, for the comparisons that allow something.
 """
 
+import contextlib
 import re
 import select
 import socket
@@ -22,10 +23,21 @@ class Connection:
     """One socket to one server. Not thread-safe."""
 
     def __init__(self, port):
+        self.port = port
         self._socket = socket.create_connection(("127.0.0.1", port), timeout=REPLY_LIMIT_S)
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._buffer = bytearray()
         self._at = 0
+
+    @classmethod
+    @contextlib.contextmanager
+    def to(cls, port):
+        """A connection for a `with` block."""
+        connection = cls(port)
+        try:
+            yield connection
+        finally:
+            connection.close()
 
     def close(self):
         self._socket.close()

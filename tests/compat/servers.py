@@ -5,7 +5,7 @@ import sys
 
 sys.path.insert(1, os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "e2e"))
 
-from cairn_server import SOURCE_DIR, Server  # noqa: E402  pylint: disable=wrong-import-position
+from cairn_server import BINARIES, SOURCE_DIR, Server  # noqa: E402  pylint: disable=wrong-import-position
 
 SETTINGS = {"enable-debug-command": "yes", "enable-protected-configs": "yes"}
 

@@ -1,20 +1,11 @@
-"""COMMAND and CONFIG as data: what both servers say of every command and setting, field by field."""
+"""COMMAND as data: what both servers say of every command, field by field."""
 
-import os
 import unittest
 
-from exchange import Pair, encode
-from servers import SOURCE_DIR, BothServers
+from asked import Asked, as_map
 
 # Redis sends these in the order of a hash table, or they are prose in words of our own.
 OWN_WORDS = {"summary", "history", "complexity"}
-SHOWN = 40
-
-
-def as_map(tree):
-    """A map reply (RESP3) as a dict of bytes to trees."""
-    items = tree[1]
-    return {items[i][1]: items[i + 1] for i in range(0, len(items), 2)}
 
 
 def free_of_order(tree):
@@ -27,30 +18,6 @@ def free_of_order(tree):
         pairs = sorted(zip(items[::2], items[1::2]), key=repr)
         return kind, [item for pair in pairs for item in pair]
     return kind, sorted(items, key=repr) if kind == b"~" else items
-
-
-class Asked(unittest.TestCase):
-    """Two servers and one RESP3 connection to both for all tests of a class."""
-
-    settings = None
-
-    @classmethod
-    def setUpClass(cls):
-        cls.servers = BothServers(cls.settings)
-        cls.servers.__enter__()
-        cls.pair = Pair(cls.servers.ports, 3)
-
-    @classmethod
-    def tearDownClass(cls):
-        cls.pair.close()
-        cls.servers.close()
-
-    def ask(self, *words):
-        self.pair.send(encode([word.encode() if isinstance(word, str) else word for word in words]))
-        return [reply[1] for reply in self.pair.replies()]
-
-    def fail_with(self, differences):
-        self.assertEqual([], differences[:SHOWN], f"{len(differences)} differences")
 
 
 class CommandTableTest(Asked):
@@ -129,40 +96,6 @@ class CommandTableTest(Asked):
                          for side in (mine, other)]
                 self.assertEqual(words[1] & {n.split(b"|")[1].upper() for n in ours if n.startswith(container + b"|")},
                                  words[1] & words[0])
-
-
-class SettingsTest(Asked):
-    """CONFIG GET * of both with nothing configured."""
-
-    def settings_of_both(self):
-        return [{name.decode(): tree[1].decode() for name, tree in as_map(reply).items()}
-                for reply in self.ask("CONFIG", "GET", "*")]
-
-    # What the test itself sets, and what differs on purpose (docs/differences.md).
-    OWN = {"port", "dir", "logfile", "pidfile", "bind", "enable-debug-command", "enable-protected-configs"}
-
-    def test_every_name_exists(self):
-        ours, theirs = self.settings_of_both()
-        self.assertEqual([], sorted(theirs.keys() - ours.keys()))
-
-    def test_defaults_are_equal(self):
-        ours, theirs = self.settings_of_both()
-        self.assertEqual({}, {name: (ours[name], value) for name, value in theirs.items()
-                              if name in ours and ours[name] != value and name not in self.OWN})
-
-    def test_names_of_our_own_are_documented(self):
-        ours, theirs = self.settings_of_both()
-        with open(os.path.join(SOURCE_DIR, "docs", "differences.md"), encoding="utf-8") as file:
-            text = file.read()
-        self.assertEqual([], [name for name in sorted(ours.keys() - theirs.keys()) if f"`{name}`" not in text])
-
-    def test_hidden_names_exist(self):
-        """Old names are aliases that CONFIG GET knows but does not list."""
-        for name in ("slaveof", "slave-priority", "hash-max-ziplist-entries", "list-max-ziplist-size",
-                     "lua-time-limit", "min-slaves-to-write", "cluster-slave-no-failover"):
-            with self.subTest(name):
-                ours, theirs = self.ask("CONFIG", "GET", name)
-                self.assertEqual(theirs, ours)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Files of CairnKV read by redis-server 7.0.15 and its check tools, and the reverse: dump.rdb and appendonlydir.
 
-The data: strings of every encoding and size class, keys with bytes of all kinds, times to live, several databases.
+The data: values of every type, encoding and size class, keys with bytes of all kinds, times to live, several databases.
 Both sides must agree on DEBUG DIGEST, on every remaining time and on what the check tools say.
 """
 
@@ -20,7 +20,7 @@ FAR_MS = 4102444800123  # 2100-01-01
 
 
 def fill(client):
-    """Strings of all kinds into three databases."""
+    """Values of all kinds into three databases."""
     with client.pipeline(transaction=False) as pipeline:
         for database in (0, 1, 15):
             pipeline.execute_command("SELECT", database)
@@ -40,10 +40,50 @@ def fill_database(client, database):
     client.set("gone", "v", pxat=1)
     for i in range(2000):
         client.set(f"many:{i}", f"value {i}", ex=(10**6 if i % 3 == 0 else None))
+    fill_hashes_and_sets(client)
+
+
+def fill_hashes_and_sets(client):
+    """Each encoding, and the sizes at which they change."""
+    client.hset("hash small", mapping={"a": 1, "": "", b"\x00\xff": -300, "long": "l" * 64})
+    client.hset("hash of a long value", mapping={"a": 1, "long": MIXED[:65]})
+    client.hset("hash of a blob", mapping={"blob": MIXED[:100_000], "n": 2**40})
+    client.hset("hash 512", mapping={f"f{i}": i for i in range(512)})
+    client.hset("hash big", mapping={f"field:{i}": f"value {i * i}" for i in range(3000)})
+    client.sadd("set of shorts", *range(-5, 300, 7))
+    client.sadd("set of longs", 1, 2**20, -2**40)
+    client.sadd("set 513", *range(513))
+    client.sadd("set small", "a", "", b"\x00\xff", 7)
+    client.sadd("set big", *[f"member:{i}" for i in range(3000)], *range(1000))
+    client.pexpireat("set big", FAR_MS)
+
+
+def edit_hashes_and_sets(client):
+    """Every write command of the two types that leaves a trace in the AOF."""
+    client.hset("hash small", "a", 2)
+    client.hset("hash big", mapping={"field:7": "changed", "new": MIXED[:2000]})
+    client.execute_command("HMSET", "hash 512", "one", "more")
+    client.hsetnx("hash new", "f", "v")
+    client.hincrby("hash small", "n", 10)
+    client.hincrbyfloat("hash small", "f", 0.1)
+    client.hdel("hash big", *[f"field:{i}" for i in range(100, 200)])
+    client.hdel("hash of a long value", "a", "long")
+    client.sadd("set of shorts", 10**12)
+    client.sadd("set of longs", "no integer")
+    client.srem("set 513", *range(100))
+    client.spop("set big")
+    client.spop("set big", 50)
+    client.spop("set small", 4)
+    client.smove("set 513", "set moved", 200)
+    client.sinterstore("set inter", "set 513", "set big")
+    client.sunionstore("set union", "set 513", "set of shorts")
+    client.sdiffstore("set diff", "set big", "set 513")
+    client.copy("hash big", "hash copied")
+    client.rename("set union", "set renamed")
 
 
 def edit(client):
-    """Every write command of strings and keys that leaves a trace in the AOF."""
+    """Every write command that leaves a trace in the AOF."""
     client.append("same1", "tail")
     client.setrange("mixed20", 30, "padded")
     client.incr("n1")
@@ -65,13 +105,14 @@ def edit(client):
     client.unlink("many:14")
     client.execute_command("RESTORE", "restored", 0, client.dump("mixed300000"))
     client.execute_command("SET", "with get", "v", "GET", "EX", 10**6)
+    edit_hashes_and_sets(client)
     client.swapdb(1, 15)
     with client.pipeline(transaction=True) as pipeline:
         pipeline.set("in multi", 1).incr("in multi").expireat("in multi", FAR_MS // 1000).execute()
 
 
 def picture(client):
-    """What must be equal: of each key in each database the value and the time of expiry; one digest of all.
+    """What must be equal: of each key in each database the value's digest and the time of expiry; one digest of all.
 
     Not the encoding: a short string that was appended to is `raw` until it is loaded again.
     """
@@ -82,7 +123,7 @@ def picture(client):
         keys = client.keys("*")
         with client.pipeline(transaction=False) as pipeline:
             for key in keys:
-                pipeline.get(key).execute_command("PEXPIRETIME", key)
+                pipeline.execute_command("DEBUG", "DIGEST-VALUE", key).execute_command("PEXPIRETIME", key)
             replies = pipeline.execute()
         result |= {(database, key): pair for key, pair in zip(keys, zip(replies[::2], replies[1::2]))}
     client.execute_command("SELECT", 0)

@@ -76,7 +76,7 @@ TEST(ListpackTest, WorkedExample) {
   ListpackAppend(&listpack, "hi");
   ListpackAppend(&listpack, "1024");
   EXPECT_EQ(HexEncode(listpack),
-            "0f0000000200"
+            "0e0000000200"
             "82686903"
             "c40002"
             "ff");

@@ -192,6 +192,40 @@ TEST(RequestParserTest, MaxBulkBytesAppliesFromTheNextHeaderOn) {
   EXPECT_EQ(parser.Next(&request), ParseResult::kProtocolError);
 }
 
+// The shortest last arguments end within the eight bytes that the header reader looks at, and
+// counts and sizes change their number of digits: all must be read alike, whole or cut.
+TEST(RequestParserTest, ShortTailsAndDigitCountsAreReadAlike) {
+  for (const size_t count : {1, 2, 9, 10, 11, 21, 98, 99, 100, 101}) {
+    for (const size_t size : {0, 1, 2, 3, 9, 10, 99, 100, 999, 1000, 9999, 10000}) {
+      std::string wire = "*" + std::to_string(count) + "\r\n";
+      for (size_t i = 0; i < count; ++i) {
+        const size_t bytes = i + 1 == count ? size : 1;
+        wire += "$" + std::to_string(bytes) + "\r\n" + std::string(bytes, 'a') + "\r\n";
+      }
+      RequestParser parser;
+      Request request;
+      const std::string_view whole = wire;
+      for (const std::string_view piece :
+           {whole.substr(0, whole.size() - 1), whole.substr(whole.size() - 1), whole}) {
+        const std::span<char> space = parser.Reserve(piece.size());
+        ASSERT_GE(space.size(), piece.size());
+        piece.copy(space.data(), piece.size());
+        parser.Commit(piece.size());
+        const ParseResult result = parser.Next(&request);
+        if (piece.size() == whole.size() - 1) {
+          EXPECT_EQ(result, ParseResult::kNeedMore);
+          continue;
+        }
+        ASSERT_EQ(result, ParseResult::kRequest) << count << " " << size;
+        EXPECT_EQ(request.args.size(), count);
+        EXPECT_EQ(request.args.back(), std::string(size, 'a'));
+        EXPECT_EQ(request.wire_bytes, wire.size());
+        EXPECT_EQ(parser.Next(&request), ParseResult::kNeedMore);
+      }
+    }
+  }
+}
+
 TEST(RequestParserTest, PipelineIsViewsIntoOneRead) {
   std::string wire;
   for (int i = 0; i < 300; ++i) wire += Encode({"SET", "key:" + std::to_string(i), "v"});

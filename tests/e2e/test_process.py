@@ -1,0 +1,184 @@
+"""How the process looks from outside: title, OOM score, service manager, syslog, threads, the rate of its cron."""
+
+import os
+import socket
+import unittest
+
+import redis
+
+from cairn_server import Server, wait_until
+
+LIMIT_S = 30.0
+
+
+def read(path):
+    with open(path, encoding="utf-8", errors="replace") as file:
+        return file.read()
+
+
+class ProcessTest(unittest.TestCase):
+
+    def start(self, settings=None, environment=None, **options):
+        server = Server(settings=settings, **options)
+        self.addCleanup(server.close)
+        saved = dict(os.environ)
+        os.environ.update(environment or {})
+        try:
+            server.start()
+        finally:
+            os.environ.clear()
+            os.environ.update(saved)
+        return server
+
+    def title(self, server):
+        return read(f"/proc/{server.pid}/cmdline").rstrip("\0")
+
+    def test_the_title(self):
+        server = self.start()
+        self.assertEqual(f"{server.path} 127.0.0.1:{server.port}", self.title(server))
+        server.client().config_set("proc-title-template", "x {title} {port} {server-mode} {config-file}")
+        self.assertEqual(f"x {server.path} {server.port}", self.title(server))
+        with self.assertRaises(redis.ResponseError):
+            server.client().config_set("proc-title-template", "{nosuch}")
+
+    def test_no_title(self):
+        server = self.start({"set-proc-title": "no"})
+        self.assertEqual(server.command_line(), read(f"/proc/{server.pid}/cmdline").split("\0")[:-1])
+
+    def test_the_environment_survives_the_title(self):
+        """The title takes its place in memory, and what is read from it later is still there."""
+        server = self.start(environment={"TZ": "Asia/Tokyo", "CAIRN_PADDING": "x" * 300})
+        self.assertTrue(server.client().ping())
+        self.assertNotIn("CAIRN_PADDING", self.title(server))
+
+    def score(self, server):
+        return int(read(f"/proc/{server.pid}/oom_score_adj"))
+
+    def test_the_oom_score(self):
+        base = int(read("/proc/self/oom_score_adj"))
+        server = self.start({"oom-score-adj": "relative", "oom-score-adj-values": "100 200 800"})
+        client = server.client()
+        self.assertEqual(min(base + 100, 1000), self.score(server))
+        client.config_set("oom-score-adj-values", "150 200 800")
+        self.assertEqual(min(base + 150, 1000), self.score(server))
+        client.config_set("oom-score-adj", "absolute")
+        self.assertEqual(150, self.score(server))
+        if os.geteuid() != 0:  # nobody else may lower a score
+            return
+        client.config_set("oom-score-adj", "no")
+        self.assertEqual(base, self.score(server))
+
+    def test_systemd_is_told(self):
+        probe = Server()
+        self.addCleanup(probe.close)
+        path = os.path.join(probe.directory, "notify")
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+            manager.bind(path)
+            manager.settimeout(LIMIT_S)
+            server = self.start({"supervised": "systemd", "daemonize": "yes"}, {"NOTIFY_SOCKET": path})
+            said = [manager.recv(4096), manager.recv(4096)]
+            self.assertTrue(said[0].startswith(b"STATUS="), said)
+            self.assertIn(b"READY=1", said[1])
+            self.assertTrue(server.running(), "a supervised server does not leave its parent")
+            self.assertEqual(0, server.stop())
+            self.assertIn(b"STOPPING=1", manager.recv(4096))
+
+    def test_supervision_without_a_manager(self):
+        server = self.start({"supervised": "systemd"})
+        self.assertIn("NOTIFY_SOCKET not found", server.log())
+        server = self.start({"supervised": "auto"})
+        self.assertNotIn("not found", server.log())
+
+    def test_syslog(self):
+        if os.path.exists("/dev/log") or not os.access("/dev", os.W_OK):
+            self.skipTest("/dev/log belongs to somebody else")
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as log:
+            log.bind("/dev/log")
+            self.addCleanup(os.unlink, "/dev/log")
+            log.settimeout(LIMIT_S)
+            self.start({"syslog-enabled": "yes", "syslog-ident": "cairn-test", "syslog-facility": "local3"})
+            while True:
+                line = log.recv(65536).decode()
+                if "Ready to accept connections" in line:
+                    break
+            # local3 is 19, notice is 5.
+            self.assertTrue(line.startswith(f"<{19 * 8 + 5}>"), line)
+            self.assertRegex(line, r" cairn-test\[\d+\]: Ready to accept connections$")
+
+    def threads(self, server):
+        names = []
+        for task in os.listdir(f"/proc/{server.pid}/task"):
+            names.append(read(f"/proc/{server.pid}/task/{task}/comm").strip())
+        return names
+
+    def test_the_thread_of_the_allocator(self):
+        server = self.start({"jemalloc-bg-thread": "no"})
+        if not server.client().info("memory")["mem_allocator"].startswith("jemalloc"):
+            self.skipTest("built without jemalloc")
+        self.assertNotIn("jemalloc_bg_thd", self.threads(server))
+        server.client().config_set("jemalloc-bg-thread", "yes")
+        wait_until(lambda: "jemalloc_bg_thd" in self.threads(server), LIMIT_S, "the thread")
+        server.client().config_set("jemalloc-bg-thread", "no")
+        wait_until(lambda: "jemalloc_bg_thd" not in self.threads(server), LIMIT_S, "its end")
+
+    def test_many_clients_let_cron_run_more_often(self):
+        server = self.start({"hz": "1"})
+        client = server.client()
+        self.assertEqual(1, client.info("server")["hz"])
+        many = [server.raw() for _ in range(450)]
+        wait_until(lambda: client.info("server")["hz"] == 4, LIMIT_S, "a hz of 4")
+        self.assertEqual(1, client.info("server")["configured_hz"])
+        client.config_set("dynamic-hz", "no")
+        self.assertEqual(1, client.info("server")["hz"])
+        for connection in many:
+            connection.close()
+
+    def test_a_delayed_load_answers(self):
+        server = self.start({"loading-process-events-interval-bytes": "1024"})
+        with server.client().pipeline(transaction=False) as pipeline:
+            for i in range(2000):
+                pipeline.set(f"key:{i}", "v" * 100)
+            pipeline.execute()
+        server.client().save()
+        server.kill()
+        server.settings["key-load-delay"] = "1000"
+        server.wait_ready = lambda limit_s=0: None
+        server.start()
+        seen = set()
+
+        def loaded():
+            try:
+                seen.add(server.client().info("persistence")["loading"])
+                server.client().get("key:1")
+                return True
+            except redis.BusyLoadingError:
+                seen.add("refused")
+            except redis.ConnectionError:
+                pass
+            return False
+
+        wait_until(loaded, LIMIT_S, "the end of the load")
+        self.assertIn("refused", seen)
+        self.assertEqual(2000, server.client().dbsize())
+
+    def test_a_crash_is_reported_if_asked(self):
+        for wanted in ("yes", "no"):
+            server = self.start({"enable-debug-command": "yes"})
+            server.client().config_set("crash-log-enabled", wanted)
+            with self.assertRaises(redis.ConnectionError):
+                server.client(retry=None).execute_command("DEBUG", "SEGFAULT")
+            self.assertEqual(-11, server.wait_end())
+            self.assertEqual(wanted == "yes", "crashed by signal: SIGSEGV" in server.log())
+
+    def test_renamed_commands(self):
+        server = self.start({"rename-command": ["flushall \"\"", "get fetch"]})
+        client = server.client()
+        client.set("a", "1")
+        self.assertEqual(b"1", client.execute_command("FETCH", "a"))
+        for words in (("GET", "a"), ("FLUSHALL",)):
+            with self.assertRaisesRegex(redis.ResponseError, "unknown command"):
+                client.execute_command(*words)
+
+
+if __name__ == "__main__":
+    unittest.main()
