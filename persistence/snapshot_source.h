@@ -20,8 +20,9 @@ class SnapshotSource {
   /// more remains; an error of the sink is passed up and ends the walk (the caller then aborts the
   /// view).
   virtual Result<bool> Step(DatasetSink& sink, size_t budget_keys) = 0;
-  /// Gives the rest of the walk up after an error or an abort: nothing more is held for it, and what
-  /// was held is freed here, on the walker, not by the executor. Step must not be called again.
+  /// Gives the rest of the walk up after an error or an abort: nothing more is held for it, and
+  /// what was held is freed here, on the walker, not by the executor. Step must not be called
+  /// again.
   virtual void Abandon() = 0;
 };
 

@@ -10,6 +10,10 @@ namespace cairn::tensor {
 
 namespace {
 
+/// How much longer than a pass at memory speed these take (bench/tensor_bench).
+constexpr uint64_t kStatsPasses = 4;
+constexpr uint64_t kClosePasses = 32;
+
 /// References to this tensor's memory that others hold: tensors that share chunks with it.
 uint64_t ForeignReferences(const Tensor& tensor) {
   std::unordered_map<const Blob*, uint64_t> own;
@@ -19,14 +23,7 @@ uint64_t ForeignReferences(const Tensor& tensor) {
   return foreign;
 }
 
-Status InfoCommand(CommandRun& run) {
-  Result<const Tensor*> found = run.FindTensor(run.key(), CAIRN_READ);
-  if (!found.ok()) return found.status();
-  if (found.value() == nullptr) {
-    run.Null();
-    return Status::Ok();
-  }
-  const Tensor& tensor = *found.value();
+void ReplyInfo(CommandRun& run, const Tensor& tensor) {
   run.Map(8);
   run.Bulk("dtype");
   run.Bulk(DTypeName(tensor.dtype()));
@@ -44,11 +41,37 @@ Status InfoCommand(CommandRun& run) {
   run.Bulk(Hash128Hex(tensor.hash()));
   run.Bulk("refs");
   run.Unsigned(ForeignReferences(tensor));
-  return Status::Ok();
 }
 
-void ReplyStats(CommandRun& run, const Stats& stats, size_t more_pairs) {
-  run.Map(10 + more_pairs);
+Status InfoCommand(CommandRun& run) {
+  Result<const Tensor*> found = run.FindTensor(run.key(), CAIRN_READ);
+  if (!found.ok()) return found.status();
+  if (found.value() == nullptr) {
+    run.Null();
+    return Status::Ok();
+  }
+  const Tensor& tensor = *found.value();
+  // The first hash of a value is kept in it.
+  return run.RunLate(
+      tensor.known_hash() ? 0 : tensor.size_bytes(),
+      [kept = Ref<Tensor>(tensor)] {
+        [[maybe_unused]] const Hash128 hash = kept->hash();
+        return kept;
+      },
+      [](CommandRun& late, const Ref<Tensor>& kept) {
+        ReplyInfo(late, *kept);
+        return Status::Ok();
+      });
+}
+
+struct Measured {
+  Stats stats;
+  std::vector<uint64_t> histogram;  ///< empty when not asked for
+};
+
+void ReplyStats(CommandRun& run, const Measured& made) {
+  const Stats& stats = made.stats;
+  run.Map(10 + (made.histogram.empty() ? 0 : 1));
   const std::pair<std::string_view, uint64_t> counts[] = {
       {"count", stats.count}, {"nan", stats.nan}, {"inf", stats.inf}, {"zeros", stats.zeros}};
   for (const auto& [name, value] : counts) {
@@ -62,6 +85,10 @@ void ReplyStats(CommandRun& run, const Stats& stats, size_t more_pairs) {
     run.Bulk(name);
     run.Double(value);
   }
+  if (made.histogram.empty()) return;
+  run.Bulk("hist");
+  run.Array(made.histogram.size());
+  for (uint64_t count : made.histogram) run.Unsigned(count);
 }
 
 Status StatsCommand(CommandRun& run) {
@@ -78,16 +105,21 @@ Status StatsCommand(CommandRun& run) {
     return Status::Client(
         "ERR complex tensors have no order and so no statistics: cast the tensor first");
   }
-  const Stats stats = ComputeStats(tensor.dtype(), tensor.chunks());
-  ReplyStats(run, stats, bins.value() > 0 ? 1 : 0);
-  if (bins.value() == 0) return Status::Ok();
-  run.Bulk("hist");
-  run.Array(bins.value());
-  for (uint64_t count :
-       Histogram(tensor.dtype(), tensor.chunks(), stats.min, stats.max, bins.value())) {
-    run.Unsigned(count);
-  }
-  return Status::Ok();
+  const uint64_t passes = bins.value() > 0 ? 2 * kStatsPasses : kStatsPasses;
+  return run.RunLate(
+      tensor.size_bytes() * passes,
+      [kept = Ref<Tensor>(tensor), count = bins.value()] {
+        Measured made{ComputeStats(kept->dtype(), kept->chunks()), {}};
+        if (count > 0) {
+          made.histogram = Histogram(kept->dtype(), kept->chunks(), made.stats.min, made.stats.max,
+                                     static_cast<size_t>(count));
+        }
+        return made;
+      },
+      [](CommandRun& late, const Measured& made) {
+        ReplyStats(late, made);
+        return Status::Ok();
+      });
 }
 
 Status CheckCommand(CommandRun& run) {
@@ -97,18 +129,26 @@ Status CheckCommand(CommandRun& run) {
     run.Null();
     return Status::Ok();
   }
-  uint64_t index = 0;
-  const bool finite = IsFinite(found.value()->dtype(), found.value()->chunks(), &index);
-  run.Map(2);
-  run.Bulk("finite");
-  run.Integer(finite ? 1 : 0);
-  run.Bulk("first_bad");
-  if (finite) {
-    run.Null();
-  } else {
-    run.Unsigned(index);
-  }
-  return Status::Ok();
+  const Tensor& tensor = *found.value();
+  return run.RunLate(
+      HasNonFinite(tensor.dtype()) ? tensor.size_bytes() : 0,
+      [kept = Ref<Tensor>(tensor)]() -> std::optional<uint64_t> {
+        uint64_t index = 0;
+        if (IsFinite(kept->dtype(), kept->chunks(), &index)) return std::nullopt;
+        return index;
+      },
+      [](CommandRun& late, const std::optional<uint64_t>& first_bad) {
+        late.Map(2);
+        late.Bulk("finite");
+        late.Integer(first_bad ? 0 : 1);
+        late.Bulk("first_bad");
+        if (first_bad) {
+          late.Unsigned(*first_bad);
+        } else {
+          late.Null();
+        }
+        return Status::Ok();
+      });
 }
 
 Status EqualCommand(CommandRun& run) {
@@ -118,10 +158,21 @@ Status EqualCommand(CommandRun& run) {
   if (!a.ok()) return a.status();
   Result<const Tensor*> b = run.NeedTensor(run.args()[2], CAIRN_READ);
   if (!b.ok()) return b.status();
-  const bool same = equal->tolerant ? IsClose(*a.value(), *b.value(), equal->rtol, equal->atol)
-                                    : IsIdentical(*a.value(), *b.value());
-  run.Integer(same ? 1 : 0);
-  return Status::Ok();
+  const Tensor &x = *a.value(), &y = *b.value();
+  if (x.shape() != y.shape() || (!equal->tolerant && x.dtype() != y.dtype())) {
+    run.Integer(0);
+    return Status::Ok();
+  }
+  return run.RunLate(
+      x.size_bytes() * (equal->tolerant ? kClosePasses : 1),
+      [left = Ref<Tensor>(x), right = Ref<Tensor>(y), how = *equal] {
+        return how.tolerant ? IsClose(*left, *right, how.rtol, how.atol)
+                            : IsIdentical(*left, *right);
+      },
+      [](CommandRun& late, const bool& same) {
+        late.Integer(same ? 1 : 0);
+        return Status::Ok();
+      });
 }
 
 constexpr CairnKeySpec OneKey(int at, uint32_t flags) {

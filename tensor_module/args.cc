@@ -249,7 +249,9 @@ Result<std::vector<KeyedTensor>> ParseMSet(Args args) {
   if (count == 0 || count > cursor.left() / 6) return SyntaxError();
   for (uint64_t i = 0; i < count; ++i) {
     KeyedTensor& tensor = out.emplace_back();
-    CAIRN_RETURN_IF_ERROR(cursor.Next(&tensor.key));
+    std::string_view key;
+    tensor.key_at = cursor.at();
+    CAIRN_RETURN_IF_ERROR(cursor.Next(&key));
     CAIRN_RETURN_IF_ERROR(ReadHead(cursor, &tensor.head));
     CAIRN_RETURN_IF_ERROR(ReadBlob(cursor, &tensor.blob_at));
     CAIRN_RETURN_IF_ERROR(CheckPayloadSize(tensor.head, args[tensor.blob_at].size()));

@@ -47,7 +47,7 @@ struct GetArgs {
 
 /// One of TENSOR.MSET's.
 struct KeyedTensor {
-  std::string_view key;
+  size_t key_at = 0;
   TensorHead head;
   size_t blob_at = 0;
 };

@@ -19,12 +19,10 @@ struct ByteRange {
   friend bool operator==(const ByteRange&, const ByteRange&) = default;
 };
 
-class Upload {
+class Upload final : public Counted<Upload> {
  public:
   /// Requires: `received` is ascending, neither empty nor touching ranges, within the payload.
   Upload(DType dtype, Shape shape, Chunks chunks, std::vector<ByteRange> received);
-  Upload(const Upload&) = delete;
-  Upload& operator=(const Upload&) = delete;
 
   DType dtype() const { return dtype_; }
   const Shape& shape() const { return shape_; }

@@ -6,8 +6,7 @@
 
 namespace cairn::tensor {
 
-// --- memory
-// -----------------------------------------------------------------------------------------------------
+// --- memory ---
 
 // The Blob comes first, so that a Blob of this source is found to be its Handle. It is raw room, as
 // only its own count may end a Blob.
@@ -49,22 +48,20 @@ void PayloadMemory::Release(Blob* blob) {
   std::free(handle);
 }
 
-// --- registration
-// -------------------------------------------------------------------------------------------------
+// --- registration ---
 
 int Module::Register() {
   tensor_type = RegisterTensorType(*this);
   upload_type = RegisterUploadType(*this);
   if (tensor_type == nullptr || upload_type == nullptr) return CAIRN_FAILED;
-  for (const auto registrar :
-       {RegisterTensorCommands, RegisterAnalysisCommands, RegisterUploadCommands}) {
+  for (const auto registrar : {RegisterStoreCommands, RegisterFetchCommands,
+                               RegisterAnalysisCommands, RegisterUploadCommands}) {
     if (registrar(*this) != CAIRN_OK) return CAIRN_FAILED;
   }
   return CAIRN_OK;
 }
 
-// --- one command
-// --------------------------------------------------------------------------------------------------
+// --- one command ---
 
 CommandRun::CommandRun(Module& module, CairnContext* ctx) : module_(module), ctx_(ctx) {
   const size_t count = module.api.arg_count(ctx);
@@ -141,6 +138,10 @@ Result<BlobSlice> CommandRun::ArgPayload(size_t index) {
 
 Status CommandRun::CheckMemory(uint64_t size_bytes) const {
   if (is_loading()) return Status::Ok();
+  if (size_bytes > module_.api.machine_memory(module_.self)) {
+    return Status::Client("OOM " + std::to_string(size_bytes) +
+                          " bytes of tensors are more than this machine's memory");
+  }
   uint64_t limit = 0;
   if (module_.api.setting_unsigned(module_.self, "tensor-memory-limit", &limit) != CAIRN_OK ||
       limit == 0) {
@@ -151,6 +152,29 @@ Status CommandRun::CheckMemory(uint64_t size_bytes) const {
   return Status::Client("OOM " + std::to_string(size_bytes) +
                         " bytes more of tensors would pass 'tensor-memory-limit' (" +
                         std::to_string(used) + " of " + std::to_string(limit) + " in use)");
+}
+
+Status CommandRun::RunLate(uint64_t cost, std::unique_ptr<LateWork> late) {
+  if (cost >= kLateBytes) {
+    late->module_ = &module_;
+    const CairnJob job = {
+        .state = late.get(),
+        .work = [](void* state) { static_cast<LateWork*>(state)->Work(); },
+        .finish =
+            [](CairnContext* ctx, void* state) {
+              auto* waited = static_cast<LateWork*>(state);
+              CommandRun run(*waited->module_, ctx);
+              run.Fail(waited->Finish(run));
+            },
+        .drop = [](void* state) { delete static_cast<LateWork*>(state); },
+    };
+    if (module_.api.run_later(ctx_, &job) == CAIRN_OK) {
+      [[maybe_unused]] LateWork* const taken = late.release();
+      return Status::Ok();
+    }
+  }
+  late->Work();
+  return late->Finish(*this);
 }
 
 void CommandRun::PropagateAs(const std::vector<std::string_view>& args) {
@@ -167,6 +191,13 @@ void CommandRun::Blob(const Chunks& chunks) {
     parts.push_back({PayloadMemory::HandleOf(chunk.blob.get()), chunk.offset, chunk.size});
   }
   module_.api.reply_blobs(ctx_, parts.data(), parts.size());
+}
+
+void CommandRun::Fail(const Status& status) {
+  if (status.ok()) return;
+  const bool plain = status.code() == StatusCode::kClient;
+  const std::string line = (plain ? "" : "ERR ") + std::string(status.message());
+  module_.api.reply_error(ctx_, {line.data(), line.size()});
 }
 
 void CommandRun::ShapeOf(const Shape& shape) {

@@ -6,8 +6,11 @@
 // dropped by any thread.
 
 #include <atomic>
+#include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
+#include <type_traits>
 #include <vector>
 
 #include "server/engine/module_api.h"
@@ -44,10 +47,12 @@ class PayloadMemory final : public BlobSource {
   std::atomic<uint64_t> live_bytes_{0};
 };
 
+class CommandRun;
+
 class Module {
  public:
-  Module(const CairnApi& api, CairnModule* self, const Compute& compute)
-      : api(api), self(self), compute(compute), memory(api, self) {}
+  Module(const CairnApi& table, CairnModule* handle, const Compute& arithmetic)
+      : api(table), self(handle), compute(arithmetic), memory(table, handle) {}
 
   /// Registers types and commands. CAIRN_OK or CAIRN_FAILED.
   int Register();
@@ -59,6 +64,27 @@ class Module {
   CairnType* tensor_type = nullptr;
   CairnType* upload_type = nullptr;
 };
+
+/// Work in two halves (module_api.h, run_later). Made and destroyed on the executor.
+class LateWork {
+ public:
+  virtual ~LateWork() = default;
+  /// Thread: a worker, or the executor when the command may not wait. Sees no command and no key.
+  virtual void Work() = 0;
+  /// Looks keys up again: they may have changed since Work began. Thread: executor.
+  virtual Status Finish(CommandRun& run) = 0;
+
+ private:
+  friend class CommandRun;
+  Module* module_ = nullptr;
+};
+
+/// Commands that cost less than one fast pass over so many bytes run at once: about 80 us, while
+/// handing over and back costs about 20 (toolchain notes, 2026-11).
+inline constexpr uint64_t kLateBytes = 256 * 1024;
+/// How often a command whose source changed during its first half begins anew before it runs at
+/// once.
+inline constexpr int kLateAttempts = 3;
 
 /// One run of one command: its keys, payloads, effects and replies in this folder's terms.
 class CommandRun {
@@ -93,6 +119,16 @@ class CommandRun {
   /// replayed.
   Status CheckMemory(uint64_t size_bytes) const;
 
+  // --- long work ---
+  /// Runs both halves: the first on a worker while other clients are served, when `cost` is
+  /// kLateBytes or more and this run may wait; else both here. The handler returns the result and
+  /// does nothing after it. `cost`: bytes of one pass at memory speed that take as long.
+  Status RunLate(uint64_t cost, std::unique_ptr<LateWork> late);
+  /// The same for two functions: `work()` makes something and `finish(run, made)` stores or replies
+  /// it. They outlive this run: they hold no views of arguments and no borrowed values.
+  template <typename Work, typename Finish>
+  Status RunLate(uint64_t cost, Work work, Finish finish);
+
   // --- surroundings ---
   int64_t now_ms() const { return module_.api.now_ms(ctx_); }
   bool is_loading() const { return module_.api.is_loading(ctx_) != 0; }
@@ -109,6 +145,8 @@ class CommandRun {
   void Map(size_t pairs) { module_.api.reply_map(ctx_, pairs); }
   void Blob(const Chunks& chunks);
   void ShapeOf(const Shape& shape);
+  /// The error reply of a failed status; nothing for OK.
+  void Fail(const Status& status);
 
  private:
   CairnBytes KeyBytes(std::string_view key) const { return {key.data(), key.size()}; }
@@ -117,18 +155,32 @@ class CommandRun {
   std::vector<std::string_view> args_;
 };
 
+template <typename First, typename Second>
+class TwoHalves final : public LateWork {
+ public:
+  TwoHalves(First first, Second second) : first_(std::move(first)), second_(std::move(second)) {}
+  void Work() override { made_.emplace(first_()); }
+  Status Finish(CommandRun& run) override { return second_(run, *made_); }
+
+ private:
+  First first_;
+  Second second_;
+  std::optional<std::invoke_result_t<First&>> made_;
+};
+
+template <typename Work, typename Finish>
+Status CommandRun::RunLate(uint64_t cost, Work work, Finish finish) {
+  return RunLate(cost,
+                 std::make_unique<TwoHalves<Work, Finish>>(std::move(work), std::move(finish)));
+}
+
 using Handler = Status (*)(CommandRun& run);
 
 /// Runs a handler; a failed status becomes the error reply.
 template <Handler handler>
 void Run(CairnContext* ctx, void* module) {
   CommandRun run(*static_cast<Module*>(module), ctx);
-  if (Status status = handler(run); !status.ok()) {
-    const std::string line = status.code() == StatusCode::kClient
-                                 ? std::string(status.message())
-                                 : "ERR " + std::string(status.message());
-    run.module().api.reply_error(ctx, {line.data(), line.size()});
-  }
+  run.Fail(handler(run));
 }
 
 /// What every payload passes before it is stored. Errors: BOOL bytes (T4), TENSORHASH,
@@ -136,10 +188,14 @@ void Run(CairnContext* ctx, void* module) {
 Status CheckPayload(DType dtype, const Chunks& chunks, bool guard_finite,
                     const std::optional<Hash128>& hash);
 
+/// What CheckPayload costs, in RunLate's measure.
+uint64_t CheckCost(DType dtype, uint64_t size_bytes, bool guard_finite, bool hash);
+
 // --- the pieces that Module::Register enters ---
 
 /// Each registers its commands. CAIRN_OK or CAIRN_FAILED.
-int RegisterTensorCommands(Module& module);
+int RegisterStoreCommands(Module& module);
+int RegisterFetchCommands(Module& module);
 int RegisterAnalysisCommands(Module& module);
 int RegisterUploadCommands(Module& module);
 /// Files carry these as "cairntens" and "cairntnup".

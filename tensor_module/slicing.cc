@@ -76,6 +76,13 @@ Result<Box> ResolveSlice(const Shape& shape, const std::vector<SliceWords>& word
   return box;
 }
 
+bool IsOneRun(const Shape& shape, size_t element_bytes, const Box& box) {
+  for (const Box::Side& side : box.sides) {
+    if (side.count == 0) return true;
+  }
+  return PlanRuns(shape, element_bytes, box).loops.empty();
+}
+
 Status ForEachRun(const Shape& shape, size_t element_bytes, const Box& box,
                   const std::function<Status(uint64_t, uint64_t)>& visit) {
   for (const Box::Side& side : box.sides) {

@@ -33,6 +33,9 @@ struct Box {
 /// Dimensions without words are taken whole. Errors: more words than dimensions, a step below 1.
 Result<Box> ResolveSlice(const Shape& shape, const std::vector<SliceWords>& words);
 
+/// The box is one run of adjacent bytes, or empty.
+bool IsOneRun(const Shape& shape, size_t element_bytes, const Box& box);
+
 /// Calls visit(offset, size), in bytes, for each run of adjacent bytes of the box, in C order.
 /// Stops at the first failure and returns it.
 Status ForEachRun(const Shape& shape, size_t element_bytes, const Box& box,

@@ -30,8 +30,7 @@ constexpr size_t kBlock = 2048;  // doubles: 16 KiB, so both passes over a block
 typedef double Lanes __attribute__((vector_size(kLanes * sizeof(double))));
 typedef int64_t Marks __attribute__((vector_size(kLanes * sizeof(int64_t))));
 
-// --- a block as doubles
-// -----------------------------------------------------------------------------------------
+// --- a block as doubles ---
 
 template <typename T>
 inline __attribute__((always_inline)) void Widen(const char* from, double* to, size_t count) {
@@ -148,8 +147,7 @@ void ForEachBlock(DType dtype, const Chunks& chunks, Visit visit) {
   }
 }
 
-// --- statistics
-// ---------------------------------------------------------------------------------------------------
+// --- statistics ---
 
 struct BlockSums {
   int64_t nan = 0, inf = 0, zeros = 0;
@@ -233,8 +231,7 @@ struct RunningSums {
   }
 };
 
-// --- finite check
-// -------------------------------------------------------------------------------------------------
+// --- finite check ---
 
 /// Some element has all bits of `mask` set.
 template <typename Bits>

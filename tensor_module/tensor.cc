@@ -37,7 +37,7 @@ Result<uint64_t> PayloadBytes(DType dtype, const Shape& shape) {
   }
   // A dimension of 0 makes the tensor empty, whatever the others are.
   if (std::find(shape.begin(), shape.end(), 0u) != shape.end()) return uint64_t{0};
-  unsigned __int128 bytes = DTypeSize(dtype);
+  __extension__ unsigned __int128 bytes = DTypeSize(dtype);
   for (uint64_t dim : shape) {
     bytes *= dim;
     if (bytes > kMaxTensorBytes) {

@@ -21,6 +21,7 @@
 #include "server/base/bytes.h"
 #include "server/base/checksum.h"
 #include "server/base/status.h"
+#include "tensor_module/counted.h"
 #include "tensor_module/dtype.h"
 
 namespace cairn::tensor {
@@ -73,19 +74,17 @@ class ChunkEditor {
   std::vector<bool> own_;
 };
 
-class Tensor {
+class Tensor final : public Counted<Tensor> {
  public:
   /// Requires: T1-T4 hold; TotalBytes(chunks) == PayloadBytes(dtype, shape).
   Tensor(DType dtype, Shape shape, Chunks chunks);
-  Tensor(const Tensor&) = delete;
-  Tensor& operator=(const Tensor&) = delete;
-
   DType dtype() const { return dtype_; }
   const Shape& shape() const { return shape_; }
   uint64_t numel() const { return size_bytes_ / DTypeSize(dtype_); }
   uint64_t size_bytes() const { return size_bytes_; }
   const Chunks& chunks() const { return chunks_; }
-  /// XXH3-128 of the bytes, computed at the first call and kept. Cost then: about 20 GB/s.
+  /// XXH3-128 of the bytes, computed at the first call and kept; any number of threads may ask.
+  /// Cost then: about 20 GB/s.
   Hash128 hash() const;
   /// The hash when it is known already.
   std::optional<Hash128> known_hash() const;

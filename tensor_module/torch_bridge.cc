@@ -1,12 +1,14 @@
 // First of all, or clang cannot compile ATen's headers as C++20.
-#include "tensor_module/torch_bridge.h"
+#include <ATen/core/ivalue.h>
 
+// Then the rest.
 #include <ATen/ATen.h>
 #include <ATen/Parallel.h>
-#include <ATen/core/ivalue.h>
 
 #include <optional>
 #include <string>
+
+#include "tensor_module/torch_bridge.h"
 
 namespace cairn::tensor {
 

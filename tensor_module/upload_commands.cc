@@ -51,7 +51,54 @@ Status BeginSetCommand(CommandRun& run) {
   return Status::Ok();
 }
 
-Status WriteCommand(CommandRun& run) {
+// --- write ---
+
+Status Write(CommandRun& run, int attempt);
+
+/// Judges a piece and puts it into a copy of the upload's chunk list.
+class PieceWork final : public LateWork {
+ public:
+  PieceWork(BlobSource& source, const Upload& upload, WriteArgs write, BlobSlice bytes, int attempt)
+      : source_(source),
+        upload_(upload),
+        write_(std::move(write)),
+        bytes_(std::move(bytes)),
+        attempt_(attempt) {}
+  void Work() override { made_ = Make(); }
+  Status Finish(CommandRun& run) override {
+    const std::string_view id = run.args()[2];
+    Result<const Upload*> now = run.NeedUpload(run.key(), id);
+    if (!now.ok()) return now.status();
+    if (now.value() != upload_.get()) return Write(run, attempt_ + 1);
+    if (!made_.ok()) return made_.status();
+    const ByteRange range{write_.offset, write_.offset + bytes_.size};
+    const auto* next = new Upload(upload_->dtype(), upload_->shape(), std::move(*made_),
+                                  upload_->ReceivedWith(range));
+    const uint64_t offset = next->next_offset();
+    run.SetUpload(CommandRun::UploadKey(run.key(), id), next, CAIRN_EXPIRY_KEEP, 0, "tensor.write");
+    run.Unsigned(offset);
+    return Status::Ok();
+  }
+
+ private:
+  Result<Chunks> Make() const {
+    // Finite, or 0 and 1, is judged of the whole, by ENDSET; the seal of a piece is judged here.
+    CAIRN_RETURN_IF_ERROR(CheckPayload(DType::kU8, {bytes_}, false, write_.hash));
+    ChunkEditor editor(source_, upload_->chunks());
+    CAIRN_RETURN_IF_ERROR(editor.Write(write_.offset, bytes_));
+    return editor.Take();
+  }
+
+  BlobSource& source_;
+  const Ref<Upload> upload_;
+  const WriteArgs write_;
+  const BlobSlice bytes_;
+  const int attempt_;
+  Result<Chunks> made_ = Chunks();
+};
+
+/// A piece off the grid is copied, one on it is adopted.
+Status Write(CommandRun& run, int attempt) {
   Result<WriteArgs> write = ParseWrite(run.args());
   if (!write.ok()) return write.status();
   Result<const Upload*> found = run.NeedUpload(run.key(), run.args()[2]);
@@ -66,19 +113,47 @@ Status WriteCommand(CommandRun& run) {
   CAIRN_RETURN_IF_ERROR(run.CheckMemory(size));
   Result<BlobSlice> bytes = run.ArgPayload(write->blob_at);
   if (!bytes.ok()) return bytes.status();
-  // Finite or 0 and 1 is judged of the whole, by ENDSET; the seal of a piece is judged here.
-  CAIRN_RETURN_IF_ERROR(CheckPayload(DType::kU8, {*bytes}, false, write->hash));
-  ChunkEditor editor(run.memory(), upload.chunks());
-  CAIRN_RETURN_IF_ERROR(editor.Write(write->offset, *bytes));
-  const auto* next = new Upload(upload.dtype(), upload.shape(), editor.Take(),
-                                upload.ReceivedWith({write->offset, write->offset + size}));
-  run.SetUpload(CommandRun::UploadKey(run.key(), run.args()[2]), next, CAIRN_EXPIRY_KEEP, 0,
-                "tensor.write");
-  run.Unsigned(next->next_offset());
-  return Status::Ok();
+  const uint64_t passes = (write->hash ? 1u : 0u) + (write->offset % kChunkBytes != 0 ? 1u : 0u);
+  return run.RunLate(attempt < kLateAttempts ? size * passes : 0,
+                     std::make_unique<PieceWork>(run.memory(), upload, std::move(*write),
+                                                 std::move(*bytes), attempt));
 }
 
-Status EndSetCommand(CommandRun& run) {
+Status WriteCommand(CommandRun& run) { return Write(run, 0); }
+
+// --- end ---
+
+Status EndSet(CommandRun& run, int attempt);
+
+class SealWork final : public LateWork {
+ public:
+  SealWork(const Upload& upload, std::optional<Hash128> hash, int attempt)
+      : upload_(upload), hash_(hash), attempt_(attempt) {}
+  void Work() override {
+    judged_ = CheckPayload(upload_->dtype(), upload_->chunks(), false, hash_);
+  }
+  Status Finish(CommandRun& run) override {
+    const std::string_view id = run.args()[2];
+    Result<const Upload*> now = run.NeedUpload(run.key(), id);
+    if (!now.ok()) return now.status();
+    if (now.value() != upload_.get()) return EndSet(run, attempt_ + 1);
+    CAIRN_RETURN_IF_ERROR(judged_);
+    const auto* tensor = new Tensor(upload_->dtype(), upload_->shape(), upload_->chunks());
+    if (hash_) tensor->set_known_hash(*hash_);
+    run.SetTensor(run.key(), tensor, CAIRN_EXPIRY_NONE, 0, "tensor.set");
+    run.DeleteKey(CommandRun::UploadKey(run.key(), id));
+    run.Ok();
+    return Status::Ok();
+  }
+
+ private:
+  const Ref<Upload> upload_;
+  const std::optional<Hash128> hash_;
+  const int attempt_;
+  Status judged_;
+};
+
+Status EndSet(CommandRun& run, int attempt) {
   Result<std::optional<Hash128>> hash = ParseEnd(run.args());
   if (!hash.ok()) return hash.status();
   Result<const Upload*> found = run.NeedUpload(run.key(), run.args()[2]);
@@ -89,14 +164,15 @@ Status EndSetCommand(CommandRun& run) {
                           std::to_string(holes[0].end) + " are missing, " +
                           std::to_string(holes.size()) + " ranges in all");
   }
-  CAIRN_RETURN_IF_ERROR(CheckPayload(upload.dtype(), upload.chunks(), false, hash.value()));
-  const auto* tensor = new Tensor(upload.dtype(), upload.shape(), upload.chunks());
-  if (hash.value()) tensor->set_known_hash(*hash.value());
-  run.SetTensor(run.key(), tensor, CAIRN_EXPIRY_NONE, 0, "tensor.set");
-  run.DeleteKey(CommandRun::UploadKey(run.key(), run.args()[2]));
-  run.Ok();
-  return Status::Ok();
+  const uint64_t cost =
+      CheckCost(upload.dtype(), upload.size_bytes(), false, hash.value().has_value());
+  return run.RunLate(attempt < kLateAttempts ? cost : 0,
+                     std::make_unique<SealWork>(upload, hash.value(), attempt));
 }
+
+Status EndSetCommand(CommandRun& run) { return EndSet(run, 0); }
+
+// --- state ---
 
 Status OffsetCommand(CommandRun& run) {
   Result<const Upload*> found = run.NeedUpload(run.key(), run.args()[2]);

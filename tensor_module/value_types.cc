@@ -100,8 +100,7 @@ bool LoadPayload(Loader& loader, const TensorHead& head, Chunks* chunks) {
   return true;
 }
 
-// --- tensors
-// ------------------------------------------------------------------------------------------------------
+// --- tensors ---
 
 int SaveTensor(const void* value, CairnWriter* writer, void* module) {
   const auto& tensor = *static_cast<const Tensor*>(value);
@@ -139,8 +138,7 @@ void* LoadTensor(CairnReader* reader, int version, void* module) {
   return tensor;
 }
 
-// --- uploads
-// ------------------------------------------------------------------------------------------------------
+// --- uploads ---
 
 int SaveUpload(const void* value, CairnWriter* writer, void* module) {
   const auto& upload = *static_cast<const Upload*>(value);
@@ -174,7 +172,7 @@ void* LoadUpload(CairnReader* reader, int version, void* module) {
 
 template <typename Value>
 void Free(void* value) {
-  delete static_cast<Value*>(value);
+  static_cast<Value*>(value)->DropReference();
 }
 template <typename Value>
 size_t MemoryUsage(const void* value) {

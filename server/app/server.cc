@@ -32,6 +32,7 @@ constexpr rlim_t kReservedDescriptors = 32;
 Server::Server(Env& env, Config& config, Logger& log, std::string executable)
     : env_(env), config_(config), log_(log) {
   arena_ = std::make_unique<BlobArena>(kArenaRetainedBytes);
+  modules_ = std::make_unique<ModuleHost>();
   Keyspace::Options options;
   options.databases = static_cast<uint32_t>(config.settings().databases);
   options.hash_seed = env.RandomU64();
@@ -46,6 +47,9 @@ Server::Server(Env& env, Config& config, Logger& log, std::string executable)
   dispatcher_ = std::make_unique<Dispatcher>(*engine_);
   engine_->dispatcher = dispatcher_.get();
   AddAllFamilies(engine_->commands);
+  modules_->Attach(*engine_);
+  jobs_ = std::make_unique<JobRunner>(*engine_);
+  engine_->jobs = jobs_.get();
   clients_ = std::make_unique<ClientHost>(*engine_, loop_);
   durability_ = NewDurability(*engine_, [this] {
     if (clients_ != nullptr) clients_->ReleaseHeld();
@@ -64,6 +68,9 @@ Server::~Server() {
   listeners_.clear();
   durability_.reset();
   engine_->durability = nullptr;
+  // Waits for work that runs: it may allocate from the arena and hold values of modules.
+  jobs_.reset();
+  engine_->jobs = nullptr;
   clients_.reset();
   dispatcher_.reset();
   engine_.reset();
@@ -108,8 +115,12 @@ Status Server::RenameCommands() {
 }
 
 Status Server::LoadModules() {
-  if (!config_.settings().loadmodule.empty() && engine_->modules == nullptr) {
-    return Status::Client("this build has no module host");
+  for (const auto& words : config_.settings().loadmodule) {
+    const std::vector<std::string> arguments(words.begin() + 1, words.end());
+    if (Status loaded = modules_->LoadModule(words[0], arguments); !loaded.ok()) {
+      log_.Log(LogLevel::kWarning, "{}", loaded.message());
+      return Status::Io("Can't load module from " + words[0] + ": server aborting");
+    }
   }
   return Status::Ok();
 }

@@ -13,6 +13,8 @@
 #include "server/engine/dispatcher.h"
 #include "server/engine/durability.h"
 #include "server/engine/engine.h"
+#include "server/engine/job_runner.h"
+#include "server/engine/module_host.h"
 #include "server/net/client_host.h"
 #include "server/net/event_loop.h"
 #include "server/net/listener.h"
@@ -56,9 +58,11 @@ class Server final : public KeyspaceListener {
   Logger& log_;
   EventLoop loop_;
   std::unique_ptr<BlobArena> arena_;
+  std::unique_ptr<ModuleHost> modules_;  ///< before the keyspace, whose values its modules free
   std::unique_ptr<Keyspace> keyspace_;
   std::unique_ptr<Engine> engine_;
   std::unique_ptr<Dispatcher> dispatcher_;
+  std::unique_ptr<JobRunner> jobs_;
   std::unique_ptr<Durability> durability_;
   std::unique_ptr<ClientHost> clients_;
   std::vector<std::unique_ptr<Listener>> listeners_;

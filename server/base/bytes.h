@@ -31,7 +31,9 @@ class BlobSource {
   virtual Blob* Allocate(size_t size) = 0;
 };
 
-class Blob {
+/// The alignment spreads to the bytes of a heap blob, which follow it: kernels load elements of up
+/// to 16 bytes.
+class alignas(16) Blob {
  public:
   using ReleaseFn = void (*)(Blob* self);
 
@@ -70,6 +72,9 @@ class Blob {
     return true;
   }
   bool IsUnique() const { return references_.load(std::memory_order_acquire) == 1; }
+
+  /// For display: it may change while it is read.
+  uint32_t references() const { return references_.load(std::memory_order_relaxed); }
 
   void Ref() { references_.fetch_add(1, std::memory_order_relaxed); }
   void Unref() {

@@ -321,6 +321,8 @@ std::string NewListpack() {
 
 size_t ListpackElementBytes(std::string_view text) { return Encode(text).bytes(); }
 
+void WriteListpackElement(std::string_view text, char* out) { Write(out, Encode(text)); }
+
 void ListpackInsert(std::string* listpack, uint32_t at, std::string_view text) {
   const Element element = Encode(text);
   Write(Splice(listpack, at, 0, element.bytes()), element);

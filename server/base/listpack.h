@@ -82,6 +82,8 @@ class ListpackView {
 std::string NewListpack();
 /// Bytes that `text` takes as an element.
 size_t ListpackElementBytes(std::string_view text);
+/// Writes `text` as an element at `out`, which has room for ListpackElementBytes.
+void WriteListpackElement(std::string_view text, char* out);
 /// Puts `text` before the element at `at` (end() appends). Cost: O(bytes after it).
 void ListpackInsert(std::string* listpack, uint32_t at, std::string_view text);
 void ListpackAppend(std::string* listpack, std::string_view text);

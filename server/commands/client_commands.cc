@@ -383,9 +383,7 @@ constexpr CommandSpec kClientPauseSpec{
 Status ClientUnpause(CommandContext& ctx) {
   ctx.engine().pause_mode = PauseMode::kNone;
   for (const auto& [id, session] : ctx.engine().sessions()) {
-    if (!session->suspended || session->blocked != nullptr || !IsConnected(*session)) continue;
-    session->suspended = false;
-    session->port->InputReady();
+    if (IsConnected(*session) && session->EndPause()) session->port->InputReady();
   }
   ctx.reply().Ok();
   return Status::Ok();

@@ -16,6 +16,7 @@
 #include "server/engine/dataset_digest.h"
 #include "server/engine/durability.h"
 #include "server/engine/engine.h"
+#include "server/engine/list_access.h"
 
 namespace cairn {
 
@@ -50,6 +51,24 @@ Result<size_t> SerializedBytes(CommandContext& ctx, const Entry& entry) {
   return dump->size() - 1 - 2 - 8;
 }
 
+/// What DEBUG OBJECT adds of a list: its nodes and the shape that fills them.
+std::string ListDetails(CommandContext& ctx, const Entry& entry) {
+  if (entry.type() != ValueType::kList) return {};
+  const ListReader list(entry);
+  ListShape shape = CurrentListShape(ctx);
+  uint64_t nodes = 1, raw_bytes = entry.is_packed() ? entry.Bytes().size() : 0;
+  if (const QuickList* quicklist = list.nodes()) {
+    shape = quicklist->shape();
+    nodes = quicklist->node_count();
+    quicklist->VisitNodes([&raw_bytes](const ListNode& node) { raw_bytes += node.bytes; });
+  }
+  return fmt::format(
+      " ql_nodes:{} ql_avg_node:{:.2f} ql_listpack_max:{} ql_compressed:{} "
+      "ql_uncompressed_size:{}",
+      nodes, static_cast<double>(list.size()) / static_cast<double>(nodes), shape.fill,
+      shape.compress_depth != 0 ? 1 : 0, raw_bytes);
+}
+
 Status DebugObject(CommandContext& ctx) {
   const Entry* entry = ctx.db().Peek(ctx.Key(2));
   if (entry == nullptr) return RespError(resp_errors::kNoSuchKey);
@@ -57,9 +76,9 @@ Status DebugObject(CommandContext& ctx) {
   if (!serialized.ok()) return serialized.status();
   const uint32_t idle_s = ctx.keyspace().IdleSeconds(*entry);
   ctx.reply().SimpleString(fmt::format(
-      "Value at:{} refcount:1 encoding:{} serializedlength:{} lru:{} lru_seconds_idle:{}",
+      "Value at:{} refcount:1 encoding:{} serializedlength:{} lru:{} lru_seconds_idle:{}{}",
       fmt::ptr(entry), entry->EncodingName(), *serialized,
-      (ctx.now_ms() / 1000 - idle_s) & 0xffffff, idle_s));
+      (ctx.now_ms() / 1000 - idle_s) & 0xffffff, idle_s, ListDetails(ctx, *entry)));
   return Status::Ok();
 }
 

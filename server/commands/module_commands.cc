@@ -15,27 +15,8 @@ constexpr CommandSpec kModuleSpec{
     .group = "server",
     .since = "4.0.0",
     .complexity = "Depends on subcommand.",
-    .summary = "Lists and loads modules.",
+    .summary = "Lists, loads and unloads modules.",
 };
-
-/// A unix socket, or an address of this machine.
-bool IsLocal(const Session& session) {
-  const std::string_view peer = session.peer_address;
-  return session.unix_socket || peer.starts_with("127.") || peer.starts_with("[::1]:");
-}
-
-/// enable-module-command: what a client may do.
-Status CheckAllowed(const CommandContext& ctx, const Session& session) {
-  const GuardedAccess access = ctx.settings().enable_module_command;
-  if (access == GuardedAccess::kYes || (access == GuardedAccess::kLocal && IsLocal(session)))
-    return Status::Ok();
-  return Status::Client(
-      "ERR MODULE command not allowed. If the enable-module-command option is set to \"local\", "
-      "you can run it "
-      "from a local connection, otherwise you need to set this option in the configuration file, "
-      "and then "
-      "restart the server.");
-}
 
 Status ModuleList(CommandContext& ctx) {
   std::vector<LoadedModule> modules;
@@ -69,11 +50,9 @@ constexpr CommandSpec kModuleListSpec{
     .handler = ModuleList,
 };
 
-Status ModuleLoad(CommandContext& ctx) {
-  CAIRN_RETURN_IF_ERROR(CheckAllowed(ctx, ctx.session()));
+Status LoadInto(CommandContext& ctx, std::vector<std::string> arguments) {
   Status loaded = Status::Io("this process was started without a module host");
   if (ctx.engine().modules != nullptr) {
-    const std::vector<std::string> arguments(ctx.args().begin() + 3, ctx.args().end());
     loaded = ctx.engine().modules->LoadModule(std::string(ctx.arg(2)), arguments);
   }
   if (!loaded.ok()) {
@@ -83,49 +62,86 @@ Status ModuleLoad(CommandContext& ctx) {
   ctx.reply().Ok();
   return Status::Ok();
 }
+
+Status ModuleLoad(CommandContext& ctx) {
+  return LoadInto(ctx, {ctx.args().begin() + 3, ctx.args().end()});
+}
 constexpr CommandSpec kModuleLoadSpec{
     .name = "load",
     .parent = "module",
     .arity = -3,
-    .flags = kCmdAdmin | kCmdNoScript | kCmdNoAsyncLoading,
+    .flags = kCmdAdmin | kCmdNoScript | kCmdNoAsyncLoading | kCmdProtected,
     .group = "server",
     .since = "4.0.0",
     .complexity = "O(1)",
     .summary = "Loads a module.",
-    .synopsis = "path [arg...]",
+    .synopsis = "path:string [arg:string...]",
     .handler = ModuleLoad,
 };
 
+/// No module here has settings of its own, so a CONFIG pair names one that does not exist.
+Status ModuleLoadEx(CommandContext& ctx) {
+  for (size_t i = 3; i < ctx.argc(); ++i) {
+    if (ctx.ArgIs(i, "args")) {
+      const auto first = ctx.args().begin() + static_cast<ptrdiff_t>(i) + 1;
+      return LoadInto(ctx, {first, ctx.args().end()});
+    }
+    if (!ctx.ArgIs(i, "config") || i + 2 >= ctx.argc()) {
+      return RespError(resp_errors::kSyntax);
+    }
+    ctx.engine().log.Log(LogLevel::kWarning, "Module {} has no setting '{}'. Module not loaded",
+                         ctx.arg(2), ctx.arg(i + 1));
+    return Status::Client("ERR Error loading the extension. Please check the server logs.");
+  }
+  return LoadInto(ctx, {});
+}
+constexpr CommandSpec kModuleLoadExSpec{
+    .name = "loadex",
+    .parent = "module",
+    .arity = -3,
+    .flags = kCmdAdmin | kCmdNoScript | kCmdNoAsyncLoading | kCmdProtected,
+    .group = "server",
+    .since = "7.0.0",
+    .complexity = "O(1)",
+    .summary = "Loads a module, with settings of its own.",
+    .synopsis =
+        "path:string [CONFIG=configs{name:string value:string}+...] "
+        "[ARGS=args{arg:string}...]",
+    .handler = ModuleLoadEx,
+};
+
 Status ModuleUnload(CommandContext& ctx) {
-  CAIRN_RETURN_IF_ERROR(CheckAllowed(ctx, ctx.session()));
   if (ctx.engine().modules == nullptr) {
     return Status::Client("ERR Error unloading module: no such module with that name");
   }
-  return ctx.engine().modules->UnloadModule(ctx.arg(2));
+  CAIRN_RETURN_IF_ERROR(ctx.engine().modules->UnloadModule(ctx.arg(2)));
+  ctx.reply().Ok();
+  return Status::Ok();
 }
 constexpr CommandSpec kModuleUnloadSpec{
     .name = "unload",
     .parent = "module",
     .arity = 3,
-    .flags = kCmdAdmin | kCmdNoScript | kCmdNoAsyncLoading,
+    .flags = kCmdAdmin | kCmdNoScript | kCmdNoAsyncLoading | kCmdProtected,
     .group = "server",
     .since = "4.0.0",
     .complexity = "O(1)",
-    .summary =
-        "Unloads a module, which no module allows: values and queued commands may point into it.",
-    .synopsis = "name",
+    .summary = "Unloads a module that has no value types.",
+    .synopsis = "name:string",
     .handler = ModuleUnload,
 };
 
 Status ModuleHelp(CommandContext& ctx) {
-  constexpr std::array<std::string_view, 9> kLines = {
+  constexpr std::array<std::string_view, 11> kLines = {
       "MODULE <subcommand> [<arg> [value] [opt] ...]. Subcommands are:",
       "LIST",
       "    Lists the modules that are loaded.",
       "LOAD <path> [<arg> ...]",
       "    Loads the module library at <path> and hands it the arguments.",
+      "LOADEX <path> [CONFIG <name> <value>] [ARGS <arg> ...]",
+      "    The same with settings of the module's own.",
       "UNLOAD <name>",
-      "    Says why a module cannot be unloaded.",
+      "    Unloads a module that has no value types.",
       "HELP",
       "    This text.",
   };
@@ -146,7 +162,8 @@ constexpr CommandSpec kModuleHelpSpec{
 };
 
 constexpr std::array kModuleSpecs = {
-    kModuleSpec, kModuleListSpec, kModuleLoadSpec, kModuleUnloadSpec, kModuleHelpSpec,
+    kModuleSpec,       kModuleListSpec,   kModuleLoadSpec,
+    kModuleLoadExSpec, kModuleUnloadSpec, kModuleHelpSpec,
 };
 static_assert(ValidSpecs(kModuleSpecs));
 

@@ -93,7 +93,7 @@ Status Hello(CommandContext& ctx) {
             "ERR Client names cannot contain spaces, newlines or special characters.");
       }
     } else {
-      return Status::Client("ERR Syntax error in HELLO option '" + std::string(ctx.arg(i)) + "'");
+      return QuotingError("ERR Syntax error in HELLO option '", ctx.arg(i), "'");
     }
   }
   if (has_auth) CAIRN_RETURN_IF_ERROR(Authenticate(ctx, user, password));

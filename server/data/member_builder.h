@@ -26,6 +26,7 @@ struct PackedLimits {
   uint64_t zset_max_listpack_entries = 128;
   uint64_t zset_max_listpack_value_bytes = 64;
   int list_max_listpack_size = -2;
+  int list_compress_depth = 0;
 };
 
 class MemberBuilder {

@@ -40,6 +40,8 @@ constexpr size_t kMaxIntegerText = 20;
 void ValueBuilder::Reset() {
   module_.reset();
   members_.reset();
+  list_.reset();
+  scored_.reset();
   stream_.reset();
   value_ = ValueInput();
   whole_ = open_ = empty_ = false;
@@ -92,6 +94,10 @@ Status ValueBuilder::Begin(ValueKind kind, uint64_t count) {
       return BeginMembers(ValueType::kHash, count);
     case ValueKind::kSet:
       return BeginMembers(ValueType::kSet, count);
+    case ValueKind::kList:
+      return BeginList();
+    case ValueKind::kSortedSet:
+      return BeginSortedSet();
     case ValueKind::kStream:
       if (whole_ || open_ || stream_.has_value() || module_ != nullptr)
         return Refuse(Status::Corruption("two values for one key"));
@@ -115,6 +121,10 @@ Status ValueBuilder::BeginMembers(ValueType type, uint64_t count) {
 }
 
 Status ValueBuilder::Item(std::string_view element) {
+  if (open_ && list_.has_value()) {
+    list_->Append(element);
+    return Status::Ok();
+  }
   if (!open_ || !members_.has_value()) return Refuse(Refused("container"));
   if (members_->Insert(element)) return Status::Ok();
   return Refuse(Status::Corruption("a set holds a member twice"));
@@ -136,6 +146,7 @@ Status ValueBuilder::EndMembers() {
 }
 
 Status ValueBuilder::Packed(uint8_t rdb_type, std::string_view blob) {
+  if (open_ && list_.has_value()) return ListNodeBlob(rdb_type, blob);
   switch (rdb_type) {
     case rdb::kHashZipmap:
     case rdb::kHashZiplist:
@@ -144,6 +155,11 @@ Status ValueBuilder::Packed(uint8_t rdb_type, std::string_view blob) {
     case rdb::kSetIntset:
     case rdb::kSetListpack:
       return PackedSet(rdb_type, blob);
+    case rdb::kListZiplist:
+      return FromEvents(rdb_type, blob);
+    case rdb::kSortedSetZiplist:
+    case rdb::kSortedSetListpack:
+      return PackedSortedSet(rdb_type, blob);
     default:
       return Refuse(Refused("container"));
   }
@@ -253,7 +269,7 @@ Status ValueBuilder::ModuleStringBlob(BlobRef bytes) {
 }
 
 Status ValueBuilder::End() {
-  if (open_) return EndMembers();
+  if (open_) return list_ ? EndList() : scored_ ? EndSortedSet() : EndMembers();
   if (stream_.has_value()) return EndStream();
   if (module_ == nullptr)
     return Refuse(Status::Corruption("the end of a value that was not begun"));

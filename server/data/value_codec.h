@@ -15,6 +15,7 @@
 #include "persistence/value_sink.h"
 #include "server/data/entry.h"
 #include "server/data/member_builder.h"
+#include "server/data/ordered_builder.h"
 #include "server/data/stream_builder.h"
 
 namespace cairn {
@@ -93,6 +94,13 @@ class ValueBuilder final : public ValueSink {
   Status PackedHash(uint8_t rdb_type, std::string_view blob);
   Status PackedSet(uint8_t rdb_type, std::string_view blob);
   Status EndMembers();
+  // value_codec_ordered.cc: lists and sorted sets.
+  Status BeginList();
+  Status BeginSortedSet();
+  Status ListNodeBlob(uint8_t rdb_type, std::string_view blob);
+  Status PackedSortedSet(uint8_t rdb_type, std::string_view blob);
+  Status EndList();
+  Status EndSortedSet();
   Status EndStream();
   /// Runs `add` on the open stream.
   template <typename Add>
@@ -104,7 +112,9 @@ class ValueBuilder final : public ValueSink {
   const ValueHome& home_;
   const PackedLimits limits_;
   std::unique_ptr<ModuleValueReader> module_;
-  std::optional<MemberBuilder> members_;  // a hash or set; also what its value borrows
+  std::optional<MemberBuilder> members_;    // a hash or set; also what its value borrows
+  std::optional<ListBuilder> list_;         // the same for a list
+  std::optional<SortedSetBuilder> scored_;  // and a sorted set
   std::optional<StreamBuilder> stream_;
   bool open_ = false;  // between Begin and End
   bool empty_ = false;

@@ -2,6 +2,7 @@
 
 #include "server/base/strings.h"
 #include "server/engine/engine.h"
+#include "server/engine/job_runner.h"
 
 namespace cairn {
 
@@ -25,6 +26,19 @@ bool CommandContext::ArgIs(size_t i, std::string_view word) const {
 
 const Settings& CommandContext::settings() const { return engine_.settings(); }
 
+bool CommandContext::CanRunLater() const {
+  return !in_exec_ && session_.kind == SessionKind::kNormal && session_.port != nullptr &&
+         engine_.jobs != nullptr && !engine_.loading;
+}
+
+void CommandContext::RunLater(std::unique_ptr<CommandJob> job) {
+  CAIRN_CHECK(CanRunLater() && !goes_on_later_);
+  goes_on_later_ = true;
+  engine_.jobs->Start(
+      session_, owned_ != nullptr ? owned_->Again() : OwnedCommand::From(&spec_, args_, request_),
+      std::move(job));
+}
+
 void CommandContext::PropagateAs(std::vector<std::string> args) {
   rewritten_.push_back(std::move(args));
 }
@@ -39,7 +53,7 @@ Status CommandContext::Block(const BlockRequest& request) {
   } else {
     engine_.blocking.Park(
         session_, request,
-        owned_ != nullptr ? *owned_ : OwnedCommand::From(&spec_, args_, request_));
+        owned_ != nullptr ? owned_->Again() : OwnedCommand::From(&spec_, args_, request_));
   }
   return Status::Ok();
 }

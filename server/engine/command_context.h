@@ -6,6 +6,7 @@
 // engine.h, which handlers include. Thread: executor.
 
 #include <cstdint>
+#include <memory>
 #include <span>
 #include <string>
 #include <string_view>
@@ -75,6 +76,14 @@ class CommandContext {
   /// The loader of the append-only file is the caller: no replies, TTLs are taken as they stand.
   bool is_loading() const { return session_.kind == SessionKind::kInternal; }
 
+  // --- work in two halves ---
+  /// This run may wait: it is a client's, not part of a transaction, and nothing is loading.
+  bool CanRunLater() const;
+  /// Hands `job` to a worker and suspends the client. The handler returns OK then, without a reply
+  /// and without effects; the command goes on in job->Finish. Requires: CanRunLater(), at most
+  /// once.
+  void RunLater(std::unique_ptr<CommandJob> job);
+
   // --- effects ---
   /// States that `key` was changed by this command: WATCHers are told, dirty += 1, `event` is
   /// published to keyspace notifications.
@@ -124,6 +133,7 @@ class CommandContext {
   bool blocked_on_ = false;  // a retry that was not served yet
   bool propagate_nothing_ = false;
   bool propagate_always_ = false;
+  bool goes_on_later_ = false;
   bool propagate_as_sent_ = true;
   std::vector<std::vector<std::string>> rewritten_;
 };

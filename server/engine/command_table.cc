@@ -106,6 +106,7 @@ void CommandTable::Remember(std::string_view name, Command* command) const {
 }
 
 void CommandTable::Insert(std::string_view name, Command* command) {
+  ++generation_;
   recalled_.fill({});
   CAIRN_CHECK(used_ * 2 < slots_.size());
   const std::string lower = ToLower(name);
@@ -162,6 +163,19 @@ Command* CommandTable::AddModuleCommand(const CommandSpec* spec, void* module_da
   Add(std::span(spec, 1));
   commands_.back()->module_data = module_data;
   return commands_.back().get();
+}
+
+void CommandTable::RemoveModuleCommands(const void* module_data) {
+  const auto leaves = [module_data](const Command* command) {
+    return command->module_data == module_data;
+  };
+  recalled_.fill({});
+  for (Slot& slot : slots_) {
+    if (slot.command != nullptr && leaves(slot.command)) slot.command = nullptr;
+  }
+  std::erase_if(top_level_, leaves);
+  std::erase_if(commands_, [&](const auto& command) { return leaves(command.get()); });
+  ++generation_;
 }
 
 Command* CommandTable::Resolve(std::span<const std::string_view> args, Command** container) const {

@@ -57,6 +57,10 @@ class CommandTable {
   /// host).
   void Add(std::span<const CommandSpec> family);
   Command* AddModuleCommand(const CommandSpec* spec, void* module_data);
+  /// Takes out and destroys every command that was added with `module_data`.
+  void RemoveModuleCommands(const void* module_data);
+  /// Changes whenever a name or a Command may have come or gone: what was resolved before is stale.
+  uint64_t generation() const { return generation_; }
 
   /// The command by its run-time name, any letter case; nullptr when unknown.
   Command* Find(std::string_view name) const;
@@ -125,6 +129,7 @@ class CommandTable {
   std::vector<Command*> top_level_;
   std::vector<Slot> slots_;  // open addressing, a power of two, at most half full
   size_t used_ = 0;
+  uint64_t generation_ = 0;
   mutable std::array<Recalled, kRecalled> recalled_;  // a memo, emptied when names change
 };
 

@@ -6,6 +6,7 @@
 #include "server/engine/settings_table.h"
 #include "server/platform/env.h"
 #include "server/platform/working_directory.h"
+#include "server/protocol/resp_errors.h"
 
 namespace cairn {
 namespace {
@@ -86,8 +87,8 @@ Status Config::ChooseSettings(std::span<const NameAndValue> pairs, const SetCont
     bool is_alias = false;
     const SettingSpec* spec = FindSetting(name, &is_alias);
     if (spec == nullptr) {
-      return Status::Client("ERR Unknown option or number of arguments for CONFIG SET - '" + name +
-                            "'");
+      return QuotingError("ERR Unknown option or number of arguments for CONFIG SET - '", name,
+                          "'");
     }
     if ((spec->flags & kSettingImmutable) != 0) {
       return SetFailed(name, "can't set immutable config");

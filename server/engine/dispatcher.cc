@@ -31,6 +31,7 @@ void Dispatcher::RunTurn(std::span<ReadySession> ready) {
   for (ReadySession& each : ready) {
     if (!each.session->suspended && !each.session->deferred.empty()) RunDeferred(*each.session);
   }
+  in_turn_ = true;
   size_t next = 0;
   while (const size_t count = FillBatch(ready, &next)) {
     engine_.RefreshClock();
@@ -44,6 +45,7 @@ void Dispatcher::RunTurn(std::span<ReadySession> ready) {
     for (size_t i = 0; i < count; ++i) RunPending(batch_[i]);
   }
   flushing_ = nullptr;
+  in_turn_ = false;
 }
 
 // One pass over all keys of the batch, far enough from the next that what it asked for is there.
@@ -61,6 +63,7 @@ inline void Dispatcher::PrefetchForBatch(size_t count, void (Database::*prefetch
 size_t Dispatcher::FillBatch(std::span<ReadySession> ready, size_t* next) {
   size_t count = 0;
   hashes_used_ = 0;
+  resolved_generation_ = engine_.commands.generation();
   for (; *next < ready.size(); ++*next) {
     Session& session = *ready[*next].session;
     RequestParser& parser = *ready[*next].parser;
@@ -141,6 +144,11 @@ void Dispatcher::RunPending(Pending& pending) {
   Session& session = *pending.session;
   if (session.closing || session.close_after_reply) return;
   const Request& request = pending.request;
+  if (engine_.commands.generation() != resolved_generation_) [[unlikely]] {
+    // MODULE LOAD or UNLOAD ran earlier in this batch.
+    pending.command = engine_.commands.Resolve(request.args, &pending.container);
+    pending.hash_count = 0;
+  }
   Command* const command = pending.command;
   if (session.suspended) {
     session.deferred.push_back(
@@ -355,7 +363,18 @@ void Dispatcher::Call(CommandContext& ctx, Command& command) {
   const ReplyBuffer::Mark mark = session.output.Here();
   const uint64_t errors_before = engine_.stats.total_error_replies;
   engine_.propagation.BeginGroup();
-  if (Status status = ctx.spec_.handler(ctx); !status.ok()) {
+  CommandJob* const job = ctx.owned_ != nullptr ? ctx.owned_->job.get() : nullptr;
+  Status status = job != nullptr ? job->Finish(ctx) : ctx.spec_.handler(ctx);
+  if (ctx.goes_on_later_) {
+    // Counted and answered when it is done. Time on the worker is no time of the executor.
+    CAIRN_CHECK(status.ok() && ctx.dirty_ == 0);
+    engine_.propagation.EndGroup();
+    const uint64_t now = TickClock::Now();
+    command.counters.usec_ticks += now - last_ticks_;
+    last_ticks_ = now;
+    return;
+  }
+  if (!status.ok()) {
     session.output.RollbackTo(mark);
     SendError(session, status);
   }
@@ -416,7 +435,8 @@ void Dispatcher::FinishReply(Session& session) {
   // appendfsync always: whatever this reply says may rest on any write so far.
   if (gates_.held_back) session.reply_gate = engine_.propagation.offset();
   if (flushing_ == &session) return;
-  flushing_ = &session;
+  // Flushes happen after a turn, so within it asking once is enough.
+  if (in_turn_) flushing_ = &session;
   session.port->OutputReady();
 }
 
@@ -435,7 +455,12 @@ Status Dispatcher::ExecuteTransaction(CommandContext& exec) {
     for (const BlobRef& arg : owned.args) args.push_back(arg.view());
     Command* container = nullptr;
     Command* command = engine_.commands.Resolve(args, &container);
-    CommandContext ctx(engine_, session, *owned.spec, args);
+    if (command == nullptr) [[unlikely]] {
+      // Its module was unloaded by a command of this very transaction.
+      SendError(session, UnknownCommand(args[0], std::span(args).subspan(1)));
+      continue;
+    }
+    CommandContext ctx(engine_, session, *command->spec, args);
     ctx.owned_ = &owned;
     Call(ctx, *command);
   }

@@ -122,8 +122,10 @@ class Dispatcher {
   std::array<uint64_t, kBatchKeys> key_hashes_;
   size_t hashes_used_ = 0;
   Gates gates_;
-  Session* flushing_ = nullptr;  // asked its port for a flush in this batch
+  bool in_turn_ = false;
+  Session* flushing_ = nullptr;  // asked its port for a flush since the gates were read; in a turn
   uint64_t last_ticks_ = 0;
+  uint64_t resolved_generation_ = 0;  // of the command table, when the batch was prepared
   bool in_exec_ = false;
   MemoryLimit memory_limit_;
 };

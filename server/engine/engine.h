@@ -30,6 +30,7 @@ namespace cairn {
 
 class Durability;
 class Dispatcher;
+class JobRunner;
 class ModuleHost;
 class ModuleValueFactory;
 
@@ -72,6 +73,7 @@ class Engine {
 
   Durability* durability = nullptr;  ///< set by app before the first command
   Dispatcher* dispatcher = nullptr;
+  JobRunner* jobs = nullptr;  ///< nullptr: every command runs at once
   ModuleHost* modules = nullptr;
   ModuleValueFactory* module_values = nullptr;  ///< the same host, as loading and RESTORE see it
 

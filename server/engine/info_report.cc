@@ -9,6 +9,7 @@
 
 #include "server/base/strings.h"
 #include "server/engine/durability.h"
+#include "server/engine/module_host.h"
 #include "server/engine/version.h"
 #include "server/platform/memory.h"
 
@@ -363,7 +364,13 @@ void AddCpu(Engine&, Fields out) {
 }
 
 /// Modules add their lines when there is a host that loads them.
-void AddModules(Engine&, Fields) {}
+void AddModules(Engine& engine, Fields out) {
+  if (engine.modules == nullptr) return;
+  for (const LoadedModule& module : engine.modules->modules()) {
+    out.Add("module", fmt::format("name={},ver={},api={},filters=0,usedby=[],using=[],options=[]",
+                                  module.name, module.version, CAIRN_MODULE_ABI_VERSION));
+  }
+}
 
 void AddCommandStats(Engine& engine, Fields out) {
   for (const auto& command : engine.commands.all()) {

@@ -13,6 +13,7 @@ PackedLimits LimitsOf(const Settings& settings) {
   limits.zset_max_listpack_entries = static_cast<uint64_t>(settings.zset_max_listpack_entries);
   limits.zset_max_listpack_value_bytes = static_cast<uint64_t>(settings.zset_max_listpack_value);
   limits.list_max_listpack_size = settings.list_max_listpack_size;
+  limits.list_compress_depth = std::min(settings.list_compress_depth, 65535);
   return limits;
 }
 

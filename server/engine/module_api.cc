@@ -22,8 +22,7 @@ CairnBlob* Give(BlobRef blob) { return reinterpret_cast<CairnBlob*>(blob.Release
 RespWriter& Reply(CairnContext* ctx) { return ctx->command.reply(); }
 KeyRef Key(CairnContext* ctx, CairnBytes key) { return ctx->command.db().MakeKey(View(key)); }
 
-// --- registration
-// ---------------------------------------------------------------------------------------------
+// --- registration ---
 
 int ModuleDescribe(CairnModule* module, const char* name, int version, void* data,
                    void (*free_data)(void*)) {
@@ -43,15 +42,13 @@ CairnType* RegisterType(CairnModule* module, const CairnTypeSpec* spec) {
   return module->host->RegisterType(*module, *spec);
 }
 
-// --- arguments
-// ------------------------------------------------------------------------------------------------
+// --- arguments ---
 
 size_t ArgCount(CairnContext* ctx) { return ctx->command.argc(); }
 CairnBytes Arg(CairnContext* ctx, size_t index) { return Bytes(ctx->command.arg(index)); }
 CairnBlob* ArgBlob(CairnContext* ctx, size_t index) { return Give(ctx->command.ArgBlob(index)); }
 
-// --- replies
-// --------------------------------------------------------------------------------------------------
+// --- replies ---
 
 void ReplyOk(CairnContext* ctx) { Reply(ctx).Ok(); }
 void ReplyInteger(CairnContext* ctx, int64_t value) { Reply(ctx).Integer(value); }
@@ -78,8 +75,7 @@ void ReplyError(CairnContext* ctx, CairnBytes line) {
   if (ctx->status.ok()) ctx->status = Status::Client(std::string(View(line)));
 }
 
-// --- keys
-// -----------------------------------------------------------------------------------------------------
+// --- keys ---
 
 int ValueGet(CairnContext* ctx, CairnBytes key, CairnType* type, int access, void** value) {
   *value = nullptr;
@@ -131,8 +127,7 @@ int KeyExists(CairnContext* ctx, CairnBytes key) {
   return ctx->command.db().LookupWrite(Key(ctx, key)) != nullptr ? 1 : 0;
 }
 
-// --- effects
-// --------------------------------------------------------------------------------------------------
+// --- effects ---
 
 void Changed(CairnContext* ctx, CairnBytes key, const char* event) {
   ctx->command.Changed(Key(ctx, key), NotifyClass::kModule, event);
@@ -149,8 +144,7 @@ void PropagateAs(CairnContext* ctx, const CairnBytes* args, size_t count) {
 int IsLoading(CairnContext* ctx) { return ctx->command.is_loading() ? 1 : 0; }
 int64_t NowMs(CairnContext* ctx) { return ctx->command.now_ms(); }
 
-// --- saving and loading
-// ---------------------------------------------------------------------------------------
+// --- saving and loading ---
 
 template <typename Emit>
 int Save(CairnWriter* writer, Emit emit) {
@@ -202,8 +196,7 @@ int LoadString(CairnReader* reader, CairnBlob** blob) {
   return CAIRN_OK;
 }
 
-// --- blobs
-// ----------------------------------------------------------------------------------------------------
+// --- blobs ---
 
 CairnBlob* BlobAllocate(CairnModule* module, size_t size) {
   return reinterpret_cast<CairnBlob*>(module->host->engine().arena.Allocate(size));
@@ -218,8 +211,7 @@ char* BlobMutableData(CairnBlob* blob) {
 size_t BlobSize(const CairnBlob* blob) { return Of(blob)->size(); }
 size_t BlobFootprint(const CairnBlob* blob) { return Of(blob)->footprint(); }
 
-// --- surroundings
-// ---------------------------------------------------------------------------------------------
+// --- surroundings ---
 
 int SettingUnsigned(CairnModule* module, const char* name, uint64_t* value) {
   const Config& config = module->host->engine().config;
@@ -235,6 +227,30 @@ void Log(CairnModule* module, int level, CairnBytes line) {
                                              : level > CAIRN_LOG_WARNING ? CAIRN_LOG_WARNING
                                                                          : level);
   module->host->engine().log.Log(clamped, "<{}> {}", module->description.name, View(line));
+}
+
+// --- long work ---
+
+class ModuleJob final : public CommandJob {
+ public:
+  ModuleJob(ModuleHost& host, const CairnJob& job) : host_(host), job_(job) {}
+  ~ModuleJob() override { job_.drop(job_.state); }
+  void Work() override { job_.work(job_.state); }
+  Status Finish(CommandContext& ctx) override {
+    CairnContext run{ctx, host_, {}};
+    job_.finish(&run, job_.state);
+    return std::move(run.status);
+  }
+
+ private:
+  ModuleHost& host_;
+  const CairnJob job_;
+};
+
+int RunLater(CairnContext* ctx, const CairnJob* job) {
+  if (!ctx->command.CanRunLater()) return CAIRN_FAILED;
+  ctx->command.RunLater(std::make_unique<ModuleJob>(ctx->host, *job));
+  return CAIRN_OK;
 }
 
 constexpr CairnApi kApi = {
@@ -284,6 +300,7 @@ constexpr CairnApi kApi = {
     .random_u64 = RandomU64,
     .monotonic_us = MonotonicUs,
     .log = Log,
+    .run_later = RunLater,
 };
 
 }  // namespace

@@ -7,18 +7,16 @@
 // command; blob functions, time, random and log may be called from any thread.
 //
 // Rules that modules keep:
+//
 //   M1  A value handed to value_set is frozen: it is never changed again, because snapshots, copies
-//   and
-//       replies read it without a lock. A change is a new value, which may share blobs with the old
-//       one.
+//       and replies read it without a lock. A change is a new value, which may share blobs with it.
 //   M2  save, memory_usage and free_effort run on any thread, at the same time as commands; free
-//   runs once,
-//       on any thread.
+//       runs once, on any thread.
 //   M3  Pointers returned by arg and value_get are borrowed: they end with the command, or with the
-//   first
-//       call that replaces or deletes that key.
-//   M4  Entries are only ever added at the end of CairnApi; struct_size tells which of them are
-//   there.
+//       first call that replaces or deletes that key.
+//   M4  Entries are only ever added at the end of CairnApi; struct_size tells which are there.
+//   M5  A job's work runs on a worker thread and touches only its state, and what blobs and values
+//       the state keeps alive. Its finish looks keys up again: they may have changed meanwhile.
 
 #include <stddef.h>
 #include <stdint.h>
@@ -47,6 +45,17 @@ typedef struct CairnBlobPart {
   size_t offset;
   size_t size;
 } CairnBlobPart;
+
+/* A command in two halves, see run_later. */
+typedef struct CairnJob {
+  void* state;
+  /* The long part, on a worker thread. */
+  void (*work)(void* state);
+  /* The command again, on the executor, with the same arguments: replies and effects. */
+  void (*finish)(CairnContext* ctx, void* state);
+  /* Frees the state. Always last and on the executor; without finish when the client went away. */
+  void (*drop)(void* state);
+} CairnJob;
 
 enum { CAIRN_OK = 0, CAIRN_FAILED = -1 };
 enum CairnLookup { CAIRN_ABSENT = 0, CAIRN_FOUND = 1, CAIRN_WRONG_TYPE = 2 };
@@ -212,6 +221,13 @@ typedef struct CairnApi {
   uint64_t (*random_u64)(CairnModule* module);
   int64_t (*monotonic_us)(CairnModule* module);
   void (*log)(CairnModule* module, int level, CairnBytes line);
+
+  /* --- long work --- */
+  /* Suspends the client, runs job->work on a worker while all others are served, then
+     job->finish. CAIRN_OK: the job is taken, and the function returns without replies and without
+     effects. CAIRN_FAILED: this run may not wait (a transaction, a log that is loaded): do the
+     work here. Gates such as CLIENT PAUSE and memory are asked again before finish. */
+  int (*run_later)(CairnContext* ctx, const CairnJob* job);
 } CairnApi;
 
 /* Exported by every module. Returns CAIRN_OK when it is ready; otherwise the library is closed

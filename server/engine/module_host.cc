@@ -2,8 +2,11 @@
 
 #include <dlfcn.h>
 
+#include <algorithm>
+
 #include "server/base/strings.h"
 #include "server/engine/engine.h"
+#include "server/engine/job_runner.h"
 #include "server/engine/module_state.h"
 
 namespace cairn {
@@ -55,6 +58,12 @@ KeySpec TranslateKeys(const CairnKeySpec& keys) {
   return out;
 }
 
+/// A word of a configuration line.
+std::string QuoteWord(const std::string& word) {
+  const bool plain = !word.empty() && word.find_first_of(" \t\r\n\"'\\#") == std::string::npos;
+  return plain ? word : QuoteRepr(word);
+}
+
 std::string DlError() {
   const char* error = ::dlerror();
   return error != nullptr ? error : "unknown error";
@@ -65,6 +74,7 @@ std::string DlError() {
 ModuleHost::ModuleHost() = default;
 
 ModuleHost::~ModuleHost() {
+  // Libraries stay mapped: nothing is gained by closing them at the end of the process.
   for (const auto& module : modules_) {
     if (module->free_data != nullptr) module->free_data(module->data);
   }
@@ -75,6 +85,16 @@ void ModuleHost::Attach(Engine& engine) {
   engine_ = &engine;
   engine.modules = this;
   engine.module_values = this;
+  // CONFIG REWRITE writes down what is loaded, MODULE LOAD's included.
+  engine.config.SetLineSource("loadmodule", [this] {
+    std::vector<std::string> lines;
+    for (const auto& module : modules_) {
+      std::string line = QuoteWord(module->description.path);
+      for (const std::string& word : module->description.arguments) line += ' ' + QuoteWord(word);
+      lines.push_back(std::move(line));
+    }
+    return lines;
+  });
 }
 
 Status ModuleHost::LoadModule(const std::string& path, std::span<const std::string> arguments) {
@@ -150,8 +170,8 @@ Status ModuleHost::RegisterAll(CairnModule& module) {
 int ModuleHost::RegisterCommand(CairnModule& module, const CairnCommandSpec& spec) {
   const std::string_view name = spec.name;
   const bool write = spec.flags & CAIRN_CMD_WRITE, readonly = spec.flags & CAIRN_CMD_READONLY;
-  if (module.entered || name.empty() || name != ToLower(name) || spec.arity == 0 ||
-      spec.run == nullptr) {
+  if (module.entered || module.description.name.empty() || name.empty() || name != ToLower(name) ||
+      spec.arity == 0 || spec.run == nullptr) {
     return CAIRN_FAILED;
   }
   if (write && readonly) return CAIRN_FAILED;
@@ -171,7 +191,7 @@ int ModuleHost::RegisterCommand(CairnModule& module, const CairnCommandSpec& spe
   for (size_t i = 0; i < CAIRN_MAX_KEY_SPECS && i < kMaxKeySpecs; ++i) {
     command.keys[i] = TranslateKeys(spec.keys[i]);
   }
-  command.group = "module";
+  command.group = module.description.name;  // as COMMAND LIST FILTERBY MODULE looks for it
   command.handler = RunModuleCommand;
   return CAIRN_OK;
 }
@@ -194,15 +214,52 @@ CairnType* ModuleHost::RegisterType(CairnModule& module, const CairnTypeSpec& sp
   return &type;
 }
 
-Status ModuleHost::UnloadModule(std::string_view name) const {
-  std::string_view why = "no such module with that name";
-  for (const auto& module : modules_) {
-    if (module->description.name != name) continue;
-    why = module->types.empty()
-              ? "operation not possible."
-              : "the module exports one or more module-side data types, can't unload";
+Status ModuleHost::UnloadModule(std::string_view name) {
+  const auto refuse = [](std::string_view why) {
+    return Status::Client("ERR Error unloading module: " + std::string(why));
+  };
+  const auto found = std::find_if(modules_.begin(), modules_.end(), [name](const auto& module) {
+    return module->description.name == name;
+  });
+  if (found == modules_.end()) return refuse("no such module with that name");
+  if (!(*found)->types.empty()) {
+    return refuse("the module exports one or more module-side data types, can't unload");
   }
-  return Status::Client("ERR Error unloading module: " + std::string(why));
+  bool busy = engine_->jobs != nullptr && engine_->jobs->working() > 0;
+  for (const auto& [id, session] : engine_->sessions()) {
+    for (const OwnedCommand& command : session->deferred) busy = busy || command.job != nullptr;
+  }
+  if (busy) {
+    return refuse(
+        "the module has blocked clients. Please wait for them to be unblocked and try again");
+  }
+  const std::unique_ptr<CairnModule> module = std::move(*found);
+  modules_.erase(found);
+  ForgetCommands(*module);
+  engine_->commands.RemoveModuleCommands(module.get());
+  if (module->free_data != nullptr) module->free_data(module->data);
+  if (module->library != nullptr) ::dlclose(module->library);
+  engine_->log.Log(LogLevel::kNotice, "Module {} unloaded", module->description.name);
+  return Status::Ok();
+}
+
+void ModuleHost::ForgetCommands(const CairnModule& module) {
+  const auto is_its = [&module](const CommandSpec* spec) {
+    return spec != nullptr && spec->handler == RunModuleCommand &&
+           static_cast<const ModuleCommand*>(spec)->module == &module;
+  };
+  for (const auto& [id, session] : engine_->sessions()) {
+    if (is_its(session->last_command)) session->last_command = nullptr;
+    // What was only deferred is resolved anew before it runs.
+    for (OwnedCommand& command : session->deferred) {
+      if (is_its(command.spec)) command.spec = nullptr;
+    }
+    TransactionState& transaction = session->transaction;
+    for (const OwnedCommand& command : transaction.queue) {
+      if (is_its(command.spec)) transaction.dirty_exec = true;
+    }
+    if (transaction.dirty_exec) transaction.queue.clear();
+  }
 }
 
 std::vector<LoadedModule> ModuleHost::modules() const {

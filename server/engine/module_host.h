@@ -1,8 +1,8 @@
 #pragma once
 
 // ModuleHost: opens modules, enters their commands and types, and makes module values of what files
-// and RESTORE bring. Modules stay until the process ends: queued commands and live values may point
-// into their code. The table they are given is module_api.cc. Build it before the keyspace and
+// and RESTORE bring. Modules with types stay until the process ends: live values point into their
+// code. The table they are given is module_api.cc. Build it before the keyspace and
 // destroy it after, as values are freed by their modules. Thread: executor, but for what
 // module_api.h allows from any thread.
 
@@ -51,9 +51,10 @@ class ModuleHost final : public ModuleValueFactory {
   /// As LoadModule for an entry point that is linked in: tests.
   Status LoadEntryPoint(CairnModuleOnLoadFn on_load, const std::string& path,
                         std::span<const std::string> arguments);
-  /// MODULE UNLOAD. Always a client error: for an unknown name, for one with value types, or for
-  /// any other (see above).
-  Status UnloadModule(std::string_view name) const;
+  /// MODULE UNLOAD: takes the module's commands out, ends it and closes its library. Transactions
+  /// that queued one of them are discarded at their EXEC. Errors, as client lines: an unknown name,
+  /// a module with value types (values may be anywhere), one whose jobs run.
+  Status UnloadModule(std::string_view name);
   /// In the order they were loaded.
   std::vector<LoadedModule> modules() const;
 
@@ -72,6 +73,8 @@ class ModuleHost final : public ModuleValueFactory {
  private:
   Status Enter(std::unique_ptr<CairnModule> module, CairnModuleOnLoadFn on_load);
   Status RegisterAll(CairnModule& module);
+  /// No session has a pointer to a command of `module` afterwards.
+  void ForgetCommands(const CairnModule& module);
 
   Engine* engine_ = nullptr;
   std::vector<std::unique_ptr<CairnModule>> modules_;

@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "server/base/bytes.h"
+#include "server/engine/command_job.h"
 #include "server/protocol/reply_buffer.h"
 #include "server/protocol/resp_parser.h"
 #include "server/protocol/resp_writer.h"
@@ -31,7 +32,8 @@ class SessionPort {
   virtual void OutputReady() = 0;
   /// Closes now (pending output is dropped) or once what is buffered has been sent.
   virtual void Close(bool after_output) = 0;
-  /// The session may run again (CLIENT PAUSE ended): hand it to the dispatcher in the next turn.
+  /// The session may run again (CLIENT PAUSE ended, its job has worked): hand it to the dispatcher
+  /// in the next turn.
   virtual void InputReady() = 0;
   virtual int fd() const = 0;
   /// Bytes held for reading: buffered now, and capacity (CLIENT LIST qbuf, qbuf-free).
@@ -43,9 +45,13 @@ class SessionPort {
 struct OwnedCommand {
   const CommandSpec* spec = nullptr;
   std::vector<BlobRef> args;
+  /// Its first half is done: what runs is the job's Finish.
+  std::unique_ptr<CommandJob> job = nullptr;
   /// Copies `args`; those that `request` (may be null) holds in blobs of their own are shared.
   static OwnedCommand From(const CommandSpec* spec, std::span<const std::string_view> args,
                            const Request* request);
+  /// The same command anew, its arguments shared, without a job.
+  OwnedCommand Again() const { return {spec, args, nullptr}; }
   size_t MemoryUsage() const;
 };
 
@@ -113,12 +119,19 @@ class Session {
   /// may.
   std::deque<OwnedCommand> deferred;
   bool suspended = false;
+  uint64_t job = 0;  ///< of JobRunner, while the session waits for it; 0 = none
   /// Waits inside a blocking command (blocking.h); implies suspended.
   std::unique_ptr<BlockedState> blocked;
 
   /// When the output buffer first passed its soft limit (wall clock ms), 0 = below.
   int64_t soft_limit_since_ms = 0;
 
+  /// CLIENT PAUSE is over. False when the session was not suspended by it.
+  bool EndPause() {
+    if (!suspended || job != 0 || blocked != nullptr) return false;
+    suspended = false;
+    return true;
+  }
   bool in_transaction() const { return transaction.active; }
   /// Nothing about this session keeps a plain command (command_table.h) from running at once:
   /// every state that gates commands of a session must be named here.

@@ -221,9 +221,7 @@ void ClientHost::CheckIdle(Connection& connection, int64_t now_ms) {
 void ClientHost::ResumePaused() {
   for (auto& [connection, owned] : connections_) {
     Session& session = *connection->session_;
-    if (!session.suspended || session.blocked != nullptr) continue;
-    session.suspended = false;
-    connection->InputReady();
+    if (session.EndPause()) connection->InputReady();
   }
 }
 

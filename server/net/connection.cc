@@ -24,6 +24,8 @@ std::span<char> Connection::ReadBuffer() {
   // One read a turn: the turn parses it first, so that a big argument's header is known before its
   // bytes are read and they land in their blob.
   if (unparsed_) return {};
+  // A job runs for the session: what follows waits in the kernel, not in a growing buffer.
+  if (session_->job != 0) return {};
   const std::span<char> space = parser_.Reserve(read_hint_);
   offered_ = space.size();
   return space;
@@ -51,7 +53,10 @@ void Connection::OnClosed() { host_.Remove(this); }
 
 void Connection::OutputReady() { host_.EnqueueFlush(this); }
 
-void Connection::InputReady() { host_.Enqueue(this); }
+void Connection::InputReady() {
+  stream_->ResumeReads();
+  host_.Enqueue(this);
+}
 
 void Connection::Close(bool after_output) {
   if (after_output && !session_->output.empty()) {

@@ -32,6 +32,10 @@ std::string Framed(std::string_view before, std::string_view middle, std::string
 
 }  // namespace
 
+Status QuotingError(std::string_view before, std::string_view word, std::string_view after) {
+  return OneLine(Framed(before, Shown(word, word.size()), after));
+}
+
 Status UnknownCommand(std::string_view name, std::span<const std::string_view> args) {
   std::string list;
   for (std::string_view arg : args) {

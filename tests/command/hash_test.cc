@@ -6,6 +6,8 @@
 #include <functional>
 #include <set>
 
+#include "persistence/rdb_format.h"
+#include "server/base/checksum.h"
 #include "tests/support/command_harness.h"
 
 namespace cairn {
@@ -319,6 +321,63 @@ TEST_F(HashTest, CopyRenameAndDump) {
     EXPECT_EQ(Run({"HGET", "r", "b"}), "\"two\"");
     EXPECT_NE(Run({"MEMORY", "USAGE", "r"}), "nil");
   });
+}
+
+/// A DUMP payload of one packed blob, as anybody could forge it.
+std::string Payload(uint8_t type, std::string_view blob) {
+  std::string payload(1, static_cast<char>(type));
+  payload += static_cast<char>(0x80);  // a length of four bytes, most significant first
+  for (int shift = 24; shift >= 0; shift -= 8)
+    payload += static_cast<char>(blob.size() >> shift & 0xff);
+  payload += blob;
+  payload += {static_cast<char>(rdb::kWrittenVersion), '\0'};
+  const uint64_t checksum = Crc64(0, payload);
+  payload.append(reinterpret_cast<const char*>(&checksum), sizeof checksum);
+  return payload;
+}
+
+std::string FromHex(std::string_view hex) {
+  std::string bytes;
+  EXPECT_TRUE(HexDecode(hex, &bytes));
+  return bytes;
+}
+
+TEST_F(HashTest, ForgedPayloadsAreRefused) {
+  const std::vector<std::pair<uint8_t, const char*>> forged = {
+      {rdb::kHashListpack, ""},
+      {rdb::kHashListpack, "070000000000ff"},                      // empty
+      {rdb::kHashListpack, "0a0000000100816102ff"},                // a field without value
+      {rdb::kHashListpack, "11000000040081610201018161020201ff"},  // a field twice
+      {rdb::kHashListpack, "0d0000000200816102ff0102ff"},          // no such encoding
+      {rdb::kHashListpack, "0d0000000200f0ffffffff02ff"},          // 4 GiB promised
+      {rdb::kHashZiplist, "0b0000000a0000000000ff"},               // empty
+      {rdb::kHashZiplist, "ff0000000a0000000000ff"},               // a wrong size
+      {rdb::kHashZiplist, "100000000a00000002000001610300ff"},     // a wrong tail
+      {rdb::kHashZipmap, "00ff"},                                  // empty
+      {rdb::kHashZipmap, "0101610500316aff"},                      // cut
+      {rdb::kHashZipmap, ""},
+  };
+  for (const auto& [type, hex] : forged) {
+    EXPECT_EQ(Run({"RESTORE", "f", "0", Payload(type, FromHex(hex))}), "-ERR Bad data format")
+        << int{type} << " " << hex;
+  }
+  EXPECT_EQ(Run({"EXISTS", "f"}), ":0");
+}
+
+TEST_F(HashTest, PayloadsOfOldServersAreTaken) {
+  const std::string zipmap =
+      Payload(rdb::kHashZipmap, FromHex("020161010031026263030278797a0000ff"));
+  EXPECT_EQ(Run({"RESTORE", "m", "0", zipmap}), "+OK");
+  EXPECT_EQ(Run({"HGETALL", "m"}), "[\"a\", \"1\", \"bc\", \"xyz\"]");
+  const std::string ziplist = Payload(rdb::kHashZiplist, FromHex("11000000"
+                                                                 "0e000000"
+                                                                 "0200"
+                                                                 "00026869"
+                                                                 "04f6"
+                                                                 "ff"));
+  EXPECT_EQ(Run({"RESTORE", "z", "0", ziplist}), "+OK");
+  EXPECT_EQ(Run({"HGETALL", "z"}), "[\"hi\", \"5\"]");
+  EXPECT_EQ(Encoding("z"), "\"listpack\"");
 }
 
 }  // namespace

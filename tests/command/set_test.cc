@@ -7,6 +7,8 @@
 #include <functional>
 #include <set>
 
+#include "persistence/rdb_format.h"
+#include "server/base/checksum.h"
 #include "tests/support/command_harness.h"
 
 namespace cairn {
@@ -315,6 +317,28 @@ TEST_F(SetTest, CopyRenameAndDump) {
     EXPECT_EQ(Run({"RENAME", "s", "r"}), "+OK");
     EXPECT_EQ(Sorted({"SMEMBERS", "r"}), (Lines{"1", "2", "3"}));
   });
+}
+
+/// A DUMP payload of an intset, as anybody could forge it.
+std::string IntsetPayload(std::string_view hex) {
+  std::string blob;
+  EXPECT_TRUE(HexDecode(hex, &blob));
+  std::string payload = {static_cast<char>(rdb::kSetIntset), static_cast<char>(blob.size())};
+  payload += blob;
+  payload += {static_cast<char>(rdb::kWrittenVersion), '\0'};
+  const uint64_t checksum = Crc64(0, payload);
+  payload.append(reinterpret_cast<const char*>(&checksum), sizeof checksum);
+  return payload;
+}
+
+TEST_F(SetTest, ForgedPayloadsAreRefused) {
+  for (const char* hex :
+       {"", "02000000", "0200000000000000", "03000000010000000100", "02000000ffffff7f0100",
+        "020000000200000001000100", "020000000200000005000100", "0200000002000000010005000600"}) {
+    EXPECT_EQ(Run({"RESTORE", "f", "0", IntsetPayload(hex)}), "-ERR Bad data format") << hex;
+  }
+  EXPECT_EQ(Run({"RESTORE", "f", "0", IntsetPayload("020000000200000001000500")}), "+OK");
+  EXPECT_EQ(Run({"SMEMBERS", "f"}), "[\"1\", \"5\"]");
 }
 
 }  // namespace

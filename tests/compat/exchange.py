@@ -227,6 +227,16 @@ def has_fields(ours, theirs, _):
     return common == names[1]
 
 
+def hello(ours, theirs, _):
+    """HELLO's map, but for the version of the server and the number of the connection; errors are equal."""
+    trees = []
+    for _, (kind, value) in (ours, theirs):
+        if isinstance(value, list):
+            value = [item for name, item in zip(value[::2], value[1::2]) if name[1] not in (b"id", b"version")]
+        trees.append((kind, value))
+    return trees[0] == trees[1]
+
+
 def masked(ours, theirs, pattern):
     """Equal after every match of the regular expression is replaced."""
     return _mask(ours[1], pattern.encode()) == _mask(theirs[1], pattern.encode())
@@ -240,5 +250,5 @@ def _mask(tree, pattern):
 
 MODES = {
     "": exact, "ignore": ignored, "type": same_type, "near": near, "unordered": unordered,
-    "names": has_names, "fields": has_fields, "mask": masked,
+    "names": has_names, "hello": hello, "fields": has_fields, "mask": masked,
 }

@@ -153,17 +153,22 @@ class Generator:
         if depth and (chance.flip(0.2) or depth > LONGEST_TRANSACTION):
             self._depths[connection] = 0
             return Call([chance.random.choice([b"EXEC", b"EXEC", b"EXEC", b"DISCARD"])], "near:20000")
-        family = chance.random.choices(self._families, self._weights)[0]
-        call = chance.random.choices(family.rows, family.weights)[0](chance)
+        call = self._choose()
+        while depth and call.pause_s:  # in a transaction it would run later, when nobody pauses
+            call = self._choose()
         self._break(call)
         name = call.arguments[0].upper()
         if depth:
             self._depths[connection] = depth + 1
         if name == b"MULTI" and len(call.arguments) == 1:
             self._depths[connection] = max(depth, 1)
-        elif name in (b"EXEC", b"DISCARD", b"RESET", b"QUIT"):
+        elif name in (b"EXEC", b"DISCARD", b"RESET", b"QUIT") and len(call.arguments) == 1:
             self._depths[connection] = 0
         return call
+
+    def _choose(self):
+        family = self.chance.random.choices(self._families, self._weights)[0]
+        return self.chance.random.choices(family.rows, family.weights)[0](self.chance)
 
     def forget(self, connection):
         """The connection has been closed or reset."""

@@ -1,7 +1,10 @@
 #include "tests/support/command_harness.h"
 
+#include <chrono>
+#include <condition_variable>
 #include <functional>
 #include <map>
+#include <mutex>
 
 #include "server/base/check.h"
 #include "server/platform/working_directory.h"
@@ -13,7 +16,11 @@ namespace cairn {
 class CommandHarness::StillLoop final : public EventLoopPort {
  public:
   explicit StillLoop(FakeEnv& env) : env_(env) {}
-  void Post(std::function<void()> job) override { posted_.push_back(std::move(job)); }
+  void Post(std::function<void()> job) override {
+    std::lock_guard lock(mutex_);
+    posted_.push_back(std::move(job));
+    came_.notify_one();
+  }
   TimerId StartTimer(int64_t delay_ms, int64_t period_ms, std::function<void()> fn) override {
     const TimerId id = ++last_id_;
     timers_.emplace(std::pair(NowMillis() + delay_ms, id), Timer{period_ms, std::move(fn)});
@@ -34,7 +41,15 @@ class CommandHarness::StillLoop final : public EventLoopPort {
         timers_.emplace(std::pair(when.first + timer.period_ms, when.second), timer);
       timer.fn();
     }
-    for (const auto& job : std::exchange(posted_, {})) job();
+    RunPosted();
+  }
+  /// Waits up to half a minute for a worker to post something; false when nothing came.
+  bool WaitAndRunPosted() {
+    {
+      std::unique_lock lock(mutex_);
+      came_.wait_for(lock, std::chrono::seconds(30), [this] { return !posted_.empty(); });
+    }
+    return RunPosted();
   }
 
  private:
@@ -42,7 +57,19 @@ class CommandHarness::StillLoop final : public EventLoopPort {
     int64_t period_ms;
     std::function<void()> fn;
   };
+  bool RunPosted() {
+    std::vector<std::function<void()>> jobs;
+    {
+      std::lock_guard lock(mutex_);
+      jobs.swap(posted_);
+    }
+    for (const auto& job : jobs) job();
+    return !jobs.empty();
+  }
+
   FakeEnv& env_;
+  std::mutex mutex_;
+  std::condition_variable came_;
   TimerId last_id_ = 0;
   std::map<std::pair<int64_t, TimerId>, Timer> timers_;
   std::vector<std::function<void()>> posted_;
@@ -182,6 +209,8 @@ void CommandHarness::SetSetting(const std::string& name, const std::string& valu
   const Config::NameAndValue pair{name, value};
   CAIRN_CHECK(config_->Set({&pair, 1}, SetContext{}).ok());
 }
+
+bool CommandHarness::RunPosted() { return loop_->WaitAndRunPosted(); }
 
 void CommandHarness::AdvanceMs(int64_t ms) {
   const int64_t end_ms = loop_->NowMillis() + ms;

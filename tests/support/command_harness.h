@@ -51,6 +51,10 @@ class CommandHarness {
   /// CONFIG SET of one setting. Requires: it is accepted.
   void SetSetting(const std::string& name, const std::string& value);
 
+  /// Waits until a worker has posted something to the loop and runs what is there; false when
+  /// nothing came within half a minute.
+  bool RunPosted();
+
   /// Moves the clock and fires the timers on the way.
   void AdvanceMs(int64_t ms);
   int64_t now_ms() const { return engine_->now_ms(); }

@@ -76,6 +76,9 @@ def save(run: str, step: int, state, *, client: redis.Redis, keep: int = 2, as_s
         index = _rows(commit.get(f"{run}:index"))
         _push(run, name, blocks, client, as_strings)
         if blocks and commit.exists(*_block_keys(run, name, len(blocks))) != len(blocks):
+            # Another save takes what is not visible for what a killed one left behind.
+            if _rows(commit.get(f"{run}:index")) != index:
+                raise CheckpointConflict(f"another writer saved to {run} during step {step}")
             raise CheckpointError(f"blocks of {run} step {step} vanished while it was saved")
         rows = [*index, [name, step, len(blocks)]]
         old, rows = rows[:-keep], rows[-keep:]

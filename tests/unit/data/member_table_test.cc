@@ -108,12 +108,14 @@ TEST_F(MemberTableTest, KeepsEveryLengthAndEveryInteger) {
     model["k" + std::to_string(size)] = std::string(size, 'v');
     model[std::string(size, 'k')] = std::to_string(size);
   }
-  for (int bits = 0; bits < 64; ++bits) {
+  for (int bits = 0; bits < 63; ++bits) {
     const int64_t power = static_cast<int64_t>(uint64_t{1} << bits);
     for (const int64_t number : {power, -power, power - 1, ~power})
       model[std::to_string(number)] = std::to_string(number);
   }
-  for (const char* text : {"-0", "00", "+1", " 1", "9223372036854775808", "\0"}) model[text] = text;
+  for (const char* text :
+       {"-9223372036854775808", "-0", "00", "+1", " 1", "9223372036854775808", "\0"})
+    model[text] = text;
   for (const auto& [key, value] : model) EXPECT_TRUE(table.Set(key, value));
   for (const auto& [key, value] : model) EXPECT_FALSE(table.Set(key, value));
   table.CheckInvariants();

@@ -1,0 +1,137 @@
+// The tensor module's own loops over one payload of 16 MiB that is warm in memory: what decides
+// whether a command leaves the loop (module.h, RunLate) is measured here. LibTorch is not.
+
+#include <benchmark/benchmark.h>
+
+#include <cmath>
+#include <cstring>
+
+#include "server/base/checksum.h"
+#include "tensor_module/compute.h"
+#include "tensor_module/numeric.h"
+#include "tensor_module/slicing.h"
+#include "tensor_module/stats.h"
+
+namespace cairn::tensor {
+namespace {
+
+constexpr uint64_t kBytes = 16u << 20;
+
+class HeapSource final : public BlobSource {
+ public:
+  Blob* Allocate(size_t size) override { return Blob::Create(size); }
+};
+
+/// Elements 0, 1, 2, 3, 0, 1, ...
+Chunks Payload(DType dtype) {
+  HeapSource source;
+  Blob* blob = source.Allocate(kBytes);
+  const size_t size = DTypeSize(dtype);
+  for (size_t i = 0; i < kBytes / size; ++i) {
+    Scalar value;
+    value.real = static_cast<double>(i % 4);
+    StoreScalar(dtype, value, blob->mutable_data() + i * size);
+  }
+  return CutOnGrid(source, {BlobRef::Adopt(blob), 0, kBytes}).value();
+}
+
+DType TypeOf(const benchmark::State& state) { return static_cast<DType>(state.range(0)); }
+
+void Report(benchmark::State& state) {
+  state.SetBytesProcessed(state.iterations() * static_cast<int64_t>(kBytes));
+  state.SetLabel(std::string(DTypeName(TypeOf(state))));
+}
+
+void BM_Tensor_Stats(benchmark::State& state) {
+  const Chunks chunks = Payload(TypeOf(state));
+  for (auto _ : state) {
+    const Stats stats = ComputeStats(TypeOf(state), chunks);
+    if (stats.mean != 1.5 || stats.max != 3) state.SkipWithError("wrong statistics");
+  }
+  Report(state);
+}
+
+void BM_Tensor_IsFinite(benchmark::State& state) {
+  const Chunks chunks = Payload(TypeOf(state));
+  uint64_t index = 0;
+  for (auto _ : state) {
+    if (!IsFinite(TypeOf(state), chunks, &index)) state.SkipWithError("all are finite");
+  }
+  Report(state);
+}
+
+void BM_Tensor_IsClose(benchmark::State& state) {
+  const DType dtype = TypeOf(state);
+  const auto* a = new Tensor(dtype, {kBytes / DTypeSize(dtype)}, Payload(dtype));
+  const auto* b = new Tensor(dtype, {kBytes / DTypeSize(dtype)}, Payload(dtype));
+  for (auto _ : state) {
+    if (!IsClose(*a, *b, 0, 0)) state.SkipWithError("they are equal");
+  }
+  a->DropReference();
+  b->DropReference();
+  Report(state);
+}
+
+void BM_Tensor_PlainCastToF32(benchmark::State& state) {
+  HeapSource source;
+  const DType dtype = TypeOf(state);
+  const BlobSlice bytes = Join(source, ReadChunks(Payload(dtype), 0, kBytes)).value();
+  for (auto _ : state) {
+    const Result<BlobSlice> cast = PlainCompute().Cast(source, dtype, bytes, DType::kF32);
+    float third = 0;
+    std::memcpy(&third, cast->view().data() + 8, sizeof third);
+    if (third != 2) state.SkipWithError("wrong element");
+  }
+  Report(state);
+}
+
+void BM_Tensor_Hash(benchmark::State& state) {
+  const Chunks chunks = Payload(DType::kU8);
+  const Hash128 expected = HashBytes128(ReadChunks(chunks, 0, kBytes)[0].view());
+  for (auto _ : state) {
+    if (HashChunks(chunks) != expected) state.SkipWithError("wrong hash");
+  }
+  state.SetBytesProcessed(state.iterations() * static_cast<int64_t>(kBytes));
+}
+
+/// A column of a matrix of 1024 columns: runs of one element.
+void BM_Tensor_ReadStridedSlice(benchmark::State& state) {
+  HeapSource source;
+  const Shape shape = {kBytes / 4 / 1024, 1024};
+  const auto* tensor = new Tensor(DType::kF32, shape, Payload(DType::kF32));
+  const Box box = ResolveSlice(shape, {{0, INT64_MAX, 1}, {2, 1024, 4}}).value();
+  const uint64_t bytes = PayloadBytes(DType::kF32, box.shape()).value();
+  for (auto _ : state) {
+    const Chunks slice = ReadSlice(source, *tensor, box).value();
+    float last = 0;
+    std::memcpy(&last, slice.back().view().data() + slice.back().size - 4, sizeof last);
+    if (last != 2) state.SkipWithError("wrong element");
+  }
+  tensor->DropReference();
+  state.SetBytesProcessed(state.iterations() * static_cast<int64_t>(bytes));
+}
+
+constexpr int Number(DType dtype) { return static_cast<int>(dtype); }
+
+BENCHMARK(BM_Tensor_Stats)
+    ->ArgName("dtype")
+    ->Arg(Number(DType::kF32))
+    ->Arg(Number(DType::kBF16))
+    ->Arg(Number(DType::kF16))
+    ->Arg(Number(DType::kF64))
+    ->Arg(Number(DType::kU8));
+BENCHMARK(BM_Tensor_IsFinite)
+    ->ArgName("dtype")
+    ->Arg(Number(DType::kF32))
+    ->Arg(Number(DType::kBF16))
+    ->Arg(Number(DType::kF8E4M3));
+BENCHMARK(BM_Tensor_IsClose)->ArgName("dtype")->Arg(Number(DType::kF32))->Arg(Number(DType::kBF16));
+BENCHMARK(BM_Tensor_PlainCastToF32)
+    ->ArgName("dtype")
+    ->Arg(Number(DType::kF8E4M3))
+    ->Arg(Number(DType::kU32));
+BENCHMARK(BM_Tensor_Hash);
+BENCHMARK(BM_Tensor_ReadStridedSlice);
+
+}  // namespace
+}  // namespace cairn::tensor

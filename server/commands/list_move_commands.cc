@@ -1,0 +1,398 @@
+// Lists: moving an element from one to another, popping from the first of several that has any, and
+// waiting for that. Pushing, reading and editing one list is in list_commands.cc.
+
+#include <array>
+
+#include "server/engine/blocking.h"
+#include "server/engine/key_access.h"
+#include "server/engine/list_access.h"
+#include "server/engine/multi_pop.h"
+
+namespace cairn {
+
+namespace {
+
+// --- moving ----------------------------------------------------------------------------------
+
+struct MoveEnds {
+  bool from_head = false;
+  bool to_head = true;
+};
+
+Status ParseEnd(const CommandContext& ctx, size_t i, bool* head) {
+  *head = ctx.ArgIs(i, "LEFT");
+  return *head || ctx.ArgIs(i, "RIGHT") ? Status::Ok() : RespError(resp_errors::kSyntax);
+}
+
+std::string ElementAt(const ListReader& list, bool head) {
+  std::string element;
+  list.Visit(head ? 0 : list.size() - 1, 1, /*reverse=*/false,
+             [&element](const ListpackValue& item) {
+               char scratch[kMaxInt64Chars];
+               element = item.Text(scratch);
+               return false;
+             });
+  return element;
+}
+
+/// Moves one element of the list `source_entry` and replies it.
+Status MoveElement(CommandContext& ctx, KeyRef source, const Entry* source_entry, KeyRef target,
+                   MoveEnds ends) {
+  Database& db = ctx.db();
+  const Entry* target_entry = db.LookupWrite(target);
+  CAIRN_RETURN_IF_ERROR(ExpectList(target_entry));
+  const std::string element = ElementAt(ListReader(*source_entry), ends.from_head);
+  const uint64_t size = ListReader(*source_entry).size();
+  const uint64_t at = ends.from_head ? 0 : size - 1;
+
+  bool gone = false;
+  if (source.key == target.key) {
+    ListEdit list(ctx, source, source_entry);
+    list->EraseRange(at, 1);
+    list->Push(ends.to_head, element);
+    list.Commit();
+  } else {
+    ListEdit into(ctx, target, target_entry);
+    into->Push(ends.to_head, element);
+    into.Commit();
+    // Storing the other key may have moved this one's entry.
+    ListEdit from(ctx, source, db.Peek(source));
+    from->EraseRange(at, 1);
+    gone = from.Commit();
+  }
+  ctx.reply().Bulk(element);
+  ctx.TouchWatchers(db.index(), target.key);
+  ctx.Notify(NotifyClass::kList, ends.to_head ? "lpush" : "rpush", target.key, db.index());
+  ctx.Changed(source, NotifyClass::kList, ends.from_head ? "lpop" : "rpop");
+  if (gone) ctx.Notify(NotifyClass::kGeneric, "del", source.key, db.index());
+  return Status::Ok();
+}
+
+Status Move(CommandContext& ctx, MoveEnds ends) {
+  const KeyRef source = ctx.Key(1);
+  const Entry* entry = ctx.db().LookupWrite(source);
+  CAIRN_RETURN_IF_ERROR(ExpectList(entry));
+  if (entry == nullptr) {
+    ctx.reply().Null();
+    return Status::Ok();
+  }
+  return MoveElement(ctx, source, entry, ctx.Key(2), ends);
+}
+
+Status LMove(CommandContext& ctx) {
+  MoveEnds ends;
+  CAIRN_RETURN_IF_ERROR(ParseEnd(ctx, 3, &ends.from_head));
+  CAIRN_RETURN_IF_ERROR(ParseEnd(ctx, 4, &ends.to_head));
+  return Move(ctx, ends);
+}
+constexpr CommandSpec kLMoveSpec{
+    .name = "lmove",
+    .arity = 5,
+    .flags = kCmdWrite | kCmdDenyOom,
+    .acl = kAclList,
+    .keys = {OneKey(1, kKeyRW | kKeyAccess | kKeyDelete), OneKey(2, kKeyRW | kKeyInsert)},
+    .group = "list",
+    .since = "6.2.0",
+    .complexity = "O(1)",
+    .summary =
+        "Takes an element from an end of one list, puts it at an end of another and "
+        "returns it.",
+    .synopsis = "source#0 destination#1 wherefrom(LEFT|RIGHT) whereto(LEFT|RIGHT)",
+    .handler = LMove,
+};
+
+Status RPopLPush(CommandContext& ctx) { return Move(ctx, MoveEnds{}); }
+constexpr CommandSpec kRPopLPushSpec{
+    .name = "rpoplpush",
+    .arity = 3,
+    .flags = kCmdWrite | kCmdDenyOom,
+    .acl = kAclList,
+    .keys = {OneKey(1, kKeyRW | kKeyAccess | kKeyDelete), OneKey(2, kKeyRW | kKeyInsert)},
+    .group = "list",
+    .since = "1.2.0",
+    .complexity = "O(1)",
+    .summary = "Takes the last element of a list, puts it at the head of another and returns it.",
+    .synopsis = "source#0 destination#1",
+    .deprecated_since = "6.2.0",
+    .replaced_by = "`LMOVE` with the `RIGHT` and `LEFT` arguments",
+    .handler = RPopLPush,
+};
+
+// --- popping from the first of several -------------------------------------------------------
+
+/// Replies the key and `count` elements of its list and states the effect as LPOP or RPOP.
+void PopCounted(CommandContext& ctx, KeyRef key, const Entry* entry, bool at_head, uint64_t count) {
+  const uint64_t taken = std::min(count, ListReader(*entry).size());
+  ctx.reply().ArrayHeader(2);
+  ctx.reply().Bulk(key.key);
+  ctx.reply().ArrayHeader(taken);
+  PopElements(ctx, key, entry, at_head, taken);
+  PropagateInstead(ctx,
+                   {at_head ? "LPOP" : "RPOP", key.key, IntegerText(static_cast<int64_t>(taken))});
+}
+
+void PopOne(CommandContext& ctx, KeyRef key, const Entry* entry, bool at_head) {
+  ctx.reply().ArrayHeader(2);
+  ctx.reply().Bulk(key.key);
+  PopElements(ctx, key, entry, at_head, 1);
+  PropagateInstead(ctx, {at_head ? "LPOP" : "RPOP", key.key});
+}
+
+/// Finds the first of the keys that holds a list. Errors: WRONGTYPE when another type comes first.
+Status FirstList(CommandContext& ctx, size_t first_key, size_t key_count, KeyRef* key,
+                 const Entry** entry) {
+  *entry = nullptr;
+  for (size_t i = 0; i < key_count && *entry == nullptr; ++i) {
+    *key = ctx.Key(first_key + i);
+    *entry = ctx.db().LookupWrite(*key);
+    CAIRN_RETURN_IF_ERROR(ExpectList(*entry));
+  }
+  return Status::Ok();
+}
+
+Status LMPop(CommandContext& ctx) {
+  MultiPop pop;
+  CAIRN_RETURN_IF_ERROR(ParseMultiPop(ctx, 1, "LEFT", "RIGHT", &pop));
+  KeyRef key{};
+  const Entry* entry = nullptr;
+  CAIRN_RETURN_IF_ERROR(FirstList(ctx, pop.first_key, pop.key_count, &key, &entry));
+  if (entry == nullptr) {
+    ctx.reply().NullArray();
+    return Status::Ok();
+  }
+  PopCounted(ctx, key, entry, pop.first_end, pop.count);
+  return Status::Ok();
+}
+constexpr CommandSpec kLMPopSpec{
+    .name = "lmpop",
+    .arity = -4,
+    .flags = kCmdWrite | kCmdMovableKeys,
+    .acl = kAclList,
+    .keys = {KeySpec{KeySpec::Begin::kIndex,
+                     kKeyRW | kKeyAccess | kKeyDelete,
+                     1,
+                     {},
+                     KeySpec::Find::kKeyCount,
+                     0,
+                     1,
+                     1,
+                     {}}},
+    .group = "list",
+    .since = "7.0.0",
+    .complexity =
+        "O(N+M) where N is the number of provided keys and M is the number of elements "
+        "returned.",
+    .summary = "Takes elements from the first of several lists that is not empty.",
+    .synopsis = "numkeys:integer key#0... where(LEFT|RIGHT) [COUNT=count:integer]",
+    .handler = LMPop,
+};
+
+// --- waiting ---------------------------------------------------------------------------------
+
+template <bool kHead>
+Status RetryPop(CommandContext& ctx, KeyRef key, bool* served) {
+  const Entry* entry = ctx.db().LookupWrite(key);
+  if (entry == nullptr) return Status::Ok();
+  *served = true;
+  PopOne(ctx, key, entry, kHead);
+  return Status::Ok();
+}
+
+template <bool kHead>
+Status BlockingPop(CommandContext& ctx) {
+  const size_t last = ctx.argc() - 1;
+  int64_t timeout_ms = 0;
+  CAIRN_RETURN_IF_ERROR(ParseBlockTimeout(ctx, last, TimeoutUnit::kSeconds, &timeout_ms));
+  KeyRef key{};
+  const Entry* entry = nullptr;
+  CAIRN_RETURN_IF_ERROR(FirstList(ctx, 1, last - 1, &key, &entry));
+  if (entry != nullptr) {
+    PopOne(ctx, key, entry, kHead);
+    return Status::Ok();
+  }
+  return ctx.Block({.keys = ctx.args().subspan(1, last - 1),
+                    .timeout_ms = timeout_ms,
+                    .type = ValueType::kList,
+                    .retry = RetryPop<kHead>});
+}
+
+Status BLPop(CommandContext& ctx) { return BlockingPop</*kHead=*/true>(ctx); }
+constexpr CommandSpec kBLPopSpec{
+    .name = "blpop",
+    .arity = -3,
+    .flags = kCmdWrite | kCmdNoScript | kCmdBlocking,
+    .acl = kAclList,
+    .keys = {KeyRange(1, -2, 1, kKeyRW | kKeyAccess | kKeyDelete)},
+    .group = "list",
+    .since = "2.0.0",
+    .complexity = "O(N) where N is the number of provided keys.",
+    .summary =
+        "Takes the first element of the first list that is not empty, and waits while "
+        "there is none.",
+    .synopsis = "key#0... timeout:double",
+    .history = "6.0.0|Fractions of a second.",
+    .handler = BLPop,
+};
+
+Status BRPop(CommandContext& ctx) { return BlockingPop</*kHead=*/false>(ctx); }
+constexpr CommandSpec kBRPopSpec{
+    .name = "brpop",
+    .arity = -3,
+    .flags = kCmdWrite | kCmdNoScript | kCmdBlocking,
+    .acl = kAclList,
+    .keys = {KeyRange(1, -2, 1, kKeyRW | kKeyAccess | kKeyDelete)},
+    .group = "list",
+    .since = "2.0.0",
+    .complexity = "O(N) where N is the number of provided keys.",
+    .summary =
+        "Takes the last element of the first list that is not empty, and waits while "
+        "there is none.",
+    .synopsis = "key#0... timeout:double",
+    .history = "6.0.0|Fractions of a second.",
+    .handler = BRPop,
+};
+
+Status RetryMultiPop(CommandContext& ctx, KeyRef key, bool* served) {
+  MultiPop pop;
+  CAIRN_RETURN_IF_ERROR(ParseMultiPop(ctx, 2, "LEFT", "RIGHT", &pop));
+  const Entry* entry = ctx.db().LookupWrite(key);
+  if (entry == nullptr) return Status::Ok();
+  *served = true;
+  PopCounted(ctx, key, entry, pop.first_end, pop.count);
+  return Status::Ok();
+}
+
+Status BLMPop(CommandContext& ctx) {
+  MultiPop pop;
+  CAIRN_RETURN_IF_ERROR(ParseMultiPop(ctx, 2, "LEFT", "RIGHT", &pop));
+  int64_t timeout_ms = 0;
+  CAIRN_RETURN_IF_ERROR(ParseBlockTimeout(ctx, 1, TimeoutUnit::kSeconds, &timeout_ms));
+  KeyRef key{};
+  const Entry* entry = nullptr;
+  CAIRN_RETURN_IF_ERROR(FirstList(ctx, pop.first_key, pop.key_count, &key, &entry));
+  if (entry != nullptr) {
+    PopCounted(ctx, key, entry, pop.first_end, pop.count);
+    return Status::Ok();
+  }
+  return ctx.Block({.keys = ctx.args().subspan(pop.first_key, pop.key_count),
+                    .timeout_ms = timeout_ms,
+                    .type = ValueType::kList,
+                    .retry = RetryMultiPop});
+}
+constexpr CommandSpec kBLMPopSpec{
+    .name = "blmpop",
+    .arity = -5,
+    .flags = kCmdWrite | kCmdBlocking | kCmdMovableKeys,
+    .acl = kAclList,
+    .keys = {KeySpec{KeySpec::Begin::kIndex,
+                     kKeyRW | kKeyAccess | kKeyDelete,
+                     2,
+                     {},
+                     KeySpec::Find::kKeyCount,
+                     0,
+                     1,
+                     1,
+                     {}}},
+    .group = "list",
+    .since = "7.0.0",
+    .complexity =
+        "O(N+M) where N is the number of provided keys and M is the number of elements "
+        "returned.",
+    .summary =
+        "Takes elements from the first of several lists that is not empty, and waits "
+        "while all are.",
+    .synopsis = "timeout:double numkeys:integer key#0... where(LEFT|RIGHT) [COUNT=count:integer]",
+    .handler = BLMPop,
+};
+
+/// What a move that waited goes out as.
+void PropagateMove(CommandContext& ctx) {
+  if (ctx.argc() == 4) return PropagateInstead(ctx, {"RPOPLPUSH", ctx.arg(1), ctx.arg(2)});
+  PropagateInstead(ctx, {"LMOVE", ctx.arg(1), ctx.arg(2), ctx.arg(3), ctx.arg(4)});
+}
+
+/// BRPOPLPUSH has four arguments and fixed ends, BLMOVE names them.
+Status EndsOf(const CommandContext& ctx, MoveEnds* ends) {
+  if (ctx.argc() == 4) return Status::Ok();
+  CAIRN_RETURN_IF_ERROR(ParseEnd(ctx, 3, &ends->from_head));
+  return ParseEnd(ctx, 4, &ends->to_head);
+}
+
+Status RetryMove(CommandContext& ctx, KeyRef key, bool* served) {
+  const Entry* entry = ctx.db().LookupWrite(key);
+  if (entry == nullptr) return Status::Ok();
+  MoveEnds ends;
+  CAIRN_RETURN_IF_ERROR(EndsOf(ctx, &ends));
+  CAIRN_RETURN_IF_ERROR(MoveElement(ctx, key, entry, ctx.Key(2), ends));
+  *served = true;
+  PropagateMove(ctx);
+  return Status::Ok();
+}
+
+Status BlockingMove(CommandContext& ctx) {
+  MoveEnds ends;
+  CAIRN_RETURN_IF_ERROR(EndsOf(ctx, &ends));
+  int64_t timeout_ms = 0;
+  CAIRN_RETURN_IF_ERROR(ParseBlockTimeout(ctx, ctx.argc() - 1, TimeoutUnit::kSeconds, &timeout_ms));
+  const KeyRef source = ctx.Key(1);
+  const Entry* entry = ctx.db().LookupWrite(source);
+  CAIRN_RETURN_IF_ERROR(ExpectList(entry));
+  if (entry != nullptr) {
+    CAIRN_RETURN_IF_ERROR(MoveElement(ctx, source, entry, ctx.Key(2), ends));
+    PropagateMove(ctx);
+    return Status::Ok();
+  }
+  if (!ctx.CanBlock()) {
+    ctx.reply().Null();
+    return Status::Ok();
+  }
+  return ctx.Block({.keys = ctx.args().subspan(1, 1),
+                    .timeout_ms = timeout_ms,
+                    .type = ValueType::kList,
+                    .retry = RetryMove});
+}
+
+Status BLMove(CommandContext& ctx) { return BlockingMove(ctx); }
+constexpr CommandSpec kBLMoveSpec{
+    .name = "blmove",
+    .arity = 6,
+    .flags = kCmdWrite | kCmdDenyOom | kCmdNoScript | kCmdBlocking,
+    .acl = kAclList,
+    .keys = {OneKey(1, kKeyRW | kKeyAccess | kKeyDelete), OneKey(2, kKeyRW | kKeyInsert)},
+    .group = "list",
+    .since = "6.2.0",
+    .complexity = "O(1)",
+    .summary = "Moves an element from one list to another, and waits while the first is empty.",
+    .synopsis = "source#0 destination#1 wherefrom(LEFT|RIGHT) whereto(LEFT|RIGHT) timeout:double",
+    .handler = BLMove,
+};
+
+Status BRPopLPush(CommandContext& ctx) { return BlockingMove(ctx); }
+constexpr CommandSpec kBRPopLPushSpec{
+    .name = "brpoplpush",
+    .arity = 4,
+    .flags = kCmdWrite | kCmdDenyOom | kCmdNoScript | kCmdBlocking,
+    .acl = kAclList,
+    .keys = {OneKey(1, kKeyRW | kKeyAccess | kKeyDelete), OneKey(2, kKeyRW | kKeyInsert)},
+    .group = "list",
+    .since = "2.2.0",
+    .complexity = "O(1)",
+    .summary =
+        "Moves the last element of a list to the head of another, and waits while the "
+        "first is empty.",
+    .synopsis = "source#0 destination#1 timeout:double",
+    .history = "6.0.0|Fractions of a second.",
+    .deprecated_since = "6.2.0",
+    .replaced_by = "`BLMOVE` with the `RIGHT` and `LEFT` arguments",
+    .handler = BRPopLPush,
+};
+
+constexpr std::array kSpecs = {kLMoveSpec, kRPopLPushSpec, kLMPopSpec,  kBLPopSpec,
+                               kBRPopSpec, kBLMPopSpec,    kBLMoveSpec, kBRPopLPushSpec};
+static_assert(ValidSpecs(kSpecs));
+
+}  // namespace
+
+CommandFamily ListMoveCommands() { return kSpecs; }
+
+}  // namespace cairn

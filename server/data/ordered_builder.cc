@@ -1,0 +1,91 @@
+#include "server/data/ordered_builder.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "server/data/packed_sorted_set.h"
+
+namespace cairn {
+
+ListBuilder::ListBuilder(const ValueHome& home, const ListShape& shape)
+    : list_(new QuickList(home, shape)) {
+  holder_ = ObjectRef::Adopt(list_);
+}
+
+Status ListBuilder::AppendListpack(std::string_view listpack) {
+  if (!ListpackView::Validate(listpack))
+    return Status::Corruption("a list node is no whole listpack");
+  const uint32_t count = ListpackView(listpack).count();
+  if (count != 0) list_->AppendListpack(listpack, count);
+  return Status::Ok();
+}
+
+ValueInput ListBuilder::TakeValue() {
+  const std::string_view packed = list_->SoleListpack();
+  if (!packed.empty() && packed.size() <= kMaxInlinePackedBytes)
+    return ValueInput::Packed(ValueType::kList, packed);
+  return ValueInput::FromObject(ValueType::kList, holder_);
+}
+
+SortedSetBuilder::~SortedSetBuilder() {
+  for (const ScoredRecord* record : records_)
+    home_.slab->Free(const_cast<ScoredRecord*>(record), record->bytes());
+}
+
+Status SortedSetBuilder::Add(std::string_view member, double score) {
+  if (std::isnan(score)) return Status::Corruption("a sorted set holds a score that is no number");
+  longest_ = std::max(longest_, member.size());
+  records_.push_back(ScoredRecord::Create(*home_.slab, member, score));
+  return Status::Ok();
+}
+
+Status SortedSetBuilder::AddListpack(std::string_view listpack) {
+  if (!ListpackView::Validate(listpack))
+    return Status::Corruption("a sorted set is no whole listpack");
+  const ListpackView pack(listpack);
+  if (pack.count() % 2 != 0) return Status::Corruption("a sorted set ends with a member");
+  trust_length_ = true;
+  char scratch[kMaxInt64Chars];
+  for (uint32_t at = pack.begin(); at != pack.end(); at = pack.Next(at)) {
+    const std::string_view member = pack.Get(at).Text(scratch);
+    at = pack.Next(at);
+    const ListpackValue value = pack.Get(at);
+    double score = PackedScore(value);
+    if (!value.is_integer && !ParseDouble(value.bytes, &score))
+      return Status::Corruption("a sorted set holds a score that is no number");
+    CAIRN_RETURN_IF_ERROR(Add(member, score));
+  }
+  return Status::Ok();
+}
+
+Result<ValueInput> SortedSetBuilder::TakeValue() {
+  const auto before = [](const ScoredRecord* a, const ScoredRecord* b) {
+    return CompareScored(*a, {b->score(), b->member()}) < 0;
+  };
+  // Files hold them from the highest to the lowest.
+  std::reverse(records_.begin(), records_.end());
+  if (!std::is_sorted(records_.begin(), records_.end(), before))
+    std::sort(records_.begin(), records_.end(), before);
+  std::unordered_set<std::string_view> members;
+  members.reserve(records_.size());
+  for (const ScoredRecord* record : records_) {
+    if (!members.insert(record->member()).second)
+      return Status::Corruption("a sorted set holds a member twice");
+  }
+  const bool is_short = trust_length_ || longest_ <= limits_.value_bytes;
+  if (is_short && records_.size() <= limits_.entries) {
+    packed_ = NewListpack();
+    for (const ScoredRecord* record : records_) {
+      ListpackAppend(&packed_, record->member());
+      ListpackAppend(&packed_, PackedScoreText(record->score()));
+    }
+    return ValueInput::Packed(ValueType::kSortedSet, packed_);
+  }
+  auto* set = new SortedSet(home_);
+  ObjectRef holder = ObjectRef::Adopt(set);
+  set->Fill(records_);
+  records_.clear();
+  return ValueInput::FromObject(ValueType::kSortedSet, std::move(holder));
+}
+
+}  // namespace cairn

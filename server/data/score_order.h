@@ -1,0 +1,155 @@
+#pragma once
+
+// ScoreOrder: the order of a big sorted set: its records by (score, member bytes), with ranks. It
+// points to records and owns none: SortedSet does, through its member table. Leaves are arrays of
+// 48-bit pointers, so that a member costs 6 bytes here and a little for the leaf's slack. Executor;
+// const calls also walker while frozen.
+
+#include <cstdint>
+#include <cstring>
+#include <string_view>
+
+#include "server/data/cow_tree.h"
+#include "server/data/scored_record.h"
+
+namespace cairn {
+
+struct ScoreLeaf {
+  static constexpr int kItems = 169;  ///< fills 1,024 bytes, a size class of the allocator
+  uint64_t generation;
+  uint16_t count;
+  uint8_t refs[kItems * 6];
+
+  const ScoredRecord* record(int i) const {
+    uint64_t word = 0;
+    std::memcpy(&word, refs + i * 6, 6);
+    return reinterpret_cast<const ScoredRecord*>(word);
+  }
+  void set_record(int i, const ScoredRecord* record) {
+    const auto word = reinterpret_cast<uint64_t>(record);
+    std::memcpy(refs + i * 6, &word, 6);
+  }
+  /// Opens a gap of one at `i`. Requires: count < kItems.
+  void Insert(int i, const ScoredRecord* record) {
+    std::memmove(refs + (i + 1) * 6, refs + i * 6, static_cast<size_t>(count - i) * 6);
+    ++count;
+    set_record(i, record);
+  }
+  /// Takes out `n` items from `i` on.
+  void Erase(int i, int n) {
+    std::memmove(refs + i * 6, refs + (i + n) * 6, static_cast<size_t>(count - i - n) * 6);
+    count = static_cast<uint16_t>(count - n);
+  }
+};
+static_assert(sizeof(ScoreLeaf) == 1024);
+
+struct ScoreTreePolicy {
+  using Leaf = ScoreLeaf;
+  struct Key {
+    double score;
+    const ScoredRecord* record;
+    bool operator==(const Key&) const = default;
+  };
+  static constexpr uint32_t kFanout = 15;  ///< inner nodes of 496 bytes
+  static uint64_t Weight(const ScoreLeaf& leaf) { return leaf.count; }
+  static Key FirstKey(const ScoreLeaf& leaf) {
+    const ScoredRecord* first = leaf.record(0);
+    return {first->score(), first};
+  }
+  static ScoreLeaf* New();
+  static ScoreLeaf* Copy(const ScoreLeaf& leaf);
+  static void Free(ScoreLeaf* leaf) { std::free(leaf); }
+  static void Retire(SnapshotGate& gate, ScoreLeaf* leaf) {
+    gate.Retire(Retired::Kind::kBlock, leaf, 0, sizeof(ScoreLeaf));
+  }
+};
+
+class ScoreOrder {
+ public:
+  using Tree = CowTree<ScoreTreePolicy>;
+
+  uint64_t size() const { return tree_.weight(); }
+  size_t Bytes() const { return tree_.InnerBytes() + tree_.leaf_count() * sizeof(ScoreLeaf); }
+  uint64_t leaf_count() const { return tree_.leaf_count(); }
+  void ForkFrom(const ScoreOrder& other) { tree_.ForkFrom(other.tree_); }
+  void FreeNodes() { tree_.FreeNodes(); }
+
+  /// Requires: no record with this member is in the order. Cost: O(log n).
+  void Insert(const ScoredRecord* record, const Container& owner);
+  /// Requires: a record with exactly this score and member is in the order.
+  void Erase(const ScoreKey& key, const Container& owner);
+  /// Whether the record of `old` would stay where it is with another score, so that its score may
+  /// be written in place. False when that is not cheap to tell.
+  bool KeepsPlace(const ScoreKey& old, double score) const;
+  /// Points to `fresh` at `rank`. Requires: its score and member are right for that place.
+  void PointTo(uint64_t rank, const ScoredRecord* fresh, const Container& owner);
+  /// Takes out the items of rank [from, from + count). The caller has read them before.
+  void EraseRange(uint64_t from, uint64_t count, const Container& owner);
+  /// Fills an empty order. Requires: `records` are in order.
+  void Build(std::span<const ScoredRecord* const> records, const Container& owner);
+
+  /// How many records `before` holds for. Requires: it holds for a prefix of the order.
+  template <typename Before>
+  uint64_t CountBefore(Before&& before) const;
+  uint64_t RankOf(const ScoreKey& key) const {
+    return CountBefore(
+        [&key](const ScoredRecord& record) { return CompareScored(record, key) < 0; });
+  }
+  /// Visits up to `count` records from `rank` on, towards the end or, `reverse`, the start, until
+  /// `visit(const ScoredRecord&)` returns false.
+  template <typename Visitor>
+  void Visit(uint64_t rank, uint64_t count, bool reverse, Visitor&& visit) const;
+
+  /// C1 to C4 and the order itself.
+  void CheckInvariants() const;
+
+ private:
+  template <typename Before>
+  static int CountInLeaf(const ScoreLeaf& leaf, Before& before);
+  Tree::Cursor FindLeaf(const ScoreKey& key) const;
+  void SplitLeaf(Tree::Cursor* cursor, int at, const ScoredRecord* record, const Container& owner);
+  bool GiveToNeighbour(const Tree::Cursor& cursor, bool next, const Container& owner);
+  void JoinLeaf(Tree::Cursor* cursor, const Container& owner);
+
+  Tree tree_;
+};
+
+template <typename Before>
+int ScoreOrder::CountInLeaf(const ScoreLeaf& leaf, Before& before) {
+  int low = 0, high = leaf.count;
+  while (low < high) {
+    const int middle = (low + high) / 2;
+    if (before(*leaf.record(middle))) {
+      low = middle + 1;
+    } else {
+      high = middle;
+    }
+  }
+  return low;
+}
+
+template <typename Before>
+uint64_t ScoreOrder::CountBefore(Before&& before) const {
+  const auto cursor =
+      tree_.FindLast([&before](const ScoreTreePolicy::Key& key) { return before(*key.record); });
+  if (!cursor) return 0;
+  return tree_.RankOf(cursor) + static_cast<uint64_t>(CountInLeaf(*cursor.leaf(), before));
+}
+
+template <typename Visitor>
+void ScoreOrder::Visit(uint64_t rank, uint64_t count, bool reverse, Visitor&& visit) const {
+  if (count == 0 || rank >= size()) return;
+  uint64_t offset = 0;
+  auto cursor = tree_.Seek(rank, &offset);
+  int at = static_cast<int>(offset);
+  for (;;) {
+    const ScoreLeaf& leaf = *cursor.leaf();
+    for (; at >= 0 && at < leaf.count; at += reverse ? -1 : 1) {
+      if (!visit(*leaf.record(at)) || --count == 0) return;
+    }
+    if (!(reverse ? cursor.Prev() : cursor.Next())) return;
+    at = reverse ? cursor.leaf()->count - 1 : 0;
+  }
+}
+
+}  // namespace cairn

@@ -1,0 +1,47 @@
+"""What surrounds the data: CLIENT, CONFIG, COMMAND, HELLO, RESET; only what both servers answer alike at any moment."""
+
+from generator import Call, Family
+
+FAMILY = Family("server", weight=5)
+NAMES = [b"", b"me", b"with space", b"x" * 100, b"new\nline"]
+SETTINGS = [b"timeout", b"hz", b"maxmemory-samples", b"lfu-log-factor", b"slowlog-max-len", b"list-compress-depth",
+            b"latency-tracking", b"nosuch", b"daemonize", b"repl-timeout", b"slave-priority"]
+VALUES = [b"0", b"1", b"10", b"-1", b"yes", b"no", b"abc", b"", b"1kb", b"100000000000000000000"]
+REQUESTS = [[b"GET", b"a"], [b"SET", b"a", b"b", b"GET"], [b"MSET", b"a", b"1", b"b"], [b"MGET", b"a", b"b"], [b"PING"],
+            [b"NOSUCH", b"a"], [b"COPY", b"a", b"b"], [b"OBJECT", b"ENCODING", b"a"], [b"LCS", b"a", b"b"], [b"GET"],
+            [b"EXISTS", b"a", b"b", b"c"], [b"RENAME", b"a", b"b"], [b"object", b"freq", b"x"]]
+
+
+@FAMILY.row(weight=2)
+def names(chance):
+    return chance.random.choice([[b"CLIENT", b"SETNAME", chance.pick(NAMES)], [b"CLIENT", b"GETNAME"]])
+
+
+@FAMILY.row()
+def client(chance):
+    return [b"CLIENT", *chance.random.choice([
+        [b"NO-EVICT", chance.pick([b"on", b"off", b"x"])], [b"UNPAUSE"], [b"PAUSE", b"0"], [b"KILL", b"ID", b"0"],
+        [b"KILL", b"ID", b"99999999"], [b"UNBLOCK", b"99999999"], [b"REPLY", b"ON"], [b"BOGUS"], [b"GETREDIR"]])]
+
+
+@FAMILY.row(weight=2)
+def config(chance):
+    name = chance.pick(SETTINGS)
+    if chance.flip():
+        return [b"CONFIG", b"GET", name]
+    return [b"CONFIG", b"SET", name, chance.pick(VALUES)]
+
+
+@FAMILY.row(weight=2)
+def keys_of_a_request(chance):
+    return [b"COMMAND", chance.pick([b"GETKEYS", b"GETKEYSANDFLAGS"]), *chance.random.choice(REQUESTS)]
+
+
+@FAMILY.row(weight=0.3)
+def hello(chance):
+    return Call([b"HELLO", chance.pick([b"2", b"3", b"3", b"4", b"x"])], "hello")
+
+
+@FAMILY.row(weight=0.3)
+def reset(_):
+    return [b"RESET"]

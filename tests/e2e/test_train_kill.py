@@ -1,0 +1,145 @@
+"""A training run whose trainer and server are killed with SIGKILL at random moments ends in the weights of a run that was
+never interrupted, bit for bit.
+
+clients/python/examples/train_digits.py runs as a process of its own, as a user would start it, against a server with the
+tensor module and an append-only file. Seeds are printed; CAIRN_TEST_SEED replays them.
+"""
+
+import os
+import random
+import re
+import subprocess
+import sys
+import tempfile
+import threading
+import unittest
+
+from cairn_server import SOURCE_DIR, Server
+
+EXAMPLE = os.path.join(SOURCE_DIR, "clients", "python", "examples", "train_digits.py")
+STEPS = 120
+EVERY = 4
+KILLS = 6              # rounds in which both are killed; an odd one kills the trainer first, an even one the server
+RUN_LIMIT_S = 60
+
+
+class Trainer:
+    """The example as a process; its lines are read by a thread."""
+
+    def __init__(self, server, out, extra=()):
+        environment = {**os.environ, "PYTHONPATH": os.path.join(SOURCE_DIR, "clients", "python"), "OMP_NUM_THREADS": "1"}
+        self.process = subprocess.Popen(
+            [sys.executable, EXAMPLE, "--port", str(server.port), "--steps", str(STEPS), "--every", str(EVERY), "--out", out,
+             *extra], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
+        self.lines = []
+        self._changed = threading.Condition()
+        self._reader = threading.Thread(target=self._read)
+        self._reader.start()
+
+    def _read(self):
+        for line in self.process.stdout:
+            with self._changed:
+                self.lines.append(line.strip())
+                self._changed.notify_all()
+        with self._changed:
+            self.lines.append("end of output")
+            self._changed.notify_all()
+
+    def wait_for(self, wanted):
+        """Waits for the line `wanted` or the end. Errors: AssertionError after RUN_LIMIT_S."""
+        with self._changed:
+            if not self._changed.wait_for(lambda: wanted in self.lines or "end of output" in self.lines, RUN_LIMIT_S):
+                raise AssertionError(f"no '{wanted}' in {RUN_LIMIT_S} s: {self.lines[-5:]}")
+
+    def kill(self):
+        self.process.kill()
+        return self.end()
+
+    def end(self):
+        """Waits for the end; returns the exit status and what went to standard error."""
+        error = self.process.stderr.read()
+        self._reader.join(RUN_LIMIT_S)
+        status = self.process.wait(RUN_LIMIT_S)
+        self.process.stdout.close()
+        self.process.stderr.close()
+        return status, error
+
+    def step(self):
+        """The last step that was announced, 0 before the first."""
+        with self._changed:
+            steps = [int(match[1]) for line in self.lines if (match := re.fullmatch(r"(?:step|resumed) (\d+)", line))]
+        return max(steps, default=0)
+
+
+class TrainKill(unittest.TestCase):
+    def setUp(self):
+        self.folder = tempfile.TemporaryDirectory(prefix="cairn-train-")
+        self.addCleanup(self.folder.cleanup)
+
+    def weights(self, name):
+        with open(os.path.join(self.folder.name, name), "rb") as file:
+            return file.read()
+
+    def uninterrupted(self, **settings):
+        with Server(tensors=True, settings=settings) as server:
+            trainer = Trainer(server, os.path.join(self.folder.name, "whole"))
+            status, error = trainer.end()
+            self.assertEqual(status, 0, error)
+            self.assertIn("fresh 0", trainer.lines)
+            accuracy = [float(line.split()[1]) for line in trainer.lines if line.startswith("accuracy")][0]
+            self.assertGreater(accuracy, 0.5, "it learns something, so the weights are not those of the start")
+        return self.weights("whole")
+
+    def kill_both(self, server, out, seed):
+        """Trains with KILLS rounds of killing both; returns how often a run was resumed beyond step 0."""
+        rng = random.Random(seed)
+        resumed = 0
+        for number in range(KILLS):
+            trainer = Trainer(server, out)
+            begin = self.begin_of(trainer)
+            resumed += begin > 0
+            goal = min(begin + rng.randint(1, STEPS // KILLS), STEPS - 1)
+            # Either while the step is being saved or right after it was computed.
+            trainer.wait_for(f"{rng.choice(('step', 'saving'))} {goal - goal % EVERY}" if rng.random() < 0.5
+                             and goal - goal % EVERY > begin else f"step {goal}")
+            if number % 2:
+                trainer.kill()
+                server.kill()
+            else:
+                server.kill()
+                status, _ = trainer.end() if rng.random() < 0.5 else trainer.kill()
+                self.assertNotEqual(status, 0, "the trainer did not finish without a server")
+            server.start()
+        return resumed
+
+    def begin_of(self, trainer):
+        with trainer._changed:
+            self.assertTrue(trainer._changed.wait_for(lambda: trainer.lines, RUN_LIMIT_S))
+            return int(trainer.lines[0].split()[1])
+
+    def test_weights_equal_those_of_an_uninterrupted_run(self):
+        seed = int(os.environ.get("CAIRN_TEST_SEED") or random.SystemRandom().randrange(2 ** 32))
+        print(f"CAIRN_TEST_SEED={seed}")
+        settings = {"appendonly": "yes", "appendfsync": "always"}
+        whole = self.uninterrupted(**settings)
+        out = os.path.join(self.folder.name, "killed")
+        with Server(tensors=True, settings=settings) as server:
+            resumed = self.kill_both(server, out, seed)
+            self.assertGreaterEqual(resumed, KILLS - 2, "the kills came after checkpoints, not before the first")
+            last = Trainer(server, out)
+            status, error = last.end()
+            self.assertEqual(status, 0, error)
+            self.assertTrue(last.lines[0].startswith("resumed "), last.lines[:1])
+        self.assertEqual(self.weights("killed"), whole)
+
+    def test_the_comparison_can_fail(self):
+        """Another seed ends in other weights: equal files are not the only ones this test can see."""
+        with Server(tensors=True) as server:
+            for name, seed in (("one", "1"), ("two", "2")):
+                status, error = Trainer(server, os.path.join(self.folder.name, name), ("--seed", seed, "--steps", "8")).end()
+                self.assertEqual(status, 0, error)
+        self.assertNotEqual(self.weights("one"), self.weights("two"))
+
+
+if __name__ == "__main__":
+    unittest.main()

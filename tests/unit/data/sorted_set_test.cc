@@ -1,0 +1,333 @@
+// SortedSet and its packed form against a plain map, with and without a frozen reader.
+
+#include "server/data/sorted_set.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <map>
+#include <memory>
+#include <random>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "server/data/packed_sorted_set.h"
+
+namespace cairn {
+namespace {
+
+using Pair = std::pair<double, std::string>;
+using Model = std::map<std::string, double>;
+using SetRef = std::unique_ptr<SortedSet, void (*)(SortedSet*)>;
+SetRef Hold(SortedSet* set) {
+  return {set, [](SortedSet* each) { each->Unref(); }};
+}
+
+std::vector<Pair> Sorted(const Model& model) {
+  std::vector<Pair> pairs;
+  for (const auto& [member, score] : model) pairs.emplace_back(score, member);
+  std::sort(pairs.begin(), pairs.end());
+  return pairs;
+}
+
+template <typename Set>
+std::vector<Pair> Pairs(const Set& set, uint64_t rank = 0, uint64_t n = UINT64_MAX,
+                        bool reverse = false) {
+  std::vector<Pair> pairs;
+  set.Visit(rank, n, reverse, [&pairs](std::string_view member, double score) {
+    pairs.emplace_back(score, member);
+    return true;
+  });
+  return pairs;
+}
+
+class SortedSetTest : public ::testing::Test {
+ protected:
+  double RandomScore() {
+    switch (random_() % 5) {
+      case 0:
+        return static_cast<double>(random_() % 10);
+      case 1:
+        return static_cast<double>(static_cast<int64_t>(random_()));
+      case 2:
+        return 0.1 * static_cast<double>(random_() % 100);
+      case 3:
+        return random_() % 2 ? INFINITY : -INFINITY;
+      default:
+        return std::ldexp(1.0, static_cast<int>(random_() % 600) - 300);
+    }
+  }
+  std::string RandomMember(uint64_t about) {
+    const uint64_t number = random_() % about;
+    return number % 7 == 0 ? std::string(70, 'x') + std::to_string(number) : std::to_string(number);
+  }
+
+  void Step(SortedSet* set, Model* model, uint64_t about) {
+    const std::string member = RandomMember(about);
+    const auto found = model->find(member);
+    double score = 0;
+    ASSERT_EQ(set->Find(member, &score), found != model->end());
+    if (found != model->end()) {
+      ASSERT_EQ(score, found->second);
+    }
+    switch (random_() % 8) {
+      case 0:
+      case 1:
+        ASSERT_EQ(set->Erase(member), model->erase(member) == 1);
+        break;
+      case 2: {
+        if (random_() % 20 != 0 || model->empty()) break;
+        const auto pairs = Sorted(*model);
+        const uint64_t from = random_() % pairs.size();
+        const uint64_t n = random_() % std::min<uint64_t>(pairs.size() - from, 40);
+        set->EraseRange({from, n});
+        for (uint64_t i = from; i < from + n; ++i) model->erase(pairs[i].second);
+        break;
+      }
+      default: {
+        const double fresh =
+            found != model->end() && random_() % 2 ? found->second + 1e-3 : RandomScore();
+        if (found != model->end()) {
+          set->SetScore(member, fresh);
+        } else {
+          ASSERT_TRUE(set->Insert(member, fresh));
+        }
+        (*model)[member] = fresh;
+      }
+    }
+  }
+
+  void DrainQueue() {
+    Retired item;
+    while (gate_.Pop(&item)) {
+      if (item.kind == Retired::Kind::kMemberRecord) {
+        slab_.FreeRemote(item.object, item.position);
+      } else {
+        std::free(item.object);
+      }
+      gate_.Released(item.kind, item.size_bytes);
+    }
+  }
+
+  RecordSlab slab_;
+  SnapshotGate gate_;
+  ValueHome home_{&gate_, &slab_, 7};
+  std::mt19937_64 random_{1};
+};
+
+TEST_F(SortedSetTest, AgreesWithAMap) {
+  const uint64_t seed = std::random_device{}();
+  SCOPED_TRACE(seed);
+  random_.seed(seed);
+  const SetRef set = Hold(new SortedSet(home_));
+  Model model;
+  for (uint64_t about : {20, 3000, 200}) {
+    for (int i = 0; i < 8000; ++i) {
+      Step(set.get(), &model, about);
+      if (HasFatalFailure()) return;
+      if (i % 500 == 0) {
+        set->CheckInvariants();
+        ASSERT_EQ(Pairs(*set), Sorted(model));
+      }
+    }
+  }
+  const auto pairs = Sorted(model);
+  for (size_t i = 0; i < pairs.size(); ++i) {
+    ASSERT_EQ(set->RankOf({pairs[i].first, pairs[i].second}), i);
+  }
+  auto reversed = pairs;
+  std::reverse(reversed.begin(), reversed.end());
+  EXPECT_EQ(Pairs(*set, set->size() - 1, UINT64_MAX, true), reversed);
+  const SetRef clone = Hold(set->Clone());
+  clone->CheckInvariants();
+  EXPECT_EQ(Pairs(*clone), pairs);
+}
+
+TEST_F(SortedSetTest, RangesAreThoseOfTheSortedSequence) {
+  const SetRef set = Hold(new SortedSet(home_));
+  Model model;
+  for (int i = 0; i < 2000; ++i) Step(set.get(), &model, 1500);
+  const auto pairs = Sorted(model);
+  for (int i = 0; i < 300; ++i) {
+    ScoreRange range{pairs[random_() % pairs.size()].first, pairs[random_() % pairs.size()].first,
+                     random_() % 2 == 0, random_() % 2 == 0};
+    std::vector<Pair> expected;
+    for (const Pair& pair : pairs) {
+      const bool above = range.min_exclusive ? pair.first > range.min : pair.first >= range.min;
+      const bool below = range.max_exclusive ? pair.first < range.max : pair.first <= range.max;
+      if (above && below) expected.push_back(pair);
+    }
+    const RankRange ranks = set->Range(range);
+    ASSERT_EQ(Pairs(*set, ranks.from, ranks.count), expected);
+  }
+}
+
+TEST_F(SortedSetTest, ScanSeesEveryMemberOnce) {
+  const SetRef set = Hold(new SortedSet(home_));
+  for (int i = 0; i < 5000; ++i) set->Insert(std::to_string(i), i);
+  std::map<std::string, int> seen;
+  uint64_t cursor = 0, calls = 0;
+  do {
+    cursor = set->Scan(cursor, 10,
+                       [&seen](std::string_view member, double) { ++seen[std::string(member)]; });
+    // Splitting pages meanwhile loses nothing.
+    set->Insert("new" + std::to_string(calls++), 1);
+  } while (cursor != 0);
+  EXPECT_GT(calls, 100u);
+  for (int i = 0; i < 5000; ++i) EXPECT_EQ(seen[std::to_string(i)], 1);
+}
+
+TEST_F(SortedSetTest, AViewSeesTheStateOfTheCut) {
+  const uint64_t seed = std::random_device{}();
+  SCOPED_TRACE(seed);
+  random_.seed(seed);
+  SortedSet* set = new SortedSet(home_);
+  Model model;
+  for (int round = 0; round < 30; ++round) {
+    for (int i = 0; i < 200; ++i) Step(set, &model, 600);
+    gate_.Open();
+    const SetRef frozen = Hold(set);
+    const auto at_cut = Sorted(model);
+    set = set->Fork(1000);
+    for (int i = 0; i < 400; ++i) {
+      Step(set, &model, 600);
+      if (HasFatalFailure()) return;
+      if (i % 50 == 0) {
+        ASSERT_EQ(Pairs(*frozen), at_cut);
+      }
+    }
+    frozen->CheckInvariants();
+    set->CheckInvariants();
+    ASSERT_EQ(Pairs(*set), Sorted(model));
+    gate_.PublishWatermark(1000);
+    for (int i = 0; i < 100; ++i) Step(set, &model, 600);
+    DrainQueue();
+    gate_.PublishWatermark(kWatermarkEnd);
+    gate_.Close();
+    set->CheckInvariants();
+    ASSERT_EQ(Pairs(*set), Sorted(model));
+  }
+  set->Unref();
+  while (slab_.DrainRemote(SIZE_MAX) != 0) {
+  }
+  EXPECT_EQ(slab_.used_bytes(), 0u);
+}
+
+TEST_F(SortedSetTest, AWalkerThreadReadsWhileTheExecutorWrites) {
+  SortedSet* set = new SortedSet(home_);
+  Model model;
+  for (int i = 0; i < 3000; ++i) Step(set, &model, 2000);
+  for (int round = 0; round < 15; ++round) {
+    gate_.Open();
+    SortedSet* frozen = set;
+    const auto at_cut = Sorted(model);
+    set = set->Fork(1000);
+    std::atomic<bool> stop{false};
+    bool same = true;
+    std::thread walker([&] {
+      for (int i = 0; i < 3; ++i) same = same && Pairs(*frozen) == at_cut;
+      gate_.PublishWatermark(1000);
+      while (!stop.load(std::memory_order_acquire)) DrainQueue();
+      DrainQueue();
+      frozen->Unref();
+      gate_.PublishWatermark(kWatermarkEnd);
+    });
+    for (int i = 0; i < 500; ++i) Step(set, &model, 2000);
+    stop.store(true, std::memory_order_release);
+    walker.join();
+    gate_.Close();
+    EXPECT_TRUE(same);
+    ASSERT_EQ(Pairs(*set), Sorted(model));
+  }
+  set->Unref();
+}
+
+TEST_F(SortedSetTest, AMillionMembersStayUnderTheBar) {
+  const SetRef set = Hold(new SortedSet(home_));
+  constexpr int kMembers = 200000;
+  char member[17];
+  for (int i = 0; i < kMembers; ++i) {
+    std::snprintf(member, sizeof member, "%016llx", static_cast<unsigned long long>(random_()));
+    set->Insert(member, std::ldexp(static_cast<double>(random_() >> 11), -53));
+  }
+  EXPECT_LE(set->MemoryUsage(), uint64_t{57} * kMembers);
+}
+
+// --- the packed form ---------------------------------------------------------------------------
+
+TEST(PackedSortedSetTest, AgreesWithAMap) {
+  std::mt19937_64 random(std::random_device{}());
+  std::string packed = NewListpack();
+  Model model;
+  for (int i = 0; i < 3000; ++i) {
+    const std::string member = std::to_string(random() % 40);
+    const double score = random() % 2 ? static_cast<double>(random() % 9) : 0.5 * (random() % 9);
+    const PackedSortedSetView view(packed);
+    double old = 0;
+    const uint32_t at = view.Find(member, &old, nullptr);
+    ASSERT_EQ(at != 0, model.contains(member));
+    if (at != 0) {
+      ASSERT_EQ(old, model[member]);
+      PackedSortedSetErase(&packed, at);
+      model.erase(member);
+    }
+    if (random() % 3 != 0) {
+      PackedSortedSetInsert(&packed, member, score);
+      model[member] = score;
+    }
+    ASSERT_EQ(Pairs(PackedSortedSetView(packed)), Sorted(model));
+    ASSERT_TRUE(model.empty() || PackedSortedSetView::Validate(packed));
+  }
+}
+
+TEST(PackedSortedSetTest, RefusesWhatIsNoSortedSet) {
+  const auto pack = [](std::initializer_list<std::string_view> items) {
+    std::string packed = NewListpack();
+    for (std::string_view item : items) ListpackAppend(&packed, item);
+    return packed;
+  };
+  EXPECT_TRUE(PackedSortedSetView::Validate(pack({"a", "1", "b", "1", "c", "inf"})));
+  EXPECT_FALSE(PackedSortedSetView::Validate(pack({})));
+  EXPECT_FALSE(PackedSortedSetView::Validate(pack({"a"})));
+  EXPECT_FALSE(PackedSortedSetView::Validate(pack({"a", "x"})));
+  EXPECT_FALSE(PackedSortedSetView::Validate(pack({"a", "nan"})));
+  EXPECT_FALSE(PackedSortedSetView::Validate(pack({"a", "2", "b", "1"})));
+  EXPECT_FALSE(PackedSortedSetView::Validate(pack({"b", "1", "a", "1"})));
+  EXPECT_FALSE(PackedSortedSetView::Validate(pack({"a", "1", "a", "2"})));
+}
+
+TEST(PackedSortedSetTest, LexRangesFromEitherSide) {
+  std::string packed = NewListpack();
+  for (std::string_view member : {"a", "b", "c", "d"}) PackedSortedSetInsert(&packed, member, 0);
+  const PackedSortedSetView view(packed);
+  LexRange range;
+  ASSERT_TRUE(LexRange::Parse("(a", "[c", &range));
+  for (const bool reverse : {false, true}) {
+    const RankRange ranks = view.Range(range, reverse);
+    EXPECT_EQ(ranks.from, 1u);
+    EXPECT_EQ(ranks.count, 2u);
+  }
+  ASSERT_TRUE(LexRange::Parse("-", "+", &range));
+  EXPECT_EQ(view.Range(range, true).count, 4u);
+  ASSERT_TRUE(LexRange::Parse("[x", "[z", &range));
+  EXPECT_EQ(view.Range(range, false).count, 0u);
+  EXPECT_FALSE(LexRange::Parse("a", "[z", &range));
+  EXPECT_FALSE(LexRange::Parse("+x", "[z", &range));
+}
+
+TEST(ScoreRangeTest, ReadsBoundsAsStrtodDoes) {
+  ScoreRange range;
+  EXPECT_TRUE(ScoreRange::Parse("(1", "inf", &range));
+  EXPECT_TRUE(range.min_exclusive && !range.max_exclusive && range.max == INFINITY);
+  EXPECT_TRUE(ScoreRange::Parse("", "(", &range));
+  EXPECT_EQ(range.min, 0);
+  EXPECT_TRUE(ScoreRange::Parse(" 5", "0x10", &range));
+  EXPECT_EQ(range.max, 16);
+  EXPECT_FALSE(ScoreRange::Parse("nan", "1", &range));
+  EXPECT_FALSE(ScoreRange::Parse("1x", "1", &range));
+}
+
+}  // namespace
+}  // namespace cairn

@@ -1,0 +1,194 @@
+#include "tensor_module/stats.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <numeric>
+#include <random>
+
+#include "tensor_module/numeric.h"
+#include "tests/unit/tensor/test_memory.h"
+
+namespace cairn::tensor {
+namespace {
+
+/// The same figures by plain loops over single elements.
+Stats ModelStats(DType dtype, const std::string& bytes) {
+  Stats out;
+  std::vector<double> finite;
+  const size_t size = DTypeSize(dtype);
+  for (size_t i = 0; i < bytes.size(); i += size) {
+    const double value = LoadScalar(dtype, bytes.data() + i).AsDouble();
+    ++out.count;
+    if (std::isnan(value)) ++out.nan;
+    if (std::isinf(value)) ++out.inf;
+    if (value == 0) ++out.zeros;
+    if (std::isfinite(value)) finite.push_back(value);
+  }
+  const double nan = std::nan("");
+  const auto n = static_cast<double>(finite.size());
+  out.min = finite.empty() ? nan : *std::min_element(finite.begin(), finite.end());
+  out.max = finite.empty() ? nan : *std::max_element(finite.begin(), finite.end());
+  out.mean = finite.empty() ? nan : std::accumulate(finite.begin(), finite.end(), 0.0) / n;
+  double spread = 0, squares = 0;
+  for (double value : finite) {
+    out.l1 += std::abs(value);
+    squares += value * value;
+    spread += (value - out.mean) * (value - out.mean);
+  }
+  out.l2 = std::sqrt(squares);
+  out.std = finite.size() > 1 ? std::sqrt(spread / (n - 1)) : nan;
+  return out;
+}
+
+void ExpectNear(double actual, double expected, const char* what) {
+  if (std::isnan(expected)) {
+    EXPECT_TRUE(std::isnan(actual)) << what;
+  } else {
+    EXPECT_NEAR(actual, expected, 1e-9 * std::max(1.0, std::abs(expected))) << what;
+  }
+}
+
+void ExpectStats(DType dtype, const std::string& bytes) {
+  SCOPED_TRACE(std::string(DTypeName(dtype)) + " x " +
+               std::to_string(bytes.size() / DTypeSize(dtype)));
+  TestMemory memory;
+  const Stats actual = ComputeStats(dtype, memory.Cut(bytes)), model = ModelStats(dtype, bytes);
+  EXPECT_EQ(actual.count, model.count);
+  EXPECT_EQ(actual.nan, model.nan);
+  EXPECT_EQ(actual.inf, model.inf);
+  EXPECT_EQ(actual.zeros, model.zeros);
+  ExpectNear(actual.min, model.min, "min");
+  ExpectNear(actual.max, model.max, "max");
+  ExpectNear(actual.mean, model.mean, "mean");
+  ExpectNear(actual.std, model.std, "std");
+  ExpectNear(actual.l1, model.l1, "l1");
+  ExpectNear(actual.l2, model.l2, "l2");
+}
+
+std::string RandomBytes(std::mt19937_64& random, DType dtype, size_t count) {
+  std::string bytes(count * DTypeSize(dtype), '\0');
+  for (char& c : bytes) c = static_cast<char>(dtype == DType::kBool ? random() & 1 : random());
+  return bytes;
+}
+
+class StatsOfDType : public testing::TestWithParam<int> {};
+
+TEST_P(StatsOfDType, AgreeWithPlainLoopsAtEverySize) {
+  const auto dtype = static_cast<DType>(GetParam());
+  std::mt19937_64 random(static_cast<uint64_t>(GetParam()));
+  for (size_t count : {0, 1, 2, 7, 8, 9, 2047, 2048, 2049, 70000}) {
+    std::string bytes = RandomBytes(random, dtype, count);
+    if (DTypeSize(dtype) == 8 && ClassOf(dtype) == DTypeClass::kFloat) {
+      // Random bits span 600 decades, whose squares overflow: values of one magnitude instead.
+      for (size_t i = 0; i < count; ++i) {
+        const double value = static_cast<double>(static_cast<int64_t>(random())) * 0x1p-50;
+        std::memcpy(bytes.data() + i * 8, &value, 8);
+      }
+    } else if (dtype == DType::kF32 || dtype == DType::kBF16) {
+      for (size_t i = 0; i < count; ++i) {
+        Scalar scalar;
+        scalar.real = static_cast<double>(static_cast<int64_t>(random())) * 0x1p-55;
+        StoreScalar(dtype, scalar, bytes.data() + i * DTypeSize(dtype));
+      }
+    }
+    ExpectStats(dtype, bytes);
+  }
+}
+
+std::vector<int> RealTypes() {
+  std::vector<int> out;
+  for (int i = 0; i < static_cast<int>(kDTypeCount); ++i) {
+    if (ClassOf(static_cast<DType>(i)) != DTypeClass::kComplex) out.push_back(i);
+  }
+  return out;
+}
+
+INSTANTIATE_TEST_SUITE_P(All, StatsOfDType, testing::ValuesIn(RealTypes()), [](const auto& each) {
+  return std::string(DTypeName(static_cast<DType>(each.param)));
+});
+
+TEST(StatsTest, NonFiniteElementsAreCountedAndLeftOut) {
+  const float nan = std::nanf(""), inf = std::numeric_limits<float>::infinity();
+  ExpectStats(DType::kF32, Raw<float>({1, nan, -inf, 2, inf, -0.0f, 3}));
+  ExpectStats(DType::kF32, Raw<float>({nan, inf}));
+}
+
+TEST(StatsTest, DeviationDoesNotCancelFarFromZero) {
+  TestMemory memory;
+  std::vector<double> values(10000);
+  for (size_t i = 0; i < values.size(); ++i) values[i] = 1e9 + static_cast<double>(i % 2);
+  const std::string bytes(reinterpret_cast<const char*>(values.data()), values.size() * 8);
+  EXPECT_NEAR(ComputeStats(DType::kF64, memory.Cut(bytes)).std, 0.50002500, 1e-6);
+}
+
+TEST(HistogramTest, BinsHaveBothEnds) {
+  TestMemory memory;
+  const Chunks chunks = memory.Cut(Raw<float>({0, 1, 2, 3, 4, std::nanf("")}));
+  EXPECT_EQ(Histogram(DType::kF32, chunks, 0, 4, 4), (std::vector<uint64_t>{1, 1, 1, 2}));
+  EXPECT_EQ(Histogram(DType::kF32, memory.Cut(Raw<float>({5, 5})), 5, 5, 3),
+            (std::vector<uint64_t>{2, 0, 0}));
+}
+
+TEST(HistogramTest, TheWholeRangeOfDoublesDoesNotOverflow) {
+  TestMemory memory;
+  constexpr double kMost = std::numeric_limits<double>::max();
+  EXPECT_EQ(Histogram(DType::kF64, memory.Cut(Raw<double>({-kMost, 0, kMost})), -kMost, kMost, 2),
+            (std::vector<uint64_t>{1, 2}));
+}
+
+TEST(IsFiniteTest, NamesTheFirstBadElementOfEveryType) {
+  std::mt19937_64 random(3);
+  TestMemory memory;
+  for (int i = 0; i < static_cast<int>(kDTypeCount); ++i) {
+    const auto dtype = static_cast<DType>(i);
+    const size_t size = DTypeSize(dtype);
+    std::string bytes(size * (kChunkBytes / size + 100), '\0');
+    uint64_t index = 0;
+    EXPECT_TRUE(IsFinite(dtype, memory.Cut(bytes), &index)) << DTypeName(dtype);
+    if (!HasNonFinite(dtype)) continue;
+    for (uint64_t at : {uint64_t{0}, kChunkBytes / size - 1, kChunkBytes / size + 57}) {
+      std::string bad = bytes;
+      Scalar nan;
+      nan.real = std::nan("");
+      StoreScalar(dtype, nan, bad.data() + at * size, ScalarsPerElement(dtype) - 1);
+      EXPECT_FALSE(IsFinite(dtype, memory.Cut(bad), &index)) << DTypeName(dtype);
+      EXPECT_EQ(index, at) << DTypeName(dtype);
+    }
+  }
+}
+
+const Tensor* Make(TestMemory& memory, DType dtype, const std::string& bytes) {
+  return new Tensor(dtype, {bytes.size() / DTypeSize(dtype)}, memory.Cut(bytes));
+}
+
+TEST(EqualTest, IdenticalIsBitForBit) {
+  TestMemory memory;
+  const float nan = std::nanf("");
+  const Tensor* a = Make(memory, DType::kF32, Raw<float>({0.0f, nan}));
+  const Tensor* b = Make(memory, DType::kF32, Raw<float>({0.0f, nan}));
+  const Tensor* minus = Make(memory, DType::kF32, Raw<float>({-0.0f, nan}));
+  const Tensor* other = Make(memory, DType::kI32, Raw<float>({0.0f, nan}));
+  EXPECT_TRUE(IsIdentical(*a, *b));
+  EXPECT_FALSE(IsIdentical(*a, *minus));
+  EXPECT_FALSE(IsIdentical(*a, *other));
+  EXPECT_FALSE(IsClose(*a, *b, 1, 1)) << "NaN is close to nothing";
+  for (const Tensor* each : {a, b, minus, other}) each->DropReference();
+}
+
+TEST(EqualTest, CloseIsRelativeToTheSecondAcrossTypes) {
+  TestMemory memory;
+  const float inf = std::numeric_limits<float>::infinity();
+  const Tensor* a = Make(memory, DType::kF32, Raw<float>({100, inf, 0}));
+  const Tensor* b = Make(memory, DType::kF64, Raw<double>({101, inf, 0}));
+  EXPECT_TRUE(IsClose(*a, *b, 0.01, 0));
+  EXPECT_FALSE(IsClose(*a, *b, 0.0099, 0));
+  EXPECT_TRUE(IsClose(*a, *b, 0, 1));
+  a->DropReference();
+  b->DropReference();
+}
+
+}  // namespace
+}  // namespace cairn::tensor
