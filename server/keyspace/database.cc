@@ -28,12 +28,16 @@ bool MustReap(const Entry& entry) {
   return entry.form() == ValueForm::kObject && entry.FreeEffort() > kMustReapEffort;
 }
 
-// A container that was forked in this generation shares nodes with the header a view reads; the
-// last one to hold them must wait for the walker although its own slot is private (F3).
-bool HoldsFrozenNodes(const Entry& entry) {
+// A container that was forked in this generation shares nodes with the header a view reads.
+bool ReachesFrozenNodes(const Entry& entry) {
   if (entry.form() != ValueForm::kObject) return false;
   const Container* container = entry.object()->AsContainer();
-  return container != nullptr && container->IsFrozen() && container->IsUnique();
+  return container != nullptr && container->IsFrozen();
+}
+
+// The last one to hold such nodes must wait for the walker although its own slot is private (F3).
+bool HoldsFrozenNodes(const Entry& entry) {
+  return ReachesFrozenNodes(entry) && entry.object()->IsUnique();
 }
 
 // What memory a retired entry holds for the view alone: what others share is not freed with it.
@@ -91,7 +95,9 @@ void Database::Dispose(Entry* entry, bool shared, uint64_t hash, bool lazy) {
     owner_->gate_.Retire(Retired::Kind::kRecord, entry, table_->Position(hash), OwnedBytes(*entry));
     return;
   }
-  if (lazy ? WorthReaping(*entry) : MustReap(*entry)) {
+  // With a reference of the reaper's the last entry would not be seen to be the last, and the
+  // reaper would free what the walker reads (F3).
+  if (!ReachesFrozenNodes(*entry) && (lazy ? WorthReaping(*entry) : MustReap(*entry))) {
     // The reaper gets the last reference to the value; the record itself is small and stays here.
     owner_->Reap([value = entry->ShareValue()]() mutable { value = ValueInput(); }, lazy ? 1 : 0);
   }
