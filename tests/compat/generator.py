@@ -21,6 +21,8 @@ ODD_SECONDS = [b"0", b"-1", b"-9223372036854775808", b"9223372036854775807", b"a
 UNIX_SECONDS = [b"33177117420", b"4102444800", b"1"]
 UNIX_MS = [b"33177117420000", b"4102444800000", b"1"]
 
+# With other arguments than the row's they answer with a choice of each server's own.
+CHOOSING = {b"HRANDFIELD", b"ZRANDMEMBER", b"SRANDMEMBER", b"SPOP", b"RANDOMKEY"}
 WRONG_ARITY = 0.02      # of all commands
 WRONG_ARGUMENT = 0.02
 FOREIGN_KEY = 0.08      # a key that mostly holds another type
@@ -35,14 +37,12 @@ class Call:
     after: commands that both servers run next, for what they may have done differently (a random SPOP: DEL).
     blocks: the command may block; the connection is then left alone until it is served.
     pause_s: how long nothing happens afterwards, so that a short time to live runs out on both.
-    whole: never made wrong, because with an argument less it would be answered at random (SPOP, SRANDMEMBER).
     """
     arguments: list
     mode: str = ""
     after: list = field(default_factory=list)
     blocks: bool = False
     pause_s: float = 0.0
-    whole: bool = False
 
 
 class Family:
@@ -178,7 +178,7 @@ class Generator:
 
     def _break(self, call):
         chance, arguments = self.chance, call.arguments
-        if call.pause_s or call.whole:
+        if call.pause_s or arguments[0] in CHOOSING:
             return
         if chance.flip(WRONG_ARITY):
             if chance.flip() and len(arguments) > 1:

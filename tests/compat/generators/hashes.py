@@ -79,7 +79,7 @@ def hscan(chance):
 @FAMILY.row()
 def hrandfield_all(chance):
     count = chance.pick([b"1000", b"0"], [b"1000", b"x"])
-    return Call([b"HRANDFIELD", chance.key("hash"), count, *chance.words(b"WITHVALUES")], "unordered", whole=True)
+    return Call([b"HRANDFIELD", chance.key("hash"), count, *chance.words(b"WITHVALUES")], "unordered")
 
 
 @FAMILY.row(weight=0.5)

@@ -69,7 +69,7 @@ def spop(chance):
 
 @FAMILY.row()
 def spop_all(chance):
-    return Call([b"SPOP", chance.key("set"), b"10000"], "unordered", whole=True)
+    return Call([b"SPOP", chance.key("set"), b"10000"], "unordered")
 
 
 @FAMILY.row(mode="type")
@@ -80,7 +80,7 @@ def srandmember(chance):
 
 @FAMILY.row()
 def srandmember_all(chance):
-    return Call([b"SRANDMEMBER", chance.key("set"), b"10000"], "unordered", whole=True)
+    return Call([b"SRANDMEMBER", chance.key("set"), b"10000"], "unordered")
 
 
 @FAMILY.row(weight=3, mode="unordered")
