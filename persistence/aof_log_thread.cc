@@ -11,9 +11,12 @@
 namespace cairn {
 namespace {
 
-/// A group is one write; more buffers than this (IOV_MAX is 1024) or bytes go into the next one.
-constexpr size_t kMaxGroupBuffers = 1000;
+/// Bytes of a group at most, unless one buffer alone is larger.
 constexpr size_t kMaxGroupBytes = size_t{8} << 20;
+/// A write that takes longer waited for the disk; the executor then leaves writing to the log
+/// thread for a while.
+constexpr int64_t kSlowWriteUs = 1000;
+constexpr int64_t kSlowPauseUs = 5'000'000;
 constexpr int64_t kSyncIntervalUs = 1'000'000;
 constexpr int64_t kDelayedSyncUs = 2'000'000;
 
@@ -24,12 +27,24 @@ std::string SelectCommand(int64_t database) {
 
 }  // namespace
 
-int64_t AofWriter::Work(bool final) {
-  if (state() == AofState::kClosed) return -1;
-  // Sampled once, so that a setting changed meanwhile never meets half a step.
+/// Sampled once a step, so that a setting changed meanwhile never meets half of it.
+void AofWriter::SampleSettings() {
   step_policy_ = policy_.load();
   step_checksum_ = checksum_.load();
+}
+
+int64_t AofWriter::Work(bool final) {
+  std::unique_lock<std::mutex> io(io_mutex_);
+  SampleSettings();
   TakeQueues();
+  if (NeedsQuietLanes(final)) lanes_idle_.wait(io, [this] { return syncs_in_flight_ == 0; });
+  const int64_t wish_ms = WorkLocked(final);
+  sync_scheduled_ = wish_ms >= 0;
+  return wish_ms;
+}
+
+int64_t AofWriter::WorkLocked(bool final) {
+  if (state() == AofState::kClosed) return -1;
   const int64_t now_us = env_.MonotonicMicros();
   if (state() == AofState::kStopped) {
     ProcessEndings();
@@ -38,18 +53,41 @@ int64_t AofWriter::Work(bool final) {
   // A rewrite that ends may be what frees a full disk: it does not wait for the bytes.
   ProcessEndings();
   if (state() == AofState::kDegraded) {
-    if (now_us < retry_at_us_ || !Recover(now_us)) return NextWish(now_us, final);
+    if (now_us < retry_at_us_) return NextWish(now_us, final);
+    const bool recovered = Recover(now_us);
+    ReportProgress();
+    if (!recovered) return NextWish(now_us, final);
   }
-  if (ProcessItems(now_us) && SyncIsDue(now_us, final)) {
+  // Under always, what comes while every lane is busy becomes one group when one is free.
+  const bool lane_free = !LanesUsable() || syncs_in_flight_ < kSyncLanes;
+  if (step_policy_ == AofSyncPolicy::kAlways && !lane_free && waiting_cuts_ == 0) return -1;
+  const bool all_written = ProcessItems(now_us);
+  // Replies that wait for the kernel only must not wait for the sync as well.
+  if (step_policy_ != AofSyncPolicy::kAlways) ReportProgress();
+  if (all_written && lane_free && SyncIsDue(now_us, final)) {
     last_sync_us_ = now_us;
-    if (Status status = SyncFile(); !status.ok()) {
+    if (LanesUsable()) {
+      StartSync();
+    } else if (Status status = SyncFile(); !status.ok()) {
       file_suspect_ = true;
       Fail(status, "sync", now_us);
     }
   }
   ProcessEndings();
+  if (!keep_history_.load() && !manifest_.history().empty() && !history_kept_by_error_) {
+    DeleteHistory();
+  }
   UpdateSizes();
+  ReportProgress();
   return NextWish(now_us, final);
+}
+
+void AofWriter::ReportProgress() {
+  const uint64_t written = written_offset(), durable = durable_offset();
+  const bool news = written != reported_written_ || durable != reported_durable_;
+  reported_written_ = written;
+  reported_durable_ = durable;
+  if (news && callbacks_.on_progress) callbacks_.on_progress();
 }
 
 int64_t AofWriter::NextWish(int64_t now_us, bool final) const {
@@ -58,7 +96,7 @@ int64_t AofWriter::NextWish(int64_t now_us, bool final) const {
   };
   if (final || state() == AofState::kStopped) return -1;
   if (state() == AofState::kDegraded) return std::max<int64_t>(1, until(retry_at_us_));
-  if (policy_.load() == AofSyncPolicy::kEverySecond && group_end_ > synced_size_) {
+  if (policy_.load() == AofSyncPolicy::kEverySecond && group_end_ > sync_started_size_) {
     return until(last_sync_us_ + kSyncIntervalUs);
   }
   return -1;
@@ -79,8 +117,8 @@ bool AofWriter::ProcessItems(int64_t now_us) {
   while (!todo_.empty()) {
     if (std::holds_alternative<Cut>(todo_.front())) {
       Status cut = Rotate();
-      if (state() != AofState::kOk)
-        return false;  // the sync failed: the cut waits for the recovery
+      if (manifest_unknown_ && state() == AofState::kOk) Fail(cut, "manifest", now_us);
+      if (state() != AofState::kOk) return false;  // the cut waits for the recovery
       if (!cut.ok())
         Log("Can't open the next append-only file for a rewrite: " + std::string(cut.message()));
       cut_sequence_ = cut.ok() ? manifest_.increment_sequence() : 0;
@@ -99,7 +137,7 @@ bool AofWriter::ProcessItems(int64_t now_us) {
     if (Status status = WriteGroup(count); !status.ok()) {
       Fail(status, "write", now_us);
       // Freeing the reserve may be all it takes to get these bytes down.
-      if (!reserve_spent_ || !Recover(now_us)) return false;
+      if (!reserve_spent_ || syncs_in_flight_ > 0 || !Recover(now_us)) return false;
     }
   }
   return true;
@@ -128,13 +166,19 @@ Status AofWriter::WriteGroup(size_t count) {
   }
   pieces[0] = line;
   const size_t skipped = step_checksum_ ? 0 : 1;
+  const int64_t began_us = env_.MonotonicMicros();
   Status written = file_->Appendv({pieces.data() + skipped, pieces.size() - skipped});
+  const int64_t ended_us = env_.MonotonicMicros();
+  if (ended_us - began_us > kSlowWriteUs) slow_until_us_ = ended_us + kSlowPauseUs;
   if (!written.ok()) {
     repair_needed_ = true;
     last_timestamp_s_ = -1;
     return written;
   }
   covered_ = covered_ && step_checksum_;
+  if (group_end_ == sync_started_size_) {
+    database_marks_.emplace_back(group_end_, select_needed_ ? -1 : first.database_before);
+  }
   select_needed_ = false;
   for (size_t i = 0; i < count; ++i) {
     Buffer& buffer = std::get<Buffer>(todo_.front());
@@ -147,13 +191,13 @@ Status AofWriter::WriteGroup(size_t count) {
   if (step_policy_ == AofSyncPolicy::kNever) {
     unsynced_.clear();
     UpdateOldest();
-    if (callbacks_.on_durable) callbacks_.on_durable(written_offset());
   }
   return Status::Ok();
 }
 
 bool AofWriter::SyncIsDue(int64_t now_us, bool final) const {
-  if (group_end_ == synced_size_ && durable_offset() == written_offset()) return false;
+  const bool begun = group_end_ == sync_started_size_ && sync_started_offset_ == written_offset();
+  if (begun && (syncs_in_flight_ > 0 || durable_offset() == written_offset())) return false;
   if (final || force_sync_offset_.load() > durable_offset()) return true;
   switch (step_policy_) {
     case AofSyncPolicy::kAlways:
@@ -167,30 +211,37 @@ bool AofWriter::SyncIsDue(int64_t now_us, bool final) const {
 }
 
 Status AofWriter::SyncFile() {
+  CAIRN_CHECK(syncs_in_flight_ == 0);
   CAIRN_RETURN_IF_ERROR(file_->Sync());
-  AfterSync();
+  AfterSync(group_end_, written_offset());
   return Status::Ok();
 }
 
-void AofWriter::AfterSync() {
-  synced_size_ = group_end_;
+void AofWriter::AfterSync(uint64_t synced_size, uint64_t durable_offset) {
+  synced_size_ = std::max(synced_size_, synced_size);
+  sync_started_size_ = std::max(sync_started_size_, synced_size);
+  sync_started_offset_ = std::max(sync_started_offset_, durable_offset);
   const int64_t oldest_us = oldest_unsynced_us_.load();
   if (policy_.load() == AofSyncPolicy::kEverySecond && oldest_us >= 0 &&
       env_.MonotonicMicros() - oldest_us > kDelayedSyncUs) {
     delayed_syncs_.fetch_add(1, std::memory_order_relaxed);
   }
-  unsynced_.clear();
-  PublishDurable();
+  while (!unsynced_.empty() && unsynced_.front().end_offset <= durable_offset) {
+    unsynced_.pop_front();
+  }
+  while (!database_marks_.empty() && database_marks_.front().first < synced_size_) {
+    database_marks_.pop_front();
+  }
+  PublishDurable(durable_offset);
 }
 
-void AofWriter::PublishDurable() {
+void AofWriter::PublishDurable(uint64_t offset) {
   {
     std::lock_guard<std::mutex> lock(mutex_);
-    durable_offset_.store(written_offset(), std::memory_order_release);
+    durable_offset_.store(std::max(offset, durable_offset()), std::memory_order_seq_cst);
   }
   UpdateOldest();
   progress_.notify_all();
-  if (callbacks_.on_durable) callbacks_.on_durable(durable_offset());
 }
 
 void AofWriter::UpdateOldest() {
@@ -209,7 +260,10 @@ void AofWriter::UpdateOldest() {
 }
 
 Status AofWriter::Publish(const AofManifest& manifest) {
-  if (protecting_.load()) CAIRN_RETURN_IF_ERROR(PersistAofManifest(env_, location_, manifest));
+  if (protecting_.load()) {
+    CAIRN_RETURN_IF_ERROR(PersistAofManifest(env_, location_, manifest));
+    manifest_stale_ = manifest_unknown_ = false;
+  }
   manifest_ = manifest;
   std::lock_guard<std::mutex> lock(mutex_);
   published_manifest_ = manifest_;
@@ -225,14 +279,21 @@ Status AofWriter::OpenNext() {
   if (!file.ok()) return file.status();
   CAIRN_RETURN_IF_ERROR((*file)->Sync());
   CAIRN_RETURN_IF_ERROR(env_.SyncDir(location_.directory));
-  CAIRN_RETURN_IF_ERROR(Publish(next));
+  if (Status status = Publish(next); !status.ok()) {
+    // Either manifest may be the one on disk. A crash while the old file is written to could leave
+    // a torn end in a file that is not the last: the old manifest is written anew first (A8).
+    manifest_unknown_ = true;
+    return status;
+  }
   UseNewFile(std::move(*file));
   return Status::Ok();
 }
 
 void AofWriter::UseNewFile(std::unique_ptr<WritableFile> file) {
   file_ = std::move(file);
-  group_end_ = synced_size_ = file_->size();
+  group_end_ = synced_size_ = sync_started_size_ = file_->size();
+  OpenLaneFiles();
+  database_marks_.clear();
   covered_ = true;
   select_needed_ = true;
   last_timestamp_s_ = -1;
@@ -283,49 +344,61 @@ Status AofWriter::FinishOnLogThread(const Ending& ending) {
     // Either manifest may be the one on disk. Both are whole as long as this name is never used
     // again and nothing is deleted before some manifest is known to be there.
     manifest_.SkipBaseSequence();
-    AofFile orphan = base;
-    manifest_.AddHistory(orphan);
+    manifest_.AddHistory(base);
+    manifest_stale_ = true;
     return published;
   }
   protecting_ = true;
   manifest_ = std::move(next);
+  manifest_stale_ = manifest_unknown_ = false;
   {
     std::lock_guard<std::mutex> lock(mutex_);
     published_manifest_ = manifest_;
   }
-  DeleteHistory();
+  history_kept_by_error_ = false;
+  if (!keep_history_.load()) DeleteHistory();
   RecountOlderFiles();
   UpdateSizes();
   base_size_ = current_size();
   return Status::Ok();
 }
 
+/// Removes superseded files. After an error the rest waits for the next rewrite or start.
 void AofWriter::DeleteHistory() {
   if (manifest_.history().empty() || !protecting_.load()) return;
+  history_kept_by_error_ = true;
   // The manifest in force must be on disk before anything it does not need goes away.
-  if (Status status = Publish(manifest_); !status.ok()) {
-    Log("Can't write the append-only manifest: " + std::string(status.message()));
-    return;
+  if (manifest_stale_) {
+    if (Status status = Publish(manifest_); !status.ok()) {
+      Log("Can't write the append-only manifest: " + std::string(status.message()));
+      return;
+    }
   }
   for (const AofFile& file : manifest_.history()) {
     Status removed = env_.Remove(location_.PathOf(file.name));
     if (!removed.ok() && removed.code() != StatusCode::kNotFound) {
       Log("Can't remove a history file: " + std::string(removed.message()));
-      return;  // its line stays in the manifest, so the next rewrite or start tries again
+      return;
     }
   }
   AofManifest next = manifest_;
   next.ClearHistory();
-  if (Status status = Publish(next); !status.ok()) Log(status.message());
+  if (Status status = Publish(next); !status.ok()) {
+    Log("Can't write the append-only manifest: " + std::string(status.message()));
+    return;
+  }
+  history_kept_by_error_ = false;
 }
 
 void AofWriter::RecountOlderFiles() {
   older_files_bytes_ = 0;
+  base_file_bytes_ = 0;
   const auto add = [this](const AofFile& file) {
     Result<uint64_t> size = env_.FileSize(location_.PathOf(file.name));
     if (size.ok()) older_files_bytes_ += *size;
   };
   if (manifest_.base()) add(*manifest_.base());
+  base_file_bytes_ = older_files_bytes_;
   const std::vector<AofFile>& increments = manifest_.increments();
   for (size_t i = 0; i + 1 < increments.size(); ++i) add(increments[i]);
 }
@@ -335,7 +408,11 @@ void AofWriter::UpdateSizes() {
 }
 
 void AofWriter::SetState(AofState state) {
-  if (state_.exchange(state) == state) return;
+  {
+    // Under the lock: a WaitDurable between its look and its sleep would miss the news otherwise.
+    std::lock_guard<std::mutex> lock(mutex_);
+    if (state_.exchange(state) == state) return;
+  }
   progress_.notify_all();
   if (callbacks_.on_state) callbacks_.on_state(state);
 }

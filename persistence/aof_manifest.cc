@@ -1,6 +1,8 @@
 #include "persistence/aof_manifest.h"
 
+#include <algorithm>
 #include <charconv>
+#include <set>
 
 #include "server/base/strings.h"
 #include "server/platform/env.h"
@@ -10,6 +12,8 @@ namespace {
 
 /// Longest line of a manifest that Redis 7 reads, newline included.
 constexpr size_t kMaxLine = 1024;
+/// Longest name of a directory entry on Linux (NAME_MAX).
+constexpr size_t kMaxName = 255;
 
 std::string NumberedName(std::string_view append_name, uint64_t sequence, std::string_view suffix) {
   return std::string(append_name) + "." + std::to_string(sequence) + std::string(suffix);
@@ -182,6 +186,28 @@ void AofManifest::AddHistory(AofFile file) {
 
 void AofManifest::SkipBaseSequence() { ++base_sequence_; }
 
+Status CheckAofName(const AofLocation& location) {
+  // The longest of all names, and the longest of all lines, are those of the largest number.
+  const AofFile base{NumberedName(location.append_name, UINT64_MAX, ".base.rdb"), UINT64_MAX,
+                     AofFileType::kBase};
+  std::string line;
+  FormatFile(base, &line);
+  const size_t manifest_name = location.append_name.size() + std::string("temp-.manifest").size();
+  if (std::max(base.name.size(), manifest_name) <= kMaxName && line.size() < kMaxLine) {
+    return Status::Ok();
+  }
+  return Status::Client(
+      "appendfilename is too long: the names of the append-only files made of it "
+      "would not fit into a directory or a manifest");
+}
+
+Status CreateAofDirectory(Env& env, const AofLocation& location) {
+  CAIRN_RETURN_IF_ERROR(env.CreateDir(location.directory));
+  // An earlier process may have created all this and ended before it was durable.
+  CAIRN_RETURN_IF_ERROR(env.SyncDir(location.directory));
+  return env.SyncDir(DirName(location.directory));
+}
+
 Result<AofManifest> LoadAofManifest(Env& env, const AofLocation& location) {
   const std::string path = location.ManifestPath();
   if (!env.FileExists(path)) return AofManifest();
@@ -196,14 +222,19 @@ Status PersistAofManifest(Env& env, const AofLocation& location, const AofManife
 
 namespace {
 
-bool IsLeftover(std::string_view name) { return name.starts_with("temp-"); }
-
-Status SweepLeftovers(Env& env, const std::string& directory) {
-  Result<std::vector<std::string>> names = env.ListDir(directory);
+Status SweepLeftovers(Env& env, const AofLocation& location, const AofManifest& manifest) {
+  Result<std::vector<std::string>> names = env.ListDir(location.directory);
   if (!names.ok()) return names.status();
+  // appendfilename itself may begin with "temp-".
+  std::set<std::string_view> kept;
+  const std::string manifest_name = location.append_name + ".manifest";
+  kept.insert(manifest_name);
+  if (manifest.base()) kept.insert(manifest.base()->name);
+  for (const AofFile& file : manifest.increments()) kept.insert(file.name);
+  for (const AofFile& file : manifest.history()) kept.insert(file.name);
   for (const std::string& name : *names) {
-    if (!IsLeftover(name)) continue;
-    Status removed = env.Remove(directory + "/" + name);
+    if (!name.starts_with("temp-") || kept.contains(name)) continue;
+    Status removed = env.Remove(location.PathOf(name));
     if (!removed.ok() && removed.code() != StatusCode::kNotFound) return removed;
   }
   return Status::Ok();
@@ -226,10 +257,11 @@ Status MoveOldFile(Env& env, const std::string& server_dir, const AofLocation& l
 
 Result<AofManifest> PrepareAofDirectory(Env& env, const std::string& server_dir,
                                         const AofLocation& location) {
-  CAIRN_RETURN_IF_ERROR(env.CreateDir(location.directory));
-  CAIRN_RETURN_IF_ERROR(SweepLeftovers(env, location.directory));
+  CAIRN_RETURN_IF_ERROR(CheckAofName(location));
+  CAIRN_RETURN_IF_ERROR(CreateAofDirectory(env, location));
   Result<AofManifest> manifest = LoadAofManifest(env, location);
   if (!manifest.ok()) return manifest;
+  CAIRN_RETURN_IF_ERROR(SweepLeftovers(env, location, *manifest));
   const std::string old_path = server_dir + "/" + location.append_name;
   if (!IsFile(env, old_path)) return manifest;
   if (manifest->empty() && !env.FileExists(location.ManifestPath())) {
@@ -241,6 +273,35 @@ Result<AofManifest> PrepareAofDirectory(Env& env, const std::string& server_dir,
     CAIRN_RETURN_IF_ERROR(MoveOldFile(env, server_dir, location));
   }
   return manifest;
+}
+
+namespace {
+
+/// The number in "<prefix><digits><suffix>", or -1.
+int64_t NumberBetween(std::string_view name, std::string_view prefix, std::string_view suffix) {
+  if (!name.starts_with(prefix) || !name.ends_with(suffix)) return -1;
+  name.remove_prefix(prefix.size());
+  if (name.size() <= suffix.size()) return -1;
+  name.remove_suffix(suffix.size());
+  uint64_t number = 0;
+  return ParseUint64(name, &number) && number <= INT32_MAX ? static_cast<int64_t>(number) : -1;
+}
+
+}  // namespace
+
+uint64_t SweepServerDirectory(Env& env, const std::string& server_dir, int64_t own_pid) {
+  Result<std::vector<std::string>> names = env.ListDir(server_dir);
+  if (!names.ok()) return 0;
+  uint64_t removed = 0;
+  for (const std::string& name : *names) {
+    const int64_t pid = std::max({NumberBetween(name, "temp-", ".rdb"),
+                                  NumberBetween(name, "temp-rewriteaof-", ".aof"),
+                                  NumberBetween(name, "temp-rewriteaof-bg-", ".aof")});
+    if (pid < 0) continue;
+    if (pid != own_pid && env.FileExists("/proc/" + std::to_string(pid))) continue;
+    if (env.Remove(server_dir + "/" + name).ok()) ++removed;
+  }
+  return removed;
 }
 
 }  // namespace cairn

@@ -76,6 +76,14 @@ struct AofLocation {
   std::string ManifestPath() const { return directory + "/" + append_name + ".manifest"; }
 };
 
+/// Whether the names made of `location.append_name` fit into a directory entry (255 bytes) and, in
+/// their written form, into a line of a manifest (1,023 bytes) for every sequence number. Errors:
+/// kClient with a line that names the setting.
+Status CheckAofName(const AofLocation& location);
+
+/// Creates the directory if need be and makes it, and every name that is in it, durable.
+Status CreateAofDirectory(Env& env, const AofLocation& location);
+
 /// Reads the manifest of `location`. A missing directory or file is an empty manifest, not an
 /// error.
 Result<AofManifest> LoadAofManifest(Env& env, const AofLocation& location);
@@ -85,11 +93,17 @@ Result<AofManifest> LoadAofManifest(Env& env, const AofLocation& location);
 /// after a power loss.
 Status PersistAofManifest(Env& env, const AofLocation& location, const AofManifest& manifest);
 
-/// What the server does once before loading: deletes leftovers `temp-*` in the directory, and, when
+/// What the server does once before loading: checks the name, creates the directory, deletes the
+/// leftovers `temp-*` of interrupted rewrites (never a file that the manifest names), and, when
 /// there is no manifest but `<server_dir>/<append_name>` exists (a single-file AOF of Redis < 7),
 /// registers it as BASE and moves it into the directory, under the same name, as Redis 7 does.
 /// Returns the manifest in force.
 Result<AofManifest> PrepareAofDirectory(Env& env, const std::string& server_dir,
                                         const AofLocation& location);
+
+/// Deletes what dead processes left in the server's directory: `temp-<pid>.rdb` and
+/// `temp-rewriteaof[-bg]-<pid>.aof`, this server's and redis-server's names, unless a process of
+/// that number lives. Returns how many. Files that cannot be removed stay.
+uint64_t SweepServerDirectory(Env& env, const std::string& server_dir, int64_t own_pid);
 
 }  // namespace cairn

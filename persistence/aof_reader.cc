@@ -97,9 +97,18 @@ Result<AofLoadReport> LoadAof(Env& env, const AofLocation& location, const AofMa
   std::vector<const AofFile*> files;
   if (manifest.base()) files.push_back(&*manifest.base());
   for (const AofFile& file : manifest.increments()) files.push_back(&file);
-  for (const AofFile* file : files) {
+  // The stream ends in the last file that has bytes: a rotation may have left an empty one behind
+  // it. The empty ones are looked for, so that a missing file is an error all the same.
+  size_t last = files.size();
+  while (last > 1) {
+    Result<uint64_t> size = env.FileSize(location.PathOf(files[last - 1]->name));
+    if (!size.ok()) return size.status();
+    if (*size > 0) break;
+    --last;
+  }
+  for (size_t i = 0; i < files.size(); ++i) {
     CAIRN_RETURN_IF_ERROR(
-        ReplayFile(&replay, location.PathOf(file->name), file->name, file == files.back()));
+        ReplayFile(&replay, location.PathOf(files[i]->name), files[i]->name, i + 1 >= last));
   }
   return std::move(replay.report);
 }

@@ -40,16 +40,18 @@ void AofWriter::Fail(const Status& status, std::string_view what, int64_t now_us
 /// One attempt to get back to kOk. False: still degraded, retry_at_us_ says when next.
 bool AofWriter::Recover(int64_t now_us) {
   Status status;
-  if (file_suspect_) {
+  if (manifest_unknown_) status = Publish(manifest_);
+  if (status.ok() && file_suspect_) {
     status = MoveRetainedToNewFile();
-  } else {
+  } else if (status.ok()) {
     status = RepairFile();
     if (status.ok()) status = DrainRetained();
   }
   if (status.ok() && reserve_spent_ && !CreateReserve()) {
     // The bytes are down, thanks to the reserve. Writes stay refused until there is room for it
     // again.
-    status = Status(StatusCode::kNoSpace, "no room for the reserve file " + ReservePath());
+    status =
+        Status(StatusCode::kNoSpace, "fallocate " + ReservePath() + ": No space left on device");
   }
   if (!status.ok()) {
     Fail(status, "retry", now_us);
@@ -80,6 +82,32 @@ Status AofWriter::DrainRetained() {
   return synced;
 }
 
+/// Under policy never what was written is not kept: after a failed sync it is read back from the
+/// file, for the pages that could not be written can still be read. What is read becomes the first
+/// retained buffer; check lines in it are comments inside its new group.
+Status AofWriter::ReadBack() {
+  const uint64_t kept_from = unsynced_.empty() ? group_end_ : unsynced_.front().file_offset;
+  if (kept_from <= synced_size_) return Status::Ok();
+  const std::string path = location_.PathOf(manifest_.increments().back().name);
+  Result<std::unique_ptr<RandomAccessFile>> file = env_.OpenRead(path);
+  if (!file.ok()) return file.status();
+  Buffer buffer;
+  buffer.bytes.resize(kept_from - synced_size_);
+  Result<size_t> read = (*file)->Read(synced_size_, buffer.bytes.size(), buffer.bytes.data());
+  if (!read.ok()) return read.status();
+  if (*read < buffer.bytes.size()) return Status::Io("read " + path + ": the file got shorter");
+  if (!database_marks_.empty() && database_marks_.front().first == synced_size_) {
+    buffer.database_before = database_marks_.front().second;
+  }
+  buffer.file_offset = synced_size_;
+  buffer.appended_us = env_.MonotonicMicros();
+  buffer.end_offset = unsynced_.empty()
+                          ? written_offset()
+                          : unsynced_.front().end_offset - unsynced_.front().bytes.size();
+  unsynced_.push_front(std::move(buffer));
+  return Status::Ok();
+}
+
 /// After a failed sync: the kernel may have dropped the dirty pages and will say OK next time. What
 /// it did not vouch for is written anew to the next INCR; the old file ends where its last good
 /// sync ended.
@@ -89,9 +117,9 @@ Status AofWriter::MoveRetainedToNewFile() {
   Result<std::unique_ptr<WritableFile>> opened = env_.OpenTruncate(location_.PathOf(added.name));
   if (!opened.ok()) return opened.status();
 
-  // Not below the first byte that is still in memory: under policy never earlier ones are gone.
-  const uint64_t old_end = unsynced_.empty() ? group_end_ : unsynced_.front().file_offset;
-  const uint64_t first_new = old_end;
+  // From here on every byte that no sync covered is in memory.
+  CAIRN_RETURN_IF_ERROR(ReadBack());
+  const uint64_t first_new = synced_size_;
   std::unique_ptr<WritableFile> old_file = std::move(file_);
   const uint64_t old_group_end = group_end_, old_synced = synced_size_;
   const bool old_covered = covered_;
@@ -101,7 +129,7 @@ Status AofWriter::MoveRetainedToNewFile() {
   for (Buffer& buffer : unsynced_) todo_.emplace_back(std::move(buffer));
   unsynced_.clear();
   file_ = std::move(*opened);
-  group_end_ = synced_size_ = 0;
+  group_end_ = synced_size_ = sync_started_size_ = 0;
   covered_ = true;
   select_needed_ = true;
   last_timestamp_s_ = -1;
@@ -118,19 +146,20 @@ Status AofWriter::MoveRetainedToNewFile() {
   if (status.ok()) status = Publish(next);
   todo_ = std::move(waiting);
   repair_needed_ = false;
+  database_marks_.clear();
   if (!status.ok()) {
     file_ = std::move(old_file);
     group_end_ = old_group_end;
-    synced_size_ = old_synced;
+    synced_size_ = sync_started_size_ = old_synced;
     covered_ = old_covered;
     unsynced_ = retained;
     return status;
   }
   file_suspect_ = false;
-  group_end_ = synced_size_ = new_end;
-  unsynced_.clear();
+  group_end_ = new_end;
+  OpenLaneFiles();
   RecountOlderFiles();
-  PublishDurable();
+  AfterSync(new_end, written_offset());
   return Status::Ok();
 }
 

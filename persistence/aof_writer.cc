@@ -13,6 +13,8 @@ namespace {
 
 /// Promise of everysec: no byte stays unsynced for longer.
 constexpr int64_t kUnsyncedWindowUs = 2'000'000;
+/// The most bytes that the executor writes itself: copying more takes longer than waking a thread.
+constexpr size_t kMaxHereBytes = size_t{256} << 10;
 
 }  // namespace
 
@@ -24,7 +26,9 @@ AofWriter::AofWriter(Env& env, AofWriterOptions options, AofCallbacks callbacks)
       policy_(options.policy),
       checksum_(options.checksum),
       timestamps_(options.timestamps),
-      buffer_limit_bytes_(options.buffer_limit_bytes) {}
+      buffer_limit_bytes_(options.buffer_limit_bytes),
+      keep_history_(options.keep_history),
+      executor_writes_(options.executor_writes) {}
 
 AofWriter::~AofWriter() {
   if (state() != AofState::kClosed) (void)Close().ok();
@@ -32,8 +36,9 @@ AofWriter::~AofWriter() {
 
 Status AofWriter::Open(AofManifest manifest, uint64_t stream_offset, bool last_file_covered) {
   CAIRN_CHECK(state() == AofState::kClosed);
-  CAIRN_RETURN_IF_ERROR(env_.CreateDir(location_.directory));
+  CAIRN_RETURN_IF_ERROR(CreateAofDirectory(env_, location_));
   appended_offset_ = written_offset_ = durable_offset_ = stream_offset;
+  reported_written_ = reported_durable_ = sync_started_offset_ = stream_offset;
   manifest_ = std::move(manifest);
   protecting_ = true;
   const bool go_on = !manifest_.increments().empty() && (last_file_covered || !checksum_.load());
@@ -45,13 +50,15 @@ Status AofWriter::Open(AofManifest manifest, uint64_t stream_offset, bool last_f
     // What an earlier process left unsynced becomes durable here: later marks of this file rely on
     // it.
     CAIRN_RETURN_IF_ERROR(file_->Sync());
-    group_end_ = synced_size_ = file_->size();
+    group_end_ = synced_size_ = sync_started_size_ = file_->size();
     covered_ = last_file_covered;
-    CAIRN_RETURN_IF_ERROR(env_.SyncDir(location_.directory));
+    RecountOlderFiles();
+    std::lock_guard<std::mutex> lock(mutex_);
+    published_manifest_ = manifest_;
   } else {
     CAIRN_RETURN_IF_ERROR(OpenNext());
   }
-  DeleteHistory();
+  if (!keep_history_.load()) DeleteHistory();
   (void)CreateReserve();
   UpdateSizes();
   base_size_ = current_size();
@@ -62,8 +69,9 @@ Status AofWriter::Open(AofManifest manifest, uint64_t stream_offset, bool last_f
 
 Status AofWriter::OpenForFirstRewrite(AofManifest old_manifest, uint64_t stream_offset) {
   CAIRN_CHECK(state() == AofState::kClosed);
-  CAIRN_RETURN_IF_ERROR(env_.CreateDir(location_.directory));
+  CAIRN_RETURN_IF_ERROR(CreateAofDirectory(env_, location_));
   appended_offset_ = written_offset_ = durable_offset_ = stream_offset;
+  reported_written_ = reported_durable_ = sync_started_offset_ = stream_offset;
   manifest_ = std::move(old_manifest);
   manifest_.RetireAll();
   protecting_ = false;
@@ -78,6 +86,7 @@ Status AofWriter::OpenForFirstRewrite(AofManifest old_manifest, uint64_t stream_
 
 void AofWriter::StartThread() {
   CAIRN_CHECK(state() != AofState::kClosed && !thread_.joinable());
+  StartLanes();
   thread_ = std::thread([this] { ThreadMain(); });
 }
 
@@ -115,6 +124,7 @@ Status AofWriter::Close() {
     }
     wake_.notify_all();
     thread_.join();
+    StopLanes();
   }
   retry_at_us_ = 0;
   Work(true);
@@ -126,14 +136,14 @@ Status AofWriter::Close() {
   file_.reset();
   ReleaseReserve();
   SetState(AofState::kClosed);
-  progress_.notify_all();
   return outcome;
 }
 
 void AofWriter::Append(std::string bytes, int64_t database_before) {
   if (bytes.empty()) return;
+  const int64_t now_us = env_.MonotonicMicros();
   Buffer buffer;
-  buffer.appended_us = env_.MonotonicMicros();
+  buffer.appended_us = now_us;
   buffer.end_offset = appended_offset_.load(std::memory_order_relaxed) + bytes.size();
   buffer.bytes = std::move(bytes);
   buffer.database_before = database_before;
@@ -141,11 +151,41 @@ void AofWriter::Append(std::string bytes, int64_t database_before) {
     std::lock_guard<std::mutex> lock(mutex_);
     appended_offset_.store(buffer.end_offset, std::memory_order_release);
     if (oldest_unsynced_us_.load(std::memory_order_relaxed) < 0) {
-      oldest_unsynced_us_.store(buffer.appended_us, std::memory_order_relaxed);
+      oldest_unsynced_us_.store(now_us, std::memory_order_relaxed);
     }
     queue_.emplace_back(std::move(buffer));
   }
-  wake_.notify_one();
+  if (!WriteHere(now_us)) Wake();
+}
+
+/// Writes what was appended when that takes neither waiting nor a sync. False: the log thread must
+/// look.
+bool AofWriter::WriteHere(int64_t now_us) {
+  if (!executor_writes_ || policy_.load(std::memory_order_relaxed) == AofSyncPolicy::kAlways ||
+      disk_busy_.load(std::memory_order_relaxed)) {
+    return false;
+  }
+  std::unique_lock<std::mutex> io(io_mutex_, std::try_to_lock);
+  if (!io.owns_lock() || state() != AofState::kOk || now_us < slow_until_us_) return false;
+  if (syncs_in_flight_ > 0) return false;
+  SampleSettings();
+  TakeQueues();
+  if (waiting_cuts_ > 0 || !endings_.empty() || todo_.empty()) return false;
+  if (step_policy_ == AofSyncPolicy::kAlways || (step_checksum_ && !covered_)) return false;
+  size_t bytes = 0;
+  for (const Item& item : todo_) bytes += std::get<Buffer>(item).bytes.size();
+  if (todo_.size() > kMaxGroupBuffers || bytes > kMaxHereBytes) return false;
+  if (Status status = WriteGroup(todo_.size()); !status.ok()) {
+    Fail(status, "write", now_us);
+    return false;
+  }
+  reported_written_ = written_offset();  // the caller sees it by itself
+  UpdateSizes();
+  if (step_policy_ == AofSyncPolicy::kNever || sync_scheduled_) return true;
+  sync_scheduled_ = true;
+  io.unlock();
+  Wake();
+  return true;
 }
 
 bool AofWriter::ShouldThrottle() const {
@@ -181,6 +221,10 @@ void AofWriter::SetPolicy(AofSyncPolicy policy) {
 void AofWriter::SetChecksum(bool on) { checksum_ = on; }
 void AofWriter::SetTimestamps(bool on) { timestamps_ = on; }
 void AofWriter::SetBufferLimit(uint64_t limit_bytes) { buffer_limit_bytes_ = limit_bytes; }
+void AofWriter::SetKeepHistory(bool on) {
+  keep_history_ = on;
+  Wake();
+}
 
 uint64_t AofWriter::BeginRewrite() {
   CAIRN_CHECK(!rewriting_ && state() != AofState::kClosed);

@@ -7,18 +7,29 @@
 // swaps the manifest.
 //
 // Threads: methods marked [executor] belong to the one thread that appends; those marked [any] are
-// safe anywhere; callbacks run on the log thread. Without StartThread() a test drives the log
-// thread's work by RunOnce().
+// safe anywhere. Whoever touches the file holds io_mutex_: the log thread for as long as it works,
+// or, under everysec and no, the executor inside Append when the log thread is idle and the disk
+// has been quick lately: a small write to the page cache is cheaper than waking another thread, and
+// the bytes are the kernel's before the reply leaves. The executor never waits for the mutex, never
+// syncs and never writes while a sync runs. Callbacks come from whoever holds io_mutex_. Without
+// StartThread() a test drives the log thread's work by RunOnce().
 //
 // Invariants (docs/aof.md explains them):
 //  A1 durable_offset <= written_offset <= appended_offset; each only grows.
-//  A2 Every byte at or above durable_offset is still in memory (policies always and everysec).
+//  A2 Every byte at or above durable_offset is still in memory (policies always and everysec) or
+//  can
+//     be read back from the last INCR (policy never).
 //  A3 The file of a failed sync is never synced again to vouch for data: retained bytes move to a
-//  new INCR. A4 A file ends after a whole group whenever no write is in flight; a group holds whole
-//  commands only. A5 The manifest on disk at any instant names files whose replay gives at least
-//  durable_offset. A6 No INCR is used before the one ahead of it has been synced to its end. A7
-//  Bytes appended before BeginRewrite lie in INCRs below the cut, bytes after it in INCRs from the
-//  cut on.
+//     new INCR.
+//  A4 A file ends after a whole group whenever no write is in flight; a group holds whole commands
+//     only.
+//  A5 The manifest on disk at any instant names files whose replay gives at least durable_offset.
+//  A6 No INCR is used before the one ahead of it has been synced to its end.
+//  A7 Bytes appended before BeginRewrite lie in INCRs below the cut, bytes after it in INCRs from
+//     the cut on.
+//  A8 Nothing is written to the last INCR while it is not known which manifest is on disk.
+//  A9 Bytes below written_offset are the kernel's: the end of this process alone loses none of
+//  them.
 
 #include <atomic>
 #include <condition_variable>
@@ -55,20 +66,26 @@ struct AofWriterOptions {
   bool timestamps = false;                     ///< `aof-timestamp-enabled`: #TS lines
   uint64_t buffer_limit_bytes = 256ull << 20;  ///< `aof-buffer-limit`
   uint64_t reserve_bytes = 16ull << 20;        ///< size of the reserve file; 0 = none
+  bool keep_history = false;                   ///< `aof-disable-auto-gc`: leave superseded files
+  bool executor_writes = true;                 ///< false: every write is the log thread's
 };
 
 struct AofCallbacks {
-  /// The stream is durable up to `offset` (policy never: written up to it). Log thread; post to a
-  /// loop.
-  std::function<void(uint64_t offset)> on_durable;
-  /// state() changed. Log thread.
+  /// written_offset() or durable_offset() has grown, by any number of appends: once after a write
+  /// and once after a sync. Not called for what Append itself wrote. Log thread; post to a loop.
+  std::function<void()> on_progress;
+  /// state() changed.
   std::function<void(AofState)> on_state;
-  /// A line for the server's log. Log thread.
+  /// A line for the server's log.
   std::function<void(std::string_view line)> on_log;
 };
 
 class AofWriter {
  public:
+  /// Syncs that may run at the same time. Two let one begin while another ends; more than that only
+  /// makes each group smaller.
+  static constexpr size_t kSyncLanes = 2;
+
   /// Outcome of FinishRewrite; called on the log thread.
   using Done = std::function<void(const Status&)>;
 
@@ -94,7 +111,8 @@ class AofWriter {
   /// Takes over one turn's effects: whole commands, a MULTI..EXEC never split over two calls.
   /// `database_before` is the database selected ahead of the first byte, -1 when the bytes begin
   /// with their own SELECT: a rotation must open the new file with it, because each file is loaded
-  /// from database 0. Cost: one lock, one clock reading, no copy. [executor]
+  /// from database 0. Cost: one lock, one clock reading, no copy, and one write when it is done
+  /// here (see Threads). [executor]
   void Append(std::string bytes, int64_t database_before);
   uint64_t appended_offset() const { return appended_offset_.load(std::memory_order_acquire); }
   uint64_t written_offset() const { return written_offset_.load(std::memory_order_acquire); }
@@ -112,6 +130,10 @@ class AofWriter {
   void SetChecksum(bool on);                  ///< [any] on again: from the next INCR on
   void SetTimestamps(bool on);                ///< [any]
   void SetBufferLimit(uint64_t limit_bytes);  ///< [any]
+  void SetKeepHistory(bool on);               ///< [any] off again: what was kept is deleted now
+  /// While true the executor never writes itself: somebody floods the page cache (a save, a
+  /// rewrite) and a write may wait for the disk. [any]
+  void SetDiskBusy(bool busy) { disk_busy_.store(busy, std::memory_order_relaxed); }
 
   /// The cut: bytes appended so far end the old INCR, bytes from now on begin the next one. The
   /// file work follows on the log thread. Returns the stream offset of the cut. [executor]
@@ -137,6 +159,8 @@ class AofWriter {
   /// Bytes of BASE + INCRs in force, and of that what it was after the last rewrite or start. [any]
   uint64_t current_size() const { return current_size_.load(std::memory_order_relaxed); }
   uint64_t base_size() const { return base_size_.load(std::memory_order_relaxed); }
+  /// Bytes of the BASE alone: what the next rewrite will need, more or less. [any]
+  uint64_t base_file_bytes() const { return base_file_bytes_.load(std::memory_order_relaxed); }
   uint64_t delayed_fsync_count() const { return delayed_syncs_.load(std::memory_order_relaxed); }
   uint64_t buffered_bytes() const { return appended_offset() - written_offset(); }
   /// A copy of the manifest in force. [any]
@@ -148,6 +172,9 @@ class AofWriter {
   int64_t RunOnce();
 
  private:
+  /// A group is one write; more buffers than this go into the next one (IOV_MAX is 1024).
+  static constexpr size_t kMaxGroupBuffers = 1000;
+
   /// One Append: bytes that are retained until a sync covered them.
   struct Buffer {
     std::string bytes;
@@ -167,15 +194,19 @@ class AofWriter {
 
   void ThreadMain();
   void Wake();
+  bool WriteHere(int64_t now_us);
   int64_t Work(bool final);
+  int64_t WorkLocked(bool final);
+  void SampleSettings();
   int64_t NextWish(int64_t now_us, bool final) const;
   void TakeQueues();
   bool ProcessItems(int64_t now_us);
   Status WriteGroup(size_t count);
   bool SyncIsDue(int64_t now_us, bool final) const;
   Status SyncFile();
-  void AfterSync();
-  void PublishDurable();
+  void AfterSync(uint64_t synced_size, uint64_t durable_offset);
+  void PublishDurable(uint64_t offset);
+  void ReportProgress();
   void UpdateOldest();
   Status Publish(const AofManifest& manifest);
   Status OpenNext();
@@ -187,11 +218,26 @@ class AofWriter {
   void RecountOlderFiles();
   void UpdateSizes();
 
+  /// What a lane's sync will have made durable when it succeeds.
+  struct SyncJob {
+    uint64_t size;    ///< of the file
+    uint64_t offset;  ///< of the stream
+  };
+  bool NeedsQuietLanes(bool final) const;
+  bool LanesUsable() const { return !lane_files_.empty(); }
+  void OpenLaneFiles();
+  void StartLanes();
+  void StopLanes();
+  void LaneMain(size_t lane);
+  void StartSync();
+  void FinishSync(const SyncJob& job, const Status& status);
+
   void Fail(const Status& status, std::string_view what, int64_t now_us);
   bool Recover(int64_t now_us);
   Status RepairFile();
   Status DrainRetained();
   Status MoveRetainedToNewFile();
+  Status ReadBack();
   std::string ReservePath() const;
   bool CreateReserve();
   void ReleaseReserve();
@@ -209,12 +255,15 @@ class AofWriter {
   std::atomic<bool> checksum_;
   std::atomic<bool> timestamps_;
   std::atomic<uint64_t> buffer_limit_bytes_;
+  std::atomic<bool> keep_history_;
+  std::atomic<bool> disk_busy_{false};
+  const bool executor_writes_;
 
   // Published by the log thread (appended_offset_ by the executor).
   std::atomic<uint64_t> appended_offset_{0}, written_offset_{0}, durable_offset_{0};
   std::atomic<AofState> state_{AofState::kClosed};
   std::atomic<bool> protecting_{false};
-  std::atomic<uint64_t> current_size_{0}, base_size_{0}, delayed_syncs_{0};
+  std::atomic<uint64_t> current_size_{0}, base_size_{0}, base_file_bytes_{0}, delayed_syncs_{0};
   std::atomic<int64_t> oldest_unsynced_us_{
       -1};  ///< when the oldest byte that is not durable was appended
   std::atomic<uint64_t> force_sync_offset_{0};  ///< WaitDurable's wish
@@ -228,14 +277,20 @@ class AofWriter {
   Status error_;
   AofManifest published_manifest_;
 
-  // The log thread's own.
+  // Belongs to whoever holds io_mutex_; taken before mutex_, never after it.
+  std::mutex io_mutex_;
   AofManifest manifest_;
   std::unique_ptr<WritableFile> file_;
   std::deque<Item> todo_;  ///< taken, not written
   std::deque<Ending> endings_;
+  /// File offset of the first group behind each sync that began, and the database selected ahead of
+  /// it (-1: it selects its own).
+  std::deque<std::pair<uint64_t, int64_t>> database_marks_;
   std::deque<Buffer> unsynced_;     ///< written, not known to be durable
   uint64_t group_end_ = 0;          ///< size of the file up to its last whole group
-  uint64_t synced_size_ = 0;        ///< size of the file that its last sync covered
+  uint64_t synced_size_ = 0;        ///< size of the file that its last good sync covered
+  uint64_t sync_started_size_ = 0;  ///< the same for syncs that have begun
+  uint64_t sync_started_offset_ = 0;
   uint64_t older_files_bytes_ = 0;  ///< files in force without the open one
   AofSyncPolicy step_policy_ = AofSyncPolicy::kEverySecond;
   bool step_checksum_ = true;
@@ -252,6 +307,21 @@ class AofWriter {
   int64_t backoff_us_ = 0;
   int64_t failing_since_us_ = 0;
   int64_t last_timestamp_s_ = -1;
+  bool manifest_unknown_ = false;       ///< publishing a new last INCR failed half way (A8)
+  bool manifest_stale_ = false;         ///< manifest_ has HISTORY that the one on disk may not know
+  bool history_kept_by_error_ = false;  ///< deleting failed: not again before the next rewrite
+  bool sync_scheduled_ = false;         ///< the log thread will wake up by itself to sync
+  int64_t slow_until_us_ = 0;           ///< a write took long: the executor keeps off until then
+  uint64_t reported_written_ = 0, reported_durable_ = 0;
+
+  // Lanes. Each has a descriptor of its own: Linux reports a write-back error once per open file,
+  // so of two syncs on one descriptor the wrong one may learn of it (A3).
+  std::condition_variable lane_wake_, lanes_idle_;  // with io_mutex_
+  std::deque<SyncJob> lane_jobs_;
+  std::vector<std::unique_ptr<WritableFile>> lane_files_;  // empty: syncs are the log thread's own
+  size_t syncs_in_flight_ = 0;
+  bool lanes_stop_ = false;
+  std::vector<std::thread> lanes_;
 
   bool rewriting_ = false;  // executor's own
   std::thread thread_;

@@ -33,8 +33,13 @@ class Checker {
     if (manifest->base()) files.push_back(&*manifest->base());
     for (const AofFile& file : manifest->increments()) files.push_back(&file);
     int result = 0;
-    for (const AofFile* file : files) {
-      result |= File(location.PathOf(file->name), file == files.back());
+    size_t last = files.size();  // as LoadAof sees it: empty files may follow
+    for (; last > 1; --last) {
+      const Result<uint64_t> size = env_.FileSize(location.PathOf(files[last - 1]->name));
+      if (!size.ok() || *size > 0) break;
+    }
+    for (size_t i = 0; i < files.size(); ++i) {
+      result |= File(location.PathOf(files[i]->name), i + 1 >= last);
     }
     std::fprintf(out_, "%s: %zu files, %s\n", path.c_str(), files.size(),
                  result == 0 ? "all sound" : "damaged");

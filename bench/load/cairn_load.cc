@@ -8,6 +8,7 @@
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <sys/epoll.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <unistd.h>
@@ -100,7 +101,9 @@ class Load {
         Issue(clients_[turn++ % clients_.size()], due);
         ++issued;
       }
-      Poll(gap == 0);
+      const int64_t next =
+          gap > 0 ? begin + static_cast<int64_t>(static_cast<double>(issued) * gap) : end;
+      Poll(gap == 0, std::min(next, end) - NowNanos());
     }
     Drain();
     elapsed_s_ = static_cast<double>(NowNanos() - begin) / 1e9;
@@ -175,9 +178,12 @@ class Load {
     }
   }
 
-  void Poll(bool reissue) {
+  // Waits for replies, but not past the next request that is due. It sleeps rather than spins: a
+  // client that takes a whole core would take it from the server's threads.
+  void Poll(bool reissue, int64_t wait_ns) {
     epoll_event events[256];
-    const int ready = epoll_wait(epoll_, events, 256, reissue ? 1 : 0);
+    const timespec wait = {0, std::clamp<int64_t>(wait_ns, 0, 1'000'000)};
+    const int ready = epoll_pwait2(epoll_, events, 256, &wait, nullptr);
     for (int i = 0; i < ready; ++i) Receive(*static_cast<Client*>(events[i].data.ptr), reissue);
     for (Client& client : clients_) {
       if (!client.out.empty()) Send(client);
@@ -207,7 +213,7 @@ class Load {
     const int64_t deadline = NowNanos() + 10'000'000'000;
     const auto busy = [](const Client& client) { return !client.due.empty(); };
     while (NowNanos() < deadline && std::any_of(clients_.begin(), clients_.end(), busy))
-      Poll(false);
+      Poll(false, 1'000'000);
   }
 
   const LoadOptions options_;
@@ -257,6 +263,7 @@ LoadOptions ParseOptions(int argc, char** argv) {
 }  // namespace cairn
 
 int main(int argc, char** argv) {
+  prctl(PR_SET_TIMERSLACK, 1);  // wake when the time has come, not up to 50 us later
   cairn::Load load(cairn::ParseOptions(argc, argv));
   load.Run();
   load.Print();

@@ -3,8 +3,10 @@
 namespace cairn {
 
 // Each is defined at the end of the file of its name in server/commands.
+CommandFamily AclCommands();
 CommandFamily BitCommands();
 CommandFamily ClientCommands();
+CommandFamily ClientTrackingCommands();
 CommandFamily CommandCommands();
 CommandFamily ConfigCommands();
 CommandFamily DatabaseCommands();
@@ -18,15 +20,18 @@ CommandFamily KeyCommands();
 CommandFamily KeyDumpCommands();
 CommandFamily KeyExpireCommands();
 CommandFamily KeyScanCommands();
+CommandFamily LatencyCommands();
 CommandFamily ListCommands();
 CommandFamily ListMoveCommands();
 CommandFamily MemoryCommands();
 CommandFamily ModuleCommands();
 CommandFamily PersistenceCommands();
+CommandFamily PubsubCommands();
 CommandFamily ServerCommands();
 CommandFamily SessionCommands();
 CommandFamily SetCommands();
 CommandFamily SetOperationCommands();
+CommandFamily SlowlogCommands();
 CommandFamily SortedSetCombineCommands();
 CommandFamily SortedSetCommands();
 CommandFamily SortedSetPopCommands();
@@ -41,8 +46,10 @@ CommandFamily StringLcsCommands();
 CommandFamily WaitCommands();
 
 void AddAllFamilies(CommandTable& table) {
-  for (CommandFamily family : {BitCommands(),
+  for (CommandFamily family : {AclCommands(),
+                               BitCommands(),
                                ClientCommands(),
+                               ClientTrackingCommands(),
                                CommandCommands(),
                                ConfigCommands(),
                                DatabaseCommands(),
@@ -56,15 +63,18 @@ void AddAllFamilies(CommandTable& table) {
                                KeyDumpCommands(),
                                KeyExpireCommands(),
                                KeyScanCommands(),
+                               LatencyCommands(),
                                ListCommands(),
                                ListMoveCommands(),
                                MemoryCommands(),
                                ModuleCommands(),
                                PersistenceCommands(),
+                               PubsubCommands(),
                                ServerCommands(),
                                SessionCommands(),
                                SetCommands(),
                                SetOperationCommands(),
+                               SlowlogCommands(),
                                SortedSetCombineCommands(),
                                SortedSetCommands(),
                                SortedSetPopCommands(),

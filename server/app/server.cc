@@ -91,6 +91,8 @@ Status Server::Start() {
   std::signal(SIGPIPE, SIG_IGN);
   std::signal(SIGHUP, SIG_IGN);
   CAIRN_RETURN_IF_ERROR(LoadModules());
+  // After the modules: users may be given their commands.
+  CAIRN_RETURN_IF_ERROR(engine_->acl.LoadAtStart());
   log_.Log(LogLevel::kNotice, "Server initialized");
   engine_->stats.startup_memory = ReadMemoryFigures().allocated;
   engine_->serve_while_loading = [this] { loop_.RunOnceNoWait(); };
@@ -232,7 +234,6 @@ void Server::RegisterHooks() {
     return Listen();
   };
   for (std::string_view name : {"bind", "port"}) config_.OnChange(name, rebind);
-  // A password set later binds new connections only, as in Redis: those that are in stay in.
 }
 
 // --- life ---
@@ -305,13 +306,16 @@ void Server::Cron() {
   if (engine_->debug.active_expire && !engine_->IsPaused(true) && !engine_->debug.pause_cron) {
     // A quarter of the time between two turns at effort 1, as much as Redis's slow cycle takes.
     const int64_t budget_us = 250000 / engine_->cron_hz;
+    const int64_t began_us = env_.MonotonicMicros();
     keyspace_->ActiveExpire(budget_us, settings.active_expire_effort);
+    engine_->NoteLatency("expire-cycle", (env_.MonotonicMicros() - began_us) / 1000);
   }
   const int64_t now_ms = loop_.NowMillis();
   if (now_ms < next_slow_cron_ms_ || engine_->debug.pause_cron) return;
   next_slow_cron_ms_ = now_ms + kSlowCronMs;
   Stats& stats = engine_->stats;
   stats.ticks.Calibrate(env_.MonotonicMicros());
+  engine_->UpdateObservation();
   stats.ops_rate.Sample(now_ms, stats.commands_processed);
   stats.input_rate.Sample(now_ms, stats.net_input_bytes);
   stats.output_rate.Sample(now_ms, stats.net_output_bytes);

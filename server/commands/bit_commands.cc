@@ -147,10 +147,14 @@ Status BitCount(CommandContext& ctx) {
   bool by_bit = false;
   CAIRN_RETURN_IF_ERROR(ctx.ArgInt64(2, &start));
   CAIRN_RETURN_IF_ERROR(ctx.ArgInt64(3, &end));
+  // Both counted from the end and crossed: empty even where clamping would make them meet, and
+  // whatever the unit is called.
+  if (start < 0 && end < 0 && start > end) {
+    ctx.reply().Integer(0);
+    return Status::Ok();
+  }
   if (ctx.argc() == 5) CAIRN_RETURN_IF_ERROR(ArgBitUnit(ctx, 4, &by_bit));
-  // Both counted from the end and crossed: empty even where clamping would make them meet.
-  const bool crossed = start < 0 && end < 0 && start > end;
-  const BitRange range = crossed ? BitRange{} : ClampRange(start, end, bytes.size(), by_bit);
+  const BitRange range = ClampRange(start, end, bytes.size(), by_bit);
   ctx.reply().Integer(range.last < range.first ? 0
                                                : static_cast<int64_t>(CountBits(
                                                      bytes, static_cast<uint64_t>(range.first),

@@ -216,7 +216,8 @@ struct KillFilter {
   }
 };
 
-Status ParseKillOption(std::string_view option, std::string_view value, KillFilter* filter) {
+Status ParseKillOption(const Acl& acl, std::string_view option, std::string_view value,
+                       KillFilter* filter) {
   if (EqualsIgnoreCase(option, "ID")) {
     int64_t id;
     if (!ParseInt64(value, &id) || id < 1)
@@ -230,7 +231,8 @@ Status ParseKillOption(std::string_view option, std::string_view value, KillFilt
   } else if (EqualsIgnoreCase(option, "LADDR")) {
     filter->local_address = value;
   } else if (EqualsIgnoreCase(option, "USER")) {
-    if (value != "default") return Status::Client("ERR No such user '" + std::string(value) + "'");
+    if (acl.Find(value) == nullptr)
+      return Status::Client("ERR No such user '" + std::string(value) + "'");
     filter->user = value;
   } else if (EqualsIgnoreCase(option, "SKIPME") &&
              (EqualsIgnoreCase(value, "yes") || EqualsIgnoreCase(value, "no"))) {
@@ -268,7 +270,7 @@ Status ClientKill(CommandContext& ctx) {
   }
   for (size_t i = 2; i < ctx.argc(); i += 2) {
     if (i + 1 >= ctx.argc()) return RespError(resp_errors::kSyntax);
-    CAIRN_RETURN_IF_ERROR(ParseKillOption(ctx.arg(i), ctx.arg(i + 1), &filter));
+    CAIRN_RETURN_IF_ERROR(ParseKillOption(ctx.engine().acl, ctx.arg(i), ctx.arg(i + 1), &filter));
   }
   ctx.reply().Integer(KillMatching(ctx, filter));
   return Status::Ok();
@@ -434,92 +436,6 @@ constexpr CommandSpec kClientUnblockSpec{
     .handler = ClientUnblock,
 };
 
-// --- tracking: never on, and says so -----------------------------------------------------------
-
-Status ClientTracking(CommandContext& ctx) {
-  if (ctx.ArgIs(2, "ON"))
-    return Status::Client("ERR CLIENT TRACKING is not supported by this server yet");
-  if (!ctx.ArgIs(2, "OFF")) return RespError(resp_errors::kSyntax);
-  ctx.reply().Ok();
-  return Status::Ok();
-}
-constexpr CommandSpec kClientTrackingSpec{
-    .name = "tracking",
-    .parent = "client",
-    .arity = -3,
-    .flags = kCmdNoScript | kCmdLoading | kCmdStale,
-    .acl = kAclConnection,
-    .group = "connection",
-    .since = "6.0.0",
-    .complexity = "O(1), more with some options",
-    .summary = "Switches the tracking of keys for client-side caches.",
-    .synopsis =
-        "status(ON|OFF) [REDIRECT=client-id:integer] [PREFIX=prefix+...] [BCAST] [OPTIN] "
-        "[OPTOUT] [NOLOOP]",
-    .handler = ClientTracking,
-};
-
-Status ClientCaching(CommandContext&) {
-  return Status::Client(
-      "ERR CLIENT CACHING can be called only when the client is in tracking mode with OPTIN or "
-      "OPTOUT mode enabled");
-}
-constexpr CommandSpec kClientCachingSpec{
-    .name = "caching",
-    .parent = "client",
-    .arity = 3,
-    .flags = kCmdNoScript | kCmdLoading | kCmdStale,
-    .acl = kAclConnection,
-    .group = "connection",
-    .since = "6.0.0",
-    .complexity = "O(1)",
-    .summary = "Decides about tracking the keys of the next command.",
-    .synopsis = "mode(YES|NO)",
-    .handler = ClientCaching,
-};
-
-Status ClientTrackingInfo(CommandContext& ctx) {
-  RespWriter& reply = ctx.reply();
-  reply.MapHeader(3);
-  reply.Bulk("flags");
-  reply.SetHeader(1);
-  reply.Bulk("off");
-  reply.Bulk("redirect");
-  reply.Integer(-1);
-  reply.Bulk("prefixes");
-  reply.ArrayHeader(0);
-  return Status::Ok();
-}
-constexpr CommandSpec kClientTrackinginfoSpec{
-    .name = "trackinginfo",
-    .parent = "client",
-    .arity = 2,
-    .flags = kCmdNoScript | kCmdLoading | kCmdStale,
-    .acl = kAclConnection,
-    .group = "connection",
-    .since = "6.2.0",
-    .complexity = "O(1)",
-    .summary = "Tells whether keys are tracked for this connection, and how.",
-    .handler = ClientTrackingInfo,
-};
-
-Status ClientGetRedir(CommandContext& ctx) {
-  ctx.reply().Integer(-1);
-  return Status::Ok();
-}
-constexpr CommandSpec kClientGetredirSpec{
-    .name = "getredir",
-    .parent = "client",
-    .arity = 2,
-    .flags = kCmdNoScript | kCmdLoading | kCmdStale,
-    .acl = kAclConnection,
-    .group = "connection",
-    .since = "6.0.0",
-    .complexity = "O(1)",
-    .summary = "Gives the connection that receives the invalidation messages.",
-    .handler = ClientGetRedir,
-};
-
 constexpr CommandSpec kClientHelpSpec{
     .name = "help",
     .parent = "client",
@@ -534,10 +450,9 @@ constexpr CommandSpec kClientHelpSpec{
 };
 
 constexpr std::array kClientSpecs = {
-    kClientSpec,         kClientIdSpec,      kClientGetnameSpec,      kClientSetnameSpec,
-    kClientInfoSpec,     kClientListSpec,    kClientKillSpec,         kClientNoEvictSpec,
-    kClientReplySpec,    kClientPauseSpec,   kClientUnpauseSpec,      kClientUnblockSpec,
-    kClientTrackingSpec, kClientCachingSpec, kClientTrackinginfoSpec, kClientGetredirSpec,
+    kClientSpec,      kClientIdSpec,    kClientGetnameSpec, kClientSetnameSpec,
+    kClientInfoSpec,  kClientListSpec,  kClientKillSpec,    kClientNoEvictSpec,
+    kClientReplySpec, kClientPauseSpec, kClientUnpauseSpec, kClientUnblockSpec,
     kClientHelpSpec,
 };
 static_assert(ValidSpecs(kClientSpecs));

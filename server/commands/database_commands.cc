@@ -84,6 +84,7 @@ Status FlushDb(CommandContext& ctx) {
   ctx.engine().watches.TouchDatabase(ctx.keyspace(), db, db);
   ctx.AddDirty(ctx.keyspace().Flush(db, lazy));
   ctx.engine().blocking.SignalDatabase(db);
+  ctx.engine().tracking.InvalidateAll();
   ctx.PropagateAlways();
   ctx.reply().Ok();
   return Status::Ok();
@@ -113,6 +114,7 @@ Status FlushAll(CommandContext& ctx) {
     ctx.engine().blocking.SignalDatabase(db);
   }
   ctx.AddDirty(ctx.keyspace().FlushAll(lazy));
+  ctx.engine().tracking.InvalidateAll();
   ctx.PropagateAlways();
   // The dump of a server that saves must not bring back at the next start what was just thrown
   // away.

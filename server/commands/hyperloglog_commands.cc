@@ -22,6 +22,15 @@ Status HyperLogLogBytes(const Entry& entry, std::string_view* out) {
   return Status::Client("WRONGTYPE Key is not a valid HyperLogLog string value.");
 }
 
+/// The same for a command that may change it: as in Redis its encoding is raw from then on.
+Status HyperLogLogForWrite(CommandContext& ctx, KeyRef key, const Entry& entry,
+                           std::string_view* out) {
+  CAIRN_RETURN_IF_ERROR(HyperLogLogBytes(entry, out));
+  if (entry.form() == ValueForm::kInline)
+    *out = {ctx.db().MutableString(key, out->size()), out->size()};
+  return Status::Ok();
+}
+
 bool IsDense(std::string_view bytes) {
   return hyperloglog::EncodingOf(bytes) == hyperloglog::Encoding::kDense;
 }
@@ -75,7 +84,7 @@ Status PfAdd(CommandContext& ctx) {
     StoreKey(ctx, ctx.db(), key, ValueInput::RawString(fresh));
     changes = 1;
   } else {
-    CAIRN_RETURN_IF_ERROR(HyperLogLogBytes(*entry, &bytes));
+    CAIRN_RETURN_IF_ERROR(HyperLogLogForWrite(ctx, key, *entry, &bytes));
   }
   if (IsDense(bytes)) {
     changes += AddToDense(ctx, key, bytes);
@@ -132,7 +141,7 @@ Status PfCount(CommandContext& ctx) {
     return Status::Ok();
   }
   std::string_view bytes;
-  CAIRN_RETURN_IF_ERROR(HyperLogLogBytes(*entry, &bytes));
+  CAIRN_RETURN_IF_ERROR(HyperLogLogForWrite(ctx, key, *entry, &bytes));
   if (const auto cached = hyperloglog::CachedEstimate(bytes)) {
     ctx.reply().Integer(static_cast<int64_t>(*cached));
     return Status::Ok();
@@ -229,7 +238,7 @@ Status PfDebug(CommandContext& ctx) {
   const Entry* entry = ctx.db().LookupWrite(key);
   if (entry == nullptr) return Status::Client("ERR The specified key does not exist");
   std::string_view view;
-  CAIRN_RETURN_IF_ERROR(HyperLogLogBytes(*entry, &view));
+  CAIRN_RETURN_IF_ERROR(HyperLogLogForWrite(ctx, key, *entry, &view));
   std::string bytes(view);
   bool changed = false;
   if (ctx.ArgIs(1, "getreg")) {

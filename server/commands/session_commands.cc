@@ -14,32 +14,13 @@ namespace {
 // --- authentication and protocol
 // -----------------------------------------------------------------------------
 
-// Compares in time that depends on the lengths only, so that a password cannot be found byte by
-// byte.
-bool SamePassword(std::string_view a, std::string_view b) {
-  unsigned char difference = a.size() != b.size();
-  for (size_t i = 0; i < a.size(); ++i) {
-    difference |= static_cast<unsigned char>(a[i] ^ (b.empty() ? 0 : b[i % b.size()]));
-  }
-  return difference == 0;
-}
-
-Status Authenticate(CommandContext& ctx, std::string_view user, std::string_view password) {
-  const std::string& required = ctx.settings().requirepass;
-  if (user != "default" || (!required.empty() && !SamePassword(required, password))) {
-    return RespError(resp_errors::kWrongPass);
-  }
-  ctx.session().authenticated = true;
-  ctx.session().user = "default";
-  return Status::Ok();
-}
-
 Status Auth(CommandContext& ctx) {
   if (ctx.argc() > 3) return RespError(resp_errors::kSyntax);
-  if (ctx.argc() == 2 && ctx.settings().requirepass.empty())
+  Acl& acl = ctx.engine().acl;
+  if (ctx.argc() == 2 && acl.default_user().needs_no_password())
     return RespError(resp_errors::kNoPasswordSet);
-  const std::string_view user = ctx.argc() == 3 ? ctx.arg(1) : "default";
-  CAIRN_RETURN_IF_ERROR(Authenticate(ctx, user, ctx.arg(ctx.argc() - 1)));
+  const std::string_view user = ctx.argc() == 3 ? ctx.arg(1) : acl.default_user().name();
+  CAIRN_RETURN_IF_ERROR(acl.Authenticate(ctx.session(), user, ctx.arg(ctx.argc() - 1), ctx.arg(0)));
   ctx.reply().Ok();
   return Status::Ok();
 }
@@ -96,7 +77,9 @@ Status Hello(CommandContext& ctx) {
       return QuotingError("ERR Syntax error in HELLO option '", ctx.arg(i), "'");
     }
   }
-  if (has_auth) CAIRN_RETURN_IF_ERROR(Authenticate(ctx, user, password));
+  if (has_auth) {
+    CAIRN_RETURN_IF_ERROR(ctx.engine().acl.Authenticate(ctx.session(), user, password, ctx.arg(0)));
+  }
   if (!ctx.session().authenticated) return RespError(resp_errors::kNoAuthHello);
   if (has_name) ctx.session().name = name;
   ctx.reply().set_version(static_cast<int>(version));
@@ -121,7 +104,10 @@ Status Reset(CommandContext& ctx) {
   session.name.clear();
   session.reply_mode = ReplyMode::kOn;
   session.no_evict = false;
-  session.authenticated = ctx.settings().requirepass.empty();
+  ctx.engine().pubsub.Leave(session);
+  ctx.engine().monitors.Leave(session);
+  ctx.engine().tracking.Disable(session);
+  ctx.engine().acl.LogInAsDefault(session);
   ctx.reply().set_version(2);
   ctx.reply().SimpleString("RESET");
   return Status::Ok();
@@ -132,7 +118,12 @@ Status Reset(CommandContext& ctx) {
 
 Status Ping(CommandContext& ctx) {
   if (ctx.argc() > 2) return WrongArity("ping");
-  if (ctx.argc() == 2) {
+  if (ctx.session().kind == SessionKind::kPubsub && ctx.reply().version() == 2) {
+    // In the form of a message, for clients that expect nothing else now.
+    ctx.reply().ArrayHeader(2);
+    ctx.reply().Bulk("pong");
+    ctx.reply().Bulk(ctx.argc() == 2 ? ctx.arg(1) : "");
+  } else if (ctx.argc() == 2) {
     ctx.reply().Bulk(ctx.arg(1));
   } else {
     ctx.reply().SimpleString("PONG");

@@ -312,8 +312,7 @@ void ReplyRank(const SortedSetReader& set, uint64_t rank, PairReply& reply) {
   });
 }
 
-/// Redis's spans of random draws allow 10 million in one reply before memory is the question; each
-/// costs a search in the tree here, so there is no limit but the client's own.
+/// `count` different members, or with a negative one as many draws that may repeat.
 void DrawMembers(CommandContext& ctx, const SortedSetReader& set, int64_t count, bool with_scores) {
   const uint64_t size = set.size();
   if (count < 0) {

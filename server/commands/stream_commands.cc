@@ -126,6 +126,8 @@ std::vector<std::string> OwnedArgs(const CommandContext& ctx) {
 
 // --- XADD ------------------------------------------------------------------------------------
 
+Status TooLarge() { return Status::Client("ERR Elements are too large to be stored"); }
+
 /// The ID of the new entry. Errors: it would not be above the last one.
 Status ChooseId(const CommandContext& ctx, const TrimOptions& options, StreamId last,
                 StreamId* out) {
@@ -137,7 +139,8 @@ Status ChooseId(const CommandContext& ctx, const TrimOptions& options, StreamId 
   } else {
     *out = options.id.id;
     if (!options.id.has_sequence && out->ms == last.ms) {
-      if (last.sequence == UINT64_MAX) return too_low;
+      // The words of redis-server for a sequence that cannot go on.
+      if (last.sequence == UINT64_MAX) return TooLarge();
       out->sequence = last.sequence + 1;
     }
   }
@@ -147,8 +150,7 @@ Status ChooseId(const CommandContext& ctx, const TrimOptions& options, StreamId 
 Status CheckEntrySize(std::span<const std::string_view> fields) {
   uint64_t size = 0;
   for (std::string_view each : fields) size += each.size();
-  if (size <= StreamValue::kMaxEntryBytes) return Status::Ok();
-  return Status::Client("ERR Elements are too large to be stored");
+  return size <= StreamValue::kMaxEntryBytes ? Status::Ok() : TooLarge();
 }
 
 void PropagateAdd(CommandContext& ctx, const StreamValue& stream, const TrimOptions& options,
@@ -425,12 +427,7 @@ Status ParseSetId(const CommandContext& ctx, SetIdOptions* out) {
 }
 
 Status CheckSetId(const StreamValue& stream, const SetIdOptions& options) {
-  if (options.last_id < stream.max_deleted_id) {
-    return Status::Client(
-        "ERR The ID specified in XSETID is smaller than current max_deleted_entry_id");
-  }
-  if (stream.length() == 0) return Status::Ok();
-  if (options.last_id < stream.EdgeId(false)) {
+  if (stream.length() != 0 && options.last_id < stream.EdgeId(false)) {
     return Status::Client(
         "ERR The ID specified in XSETID is smaller than the target stream top item");
   }
@@ -438,6 +435,10 @@ Status CheckSetId(const StreamValue& stream, const SetIdOptions& options) {
       stream.length() > static_cast<uint64_t>(options.entries_added)) {
     return Status::Client(
         "ERR The entries_added specified in XSETID is smaller than the target stream length");
+  }
+  if (options.last_id < stream.max_deleted_id) {
+    return Status::Client(
+        "ERR The ID specified in XSETID is smaller than current max_deleted_entry_id");
   }
   return Status::Ok();
 }

@@ -44,8 +44,8 @@ Status OnlyForGroups(std::string_view option) {
 Status ParseStreams(const CommandContext& ctx, size_t first, bool of_group, ReadOptions* out) {
   const size_t count = ctx.argc() - first;
   if (count % 2 != 0) {
-    return Status::Client("ERR Unbalanced '" + std::string(ctx.spec().name) +
-                          "' list of streams: for each stream key an ID or '" +
+    return Status::Client("ERR Unbalanced " + ToUpper(ctx.spec().name) +
+                          " list of streams: for each stream key an ID or '" +
                           (of_group ? ">" : "$") + "' must be specified.");
   }
   out->first_key = first;

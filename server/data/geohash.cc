@@ -55,12 +55,14 @@ Cell DecodeCell(GeoBits hash) {
   return cell;
 }
 
-/// The cell so many columns and rows away; the map wraps at its edges.
+/// The cell so many columns and rows away; the map wraps at its edges. A coordinate that is not
+/// moved keeps the bit past the map that a point on its very edge has, as in Redis.
 GeoBits Neighbour(GeoBits hash, int columns, int rows) {
-  const uint32_t mask = hash.step == 32 ? UINT32_MAX : (1u << hash.step) - 1;
-  const uint32_t y = EveryOther(hash.bits) + static_cast<uint32_t>(rows);
-  const uint32_t x = EveryOther(hash.bits >> 1) + static_cast<uint32_t>(columns);
-  return {Interleave(y & mask, x & mask), hash.step};
+  const uint32_t mask = (1u << hash.step) - 1;
+  uint32_t y = EveryOther(hash.bits), x = EveryOther(hash.bits >> 1);
+  if (rows != 0) y = (y + static_cast<uint32_t>(rows)) & mask;
+  if (columns != 0) x = (x + static_cast<uint32_t>(columns)) & mask;
+  return {Interleave(y, x), hash.step};
 }
 
 double LatitudeDistance(double a, double b) {

@@ -203,7 +203,7 @@ class SegTable {
 
   uint64_t Scan(uint64_t cursor, size_t min_buckets, const auto& visit) const;
   Record* Random(uint64_t random) const;
-  /// From a bucket that `random` picks, onwards in hash order and round the end, until
+  /// From a record that `random` picks, onwards in hash order and round the end, until
   /// visit(const Record&) -> bool is false or everything was visited once. skip(const Seg&) -> bool
   /// leaves out whole segments. The table must not change meanwhile.
   void VisitFromRandom(uint64_t random, const auto& skip, const auto& visit) const;

@@ -90,27 +90,48 @@ typename SegTable<P>::Record* SegTable<P>::Random(uint64_t random) const {
 template <typename P>
 void SegTable<P>::VisitFromRandom(uint64_t random, const auto& skip, const auto& visit) const {
   if (size_ == 0) return;
-  // Any bucket may be the first, those of the stash too, or what overflowed would hardly be seen.
-  const int from = static_cast<int>((random * 0x9e3779b97f4a7c15 >> 32) % Seg::kBuckets);
-  const auto visit_buckets = [&](const Seg* segment, int first, int end) {
-    for (int at = first; at < end; ++at) {
-      const Bucket& bucket = segment->buckets[at];
-      for (uint32_t used = bucket.Occupied(); used; used &= used - 1) {
-        if (!visit(*reinterpret_cast<const Record*>(bucket.slots[__builtin_ctz(used)] &
-                                                    kSlotPointerMask)))
-          return false;
-      }
+  const auto next = [&random] {
+    random += 0x9e3779b97f4a7c15;  // splitmix64
+    uint64_t mixed = (random ^ random >> 30) * 0xbf58476d1ce4e5b9;
+    mixed = (mixed ^ mixed >> 27) * 0x94d049bb133111eb;
+    return mixed ^ mixed >> 31;
+  };
+  // Any record may be the first, those of the stash too, or what overflowed would hardly be seen.
+  constexpr int kStartTries = 64;
+  const Seg* const start = SegmentOf(next());
+  int from = 0;
+  uint32_t from_slots = ~0u;
+  for (int i = 0; i < kStartTries; ++i) {
+    const uint64_t pick = next();
+    from = static_cast<int>((pick >> 32) % Seg::kBuckets);
+    const uint32_t slot = static_cast<uint32_t>(pick) % P::kSlots;
+    from_slots = ~0u << slot;
+    if (start->buckets[from].Occupied() >> slot & 1) break;
+  }
+  const auto visit_bucket = [&](const Seg* segment, int at, uint32_t slots) {
+    const Bucket& bucket = segment->buckets[at];
+    for (uint32_t used = bucket.Occupied() & slots; used; used &= used - 1) {
+      if (!visit(*reinterpret_cast<const Record*>(bucket.slots[__builtin_ctz(used)] &
+                                                  kSlotPointerMask)))
+        return false;
     }
     return true;
   };
-  const Seg* const start = SegmentOf(random);
+  const auto visit_buckets = [&](const Seg* segment, int first, int end) {
+    for (int at = first; at < end; ++at) {
+      if (!visit_bucket(segment, at, ~0u)) return false;
+    }
+    return true;
+  };
   const bool skip_start = skip(*start);
-  if (!skip_start && !visit_buckets(start, from, Seg::kBuckets)) return;
+  if (!skip_start &&
+      !(visit_bucket(start, from, from_slots) && visit_buckets(start, from + 1, Seg::kBuckets)))
+    return;
   for (const Seg* segment = SegmentOf(HashAfter(start)); segment != start;
        segment = SegmentOf(HashAfter(segment))) {
     if (!skip(*segment) && !visit_buckets(segment, 0, Seg::kBuckets)) return;
   }
-  if (!skip_start) visit_buckets(start, 0, from);
+  if (!skip_start && visit_buckets(start, 0, from)) visit_bucket(start, from, ~from_slots);
 }
 
 template <typename P>

@@ -5,6 +5,8 @@
 #include <algorithm>
 
 #include "server/engine/command_spec.h"
+#include "server/engine/pubsub.h"
+#include "server/engine/tracking.h"
 
 namespace cairn {
 
@@ -13,10 +15,16 @@ namespace {
 /// One letter a state, in Redis's order.
 std::string Flags(const Session& session) {
   std::string flags;
+  if (session.monitor) flags += 'O';
   if (session.kind == SessionKind::kReplica) flags += 'S';
   if (session.kind == SessionKind::kPubsub) flags += 'P';
   if (session.in_transaction()) flags += 'x';
   if (session.suspended) flags += 'b';
+  if (session.tracking != nullptr) {
+    flags += 't';
+    if (session.tracking->broken_redirection) flags += 'R';
+    if (session.tracking->broadcast) flags += 'B';
+  }
   if (session.transaction.dirty_cas) flags += 'd';
   if (session.close_after_reply) flags += 'c';
   if (session.closing) flags += 'A';
@@ -47,11 +55,14 @@ std::string ClientLine(const Session& session, int64_t now_ms, const CommandSpec
   const size_t overflow = unsent - fixed;
   const size_t footprint = session.output.footprint();
   std::string line = fmt::format(
-      "id={} addr={} laddr={} fd={} name={} age={} idle={} flags={} db={} sub=0 psub=0 ssub=0 "
-      "multi={}",
+      "id={} addr={} laddr={} fd={} name={} age={} idle={} flags={} db={} sub={} psub={} "
+      "ssub={} multi={}",
       session.id, session.peer_address, session.local_address, port != nullptr ? port->fd() : -1,
       session.name, (now_ms - session.created_ms) / 1000,
       (now_ms - session.last_interaction_ms) / 1000, Flags(session), session.db,
+      PubSub::CountOf(session, SubscriptionKind::kChannel),
+      PubSub::CountOf(session, SubscriptionKind::kPattern),
+      PubSub::CountOf(session, SubscriptionKind::kShard),
       session.in_transaction() ? static_cast<int64_t>(session.transaction.queue.size()) : -1);
   line += fmt::format(
       " qbuf={} qbuf-free={} argv-mem={} multi-mem={} rbs={} rbp={} obl={} oll={} omem={} "
@@ -59,8 +70,11 @@ std::string ClientLine(const Session& session, int64_t now_ms, const CommandSpec
       query_bytes, query_capacity - std::min(query_capacity, query_bytes), argument_bytes,
       queued_bytes, std::min(footprint, kReplyBufferInitialBytes), footprint, fixed,
       overflow > 0 ? 1 : 0, overflow, session.MemoryUsage() + argument_bytes);
-  line += fmt::format(" events={} cmd={} user={} redir=-1 resp={}", overflow > 0 ? "rw" : "r",
-                      CommandName(command), session.user, session.reply.version());
+  line += fmt::format(
+      " events={} cmd={} user={} redir={} resp={}", overflow > 0 ? "rw" : "r", CommandName(command),
+      session.user,
+      session.tracking != nullptr ? static_cast<int64_t>(session.tracking->redirect) : -1,
+      session.reply.version());
   return line;
 }
 

@@ -23,7 +23,7 @@ namespace cairn {
 class Engine;
 struct BlockRequest;
 
-/// Keyspace notification classes (notify-keyspace-events).
+/// Keyspace notification classes, the bits of the setting notify-keyspace-events.
 enum class NotifyClass : uint16_t {
   kGeneric = 1 << 2,    // g
   kString = 1 << 3,     // $
@@ -35,8 +35,8 @@ enum class NotifyClass : uint16_t {
   kEvicted = 1 << 9,    // e
   kStream = 1 << 10,    // t
   kKeyMiss = 1 << 11,   // m
-  kModule = 1 << 13,    // d
-  kNew = 1 << 14,       // n
+  kModule = 1 << 12,    // d
+  kNew = 1 << 13,       // n
 };
 
 class CommandContext {

@@ -137,6 +137,7 @@ void CommandTable::Add(std::span<const CommandSpec> family) {
       if (spec.parent.empty() == subcommands) continue;
       auto command = std::make_unique<Command>();
       command->spec = &spec;
+      command->id = static_cast<uint32_t>(commands_.size());
       command->flags = spec.flags;
       command->acl = DerivedCategories(spec);
       command->plain = IsPlain(spec);

@@ -36,6 +36,7 @@ struct CommandCounters {
 /// A registered command.
 struct Command {
   const CommandSpec* spec = nullptr;
+  uint32_t id = 0;                                ///< in order of registration
   std::string full_name;                          ///< "get", "client|list"
   uint64_t flags = 0;                             ///< spec flags and what is derived (movablekeys)
   uint64_t acl = 0;                               ///< categories with the derived ones

@@ -1,5 +1,6 @@
 #include "server/engine/dispatcher.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "server/base/strings.h"
@@ -255,9 +256,29 @@ Status Dispatcher::CheckState(Session& session, const Command& command) {
   if ((write || command.spec->name == "ping") && engine_.durability != nullptr) {
     CAIRN_RETURN_IF_ERROR(engine_.durability->WriteRefusal());
   }
+  if (session.kind == SessionKind::kPubsub || session.monitor) [[unlikely]]
+    CAIRN_RETURN_IF_ERROR(CheckListener(session, command));
   if (engine_.loading && !((command.flags | queued) & kCmdLoading)) {
     return RespError(resp_errors::kLoading);
   }
+  return Status::Ok();
+}
+
+// Those who listen in RESP2 could not tell a reply from a message; monitors count as replicas.
+Status Dispatcher::CheckListener(const Session& session, const Command& command) {
+  if (session.kind == SessionKind::kPubsub && session.reply.version() == 2) {
+    static constexpr std::string_view kAllowed[] = {"ping",         "subscribe",    "ssubscribe",
+                                                    "unsubscribe",  "sunsubscribe", "psubscribe",
+                                                    "punsubscribe", "quit",         "reset"};
+    if (std::find(std::begin(kAllowed), std::end(kAllowed), command.full_name) ==
+        std::end(kAllowed)) {
+      return Status::Client("ERR Can't execute '" + command.full_name +
+                            "': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / RESET are "
+                            "allowed in this context");
+    }
+  }
+  if (session.monitor && (command.flags & (kCmdWrite | kCmdReadonly | kCmdMayReplicate)))
+    return Status::Client("ERR Replica can't interact with the keyspace");
   return Status::Ok();
 }
 
@@ -283,7 +304,7 @@ bool Dispatcher::Admit(Session& session, Command* command, Command* container,
     Reject(session, command, guarded);
     return false;
   }
-  if (!session.authenticated && !(command->flags & kCmdNoAuth)) {
+  if (!session.authenticated && !(command->flags & kCmdNoAuth) && !engine_.acl.open()) {
     Reject(session, command, RespError(resp_errors::kNoAuth));
     return false;
   }
@@ -291,11 +312,18 @@ bool Dispatcher::Admit(Session& session, Command* command, Command* container,
     Reject(session, command, RespError(resp_errors::kNotInMulti));
     return false;
   }
+  if (session.acl != nullptr && !session.acl->unrestricted()) [[unlikely]] {
+    if (const AclDecision decision = Acl::Check(session, *command, args); !decision.allowed()) {
+      engine_.acl.NoteRequest(session, decision, *command, args);
+      Reject(session, command, Acl::Refusal(decision, *command));
+      return false;
+    }
+  }
   if (Status state = CheckState(session, *command); !state.ok()) {
     Reject(session, command, state);
     return false;
   }
-  if (engine_.pause_mode != PauseMode::kNone && session.kind == SessionKind::kNormal &&
+  if (engine_.pause_mode != PauseMode::kNone && session.MayBePaused() &&
       engine_.IsPaused(command->flags & (kCmdWrite | kCmdMayReplicate)) && !session.pause_exempt) {
     if (request != nullptr)
       session.deferred.push_back(OwnedCommand::From(command->spec, args, request));
@@ -320,8 +348,7 @@ bool Dispatcher::Admit(Session& session, Command* command, Command* container,
 
 // What only queues in a transaction is not held: its EXEC is.
 bool Dispatcher::HeldForSnapshot(const Session& session, const Command& command) const {
-  if (!gates_.may_hold || session.kind != SessionKind::kNormal || session.port == nullptr)
-    return false;
+  if (!gates_.may_hold || !session.MayBePaused() || session.port == nullptr) return false;
   const bool exec = session.in_transaction() && command.spec->name == "exec";
   if (session.in_transaction() && !exec) return false;
   const uint64_t flags = command.flags | (exec ? session.transaction.flags_union : 0);
@@ -355,7 +382,12 @@ void Dispatcher::SendError(Session& session, const Status& status) {
 void Dispatcher::Call(CommandContext& ctx, Command& command) {
   Session& session = ctx.session_;
   ctx.in_exec_ = in_exec_;
-  if (session.reply_mode == ReplyMode::kSkipNext) session.reply_mode = ReplyMode::kSkipThis;
+  Session* const outer = std::exchange(engine_.running_session, &session);
+  const uint64_t began = last_ticks_;
+  if (session.reply_mode != ReplyMode::kOn) [[unlikely]] {
+    if (session.reply_mode == ReplyMode::kSkipNext) session.reply_mode = ReplyMode::kSkipThis;
+    session.holds_pushes = true;
+  }
   if (gates_.throttled && (command.flags & kCmdWrite) && !in_exec_ &&
       session.kind != SessionKind::kInternal) {
     engine_.durability->ThrottleWrite();
@@ -372,6 +404,8 @@ void Dispatcher::Call(CommandContext& ctx, Command& command) {
     const uint64_t now = TickClock::Now();
     command.counters.usec_ticks += now - last_ticks_;
     last_ticks_ = now;
+    engine_.running_session = outer;
+    session.ReleasePushes();
     return;
   }
   if (!status.ok()) {
@@ -383,21 +417,47 @@ void Dispatcher::Call(CommandContext& ctx, Command& command) {
   if (!command.plain) ReadGates();
 
   const uint64_t ticks = TickClock::Now();
-  const uint64_t spent = ticks - last_ticks_;
+  const uint64_t spent = ticks - began;
   last_ticks_ = ticks;
   session.last_command = &ctx.spec_;
-  if (session.blocked != nullptr) [[unlikely]] {
+  const bool blocked = session.blocked != nullptr;
+  if (spent >= engine_.observe_from_ticks) [[unlikely]]
+    Observe(session, command, ctx.args_, spent, blocked);
+  if (session.tracking != nullptr) [[unlikely]]
+    Track(session, command, ctx.args_);
+  engine_.running_session = outer;
+  if (blocked) [[unlikely]] {
     // It counts, and is answered, once the waiting is over.
     session.blocked->counted = &command;
     session.blocked->spent_ticks = spent;
+    session.ReleasePushes();
     return;
   }
   CountCall(session, command, spent, engine_.stats.total_error_replies != errors_before);
   SettleReplyMode(session, mark);
   if (in_exec_) return;
   FinishReply(session);
-  if (engine_.blocking.has_ready() && !engine_.propagation.in_group()) [[unlikely]]
-    ServeReadyKeys();
+  if (outer == nullptr && (engine_.blocking.has_ready() || engine_.tracking.has_work()))
+      [[unlikely]]
+    AfterCommand(session);
+}
+
+void Dispatcher::AfterCommand(Session& session) {
+  if (engine_.tracking.has_work()) {
+    engine_.running_session = &session;
+    engine_.tracking.Settle();
+    engine_.running_session = nullptr;
+  }
+  if (engine_.blocking.has_ready()) ServeReadyKeys();
+}
+
+void Dispatcher::Track(Session& session, const Command& command,
+                       std::span<const std::string_view> args) {
+  if ((command.flags & kCmdReadonly) && !session.tracking->broadcast)
+    engine_.tracking.RememberKeys(session, command, args);
+  // CLIENT CACHING speaks of the next command that is not a CLIENT, or of a whole transaction.
+  const bool is_client = command.parent != nullptr && command.parent->spec->name == "client";
+  if (!in_exec_ && !session.in_transaction() && !is_client) session.tracking->caching = false;
 }
 
 void Dispatcher::CountCall(Session& session, Command& command, uint64_t ticks, bool failed) {
@@ -413,9 +473,11 @@ void Dispatcher::CountCall(Session& session, Command& command, uint64_t ticks, b
 }
 
 void Dispatcher::SettleReplyMode(Session& session, ReplyBuffer::Mark mark) {
-  if (session.reply_mode != ReplyMode::kOff && session.reply_mode != ReplyMode::kSkipThis) return;
-  session.output.RollbackTo(mark);
-  if (session.reply_mode == ReplyMode::kSkipThis) session.reply_mode = ReplyMode::kOn;
+  if (session.reply_mode == ReplyMode::kOff || session.reply_mode == ReplyMode::kSkipThis) {
+    session.output.RollbackTo(mark);
+    if (session.reply_mode == ReplyMode::kSkipThis) session.reply_mode = ReplyMode::kOn;
+  }
+  if (session.holds_pushes && !in_exec_) session.ReleasePushes();
 }
 
 void Dispatcher::Propagate(CommandContext& ctx) {
@@ -432,8 +494,8 @@ void Dispatcher::Propagate(CommandContext& ctx) {
 
 void Dispatcher::FinishReply(Session& session) {
   if (session.port == nullptr) return;
-  // appendfsync always: whatever this reply says may rest on any write so far.
-  if (gates_.held_back) session.reply_gate = engine_.propagation.offset();
+  // Whatever this reply says may rest on any write so far.
+  if (gates_.held_back) engine_.HoldReply(session);
   if (flushing_ == &session) return;
   // Flushes happen after a turn, so within it asking once is enough.
   if (in_turn_) flushing_ = &session;
@@ -460,6 +522,10 @@ Status Dispatcher::ExecuteTransaction(CommandContext& exec) {
       SendError(session, UnknownCommand(args[0], std::span(args).subspan(1)));
       continue;
     }
+    if (Status refused = CheckQueued(session, *command, args); !refused.ok()) {
+      SendError(session, refused);
+      continue;
+    }
     CommandContext ctx(engine_, session, *command->spec, args);
     ctx.owned_ = &owned;
     Call(ctx, *command);
@@ -469,7 +535,7 @@ Status Dispatcher::ExecuteTransaction(CommandContext& exec) {
 }
 
 void Dispatcher::PropagateRemoval(uint32_t db, std::string_view key, bool lazy) {
-  engine_.watches.Touch(db, key);
+  engine_.KeyModified(nullptr, db, key);
   if (engine_.durability != nullptr) engine_.durability->AddChanges(1);
   const std::string_view args[] = {lazy ? "UNLINK" : "DEL", key};
   engine_.propagation.Append(db, args);

@@ -104,9 +104,19 @@ class Dispatcher {
   Status CheckProtected(const Session& session, const Command& command) const;
   Status CheckState(Session& session, const Command& command);
   bool HeldForSnapshot(const Session& session, const Command& command) const;
+  static Status CheckListener(const Session& session, const Command& command);
   void Call(CommandContext& ctx, Command& command);
   void CountCall(Session& session, Command& command, uint64_t ticks, bool failed);
-  static void SettleReplyMode(Session& session, ReplyBuffer::Mark mark);
+  void SettleReplyMode(Session& session, ReplyBuffer::Mark mark);
+  void AfterCommand(Session& session);
+  void Track(Session& session, const Command& command, std::span<const std::string_view> args);
+  // dispatcher_observe.cc
+  void Observe(const Session& session, const Command& command,
+               std::span<const std::string_view> args, uint64_t ticks, bool blocked);
+  void ObserveDuration(const Session& session, const Command& command,
+                       std::span<const std::string_view> args, uint64_t ticks);
+  Status CheckQueued(const Session& session, const Command& command,
+                     std::span<const std::string_view> args);
   // dispatcher_blocking.cc
   template <typename Reply>
   void Answer(Session& session, Reply&& answer);

@@ -1,6 +1,8 @@
 // The dispatcher's part in blocking commands: asking those who wait again when their key is ready,
 // and ending their waiting by time or from outside. Who waits for what is in blocking.h.
 
+#include <utility>
+
 #include "server/engine/blocking.h"
 #include "server/engine/dispatcher.h"
 
@@ -20,6 +22,9 @@ void Dispatcher::Answer(Session& session, Reply&& answer) {
   const uint64_t began = TickClock::Now();
   engine_.propagation.BeginGroup();
   ctx.blocked_on_ = true;
+  // CLIENT UNBLOCK runs while this does.
+  Session* const outer = std::exchange(engine_.running_session, &session);
+  session.holds_pushes = session.reply_mode != ReplyMode::kOn;
   if (Status status = answer(ctx); !status.ok()) {
     session.output.RollbackTo(mark);
     SendError(session, status);
@@ -27,13 +32,26 @@ void Dispatcher::Answer(Session& session, Reply&& answer) {
   }
   Propagate(ctx);
   engine_.propagation.EndGroup();
-  if (ctx.blocked_on_) return;  // not served: it keeps its place, and nothing happened
+  if (ctx.blocked_on_) {
+    // Not served: it keeps its place, and nothing happened.
+    engine_.running_session = outer;
+    session.ReleasePushes();
+    return;
+  }
 
-  CountCall(session, *state.counted, state.spent_ticks + (TickClock::Now() - began),
-            engine_.stats.total_error_replies != errors_before);
+  const uint64_t reply_ticks = TickClock::Now() - began;
+  const uint64_t ticks = state.spent_ticks + reply_ticks;
+  CountCall(session, *state.counted, ticks, engine_.stats.total_error_replies != errors_before);
+  if (ticks >= engine_.observe_from_ticks) {
+    ObserveDuration(session, *state.counted, args, ticks);
+    engine_.NoteLatency("command-unblocking",
+                        static_cast<int64_t>(engine_.stats.ticks.ToMicros(reply_ticks)) / 1000);
+  }
   SettleReplyMode(session, mark);
   engine_.blocking.Release(session);
   FinishReply(session);
+  if (engine_.tracking.has_work()) engine_.tracking.Settle();
+  engine_.running_session = outer;
 }
 
 bool Dispatcher::AskWaiter(Session& session, const BlockLine& line) {

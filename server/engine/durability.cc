@@ -11,11 +11,11 @@ namespace cairn {
 
 namespace {
 
-// One wait of a throttled writer, and the most a single command waits for the log's buffer to
-// drain.
+// One wait of a throttled writer.
 constexpr int64_t kThrottleStepUs = 50;
-constexpr int64_t kLogThrottleMaxUs = 1000;
 constexpr int kWalkerNice = 10;
+// The longest a shutdown waits for the disk.
+constexpr int64_t kShutdownSyncMs = 60000;
 
 Status Busy(std::string line) { return Status::Client("ERR " + std::move(line)); }
 
@@ -36,6 +36,7 @@ DurabilityOfFiles::DurabilityOfFiles(Engine& engine, std::function<void()> on_du
 }
 
 DurabilityOfFiles::~DurabilityOfFiles() {
+  engine_.loop.StopTimer(patience_timer_);
   AbortBackgroundSave();
   walker_->Stop();
   if (job_.has_value()) engine_.keyspace.EndView(job_->view);
@@ -91,6 +92,7 @@ Status DurabilityOfFiles::Launch(JobKind kind) {
   SnapshotJobOptions options = JobOptions(kind);
   job_.emplace(Job{.kind = kind, .number = ++jobs_started_, .as_commands = options.as_commands});
   if (kind == JobKind::kSave) last_attempt_ms_ = engine_.env.WallMicros() / 1000;
+  NoteDiskLoad();
   Cut(*job_);
   job_->snapshot = std::make_unique<SnapshotJob>(engine_.env, *job_->view, std::move(options));
   walker_->Post(
@@ -121,6 +123,7 @@ Status DurabilityOfFiles::RunJobHere(JobKind kind) {
 void DurabilityOfFiles::OnJobDone(Status status) {
   Job job = std::move(*job_);
   job_.reset();
+  NoteDiskLoad();
   engine_.keyspace.EndView(job.view);
   if (job.kind == JobKind::kSave) {
     FinishSave(job, status);
@@ -196,11 +199,14 @@ Status DurabilityOfFiles::StartBackgroundSave(bool schedule, std::string* reply)
 }
 
 void DurabilityOfFiles::ThrottleWrite() {
-  if (aof_ != nullptr && aof_->ShouldThrottle()) {
-    const int64_t deadline_us = engine_.env.MonotonicMicros() + kLogThrottleMaxUs;
-    while (aof_->ShouldThrottle() && engine_.env.MonotonicMicros() < deadline_us) {
+  if (aof_ != nullptr && throttle_left_us_ > 0 && aof_->ShouldThrottle()) {
+    const int64_t began_us = engine_.env.MonotonicMicros();
+    int64_t waited_us = 0;
+    while (aof_->ShouldThrottle() && waited_us < throttle_left_us_) {
       std::this_thread::sleep_for(std::chrono::microseconds(kThrottleStepUs));
+      waited_us = engine_.env.MonotonicMicros() - began_us;
     }
+    throttle_left_us_ -= waited_us;
   }
 }
 
@@ -210,8 +216,13 @@ Status DurabilityOfFiles::WriteRefusal() const {
     return RespError(resp_errors::kMisconf);
   }
   if (aof_ != nullptr && aof_->state() != AofState::kOk) {
-    return Status::Client("MISCONF Errors writing to the AOF file: " +
-                          std::string(aof_->last_error().message()));
+    // Redis names the cause alone; call and path stand in the log.
+    const Status error = aof_->last_error();
+    std::string_view cause = error.message();
+    if (const size_t colon = cause.rfind(": "); colon != std::string_view::npos) {
+      cause.remove_prefix(colon + 2);
+    }
+    return Status::Client("MISCONF Errors writing to the AOF file: " + std::string(cause));
   }
   return Status::Ok();
 }
@@ -254,21 +265,30 @@ void DurabilityOfFiles::CheckSaveRules(int64_t now_ms) {
 Status DurabilityOfFiles::Shutdown(int save, bool force) {
   AbortBackgroundSave();
   EndOfTurn();
+  // Closed last: when the save fails the server goes on, and so must the log.
   if (aof_ != nullptr) {
     engine_.log.Log(LogLevel::kNotice, "Calling fsync() on the AOF file.");
-    if (Status closed = aof_->Close(); !closed.ok()) {
-      engine_.log.Log(LogLevel::kWarning, "The append only file could not be made durable: {}",
-                      closed.message());
-      if (!force) return closed;
+    if (!aof_->WaitDurable(aof_->appended_offset(), kShutdownSyncMs) && !force) {
+      return FailedShutdown(aof_->last_error());
     }
   }
-  const bool wanted = save == 1 || (save != 0 && !engine_.settings().save.empty());
-  if (!wanted) return Status::Ok();
-  engine_.log.Log(LogLevel::kNotice, "Saving the final RDB snapshot before exiting.");
-  const Status saved = RunJobHere(JobKind::kSave);
-  if (saved.ok() || force) return Status::Ok();
-  engine_.log.Log(LogLevel::kWarning, "Error trying to save the DB, can't exit.");
-  return saved;
+  if (save == 1 || (save != 0 && !engine_.settings().save.empty())) {
+    engine_.log.Log(LogLevel::kNotice, "Saving the final RDB snapshot before exiting.");
+    const Status saved = RunJobHere(JobKind::kSave);
+    if (!saved.ok() && !force) {
+      engine_.log.Log(LogLevel::kWarning, "Error trying to save the DB, can't exit.");
+      return saved;
+    }
+  }
+  if (aof_ == nullptr) return Status::Ok();
+  const Status closed = aof_->Close();
+  return closed.ok() || force ? Status::Ok() : FailedShutdown(closed);
+}
+
+Status DurabilityOfFiles::FailedShutdown(const Status& cause) {
+  engine_.log.Log(LogLevel::kWarning, "The append only file could not be made durable: {}",
+                  cause.message());
+  return cause.ok() ? Status::Io("the append only file was not synced in time") : cause;
 }
 
 DurabilityFigures DurabilityOfFiles::figures() const {

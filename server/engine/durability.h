@@ -86,11 +86,14 @@ class Durability {
   virtual void Tick() = 0;
   /// End of a loop turn: hands the propagation buffer to the log thread.
   virtual void EndOfTurn() = 0;
-  /// Stream offset up to which replies may leave (appendfsync always); UINT64_MAX when nothing is
-  /// held.
-  virtual uint64_t DurableOffset() const = 0;
+  /// Stream offset up to which replies may leave now: what is durable under appendfsync always,
+  /// what the kernel has under everysec and no; UINT64_MAX when nothing is held. When it is behind,
+  /// `on_durable` follows as soon as it has grown.
+  virtual uint64_t DurableOffset() = 0;
   /// True when replies must wait for DurableOffset().
   virtual bool GatesReplies() const = 0;
+  /// True when what is held can never become durable: its connections must be closed, unanswered.
+  virtual bool HeldRepliesAreLost() const = 0;
   /// MISCONF: why writes are refused now, or OK.
   virtual Status WriteRefusal() const = 0;
   /// Called before a write command: back-pressure of the log's buffer.

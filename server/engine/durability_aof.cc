@@ -14,6 +14,15 @@ namespace {
 
 constexpr int64_t kRewriteRetryMs = 5000;
 constexpr int64_t kDebugLoadWaitMs = 10000;
+/// How long a reply under everysec or no waits for the kernel to take the bytes. Above the time of
+/// a write and, on most disks, of the sync that may be running; below what anybody calls a stall.
+constexpr int64_t kPatienceMs = 4;
+/// The most that the writers of one turn wait for the log's buffer to drain: everybody else waits
+/// with them.
+constexpr int64_t kLogThrottleMaxUs = 2000;
+/// A rewrite wants room for its base and some growth; then a full disk is looked at again.
+constexpr uint64_t kRewriteRoomPercent = 120;
+constexpr int64_t kNoRoomRetryMs = 60000;
 
 AofSyncPolicy PolicyOf(AppendFsync setting) {
   switch (setting) {
@@ -47,6 +56,15 @@ void DurabilityOfFiles::RegisterHooks() {
     if (aof_ != nullptr) aof_->SetChecksum(after.aof_checksum);
     return Status::Ok();
   });
+  engine_.config.OnChange("aof-disable-auto-gc", [this](const Settings&, const Settings& after) {
+    if (aof_ != nullptr) aof_->SetKeepHistory(after.aof_disable_auto_gc);
+    return Status::Ok();
+  });
+  engine_.config.OnChange("aof-error-policy", [this](const Settings&, const Settings& after) {
+    exit_on_aof_error_.store(after.aof_error_policy == AofErrorPolicy::kExit,
+                             std::memory_order_relaxed);
+    return Status::Ok();
+  });
   engine_.config.OnChange("aof-buffer-limit", [this](const Settings&, const Settings& after) {
     if (aof_ != nullptr) aof_->SetBufferLimit(after.aof_buffer_limit);
     return Status::Ok();
@@ -56,6 +74,7 @@ void DurabilityOfFiles::RegisterHooks() {
 // --- the stream ---
 
 void DurabilityOfFiles::EndOfTurn() {
+  throttle_left_us_ = kLogThrottleMaxUs;
   // BGREWRITEAOF and SAVE come here from inside their own command, whose group is open and still
   // empty; DEBUG RELOAD may come from inside EXEC, whose effects wait for its end.
   if (aof_ == nullptr || engine_.propagation.empty() || !engine_.propagation.CanTake()) return;
@@ -64,30 +83,68 @@ void DurabilityOfFiles::EndOfTurn() {
   aof_->Append(std::move(bytes), database_before);
 }
 
-bool DurabilityOfFiles::GatesReplies() const {
-  return aof_ != nullptr && engine_.settings().appendfsync == AppendFsync::kAlways;
+uint64_t DurabilityOfFiles::DurableOffset() {
+  if (aof_ == nullptr) return UINT64_MAX;
+  const bool always = engine_.settings().appendfsync == AppendFsync::kAlways;
+  // In this order: progress made after the look at the offset finds the wish.
+  release_wanted_.store(true, std::memory_order_seq_cst);
+  const uint64_t offset = always ? aof_->durable_offset() : aof_->written_offset();
+  if (offset >= aof_->appended_offset()) {
+    release_wanted_.store(false, std::memory_order_relaxed);
+    held_since_us_ = -1;
+    patience_over_ = false;
+    return offset;
+  }
+  if (always) return offset;
+  // A disk that keeps even the page cache waiting must not stop the clients: as with redis-server,
+  // what waits for it then is lost if this process is killed.
+  if (patience_over_ || aof_->state() != AofState::kOk) return UINT64_MAX;
+  if (held_since_us_ < 0) held_since_us_ = engine_.env.MonotonicMicros();
+  if (patience_timer_ == 0) {
+    patience_timer_ = engine_.loop.StartTimer(kPatienceMs, 0, [this] { PatienceEnds(); });
+  }
+  return offset;
 }
 
-uint64_t DurabilityOfFiles::DurableOffset() const {
-  return GatesReplies() ? aof_->durable_offset() : UINT64_MAX;
+void DurabilityOfFiles::PatienceEnds() {
+  patience_timer_ = 0;
+  if (held_since_us_ < 0) return;
+  const int64_t left_us = held_since_us_ + kPatienceMs * 1000 - engine_.env.MonotonicMicros();
+  if (left_us > 0) {
+    patience_timer_ =
+        engine_.loop.StartTimer((left_us + 999) / 1000, 0, [this] { PatienceEnds(); });
+    return;
+  }
+  patience_over_ = true;
+  on_durable_();
+}
+
+bool DurabilityOfFiles::HeldRepliesAreLost() const {
+  return aof_ != nullptr && aof_->state() == AofState::kStopped &&
+         engine_.settings().appendfsync == AppendFsync::kAlways;
+}
+
+void DurabilityOfFiles::NoteDiskLoad() {
+  if (aof_ != nullptr) aof_->SetDiskBusy(job_.has_value());
 }
 
 AofCallbacks DurabilityOfFiles::Callbacks() {
   AofCallbacks callbacks;
-  callbacks.on_durable = [this](uint64_t) { engine_.loop.Post(on_durable_); };
+  callbacks.on_progress = [this] {
+    if (release_wanted_.exchange(false, std::memory_order_seq_cst)) engine_.loop.Post(on_durable_);
+  };
   callbacks.on_state = [this](AofState state) {
-    if (state == AofState::kDegraded || state == AofState::kStopped) {
+    if (state != AofState::kDegraded && state != AofState::kStopped) return;
+    engine_.log.Log(LogLevel::kWarning,
+                    "Append only file: writes are refused until the disk recovers");
+    engine_.loop.Post(on_durable_);
+    if (!exit_on_aof_error_.load(std::memory_order_relaxed)) return;
+    engine_.loop.Post([this] {
       engine_.log.Log(LogLevel::kWarning,
-                      "Append only file: writes are refused until the disk recovers");
-    }
-    if (state == AofState::kStopped && exit_on_aof_error_.load(std::memory_order_relaxed)) {
-      engine_.loop.Post([this] {
-        engine_.log.Log(LogLevel::kWarning,
-                        "The append only file cannot be written and aof-error-policy is exit");
-        engine_.exit_code = 1;
-        engine_.stop_requested = true;
-      });
-    }
+                      "The append only file cannot be written and aof-error-policy is exit");
+      engine_.exit_code = 1;
+      engine_.stop_requested = true;
+    });
   };
   callbacks.on_log = [this](std::string_view line) { engine_.log.Line(LogLevel::kNotice, line); };
   return callbacks;
@@ -101,6 +158,7 @@ std::unique_ptr<AofWriter> DurabilityOfFiles::NewWriter() {
   options.checksum = settings.aof_checksum;
   options.timestamps = settings.aof_timestamp_enabled;
   options.buffer_limit_bytes = settings.aof_buffer_limit;
+  options.keep_history = settings.aof_disable_auto_gc;
   exit_on_aof_error_.store(settings.aof_error_policy == AofErrorPolicy::kExit,
                            std::memory_order_relaxed);
   return std::make_unique<AofWriter>(engine_.env, std::move(options), Callbacks());
@@ -109,6 +167,7 @@ std::unique_ptr<AofWriter> DurabilityOfFiles::NewWriter() {
 void DurabilityOfFiles::BeginStream() {
   engine_.propagation.set_enabled(true);
   engine_.propagation.ResetSelectedDatabase();
+  NoteDiskLoad();
   aof_->StartThread();
 }
 
@@ -153,12 +212,14 @@ Status DurabilityOfFiles::SetAppendOnly(bool on) {
   if (aof_ == nullptr) return Status::Ok();
   if (job_.has_value() && job_->kind == JobKind::kRewrite) AbortBackgroundSave();
   EndOfTurn();
-  const Status closed = aof_->Close();
+  if (const Status closed = aof_->Close(); !closed.ok()) {
+    engine_.log.Log(LogLevel::kWarning, "Closing the append only file: {}", closed.message());
+  }
   engine_.propagation.set_enabled(false);
   aof_.reset();
   publishing_ = false;
   engine_.loop.Post(on_durable_);
-  return closed;
+  return Status::Ok();
 }
 
 // --- rewrite ---
@@ -174,11 +235,27 @@ Status DurabilityOfFiles::StartRewrite(std::string* reply) {
   }
   // With the append-only file off, Redis writes one all the same: the files of a first rewrite.
   if (aof_ == nullptr) return RewriteWhileOff(reply);
+  if (Status room = CheckRoomForRewrite(); !room.ok()) {
+    last_rewrite_ok_ = false;
+    next_rewrite_attempt_ms_ = engine_.env.WallMicros() / 1000 + kNoRoomRetryMs;
+    return room;
+  }
   CAIRN_RETURN_IF_ERROR(Launch(JobKind::kRewrite));
   engine_.log.Log(LogLevel::kNotice, "Background append only file rewriting started (cut in {} us)",
                   last_cut_us_);
   *reply = "Background append only file rewriting started";
   return Status::Ok();
+}
+
+/// A rewrite that fills the disk would stop the log that it was to shorten.
+Status DurabilityOfFiles::CheckRoomForRewrite() const {
+  const uint64_t wanted = aof_->base_file_bytes() / 100 * kRewriteRoomPercent;
+  const Result<uint64_t> room = engine_.env.FreeSpace(Location().directory);
+  // A file system that cannot tell is not asked.
+  if (!room.ok() || *room >= wanted) return Status::Ok();
+  return Status::Client("ERR Not enough room on the disk to rewrite the append only file: about " +
+                        std::to_string(wanted) + " bytes are needed and " + std::to_string(*room) +
+                        " are free");
 }
 
 Status DurabilityOfFiles::RewriteWhileOff(std::string* reply) {
@@ -306,6 +383,10 @@ Status DurabilityOfFiles::LoadAtStart() {
   const Settings& settings = engine_.settings();
   const int64_t began_us = engine_.env.MonotonicMicros();
   load_.started_s = engine_.env.WallMicros() / 1000000;
+  if (const uint64_t swept = SweepServerDirectory(engine_.env, settings.dir, engine_.process_id);
+      swept > 0) {
+    engine_.log.Log(LogLevel::kNotice, "Removed {} temporary files of processes that ended", swept);
+  }
   engine_.loading = true;
   Status status = settings.appendonly ? LoadAppendOnlyAtStart() : LoadDumpAtStart();
   engine_.loading = false;

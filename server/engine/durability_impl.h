@@ -39,8 +39,9 @@ class DurabilityOfFiles final : public Durability {
   void AddChanges(uint64_t changes) override { changes_ += changes; }
   void Tick() override;
   void EndOfTurn() override;
-  uint64_t DurableOffset() const override;
-  bool GatesReplies() const override;
+  uint64_t DurableOffset() override;
+  bool GatesReplies() const override { return aof_ != nullptr; }
+  bool HeldRepliesAreLost() const override;
   Status WriteRefusal() const override;
   void ThrottleWrite() override;
   bool MayHoldWrites() const override { return job_.has_value(); }
@@ -99,6 +100,10 @@ class DurabilityOfFiles final : public Durability {
   Status SetAppendOnly(bool on);
   AofCallbacks Callbacks();
   Status LoadProgress(uint64_t offset);
+  Status FailedShutdown(const Status& cause);
+  void PatienceEnds();
+  void NoteDiskLoad();
+  Status CheckRoomForRewrite() const;
   void CheckSaveRules(int64_t now_ms);
   void CheckAutomaticRewrite();
 
@@ -113,6 +118,14 @@ class DurabilityOfFiles final : public Durability {
   bool close_aof_after_rewrite_ = false;  // BGREWRITEAOF with appendonly no
   std::atomic<bool> exit_on_aof_error_{false};
   bool publishing_ = false;  // a rewrite's walk ended, its manifest is being replaced
+
+  /// Set by the executor when replies may be held, taken back by the log thread that tells it of
+  /// progress: so a wake-up is sent only when somebody waits, and once.
+  std::atomic<bool> release_wanted_{false};
+  int64_t held_since_us_ = -1;  // everysec and no: since when the kernel has not had everything
+  bool patience_over_ = false;  // it took too long: replies go out as redis-server's do
+  TimerId patience_timer_ = 0;
+  int64_t throttle_left_us_ = 0;  // what this turn may still wait for the log's buffer
 
   uint64_t changes_ = 0;
   int64_t last_save_ms_ = 0;

@@ -16,9 +16,61 @@ Engine::Engine(Env& env_in, EventLoopPort& loop_in, Logger& log_in, Config& conf
       log(log_in),
       config(config_in),
       keyspace(keyspace_in),
-      arena(arena_in) {}
+      arena(arena_in) {
+  RegisterHooks();
+  UpdateObservation();
+}
 
 Engine::~Engine() = default;
+
+void Engine::RegisterHooks() {
+  const auto observe = [this](const Settings&, const Settings&) {
+    UpdateObservation();
+    return Status::Ok();
+  };
+  for (std::string_view name : {"slowlog-log-slower-than", "latency-monitor-threshold"}) {
+    config.OnChange(name, observe);
+  }
+  config.OnChange("slowlog-max-len", [this](const Settings&, const Settings& after) {
+    slowlog.Trim(static_cast<size_t>(after.slowlog_max_len));
+    return Status::Ok();
+  });
+  // A password set later binds new connections only, as in Redis: those that are in stay in.
+  config.OnChange("requirepass", [this](const Settings&, const Settings& after) {
+    acl.SetDefaultPassword(after.requirepass);
+    return Status::Ok();
+  });
+  config.SetLineSource("user", [this] { return acl.UserLines(); });
+}
+
+void Engine::UpdateObservation() {
+  constexpr int64_t kNever = INT64_MAX;
+  const Settings& current = settings();
+  const int64_t slow_us =
+      current.slowlog_log_slower_than < 0 ? kNever : current.slowlog_log_slower_than;
+  const int64_t latency_us =
+      current.latency_monitor_threshold == 0 ? kNever : current.latency_monitor_threshold * 1000;
+  const int64_t from_us = monitors.empty() ? std::min(slow_us, latency_us) : 0;
+  observe_from_ticks = from_us == kNever ? UINT64_MAX : stats.ticks.FromMicros(from_us);
+}
+
+void Engine::NoteLatency(std::string_view event, int64_t latency_ms) {
+  const int64_t threshold_ms = settings().latency_monitor_threshold;
+  if (threshold_ms == 0 || latency_ms < threshold_ms) return;
+  latency.Add(event, env.WallMicros() / 1000000, latency_ms);
+}
+
+void Engine::HoldReply(Session& session) {
+  session.reply_gate.Hold(session.sent_bytes + session.output.size(), propagation.offset(),
+                          propagation.handed_over());
+}
+
+void Engine::OutputAdded(Session& session) {
+  if (session.port == nullptr || session.closing) return;
+  // appendfsync always: whatever is said may rest on any write so far.
+  if (durability != nullptr && durability->GatesReplies()) HoldReply(session);
+  session.port->OutputReady();
+}
 
 std::string Engine::NewId() const {
   char bytes[20];
@@ -30,7 +82,7 @@ Session* Engine::CreateSession(SessionPort* port, SessionKind kind) {
   const uint64_t id = next_session_id_++;
   auto session = std::make_unique<Session>(id, port, kind);
   session->created_ms = session->last_interaction_ms = env.WallMicros() / 1000;
-  session->authenticated = kind == SessionKind::kInternal || settings().requirepass.empty();
+  if (kind != SessionKind::kInternal) acl.LogInAsDefault(*session);
   Session* raw = session.get();
   sessions_.emplace(id, std::move(session));
   return raw;
@@ -44,6 +96,9 @@ void Engine::DestroySession(Session* session) {
 void Engine::DetachSession(Session& session) {
   watches.UnwatchAll(session);
   blocking.Forget(session);
+  pubsub.Leave(session);
+  monitors.Leave(session);
+  tracking.Disable(session);
 }
 
 Session* Engine::FindSession(uint64_t id) const {
@@ -74,6 +129,19 @@ bool Engine::IsPaused(bool write) const {
 uint64_t Engine::UsedMemory() const {
   const uint64_t allocated = ReadMemoryFigures().allocated;
   return allocated - std::min(allocated, keyspace.SlabFreeBytes()) + arena.in_use_bytes();
+}
+
+void Engine::PublishKeyspaceEvent(std::string_view event, std::string_view key, uint32_t db) {
+  const int wanted = settings().notify_keyspace_events;
+  const std::string number = std::to_string(db);
+  if (wanted & kNotifyKeyspace) {
+    const std::string channel = "__keyspace@" + number + "__:" + std::string(key);
+    pubsub.Publish(SubscriptionKind::kChannel, channel, event);
+  }
+  if (wanted & kNotifyKeyevent) {
+    const std::string channel = "__keyevent@" + number + "__:" + std::string(event);
+    pubsub.Publish(SubscriptionKind::kChannel, channel, key);
+  }
 }
 
 void Engine::RefreshClock() { keyspace.set_now_ms(env.WallMicros() / 1000); }

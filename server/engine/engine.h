@@ -13,13 +13,19 @@
 #include <vector>
 
 #include "server/base/log.h"
+#include "server/engine/acl.h"
 #include "server/engine/blocking.h"
 #include "server/engine/command_context.h"
 #include "server/engine/command_table.h"
 #include "server/engine/config.h"
+#include "server/engine/latency.h"
+#include "server/engine/monitor.h"
 #include "server/engine/propagation.h"
+#include "server/engine/pubsub.h"
 #include "server/engine/session.h"
+#include "server/engine/slowlog.h"
 #include "server/engine/stats.h"
+#include "server/engine/tracking.h"
 #include "server/engine/transaction.h"
 #include "server/keyspace/keyspace.h"
 #include "server/platform/blob_arena.h"
@@ -69,6 +75,12 @@ class Engine {
   Propagation propagation;
   WatchTable watches;
   BlockingTable blocking{*this};
+  PubSub pubsub{*this};
+  Tracking tracking{*this};
+  Acl acl{*this};
+  MonitorFeed monitors{*this};
+  SlowLog slowlog;
+  LatencyMonitor latency;
   DebugSwitches debug;
 
   Durability* durability = nullptr;  ///< set by app before the first command
@@ -93,11 +105,20 @@ class Engine {
   Session* CreateSession(SessionPort* port, SessionKind kind);
   void DestroySession(Session* session);
   /// Takes the session out of everything that could reach it from elsewhere (watched keys, lines of
-  /// waiters): its connection is closing. Idempotent.
+  /// waiters, subscriptions, monitors, tracking): its connection is closing. Idempotent.
   void DetachSession(Session& session);
   Session* FindSession(uint64_t id) const;
   /// Connected sessions by id.
   const std::map<uint64_t, std::unique_ptr<Session>>& sessions() const { return sessions_; }
+  /// Whose command runs now, the outermost one; nullptr between commands.
+  Session* running_session = nullptr;
+  /// Something was written for the session: it goes out at the end of the turn, once it may.
+  void OutputAdded(Session& session);
+  /// All that `session` has been told so far leaves only once the log has come to where the stream
+  /// stands now (reply_gate.h). For when Durability::GatesReplies.
+  void HoldReply(Session& session);
+  /// What gathers over a turn and goes out with it (broadcast invalidations). Before the flush.
+  void EndOfTurn() { tracking.SendBroadcasts(); }
   uint64_t last_session_id() const { return next_session_id_ - 1; }
 
   // --- states that gate commands ---
@@ -112,6 +133,15 @@ class Engine {
   /// used_memory: what the allocator handed out and the arena's blobs, less the room in the record
   /// slab's pages that holds no record: as in Redis, fragmentation is not use. Cost: 10 us.
   uint64_t UsedMemory() const;
+
+  // --- observation ---
+  /// A command that took so many ticks is looked at once more: for monitors every one, for the slow
+  /// log and the latency monitor by their settings. Kept by UpdateObservation.
+  uint64_t observe_from_ticks = UINT64_MAX;
+  /// After a change of monitors, of the settings behind it, or of the clock's ratio.
+  void UpdateObservation();
+  /// Something held the loop for `latency_ms`: kept when latency-monitor-threshold says so.
+  void NoteLatency(std::string_view event, int64_t latency_ms);
 
   // --- clock ---
   /// Wall clock of this batch in ms; refreshed once per batch and per cron turn.
@@ -132,15 +162,29 @@ class Engine {
   /// save rules say.
   std::function<Status(int save, bool now, bool force)> prepare_shutdown;
 
-  /// Every keyspace event passes here; the subscriber decides which classes it wants.
+  /// `key` changed: watchers and caches are told. `origin` is the session whose command did it;
+  /// nullptr: it expired or was evicted.
+  void KeyModified(Session* origin, uint32_t db, std::string_view key) {
+    watches.Touch(db, key);
+    if (tracking.active()) [[unlikely]]
+      tracking.Invalidate(origin, key);
+  }
+  /// Every keyspace event passes here and is published as notify-keyspace-events says:
+  /// "__keyspace@<db>__:<key>" with the event, then "__keyevent@<db>__:<event>" with the key.
   void NotifyKeyspaceEvent(NotifyClass cls, std::string_view event, std::string_view key,
                            uint32_t db) {
     if (on_keyspace_event) on_keyspace_event(cls, event, key, db);
+    if (settings().notify_keyspace_events & static_cast<int>(cls)) [[unlikely]]
+      PublishKeyspaceEvent(event, key, db);
   }
+  /// Sees every event, whatever the setting (tests, modules).
   std::function<void(NotifyClass, std::string_view event, std::string_view key, uint32_t db)>
       on_keyspace_event;
 
  private:
+  void RegisterHooks();
+  void PublishKeyspaceEvent(std::string_view event, std::string_view key, uint32_t db);
+
   std::map<uint64_t, std::unique_ptr<Session>> sessions_;
   uint64_t next_session_id_ = 1;
   std::vector<uint64_t> held_sessions_;
@@ -160,7 +204,7 @@ inline Keyspace& CommandContext::keyspace() { return engine_.keyspace; }
 inline int64_t CommandContext::now_ms() const { return engine_.keyspace.now_ms(); }
 
 inline void CommandContext::TouchWatchers(uint32_t db, std::string_view key) {
-  engine_.watches.Touch(db, key);
+  engine_.KeyModified(&session_, db, key);
 }
 
 inline void CommandContext::Notify(NotifyClass cls, std::string_view event, std::string_view key,

@@ -102,10 +102,12 @@ bool MemoryLimit::Hold() {
   const uint64_t counted = Measure();
   if (counted <= limit) {
     WithinAgain();
+  } else if (engine_.settings().maxmemory_policy == MaxmemoryPolicy::kNoEviction) {
+    verdict_ = Verdict::kOver;
   } else {
-    verdict_ = engine_.settings().maxmemory_policy == MaxmemoryPolicy::kNoEviction
-                   ? Verdict::kOver
-                   : Evict(counted - limit);
+    const int64_t began_us = engine_.env.MonotonicMicros();
+    verdict_ = Evict(counted - limit);
+    engine_.NoteLatency("eviction-cycle", (engine_.env.MonotonicMicros() - began_us) / 1000);
   }
   return verdict_ == Verdict::kWithin;
 }

@@ -42,6 +42,8 @@ class Propagation {
 
   /// Stream offset behind the last byte appended.
   uint64_t offset() const { return handed_over_ + buffer_.size(); }
+  /// Stream offset behind the last byte taken by TakeBuffer.
+  uint64_t handed_over() const { return handed_over_; }
   bool empty() const { return buffer_.empty(); }
   /// False while a group has effects in the buffer: it must not be split over two hand-overs.
   bool CanTake() const { return group_depth_ == 0 || group_effects_ == 0; }

@@ -1,6 +1,8 @@
 #include "server/engine/session.h"
 
 #include "server/engine/blocking.h"
+#include "server/engine/pubsub.h"
+#include "server/engine/tracking.h"
 
 namespace cairn {
 
@@ -27,6 +29,19 @@ size_t OwnedCommand::MemoryUsage() const {
   return bytes;
 }
 
+ReplyBuffer& Session::PushBuffer() {
+  if (!holds_pushes) return output;
+  if (held_pushes_ == nullptr) held_pushes_ = std::make_unique<ReplyBuffer>();
+  return *held_pushes_;
+}
+
+void Session::ReleasePushes() {
+  holds_pushes = false;
+  if (held_pushes_ == nullptr) return;
+  output.Append(held_pushes_->Flatten());
+  held_pushes_.reset();
+}
+
 bool Session::IsLocal() const {
   const std::string_view peer = peer_address;
   return unix_socket || peer.starts_with("127.0.0.1:") || peer.starts_with("[::1]:") ||
@@ -40,6 +55,7 @@ size_t Session::MemoryUsage() const {
   for (const OwnedCommand& command : deferred) bytes += command.MemoryUsage();
   for (const WatchedKey& key : transaction.watched)
     bytes += sizeof(WatchedKey) + key.key.capacity();
+  if (subscriptions != nullptr) bytes += subscriptions->MemoryUsage();
   if (blocked != nullptr) bytes += sizeof(BlockedState) + blocked->command.MemoryUsage();
   return bytes;
 }

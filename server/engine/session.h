@@ -13,7 +13,9 @@
 #include <vector>
 
 #include "server/base/bytes.h"
+#include "server/engine/acl_user.h"
 #include "server/engine/command_job.h"
+#include "server/engine/reply_gate.h"
 #include "server/protocol/reply_buffer.h"
 #include "server/protocol/resp_parser.h"
 #include "server/protocol/resp_writer.h"
@@ -23,6 +25,8 @@ namespace cairn {
 class Session;
 struct BlockedState;
 struct CommandSpec;
+struct Subscriptions;
+struct TrackingState;
 
 /// The connection below a session.
 class SessionPort {
@@ -91,7 +95,9 @@ class Session {
 
   uint32_t db = 0;
   bool authenticated = true;
-  std::string user = "default";
+  std::string user = "default";  ///< name of acl
+  /// Whose permissions it has; nullptr: an internal session, which may do everything. Set by Acl.
+  const AclUser* acl = nullptr;
   std::string name;          ///< CLIENT SETNAME
   std::string peer_address;  ///< "ip:port", "[v6]:port" or "path:0"
   std::string local_address;
@@ -111,9 +117,8 @@ class Session {
 
   TransactionState transaction;
 
-  /// Nothing of `output` may leave before the append-only file is durable up to this stream offset
-  /// (appendfsync always); 0 = free to go.
-  uint64_t reply_gate = 0;
+  /// What of `output` must wait for the append-only file.
+  ReplyGate reply_gate;
 
   /// Requests parsed while the session may not run (CLIENT PAUSE, blocked): run in order when it
   /// may.
@@ -122,6 +127,33 @@ class Session {
   uint64_t job = 0;  ///< of JobRunner, while the session waits for it; 0 = none
   /// Waits inside a blocking command (blocking.h); implies suspended.
   std::unique_ptr<BlockedState> blocked;
+
+  /// What it listens to (pubsub.h); nullptr: nothing yet.
+  std::unique_ptr<Subscriptions> subscriptions;
+  /// The keys it caches are tracked (tracking.h); nullptr: they are not.
+  std::unique_ptr<TrackingState> tracking;
+  /// It sees every command (monitor.h).
+  bool monitor = false;
+  /// A command runs whose reply will not be sent (CLIENT REPLY): pushes are kept apart from it.
+  bool holds_pushes = false;
+
+  /// Where pushes are written: `output`, or the side buffer while a reply is to be dropped.
+  ReplyBuffer& PushBuffer();
+  /// Moves what PushBuffer kept apart to `output`.
+  void ReleasePushes();
+
+  /// A message that is no reply, of `parts` parts, each written to writer(): a push in RESP3, an
+  /// array in RESP2. CLIENT REPLY does not silence it.
+  class Push {
+   public:
+    Push(Session& session, size_t parts) : writer_(&session.PushBuffer(), session.reply.version()) {
+      writer_.PushHeader(parts);
+    }
+    RespWriter& writer() const { return writer_; }
+
+   private:
+    mutable RespWriter writer_;
+  };
 
   /// When the output buffer first passed its soft limit (wall clock ms), 0 = below.
   int64_t soft_limit_since_ms = 0;
@@ -136,12 +168,20 @@ class Session {
   /// Nothing about this session keeps a plain command (command_table.h) from running at once:
   /// every state that gates commands of a session must be named here.
   bool RunsAtOnce() const {
-    return authenticated && !transaction.active && kind == SessionKind::kNormal;
+    return authenticated && !transaction.active && kind == SessionKind::kNormal && !monitor &&
+           (acl == nullptr || acl->unrestricted());
+  }
+  /// CLIENT PAUSE holds clients only, and not those that stand for replicas.
+  bool MayBePaused() const {
+    return (kind == SessionKind::kNormal || kind == SessionKind::kPubsub) && !monitor;
   }
   /// The peer is on this machine: unix socket or loopback (enable-debug-command local).
   bool IsLocal() const;
   /// Bytes this client costs, as CLIENT LIST tot-mem counts them.
   size_t MemoryUsage() const;
+
+ private:
+  std::unique_ptr<ReplyBuffer> held_pushes_;
 };
 
 }  // namespace cairn

@@ -260,7 +260,7 @@ struct Settings {
   bool aof_timestamp_enabled = false;
   bool aof_rewrite_incremental_fsync = true;
   bool aof_disable_auto_gc = false;
-  bool aof_checksum = false;
+  bool aof_checksum = true;
   uint64_t aof_buffer_limit = 256ULL * 1024 * 1024;
   AofErrorPolicy aof_error_policy = AofErrorPolicy::kStopWrites;
 

@@ -144,7 +144,9 @@ constexpr SettingSpec kRows[] = {
      .help =
          "Do not sync the log while a save or rewrite runs. It trades the promise of appendfsync "
          "for a calmer disk during that time.",
-     .later = "the append-only file's own threads"},
+     .needless =
+         "the log is synced by a thread of its own, for which no client's command waits, so "
+         "there is nothing to trade the promise of appendfsync for"},
     {.name = "auto-aof-rewrite-percentage",
      .section = Section::kAppendOnly,
      .value = Number(&Settings::auto_aof_rewrite_percentage, 0, kMaxInt),
@@ -163,8 +165,7 @@ constexpr SettingSpec kRows[] = {
      .section = Section::kAppendOnly,
      .value = Bool(&Settings::aof_load_corrupt_tail),
      .help = "The same for a last file whose end is whole but fails its checksum (aof-checksum). "
-             "Damage before the end always refuses to start. Ours, not in Redis.",
-     .later = "checksummed groups of the append-only file"},
+             "Damage before the end always refuses to start. Ours, not in Redis."},
     {.name = "aof-use-rdb-preamble",
      .section = Section::kAppendOnly,
      .value = Bool(&Settings::aof_use_rdb_preamble),
@@ -186,10 +187,9 @@ constexpr SettingSpec kRows[] = {
      .section = Section::kAppendOnly,
      .value = Bool(&Settings::aof_checksum),
      .help =
-         "Close each group of written commands with a comment line that holds its CRC-64, which "
-         "Redis 7 skips. Finds flipped bits that a command's own form does not. Ours, not in "
-         "Redis.",
-     .later = "checksummed groups of the append-only file"},
+         "Open each group of written commands with a comment line that holds its length and its "
+         "CRC-64, which Redis 7 skips. It finds flipped bits that a command's own form does not, "
+         "and tells the ruins that a power cut leaves from damage. Ours, not in Redis."},
     {.name = "aof-buffer-limit",
      .section = Section::kAppendOnly,
      .value = Memory(&Settings::aof_buffer_limit, 1024 * 1024, kMaxUint64),

@@ -79,9 +79,13 @@ std::string ParseBytes(const NumberField& field, Settings& settings, std::string
   uint64_t bytes = 0;
   // Redis reads the empty word as no bytes.
   if (word.empty() || ParseMemory(word, &bytes)) {
-    // Stored in 64 bits with a sign, where negative means a percentage.
+    // Stored in 64 bits with a sign, where negative means a percentage: as in Redis the largest
+    // amounts are small percentages.
     if (field.form == NumberForm::kMemoryOrPercent && bytes > kMaxInt64) {
-      return "percentage argument must be less or equal to " + std::to_string(-field.min);
+      if (static_cast<int64_t>(bytes) < field.min)
+        return "percentage argument must be less or equal to " + std::to_string(-field.min);
+      StoreNumber(field, settings, bytes);
+      return {};
     }
     const uint64_t min = field.min > 0 ? static_cast<uint64_t>(field.min) : 0;
     if (bytes > field.max || bytes < min) return RangeError(field);

@@ -33,6 +33,9 @@ class TickClock {
   static uint64_t Now();
   /// Called by cron with the monotonic clock to learn ticks per microsecond.
   void Calibrate(int64_t monotonic_us);
+  uint64_t FromMicros(int64_t micros) const {
+    return static_cast<uint64_t>(static_cast<double>(micros) / micros_per_tick_);
+  }
   double ToMicros(uint64_t ticks) const { return static_cast<double>(ticks) * micros_per_tick_; }
 
  private:

@@ -36,12 +36,15 @@ bool HoldsFrozenNodes(const Entry& entry) {
   return container != nullptr && container->IsFrozen() && container->IsUnique();
 }
 
+// Whether freeing the entry frees its value.
+bool IsLast(const Entry& entry) {
+  if (entry.form() == ValueForm::kObject) return entry.object()->IsUnique();
+  return entry.form() != ValueForm::kBlob || entry.blob_unchecked()->IsUnique();
+}
+
 // What memory a retired entry holds for the view alone: what others share is not freed with it.
 size_t OwnedBytes(const Entry& entry) {
-  const bool alone = entry.form() == ValueForm::kObject ? entry.object()->IsUnique()
-                     : entry.form() == ValueForm::kBlob ? entry.blob_unchecked()->IsUnique()
-                                                        : true;
-  return alone ? entry.MemoryUsage() : RecordSlab::RoundUp(entry.RecordBytes());
+  return IsLast(entry) ? entry.MemoryUsage() : RecordSlab::RoundUp(entry.RecordBytes());
 }
 
 bool WorthReaping(const Entry& entry) {
@@ -91,8 +94,10 @@ void Database::Dispose(Entry* entry, bool shared, uint64_t hash, bool lazy) {
     owner_->gate_.Retire(Retired::Kind::kRecord, entry, table_->Position(hash), OwnedBytes(*entry));
     return;
   }
-  if (lazy ? WorthReaping(*entry) : MustReap(*entry)) {
-    // The reaper gets the last reference to the value; the record itself is small and stays here.
+  // Only the last reference goes to the reaper: of a value that another entry holds (RENAME), it
+  // would be a second holder that nobody knows of, and F3 counts on there being none.
+  if ((lazy ? WorthReaping(*entry) : MustReap(*entry)) && IsLast(*entry)) {
+    // The record itself is small and stays here.
     owner_->Reap([value = entry->ShareValue()]() mutable { value = ValueInput(); }, lazy ? 1 : 0);
   }
   Entry::Destroy(owner_->slab_, entry);

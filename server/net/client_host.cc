@@ -75,7 +75,8 @@ void ClientHost::OnAccept(const Accepted& accepted) {
     Refuse(accepted, resp_errors::kMaxClients);
     return;
   }
-  if (settings.protected_mode && settings.requirepass.empty() && !accepted.loopback) {
+  if (settings.protected_mode && engine_.acl.default_user().needs_no_password() &&
+      !accepted.loopback) {
     Refuse(accepted, kProtectedModeLine);
     return;
   }
@@ -129,6 +130,7 @@ void ClientHost::RunTurn() {
     ready.clear();
     if (ready_.empty()) ready_.swap(ready);
   }
+  engine_.EndOfTurn();
   if (engine_.durability != nullptr) engine_.durability->EndOfTurn();
   FlushAll();
   WakeIfPending();
@@ -138,6 +140,7 @@ void ClientHost::RunTurn() {
 void ClientHost::WakeIfPending() {
   // What became ready in this turn (a client served by another's push) must not wait for the next
   // event of a socket.
+  engine_.EndOfTurn();
   if (!ready_.empty() || !flush_.empty()) loop_.Post([] {});
 }
 
@@ -160,12 +163,25 @@ void ClientHost::FlushAll() {
 }
 
 void ClientHost::ReleaseHeld() {
-  for (Connection* connection : held_) {
+  const bool lost = engine_.durability != nullptr && engine_.durability->HeldRepliesAreLost();
+  std::vector<Connection*> held;
+  held.swap(held_);
+  for (Connection* connection : held) {
     connection->in_held_ = false;
-    EnqueueFlush(connection);
+    if (lost) {
+      connection->CloseNow();
+    } else {
+      EnqueueFlush(connection);
+    }
   }
-  held_.clear();
+  held.clear();
+  held_.swap(held);  // keeps the capacity: nothing is held before the flush
   FlushAll();
+}
+
+ClientClass ClientHost::ClassOf(const Session& session) {
+  if (session.kind == SessionKind::kPubsub) return kClientPubsub;
+  return session.kind == SessionKind::kReplica ? kClientReplica : kClientNormal;
 }
 
 void ClientHost::CheckLimits(Connection& connection) {
@@ -182,7 +198,7 @@ void ClientHost::CheckLimits(Connection& connection) {
     connection.CloseNow();
     return;
   }
-  const OutputBufferLimit& limit = settings.client_output_buffer_limit[kClientNormal];
+  const OutputBufferLimit& limit = settings.client_output_buffer_limit[ClassOf(session)];
   const size_t size = session.output.size();
   bool over = limit.hard_bytes != 0 && size >= limit.hard_bytes;
   if (limit.soft_bytes != 0 && size >= limit.soft_bytes) {
@@ -203,7 +219,9 @@ void ClientHost::CheckLimits(Connection& connection) {
 void ClientHost::CheckIdle(Connection& connection, int64_t now_ms) {
   Session& session = *connection.session_;
   const int timeout_s = engine_.settings().timeout;
-  if (timeout_s > 0 && !session.suspended &&
+  // Those who wait or listen are silent on purpose.
+  const bool listens = session.kind != SessionKind::kNormal || session.monitor;
+  if (timeout_s > 0 && !session.suspended && !listens &&
       now_ms - session.last_interaction_ms > timeout_s * 1000LL) {
     engine_.log.Log(LogLevel::kVerbose, "Closing idle client");
     connection.CloseNow();
@@ -241,8 +259,10 @@ void ClientHost::Cron() {
 void ClientHost::CloseAll() {
   if (engine_.durability != nullptr) engine_.durability->EndOfTurn();
   ReleaseHeld();
+  const uint64_t durable =
+      engine_.durability != nullptr ? engine_.durability->DurableOffset() : UINT64_MAX;
   for (auto& [connection, owned] : connections_) {
-    if (!connection->session_->closing) connection->Flush(UINT64_MAX);
+    if (!connection->session_->closing) connection->Flush(durable);
     connection->CloseNow();
   }
 }

@@ -40,6 +40,7 @@ class ClientHost {
   void Enqueue(Connection* connection);
   void EnqueueFlush(Connection* connection);
   void FlushAll();
+  static ClientClass ClassOf(const Session& session);
   void CheckLimits(Connection& connection);
   void CheckIdle(Connection& connection, int64_t now_ms);
   void ResumePaused();

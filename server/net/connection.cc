@@ -80,12 +80,21 @@ size_t Connection::Send(ReplyBuffer& output) {
     output.Consume(taken);
     return taken;
   }
+  return SendUpTo(output, UINT64_MAX);
+}
+
+size_t Connection::SendUpTo(ReplyBuffer& output, uint64_t allowed) {
   std::array<std::string_view, kPiecesPerWrite> pieces;
   size_t sent = 0;
-  while (!output.empty() && sent < kMaxBytesPerTurn) {
-    const size_t count = output.GatherPieces(pieces);
+  while (!output.empty() && sent < kMaxBytesPerTurn && sent < allowed) {
+    size_t count = output.GatherPieces(pieces);
     size_t offered = 0;
-    for (size_t i = 0; i < count; ++i) offered += pieces[i].size();
+    for (size_t i = 0; i < count; ++i) {
+      const uint64_t left = allowed - sent - offered;
+      if (pieces[i].size() > left) pieces[i] = pieces[i].substr(0, left);
+      offered += pieces[i].size();
+    }
+    while (count > 0 && pieces[count - 1].empty()) --count;
     const size_t taken = stream_->TryWrite(std::span(pieces).first(count));
     output.Consume(taken);
     sent += taken;
@@ -97,8 +106,10 @@ size_t Connection::Send(ReplyBuffer& output) {
 bool Connection::Flush(uint64_t durable_offset) {
   if (session_->closing) return true;
   ReplyBuffer& output = session_->output;
-  if (session_->reply_gate > durable_offset) return false;
-  const size_t sent = Send(output);
+  const uint64_t released = session_->reply_gate.Released(durable_offset);
+  if (released <= session_->sent_bytes && !output.empty()) return false;
+  const size_t sent =
+      released == UINT64_MAX ? Send(output) : SendUpTo(output, released - session_->sent_bytes);
   if (sent > 0) {
     host_.engine_.stats.net_output_bytes += sent;
     ++host_.engine_.stats.writes_processed;
@@ -109,7 +120,7 @@ bool Connection::Flush(uint64_t durable_offset) {
   } else if (sent >= kMaxBytesPerTurn) {
     host_.EnqueueFlush(this);
   }
-  return true;
+  return session_->reply_gate.empty();
 }
 
 }  // namespace cairn

@@ -48,6 +48,8 @@ class Connection final : public StreamReceiver, public SessionPort {
   void CloseNow();
   /// Writes what the stream takes, as far as one turn may. Returns how much that was.
   size_t Send(ReplyBuffer& output);
+  /// The same for the first `allowed` bytes only.
+  size_t SendUpTo(ReplyBuffer& output, uint64_t allowed);
 
   ClientHost& host_;
   std::unique_ptr<Stream> stream_;

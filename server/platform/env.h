@@ -20,7 +20,8 @@
 
 namespace cairn {
 
-/// A file written from front to back. Bytes are handed to the operating system at once (nothing is
+/// A file written from front to back. Sync may run on one thread while another appends through a
+/// second handle of the same file. Bytes are handed to the operating system at once (nothing is
 /// buffered here) and survive a crash of the machine only after Sync.
 class WritableFile {
  public:

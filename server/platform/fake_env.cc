@@ -111,7 +111,10 @@ class FakeEnv::Writer final : public WritableFile {
 
   Status Sync() override {
     std::lock_guard lock(env_->mutex_);
-    CAIRN_RETURN_IF_ERROR(Begin("fdatasync"));
+    if (Status fault = Begin("fdatasync"); !fault.ok()) {
+      if (env_->failed_syncs_forget_ && Usable()) inode_->unsynced.clear();
+      return fault;
+    }
     inode_->Sync();
     return Status::Ok();
   }
@@ -265,7 +268,7 @@ void FakeEnv::Crash(uint64_t seed) {
   }
   names_ = durable_names_;
   ++generation_;
-  fail_at_ = 0;
+  fail_at_ = fail_all_from_ = 0;
 }
 
 void FakeEnv::CrashFile(Inode* inode, std::mt19937_64* random) {
@@ -281,29 +284,6 @@ void FakeEnv::CrashFile(Inode* inode, std::mt19937_64* random) {
   }
   inode->unsynced.clear();
   inode->current = inode->synced;
-}
-
-void FakeEnv::FailNthCall(uint64_t n, Status status, bool sticky) {
-  std::lock_guard lock(mutex_);
-  CAIRN_CHECK(n == 0 || !status.ok());
-  fail_at_ = n == 0 ? 0 : io_calls_ + n;
-  fail_sticky_ = sticky;
-  fault_ = std::move(status);
-}
-
-void FakeEnv::SetShortWrites(bool enabled) {
-  std::lock_guard lock(mutex_);
-  short_writes_ = enabled;
-}
-
-void FakeEnv::SetCapacity(uint64_t bytes) {
-  std::lock_guard lock(mutex_);
-  capacity_ = bytes;
-}
-
-uint64_t FakeEnv::io_calls() const {
-  std::lock_guard lock(mutex_);
-  return io_calls_;
 }
 
 uint64_t FakeEnv::used_bytes() const {
@@ -342,7 +322,9 @@ uint64_t FakeEnv::FreeLocked() const {
 Status FakeEnv::CountCall(std::string_view call, const std::string& path) {
   ++io_calls_;
   if (fail_at_ == 0 || io_calls_ < fail_at_) return Status::Ok();
-  if (io_calls_ > fail_at_ && !fail_sticky_) return Status::Ok();
+  const bool all = fail_sticky_ || (fail_all_from_ != 0 && io_calls_ >= fail_all_from_);
+  if (io_calls_ > fail_at_ && !all) return Status::Ok();
+  if (fault_us_ < 0) fault_us_ = monotonic_us_;
   return Error(fault_.code(), call, path, fault_.message());
 }
 

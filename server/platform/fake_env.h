@@ -47,11 +47,20 @@ class FakeEnv final : public Env {
   /// The n-th I/O call from now (1 = the next one) fails with `status` and does nothing; 0 plants
   /// none. With `sticky`, every later call fails too. One such fault at a time.
   void FailNthCall(uint64_t n, Status status, bool sticky = false);
+  /// The n-th call from now fails once, and from `later` calls behind it on every call does: an
+  /// error whose handling is cut off in its middle.
+  void FailTwice(uint64_t n, uint64_t later, Status status);
   /// When set, an Append that a planted fault hits first writes a random proper prefix of its
   /// bytes.
   void SetShortWrites(bool enabled);
+  /// When set, a Sync that a planted fault hits loses what it should have made durable for good, as
+  /// Linux does: the bytes can still be read, a later Sync succeeds without them, a crash takes
+  /// them.
+  void SetFailedSyncsForget(bool enabled);
   /// Appends that would bring the disk past `bytes` write what fits and fail with kNoSpace.
   void SetCapacity(uint64_t bytes);
+  /// Monotonic time at which the planted fault first hit a call; -1 when it has not.
+  int64_t fault_us() const;
   /// I/O calls made so far: those on files and directories, not clock and chance.
   uint64_t io_calls() const;
   /// Bytes in all files.
@@ -110,7 +119,10 @@ class FakeEnv final : public Env {
   uint64_t io_calls_ = 0;
   uint64_t fail_at_ = 0;  ///< value of io_calls_ that fails; 0 = none
   bool fail_sticky_ = false;
+  int64_t fault_us_ = -1;
+  uint64_t fail_all_from_ = 0;  ///< value of io_calls_ from which every call fails; 0 = none
   bool short_writes_ = false;
+  bool failed_syncs_forget_ = false;
   Status fault_;
   uint64_t capacity_ = UINT64_MAX;
   Names names_;          ///< what processes see

@@ -74,7 +74,7 @@ TEST_F(EvictionTest, NoEvictionRefusesWhatTakesMemoryAndNothingElse) {
   LowerLimit(5);
   EXPECT_EQ(Run({"SET", "more", "x"}), kOomLine);
   EXPECT_EQ(Run({"APPEND", Name(1), "x"}), kOomLine);
-  EXPECT_EQ(Run({"GET", "absent"}), "(nil)");
+  EXPECT_EQ(Run({"GET", "absent"}), "nil");
   EXPECT_EQ(Run({"EXPIRE", Name(1), "100"}), ":1");
   EXPECT_EQ(Run({"PING"}), "+PONG");
   EXPECT_EQ(Gone(50).size(), 0u);
@@ -195,7 +195,7 @@ TEST_F(EvictionTest, TellsTheStreamTheWatchersAndTheListeners) {
     harness_.TakePropagated();
     harness_.TakeEvents();
     LowerLimit(1);
-    EXPECT_EQ(Run({"EXEC"}), "(nil)");
+    EXPECT_EQ(Run({"EXEC"}), "nil");
     const Lines lines = harness_.TakePropagated();
     ASSERT_FALSE(lines.empty());
     EXPECT_EQ(lines.back().substr(0, lines.back().find(' ')), *lazy == 'y' ? "UNLINK" : "DEL");

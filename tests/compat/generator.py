@@ -21,6 +21,8 @@ ODD_SECONDS = [b"0", b"-1", b"-9223372036854775808", b"9223372036854775807", b"a
 UNIX_SECONDS = [b"33177117420", b"4102444800", b"1"]
 UNIX_MS = [b"33177117420000", b"4102444800000", b"1"]
 
+# With other arguments than the row's they answer with a choice of each server's own.
+CHOOSING = {b"HRANDFIELD", b"ZRANDMEMBER", b"SRANDMEMBER", b"SPOP", b"RANDOMKEY"}
 WRONG_ARITY = 0.02      # of all commands
 WRONG_ARGUMENT = 0.02
 FOREIGN_KEY = 0.08      # a key that mostly holds another type
@@ -176,7 +178,7 @@ class Generator:
 
     def _break(self, call):
         chance, arguments = self.chance, call.arguments
-        if call.pause_s:
+        if call.pause_s or arguments[0] in CHOOSING:
             return
         if chance.flip(WRONG_ARITY):
             if chance.flip() and len(arguments) > 1:

@@ -168,10 +168,10 @@ class ProcessTest(unittest.TestCase):
             with self.assertRaises(redis.ConnectionError):
                 server.client(retry=None).execute_command("DEBUG", "SEGFAULT")
             self.assertEqual(-11, server.wait_end())
-            self.assertEqual(wanted == "yes", "crashed by signal: SIGSEGV" in server.log())
+            self.assertEqual(wanted == "yes", "crashed by signal" in server.log())
 
     def test_renamed_commands(self):
-        server = self.start({"rename-command": ["flushall \"\"", "get fetch"]})
+        server = self.start({"rename-command": ["flushall ", "get fetch"]})  # an empty name takes it away
         client = server.client()
         client.set("a", "1")
         self.assertEqual(b"1", client.execute_command("FETCH", "a"))

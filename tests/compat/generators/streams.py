@@ -5,7 +5,7 @@ from generator import Family
 
 def examine(key):
     """What is compared of a stream: DUMP holds clock times once there are groups."""
-    return [[b"XRANGE", key, b"-", b"+"], [b"XINFO", b"STREAM", key], [b"XINFO", b"GROUPS", key]]
+    return [([b"XRANGE", key, b"-", b"+"], ""), ([b"XINFO", b"STREAM", key], ""), ([b"XINFO", b"GROUPS", key], "")]
 
 
 FAMILY = Family("streams", weight=20, settings={"stream-node-max-entries": "5"}, examine={b"stream": examine})

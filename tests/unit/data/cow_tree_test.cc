@@ -144,7 +144,7 @@ void DrainQueue(SnapshotGate& gate) {
   Retired item;
   while (gate.Pop(&item)) {
     std::free(item.object);
-    gate.Released(item.size_bytes);
+    gate.Released(item.kind, item.size_bytes);
   }
 }
 
@@ -166,7 +166,7 @@ class CowTreeTest : public ::testing::Test {
 
   RecordSlab slab_;
   SnapshotGate gate_;
-  ValueHome home_{&gate_, &slab_};
+  ValueHome home_{&gate_, &slab_, 1};
   std::mt19937_64 random_{std::random_device{}()};
 };
 

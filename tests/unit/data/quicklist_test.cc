@@ -119,7 +119,7 @@ class QuickListTest : public ::testing::Test {
     Retired item;
     while (gate_.Pop(&item)) {
       std::free(item.object);
-      gate_.Released(item.size_bytes);
+      gate_.Released(item.kind, item.size_bytes);
     }
   }
 

@@ -107,7 +107,7 @@ class SortedSetTest : public ::testing::Test {
       } else {
         std::free(item.object);
       }
-      gate_.Released(item.size_bytes);
+      gate_.Released(item.kind, item.size_bytes);
     }
   }
 

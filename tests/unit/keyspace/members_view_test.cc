@@ -8,6 +8,7 @@
 #include <map>
 #include <optional>
 #include <random>
+#include <set>
 #include <string>
 #include <thread>
 
@@ -93,7 +94,10 @@ class MembersUnderViewTest : public testing::Test {
   MembersUnderViewTest() { keyspace_.emplace(Keyspace::Options{.databases = 2, .hash_seed = 5}); }
 
   Keyspace& keyspace() { return *keyspace_; }
-  KeyRef Key(const std::string& name) { return keyspace().db(0).MakeKey(name); }
+  /// Edits keep the reference, so the name has to last.
+  KeyRef Key(const std::string& name) {
+    return keyspace().db(0).MakeKey(*names_.insert(name).first);
+  }
 
   static std::string RandomText(std::mt19937_64& random, uint64_t space) {
     const uint64_t number = random() % space;
@@ -156,6 +160,7 @@ class MembersUnderViewTest : public testing::Test {
 
   PackedLimits limits_;
   std::optional<Keyspace> keyspace_;
+  std::set<std::string> names_;
 };
 
 TEST_F(MembersUnderViewTest, StepsOfAWalkSeeTheStateOfTheCut) {

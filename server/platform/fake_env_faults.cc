@@ -1,0 +1,50 @@
+// What a test plants in FakeEnv: errors by call number, short writes, a full disk.
+
+#include <utility>
+
+#include "server/platform/fake_env.h"
+
+namespace cairn {
+
+void FakeEnv::FailNthCall(uint64_t n, Status status, bool sticky) {
+  std::lock_guard lock(mutex_);
+  CAIRN_CHECK(n == 0 || !status.ok());
+  fail_at_ = n == 0 ? 0 : io_calls_ + n;
+  fail_sticky_ = sticky;
+  fail_all_from_ = 0;
+  fault_us_ = -1;
+  fault_ = std::move(status);
+}
+
+void FakeEnv::FailTwice(uint64_t n, uint64_t later, Status status) {
+  FailNthCall(n, std::move(status));
+  std::lock_guard lock(mutex_);
+  fail_all_from_ = fail_at_ + later;
+}
+
+int64_t FakeEnv::fault_us() const {
+  std::lock_guard lock(mutex_);
+  return fault_us_;
+}
+
+void FakeEnv::SetShortWrites(bool enabled) {
+  std::lock_guard lock(mutex_);
+  short_writes_ = enabled;
+}
+
+void FakeEnv::SetFailedSyncsForget(bool enabled) {
+  std::lock_guard lock(mutex_);
+  failed_syncs_forget_ = enabled;
+}
+
+void FakeEnv::SetCapacity(uint64_t bytes) {
+  std::lock_guard lock(mutex_);
+  capacity_ = bytes;
+}
+
+uint64_t FakeEnv::io_calls() const {
+  std::lock_guard lock(mutex_);
+  return io_calls_;
+}
+
+}  // namespace cairn

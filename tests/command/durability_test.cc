@@ -1,0 +1,305 @@
+// Durability on a fake disk, with its real threads: what the engine promises clients while the
+// append-only file is behind, full or broken, and when it saves, rewrites and loads.
+
+#include "server/engine/durability.h"
+
+#include <gtest/gtest.h>
+
+#include <chrono>
+#include <mutex>
+#include <thread>
+
+#include "persistence/aof_manifest.h"
+#include "server/app/families.h"
+#include "server/engine/dispatcher.h"
+#include "server/platform/fake_env.h"
+#include "server/platform/working_directory.h"
+#include "server/protocol/resp_reader.h"
+
+namespace cairn {
+namespace {
+
+/// Posted jobs run when the test says so; timers by the fake clock.
+class TestLoop final : public EventLoopPort {
+ public:
+  explicit TestLoop(FakeEnv& env) : env_(env) {}
+  void Post(std::function<void()> job) override {
+    std::lock_guard lock(mutex_);
+    posted_.push_back(std::move(job));
+  }
+  TimerId StartTimer(int64_t delay_ms, int64_t, std::function<void()> fn) override {
+    timers_[++last_timer_] = {env_.MonotonicMicros() + delay_ms * 1000, std::move(fn)};
+    return last_timer_;
+  }
+  void StopTimer(TimerId id) override { timers_.erase(id); }
+  int64_t NowMillis() const override { return env_.MonotonicMicros() / 1000; }
+
+  void RunPosted() {
+    std::vector<std::function<void()>> jobs;
+    {
+      std::lock_guard lock(mutex_);
+      jobs.swap(posted_);
+    }
+    for (auto& job : jobs) job();
+    for (auto it = timers_.begin(); it != timers_.end();) {
+      if (it->second.first > env_.MonotonicMicros()) {
+        ++it;
+        continue;
+      }
+      auto fn = std::move(it->second.second);
+      it = timers_.erase(it);
+      fn();
+    }
+  }
+
+ private:
+  FakeEnv& env_;
+  std::mutex mutex_;
+  std::vector<std::function<void()>> posted_;
+  std::map<TimerId, std::pair<int64_t, std::function<void()>>> timers_;
+  TimerId last_timer_ = 0;
+};
+
+class NoLog final : public LogSink {
+ public:
+  void Write(LogLevel, std::string_view) override {}
+};
+
+class FixedDirectory final : public WorkingDirectory {
+ public:
+  Status Change(const std::string&) override { return Status::Io("stays where it is"); }
+  std::string Current() const override { return "/"; }
+};
+
+/// One process on `env`: begins by loading, ends without a farewell.
+class Process {
+ public:
+  Process(FakeEnv& env, std::vector<Config::NameAndValue> settings)
+      : env_(env),
+        loop_(env),
+        log_(LoggerOptions{.wall_micros = [&env] { return env.WallMicros(); }, .sink = &sink_}),
+        config_(env, directory_),
+        arena_(size_t{1} << 20),
+        keyspace_({.hash_seed = 42}),
+        engine_(env, loop_, log_, config_, keyspace_, arena_),
+        dispatcher_(engine_) {
+    engine_.dispatcher = &dispatcher_;
+    engine_.process_id = 4242;
+    AddAllFamilies(engine_.commands);
+    settings.push_back({"save", ""});
+    for (const auto& pair : settings) {
+      const Status set = config_.Set({&pair, 1}, SetContext{});
+      CAIRN_CHECK(set.ok());
+    }
+    durability_ = NewDurability(engine_, [this] { ++released_; });
+    engine_.durability = durability_.get();
+    engine_.RefreshClock();
+    loaded_ = durability_->LoadAtStart();
+    session_ = engine_.CreateSession(nullptr, SessionKind::kNormal);
+  }
+  ~Process() {
+    // The disk stays as it is: nothing that is done on the way out may count.
+    env_.FailNthCall(1, Status::Io("ended"), true);
+    durability_.reset();
+    engine_.durability = nullptr;
+    env_.FailNthCall(0, Status::Ok());
+  }
+
+  /// One command, one turn.
+  std::string Run(std::vector<std::string> args) {
+    engine_.RefreshClock();
+    const std::vector<std::string_view> views(args.begin(), args.end());
+    dispatcher_.RunArgs(*session_, views);
+    durability_->EndOfTurn();
+    const std::string bytes = session_->output.Flatten();
+    session_->output.Clear();
+    RespValue value;
+    size_t consumed = 0;
+    CAIRN_CHECK(ParseReply(bytes, &consumed, &value) == ReplyParse::kValue);
+    return value.ToString();
+  }
+
+  /// Polls, with the loop turning, until `done`.
+  template <typename Done>
+  bool Until(Done done) {
+    const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(60);
+    while (!done()) {
+      if (std::chrono::steady_clock::now() > deadline) return false;
+      std::this_thread::sleep_for(std::chrono::milliseconds(1));
+      loop_.RunPosted();
+    }
+    return true;
+  }
+  bool AllDurable() {
+    return Until([this] { return durability_->DurableOffset() >= engine_.propagation.offset(); });
+  }
+  bool NoRewrite() {
+    return Until([this] {
+      return !durability_->figures().rewrite_running && !durability_->figures().rewrite_scheduled;
+    });
+  }
+
+  FakeEnv& env_;
+  TestLoop loop_;
+  NoLog sink_;
+  FixedDirectory directory_;
+  Logger log_;
+  Config config_;
+  BlobArena arena_;
+  Keyspace keyspace_;
+  Engine engine_;
+  Dispatcher dispatcher_;
+  std::unique_ptr<Durability> durability_;
+  Session* session_ = nullptr;
+  Status loaded_;
+  int released_ = 0;
+};
+
+const std::vector<Config::NameAndValue> kAlways{{"appendfsync", "always"}, {"appendonly", "yes"}};
+
+class DurabilityTest : public testing::Test {
+ protected:
+  FakeEnv env_{1};
+};
+
+TEST_F(DurabilityTest, AlwaysHoldsRepliesUntilTheDiskHasThemAndTellsOnce) {  // V11
+  Process process(env_, kAlways);
+  ASSERT_TRUE(process.loaded_.ok()) << process.loaded_.message();
+  EXPECT_TRUE(process.durability_->GatesReplies());
+  ASSERT_EQ(process.Run({"SET", "a", "1"}), "+OK");
+  const uint64_t offset = process.engine_.propagation.offset();
+  if (process.durability_->DurableOffset() < offset) {
+    EXPECT_TRUE(process.Until([&] { return process.released_ == 1; }));
+  }
+  EXPECT_GE(process.durability_->DurableOffset(), offset);
+  env_.Crash(5);  // while it runs: what was released is on the disk
+  Process again(env_, kAlways);
+  ASSERT_TRUE(again.loaded_.ok()) << again.loaded_.message();
+  EXPECT_EQ(again.Run({"GET", "a"}), "\"1\"");
+}
+
+TEST_F(DurabilityTest, EverysecHasGivenTheBytesToTheKernelBeforeTheReply) {  // A9
+  const std::vector<Config::NameAndValue> settings{{"appendonly", "yes"}};
+  {
+    Process process(env_, settings);
+    ASSERT_TRUE(process.loaded_.ok());
+    for (int i = 0; i < 100; ++i) {
+      ASSERT_EQ(process.Run({"SET", "a", std::to_string(i)}), "+OK");
+      ASSERT_TRUE(process.Until([&] {
+        return process.durability_->DurableOffset() >= process.engine_.propagation.offset();
+      }));
+    }
+  }
+  Process again(env_, settings);
+  EXPECT_EQ(again.Run({"GET", "a"}), "\"99\"");
+}
+
+TEST_F(DurabilityTest, AFullDiskRefusesWritesInRedissWordsAndReadsGoOn) {
+  Process process(env_, kAlways);
+  ASSERT_EQ(process.Run({"SET", "a", "1"}), "+OK");
+  ASSERT_TRUE(process.AllDurable());
+  env_.SetCapacity(env_.used_bytes());
+  ASSERT_EQ(process.Run({"SET", "a", "2"}), "+OK");  // the reply is held, not sent
+  ASSERT_TRUE(process.Until([&] { return !process.durability_->figures().aof_last_write_ok; }));
+  EXPECT_EQ(process.Run({"SET", "a", "3"}),
+            "-MISCONF Errors writing to the AOF file: No space left on device");
+  EXPECT_EQ(process.Run({"GET", "a"}), "\"2\"");
+  env_.SetCapacity(UINT64_MAX);
+  ASSERT_TRUE(process.Until([&] {
+    env_.AdvanceMicros(1'000'000);
+    return process.durability_->figures().aof_last_write_ok;
+  }));
+  EXPECT_EQ(process.Run({"SET", "a", "4"}), "+OK");
+  ASSERT_TRUE(process.AllDurable());
+  EXPECT_FALSE(process.durability_->HeldRepliesAreLost());
+}
+
+TEST_F(DurabilityTest, DebugLoadAofFindsEverythingAfterARestart) {
+  {
+    Process process(env_, kAlways);
+    ASSERT_EQ(process.Run({"SET", "a", "1"}), "+OK");
+    ASSERT_TRUE(process.AllDurable());
+  }
+  Process process(env_, kAlways);
+  ASSERT_EQ(process.Run({"SET", "b", "2"}), "+OK");
+  ASSERT_TRUE(process.AllDurable());
+  ASSERT_TRUE(process.durability_->DebugLoadAof().ok());
+  EXPECT_EQ(process.Run({"DBSIZE"}), ":2");
+  EXPECT_GT(process.durability_->figures().aof_base_bytes, 0u);
+}
+
+TEST_F(DurabilityTest, ARewriteIsRefusedWithoutRoomForIt) {
+  Process process(env_, kAlways);
+  ASSERT_EQ(process.Run({"SET", "a", std::string(100'000, 'x')}), "+OK");
+  ASSERT_EQ(process.Run({"CONFIG", "SET", "rdbcompression", "no"}), "+OK");
+  ASSERT_TRUE(process.AllDurable());
+  ASSERT_EQ(process.Run({"BGREWRITEAOF"}), "+Background append only file rewriting started");
+  ASSERT_TRUE(process.NoRewrite());
+  ASSERT_TRUE(process.durability_->figures().aof_last_rewrite_ok);
+  env_.SetCapacity(env_.used_bytes() + 100'000);
+  EXPECT_TRUE(process.Run({"BGREWRITEAOF"}).starts_with("-ERR Not enough room"));
+  env_.SetCapacity(UINT64_MAX);
+  EXPECT_EQ(process.Run({"BGREWRITEAOF"}), "+Background append only file rewriting started");
+  ASSERT_TRUE(process.NoRewrite());
+}
+
+TEST_F(DurabilityTest, RewritesByItselfAtPercentageAndSize) {
+  Process process(env_, {{"appendfsync", "always"},
+                         {"auto-aof-rewrite-min-size", "4kb"},
+                         {"auto-aof-rewrite-percentage", "100"},
+                         {"appendonly", "yes"}});
+  for (int i = 0; i < 30; ++i) ASSERT_EQ(process.Run({"SET", "a", std::string(64, 'x')}), "+OK");
+  ASSERT_TRUE(process.AllDurable());
+  process.durability_->Tick();
+  EXPECT_FALSE(process.durability_->figures().rewrite_running);  // grown, but below 4 KiB
+  for (int i = 0; i < 60; ++i) ASSERT_EQ(process.Run({"SET", "a", std::string(64, 'x')}), "+OK");
+  ASSERT_TRUE(process.AllDurable());
+  ASSERT_TRUE(process.Until([&] {
+    process.durability_->Tick();
+    return process.durability_->figures().rewrites > 0;
+  }));
+  EXPECT_LT(process.durability_->figures().aof_current_bytes, 4096u);
+}
+
+TEST_F(DurabilityTest, AFailedSaveTakesNoChangesBackAndKeepsTheServerRunning) {  // V12
+  Process process(env_, kAlways);
+  ASSERT_EQ(process.Run({"SET", "a", "1"}), "+OK");
+  ASSERT_TRUE(process.AllDurable());
+  const uint64_t changes = process.durability_->figures().changes_since_save;
+  EXPECT_GT(changes, 0u);
+  env_.SetCapacity(env_.used_bytes());
+  EXPECT_FALSE(process.durability_->Save().ok());
+  EXPECT_EQ(process.durability_->figures().changes_since_save, changes);
+  EXPECT_FALSE(process.durability_->Shutdown(1, false).ok());
+  env_.SetCapacity(UINT64_MAX);
+  // The log is still open: the next write is acknowledged and durable.
+  EXPECT_EQ(process.Run({"SET", "a", "2"}), "+OK");
+  EXPECT_TRUE(process.AllDurable());
+  EXPECT_TRUE(process.durability_->Shutdown(1, false).ok());
+  EXPECT_EQ(process.durability_->figures().changes_since_save, 0u);
+}
+
+TEST_F(DurabilityTest, LeftoversOfDeadProcessesAreSweptAtStart) {
+  ASSERT_TRUE(env_.OpenTruncate("/temp-99.rdb").ok());
+  ASSERT_TRUE(env_.OpenTruncate("/temp-rewriteaof-bg-99.aof").ok());
+  Process process(env_, {});
+  EXPECT_FALSE(env_.FileExists("/temp-99.rdb"));
+  EXPECT_FALSE(env_.FileExists("/temp-rewriteaof-bg-99.aof"));
+}
+
+TEST_F(DurabilityTest, TurningItOnAtRunTimeProtectsWhatWasThereBefore) {
+  {
+    Process process(env_, {{"appendfsync", "always"}});
+    ASSERT_EQ(process.Run({"SET", "a", "1"}), "+OK");
+    ASSERT_EQ(process.Run({"CONFIG", "SET", "appendonly", "yes"}), "+OK");
+    ASSERT_EQ(process.Run({"SET", "b", "2"}), "+OK");
+    ASSERT_TRUE(process.NoRewrite());
+    ASSERT_TRUE(process.AllDurable());
+    env_.Crash(3);
+  }
+  Process again(env_, kAlways);
+  EXPECT_EQ(again.Run({"MGET", "a", "b"}), "[\"1\", \"2\"]");
+}
+
+}  // namespace
+}  // namespace cairn

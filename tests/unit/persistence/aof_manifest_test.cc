@@ -1,0 +1,145 @@
+#include "persistence/aof_manifest.h"
+
+#include <gtest/gtest.h>
+
+#include "server/platform/fake_env.h"
+
+namespace cairn {
+namespace {
+
+AofManifest ParseOrDie(std::string_view text) {
+  Result<AofManifest> manifest = AofManifest::Parse(text, "m");
+  EXPECT_TRUE(manifest.ok()) << manifest.status().message();
+  return manifest.ok() ? *manifest : AofManifest();
+}
+
+TEST(AofManifestTest, ReadsAndWritesRedis7sForm) {
+  constexpr std::string_view kText =
+      "file appendonly.aof.2.base.rdb seq 2 type b\n"
+      "file appendonly.aof.1.base.rdb seq 1 type h\n"
+      "file appendonly.aof.3.incr.aof seq 3 type i\n"
+      "file appendonly.aof.4.incr.aof seq 4 type i\n";
+  const AofManifest manifest = ParseOrDie(kText);
+  EXPECT_EQ(manifest.Format(), kText);
+  EXPECT_EQ(manifest.base()->name, "appendonly.aof.2.base.rdb");
+  EXPECT_EQ(manifest.increment_sequence(), 4u);
+  EXPECT_EQ(manifest.history().size(), 1u);
+}
+
+TEST(AofManifestTest, RefusesWhatRedisRefusesWithLineAndReason) {
+  const std::pair<std::string, std::string> cases[] = {
+      {"", "m: Found an empty AOF manifest"},
+      {"file a seq 1 type b", "m: at line 1: The AOF manifest file contains too long line"},
+      {"file a seq 1 type b\nfile b seq 2 type b\n",
+       "m: at line 2 'file b seq 2 type b': Found duplicate base file information"},
+      {"file a seq 2 type i\nfile b seq 2 type i\n",
+       "m: at line 2 'file b seq 2 type i': Found a non-monotonic sequence number"},
+      {"file a/b seq 1 type b\n",
+       "m: at line 1 'file a/b seq 1 type b': File can't be a path, just a filename"},
+      {"file a seq 1 type x\n", "m: at line 1 'file a seq 1 type x': Unknown AOF file type"},
+      {"file a seq 1\n", "m: at line 1 'file a seq 1': Invalid AOF manifest file format"},
+      {"file a seq -1 type b\n",
+       "m: at line 1 'file a seq -1 type b': Invalid AOF manifest file format"},
+  };
+  for (const auto& [text, message] : cases) {
+    Result<AofManifest> manifest = AofManifest::Parse(text, "m");
+    ASSERT_FALSE(manifest.ok()) << text;
+    EXPECT_EQ(manifest.status().code(), StatusCode::kCorruption);
+    EXPECT_EQ(manifest.status().message(), message);
+  }
+}
+
+TEST(AofManifestTest, EveryAcceptedNameIsReadBack) {
+  const std::string names[] = {"appendonly.aof",
+                               "with space",
+                               "q\"uote",
+                               "back\\slash",
+                               "tab\t",
+                               "\xc3\xa4\xc3\xb6.aof",
+                               "#hash",
+                               std::string(200, 'x'),
+                               std::string(200, '\xff'),
+                               std::string(235, 'x')};
+  for (const std::string& name : names) {
+    const AofLocation location{"/aof", name};
+    ASSERT_TRUE(CheckAofName(location).ok()) << name;
+    AofManifest manifest;
+    manifest.ReplaceBase(name, true);
+    manifest.AddIncrement(name);
+    const AofManifest again = ParseOrDie(manifest.Format());
+    EXPECT_EQ(again.base()->name, name + ".1.base.rdb");
+    EXPECT_EQ(again.increments().at(0).name, name + ".1.incr.aof");
+  }
+}
+
+TEST(AofManifestTest, NamesThatCouldNotBeReadBackAreRefusedAtStart) {
+  FakeEnv env(1);
+  // 250 bytes do not leave room for a suffix; 235 bytes of which each is written as four do not fit
+  // into a line.
+  for (const std::string& name : {std::string(250, 'x'), std::string(235, '\xff')}) {
+    Result<AofManifest> manifest = PrepareAofDirectory(env, "/", {"/aof", name});
+    ASSERT_FALSE(manifest.ok());
+    EXPECT_EQ(manifest.status().code(), StatusCode::kClient);
+    EXPECT_TRUE(manifest.status().message().starts_with("appendfilename is too long"));
+    EXPECT_FALSE(env.FileExists("/aof"));
+  }
+}
+
+TEST(AofManifestTest, TheDirectoryItselfSurvivesAPowerCut) {
+  for (uint64_t seed = 0; seed < 20; ++seed) {
+    FakeEnv env(seed);
+    ASSERT_TRUE(env.CreateDir("/data").ok());
+    ASSERT_TRUE(env.SyncDir("/").ok());
+    ASSERT_TRUE(PrepareAofDirectory(env, "/data", {"/data/aof"}).ok());
+    env.Crash(seed);
+    EXPECT_TRUE(env.FileExists("/data/aof"));
+  }
+}
+
+void Touch(FakeEnv& env, const std::string& path) { ASSERT_TRUE(env.OpenTruncate(path).ok()); }
+
+TEST(AofManifestTest, SweepsLeftoversButNothingTheManifestNames) {
+  FakeEnv env(1);
+  const AofLocation location{"/aof", "temp-own"};
+  ASSERT_TRUE(env.CreateDir("/aof").ok());
+  AofManifest manifest;
+  manifest.ReplaceBase(location.append_name, true);
+  manifest.AddIncrement(location.append_name);
+  ASSERT_TRUE(PersistAofManifest(env, location, manifest).ok());
+  for (const char* name : {"temp-own.1.base.rdb", "temp-own.1.incr.aof", "temp-rewriteaof-bg.aof",
+                           "temp-temp-own.manifest", "unknown"}) {
+    Touch(env, location.PathOf(name));
+  }
+  ASSERT_TRUE(PrepareAofDirectory(env, "/", location).ok());
+  const std::vector<std::string> left{"temp-own.1.base.rdb", "temp-own.1.incr.aof",
+                                      "temp-own.manifest", "unknown"};
+  EXPECT_EQ(*env.ListDir("/aof"), left);
+}
+
+TEST(AofManifestTest, SweepsTheServersDirectoryOfDeadProcessesOnly) {
+  FakeEnv env(1);
+  ASSERT_TRUE(env.CreateDir("/proc").ok());
+  ASSERT_TRUE(env.CreateDir("/proc/77").ok());
+  ASSERT_TRUE(env.CreateDir("/data").ok());
+  for (const char* name : {"temp-12.rdb", "temp-77.rdb", "temp-5.rdb", "temp-rewriteaof-12.aof",
+                           "temp-rewriteaof-bg-12.aof", "temp-x.rdb", "temp-.rdb", "dump.rdb"}) {
+    Touch(env, std::string("/data/") + name);
+  }
+  EXPECT_EQ(SweepServerDirectory(env, "/data", 5), 4u);
+  const std::vector<std::string> left{"dump.rdb", "temp-.rdb", "temp-77.rdb", "temp-x.rdb"};
+  EXPECT_EQ(*env.ListDir("/data"), left);
+}
+
+TEST(AofManifestTest, TakesASingleFileAofOver) {
+  FakeEnv env(1);
+  Touch(env, "/appendonly.aof");
+  Result<AofManifest> manifest = PrepareAofDirectory(env, "/", {"/aof"});
+  ASSERT_TRUE(manifest.ok());
+  EXPECT_EQ(manifest->base()->name, "appendonly.aof");
+  EXPECT_TRUE(env.FileExists("/aof/appendonly.aof"));
+  EXPECT_FALSE(env.FileExists("/appendonly.aof"));
+  EXPECT_EQ(LoadAofManifest(env, {"/aof"})->Format(), "file appendonly.aof seq 1 type b\n");
+}
+
+}  // namespace
+}  // namespace cairn

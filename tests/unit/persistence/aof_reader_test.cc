@@ -1,0 +1,221 @@
+#include "persistence/aof_reader.h"
+
+#include <gtest/gtest.h>
+
+#include "persistence/aof_text.h"
+#include "server/platform/fake_env.h"
+
+namespace cairn {
+namespace {
+
+constexpr std::string_view kSetA = "*3\r\n$3\r\nSET\r\n$1\r\na\r\n$1\r\n1\r\n";
+constexpr std::string_view kSetB = "*3\r\n$3\r\nSET\r\n$1\r\nb\r\n$1\r\n2\r\n";
+constexpr std::string_view kMulti = "*1\r\n$5\r\nMULTI\r\n";
+constexpr std::string_view kExec = "*1\r\n$4\r\nEXEC\r\n";
+
+class Recorder final : public CommandSink {
+ public:
+  Status BeginFile(std::string_view name) override {
+    lines.push_back("file " + std::string(name));
+    return Status::Ok();
+  }
+  Status Command(std::span<const std::string_view> args) override {
+    std::string line;
+    for (std::string_view arg : args) line += (line.empty() ? "" : " ") + std::string(arg);
+    lines.push_back(line);
+    return Status::Ok();
+  }
+  std::vector<std::string> lines;
+};
+
+AofScan Scan(std::string_view text, Recorder* recorder = nullptr) {
+  Recorder own;
+  AofScan scan;
+  EXPECT_TRUE(ScanAofText(text, 0, recorder != nullptr ? *recorder : own, &scan).ok());
+  return scan;
+}
+
+std::string Text(std::initializer_list<std::string_view> parts) {
+  std::string text;
+  for (std::string_view part : parts) text += part;
+  return text;
+}
+
+/// Adds a checked group at the end of *text.
+void AddGroup(std::string* text, uint64_t synced, std::string_view group) {
+  *text += FormatAofCheckLine(text->size(), synced, {&group, 1});
+  *text += group;
+}
+
+TEST(AofReaderTest, TheWorkedExampleOfTheDocument) {  // docs/aof.md
+  std::string text;
+  AddGroup(&text, 0, "*2\r\n$6\r\nSELECT\r\n$1\r\n0\r\n" + std::string(kSetA));
+  EXPECT_EQ(text,
+            "#CAIRN:50:c7abc215d0287343:0\r\n"
+            "*2\r\n$6\r\nSELECT\r\n$1\r\n0\r\n*3\r\n$3\r\nSET\r\n$1\r\na\r\n$1\r\n1\r\n");
+  Recorder recorder;
+  const AofScan scan = Scan(text, &recorder);
+  EXPECT_EQ(scan.tail, AofTail::kWhole);
+  EXPECT_EQ(scan.checked_bytes, text.size());
+  EXPECT_TRUE(scan.covered);
+  EXPECT_EQ(recorder.lines, (std::vector<std::string>{"SELECT 0", "SET a 1"}));
+}
+
+TEST(AofReaderTest, ACutAtEveryByteKeepsTheWholeCommandsBefore) {
+  const std::string text = Text({kSetA, kSetB});
+  for (size_t size = 0; size <= text.size(); ++size) {
+    const AofScan scan = Scan(std::string_view(text).substr(0, size));
+    const size_t whole = size == text.size() ? size : size >= kSetA.size() ? kSetA.size() : 0;
+    EXPECT_EQ(scan.good_bytes, whole) << size;
+    EXPECT_EQ(scan.tail, whole == size ? AofTail::kWhole : AofTail::kTorn) << size;
+  }
+}
+
+TEST(AofReaderTest, ACutInsideATransactionGoesBackToBeforeMulti) {
+  const std::string text = Text({kSetA, kMulti, kSetB, kSetA, kExec});
+  for (size_t size = kSetA.size() + 1; size < text.size(); ++size) {
+    const AofScan scan = Scan(std::string_view(text).substr(0, size));
+    EXPECT_EQ(scan.tail, AofTail::kTorn) << size;
+    EXPECT_EQ(scan.good_bytes, kSetA.size()) << size;
+  }
+}
+
+TEST(AofReaderTest, ACheckedFileCutAtEveryByteKeepsTheWholeGroupsBefore) {
+  std::string text;
+  AddGroup(&text, 0, kSetA);
+  const size_t first = text.size();
+  AddGroup(&text, first, Text({kMulti, kSetA, kSetB, kExec}));
+  for (size_t size = 1; size < text.size(); ++size) {
+    const AofScan scan = Scan(std::string_view(text).substr(0, size));
+    if (size == first) continue;
+    EXPECT_EQ(scan.tail, AofTail::kTorn) << size;
+    EXPECT_EQ(scan.good_bytes, size < first ? 0 : first) << size;
+  }
+}
+
+TEST(AofReaderTest, EveryFlippedBitOfACheckedFileIsFound) {
+  std::string text;
+  AddGroup(&text, 0, kSetA);
+  const size_t first = text.size();
+  AddGroup(&text, first, kSetB);
+  AddGroup(&text, first, kSetA);
+  for (size_t at = 0; at < text.size(); ++at) {
+    for (int bit = 0; bit < 8; ++bit) {
+      std::string broken = text;
+      broken[at] = static_cast<char>(broken[at] ^ (1 << bit));
+      const AofScan scan = Scan(broken);
+      ASSERT_NE(scan.tail, AofTail::kWhole) << at << " bit " << bit;
+      // Later groups say that the first one was once on disk: that is damage, and never cut off.
+      if (at < first) {
+        ASSERT_EQ(scan.tail, AofTail::kDamaged) << at << " bit " << bit;
+      }
+      ASSERT_LE(scan.good_bytes, at);
+    }
+  }
+}
+
+TEST(AofReaderTest, ZerosAtTheEndAreATornTail) {
+  for (const bool checked : {false, true}) {
+    std::string text(checked ? "" : kSetA);
+    if (checked) AddGroup(&text, 0, kSetA);
+    const size_t good = text.size();
+    const AofScan scan = Scan(text + std::string(4096, '\0'));
+    EXPECT_EQ(scan.tail, AofTail::kTorn);
+    EXPECT_EQ(scan.good_bytes, good);
+  }
+}
+
+TEST(AofReaderTest, GarbageInAFileWithoutChecksIsDamage) {
+  const AofScan scan = Scan(Text({kSetA, "garbage\r\n", kSetB}));
+  EXPECT_EQ(scan.tail, AofTail::kDamaged);
+  EXPECT_EQ(scan.good_bytes, kSetA.size());
+}
+
+TEST(AofReaderTest, AnnotationsAreSkipped) {
+  Recorder recorder;
+  const AofScan scan = Scan(Text({"#TS:1700000000\r\n", kSetA, "# a remark\r\n"}), &recorder);
+  EXPECT_EQ(scan.tail, AofTail::kWhole);
+  EXPECT_EQ(recorder.lines, (std::vector<std::string>{"SET a 1"}));
+}
+
+class LoadTest : public testing::Test {
+ protected:
+  void SetUp() override { ASSERT_TRUE(env_.CreateDir("/aof").ok()); }
+
+  void Put(const std::string& name, std::string_view text) {
+    auto file = env_.OpenTruncate(location_.PathOf(name));
+    ASSERT_TRUE(file.ok());
+    ASSERT_TRUE((*file)->Append(text).ok());
+  }
+  Result<AofLoadReport> Load(int increments) {
+    AofManifest manifest;
+    for (int i = 0; i < increments; ++i) manifest.AddIncrement("a");
+    return LoadAof(env_, location_, manifest, nullptr, recorder_, options_);
+  }
+  uint64_t SizeOf(const std::string& name) { return *env_.FileSize(location_.PathOf(name)); }
+
+  FakeEnv env_{1};
+  AofLocation location_{"/aof", "a"};
+  AofLoadOptions options_;
+  Recorder recorder_;
+};
+
+TEST_F(LoadTest, ATornLastFileIsReallyShortened) {
+  Put("a.1.incr.aof", kSetA);
+  Put("a.2.incr.aof", Text({kSetB, "*3\r\n$3"}));
+  Result<AofLoadReport> report = Load(2);
+  ASSERT_TRUE(report.ok()) << report.status().message();
+  EXPECT_EQ(report->cut_bytes, 6u);
+  EXPECT_EQ(SizeOf("a.2.incr.aof"), kSetB.size());
+  EXPECT_EQ(recorder_.lines, (std::vector<std::string>{"file a.1.incr.aof", "SET a 1",
+                                                       "file a.2.incr.aof", "SET b 2"}));
+}
+
+TEST_F(LoadTest, LoadTruncatedNoRefusesWithFileAndOffset) {
+  options_.load_truncated = false;
+  Put("a.1.incr.aof", Text({kSetA, "*3\r\n$3"}));
+  Result<AofLoadReport> report = Load(1);
+  ASSERT_FALSE(report.ok());
+  EXPECT_EQ(report.status().code(), StatusCode::kCorruption);
+  EXPECT_NE(report.status().message().find("/aof/a.1.incr.aof at offset"), std::string_view::npos);
+  EXPECT_EQ(SizeOf("a.1.incr.aof"), kSetA.size() + 6);
+}
+
+TEST_F(LoadTest, ATornFileThatIsNotTheLastIsRefused) {
+  Put("a.1.incr.aof", Text({kSetA, "*3\r\n$3"}));
+  Put("a.2.incr.aof", kSetB);
+  EXPECT_EQ(Load(2).status().code(), StatusCode::kCorruption);
+}
+
+TEST_F(LoadTest, ATornFileBeforeEmptyOnesIsTheLast) {
+  // A rotation whose manifest reached the disk, though the writer was told that it had not.
+  Put("a.1.incr.aof", Text({kSetA, "*3\r\n$3"}));
+  Put("a.2.incr.aof", "");
+  Put("a.3.incr.aof", "");
+  Result<AofLoadReport> report = Load(3);
+  ASSERT_TRUE(report.ok()) << report.status().message();
+  EXPECT_EQ(report->cut_path, "/aof/a.1.incr.aof");
+  EXPECT_EQ(SizeOf("a.1.incr.aof"), kSetA.size());
+}
+
+TEST_F(LoadTest, AMissingFileIsAnError) {
+  Put("a.1.incr.aof", kSetA);
+  EXPECT_EQ(Load(2).status().code(), StatusCode::kNotFound);
+}
+
+TEST_F(LoadTest, ACorruptTailIsCutOnlyWhenAllowed) {
+  std::string text;
+  AddGroup(&text, 0, kSetA);
+  const size_t good = text.size();
+  AddGroup(&text, good, kSetB);
+  text[text.size() - 3] = '9';
+  Put("a.1.incr.aof", text);
+  options_.load_corrupt_tail = false;
+  EXPECT_EQ(Load(1).status().code(), StatusCode::kCorruption);
+  options_.load_corrupt_tail = true;
+  ASSERT_TRUE(Load(1).ok());
+  EXPECT_EQ(SizeOf("a.1.incr.aof"), good);
+}
+
+}  // namespace
+}  // namespace cairn

@@ -1,0 +1,389 @@
+#include "persistence/aof_writer.h"
+
+#include <gtest/gtest.h>
+
+#include <chrono>
+#include <thread>
+
+#include "persistence/aof_reader.h"
+#include "server/platform/fake_env.h"
+
+namespace cairn {
+namespace {
+
+const AofLocation kLocation{"/data/aof"};
+
+std::string SetCommand(std::string_view key, std::string_view value) {
+  return "*3\r\n$3\r\nSET\r\n$" + std::to_string(key.size()) + "\r\n" + std::string(key) + "\r\n$" +
+         std::to_string(value.size()) + "\r\n" + std::string(value) + "\r\n";
+}
+
+class Recorder final : public CommandSink {
+ public:
+  Status BeginFile(std::string_view) override { return Status::Ok(); }
+  Status Command(std::span<const std::string_view> args) override {
+    std::string line;
+    for (std::string_view arg : args) line += (line.empty() ? "" : " ") + std::string(arg);
+    lines.push_back(line);
+    return Status::Ok();
+  }
+  std::vector<std::string> lines;
+};
+
+class AofWriterTest : public testing::Test {
+ protected:
+  void SetUp() override {
+    ASSERT_TRUE(env_.CreateDir("/data").ok());
+    ASSERT_TRUE(env_.SyncDir("/").ok());
+    options_.location = kLocation;
+    options_.policy = AofSyncPolicy::kEverySecond;
+    options_.reserve_bytes = 4096;
+  }
+
+  /// A writer on what the disk holds; the first one makes an empty base.
+  std::unique_ptr<AofWriter> Open() {
+    Result<AofManifest> manifest = PrepareAofDirectory(env_, "/data", kLocation);
+    EXPECT_TRUE(manifest.ok());
+    AofCallbacks callbacks;
+    callbacks.on_progress = [this] { ++progress_; };
+    auto writer = std::make_unique<AofWriter>(env_, options_, callbacks);
+    if (!manifest->empty()) {
+      EXPECT_TRUE(writer->Open(*manifest, 0, true).ok());
+      return writer;
+    }
+    EXPECT_TRUE(writer->OpenForFirstRewrite(*manifest, 0).ok());
+    EXPECT_TRUE(Rewrite(*writer, "").ok());
+    return writer;
+  }
+
+  Status Rewrite(AofWriter& writer, std::string_view base) {
+    (void)writer.BeginRewrite();
+    return Finish(writer, base);
+  }
+
+  Status Finish(AofWriter& writer, std::string_view base) {
+    auto file = env_.OpenTruncate(writer.TempBasePath());
+    EXPECT_TRUE((*file)->Append(base).ok() && (*file)->Sync().ok());
+    Status outcome = Status::Io("not called");
+    writer.FinishRewrite(writer.TempBasePath(), false,
+                         [&outcome](const Status& status) { outcome = status; });
+    (void)writer.RunOnce();
+    return outcome;
+  }
+
+  std::vector<std::string> Load() {
+    Recorder recorder;
+    Result<AofLoadReport> report =
+        LoadAof(env_, kLocation, *LoadAofManifest(env_, kLocation), nullptr, recorder, {});
+    EXPECT_TRUE(report.ok()) << report.status().message();
+    return recorder.lines;
+  }
+
+  std::string Read(const std::string& name) {
+    return *env_.ReadFileToString(kLocation.PathOf(name));
+  }
+  std::vector<std::string> Names() { return *env_.ListDir(kLocation.directory); }
+
+  FakeEnv env_{1};
+  AofWriterOptions options_;
+  int progress_ = 0;
+};
+
+TEST_F(AofWriterTest, EverysecWritesAtOnceAndSyncsWithinASecondAlsoAfterTheLastWrite) {
+  auto writer = Open();
+  writer->Append(SetCommand("a", "1"), 0);
+  EXPECT_EQ(writer->written_offset(), writer->appended_offset());  // before the reply leaves (A9)
+  (void)writer->RunOnce();
+  env_.AdvanceMicros(1'000'000);
+  (void)writer->RunOnce();
+  EXPECT_EQ(writer->durable_offset(), writer->appended_offset());
+  writer->Append(SetCommand("a", "2"), 0);
+  const int64_t wish_ms = writer->RunOnce();
+  EXPECT_GT(wish_ms, 0);
+  EXPECT_LE(wish_ms, 1000);
+  env_.AdvanceMicros(wish_ms * 1000);
+  (void)writer->RunOnce();
+  EXPECT_EQ(writer->durable_offset(), writer->appended_offset());
+  EXPECT_EQ(writer->RunOnce(), -1);
+}
+
+TEST_F(AofWriterTest, AlwaysMakesOneGroupAndOneSyncOfAllThatWaits) {
+  options_.policy = AofSyncPolicy::kAlways;
+  auto writer = Open();
+  progress_ = 0;
+  const uint64_t calls = env_.io_calls();
+  for (int i = 0; i < 40; ++i) writer->Append(SetCommand("k", std::to_string(i)), 0);
+  EXPECT_EQ(writer->written_offset(), 0u);  // never on the executor
+  (void)writer->RunOnce();
+  EXPECT_EQ(env_.io_calls() - calls, 2u);  // a write and a sync
+  EXPECT_EQ(progress_, 1);                 // one wake-up
+  EXPECT_EQ(writer->durable_offset(), writer->appended_offset());
+}
+
+TEST_F(AofWriterTest, TheExecutorLeavesABusyDiskToTheLogThread) {
+  auto writer = Open();
+  writer->SetDiskBusy(true);
+  progress_ = 0;
+  writer->Append(SetCommand("a", "1"), 0);
+  EXPECT_EQ(writer->written_offset(), 0u);
+  (void)writer->RunOnce();
+  EXPECT_EQ(writer->written_offset(), writer->appended_offset());
+  EXPECT_GE(progress_, 1);
+}
+
+TEST_F(AofWriterTest, KnowsManifestAndSizesAfterARestart) {
+  auto writer = Open();
+  writer->Append(SetCommand("a", "1"), 0);
+  ASSERT_TRUE(Rewrite(*writer, SetCommand("a", "1")).ok());
+  (void)writer->BeginRewrite();  // a cut without an end: two increments
+  (void)writer->RunOnce();
+  writer->AbortRewrite();
+  writer->Append(SetCommand("b", "2"), 0);
+  (void)writer->RunOnce();
+  const uint64_t size = writer->current_size();
+  const std::string manifest = writer->manifest().Format();
+  ASSERT_TRUE(writer->Close().ok());
+  writer = Open();
+  EXPECT_EQ(writer->current_size(), size);
+  EXPECT_EQ(writer->base_size(), size);
+  EXPECT_EQ(writer->base_file_bytes(), SetCommand("a", "1").size());
+  EXPECT_EQ(writer->manifest().Format(), manifest);
+  EXPECT_EQ(writer->manifest().increments().size(), 2u);
+}
+
+TEST_F(AofWriterTest, ARotationWhoseManifestIsUncertainStopsWritesUntilItIsKnown) {  // A8
+  // Every call of the rotation fails in turn; then a torn write and a power cut must not end in a
+  // refused start.
+  for (uint64_t n = 1; n < 14; ++n) {
+    for (uint64_t seed = 0; seed < 8; ++seed) {
+      FakeEnv env(seed);
+      ASSERT_TRUE(env.CreateDir("/data").ok() && env.SyncDir("/").ok());
+      auto manifest = PrepareAofDirectory(env, "/data", kLocation);
+      AofManifest first;
+      first.AddIncrement("appendonly.aof");
+      ASSERT_TRUE(env.OpenTruncate(kLocation.PathOf("appendonly.aof.1.incr.aof")).ok());
+      ASSERT_TRUE(PersistAofManifest(env, kLocation, first).ok());
+      options_.policy = AofSyncPolicy::kNever;
+      options_.checksum = false;
+      AofWriter writer(env, options_, {});
+      ASSERT_TRUE(writer.Open(first, 0, true).ok());
+      writer.Append(SetCommand("a", "1"), 0);
+      env.FailNthCall(n, Status::Io("I/O error"));
+      (void)writer.BeginRewrite();
+      (void)writer.RunOnce();
+      writer.Append(SetCommand("b", "22222"), 0);
+      (void)writer.RunOnce();
+      env.FailNthCall(1, Status::Io("power cut"), true);
+      EXPECT_FALSE(writer.Close().ok() && writer.durable_offset() < writer.appended_offset());
+      env.Crash(seed);
+      Recorder recorder;
+      auto found = LoadAofManifest(env, kLocation);
+      ASSERT_TRUE(found.ok());
+      auto report = LoadAof(env, kLocation, *found, nullptr, recorder, {});
+      ASSERT_TRUE(report.ok()) << "call " << n << " seed " << seed << ": "
+                               << report.status().message();
+    }
+  }
+}
+
+TEST_F(AofWriterTest, ANewIncrementBeginsWithItsDatabase) {
+  auto writer = Open();
+  writer->Append("*2\r\n$6\r\nSELECT\r\n$1\r\n3\r\n" + SetCommand("a", "1"), -1);
+  (void)writer->BeginRewrite();
+  writer->Append(SetCommand("b", "2"), 3);
+  (void)writer->RunOnce();
+  writer->AbortRewrite();
+  ASSERT_TRUE(writer->Close().ok());
+  EXPECT_EQ(Load(), (std::vector<std::string>{"SELECT 3", "SET a 1", "SELECT 3", "SET b 2"}));
+}
+
+TEST_F(AofWriterTest, TimestampsStandOnceASecond) {
+  options_.timestamps = true;
+  options_.checksum = false;
+  auto writer = Open();
+  writer->Append(SetCommand("a", "1"), 0);
+  writer->Append(SetCommand("a", "2"), 0);
+  env_.AdvanceMicros(1'000'000);
+  writer->Append(SetCommand("a", "3"), 0);
+  (void)writer->RunOnce();
+  const std::string name = writer->manifest().increments().back().name;
+  EXPECT_EQ(Read(name), "#TS:1767225600\r\n*2\r\n$6\r\nSELECT\r\n$1\r\n0\r\n" +
+                            SetCommand("a", "1") + SetCommand("a", "2") + "#TS:1767225601\r\n" +
+                            SetCommand("a", "3"));
+}
+
+TEST_F(AofWriterTest, SupersededFilesGoOrAreKept) {
+  options_.keep_history = true;
+  auto writer = Open();
+  ASSERT_TRUE(Rewrite(*writer, "").ok());
+  ASSERT_TRUE(Rewrite(*writer, "").ok());
+  const auto has = [this](std::string_view name) {
+    for (const std::string& each : Names()) {
+      if (each == name) return true;
+    }
+    return false;
+  };
+  EXPECT_TRUE(has("appendonly.aof.1.base.aof"));
+  EXPECT_TRUE(has("appendonly.aof.2.incr.aof"));
+  EXPECT_FALSE(writer->manifest().history().empty());
+  writer->SetKeepHistory(false);
+  (void)writer->RunOnce();
+  EXPECT_FALSE(has("appendonly.aof.1.base.aof"));
+  EXPECT_FALSE(has("appendonly.aof.2.incr.aof"));
+  EXPECT_TRUE(has("appendonly.aof.3.base.aof"));
+  EXPECT_TRUE(writer->manifest().history().empty());
+  EXPECT_TRUE(LoadAofManifest(env_, kLocation)->history().empty());
+}
+
+TEST_F(AofWriterTest, AFullDiskRefusesFreesTheReserveAndRecovers) {
+  auto writer = Open();
+  env_.SetCapacity(env_.used_bytes() + 10);
+  writer->Append(SetCommand("a", "1"), 0);
+  (void)writer->RunOnce();
+  EXPECT_EQ(writer->state(), AofState::kDegraded);
+  EXPECT_EQ(writer->last_error().code(), StatusCode::kNoSpace);
+  EXPECT_FALSE(writer->last_write_ok());
+  // Bytes already acknowledged go on being kept, and nothing torn stays in the file.
+  writer->Append(SetCommand("b", "2"), 0);
+  env_.AdvanceMicros(10'000'000);
+  (void)writer->RunOnce();
+  EXPECT_EQ(writer->state(), AofState::kDegraded);
+  env_.SetCapacity(UINT64_MAX);
+  env_.AdvanceMicros(10'000'000);
+  (void)writer->RunOnce();
+  EXPECT_EQ(writer->state(), AofState::kOk);
+  EXPECT_TRUE(writer->last_error().ok());
+  EXPECT_EQ(writer->durable_offset(), writer->appended_offset());
+  EXPECT_EQ(Load(), (std::vector<std::string>{"SELECT 0", "SET a 1", "SET b 2"}));
+}
+
+TEST_F(AofWriterTest, TheFileOfAFailedSyncNeverVouchesAgain) {  // A3
+  options_.policy = AofSyncPolicy::kAlways;
+  env_.SetFailedSyncsForget(true);
+  auto writer = Open();
+  writer->Append(SetCommand("a", "1"), 0);
+  (void)writer->RunOnce();
+  const uint64_t durable = writer->durable_offset();
+  const size_t files = writer->manifest().increments().size();
+  writer->Append(SetCommand("b", "2"), 0);
+  env_.FailNthCall(2, Status::Io("I/O error"));  // 1 is the write
+  (void)writer->RunOnce();
+  EXPECT_EQ(writer->state(), AofState::kDegraded);
+  EXPECT_EQ(writer->durable_offset(), durable);
+  env_.AdvanceMicros(10'000'000);
+  (void)writer->RunOnce();
+  EXPECT_EQ(writer->state(), AofState::kOk);
+  EXPECT_EQ(writer->manifest().increments().size(), files + 1);
+  EXPECT_EQ(writer->durable_offset(), writer->appended_offset());
+  env_.Crash(3);
+  EXPECT_EQ(Load(), (std::vector<std::string>{"SELECT 0", "SET a 1", "SELECT 0", "SET b 2"}));
+}
+
+TEST_F(AofWriterTest, ADiskThatNeverVouchesStopsTheMachine) {
+  options_.policy = AofSyncPolicy::kAlways;
+  auto writer = Open();
+  writer->Append(SetCommand("a", "1"), 0);
+  env_.FailNthCall(2, Status::Io("I/O error"), true);
+  for (int i = 0; i < 30 && writer->state() != AofState::kStopped; ++i) {
+    (void)writer->RunOnce();
+    env_.AdvanceMicros(5'000'000);
+  }
+  EXPECT_EQ(writer->state(), AofState::kStopped);
+  EXPECT_LT(writer->durable_offset(), writer->appended_offset());
+  EXPECT_FALSE(writer->Close().ok());
+}
+
+TEST_F(AofWriterTest, AFailedRewriteChangesNothing) {
+  auto writer = Open();
+  writer->Append(SetCommand("a", "1"), 0);
+  (void)writer->RunOnce();
+  for (uint64_t n = 1; n <= 3; ++n) {  // rename, sync of the directory, the manifest's file
+    (void)writer->BeginRewrite();
+    (void)writer->RunOnce();
+    auto file = env_.OpenTruncate(writer->TempBasePath());
+    ASSERT_TRUE((*file)->Append(SetCommand("wrong", "1")).ok());
+    Status outcome;
+    writer->FinishRewrite(writer->TempBasePath(), false,
+                          [&outcome](const Status& status) { outcome = status; });
+    env_.FailNthCall(n, Status::Io("I/O error"));
+    (void)writer->RunOnce();
+    EXPECT_FALSE(outcome.ok()) << n;
+    EXPECT_FALSE(env_.FileExists(writer->TempBasePath())) << n;
+    const std::vector<std::string> lines = Load();
+    ASSERT_FALSE(lines.empty());
+    EXPECT_EQ(lines.back(), "SET a 1") << n;
+  }
+  EXPECT_TRUE(Rewrite(*writer, SetCommand("a", "1")).ok());
+}
+
+TEST_F(AofWriterTest, ThrottlesAboveTheLimitAndNotBelow) {
+  options_.buffer_limit_bytes = 1000;
+  auto writer = Open();
+  writer->SetDiskBusy(true);
+  writer->Append(std::string(1000, '#'), 0);
+  EXPECT_FALSE(writer->ShouldThrottle());
+  writer->Append("#", 0);
+  EXPECT_TRUE(writer->ShouldThrottle());
+  (void)writer->RunOnce();
+  EXPECT_FALSE(writer->ShouldThrottle());
+}
+
+TEST_F(AofWriterTest, EverysecThrottlesWhenTwoSecondsAreUnsynced) {
+  auto writer = Open();
+  writer->Append(SetCommand("a", "1"), 0);
+  env_.AdvanceMicros(2'000'000);
+  EXPECT_FALSE(writer->ShouldThrottle());
+  env_.AdvanceMicros(1);
+  EXPECT_TRUE(writer->ShouldThrottle());
+}
+
+// With the thread: what ThreadSanitizer looks at.
+
+TEST_F(AofWriterTest, WaitDurableNeverMissesTheNews) {
+  for (const AofSyncPolicy policy :
+       {AofSyncPolicy::kAlways, AofSyncPolicy::kEverySecond, AofSyncPolicy::kNever}) {
+    options_.policy = policy;
+    auto writer = Open();
+    writer->StartThread();
+    for (int i = 0; i < 300; ++i) {
+      writer->Append(SetCommand("k", std::to_string(i)), 0);
+      ASSERT_TRUE(writer->WaitDurable(writer->appended_offset(), 60'000));
+    }
+    ASSERT_TRUE(writer->Close().ok());
+  }
+}
+
+TEST_F(AofWriterTest, WaitDurableEndsWhenTheStateChanges) {
+  options_.policy = AofSyncPolicy::kAlways;
+  for (int i = 0; i < 50; ++i) {
+    auto writer = Open();
+    writer->StartThread();
+    env_.FailNthCall(2, Status::Io("I/O error"), true);
+    writer->Append(SetCommand("a", "1"), 0);
+    const auto began = std::chrono::steady_clock::now();
+    EXPECT_FALSE(writer->WaitDurable(writer->appended_offset(), 60'000));
+    EXPECT_LT(std::chrono::steady_clock::now() - began, std::chrono::seconds(30));
+    env_.FailNthCall(0, Status::Ok());
+    ASSERT_TRUE(writer->Close().ok());
+  }
+}
+
+TEST_F(AofWriterTest, ExecutorAndLogThreadShareTheFile) {
+  std::vector<std::string> wanted{"SELECT 0"};
+  auto writer = Open();
+  writer->StartThread();
+  for (int i = 0; i < 2000; ++i) {
+    if (i % 97 == 0) writer->SetDiskBusy(i % 2 == 0);
+    if (i % 251 == 0) env_.AdvanceMicros(1'000'000);
+    if (i % 401 == 0)
+      writer->SetPolicy(i % 2 == 0 ? AofSyncPolicy::kAlways : AofSyncPolicy::kNever);
+    writer->Append(SetCommand("k", std::to_string(i)), 0);
+    wanted.push_back("SET k " + std::to_string(i));
+  }
+  ASSERT_TRUE(writer->WaitDurable(writer->appended_offset(), 60'000));
+  ASSERT_TRUE(writer->Close().ok());
+  EXPECT_EQ(Load(), wanted);
+}
+
+}  // namespace
+}  // namespace cairn
