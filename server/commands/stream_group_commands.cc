@@ -15,8 +15,7 @@ namespace cairn {
 namespace {
 
 Status NoSuchGroup(std::string_view group, std::string_view key) {
-  return Status::Client("NOGROUP No such consumer group '" + std::string(group) +
-                        "' for key name '" + std::string(key) + "'");
+  return QuotingError({"NOGROUP No such consumer group '", group, "' for key name '", key, "'"});
 }
 
 // --- XGROUP ----------------------------------------------------------------------------------
@@ -340,8 +339,8 @@ Status XPending(CommandContext& ctx) {
   CAIRN_RETURN_IF_ERROR(StreamOf(ReadKey(ctx, key), &stream));
   const StreamGroup* group = stream != nullptr ? stream->FindGroup(ctx.arg(2)) : nullptr;
   if (group == nullptr) {
-    return Status::Client("NOGROUP No such key '" + std::string(key.key) + "' or consumer group '" +
-                          std::string(ctx.arg(2)) + "'");
+    return QuotingError(
+        {"NOGROUP No such key '", key.key, "' or consumer group '", ctx.arg(2), "'"});
   }
   if (summary) {
     ReplyPendingSummary(ctx, *group);
