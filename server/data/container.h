@@ -17,7 +17,9 @@
 //   F5  Nodes and records are freed by calls that any thread may make: the destructor runs on the
 //       executor, the walker or the reaper.
 //
-// Thread: executor; Emit on the walker while frozen. Only entries hold references (object.h).
+// Thread: executor; Emit on the walker while frozen. Only entries hold references (object.h), in a
+// table or retired, and the reaper those that were the last: MutableContainer and F3 judge by the
+// count.
 
 #include <cstdint>
 #include <cstdlib>

@@ -28,24 +28,23 @@ bool MustReap(const Entry& entry) {
   return entry.form() == ValueForm::kObject && entry.FreeEffort() > kMustReapEffort;
 }
 
-// A container that was forked in this generation shares nodes with the header a view reads.
-bool ReachesFrozenNodes(const Entry& entry) {
+// A container that was forked in this generation shares nodes with the header a view reads; the
+// last one to hold them must wait for the walker although its own slot is private (F3).
+bool HoldsFrozenNodes(const Entry& entry) {
   if (entry.form() != ValueForm::kObject) return false;
   const Container* container = entry.object()->AsContainer();
-  return container != nullptr && container->IsFrozen();
+  return container != nullptr && container->IsFrozen() && container->IsUnique();
 }
 
-// The last one to hold such nodes must wait for the walker although its own slot is private (F3).
-bool HoldsFrozenNodes(const Entry& entry) {
-  return ReachesFrozenNodes(entry) && entry.object()->IsUnique();
+// Whether freeing the entry frees its value.
+bool IsLast(const Entry& entry) {
+  if (entry.form() == ValueForm::kObject) return entry.object()->IsUnique();
+  return entry.form() != ValueForm::kBlob || entry.blob_unchecked()->IsUnique();
 }
 
 // What memory a retired entry holds for the view alone: what others share is not freed with it.
 size_t OwnedBytes(const Entry& entry) {
-  const bool alone = entry.form() == ValueForm::kObject ? entry.object()->IsUnique()
-                     : entry.form() == ValueForm::kBlob ? entry.blob_unchecked()->IsUnique()
-                                                        : true;
-  return alone ? entry.MemoryUsage() : RecordSlab::RoundUp(entry.RecordBytes());
+  return IsLast(entry) ? entry.MemoryUsage() : RecordSlab::RoundUp(entry.RecordBytes());
 }
 
 bool WorthReaping(const Entry& entry) {
@@ -95,10 +94,10 @@ void Database::Dispose(Entry* entry, bool shared, uint64_t hash, bool lazy) {
     owner_->gate_.Retire(Retired::Kind::kRecord, entry, table_->Position(hash), OwnedBytes(*entry));
     return;
   }
-  // With a reference of the reaper's the last entry would not be seen to be the last, and the
-  // reaper would free what the walker reads (F3).
-  if (!ReachesFrozenNodes(*entry) && (lazy ? WorthReaping(*entry) : MustReap(*entry))) {
-    // The reaper gets the last reference to the value; the record itself is small and stays here.
+  // Only the last reference goes to the reaper: of a value that another entry holds (RENAME), it
+  // would be a second holder that nobody knows of, and F3 counts on there being none.
+  if ((lazy ? WorthReaping(*entry) : MustReap(*entry)) && IsLast(*entry)) {
+    // The record itself is small and stays here.
     owner_->Reap([value = entry->ShareValue()]() mutable { value = ValueInput(); }, lazy ? 1 : 0);
   }
   Entry::Destroy(owner_->slab_, entry);

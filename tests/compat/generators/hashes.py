@@ -76,10 +76,10 @@ def hscan(chance):
     return [b"HSCAN", chance.key("hash"), chance.pick([b"0", b"0", b"0", b"x", b""]), *options]
 
 
-@FAMILY.row(mode="unordered")
+@FAMILY.row()
 def hrandfield_all(chance):
-    return [b"HRANDFIELD", chance.key("hash"), chance.pick([b"1000", b"0"], [b"1000", b"x"]),
-            *chance.words(b"WITHVALUES")]
+    count = chance.pick([b"1000", b"0"], [b"1000", b"x"])
+    return Call([b"HRANDFIELD", chance.key("hash"), count, *chance.words(b"WITHVALUES")], "unordered")
 
 
 @FAMILY.row(weight=0.5)

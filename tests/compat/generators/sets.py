@@ -67,9 +67,9 @@ def spop(chance):
     return Call([b"SPOP", key, *count], "type", after=[[b"DEL", key]])
 
 
-@FAMILY.row(mode="unordered")
+@FAMILY.row()
 def spop_all(chance):
-    return [b"SPOP", chance.key("set"), b"10000"]
+    return Call([b"SPOP", chance.key("set"), b"10000"], "unordered")
 
 
 @FAMILY.row(mode="type")
@@ -78,9 +78,9 @@ def srandmember(chance):
     return [b"SRANDMEMBER", chance.key("set"), *count]
 
 
-@FAMILY.row(mode="unordered")
+@FAMILY.row()
 def srandmember_all(chance):
-    return [b"SRANDMEMBER", chance.key("set"), b"10000"]
+    return Call([b"SRANDMEMBER", chance.key("set"), b"10000"], "unordered")
 
 
 @FAMILY.row(weight=3, mode="unordered")

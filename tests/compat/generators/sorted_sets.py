@@ -190,7 +190,7 @@ def zrandmember(chance):
 
 @FAMILY.row(mode="unordered")
 def all_random_members(chance):
-    return [b"ZRANDMEMBER", key(chance), b"1000"]
+    return [b"ZRANDMEMBER", key(chance), b"1000", b"WITHSCORES"]
 
 
 @FAMILY.row(weight=0.3)
