@@ -495,10 +495,7 @@ void Dispatcher::Propagate(CommandContext& ctx) {
 void Dispatcher::FinishReply(Session& session) {
   if (session.port == nullptr) return;
   // Whatever this reply says may rest on any write so far.
-  if (gates_.held_back) {
-    session.reply_gate.Hold(session.sent_bytes + session.output.size(),
-                            engine_.propagation.offset(), engine_.propagation.handed_over());
-  }
+  if (gates_.held_back) engine_.HoldReply(session);
   if (flushing_ == &session) return;
   // Flushes happen after a turn, so within it asking once is enough.
   if (in_turn_) flushing_ = &session;

@@ -60,11 +60,15 @@ void Engine::NoteLatency(std::string_view event, int64_t latency_ms) {
   latency.Add(event, env.WallMicros() / 1000000, latency_ms);
 }
 
+void Engine::HoldReply(Session& session) {
+  session.reply_gate.Hold(session.sent_bytes + session.output.size(), propagation.offset(),
+                          propagation.handed_over());
+}
+
 void Engine::OutputAdded(Session& session) {
   if (session.port == nullptr || session.closing) return;
   // appendfsync always: whatever is said may rest on any write so far.
-  if (durability != nullptr && durability->GatesReplies())
-    session.reply_gate = propagation.offset();
+  if (durability != nullptr && durability->GatesReplies()) HoldReply(session);
   session.port->OutputReady();
 }
 

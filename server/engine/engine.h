@@ -114,6 +114,9 @@ class Engine {
   Session* running_session = nullptr;
   /// Something was written for the session: it goes out at the end of the turn, once it may.
   void OutputAdded(Session& session);
+  /// All that `session` has been told so far leaves only once the log has come to where the stream
+  /// stands now (reply_gate.h). For when Durability::GatesReplies.
+  void HoldReply(Session& session);
   /// What gathers over a turn and goes out with it (broadcast invalidations). Before the flush.
   void EndOfTurn() { tracking.SendBroadcasts(); }
   uint64_t last_session_id() const { return next_session_id_ - 1; }
