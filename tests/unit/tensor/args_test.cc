@@ -101,7 +101,7 @@ TEST(ParseMSetTest, CountsItsTensors) {
       ParseMSet(Words("tensor.mset 2 a U8 SHAPE 0 BLOB x b U8 SHAPE 1 2 BLOB xy"));
   ASSERT_TRUE(two.ok()) << ErrorOf(two);
   EXPECT_EQ((*two)[1].key_at, 8u);
-  EXPECT_EQ((*two)[1].blob_at, 14u - 1u);
+  EXPECT_EQ((*two)[1].blob_at, 14u);
   EXPECT_FALSE(ParseMSet(Words("tensor.mset 3 a U8 SHAPE 0 BLOB x b U8 SHAPE 0 BLOB x")).ok());
   EXPECT_FALSE(ParseMSet(Words("tensor.mset 1 a U8 SHAPE 0 BLOB x extra")).ok());
   EXPECT_FALSE(ParseMSet(Words("tensor.mset 0 a U8 SHAPE 0 BLOB x")).ok());
