@@ -87,6 +87,11 @@ class Scanner {
           Fail(AofParse::kIncomplete, position_, position_, "an annotation is cut short", end);
           return Status::Ok();
         }
+        if (text.substr(position_, newline - position_).find('\0') != std::string_view::npos) {
+          // A hole that swallowed the end of a line and the beginning of others.
+          Fail(AofParse::kInvalid, position_, position_, "an annotation holds a zero byte", end);
+          return Status::Ok();
+        }
         position_ = newline + 1;
         continue;
       }
@@ -124,7 +129,7 @@ class Scanner {
       return;
     }
     const bool torn = parsed == AofParse::kIncomplete || TornBeforeZeros(begin);
-    if (checked_file()) {
+    if (checked_file() || SoundGroupBehind(begin) || HoleBeforeGroup(begin)) {
       // Behind verified groups stand commands of a server that writes no checks, or the ruins of a
       // group.
       if (torn && !ProvenDurable(uncovered_start_)) {
@@ -159,6 +164,29 @@ class Scanner {
   }
 
   bool checked_file() const { return scan_->checked_bytes > 0; }
+
+  /// Whether a sound group follows: then the ruins at `begin` were one as well. (Its place in the
+  /// file is part of the check, so bytes of a value cannot pass for one.)
+  bool SoundGroupBehind(uint64_t begin) const {
+    size_t at = begin;
+    while ((at = text_.find(kAofCheckMark, at)) != std::string_view::npos) {
+      AofCheckLine line;
+      if (ParseAofCheckLine(text_, at, &line) == AofParse::kCommand &&
+          VerifyAofGroup(text_, at, line)) {
+        return true;
+      }
+      at += kAofCheckMark.size();
+    }
+    return false;
+  }
+
+  /// Whether zeros stand at `begin`, where a command or group should, and then the beginning of a
+  /// group: writes that were lost in front of one that was torn.
+  bool HoleBeforeGroup(uint64_t begin) const {
+    const size_t after = text_.find_first_not_of('\0', begin);
+    if (after == std::string_view::npos || after == begin) return false;
+    return kAofCheckMark.starts_with(text_.substr(after, kAofCheckMark.size()));
+  }
 
   /// Whether a sound group behind `begin` says that bytes above `begin` were synced before it was
   /// written.

@@ -36,6 +36,7 @@ CommandFamily SortedSetCombineCommands();
 CommandFamily SortedSetCommands();
 CommandFamily SortedSetPopCommands();
 CommandFamily SortedSetRangeCommands();
+CommandFamily StreamClaimCommands();
 CommandFamily StreamCommands();
 CommandFamily StreamGroupCommands();
 CommandFamily StreamInfoCommands();
@@ -79,6 +80,7 @@ void AddAllFamilies(CommandTable& table) {
                                SortedSetCommands(),
                                SortedSetPopCommands(),
                                SortedSetRangeCommands(),
+                               StreamClaimCommands(),
                                StreamCommands(),
                                StreamGroupCommands(),
                                StreamInfoCommands(),

@@ -1,7 +1,6 @@
 // CLIENT TRACKING and what belongs to it: tracking of the keys that clients cache
 // (engine/tracking).
 
-#include <algorithm>
 #include <array>
 
 #include "server/base/strings.h"
@@ -159,7 +158,6 @@ Status ClientTrackingInfo(CommandContext& ctx) {
   reply.Bulk("prefixes");
   std::vector<std::string> prefixes;
   if (session.tracking != nullptr) prefixes = session.tracking->prefixes;
-  std::sort(prefixes.begin(), prefixes.end());
   reply.ArrayHeader(prefixes.size());
   for (const std::string& prefix : prefixes) reply.Bulk(prefix);
   return Status::Ok();

@@ -257,7 +257,7 @@ Status PfDebug(CommandContext& ctx) {
     CAIRN_RETURN_IF_ERROR(StoreDense(ctx, key, &bytes, &changed));
     ctx.reply().Integer(changed);
   } else {
-    return QuotingError("ERR Unknown PFDEBUG subcommand '", ctx.arg(1), "'");
+    return QuotingError({"ERR Unknown PFDEBUG subcommand '", ctx.arg(1), "'"});
   }
   return Status::Ok();
 }

@@ -30,7 +30,7 @@ Status ParseConditions(const CommandContext& ctx, unsigned* out) {
     } else if (ctx.ArgIs(i, "lt")) {
       given |= kIfLess;
     } else {
-      return QuotingError("ERR Unsupported option ", ctx.arg(i));
+      return QuotingError({"ERR Unsupported option ", ctx.arg(i)});
     }
   }
   if ((given & kIfNone) && (given & ~kIfNone)) {

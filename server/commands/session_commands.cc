@@ -74,7 +74,7 @@ Status Hello(CommandContext& ctx) {
             "ERR Client names cannot contain spaces, newlines or special characters.");
       }
     } else {
-      return QuotingError("ERR Syntax error in HELLO option '", ctx.arg(i), "'");
+      return QuotingError({"ERR Syntax error in HELLO option '", ctx.arg(i), "'"});
     }
   }
   if (has_auth) {

@@ -436,10 +436,6 @@ Status CheckSetId(const StreamValue& stream, const SetIdOptions& options) {
     return Status::Client(
         "ERR The entries_added specified in XSETID is smaller than the target stream length");
   }
-  if (options.last_id < stream.max_deleted_id) {
-    return Status::Client(
-        "ERR The ID specified in XSETID is smaller than current max_deleted_entry_id");
-  }
   return Status::Ok();
 }
 

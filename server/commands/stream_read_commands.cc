@@ -96,8 +96,8 @@ Status ParsePosition(CommandContext& ctx, const ReadOptions& options, size_t i, 
   const StreamValue* stream = nullptr;
   CAIRN_RETURN_IF_ERROR(StreamOf(ReadKey(ctx, key), &stream));
   if (options.group_given && (stream == nullptr || stream->FindGroup(options.group) == nullptr)) {
-    return Status::Client("NOGROUP No such key '" + std::string(key.key) + "' or consumer group '" +
-                          std::string(options.group) + "' in XREADGROUP with GROUP option");
+    return QuotingError({"NOGROUP No such key '", key.key, "' or consumer group '", options.group,
+                         "' in XREADGROUP with GROUP option"});
   }
   const std::string_view text = ctx.arg(id_arg);
   if (text == "$") {

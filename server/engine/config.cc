@@ -87,8 +87,8 @@ Status Config::ChooseSettings(std::span<const NameAndValue> pairs, const SetCont
     bool is_alias = false;
     const SettingSpec* spec = FindSetting(name, &is_alias);
     if (spec == nullptr) {
-      return QuotingError("ERR Unknown option or number of arguments for CONFIG SET - '", name,
-                          "'");
+      return QuotingError(
+          {"ERR Unknown option or number of arguments for CONFIG SET - '", name, "'"});
     }
     if ((spec->flags & kSettingImmutable) != 0) {
       return SetFailed(name, "can't set immutable config");

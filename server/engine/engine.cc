@@ -31,10 +31,6 @@ void Engine::RegisterHooks() {
   for (std::string_view name : {"slowlog-log-slower-than", "latency-monitor-threshold"}) {
     config.OnChange(name, observe);
   }
-  config.OnChange("slowlog-max-len", [this](const Settings&, const Settings& after) {
-    slowlog.Trim(static_cast<size_t>(after.slowlog_max_len));
-    return Status::Ok();
-  });
   // A password set later binds new connections only, as in Redis: those that are in stay in.
   config.OnChange("requirepass", [this](const Settings&, const Settings& after) {
     acl.SetDefaultPassword(after.requirepass);

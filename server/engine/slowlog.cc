@@ -31,10 +31,6 @@ void SlowLog::Add(int64_t unix_s, int64_t duration_us, std::span<const std::stri
                   std::string_view peer_address, std::string_view client_name, size_t max_length) {
   entries_.push_front({next_id_++, unix_s, duration_us, CutArgs(args), std::string(peer_address),
                        std::string(client_name)});
-  Trim(max_length);
-}
-
-void SlowLog::Trim(size_t max_length) {
   if (entries_.size() > max_length) entries_.resize(max_length);
 }
 

@@ -29,11 +29,10 @@ struct SlowLogEntry {
 
 class SlowLog {
  public:
-  /// Cuts `args` and keeps the entry; the oldest go beyond `max_length`.
+  /// Cuts `args` and keeps the entry; the oldest go beyond `max_length`. A limit that became
+  /// smaller shows with the next entry, as in Redis.
   void Add(int64_t unix_s, int64_t duration_us, std::span<const std::string_view> args,
            std::string_view peer_address, std::string_view client_name, size_t max_length);
-  /// slowlog-max-len became smaller.
-  void Trim(size_t max_length);
   /// Entries go, ids go on.
   void Reset() { entries_.clear(); }
   /// Newest first.

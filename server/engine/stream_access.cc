@@ -56,8 +56,7 @@ Status GroupForWrite(CommandContext& ctx, KeyRef key, std::string_view group, St
   CAIRN_RETURN_IF_ERROR(StreamForWrite(ctx, key, stream));
   *out = *stream != nullptr ? (*stream)->FindGroup(group) : nullptr;
   if (*out != nullptr) return Status::Ok();
-  return Status::Client("NOGROUP No such key '" + std::string(key.key) + "' or consumer group '" +
-                        std::string(group) + "'");
+  return QuotingError({"NOGROUP No such key '", key.key, "' or consumer group '", group, "'"});
 }
 
 Status ArgStreamId(const CommandContext& ctx, size_t i, uint64_t missing_sequence, StreamId* out) {

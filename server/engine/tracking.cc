@@ -42,8 +42,9 @@ Status Tracking::CheckPrefixes(const Session& session, std::span<const std::stri
 }
 
 void Tracking::AddPrefix(Session& session, const std::string& prefix) {
-  if (prefixes_[prefix].sessions.insert(session.id).second)
-    session.tracking->prefixes.push_back(prefix);
+  if (!prefixes_[prefix].sessions.insert(session.id).second) return;
+  std::vector<std::string>& own = session.tracking->prefixes;
+  own.insert(std::lower_bound(own.begin(), own.end(), prefix), prefix);
 }
 
 void Tracking::Enable(Session& session, TrackingState options) {

@@ -43,8 +43,8 @@ struct TrackingState {
   bool broadcast = false, opt_in = false, opt_out = false, no_loop = false;
   bool caching = false;  ///< CLIENT CACHING spoke of the next command, or of the transaction
   bool broken_redirection = false;
-  uint64_t redirect = 0;  ///< session id, 0: to itself
-  std::vector<std::string> prefixes;
+  uint64_t redirect = 0;              ///< session id, 0: to itself
+  std::vector<std::string> prefixes;  ///< sorted once enabled
 };
 
 class Tracking {

@@ -54,7 +54,7 @@ Result<bool> View::Step(DatasetSink& sink, size_t budget_keys) {
   const auto destroy = [this](Entry* entry) { Entry::DestroyRemote(*slab_, entry); };
   const uint64_t goal = emitted_ + budget_keys;
   while (!walk_.done()) {
-    for (int i = 0; i < kPopsPerSegment; ++i) {
+    for (int i = 0; i < kPopsPerSegment && emitted_ < goal; ++i) {
       Result<bool> popped = walk_.PopOne(visit, destroy);
       if (!popped.ok()) return popped.status();
       if (!*popped) break;

@@ -59,7 +59,12 @@ MemoryFigures ReadMemoryFigures() {
   uint64_t epoch = 1;
   size_t size = sizeof(epoch);
   ::mallctl("epoch", &epoch, &size, &epoch, size);
-  return {.allocated = ReadStatistic("stats.allocated"),
+  // What threads keep in their caches was freed, though the arenas still count it as handed out.
+  static const std::string cached_name =
+      "stats.arenas." + std::to_string(MALLCTL_ARENAS_ALL) + ".tcache_bytes";
+  const uint64_t allocated = ReadStatistic("stats.allocated");
+  const uint64_t cached = ReadStatistic(cached_name.c_str());
+  return {.allocated = allocated > cached ? allocated - cached : 0,
           .active = ReadStatistic("stats.active"),
           .resident = ReadStatistic("stats.resident"),
           .rss = ResidentSetSize(),

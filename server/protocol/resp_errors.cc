@@ -32,8 +32,14 @@ std::string Framed(std::string_view before, std::string_view middle, std::string
 
 }  // namespace
 
-Status QuotingError(std::string_view before, std::string_view word, std::string_view after) {
-  return OneLine(Framed(before, Shown(word, word.size()), after));
+Status QuotingError(std::initializer_list<std::string_view> parts) {
+  std::string line;
+  bool quoted = false;
+  for (std::string_view part : parts) {
+    line += quoted ? Shown(part, part.size()) : part;
+    quoted = !quoted;
+  }
+  return OneLine(std::move(line));
 }
 
 Status UnknownCommand(std::string_view name, std::span<const std::string_view> args) {

@@ -101,9 +101,10 @@ inline constexpr size_t kErrorArgumentBytes = 128;
 /// A constant of resp_errors as a failed Status.
 inline Status RespError(std::string_view line) { return Status::Client(std::string(line)); }
 
-/// A line that quotes a word of the client's: `before`, the word up to its first NUL, `after`; CR
-/// and LF become spaces. Source: addReplyErrorFormat with %s, Redis 7.0.15.
-Status QuotingError(std::string_view before, std::string_view word, std::string_view after = {});
+/// A line that quotes words of the client's. `parts` are by turns our text and such a word, which
+/// is shown up to its first NUL; CR and LF become spaces. Source: addReplyErrorFormat with %s,
+/// Redis 7.0.15.
+Status QuotingError(std::initializer_list<std::string_view> parts);
 
 /// "ERR unknown command 'x', with args beginning with: 'a' 'b' ": name and list are cut at 128
 /// bytes and each argument at its first NUL; CR and LF become spaces. `args` excludes the name.

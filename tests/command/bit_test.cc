@@ -54,7 +54,7 @@ TEST_F(BitTest, BitOpDropsTheTargetsTtlOrTheTarget) {
   Run({"SET", "a", "x"});
   EXPECT_EQ(Events({"BITOP", "OR", "t", "a"}), Lines({"0 set t"}));
   EXPECT_EQ(Run({"TTL", "t"}), ":-1");
-  EXPECT_EQ(Events({"BITOP", "OR", "t", "absent"}), Lines({"0 del t"}));
+  EXPECT_EQ(Events({"BITOP", "OR", "t", "absent"}), Lines({"0 keymiss absent", "0 del t"}));
   EXPECT_EQ(Run({"EXISTS", "t"}), ":0");
   EXPECT_EQ(Propagated({"BITOP", "OR", "t", "absent"}), Lines());
 }

@@ -170,6 +170,10 @@ TEST_F(SlowlogTest, LengthIsLimitedAndIdsGoOn) {
   EXPECT_EQ(log.elements[0].elements[0].integer, 4);
   EXPECT_EQ(log.elements[2].elements[3].ToString(), "[\"GET\", \"2\"]");
   harness_.SetSetting("slowlog-max-len", "1");
+  EXPECT_EQ(Run({"SLOWLOG", "LEN"}), "3");  // until there is a new entry
+  LogAll(true);
+  Run({"GET", "k"});
+  LogAll(false);
   EXPECT_EQ(Run({"SLOWLOG", "LEN"}), "1");
   EXPECT_EQ(Run({"SLOWLOG", "RESET"}), "+OK");
   EXPECT_EQ(Run({"SLOWLOG", "GET", "-2"}), "-ERR count should be greater than or equal to -1");

@@ -11,7 +11,7 @@ import random
 import sys
 import time
 
-from exchange import MODES, Pair, encode, shown
+from exchange import MODES, Closed, Pair, encode, shown
 from generator import Chance, Generator, families
 from keyspace import compare_keyspaces
 from servers import BothServers
@@ -23,6 +23,7 @@ CONNECTIONS = 4
 BLOCKED_AT_MOST_STEPS = 12    # then CLIENT UNBLOCK ends it
 SETTLE_LIMIT_S = 20.0
 HISTORY_SHOWN = 12
+LAST_SHOWN = 40              # before a server ended
 DIFFERENCES_SHOWN = 40
 
 
@@ -265,10 +266,14 @@ def run_seed(seed, commands, names=None, deadline=None):
         run = RandomRun(servers.ports, seed, chosen)
         try:
             run.run(commands, deadline)
+        except Closed:
+            pass  # the control connection; the servers' logs say why
         finally:
             run.close()
-        if not servers.ours.running():
-            run.differences.append("the server ended:\n" + servers.ours.log_tail())
+        for server in (servers.ours, servers.theirs):
+            if not server.running():
+                last = "\n".join(f"        {name}: {shown(b' '.join(words))}" for name, words in run.history[-LAST_SHOWN:])
+                run.differences.append(f"{server.path} ended after {run.commands} commands:\n{server.log_tail()}\n{last}")
     return run
 
 

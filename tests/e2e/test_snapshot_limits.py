@@ -64,7 +64,7 @@ class SnapshotLimits(unittest.TestCase):
         wait_until(lambda: self.info(client)["rdb_bgsave_in_progress"] == 0, what="the end of the save")
 
     def test_writers_wait_readers_do_not_and_the_file_is_that_of_the_cut(self):
-        with Server(settings=self.settings(rdb_key_save_delay=300)) as server:
+        with Server(settings=self.settings(rdb_key_save_delay=1000)) as server:
             client = server.client()
             fill(client)
             client.bgsave()
@@ -93,7 +93,7 @@ class SnapshotLimits(unittest.TestCase):
                 self.assertEqual(again.get(f"key:{i}"), b"a" * VALUE_BYTES)
 
     def test_pipelined_writes_and_transactions_keep_their_order_when_held(self):
-        with Server(settings=self.settings(rdb_key_save_delay=100)) as server:
+        with Server(settings=self.settings(rdb_key_save_delay=1000)) as server:
             client = server.client()
             fill(client)
             client.bgsave()

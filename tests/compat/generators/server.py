@@ -4,7 +4,7 @@ from generator import Call, Family
 
 FAMILY = Family("server", weight=5)
 NAMES = [b"", b"me", b"with space", b"x" * 100, b"new\nline"]
-SETTINGS = [b"timeout", b"hz", b"maxmemory-samples", b"lfu-log-factor", b"slowlog-max-len", b"list-compress-depth",
+SETTINGS = [b"hz", b"maxmemory-samples", b"lfu-log-factor", b"slowlog-max-len", b"list-compress-depth",
             b"latency-tracking", b"nosuch", b"daemonize", b"repl-timeout", b"slave-priority"]
 VALUES = [b"0", b"1", b"10", b"-1", b"yes", b"no", b"abc", b"", b"1kb", b"100000000000000000000"]
 REQUESTS = [[b"GET", b"a"], [b"SET", b"a", b"b", b"GET"], [b"MSET", b"a", b"1", b"b"], [b"MGET", b"a", b"b"], [b"PING"],

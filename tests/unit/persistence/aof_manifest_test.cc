@@ -59,7 +59,7 @@ TEST(AofManifestTest, EveryAcceptedNameIsReadBack) {
                                "#hash",
                                std::string(200, 'x'),
                                std::string(200, '\xff'),
-                               std::string(235, 'x')};
+                               std::string(225, 'x')};
   for (const std::string& name : names) {
     const AofLocation location{"/aof", name};
     ASSERT_TRUE(CheckAofName(location).ok()) << name;
@@ -74,9 +74,8 @@ TEST(AofManifestTest, EveryAcceptedNameIsReadBack) {
 
 TEST(AofManifestTest, NamesThatCouldNotBeReadBackAreRefusedAtStart) {
   FakeEnv env(1);
-  // 250 bytes do not leave room for a suffix; 235 bytes of which each is written as four do not fit
-  // into a line.
-  for (const std::string& name : {std::string(250, 'x'), std::string(235, '\xff')}) {
+  // 225 bytes are the most that leave room for ".<20 digits>.base.rdb" in a name of 255.
+  for (const std::string& name : {std::string(226, 'x'), std::string(226, '\xff')}) {
     Result<AofManifest> manifest = PrepareAofDirectory(env, "/", {"/aof", name});
     ASSERT_FALSE(manifest.ok());
     EXPECT_EQ(manifest.status().code(), StatusCode::kClient);

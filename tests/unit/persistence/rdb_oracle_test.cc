@@ -148,8 +148,8 @@ TEST(RdbOracleTest, WrongPayloadsGetRedissWords) {
     EXPECT_EQ(answer(bad), wrong) << bit;
   }
   std::string tail = good;
-  tail[1] = 4;  // a length that leaves a byte over
-  EXPECT_EQ(answer(tail, /*skip=*/true), "ERR Bad data format");
+  tail[1] = 4;  // a length that leaves a byte over: Redis looks at nothing behind the value
+  EXPECT_EQ(answer(tail, /*skip=*/true), "");
   tail[1] = 60;
   EXPECT_EQ(answer(tail, /*skip=*/true), "ERR Bad data format");
 }
