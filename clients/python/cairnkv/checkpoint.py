@@ -262,11 +262,14 @@ def _checked(key, block, size_bytes, found):
 
 
 def _pull_in_pieces(key, block, size_bytes, client):
+    found = _fields(client.execute_command("TENSOR.GET", key, "META"))
+    if found and [found["dtype"].decode(), found["shape"]] != block:
+        raise CheckpointError(f"{key} is {found['dtype']} {found['shape']}, saved was {block}")
     blob = bytearray(size_bytes)
     for offset in range(0, size_bytes, PIECE_BYTES):
         length = min(PIECE_BYTES, size_bytes - offset)
-        reply = client.execute_command("TENSOR.GET", key, "RANGE", offset, length)
-        blob[offset:offset + length] = _checked(key, block, length, _fields(reply))
+        piece = client.execute_command("TENSOR.GET", key, "RANGE", offset, length)
+        blob[offset:offset + length] = _checked(key, block, length, {"blob": piece})
     return blob
 
 
