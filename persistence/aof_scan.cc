@@ -129,7 +129,7 @@ class Scanner {
       return;
     }
     const bool torn = parsed == AofParse::kIncomplete || TornBeforeZeros(begin);
-    if (checked_file() || SoundGroupBehind(begin)) {
+    if (checked_file() || SoundGroupBehind(begin) || HoleBeforeGroup(begin)) {
       // Behind verified groups stand commands of a server that writes no checks, or the ruins of a
       // group.
       if (torn && !ProvenDurable(uncovered_start_)) {
@@ -178,6 +178,14 @@ class Scanner {
       at += kAofCheckMark.size();
     }
     return false;
+  }
+
+  /// Whether zeros stand at `begin`, where a command or group should, and then the beginning of a
+  /// group: writes that were lost in front of one that was torn.
+  bool HoleBeforeGroup(uint64_t begin) const {
+    const size_t after = text_.find_first_not_of('\0', begin);
+    if (after == std::string_view::npos || after == begin) return false;
+    return kAofCheckMark.starts_with(text_.substr(after, kAofCheckMark.size()));
   }
 
   /// Whether a sound group behind `begin` says that bytes above `begin` were synced before it was

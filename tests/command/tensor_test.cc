@@ -268,7 +268,7 @@ TEST_F(TensorCommandTest, StatsCheckAndEqual) {
   harness_.Call({"HELLO", "3"});
   EXPECT_EQ(Run({"TENSOR.STATS", "k", "HIST", "2"}),
             "{\"count\": :4, \"nan\": :1, \"inf\": :0, \"zeros\": :1, \"min\": ,-4, \"max\": ,3, "
-            "\"mean\": ,-0.3333333333333333, \"std\": ,3.511884584284246, \"l1\": ,7, \"l2\": ,5, "
+            "\"mean\": ,-0.33333333333333331, \"std\": ,3.5118845842842465, \"l1\": ,7, \"l2\": ,5, "
             "\"hist\": [:1, :2]}");
   EXPECT_EQ(Run({"TENSOR.CHECK", "k"}), "{\"finite\": :0, \"first_bad\": :3}");
   Run({"TENSOR.SET", "z", "F32", "SHAPE", "1", "4", "ZEROS"});

@@ -74,9 +74,8 @@ TEST(AofManifestTest, EveryAcceptedNameIsReadBack) {
 
 TEST(AofManifestTest, NamesThatCouldNotBeReadBackAreRefusedAtStart) {
   FakeEnv env(1);
-  // 226 bytes do not leave room for a suffix; 225 bytes of which each is written as four do not fit
-  // into a line.
-  for (const std::string& name : {std::string(226, 'x'), std::string(225, '\xff')}) {
+  // 225 bytes are the most that leave room for ".<20 digits>.base.rdb" in a name of 255.
+  for (const std::string& name : {std::string(226, 'x'), std::string(226, '\xff')}) {
     Result<AofManifest> manifest = PrepareAofDirectory(env, "/", {"/aof", name});
     ASSERT_FALSE(manifest.ok());
     EXPECT_EQ(manifest.status().code(), StatusCode::kClient);

@@ -152,6 +152,17 @@ TEST(AofReaderTest, AHoleInFrontOfASoundGroupIsACorruptTail) {
   }
 }
 
+TEST(AofReaderTest, AHoleInFrontOfATornGroupIsACorruptTail) {
+  std::string group;
+  AddGroup(&group, 0, kSetB);
+  for (size_t kept = 1; kept < group.size(); ++kept) {
+    const AofScan scan = Scan(std::string(57, '\0') + group.substr(0, kept));
+    EXPECT_NE(scan.tail, AofTail::kWhole) << kept;
+    EXPECT_NE(scan.tail, AofTail::kDamaged) << kept;
+    EXPECT_EQ(scan.good_bytes, 0u) << kept;
+  }
+}
+
 TEST(AofReaderTest, GarbageInAFileWithoutChecksIsDamage) {
   const AofScan scan = Scan(Text({kSetA, "garbage\r\n", kSetB}));
   EXPECT_EQ(scan.tail, AofTail::kDamaged);
