@@ -153,7 +153,11 @@ Status ReplyContainerHelp(CommandContext& ctx) {
   const std::string name = ToUpper(container->spec->name);
   reply.ArrayHeader(1 + 2 * container->subcommands.size());
   reply.SimpleString(name + " <subcommand> [<arg> [value] [opt] ...]. Subcommands are:");
-  for (const Command* sub : container->subcommands) {
+  std::vector<const Command*> listed(container->subcommands.begin(), container->subcommands.end());
+  // HELP itself comes last, whichever family added the others.
+  std::stable_partition(listed.begin(), listed.end(),
+                        [](const Command* sub) { return sub->spec->name != "help"; });
+  for (const Command* sub : listed) {
     reply.SimpleString(UsageLine(*sub->spec).substr(name.size() + 1));
     reply.SimpleString("    " + std::string(sub->spec->summary));
   }
