@@ -153,6 +153,7 @@ Status ReplyContainerHelp(CommandContext& ctx) {
   const std::string name = ToUpper(container->spec->name);
   reply.ArrayHeader(1 + 2 * container->subcommands.size());
   reply.SimpleString(name + " <subcommand> [<arg> [value] [opt] ...]. Subcommands are:");
+<<<<<<< HEAD
   std::vector<const Command*> listed(container->subcommands.begin(), container->subcommands.end());
   // HELP itself comes last, whichever family added the others.
   std::stable_partition(listed.begin(), listed.end(),
@@ -160,7 +161,22 @@ Status ReplyContainerHelp(CommandContext& ctx) {
   for (const Command* sub : listed) {
     reply.SimpleString(UsageLine(*sub->spec).substr(name.size() + 1));
     reply.SimpleString("    " + std::string(sub->spec->summary));
+=======
+  const auto describe = [&](const Command& sub) {
+    reply.SimpleString(UsageLine(*sub.spec).substr(name.size() + 1));
+    reply.SimpleString("    " + std::string(sub.spec->summary));
+  };
+  // HELP itself comes last, wherever its family stands among those of the container.
+  const Command* help = nullptr;
+  for (const Command* sub : container->subcommands) {
+    if (sub->spec == &ctx.spec()) {
+      help = sub;
+    } else {
+      describe(*sub);
+    }
+>>>>>>> main
   }
+  if (help != nullptr) describe(*help);
   return Status::Ok();
 }
 
