@@ -153,15 +153,6 @@ Status ReplyContainerHelp(CommandContext& ctx) {
   const std::string name = ToUpper(container->spec->name);
   reply.ArrayHeader(1 + 2 * container->subcommands.size());
   reply.SimpleString(name + " <subcommand> [<arg> [value] [opt] ...]. Subcommands are:");
-<<<<<<< HEAD
-  std::vector<const Command*> listed(container->subcommands.begin(), container->subcommands.end());
-  // HELP itself comes last, whichever family added the others.
-  std::stable_partition(listed.begin(), listed.end(),
-                        [](const Command* sub) { return sub->spec->name != "help"; });
-  for (const Command* sub : listed) {
-    reply.SimpleString(UsageLine(*sub->spec).substr(name.size() + 1));
-    reply.SimpleString("    " + std::string(sub->spec->summary));
-=======
   const auto describe = [&](const Command& sub) {
     reply.SimpleString(UsageLine(*sub.spec).substr(name.size() + 1));
     reply.SimpleString("    " + std::string(sub.spec->summary));
@@ -174,7 +165,6 @@ Status ReplyContainerHelp(CommandContext& ctx) {
     } else {
       describe(*sub);
     }
->>>>>>> main
   }
   if (help != nullptr) describe(*help);
   return Status::Ok();
