@@ -41,12 +41,13 @@ Status OnlyForGroups(std::string_view option) {
                         " option is only supported by XREADGROUP. You called XREAD instead.");
 }
 
-Status ParseStreams(const CommandContext& ctx, size_t first, bool of_group, ReadOptions* out) {
+Status ParseStreams(const CommandContext& ctx, size_t first, ReadOptions* out) {
   const size_t count = ctx.argc() - first;
   if (count % 2 != 0) {
-    return Status::Client("ERR Unbalanced " + ToUpper(ctx.spec().name) +
-                          " list of streams: for each stream key an ID or '" +
-                          (of_group ? ">" : "$") + "' must be specified.");
+    // XREADGROUP says so as well.
+    return Status::Client(
+        "ERR Unbalanced XREAD list of streams: for each stream key an ID or '$' must be "
+        "specified.");
   }
   out->first_key = first;
   out->key_count = count / 2;
@@ -64,7 +65,7 @@ Status ParseReadOption(const CommandContext& ctx, bool of_group, size_t* i, Read
     CAIRN_RETURN_IF_ERROR(ctx.ArgInt64(++*i, &count));
     out->count = static_cast<uint64_t>(std::max<int64_t>(count, 0));
   } else if (ctx.ArgIs(*i, "streams") && more >= 1) {
-    return ParseStreams(ctx, *i + 1, of_group, out);
+    return ParseStreams(ctx, *i + 1, out);
   } else if (ctx.ArgIs(*i, "group") && more >= 2) {
     if (!of_group) return OnlyForGroups("GROUP");
     out->group_given = true;

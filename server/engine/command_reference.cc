@@ -153,10 +153,20 @@ Status ReplyContainerHelp(CommandContext& ctx) {
   const std::string name = ToUpper(container->spec->name);
   reply.ArrayHeader(1 + 2 * container->subcommands.size());
   reply.SimpleString(name + " <subcommand> [<arg> [value] [opt] ...]. Subcommands are:");
+  const auto describe = [&](const Command& sub) {
+    reply.SimpleString(UsageLine(*sub.spec).substr(name.size() + 1));
+    reply.SimpleString("    " + std::string(sub.spec->summary));
+  };
+  // HELP itself comes last, wherever its family stands among those of the container.
+  const Command* help = nullptr;
   for (const Command* sub : container->subcommands) {
-    reply.SimpleString(UsageLine(*sub->spec).substr(name.size() + 1));
-    reply.SimpleString("    " + std::string(sub->spec->summary));
+    if (sub->spec == &ctx.spec()) {
+      help = sub;
+    } else {
+      describe(*sub);
+    }
   }
+  if (help != nullptr) describe(*help);
   return Status::Ok();
 }
 

@@ -61,7 +61,9 @@ class Tracking {
   /// or of the session's, or is its beginning.
   static Status CheckPrefixes(const Session& session, std::span<const std::string> prefixes);
 
-  bool active() const { return sessions_ > 0; }
+  /// Somebody must hear of changes; keys that are remembered are forgotten when they change even
+  /// after the last session left.
+  bool active() const { return sessions_ > 0 || !table_.empty(); }
   /// After a command that only reads: its keys are remembered for the session.
   void RememberKeys(Session& session, const Command& command,
                     std::span<const std::string_view> args);

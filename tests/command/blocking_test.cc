@@ -167,7 +167,7 @@ TEST_F(BlockingTest, NobodyIsServedWhileATransactionRuns) {
   Run({"MULTI"});
   Run({"SET", "k", "v"});
   Run({"DEL", "k"});
-  EXPECT_EQ(Run({"EXEC"}), "[+OK, 1]");
+  EXPECT_EQ(Run({"EXEC"}), "[+OK, :1]");
   EXPECT_EQ(Received(waiter), "");
 }
 
@@ -264,7 +264,7 @@ TEST_F(BlockingTest, InsideATransactionItAnswersAsTheTimeoutWould) {
   Run({"MULTI"});
   Run({"TAKE", "k", "0"});
   Run({"WAIT", "3", "0"});
-  EXPECT_EQ(Run({"EXEC"}), "[nil, 0]");
+  EXPECT_EQ(Run({"EXEC"}), "[nil, :0]");
   EXPECT_EQ(blocking().blocked_count(), 0u);
 }
 
@@ -285,14 +285,14 @@ TEST_F(BlockingTest, ClientUnblockEndsItEitherWay) {
   Session& by_timeout = Waiting({"TAKE", "k", "0"});
   Session& by_error = Waiting({"TAKE", "k", "10"});
   Session& waits = Waiting({"WAIT", "1", "0"});
-  EXPECT_EQ(Run({"CLIENT", "UNBLOCK", std::to_string(by_timeout.id)}), "1");
+  EXPECT_EQ(Run({"CLIENT", "UNBLOCK", std::to_string(by_timeout.id)}), ":1");
   EXPECT_EQ(Received(by_timeout), "nil");
-  EXPECT_EQ(Run({"CLIENT", "UNBLOCK", std::to_string(by_error.id), "ERROR"}), "1");
+  EXPECT_EQ(Run({"CLIENT", "UNBLOCK", std::to_string(by_error.id), "ERROR"}), ":1");
   EXPECT_EQ(Received(by_error), "-UNBLOCKED client unblocked via CLIENT UNBLOCK");
-  EXPECT_EQ(Run({"CLIENT", "UNBLOCK", std::to_string(waits.id), "TIMEOUT"}), "1");
-  EXPECT_EQ(Received(waits), "0");
-  EXPECT_EQ(Run({"CLIENT", "UNBLOCK", std::to_string(waits.id)}), "0");
-  EXPECT_EQ(Run({"CLIENT", "UNBLOCK", "123456"}), "0");
+  EXPECT_EQ(Run({"CLIENT", "UNBLOCK", std::to_string(waits.id), "TIMEOUT"}), ":1");
+  EXPECT_EQ(Received(waits), ":0");
+  EXPECT_EQ(Run({"CLIENT", "UNBLOCK", std::to_string(waits.id)}), ":0");
+  EXPECT_EQ(Run({"CLIENT", "UNBLOCK", "123456"}), ":0");
 }
 
 TEST_F(BlockingTest, ADisconnectedWaiterIsPassedOver) {
@@ -341,7 +341,7 @@ TEST_F(BlockingTest, ReplyOffWhileWaitingSilencesTheAnswer) {
   harness_.Send(waiter, {"PING"});
   Run({"SET", "k", "v"});
   EXPECT_EQ(Received(waiter), "+PONG");
-  EXPECT_EQ(Run({"EXISTS", "k"}), "0");
+  EXPECT_EQ(Run({"EXISTS", "k"}), ":0");
 }
 
 TEST_F(BlockingTest, CountsAndShowsThoseWhoWait) {
@@ -365,14 +365,14 @@ TEST_F(BlockingTest, AnEndOfAPauseDoesNotWakeAWaiter) {
 }
 
 TEST_F(BlockingTest, WaitAnswersByTimeAlone) {
-  EXPECT_EQ(Run({"WAIT", "0", "0"}), "0");
-  EXPECT_EQ(Run({"WAIT", "-1", "0"}), "0");
+  EXPECT_EQ(Run({"WAIT", "0", "0"}), ":0");
+  EXPECT_EQ(Run({"WAIT", "-1", "0"}), ":0");
   EXPECT_EQ(Run({"WAIT", "x", "0"}), "-ERR value is not an integer or out of range");
   EXPECT_EQ(Run({"WAIT", "0", "x"}), "-ERR timeout is not an integer or out of range");
   EXPECT_EQ(Run({"WAIT", "1", "-1"}), "-ERR timeout is negative");
   Session& waiter = Waiting({"WAIT", "1", "30"});
   harness_.AdvanceMs(31);
-  EXPECT_EQ(Received(waiter), "0");
+  EXPECT_EQ(Received(waiter), ":0");
   Waiting({"WAIT", "1", "9223372036854775807"});
 }
 

@@ -146,6 +146,7 @@ TEST_F(DispatcherTest, WrongArityOfAPlainCommandIsRefused) {
 }
 
 TEST_F(DispatcherTest, BeforeAuthenticationNothingPlainRuns) {
+  harness_.SetSetting("requirepass", "secret");
   harness_.session().authenticated = false;
   const Words replies = Turn({{"GET", "a"}, {"SET", "a", "1"}});
   ASSERT_EQ(replies.size(), 2u);

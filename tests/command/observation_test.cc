@@ -113,7 +113,7 @@ class SlowlogTest : public ObservationTest {
 TEST_F(SlowlogTest, KeepsWhatTakesLongEnough) {
   harness_.SetSetting("slowlog-log-slower-than", "1000000000");
   Run({"SET", "k", "v"});
-  EXPECT_EQ(Run({"SLOWLOG", "LEN"}), "0");
+  EXPECT_EQ(Run({"SLOWLOG", "LEN"}), ":0");
   harness_.session().name = "me";
   harness_.session().peer_address = "127.0.0.1:5000";
   LogAll(true);
@@ -170,11 +170,11 @@ TEST_F(SlowlogTest, LengthIsLimitedAndIdsGoOn) {
   EXPECT_EQ(log.elements[0].elements[0].integer, 4);
   EXPECT_EQ(log.elements[2].elements[3].ToString(), "[\"GET\", \"2\"]");
   harness_.SetSetting("slowlog-max-len", "1");
-  EXPECT_EQ(Run({"SLOWLOG", "LEN"}), "3");  // until there is a new entry
+  EXPECT_EQ(Run({"SLOWLOG", "LEN"}), ":3");  // until there is a new entry
   LogAll(true);
   Run({"GET", "k"});
   LogAll(false);
-  EXPECT_EQ(Run({"SLOWLOG", "LEN"}), "1");
+  EXPECT_EQ(Run({"SLOWLOG", "LEN"}), ":1");
   EXPECT_EQ(Run({"SLOWLOG", "RESET"}), "+OK");
   EXPECT_EQ(Run({"SLOWLOG", "GET", "-2"}), "-ERR count should be greater than or equal to -1");
 }
@@ -186,18 +186,20 @@ TEST_F(LatencyTest, KeepsTheWorstOfEachSecond) {
   engine.NoteLatency("command", 100);
   EXPECT_EQ(Run({"LATENCY", "LATEST"}), "[]");
   harness_.SetSetting("latency-monitor-threshold", "10");
-  const std::string first = std::to_string(NowS());
+  const std::string first = ":" + std::to_string(NowS());
   for (int64_t ms : {9, 20, 50, 30}) engine.NoteLatency("command", ms);
   harness_.AdvanceMs(1000);
   engine.NoteLatency("command", 12);
   engine.NoteLatency("expire-cycle", 40);
-  const std::string second = std::to_string(NowS());
-  EXPECT_EQ(Run({"LATENCY", "HISTORY", "command"}), "[[" + first + ", 50], [" + second + ", 12]]");
-  EXPECT_EQ(Run({"LATENCY", "LATEST"}),
-            "[[\"command\", " + second + ", 12, 50], [\"expire-cycle\", " + second + ", 40, 40]]");
-  EXPECT_EQ(Run({"LATENCY", "RESET", "command", "nothing"}), "1");
+  const std::string second = ":" + std::to_string(NowS());
+  EXPECT_EQ(Run({"LATENCY", "HISTORY", "command"}),
+            "[[" + first + ", :50], [" + second + ", :12]]");
+  EXPECT_EQ(
+      Run({"LATENCY", "LATEST"}),
+      "[[\"command\", " + second + ", :12, :50], [\"expire-cycle\", " + second + ", :40, :40]]");
+  EXPECT_EQ(Run({"LATENCY", "RESET", "command", "nothing"}), ":1");
   EXPECT_EQ(Run({"LATENCY", "HISTORY", "command"}), "[]");
-  EXPECT_EQ(Run({"LATENCY", "RESET"}), "1");
+  EXPECT_EQ(Run({"LATENCY", "RESET"}), ":1");
 }
 
 TEST_F(LatencyTest, KeepsTheNewestSamples) {

@@ -52,23 +52,23 @@ class PubsubTest : public ::testing::Test {
 TEST_F(PubsubTest, ConfirmsEachNameWithTheCountSoFar) {
   Session& session = harness_.AddSession();
   EXPECT_EQ(On(session, {"SUBSCRIBE", "a", "b", "a"}),
-            "[\"subscribe\", \"a\", 1] [\"subscribe\", \"b\", 2] [\"subscribe\", \"a\", 2]");
-  EXPECT_EQ(On(session, {"PSUBSCRIBE", "p*"}), "[\"psubscribe\", \"p*\", 3]");
-  EXPECT_EQ(On(session, {"SSUBSCRIBE", "s"}), "[\"ssubscribe\", \"s\", 1]");
+            "[\"subscribe\", \"a\", :1] [\"subscribe\", \"b\", :2] [\"subscribe\", \"a\", :2]");
+  EXPECT_EQ(On(session, {"PSUBSCRIBE", "p*"}), "[\"psubscribe\", \"p*\", :3]");
+  EXPECT_EQ(On(session, {"SSUBSCRIBE", "s"}), "[\"ssubscribe\", \"s\", :1]");
   EXPECT_EQ(On(session, {"UNSUBSCRIBE", "a", "x"}),
-            "[\"unsubscribe\", \"a\", 2] [\"unsubscribe\", \"x\", 2]");
-  EXPECT_EQ(On(session, {"PUNSUBSCRIBE"}), "[\"punsubscribe\", \"p*\", 1]");
-  EXPECT_EQ(On(session, {"UNSUBSCRIBE"}), "[\"unsubscribe\", \"b\", 0]");
-  EXPECT_EQ(On(session, {"UNSUBSCRIBE"}), "[\"unsubscribe\", nil, 0]");
+            "[\"unsubscribe\", \"a\", :2] [\"unsubscribe\", \"x\", :2]");
+  EXPECT_EQ(On(session, {"PUNSUBSCRIBE"}), "[\"punsubscribe\", \"p*\", :1]");
+  EXPECT_EQ(On(session, {"UNSUBSCRIBE"}), "[\"unsubscribe\", \"b\", :0]");
+  EXPECT_EQ(On(session, {"UNSUBSCRIBE"}), "[\"unsubscribe\", nil, :0]");
   EXPECT_EQ(session.kind, SessionKind::kPubsub);
-  EXPECT_EQ(On(session, {"SUNSUBSCRIBE"}), "[\"sunsubscribe\", \"s\", 0]");
+  EXPECT_EQ(On(session, {"SUNSUBSCRIBE"}), "[\"sunsubscribe\", \"s\", :0]");
   EXPECT_EQ(session.kind, SessionKind::kNormal);
 }
 
 TEST_F(PubsubTest, ConfirmsWithPushesInResp3) {
   Session& session = harness_.AddSession();
   session.reply.set_version(3);
-  EXPECT_EQ(On(session, {"SUBSCRIBE", "a"}), ">[\"subscribe\", \"a\", 1]");
+  EXPECT_EQ(On(session, {"SUBSCRIBE", "a"}), ">[\"subscribe\", \"a\", :1]");
   EXPECT_EQ(On(session, {"GET", "k"}), "nil");
   Run({"PUBLISH", "a", "m"});
   EXPECT_EQ(Received(session), ">[\"message\", \"a\", \"m\"]");
@@ -78,20 +78,20 @@ TEST_F(PubsubTest, DeliversByNameThenByPattern) {
   Session& both = Listener({"SUBSCRIBE", "news.1"});
   On(both, {"PSUBSCRIBE", "news.?"});
   Session& other = Listener({"SUBSCRIBE", "news.2"});
-  EXPECT_EQ(Run({"PUBLISH", "news.1", "m"}), "2");
+  EXPECT_EQ(Run({"PUBLISH", "news.1", "m"}), ":2");
   EXPECT_EQ(Received(both),
             "[\"message\", \"news.1\", \"m\"] [\"pmessage\", \"news.?\", \"news.1\", \"m\"]");
   EXPECT_EQ(Received(other), "");
-  EXPECT_EQ(Run({"PUBLISH", "nobody", "m"}), "0");
+  EXPECT_EQ(Run({"PUBLISH", "nobody", "m"}), ":0");
 }
 
 TEST_F(PubsubTest, ShardChannelsAreApart) {
   Session& shard = Listener({"SSUBSCRIBE", "c"});
   Session& plain = Listener({"SUBSCRIBE", "c"});
-  EXPECT_EQ(Run({"SPUBLISH", "c", "m"}), "1");
+  EXPECT_EQ(Run({"SPUBLISH", "c", "m"}), ":1");
   EXPECT_EQ(Received(shard), "[\"smessage\", \"c\", \"m\"]");
   EXPECT_EQ(Received(plain), "");
-  EXPECT_EQ(Run({"PUBLISH", "c", "m"}), "1");
+  EXPECT_EQ(Run({"PUBLISH", "c", "m"}), ":1");
   EXPECT_EQ(Received(shard), "");
 }
 
@@ -114,7 +114,7 @@ TEST_F(PubsubTest, InResp2AListenerMayDoLittleElse) {
   EXPECT_EQ(On(session, {"CLIENT", "ID"}).substr(0, 32), "-ERR Can't execute 'client|id': ");
   EXPECT_EQ(On(session, {"RESET"}), "+RESET");
   EXPECT_EQ(On(session, {"PING"}), "+PONG");
-  EXPECT_EQ(Run({"PUBSUB", "NUMSUB", "a"}), "[\"a\", 0]");
+  EXPECT_EQ(Run({"PUBSUB", "NUMSUB", "a"}), "[\"a\", :0]");
 }
 
 TEST_F(PubsubTest, PubsubLooksAtListeners) {
@@ -124,10 +124,10 @@ TEST_F(PubsubTest, PubsubLooksAtListeners) {
   Listener({"SSUBSCRIBE", "s"});
   EXPECT_EQ(Run({"PUBSUB", "CHANNELS", "ab*"}), "[\"ab\"]");
   EXPECT_EQ(harness_.Call({"PUBSUB", "CHANNELS"}).elements.size(), 2u);
-  EXPECT_EQ(Run({"PUBSUB", "NUMSUB", "a", "none"}), "[\"a\", 1, \"none\", 0]");
-  EXPECT_EQ(Run({"PUBSUB", "NUMPAT"}), "2");
+  EXPECT_EQ(Run({"PUBSUB", "NUMSUB", "a", "none"}), "[\"a\", :1, \"none\", :0]");
+  EXPECT_EQ(Run({"PUBSUB", "NUMPAT"}), ":2");
   EXPECT_EQ(Run({"PUBSUB", "SHARDCHANNELS"}), "[\"s\"]");
-  EXPECT_EQ(Run({"PUBSUB", "SHARDNUMSUB", "s", "a"}), "[\"s\", 1, \"a\", 0]");
+  EXPECT_EQ(Run({"PUBSUB", "SHARDNUMSUB", "s", "a"}), "[\"s\", :1, \"a\", :0]");
   const std::string info = harness_.Call({"INFO", "stats"}).text;
   EXPECT_NE(info.find("pubsub_channels:2\r\npubsub_patterns:2\r\npubsubshard_channels:1\r\n"),
             std::string::npos);
@@ -139,7 +139,7 @@ TEST_F(PubsubTest, InsideATransactionOnlyTheOldTwoAreLetThrough) {
   On(session, {"SUBSCRIBE", "a"});
   On(session, {"SSUBSCRIBE", "a"});
   EXPECT_EQ(On(session, {"EXEC"}),
-            "[[\"subscribe\", \"a\", 1], -ERR SSUBSCRIBE isn't allowed for a DENY BLOCKING "
+            "[[\"subscribe\", \"a\", :1], -ERR SSUBSCRIBE isn't allowed for a DENY BLOCKING "
             "client]");
 }
 
@@ -147,7 +147,7 @@ TEST_F(PubsubTest, ClientReplyOffSilencesRepliesAndNoMessages) {
   Session& session = harness_.AddSession();
   session.reply.set_version(3);
   On(session, {"CLIENT", "REPLY", "OFF"});
-  EXPECT_EQ(On(session, {"SUBSCRIBE", "c"}), ">[\"subscribe\", \"c\", 1]");
+  EXPECT_EQ(On(session, {"SUBSCRIBE", "c"}), ">[\"subscribe\", \"c\", :1]");
   EXPECT_EQ(On(session, {"PUBLISH", "c", "own"}), ">[\"message\", \"c\", \"own\"]");
   Run({"PUBLISH", "c", "others"});
   EXPECT_EQ(Received(session), ">[\"message\", \"c\", \"others\"]");
@@ -157,8 +157,8 @@ TEST_F(PubsubTest, ADisconnectEndsAllSubscriptions) {
   Session& session = Listener({"SUBSCRIBE", "a", "b"});
   On(session, {"PSUBSCRIBE", "p"});
   harness_.engine().DestroySession(&session);
-  EXPECT_EQ(Run({"PUBLISH", "a", "m"}), "0");
-  EXPECT_EQ(Run({"PUBSUB", "NUMPAT"}), "0");
+  EXPECT_EQ(Run({"PUBLISH", "a", "m"}), ":0");
+  EXPECT_EQ(Run({"PUBSUB", "NUMPAT"}), ":0");
 }
 
 TEST_F(PubsubTest, RandomSubscriptionsAgreeWithSets) {
@@ -194,7 +194,7 @@ TEST_F(PubsubTest, RandomSubscriptionsAgreeWithSets) {
         for (const auto& [pattern, listeners] : by_pattern) {
           if (GlobMatch(pattern, name, false)) expected += listeners.size();
         }
-        ASSERT_EQ(Run({"PUBLISH", name, "m"}), std::to_string(expected));
+        ASSERT_EQ(Run({"PUBLISH", name, "m"}), ":" + std::to_string(expected));
         size_t received = 0;
         for (Session* session : sessions) received += harness_.TakeReplies(*session).size();
         ASSERT_EQ(received, expected);

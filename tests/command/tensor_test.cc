@@ -266,10 +266,11 @@ TEST_F(TensorCommandTest, CastStoresAnotherTensor) {
 TEST_F(TensorCommandTest, StatsCheckAndEqual) {
   Run({"TENSOR.SET", "k", "F32", "SHAPE", "1", "4", "VALUES", "4", "3", "-4", "0", "nan"});
   harness_.Call({"HELLO", "3"});
-  EXPECT_EQ(Run({"TENSOR.STATS", "k", "HIST", "2"}),
-            "{\"count\": :4, \"nan\": :1, \"inf\": :0, \"zeros\": :1, \"min\": ,-4, \"max\": ,3, "
-            "\"mean\": ,-0.33333333333333331, \"std\": ,3.5118845842842465, \"l1\": ,7, \"l2\": ,5, "
-            "\"hist\": [:1, :2]}");
+  EXPECT_EQ(
+      Run({"TENSOR.STATS", "k", "HIST", "2"}),
+      "{\"count\": :4, \"nan\": :1, \"inf\": :0, \"zeros\": :1, \"min\": ,-4, \"max\": ,3, "
+      "\"mean\": ,-0.33333333333333331, \"std\": ,3.5118845842842465, \"l1\": ,7, \"l2\": ,5, "
+      "\"hist\": [:1, :2]}");
   EXPECT_EQ(Run({"TENSOR.CHECK", "k"}), "{\"finite\": :0, \"first_bad\": :3}");
   Run({"TENSOR.SET", "z", "F32", "SHAPE", "1", "4", "ZEROS"});
   EXPECT_EQ(Run({"TENSOR.CHECK", "z"}), "{\"finite\": :1, \"first_bad\": nil}");

@@ -157,7 +157,7 @@ TEST_F(TrackingTest, Resp2RedirectsToAListener) {
   Session& client = Client(2);
   On(target, {"SUBSCRIBE", "__redis__:invalidate"});
   EXPECT_EQ(On(client, {"CLIENT", "TRACKING", "ON", "REDIRECT", std::to_string(target.id)}), "+OK");
-  EXPECT_EQ(On(client, {"CLIENT", "GETREDIR"}), std::to_string(target.id));
+  EXPECT_EQ(On(client, {"CLIENT", "GETREDIR"}), ":" + std::to_string(target.id));
   On(client, {"GET", "k"});
   Run({"SET", "k", "v"});
   EXPECT_EQ(harness_.Received(target), "[\"message\", \"__redis__:invalidate\", [\"k\"]]");
@@ -173,10 +173,10 @@ TEST_F(TrackingTest, ABrokenRedirectionIsToldInResp3) {
   harness_.engine().DestroySession(&target);
   Cache({"GET", "k"});
   Run({"SET", "k", "v"});
-  EXPECT_EQ(Received(), ">[\"tracking-redir-broken\", " + id + "]");
+  EXPECT_EQ(Received(), ">[\"tracking-redir-broken\", :" + id + "]");
   EXPECT_EQ(
       Cache({"CLIENT", "TRACKINGINFO"}),
-      "{\"flags\": ~[\"on\", \"broken_redirect\"], \"redirect\": " + id + ", \"prefixes\": []}");
+      "{\"flags\": ~[\"on\", \"broken_redirect\"], \"redirect\": :" + id + ", \"prefixes\": []}");
 }
 
 TEST_F(TrackingTest, TheTableIsKeptWithinItsLimit) {

@@ -248,7 +248,8 @@ TEST_F(ConfigTest, NumbersHoldTheirBounds) {
       EXPECT_NE(error(octal ? "1000" : std::to_string(field->max + 1)), "") << spec->name;
     }
     // As in Redis, an amount of memory beyond 64 bits is the most that there is.
-    const bool saturates = field->form == NumberForm::kMemory && field->max == kMaxUint64;
+    const bool saturates =
+        percent || (field->form == NumberForm::kMemory && field->max == kMaxUint64);
     EXPECT_EQ(error("18446744073709551616").empty(), saturates) << spec->name;
     EXPECT_NE(error("x"), "") << spec->name;
   }
