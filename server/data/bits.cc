@@ -150,6 +150,32 @@ void WriteBitField(char* bytes, size_t size, uint64_t at, BitFieldType type, int
     bytes[first + i] = static_cast<char>(word >> (8 * (kFieldBytes - 1 - i)));
 }
 
+namespace {
+
+enum class Range : uint8_t { kBelow, kWithin, kAbove };
+
+// Redis computes the room above and below in 64 bits, and so takes a SET of a number far below a
+// signed type for one above it. Replies must agree, so this does as much.
+Range RangeOfSigned(BitFieldType type, int64_t value, int64_t increment, int64_t highest,
+                    int64_t lowest) {
+  const auto minus = [](int64_t a, int64_t b) {
+    return static_cast<int64_t>(static_cast<uint64_t>(a) - static_cast<uint64_t>(b));
+  };
+  const bool narrow = type.bits != kMaxSignedBits;
+  const int64_t room_above = minus(highest, value), room_below = minus(lowest, value);
+  if (value > highest || (increment > room_above && (narrow || (value >= 0 && increment > 0))))
+    return Range::kAbove;
+  if (value < lowest || (increment < room_below && (narrow || (value < 0 && increment < 0))))
+    return Range::kBelow;
+  return Range::kWithin;
+}
+
+Range RangeOfUnsigned(SignedWide sum, SignedWide highest) {
+  return sum > highest ? Range::kAbove : sum < 0 ? Range::kBelow : Range::kWithin;
+}
+
+}  // namespace
+
 std::optional<int64_t> AddBitField(BitFieldType type, int64_t value, int64_t increment,
                                    BitOverflow overflow) {
   const SignedWide start = type.is_signed ? static_cast<SignedWide>(value)
@@ -158,12 +184,16 @@ std::optional<int64_t> AddBitField(BitFieldType type, int64_t value, int64_t inc
   const unsigned magnitude_bits = type.is_signed ? type.bits - 1 : type.bits;
   const SignedWide highest = (static_cast<SignedWide>(1) << magnitude_bits) - 1;
   const SignedWide lowest = type.is_signed ? -highest - 1 : 0;
-  if (sum >= lowest && sum <= highest) return static_cast<int64_t>(sum);
+  const Range range = type.is_signed
+                          ? RangeOfSigned(type, value, increment, static_cast<int64_t>(highest),
+                                          static_cast<int64_t>(lowest))
+                          : RangeOfUnsigned(sum, highest);
+  if (range == Range::kWithin) return static_cast<int64_t>(sum);
   switch (overflow) {
     case BitOverflow::kFail:
       return std::nullopt;
     case BitOverflow::kSaturate:
-      return static_cast<int64_t>(sum > highest ? highest : lowest);
+      return static_cast<int64_t>(range == Range::kAbove ? highest : lowest);
     case BitOverflow::kWrap:
       break;
   }

@@ -314,17 +314,20 @@ void ForgetEstimate(char* bytes) {
   bytes[kCountAt + 7] = static_cast<char>(static_cast<uint8_t>(bytes[kCountAt + 7]) | kCountStale);
 }
 
-Result<std::string> Describe(std::string_view bytes) {
+std::string Describe(std::string_view bytes) {
   CAIRN_CHECK(EncodingOf(bytes) == Encoding::kSparse);
   std::string text;
-  CAIRN_RETURN_IF_ERROR(ForEachRun(bytes, [&text](size_t, const Run& run) {
+  for (size_t at = kHeaderBytes; at < bytes.size();) {
+    const Run run = ReadRun(bytes, at);
+    if (run.length == 0) break;  // cut off
     if (!text.empty()) text += ' ';
     if (run.value != 0) {
       text += "v:" + std::to_string(run.value) + ',' + std::to_string(run.length);
     } else {
       text += (run.bytes == 1 ? "z:" : "Z:") + std::to_string(run.length);
     }
-  }));
+    at += run.bytes;
+  }
   return text;
 }
 

@@ -15,7 +15,7 @@ TEST(HyperLogLogTest, EmptyIsOneRunOfZeros) {
   const std::string empty = Empty();
   EXPECT_EQ(empty.size(), 18u);
   EXPECT_TRUE(HasValidHeader(empty));
-  EXPECT_EQ(*Describe(empty), "Z:16384");
+  EXPECT_EQ(Describe(empty), "Z:16384");
   EXPECT_EQ(*Estimate(empty), 0u);
   EXPECT_EQ(CachedEstimate(empty), 0u);
 }
@@ -94,7 +94,6 @@ TEST(HyperLogLogTest, RunsThatDoNotAddUpAreCorruptAndChangeNothing) {
     EXPECT_EQ(MakeDense(&bytes).code(), StatusCode::kCorruption);
     EXPECT_EQ(bytes, before);
     EXPECT_FALSE(Estimate(bytes).ok());
-    EXPECT_FALSE(Describe(bytes).ok());
     Registers max{};
     EXPECT_FALSE(MergeInto(bytes, &max).ok());
   }
