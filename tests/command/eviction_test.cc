@@ -73,7 +73,10 @@ TEST_F(EvictionTest, NoEvictionRefusesWhatTakesMemoryAndNothingElse) {
   Fill(50);
   Policy("noeviction");
   // A command's first call makes its latency histogram, which would count here.
-  for (const char* name : {"APPEND", "GET", "EXPIRE", "PING", "DEL"}) Run({name});
+  Run({"APPEND", Name(0), ""});
+  Run({"EXPIRE", "absent", "1"});
+  for (const Lines& args : {Lines{"GET", "absent"}, Lines{"DEL", "absent"}, Lines{"PING"}})
+    Run(args);
   LowerLimit(5);
   EXPECT_EQ(Run({"SET", "more", "x"}), kOomLine);
   EXPECT_EQ(Run({"APPEND", Name(1), "x"}), kOomLine);
