@@ -55,7 +55,8 @@ Status Acl::LoadConfiguredUsers() {
       return Status::Client("Duplicate user '" + words[0] + "' in the configuration");
     }
     const std::vector<std::string_view> rules = Views(std::span(words).subspan(1));
-    for (const std::string& rule : *JoinSelectors(rules))
+    const auto joined = JoinSelectors(rules);
+    for (const std::string& rule : *joined)
       CAIRN_CHECK(user->Apply(engine_.commands, rule).ok());
     if (!user->enabled()) {
       engine_.log.Log(LogLevel::kNotice,

@@ -134,7 +134,7 @@ TEST(PackedValueTest, EveryTypePlaysItsEvents) {
   const auto play = [](uint8_t type, const std::string& blob) {
     NoteSink sink;
     const Status status = UnpackValue(type, blob, sink);
-    return status.ok() ? sink.notes : status.message();
+    return status.ok() ? sink.notes : std::string(status.message());
   };
   EXPECT_EQ(play(rdb::kHashListpack, pairs), "begin4:2 a=1 b=2.5 end");
   EXPECT_EQ(play(rdb::kSortedSetListpack, pairs), "begin3:2 a@1 b@2.5 end");
