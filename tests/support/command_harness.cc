@@ -23,7 +23,10 @@ class CommandHarness::StillLoop final : public EventLoopPort {
   }
   TimerId StartTimer(int64_t delay_ms, int64_t period_ms, std::function<void()> fn) override {
     const TimerId id = ++last_id_;
-    timers_.emplace(std::pair(NowMillis() + delay_ms, id), Timer{period_ms, std::move(fn)});
+    // A deadline beyond the end of time is one at its end, as in the real loop.
+    const int64_t now_ms = NowMillis();
+    const int64_t due_ms = delay_ms > INT64_MAX - now_ms ? INT64_MAX : now_ms + delay_ms;
+    timers_.emplace(std::pair(due_ms, id), Timer{period_ms, std::move(fn)});
     return id;
   }
   void StopTimer(TimerId id) override {
