@@ -28,7 +28,7 @@ void BM_RespParser_Set(benchmark::State& state) {
     while (parser.Next(&request) == cairn::ParseResult::kRequest) {
       seen += request.args.size() == 3 && request.args[2].size() == value_bytes ? 1 : 0;
     }
-    if (seen != commands || request.args.size() != 0) {
+    if (seen != commands || parser.buffered_bytes() != 0) {
       state.SkipWithError("lost commands");
       break;
     }

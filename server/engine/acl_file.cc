@@ -56,8 +56,7 @@ Status Acl::LoadConfiguredUsers() {
     }
     const std::vector<std::string_view> rules = Views(std::span(words).subspan(1));
     const auto joined = JoinSelectors(rules);
-    for (const std::string& rule : *joined)
-      CAIRN_CHECK(user->Apply(engine_.commands, rule).ok());
+    for (const std::string& rule : *joined) CAIRN_CHECK(user->Apply(engine_.commands, rule).ok());
     if (!user->enabled()) {
       engine_.log.Log(LogLevel::kNotice,
                       "The user '{}' is disabled (there is no 'on' modifier in the user "
