@@ -98,7 +98,8 @@ class TrainKill(unittest.TestCase):
             trainer = Trainer(server, out)
             begin = self.begin_of(trainer)
             resumed += begin > 0
-            goal = min(begin + rng.randint(1, STEPS // KILLS), STEPS - 1)
+            # Far enough for one checkpoint to be whole, even when the kill falls into the next one.
+            goal = min(begin + rng.randint(2 * EVERY + 1, STEPS // KILLS), STEPS - 1)
             # Either while the step is being saved or right after it was computed.
             trainer.wait_for(f"{rng.choice(('step', 'saving'))} {goal - goal % EVERY}" if rng.random() < 0.5
                              and goal - goal % EVERY > begin else f"step {goal}")
