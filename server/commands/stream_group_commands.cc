@@ -12,10 +12,6 @@ namespace cairn {
 
 namespace {
 
-Status NoSuchGroup(std::string_view group, std::string_view key) {
-  return QuotingError({"NOGROUP No such consumer group '", group, "' for key name '", key, "'"});
-}
-
 // --- XGROUP ----------------------------------------------------------------------------------
 
 struct GroupOptions {
@@ -337,8 +333,7 @@ Status XPending(CommandContext& ctx) {
   CAIRN_RETURN_IF_ERROR(StreamOf(ReadKey(ctx, key), &stream));
   const StreamGroup* group = stream != nullptr ? stream->FindGroup(ctx.arg(2)) : nullptr;
   if (group == nullptr) {
-    return QuotingError(
-        {"NOGROUP No such key '", key.key, "' or consumer group '", ctx.arg(2), "'"});
+    return NoSuchKeyOrGroup(key.key, ctx.arg(2));
   }
   if (summary) {
     ReplyPendingSummary(ctx, *group);

@@ -179,8 +179,7 @@ Status XInfoConsumers(CommandContext& ctx) {
   CAIRN_RETURN_IF_ERROR(StreamOfInfo(ctx, &stream));
   const StreamGroup* group = stream->FindGroup(ctx.arg(3));
   if (group == nullptr) {
-    return QuotingError(
-        {"NOGROUP No such consumer group '", ctx.arg(3), "' for key name '", ctx.arg(2), "'"});
+    return NoSuchGroup(ctx.arg(3), ctx.arg(2));
   }
   ctx.reply().ArrayHeader(group->consumer_count());
   group->ForEachConsumer([&](const StreamConsumer& consumer) {

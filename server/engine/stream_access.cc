@@ -51,12 +51,20 @@ StreamValue* CreateStream(CommandContext& ctx, KeyRef key) {
   return stream;
 }
 
+Status NoSuchKeyOrGroup(std::string_view key, std::string_view group) {
+  return QuotingError({"NOGROUP No such key '", key, "' or consumer group '", group, "'"});
+}
+
+Status NoSuchGroup(std::string_view group, std::string_view key) {
+  return QuotingError({"NOGROUP No such consumer group '", group, "' for key name '", key, "'"});
+}
+
 Status GroupForWrite(CommandContext& ctx, KeyRef key, std::string_view group, StreamValue** stream,
                      StreamGroup** out) {
   CAIRN_RETURN_IF_ERROR(StreamForWrite(ctx, key, stream));
   *out = *stream != nullptr ? (*stream)->FindGroup(group) : nullptr;
   if (*out != nullptr) return Status::Ok();
-  return QuotingError({"NOGROUP No such key '", key.key, "' or consumer group '", group, "'"});
+  return NoSuchKeyOrGroup(key.key, group);
 }
 
 Status ArgStreamId(const CommandContext& ctx, size_t i, uint64_t missing_sequence, StreamId* out) {

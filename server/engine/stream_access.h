@@ -18,6 +18,10 @@ Status StreamOf(const Entry* entry, const StreamValue** out);
 Status StreamForWrite(CommandContext& ctx, KeyRef key, StreamValue** out);
 /// Stores an empty stream under a free key.
 StreamValue* CreateStream(CommandContext& ctx, KeyRef key);
+/// "NOGROUP No such key '..' or consumer group '..'"
+Status NoSuchKeyOrGroup(std::string_view key, std::string_view group);
+/// "NOGROUP No such consumer group '..' for key name '..'"
+Status NoSuchGroup(std::string_view group, std::string_view key);
 /// The group, or "NOGROUP No such key '..' or consumer group '..'".
 Status GroupForWrite(CommandContext& ctx, KeyRef key, std::string_view group, StreamValue** stream,
                      StreamGroup** out);
