@@ -57,6 +57,11 @@ Status ParseStreams(const CommandContext& ctx, size_t first, ReadOptions* out) {
 Status ParseReadOption(const CommandContext& ctx, bool of_group, size_t* i, ReadOptions* out) {
   const size_t more = ctx.argc() - *i - 1;
   if (ctx.ArgIs(*i, "block") && more >= 1) {
+    const ScriptScope* const script = ctx.engine().script;
+    if (script != nullptr && script->session == &ctx.session()) {
+      return QuotingError(
+          {"ERR ", ctx.arg(0), " command is not allowed with BLOCK option from scripts"});
+    }
     out->block = true;
     CAIRN_RETURN_IF_ERROR(
         ParseBlockTimeout(ctx, ++*i, TimeoutUnit::kMilliseconds, &out->timeout_ms));

@@ -141,7 +141,7 @@ class Encoder {
 
   void Table(int depth) {
     if (depth > settings_.encode_max_depth || !lua_checkstack(lua_, 3))
-      luaL_error(lua_, "Cannot serialise, excessive depth (%d)", depth);
+      luaL_error(lua_, "Cannot serialise, excessive nesting (%d)", depth);
     const int length = ArrayLength();
     if (length > 0) {
       Array(length, depth);

@@ -248,7 +248,8 @@ class Decoder {
   void Descend(int slots) {
     ++depth_;
     if (depth_ > settings_.decode_max_depth || !lua_checkstack(lua_, slots)) {
-      luaL_error(lua_, "Found too many nested data structures (%d)", depth_);
+      luaL_error(lua_, "Found too many nested data structures (%d) at character %d", depth_,
+                 static_cast<int>(at_ - begin_));
     }
   }
 

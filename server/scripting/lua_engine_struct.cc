@@ -24,6 +24,10 @@ constexpr int kNaturalAlignment = 8;
 
 bool IsDigit(char c) { return c >= '0' && c <= '9'; }
 
+bool IsAlphanumeric(char c) {
+  return IsDigit(c) || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z');
+}
+
 class Format {
  public:
   Format(lua_State* lua, const char* text) : lua_(lua), at_(text) {}
@@ -192,6 +196,7 @@ int Pack(lua_State* lua) {
   Format format(lua, luaL_checkstring(lua, 1));
   std::string out;
   int argument = 2;
+  lua_pushnil(lua);  // what the first missing argument is
   // As far as fields are counted: struct counts the size that the format says.
   size_t position = 0;
   while (!format.done()) {
@@ -294,10 +299,10 @@ int Size(lua_State* lua) {
     const char option = format.Next(&size);
     position += format.Padding(position, option, size);
     if (option == 's') {
-      luaL_argerror(lua, 1, "variable-size format in 'size'");
+      luaL_argerror(lua, 1, "option 's' has no fixed size");
     } else if (option == 'c' && size == 0) {
-      luaL_argerror(lua, 1, "variable-length format");
-    } else if (size == 0 && option != 'c' && !IsInteger(option)) {
+      luaL_argerror(lua, 1, "option 'c0' has no fixed size");
+    } else if (!IsAlphanumeric(option)) {
       format.Control(option);
     }
     position += size;
