@@ -57,8 +57,7 @@ Status ParseStreams(const CommandContext& ctx, size_t first, ReadOptions* out) {
 Status ParseReadOption(const CommandContext& ctx, bool of_group, size_t* i, ReadOptions* out) {
   const size_t more = ctx.argc() - *i - 1;
   if (ctx.ArgIs(*i, "block") && more >= 1) {
-    const ScriptScope* const script = ctx.engine().script;
-    if (script != nullptr && script->session == &ctx.session()) {
+    if (ctx.from_script()) {
       return QuotingError(
           {"ERR ", ctx.arg(0), " command is not allowed with BLOCK option from scripts"});
     }
