@@ -88,10 +88,11 @@ int NoteError(lua_State* lua) {
   return 1;
 }
 
-std::string RawText(lua_State* lua, const char* field) {
+// A field of the table at the top as text up to its first NUL; `otherwise` when it is none.
+std::string RawText(lua_State* lua, const char* field, const char* otherwise = "") {
   lua_pushstring(lua, field);
   lua_rawget(lua, -2);
-  std::string text = lua_isstring(lua, -1) ? lua_tostring(lua, -1) : "";
+  std::string text = lua_isstring(lua, -1) ? lua_tostring(lua, -1) : otherwise;
   lua_pop(lua, 1);
   return text;
 }
@@ -113,6 +114,7 @@ void PushStrings(lua_State* lua, std::span<const std::string_view> strings) {
 }
 
 void SetError(RunCall& call, std::string line, bool counted) {
+  while (!line.empty() && (line.back() == '\r' || line.back() == '\n')) line.pop_back();
   if (!counted) call.state.engine.stats.CountError(line);
   call.state.scope->caller->reply.Error(line);
 }
@@ -127,8 +129,7 @@ void WriteFailure(lua_State* lua, RunCall& call) {
 
 void WriteError(lua_State* lua, RunCall& call) {
   if (!lua_istable(lua, -1)) return WriteFailure(lua, call);
-  std::string line = RawText(lua, "err");
-  if (line.empty()) line = "ERR unknown error";
+  std::string line = RawText(lua, "err", "ERR unknown error");
   const std::string source = RawText(lua, "source");
   const std::string number = RawText(lua, "line");
   if (!source.empty() && !number.empty()) {

@@ -197,7 +197,8 @@ class ReplyWriter {
   }
 
   void WriteError() {
-    const std::string line(lua_tostring(lua_, -1));
+    std::string line(lua_tostring(lua_, -1));
+    while (!line.empty() && (line.back() == '\r' || line.back() == '\n')) line.pop_back();
     lua_pop(lua_, 1);
     // This one is looked for with metamethods, as Redis does.
     lua_getfield(lua_, -1, "ignore_error_stats_update");

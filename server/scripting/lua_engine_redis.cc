@@ -159,7 +159,6 @@ int AclCheckCmd(lua_State* lua) {
     LuaRaise(lua, fault);
   Command* container = nullptr;
   const Command* command = state.engine.commands.Resolve(state.args, &container);
-  if (command == nullptr) command = container;
   if (command == nullptr) LuaRaise(lua, "Invalid command passed to redis.acl_check_cmd()");
   const bool allowed = scope.caller->acl == nullptr || scope.caller->acl->unrestricted() ||
                        Acl::Check(*scope.caller, *command, state.args).allowed();

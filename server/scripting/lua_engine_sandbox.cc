@@ -155,21 +155,21 @@ int Unpack(lua_State* lua) {
   return static_cast<int>(count);
 }
 
-// pcall as Redis has it: an error that is a table with `err` comes back as that text.
+// pcall as Redis has it: an error that is a table with `err` comes back as that text; an `err` that
+// is no text comes behind the table.
 int ProtectedCall(lua_State* lua) {
-  luaL_checkany(lua, 1);
   const int count = lua_gettop(lua);
+  if (count == 0) {
+    lua_pushboolean(lua, 0);
+    return 1;
+  }
   lua_pushboolean(lua, 1);
   lua_insert(lua, 1);
   if (lua_pcall(lua, count - 1, LUA_MULTRET, 0) == 0) return lua_gettop(lua);
   lua_remove(lua, 1);
   if (lua_istable(lua, -1)) {
     lua_getfield(lua, -1, "err");
-    if (lua_isstring(lua, -1)) {
-      lua_replace(lua, -2);
-    } else {
-      lua_pop(lua, 1);
-    }
+    if (lua_isstring(lua, -1)) lua_replace(lua, -2);
   }
   lua_pushboolean(lua, 0);
   lua_insert(lua, 1);
