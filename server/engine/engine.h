@@ -89,7 +89,7 @@ class Engine {
   Dispatcher* dispatcher = nullptr;
   JobRunner* jobs = nullptr;  ///< nullptr: every command runs at once
   ModuleHost* modules = nullptr;
-  ScriptHost* scripts = nullptr;  ///< server/scripting; nullptr: no scripts here
+  ScriptHost* scripts = nullptr;                ///< server/scripting; nullptr: no scripts here
   ModuleValueFactory* module_values = nullptr;  ///< the same host, as loading and RESTORE see it
 
   const Settings& settings() const { return config.settings(); }

@@ -114,8 +114,7 @@ void AddMemory(Engine& engine, Fields out) {
   const MemoryReport memory = ReadMemoryReport(engine);
   const Settings& settings = engine.settings();
   const KeyspaceFigures& keys = engine.keyspace.figures();
-  const ScriptFigures scripts =
-      engine.script_figures ? engine.script_figures() : ScriptFigures{};
+  const ScriptFigures scripts = engine.script_figures ? engine.script_figures() : ScriptFigures{};
   const double fragmentation =
       Ratio(static_cast<double>(memory.rss), static_cast<double>(memory.used));
   out.AddBytes("used_memory", memory.used)
