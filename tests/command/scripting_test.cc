@@ -107,6 +107,22 @@ TEST_F(ScriptingTest, InsideExecEffectsStayInItsTransaction) {
             (std::vector<std::string>{"SELECT 0", "MULTI", "SET a 1", "incr a", "incr a", "EXEC"}));
 }
 
+TEST_F(ScriptingTest, ShutdownInsideAScriptKeepsWhatWasBeforeIt) {
+  Propagation& stream = harness_.engine().propagation;
+  harness_.TakePropagated();
+  harness_.Run({"SET", "before", "1"});
+  stream.BeginGroup();
+  harness_.Run({"SET", "half", "1"});
+  harness_.Run({"SET", "half", "2"});
+  EXPECT_FALSE(stream.CanTake());
+  stream.AbandonGroup();
+  EXPECT_TRUE(stream.CanTake());
+  harness_.Run({"SET", "after", "1"});
+  stream.EndGroup();
+  const std::vector<std::string> left = harness_.TakePropagated();
+  EXPECT_EQ(left.back(), "SET before 1");
+}
+
 TEST_F(ScriptingTest, TheClockStandsStillInsideAScript) {
   harness_.Run({"SET", "k", "v", "PX", "100"});
   EXPECT_EQ(Eval("local before = redis.call('pttl','k') for i=1,1000 do end "
