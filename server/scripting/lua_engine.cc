@@ -282,6 +282,7 @@ void LuaEngine::Run(ScriptScope& scope, LuaRef ref, std::span<const std::string_
   }
   lua_settop(lua, 0);
   scope.session->output.Clear();
+  scope.session->output.ShrinkIfIdle();
   state.scope = nullptr;
   state.look = nullptr;
   if (failed == LUA_ERRMEM || call.failed == LUA_ERRMEM || state.bytes > kLuaMemoryBytes / 2) {

@@ -119,13 +119,12 @@ def call(chance):
         key = "'k1'"
     one = plain(chance)
     command = chance.random.choice(
-        [f"'set',{key},{one}", f"'get',{key}", f"'incr',{key}", f"'append',{key},{one}", f"'hset',{key},'f',{one}", f"'hgetall',{key}",
+        [f"'set',{key},{one}", f"'get',{key}", f"'incr',{key}", f"'append',{key},{one}", f"'hset',{key},'f',{one}",
          f"'lpush',{key},{one},{one}", f"'lrange',{key},0,-1", f"'zadd',{key},1.5,{one}", f"'zscore',{key},{one}",
          f"'zrange',{key},0,-1,'withscores'", f"'sadd',{key},{one}", f"'exists',{key}", f"'type',{key}", f"'strlen',{key}", f"'del',{key}",
          "'ping'", "'nosuch'", "'get'", "'multi'", "'subscribe','x'", f"'mget',{key},{key}", "'echo',{}", "", f"'set',{key},nil",
          f"'getrange',{key},0,{one}", "'config','nosuch'", f"'select',{one}"])
     resp = chance.random.choice(["", "redis.setresp(3) "])
-    # The number of fields of a reply's map or set is free of their order.
     return script(chance, f"{resp}return redis.{chance.random.choice(['call', 'pcall'])}({command})")
 
 
