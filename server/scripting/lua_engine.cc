@@ -13,6 +13,8 @@ namespace {
 
 // Collect a little every so many runs, in place of long cycles now and then. Source: script_lua.c.
 constexpr int kRunsPerCollection = 50;
+// Room for replies that is kept from run to run.
+constexpr size_t kKeptReplyBytes = 256 * 1024;
 // A message shows so much of itself where Redis cuts it (%.100s).
 constexpr size_t kShownFailureBytes = 100;
 
@@ -282,7 +284,7 @@ void LuaEngine::Run(ScriptScope& scope, LuaRef ref, std::span<const std::string_
   }
   lua_settop(lua, 0);
   scope.session->output.Clear();
-  scope.session->output.ShrinkIfIdle();
+  if (scope.session->output.footprint() > kKeptReplyBytes) scope.session->output.ShrinkIfIdle();
   state.scope = nullptr;
   state.look = nullptr;
   if (failed == LUA_ERRMEM || call.failed == LUA_ERRMEM || state.bytes > kLuaMemoryBytes / 2) {
