@@ -249,7 +249,9 @@ Status Dispatcher::CheckState(Session& session, const Command& command) {
   // A transaction in the making takes memory without bound, whatever its commands do.
   const bool deny_oom = ((command.flags | queued) & kCmdDenyOom) ||
                         (session.in_transaction() && !ControlsTransaction(command.spec->name));
-  if (!memory_limit_.Hold() && deny_oom) return RespError(resp_errors::kOom);
+  // Nothing is evicted while a script waits for its clients to be served.
+  if (engine_.script == nullptr && !memory_limit_.Hold() && deny_oom)
+    return RespError(resp_errors::kOom);
   if ((write || command.spec->name == "ping") && engine_.durability != nullptr) {
     CAIRN_RETURN_IF_ERROR(engine_.durability->WriteRefusal());
   }
