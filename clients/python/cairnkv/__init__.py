@@ -22,8 +22,10 @@ from cairnkv.checkpoint import (
 from cairnkv.rng import capture_rng, restore_rng
 from cairnkv.run import Run, SaveFailed
 from cairnkv.shards import Shard, even_rows
+from cairnkv.trainer import CheckpointCallback
 
 __all__ = [
+    "CheckpointCallback",
     "CheckpointConflict",
     "CheckpointError",
     "Run",
