@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "tensor_module/ckpt_edit.h"
+#include "tensor_module/ckpt_whole.h"
 
 namespace cairn::tensor {
 
@@ -53,18 +54,6 @@ void ReplyVersion(CommandRun& run, const CkptRun& state, const Version& version)
   run.Bulk(row != nullptr && row->rolled_back ? "rolledback"
            : &version == state.Latest()       ? "latest"
                                               : "committed");
-}
-
-/// What was asked for, or the run's, whichever is more. Errors: more than the settings in force
-/// give.
-Result<Durable> DurabilityFor(const CommandRun& run, const CkptRun& state,
-                              const std::optional<Durable>& asked) {
-  const Durable durable = std::max(state.config.durable, asked.value_or(Durable::kMem));
-  if (durable == Durable::kMem || run.is_loading() || run.durability() == CAIRN_SYNCED) {
-    return Durable(durable);
-  }
-  return Status::Client("ERR DURABLE " + std::string(DurableName(durable)) +
-                        " needs 'appendonly yes' and 'appendfsync always'");
 }
 
 Status CommitCommand(CommandRun& run) {

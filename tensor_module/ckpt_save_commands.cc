@@ -5,6 +5,7 @@
 
 #include "server/base/strings.h"
 #include "tensor_module/ckpt_edit.h"
+#include "tensor_module/ckpt_whole.h"
 
 namespace cairn::tensor {
 
@@ -199,15 +200,9 @@ Status FinishSave(CommandRun& run, const std::vector<std::vector<ChunkRef>>& chu
   const std::string tx = save->tx.empty() ? NewTransactionId(run.module()) : std::string(save->tx);
   Moment moment = edit->moment();
   moment.now_ms = save->at_ms.value_or(moment.now_ms);
-  Transaction transaction;
-  transaction.id = tx;
-  transaction.step = save->step;
-  transaction.attempt = edit->run.highest_attempt;
-  transaction.began_ms = moment.now_ms;
-  if (const Version* latest = edit->run.Latest()) transaction.parent = latest->step;
-  edit->run.transactions.push_back(Kept<Transaction>::Make(std::move(transaction)));
-  std::vector<ShardSpec> specs;
-  for (SavedTensor& tensor : save->tensors) {
+  WholeTensors tensors;
+  tensors.chunks = chunks;
+  for (const SavedTensor& tensor : save->tensors) {
     ShardSpec spec;
     spec.name = tensor.name;
     spec.group = "weights";
@@ -215,23 +210,9 @@ Status FinishSave(CommandRun& run, const std::vector<std::vector<ChunkRef>>& chu
     spec.shape = tensor.head.shape;
     spec.extent = Extent::Whole(spec.shape);
     spec.Settle();
-    specs.push_back(std::move(spec));
+    tensors.specs.push_back(std::move(spec));
   }
-  CAIRN_RETURN_IF_ERROR(Declare(&edit->run, tx, 0, specs, moment));
-  Result<const Transaction*> open = FindLive(edit->run, tx);
-  CAIRN_CHECK(open.ok());
-  RankPart part = *FindRank(*open.value(), 0);
-  for (size_t i = 0; i < specs.size(); ++i) {
-    Result<size_t> at = FindShard(part, specs[i].name, 0);
-    CAIRN_CHECK(at.ok());
-    ShardData data = *part.data[at.value()];
-    // A name that stands twice with other bytes: CKPTDIVERGED.
-    CAIRN_RETURN_IF_ERROR(data.Refer(specs[i], 0, chunks[i]));
-    part.data[at.value()] = Kept<ShardData>::Make(data);
-    CAIRN_RETURN_IF_ERROR(StoreShard(&edit->run, tx, 0, at.value(), std::move(data), moment));
-  }
-  CAIRN_RETURN_IF_ERROR(Prepare(&edit->run, tx, 0, false, moment));
-  CAIRN_RETURN_IF_ERROR(Commit(&edit->run, tx, edit->run.config.durable, save->tag, moment));
+  CAIRN_RETURN_IF_ERROR(CommitWhole(run, &edit->run, save->step, tx, tensors, save->tag, moment));
   const std::string at = std::to_string(moment.now_ms);
   edit->StoreAs("ckpt.commit",
                 save->tx.empty() ? With(run.args(), {"TX", tx, "AT", at}) : With(run.args(), {}));

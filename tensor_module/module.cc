@@ -4,6 +4,8 @@
 #include <cstring>
 #include <new>
 
+#include "tensor_module/ckpt_commands.h"
+
 namespace cairn::tensor {
 
 // --- memory ---

@@ -120,9 +120,9 @@ class Run:
                 waiting += end - begin
                 sent += end - begin
                 if waiting >= 4 * PIECE_BYTES:
-                    pipeline.execute()
+                    _execute(pipeline)
                     waiting = 0
-            pipeline.execute()
+            _execute(pipeline)
         return sent
 
     def _refer(self, mine, part, cells):
@@ -317,6 +317,13 @@ def _fields(reply):
     if isinstance(reply, dict):
         return {name.decode(): value for name, value in reply.items()}
     return {name.decode(): value for name, value in zip(reply[::2], reply[1::2])}
+
+
+def _execute(pipeline):
+    """Errors: the first one as the server worded it; redis-py would write the payload into the message."""
+    for reply in pipeline.execute(raise_on_error=False):
+        if isinstance(reply, Exception):
+            raise reply
 
 
 def _merged(ranges, limit):
