@@ -132,7 +132,8 @@ TEST(FindGapsTest, FindsWhatIsNotCoveredAndNothingElse) {
       extents.push_back(std::move(box));
     }
     std::vector<bool> gaps(covered.size(), false);
-    for (const Extent& gap : FindGaps(shape, extents).value()) {
+    const std::vector<Extent> found = FindGaps(shape, extents).value();
+    for (const Extent& gap : found) {
       each(gap, [&](uint64_t at) {
         EXPECT_FALSE(gaps[at]) << "gaps do not overlap";
         gaps[at] = true;
