@@ -135,7 +135,10 @@ void Dispatcher::ReadGates() {
                 (durability == nullptr || durability->WriteRefusal().ok());
   gates_.may_hold = durability != nullptr && durability->MayHoldWrites();
   gates_.throttled = durability != nullptr && durability->MayThrottle();
-  gates_.held_back = durability != nullptr && durability->GatesReplies();
+  // What is said while a script runs does not rest on its effects, which cannot leave before its
+  // end.
+  gates_.held_back =
+      durability != nullptr && engine_.script == nullptr && durability->GatesReplies();
 }
 
 void Dispatcher::RunPending(Pending& pending) {

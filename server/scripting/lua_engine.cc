@@ -288,7 +288,11 @@ void LuaEngine::Run(ScriptScope& scope, LuaRef ref, std::span<const std::string_
   state.scope = nullptr;
   state.look = nullptr;
   if (failed == LUA_ERRMEM || call.failed == LUA_ERRMEM || state.bytes > kLuaMemoryBytes / 2) {
-    lua_gc(lua, LUA_GCCOLLECT, 0);
+    // Lua halves the buffer of its concatenations once a collection.
+    for (size_t before = SIZE_MAX; state.bytes < before - before / 4;) {
+      before = state.bytes;
+      lua_gc(lua, LUA_GCCOLLECT, 0);
+    }
   } else if (++state.runs_since_collect >= kRunsPerCollection) {
     state.runs_since_collect = 0;
     lua_gc(lua, LUA_GCSTEP, kRunsPerCollection);

@@ -32,7 +32,7 @@ class ScriptsTest(unittest.TestCase):
 
     def connect(self):
         client = redis.Redis(port=self.server.port, decode_responses=True, socket_timeout=LIMIT_S)
-        self.addCleanup(client.close)
+        self.addCleanup(client.connection_pool.disconnect)
         return client
 
     def run_apart(self, *words):
@@ -137,7 +137,7 @@ class ScriptsTest(unittest.TestCase):
             client = self.connect()
             with self.assertRaises(redis.ResponseError):
                 client.get("x")
-            client.close()
+            client.connection_pool.disconnect()
         self.client.script_kill()
         until(lambda: said, "the end of the script")
         until(lambda: len(self.client.client_list()) < 40, "closed connections")
