@@ -37,6 +37,7 @@ struct DurabilityFigures {
   int64_t last_rewrite_duration_s = -1;
   int64_t current_rewrite_started_s = -1;
   uint64_t rewrites = 0;
+  uint64_t rewrite_failures = 0;  ///< since the last that succeeded
   uint64_t aof_current_bytes = 0, aof_base_bytes = 0, aof_buffer_bytes = 0;
   uint64_t aof_delayed_fsync = 0;
   bool aof_pending_bio_fsync = false;

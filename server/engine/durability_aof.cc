@@ -271,11 +271,23 @@ void DurabilityOfFiles::FinishRewrite(const Job& job, const Status& status) {
     aof_->AbortRewrite();
     if (status.code() != StatusCode::kCancelled) {
       last_rewrite_ok_ = false;
+      ++rewrite_failures_;
       next_rewrite_attempt_ms_ = engine_.env.WallMicros() / 1000 + kRewriteRetryMs;
       engine_.log.Log(LogLevel::kWarning, "Error rewriting the append only file: {}",
                       status.message());
     }
     return;
+  }
+  if (job.saves_too) {
+    const Status& also = job.snapshot->also_status();
+    if (also.ok()) {
+      save_scheduled_ = false;
+      FinishSave(job, also);
+    } else {
+      // Another file system, for instance: the save is due still, and walks by itself.
+      engine_.log.Log(LogLevel::kNotice, "The new base does not serve as RDB file: {}",
+                      also.message());
+    }
   }
   publishing_ = true;
   // The kind of file was fixed when the job began.
@@ -292,6 +304,7 @@ void DurabilityOfFiles::OnRewritePublished(int64_t started_ms, const Status& sta
   publishing_ = false;
   last_rewrite_duration_ms_ = engine_.env.WallMicros() / 1000 - started_ms;
   last_rewrite_ok_ = status.ok();
+  rewrite_failures_ = status.ok() ? 0 : rewrite_failures_ + 1;
   if (status.ok()) {
     ++rewrites_;
     engine_.log.Log(LogLevel::kNotice, "Background AOF rewrite finished successfully");

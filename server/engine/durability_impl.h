@@ -1,8 +1,9 @@
 #pragma once
 
 // DurabilityOfFiles: Durability over real (or simulated) files: dump.rdb by SnapshotJob, the
-// append-only files by AofWriter. One snapshot at a time; a second request is refused or scheduled
-// in Redis's words.
+// append-only files by AofWriter. One snapshot in the background at a time; a second request is
+// refused or scheduled in Redis's words. SAVE goes on beside a rewrite, each with a view of its
+// own.
 //
 //   idle --StartBackgroundSave/StartRewrite--> walking (walker thread) --OnJobDone--> idle
 //   walking --AbortBackgroundSave--> walking, job returns kCancelled --OnJobDone--> idle
@@ -69,6 +70,12 @@ class DurabilityOfFiles final : public Durability {
     int64_t started_ms = 0;
     int64_t cut_us = 0;        ///< monotonic
     bool as_commands = false;  ///< the rewrite writes commands, not an RDB file
+    bool saves_too = false;    ///< the rewrite's base is also the RDB file of a save that was due
+  };
+  /// Why a save should begin now.
+  struct SaveWish {
+    bool scheduled = false;  ///< BGSAVE SCHEDULE, or BGSAVE inside MULTI
+    bool due = false;        ///< a save rule
   };
 
   std::string PathInDir(const std::string& name) const;
@@ -104,7 +111,10 @@ class DurabilityOfFiles final : public Durability {
   void PatienceEnds();
   void NoteDiskLoad();
   Status CheckRoomForRewrite() const;
+  SaveWish WishToSave(int64_t now_ms) const;
   void CheckSaveRules(int64_t now_ms);
+  bool IsSaveOverdue(int64_t now_ms) const;
+  void WarnOfOverdueSave(int64_t now_ms);
   void CheckAutomaticRewrite();
 
   Engine& engine_;
@@ -127,7 +137,10 @@ class DurabilityOfFiles final : public Durability {
   TimerId patience_timer_ = 0;
   int64_t throttle_left_us_ = 0;  // what this turn may still wait for the log's buffer
 
-  uint64_t changes_ = 0;
+  uint64_t UnsavedChanges() const { return changes_ - changes_saved_; }
+
+  uint64_t changes_ = 0;        // since start
+  uint64_t changes_saved_ = 0;  // of them, those ahead of the newest cut that was saved
   int64_t last_save_ms_ = 0;
   int64_t last_attempt_ms_ = 0;
   bool last_save_ok_ = true;
@@ -135,7 +148,9 @@ class DurabilityOfFiles final : public Durability {
   uint64_t saves_ = 0;
   bool last_rewrite_ok_ = true;
   int64_t last_rewrite_duration_ms_ = -1;
+  int64_t overdue_warned_ms_ = -1;
   uint64_t rewrites_ = 0;
+  uint64_t rewrite_failures_ = 0;  // since the last that succeeded
   int64_t next_rewrite_attempt_ms_ = 0;
   uint64_t last_cut_us_ = 0;
   SnapshotThrottle throttle_;

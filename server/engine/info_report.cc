@@ -243,7 +243,7 @@ void AddPersistence(Engine& engine, Fields out) {
            figures.rewrite_running ? SecondsSince(now_s, figures.current_rewrite_started_s) : -1)
       .Add("aof_last_bgrewrite_status", figures.aof_last_rewrite_ok ? "ok" : "err")
       .Add("aof_rewrites", figures.rewrites)
-      .Add("aof_rewrites_consecutive_failures", figures.aof_last_rewrite_ok ? 0 : 1)
+      .Add("aof_rewrites_consecutive_failures", figures.rewrite_failures)
       .Add("aof_last_write_status", figures.aof_last_write_ok ? "ok" : "err")
       .Add("aof_last_cow_size", 0)
       .Add("module_fork_in_progress", 0)

@@ -217,18 +217,20 @@ class Keyspace {
   uint64_t EvictOne(const EvictionRules& rules);
 
   /// The cut: freezes the structure of every database as of now (2-4 us; no allocation proportional
-  /// to data). At most one view at a time for now (nullptr when one is running).
+  /// to data). Views are independent of each other; nullptr when SnapshotGate::kMaxViews are open.
   View* BeginView();
   /// Ends it: W := end, queue drained, memory balance restored. Requires: the walker has stopped.
   void EndView(View* view);
-  View* active_view() const { return view_.get(); }
-  /// Bytes held only for the running view (retired values and superseded structure) that the walker
-  /// frees as it goes. Thread: any.
+  /// The one begun last, or nullptr.
+  View* active_view() const { return views_.empty() ? nullptr : views_.back().get(); }
+  size_t view_count() const { return views_.size(); }
+  /// Bytes held only for the running views (retired values and superseded structure) that the
+  /// walker frees as it goes. Thread: any.
   uint64_t retained_bytes() const { return gate_.retained_bytes(); }
   /// The old values among them: what back-pressure is judged by. Thread: any.
   uint64_t retained_value_bytes() const { return gate_.retained_record_bytes(); }
-  /// Keys of databases that were flushed while the view reads them: freed when it ends, so no
-  /// writer should wait for them.
+  /// Keys of databases that were flushed while views read them: freed when those end, so no writer
+  /// should wait for them.
   uint64_t detached_keys() const;
 
   const KeyspaceFigures& figures() const;
@@ -259,6 +261,8 @@ class Keyspace {
   void Reap(std::function<void()> job, uint64_t objects);
   std::unique_ptr<EntryTable> NewTable();
   void FreeTable(std::unique_ptr<EntryTable> table, bool lazy);
+  void ReapTable(std::unique_ptr<EntryTable> table, bool lazy);
+  bool PlaceTables();
   uint64_t AllKeys() const;
 
   KeyspaceListener* const listener_;
@@ -278,7 +282,6 @@ class Keyspace {
   uint32_t evict_database_ = 0;
   EvictionRules eviction_rules_;
   EvictionPool eviction_pool_;
-  uint64_t detached_bytes_ = 0;
 
   // Databases go before what they are built on, the reaper before both.
   RecordSlab slab_;
@@ -286,9 +289,16 @@ class Keyspace {
   SnapshotGate gate_;
   const ValueHome home_{&gate_, &slab_, hash_seed_};
   std::vector<std::unique_ptr<Database>> databases_;
-  std::unique_ptr<View> view_;
-  std::vector<std::unique_ptr<EntryTable>> detached_;  // flushed while the view reads them
-  std::unique_ptr<WorkerThread> reaper_;               // started by the first job
+  std::vector<std::unique_ptr<View>> views_;  // in the order of their cuts
+  /// Flushed while views (lanes of the gate, bits) read it.
+  struct Detached {
+    std::unique_ptr<EntryTable> table;
+    uint64_t size_bytes = 0;
+    unsigned lanes = 0;
+  };
+  std::vector<Detached> detached_;
+  uint32_t next_cut_index_ = 0;
+  std::unique_ptr<WorkerThread> reaper_;  // started by the first job
 };
 
 }  // namespace cairn
