@@ -26,6 +26,7 @@ CommandFamily HashReadCommands();
 CommandFamily KeyCommands();
 CommandFamily KeyExpireCommands();
 CommandFamily ListCommands();
+CommandFamily SessionCommands();
 CommandFamily SetCommands();
 CommandFamily SortedSetCommands();
 CommandFamily SortedSetRangeCommands();
@@ -223,6 +224,11 @@ std::vector<Generation> Generations() {
        File("REDIS0012", Aux("redis-ver", "8.0.0") + Select(0) + Resize(1, 0) + "\xf4" +
                              Length(12182) + Length(1) + Length(0) + Key(0, "k") + Text("v")),
        {{{"GET", "k"}, "\"v\""}}});
+  // A hash in the form for field TTLs of which none has one.
+  all.push_back({"Redis 7.4",
+                 File("REDIS0012", Select(0) + Key(24, "h") + Little(0, 8) + Length(1) + Length(0) +
+                                       Text("f") + Text("v")),
+                 {{{"HGETALL", "h"}, "[\"f\", \"v\"]"}}});
   all.push_back({"Valkey 9",
                  File("VALKEY080", Aux("valkey-ver", "9.0.0") + Select(0) + Resize(1, 0) +
                                        Key(16, "h") + Text(Listpack({"f", "v"}))),
@@ -236,8 +242,8 @@ class Store {
  public:
   Store()
       : harness_({DatabaseCommands(), DebugCommands(), HashCommands(), HashReadCommands(),
-                  KeyCommands(), KeyExpireCommands(), ListCommands(), SetCommands(),
-                  SortedSetCommands(), SortedSetRangeCommands(), StreamCommands(),
+                  KeyCommands(), KeyExpireCommands(), ListCommands(), SessionCommands(),
+                  SetCommands(), SortedSetCommands(), SortedSetRangeCommands(), StreamCommands(),
                   StreamGroupCommands(), StreamInfoCommands(), StreamReadCommands(),
                   StringCommands()}) {}
 
@@ -311,13 +317,13 @@ TEST(RdbHistoryTest, WhatCannotBeHeldIsRefusedByName) {
   } cases[] = {
       {File("REDIS0012", Select(0) + Key(24, "h") + Little(4'000'000'000'000, 8) + Length(1) +
                              Length(1) + Text("f") + Text("v")),
-       StatusCode::kUnsupported, "field"},
+       StatusCode::kUnsupported, "a hash whose fields have expiry times"},
       {File("REDIS0012", Select(0) + Key(25, "h") + Little(4'000'000'000'000, 8) +
                              Text(Listpack({"f", "v", "4000000000000"}))),
-       StatusCode::kUnsupported, "field"},
+       StatusCode::kUnsupported, "a hash whose fields have expiry times"},
       {File("VALKEY080", Select(0) + Key(22, "h") + Length(1) + Text("f") + Text("v") +
                              Little(4'000'000'000'000, 8)),
-       StatusCode::kUnsupported, "field"},
+       StatusCode::kUnsupported, "a hash whose fields have expiry times"},
       {File("REDIS0010", "\xf7" + Length(0x1234567890abcd01) + Length(2) + Length(1) + Length(0)),
        StatusCode::kUnsupported, "module"},
       {File("REDIS0013", ""), StatusCode::kUnsupported, "RDB format version 13"},
