@@ -196,14 +196,14 @@ TEST_F(MembersUnderViewTest, StepsOfSeveralWalksEachSeeTheirOwnCut) {
     View* view;
     MembersSink sink;
   };
-  for (uint64_t seed = 1; seed <= 10; ++seed) {
+  for (uint64_t seed = 1; seed <= 4; ++seed) {
     SCOPED_TRACE(testing::Message() << "seed " << seed);
     std::mt19937_64 random(seed);
     for (int i = 0; i < 300; ++i) Disturb(random);
     std::vector<std::unique_ptr<Walk>> walks;
-    for (int step = 0; step < 400 || !walks.empty(); ++step) {
+    for (int step = 0; step < 200 || !walks.empty(); ++step) {
       for (uint64_t i = random() % 30; i > 0; --i) Disturb(random);
-      if (step < 400 && walks.size() < SnapshotGate::kMaxViews && random() % 8 == 0) {
+      if (step < 200 && walks.size() < SnapshotGate::kMaxViews && random() % 8 == 0) {
         walks.push_back(std::make_unique<Walk>());
         walks.back()->cut = Contents(keyspace());
         walks.back()->view = keyspace().BeginView();
