@@ -43,6 +43,7 @@ constexpr CommandSpec kHGetSpec{
     .flags = kCmdReadonly | kCmdFast,
     .acl = kAclHash,
     .keys = {OneKey(1, kKeyRO | kKeyAccess)},
+    .member_arg = 2,
     .group = "hash",
     .since = "2.0.0",
     .complexity = "O(1)",
@@ -64,6 +65,7 @@ constexpr CommandSpec kHMGetSpec{
     .flags = kCmdReadonly | kCmdFast,
     .acl = kAclHash,
     .keys = {OneKey(1, kKeyRO | kKeyAccess)},
+    .member_arg = 2,
     .group = "hash",
     .since = "2.0.0",
     .complexity = "O(N) for N fields.",
@@ -107,6 +109,7 @@ constexpr CommandSpec kHStrLenSpec{
     .flags = kCmdReadonly | kCmdFast,
     .acl = kAclHash,
     .keys = {OneKey(1, kKeyRO)},
+    .member_arg = 2,
     .group = "hash",
     .since = "3.2.0",
     .complexity = "O(1)",
@@ -127,6 +130,7 @@ constexpr CommandSpec kHExistsSpec{
     .flags = kCmdReadonly | kCmdFast,
     .acl = kAclHash,
     .keys = {OneKey(1, kKeyRO)},
+    .member_arg = 2,
     .group = "hash",
     .since = "2.0.0",
     .complexity = "O(1)",
@@ -282,7 +286,7 @@ Status HRandField(CommandContext& ctx) {
     if (entry == nullptr) {
       ctx.reply().Null();
     } else {
-      ReplyKey(ctx, MembersView(*entry).Random(ctx.engine().env.RandomU64()));
+      ReplyKey(ctx, MembersView(*entry).Random(ctx.engine().Draw()));
     }
     return Status::Ok();
   }
@@ -297,7 +301,7 @@ Status HRandField(CommandContext& ctx) {
     ReplyKey(ctx, member);
     if (with_values) ReplyValue(ctx, member);
   };
-  const uint64_t random = ctx.engine().env.RandomU64();
+  const uint64_t random = ctx.engine().Draw();
   if (count < 0) {
     SampleWithRepeats(MembersView(*entry), shown, random, emit);
   } else {

@@ -15,7 +15,7 @@ bool IsExpired(const Entry& entry, int64_t now_ms) {
 
 Status RandomKey(CommandContext& ctx) {
   // A key past its TTL is removed by the look-up and another is drawn, so this ends.
-  while (const Entry* drawn = ctx.db().Random(ctx.engine().env.RandomU64())) {
+  while (const Entry* drawn = ctx.db().Random(ctx.engine().Draw())) {
     const std::string name(drawn->key());
     if (ctx.db().LookupRead(ctx.db().MakeKey(name), kLookupNoTouch | kLookupNoStats) == nullptr)
       continue;

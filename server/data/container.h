@@ -23,6 +23,7 @@
 
 #include <cstdint>
 #include <cstdlib>
+#include <string_view>
 
 #include "server/data/object.h"
 #include "server/data/record_slab.h"
@@ -48,6 +49,10 @@ class Container : public Object {
   virtual Container* Clone() const = 0;
   /// Stops the process on damage. Cost: O(n).
   virtual void CheckInvariants() const = 0;
+  /// Two passes over the members that a batch will look up, `pass` 0 and 1: each asks for memory
+  /// that a look-up reads and that depends on what the pass before asked for.
+  virtual void PrefetchMember([[maybe_unused]] std::string_view member,
+                              [[maybe_unused]] int pass) const {}
 
   /// False after Fork: the destructor must leave the nodes alone, MemoryUsage must not count them.
   bool owns_nodes() const { return owns_nodes_; }

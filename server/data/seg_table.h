@@ -62,11 +62,12 @@ class SegTable {
     PrefetchLine(directory);
     PrefetchLine(&directory->slots[hash << root_->bits >> 1 >> (63 - depth)]);
   }
-  void PrefetchBucket(uint64_t hash) const {
+  // A look-up that changes nothing does not read the segment's header.
+  void PrefetchBucket(uint64_t hash, bool for_write) const {
     if (root_ == nullptr) return;
     const uint64_t ref = *root_->SlotOf(hash);
     const Seg* segment = SegmentRef::Get<P>(ref);
-    PrefetchLine(segment);
+    if (for_write) PrefetchLine(segment);
     PrefetchLine(&segment->buckets[BucketOf(ref, hash)]);
   }
   void PrefetchRecord(uint64_t hash) const {

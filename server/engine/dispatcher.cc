@@ -38,10 +38,7 @@ void Dispatcher::RunTurn(std::span<ReadySession> ready) {
     engine_.RefreshClock();
     memory_limit_.BeginBatch();
     ReadGates();
-    if (hashes_used_ > 1) {
-      PrefetchForBatch(count, &Database::PrefetchBucket);
-      PrefetchForBatch(count, &Database::PrefetchEntry);
-    }
+    if (hashes_used_ > 1) PrefetchForBatch(count);
     last_ticks_ = TickClock::Now();
     for (size_t i = 0; i < count; ++i) RunPending(batch_[i]);
   }
@@ -49,13 +46,40 @@ void Dispatcher::RunTurn(std::span<ReadySession> ready) {
   in_turn_ = false;
 }
 
-// One pass over all keys of the batch, far enough from the next that what it asked for is there.
-inline void Dispatcher::PrefetchForBatch(size_t count, void (Database::*prefetch)(uint64_t) const) {
-  for (size_t i = 0; i < count; ++i) {
-    const Pending& pending = batch_[i];
-    const Database& db = engine_.keyspace.db(pending.session->db);
-    for (size_t j = 0; j < pending.hash_count; ++j)
-      (db.*prefetch)(key_hashes_[pending.first_hash + j]);
+// Passes over all keys of the batch, each far enough from the next that what it asked for is there.
+void Dispatcher::PrefetchForBatch(size_t count) {
+  const auto for_each_key = [&](auto&& prefetch) {
+    for (size_t i = 0; i < count; ++i) {
+      const Pending& pending = batch_[i];
+      const Database& db = engine_.keyspace.db(pending.session->db);
+      for (size_t j = 0; j < pending.hash_count; ++j)
+        prefetch(db, pending, key_hashes_[pending.first_hash + j]);
+    }
+  };
+  for_each_key([](const Database& db, const Pending& pending, uint64_t hash) {
+    db.PrefetchBucket(hash, pending.command->flags & kCmdWrite);
+  });
+  for_each_key([](const Database& db, const Pending&, uint64_t hash) { db.PrefetchEntry(hash); });
+  if (looks_into_values_) PrefetchMembers(count);
+}
+
+// Two more passes for the commands that look for a field or member in the value of their key.
+void Dispatcher::PrefetchMembers(size_t count) {
+  std::array<const Container*, kBatchRequests> containers;
+  for (int pass = 0; pass < 2; ++pass) {
+    for (size_t i = 0; i < count; ++i) {
+      const Pending& pending = batch_[i];
+      const auto& args = pending.request.args;
+      const auto member = pending.command == nullptr
+                              ? size_t{0}
+                              : static_cast<size_t>(pending.command->spec->member_arg);
+      if (member == 0 || member >= args.size() || pending.hash_count == 0) continue;
+      if (pass == 0) {
+        containers[i] = engine_.keyspace.db(pending.session->db)
+                            .PeekContainer({args[1], key_hashes_[pending.first_hash]});
+      }
+      if (containers[i] != nullptr) containers[i]->PrefetchMember(args[member], pass);
+    }
   }
 }
 
@@ -64,6 +88,7 @@ inline void Dispatcher::PrefetchForBatch(size_t count, void (Database::*prefetch
 size_t Dispatcher::FillBatch(std::span<ReadySession> ready, size_t* next) {
   size_t count = 0;
   hashes_used_ = 0;
+  looks_into_values_ = false;
   resolved_generation_ = engine_.commands.generation();
   for (; *next < ready.size(); ++*next) {
     Session& session = *ready[*next].session;
@@ -105,6 +130,7 @@ void Dispatcher::Prepare(Pending& pending) {
   const int first = pending.command->first_key;
   if (first <= 0 || args.size() <= static_cast<size_t>(first)) return;
   Database& db = engine_.keyspace.db(pending.session->db);
+  looks_into_values_ |= pending.command->spec->member_arg != 0;
   pending.first_hash = static_cast<uint32_t>(hashes_used_);
   if (pending.command->last_key != first) return PrepareKeys(pending, db);
   const uint64_t hash = db.MakeKey(args[static_cast<size_t>(first)]).hash;

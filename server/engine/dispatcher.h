@@ -93,7 +93,8 @@ class Dispatcher {
   size_t FillBatch(std::span<ReadySession> ready, size_t* next);
   void Prepare(Pending& pending);
   void PrepareKeys(Pending& pending, Database& db);
-  void PrefetchForBatch(size_t count, void (Database::*prefetch)(uint64_t) const);
+  void PrefetchForBatch(size_t count);
+  void PrefetchMembers(size_t count);
   void RunPending(Pending& pending);
   void ReadGates();
   /// The gates. True when the command may run now; otherwise it was answered, queued or deferred.
@@ -131,6 +132,7 @@ class Dispatcher {
   std::vector<Pending> batch_;
   std::array<uint64_t, kBatchKeys> key_hashes_;
   size_t hashes_used_ = 0;
+  bool looks_into_values_ = false;  // a command of the batch has a member_arg
   Gates gates_;
   bool in_turn_ = false;
   Session* flushing_ = nullptr;  // asked its port for a flush since the gates were read; in a turn

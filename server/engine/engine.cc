@@ -16,7 +16,8 @@ Engine::Engine(Env& env_in, EventLoopPort& loop_in, Logger& log_in, Config& conf
       log(log_in),
       config(config_in),
       keyspace(keyspace_in),
-      arena(arena_in) {
+      arena(arena_in),
+      draw_state_(env_in.RandomU64()) {
   RegisterHooks();
   UpdateObservation();
 }

@@ -12,6 +12,7 @@
 #include <string>
 #include <vector>
 
+#include "server/base/hash.h"
 #include "server/base/log.h"
 #include "server/engine/acl.h"
 #include "server/engine/blocking.h"
@@ -134,6 +135,10 @@ class Engine {
   /// slab's pages that holds no record: as in Redis, fragmentation is not use. Cost: 10 us.
   uint64_t UsedMemory() const;
 
+  /// A number that commands choose members and keys by: each call another. Env's chance costs a
+  /// system call, so it only seeds the sequence. Not for secrets.
+  uint64_t Draw() { return NextRandom(&draw_state_); }
+
   // --- observation ---
   /// A command that took so many ticks is looked at once more: for monitors every one, for the slow
   /// log and the latency monitor by their settings. Kept by UpdateObservation.
@@ -185,6 +190,7 @@ class Engine {
   void RegisterHooks();
   void PublishKeyspaceEvent(std::string_view event, std::string_view key, uint32_t db);
 
+  uint64_t draw_state_;
   std::map<uint64_t, std::unique_ptr<Session>> sessions_;
   uint64_t next_session_id_ = 1;
   std::vector<uint64_t> held_sessions_;

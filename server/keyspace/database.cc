@@ -62,12 +62,20 @@ uint64_t Database::size() const { return table_->size(); }
 uint64_t Database::TableBytes() const { return table_->structure_bytes(); }
 KeyRef Database::MakeKey(std::string_view key) const { return {key, table_->HashOf(key)}; }
 void Database::PrefetchSlot(uint64_t hash) const { table_->PrefetchSlot(hash); }
-void Database::PrefetchBucket(uint64_t hash) const { table_->PrefetchBucket(hash); }
+void Database::PrefetchBucket(uint64_t hash, bool for_write) const {
+  table_->PrefetchBucket(hash, for_write);
+}
 void Database::PrefetchEntry(uint64_t hash) const { table_->PrefetchRecord(hash); }
 
 const Entry* Database::Peek(KeyRef key) const {
   const auto place = table_->Find(key.hash, key.key);
   return place ? place.record() : nullptr;
+}
+
+const Container* Database::PeekContainer(KeyRef key) const {
+  const Entry* entry = Peek(key);
+  if (entry == nullptr || entry->form() != ValueForm::kObject) return nullptr;
+  return entry->object()->AsContainer();
 }
 
 const Entry* Database::LookupRead(KeyRef key, unsigned flags) {

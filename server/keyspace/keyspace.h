@@ -78,8 +78,12 @@ class Database {
   /// The three prefetch passes of a batch, in order: where the table notes the bucket of `hash`,
   /// the bucket, the entry.
   void PrefetchSlot(uint64_t hash) const;
-  void PrefetchBucket(uint64_t hash) const;
+  /// `for_write`: with what a change of the segment reads first.
+  void PrefetchBucket(uint64_t hash, bool for_write) const;
   void PrefetchEntry(uint64_t hash) const;
+  /// The container under `key` for Container::PrefetchMember, which follows; nullptr when there is
+  /// none.
+  const Container* PeekContainer(KeyRef key) const;
 
   /// The live entry or nullptr. Expired keys are removed and reported to the listener first.
   const Entry* LookupRead(KeyRef key, unsigned flags = kLookupDefault);
