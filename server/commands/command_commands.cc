@@ -394,7 +394,9 @@ Status FindKeys(CommandContext& ctx, std::vector<KeyPosition>* keys) {
   if ((arity > 0 && arity != given) || given < -arity) {
     return Status::Client("ERR Invalid number of arguments specified for command");
   }
-  return ExtractKeys(*command, args, keys);
+  const Status found = ExtractKeys(*command, args, keys);
+  // EVAL may do without keys, however its count of them reads.
+  return command->flags & kCmdNoMandatoryKeys ? Status::Ok() : found;
 }
 
 Status CommandGetKeys(CommandContext& ctx) {
