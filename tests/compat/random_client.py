@@ -2,7 +2,7 @@
 
 Answers and pushes (messages of pub/sub, notifications of keys, invalidations) share a connection. Each server runs one
 batch after the other, so that the pushes of a client come in one order only, between the same answers; where the order
-is free is said at `PushLog.comparable`.
+is free is said at `sort_runs`.
 """
 
 from exchange import Closed, Pair, encode, first_word, is_confirmation
