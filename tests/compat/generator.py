@@ -23,6 +23,8 @@ UNIX_MS = [b"33177117420000", b"4102444800000", b"1"]
 
 # With other arguments than the row's they answer with a choice of each server's own.
 CHOOSING = {b"HRANDFIELD", b"ZRANDMEMBER", b"SRANDMEMBER", b"SPOP", b"RANDOMKEY"}
+# A short time to live would run out on one server before the other: only rows that pause give one.
+LIFETIMES = {b"EXPIRE", b"PEXPIRE", b"SET", b"SETEX", b"PSETEX", b"GETEX", b"RESTORE"}
 WRONG_ARITY = 0.02      # of all commands
 WRONG_ARGUMENT = 0.02
 FOREIGN_KEY = 0.08      # a key that mostly holds another type
@@ -192,6 +194,8 @@ class Generator:
             at = chance.count(1, len(arguments) - 1)
             # A wrong word may also be a right one of another meaning: only of a kind that is small.
             arguments[at] = chance.pick(ODD_NUMBERS, [b"-1", b"0", b"1", b"\xff\x00", arguments[1]])
+            if arguments[at] == b"1" and arguments[0].upper() in LIFETIMES:
+                arguments[at] = b"-1"
         if arguments[0].upper() == b"PFMERGE" and len(arguments) == 2:
             arguments.append(arguments[1])  # Redis does not ask ACL about its key (docs/differences.md)
         if chance.flip(0.1):

@@ -24,6 +24,7 @@ GUARDED = {
     b"latency|graph", b"latency|reset", b"memory|doctor", b"memory|stats", b"memory|malloc-stats", b"memory|purge",
     b"command|list", b"command|info", b"command|docs", b"pubsub|channels", b"script|kill", b"function|kill",
     b"function|stats", b"eval", b"evalsha", b"eval_ro", b"evalsha_ro", b"fcall", b"fcall_ro", b"cluster|reset",
+    b"set", b"setex", b"psetex", b"getex", b"expire", b"pexpire",  # see generator.LIFETIMES
     b"object|idletime", b"object|freq", b"object|refcount", b"xinfo|consumers", b"publish", b"spublish", b"scan",
 }
 FREE_ORDER = {
