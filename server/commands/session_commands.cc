@@ -103,7 +103,6 @@ Status Reset(CommandContext& ctx) {
   session.db = 0;
   session.name.clear();
   session.reply_mode = ReplyMode::kOn;
-  session.no_evict = false;
   ctx.engine().pubsub.Leave(session);
   ctx.engine().monitors.Leave(session);
   ctx.engine().tracking.Disable(session);

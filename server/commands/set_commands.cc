@@ -332,6 +332,8 @@ constexpr CommandSpec kSRandMemberSpec{
 void PopAll(CommandContext& ctx, KeyRef key, const Entry& entry) {
   const MembersView view(entry);
   const uint64_t size = view.size();
+  ctx.TouchWatchers(ctx.db().index(), key.key);
+  ctx.Notify(NotifyClass::kSet, "spop", key.key, ctx.db().index());
   ctx.reply().SetHeader(size);
   view.ForEach([&ctx](const Member& member) {
     ReplyMember(ctx, member);
@@ -339,9 +341,8 @@ void PopAll(CommandContext& ctx, KeyRef key, const Entry& entry) {
   });
   const bool lazy = ctx.settings().lazyfree_lazy_server_del;
   ctx.db().Remove(key, lazy);
-  ctx.Changed(key, NotifyClass::kSet, "spop");
   ctx.Notify(NotifyClass::kGeneric, "del", key.key, ctx.db().index());
-  ctx.AddDirty(size - 1);
+  ctx.AddDirty(size);
   PropagateInstead(ctx, {lazy ? "UNLINK" : "DEL", key.key});
 }
 
@@ -366,13 +367,14 @@ Status PopMany(CommandContext& ctx) {
                  [&](const Member& member) { chosen.emplace_back(member.key.Text(scratch)); });
   const PackedLimits limits = LimitsOf(ctx.settings());
   MembersEdit edit = EditSet(ctx, key, entry, limits);
+  ctx.Changed(key, NotifyClass::kSet, "spop");
   ctx.reply().SetHeader(chosen.size());
   for (const std::string& member : chosen) {
     edit.Erase(member);
     ctx.reply().Bulk(member);
     PropagateInstead(ctx, {"SREM", key.key, member});
   }
-  Finish(ctx, key, edit, "spop");
+  edit.Commit();  // some are left
   ctx.AddDirty(chosen.size() - 1);
   return Status::Ok();
 }
@@ -392,9 +394,11 @@ Status SPop(CommandContext& ctx) {
   const PackedLimits limits = LimitsOf(ctx.settings());
   MembersEdit edit = EditSet(ctx, key, entry, limits);
   edit.Erase(member);
-  Finish(ctx, key, edit, "spop");
+  const bool gone = edit.Commit() == MembersEdit::Outcome::kRemoved;
+  ctx.Changed(key, NotifyClass::kSet, "spop");
+  ctx.reply().Bulk(member);  // between the two events, for who hears of its own doing
+  if (gone) ctx.Notify(NotifyClass::kGeneric, "del", key.key, ctx.db().index());
   PropagateInstead(ctx, {"SREM", key.key, member});
-  ctx.reply().Bulk(member);
   return Status::Ok();
 }
 constexpr CommandSpec kSPopSpec{

@@ -454,9 +454,9 @@ Status XSetId(CommandContext& ctx) {
   if (options.entries_added != -1)
     stream->entries_added = static_cast<uint64_t>(options.entries_added);
   if (options.max_deleted_id != kMinStreamId) stream->max_deleted_id = options.max_deleted_id;
+  ctx.reply().Ok();
   ctx.Notify(NotifyClass::kStream, "xsetid", key.key, ctx.db().index());
   ctx.AddDirty(1);
-  ctx.reply().Ok();
   return Status::Ok();
 }
 constexpr CommandSpec kXSetIdSpec{

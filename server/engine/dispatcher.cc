@@ -11,7 +11,8 @@ namespace cairn {
 
 namespace {
 
-// Commands that act on the transaction itself and so are never queued in it.
+// Commands that act on the transaction itself and so are never queued in it. `name` is the full
+// one: "slowlog|reset" is not among them.
 bool ControlsTransaction(std::string_view name) {
   return name == "exec" || name == "discard" || name == "multi" || name == "watch" ||
          name == "quit" || name == "reset";
@@ -274,7 +275,7 @@ Status Dispatcher::CheckState(Session& session, const Command& command) {
   const bool write = (command.flags | queued) & kCmdWrite;
   // A transaction in the making takes memory without bound, whatever its commands do.
   const bool deny_oom = ((command.flags | queued) & kCmdDenyOom) ||
-                        (session.in_transaction() && !ControlsTransaction(command.spec->name));
+                        (session.in_transaction() && !ControlsTransaction(command.full_name));
   if (!memory_limit_.Hold() && deny_oom) return RespError(resp_errors::kOom);
   if ((write || command.spec->name == "ping") && engine_.durability != nullptr) {
     CAIRN_RETURN_IF_ERROR(engine_.durability->WriteRefusal());
@@ -363,7 +364,7 @@ bool Dispatcher::Admit(Session& session, Command* command, Command* container,
     engine_.HoldSession(session);
     return false;
   }
-  if (session.in_transaction() && !in_exec_ && !ControlsTransaction(command->spec->name)) {
+  if (session.in_transaction() && !in_exec_ && !ControlsTransaction(command->full_name)) {
     session.transaction.flags_union |= command->flags;
     session.transaction.queue.push_back(OwnedCommand::From(command->spec, args, request));
     session.reply.SimpleString("QUEUED");
@@ -398,6 +399,7 @@ void Dispatcher::Reject(Session& session, Command* command, const Status& status
     if (session.in_transaction()) session.transaction.dirty_exec = true;
     SendError(session, status);
   }
+  if (session.tracking != nullptr) EndCaching(session, command);
   FinishReply(session);
 }
 
@@ -490,8 +492,12 @@ void Dispatcher::Track(Session& session, const Command& command,
                        std::span<const std::string_view> args) {
   if ((command.flags & kCmdReadonly) && !session.tracking->broadcast)
     engine_.tracking.RememberKeys(session, command, args);
-  // CLIENT CACHING speaks of the next command that is not a CLIENT, or of a whole transaction.
-  const bool is_client = command.parent != nullptr && command.parent->spec->name == "client";
+  EndCaching(session, &command);
+}
+
+void Dispatcher::EndCaching(Session& session, const Command* command) {
+  const bool is_client =
+      command != nullptr && command->parent != nullptr && command->parent->spec->name == "client";
   if (!in_exec_ && !session.in_transaction() && !is_client) session.tracking->caching = false;
 }
 
@@ -545,11 +551,13 @@ Status Dispatcher::ExecuteTransaction(CommandContext& exec) {
   std::vector<OwnedCommand> queue = std::move(transaction.queue);
   engine_.watches.UnwatchAll(session);
   transaction = TransactionState();
+  // Stays there, though no longer active: CLIENT INFO within it shows the transaction.
+  transaction.queue = std::move(queue);
 
   in_exec_ = true;
-  session.reply.ArrayHeader(queue.size());
+  session.reply.ArrayHeader(transaction.queue.size());
   std::vector<std::string_view> args;
-  for (OwnedCommand& owned : queue) {
+  for (OwnedCommand& owned : transaction.queue) {
     args.clear();
     for (const BlobRef& arg : owned.args) args.push_back(arg.view());
     Command* container = nullptr;
@@ -568,6 +576,7 @@ Status Dispatcher::ExecuteTransaction(CommandContext& exec) {
     Call(ctx, *command);
   }
   in_exec_ = false;
+  transaction.queue.clear();
   return Status::Ok();
 }
 

@@ -125,6 +125,9 @@ class Dispatcher {
   void SettleReplyMode(Session& session, ReplyBuffer::Mark mark);
   void AfterCommand(Session& session);
   void Track(Session& session, const Command& command, std::span<const std::string_view> args);
+  /// CLIENT CACHING speaks of the next command that is not a CLIENT, refused or not, or of a whole
+  /// transaction. `command`: nullptr for an unknown one. Requires: the session tracks.
+  void EndCaching(Session& session, const Command* command);
   // dispatcher_observe.cc
   /// The session is the one on which the running script's commands run.
   bool IsScript(const Session& session) const;

@@ -21,10 +21,14 @@ constexpr size_t kDrainPerStore = 2;
 // Room left for the next APPEND: as much again, but never more than this.
 constexpr size_t kMaxSpareBytes = 1024 * 1024;
 
-// DEL frees in place, as Redis does by default, what the loop can free in far less than 1 ms.
+// DEL frees in place, as Redis does by default, what the loop can free in far less than 1 ms: so
+// many elements or nodes, so many bytes to unmap.
 constexpr size_t kMustReapEffort = 4096;
+constexpr size_t kMustReapBlobBytes = 8 << 20;
 
 bool MustReap(const Entry& entry) {
+  if (entry.form() == ValueForm::kBlob)
+    return entry.blob_unchecked()->footprint() > kMustReapBlobBytes;
   return entry.form() == ValueForm::kObject && entry.FreeEffort() > kMustReapEffort;
 }
 
