@@ -66,6 +66,20 @@ uint32_t VariableFlags(const CommandSpec& spec, std::span<const std::string_view
   return flags;
 }
 
+/// By the name it has in Redis: rules do not follow rename-command. nullptr when unknown.
+const Command* FindOriginal(const CommandTable& table, std::string_view full_name) {
+  const size_t bar = full_name.find('|');
+  const auto find = [](const std::vector<Command*>& among, std::string_view name) -> Command* {
+    for (Command* command : among) {
+      if (EqualsIgnoreCase(command->spec->name, name)) return command;
+    }
+    return nullptr;
+  };
+  const Command* command = find(table.top_level(), full_name.substr(0, bar));
+  if (command == nullptr || bar == std::string_view::npos) return command;
+  return find(command->subcommands, full_name.substr(bar + 1));
+}
+
 }  // namespace
 
 const std::vector<AclRequest::Key>& AclRequest::keys() {
@@ -180,12 +194,12 @@ bool AclSelector::ApplyCategory(const CommandTable& table, std::string_view name
 
 Status AclSelector::AllowFirstArgument(const CommandTable& table, std::string_view name) {
   const size_t bar = name.rfind('|');
-  const Command* command = table.FindByFullName(name.substr(0, bar));
+  const Command* command = FindOriginal(table, name.substr(0, bar));
   if (command == nullptr) return Refused(kAclUnknownName);
   if (command->parent != nullptr) return Refused(kFirstArgumentOfSubcommand);
   const std::string_view word = name.substr(bar + 1);
   if (!command->subcommands.empty()) {
-    const Command* sub = table.FindByFullName(name);
+    const Command* sub = FindOriginal(table, name);
     if (sub == nullptr) return Refused(kAclUnknownName);
     SetCommand(*sub, true);
     return Status::Ok();
@@ -205,7 +219,7 @@ Status AclSelector::ApplyCommandRule(const CommandTable& table, std::string_view
     return ApplyCategory(table, name.substr(1), allow) ? Status::Ok() : Refused(kAclUnknownName);
   }
   if (allow && name.find('|') != std::string_view::npos) return AllowFirstArgument(table, name);
-  const Command* command = table.FindByFullName(name);
+  const Command* command = FindOriginal(table, name);
   if (command == nullptr) return Refused(kAclUnknownName);
   SetCommand(*command, allow);
   return Status::Ok();

@@ -80,7 +80,13 @@ void DurabilityOfFiles::EndOfTurn() {
   if (aof_ == nullptr || engine_.propagation.empty() || !engine_.propagation.CanTake()) return;
   int64_t database_before = -1;
   std::string bytes = engine_.propagation.TakeBuffer(&database_before);
+  if (engine_.settings().latency_monitor_threshold == 0) {
+    aof_->Append(std::move(bytes), database_before);
+    return;
+  }
+  const int64_t began_us = engine_.env.MonotonicMicros();
   aof_->Append(std::move(bytes), database_before);
+  engine_.NoteLatency("aof-write", (engine_.env.MonotonicMicros() - began_us) / 1000);
 }
 
 uint64_t DurabilityOfFiles::DurableOffset() {

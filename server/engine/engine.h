@@ -39,6 +39,7 @@ class Dispatcher;
 class JobRunner;
 class ModuleHost;
 class ModuleValueFactory;
+class PeerConnections;
 
 enum class PauseMode : uint8_t { kNone, kWrites, kAll };
 
@@ -90,6 +91,8 @@ class Engine {
   ModuleValueFactory* module_values = nullptr;  ///< the same host, as loading and RESTORE see it
 
   const Settings& settings() const { return config.settings(); }
+  /// Connections to other servers (MIGRATE), made with the first use.
+  PeerConnections& peers();
 
   // --- identity ---
   std::string run_id;          ///< 40 hex digits, new at each start
@@ -185,6 +188,7 @@ class Engine {
   void RegisterHooks();
   void PublishKeyspaceEvent(std::string_view event, std::string_view key, uint32_t db);
 
+  std::unique_ptr<PeerConnections> peers_;
   std::map<uint64_t, std::unique_ptr<Session>> sessions_;
   uint64_t next_session_id_ = 1;
   std::vector<uint64_t> held_sessions_;
