@@ -6,6 +6,7 @@
 #include "persistence/rdb_reader.h"
 #include "server/engine/dispatcher.h"
 #include "server/engine/durability_impl.h"
+#include "server/engine/function_store.h"
 #include "server/engine/loader.h"
 
 namespace cairn {
@@ -431,7 +432,10 @@ Status DurabilityOfFiles::LoadAppendOnlyAtStart() {
 
 Status DurabilityOfFiles::DebugReload(bool save, bool flush, bool merge) {
   if (save) CAIRN_RETURN_IF_ERROR(RunJobHere(JobKind::kSave));
-  if (flush) engine_.keyspace.FlushAll(false);
+  if (flush) {
+    engine_.keyspace.FlushAll(false);
+    if (engine_.functions != nullptr) engine_.functions->Clear();
+  }
   engine_.loading = true;
   uint64_t end = 0;
   const Status status = LoadRdb(PathInDir(engine_.settings().dbfilename), merge, &end);
@@ -446,6 +450,7 @@ Status DurabilityOfFiles::DebugLoadAof() {
     return Status::Client("ERR The append only file could not be written");
   }
   engine_.keyspace.FlushAll(false);
+  if (engine_.functions != nullptr) engine_.functions->Clear();
   engine_.loading = true;
   engine_.propagation.set_enabled(false);
   auto report = LoadAppendOnly(aof_->manifest(), false);

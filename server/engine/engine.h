@@ -36,6 +36,7 @@ namespace cairn {
 
 class Durability;
 class Dispatcher;
+class FunctionStore;
 class JobRunner;
 class ModuleHost;
 class ModuleValueFactory;
@@ -88,6 +89,7 @@ class Engine {
   Dispatcher* dispatcher = nullptr;
   JobRunner* jobs = nullptr;  ///< nullptr: every command runs at once
   ModuleHost* modules = nullptr;
+  FunctionStore* functions = nullptr;  ///< nullptr: no function libraries
   ModuleValueFactory* module_values = nullptr;  ///< the same host, as loading and RESTORE see it
 
   const Settings& settings() const { return config.settings(); }
