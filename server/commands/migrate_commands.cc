@@ -167,7 +167,7 @@ void RemoveTaken(CommandContext& ctx, const std::vector<KeyRef>& keys) {
 Status Transfer(CommandContext& ctx, const MigrateOptions& options, const Payload& payload,
                 Attempt* attempt) {
   const std::string host(ctx.arg(1));
-  const int port = std::atoi(std::string(ctx.arg(2)).c_str());
+  const int port = static_cast<int>(std::strtol(std::string(ctx.arg(2)).c_str(), nullptr, 10));
   PeerConnections& peers = ctx.engine().peers();
   for (bool may_retry = true;; may_retry = false) {
     *attempt = {};

@@ -68,16 +68,13 @@ uint32_t VariableFlags(const CommandSpec& spec, std::span<const std::string_view
 
 /// By the name it has in Redis: rules do not follow rename-command. nullptr when unknown.
 const Command* FindOriginal(const CommandTable& table, std::string_view full_name) {
-  const size_t bar = full_name.find('|');
-  const auto find = [](const std::vector<Command*>& among, std::string_view name) -> Command* {
-    for (Command* command : among) {
-      if (EqualsIgnoreCase(command->spec->name, name)) return command;
-    }
-    return nullptr;
-  };
-  const Command* command = find(table.top_level(), full_name.substr(0, bar));
-  if (command == nullptr || bar == std::string_view::npos) return command;
-  return find(command->subcommands, full_name.substr(bar + 1));
+  // Mostly it still has that name.
+  const Command* known = table.FindByFullName(full_name);
+  if (known != nullptr && EqualsIgnoreCase(known->full_name, full_name)) return known;
+  for (const auto& command : table.all()) {
+    if (EqualsIgnoreCase(command->full_name, full_name)) return command.get();
+  }
+  return nullptr;
 }
 
 }  // namespace
