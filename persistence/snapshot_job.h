@@ -11,6 +11,7 @@
 #include <functional>
 #include <mutex>
 #include <string>
+#include <vector>
 
 #include "persistence/check_rdb.h"
 #include "persistence/rdb_writer.h"
@@ -29,6 +30,7 @@ struct SnapshotJobOptions {
   /// while a save is due: one walk for both). Not with as_commands.
   std::string also_final_path;
   RdbWriteOptions rdb;
+  std::vector<std::string> function_libraries;  ///< sources, as of the cut
   bool as_commands =
       false;           ///< aof-use-rdb-preamble no: write a command log instead of an RDB file
   bool verify = true;  ///< setting rdb-verify: read the file back before it replaces the old one

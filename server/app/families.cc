@@ -7,6 +7,7 @@ CommandFamily AclCommands();
 CommandFamily BitCommands();
 CommandFamily ClientCommands();
 CommandFamily ClientTrackingCommands();
+CommandFamily ClusterCommands();
 CommandFamily CommandCommands();
 CommandFamily ConfigCommands();
 CommandFamily DatabaseCommands();
@@ -24,6 +25,7 @@ CommandFamily LatencyCommands();
 CommandFamily ListCommands();
 CommandFamily ListMoveCommands();
 CommandFamily MemoryCommands();
+CommandFamily MigrateCommands();
 CommandFamily ModuleCommands();
 CommandFamily PersistenceCommands();
 CommandFamily PubsubCommands();
@@ -33,6 +35,7 @@ CommandFamily SessionCommands();
 CommandFamily SetCommands();
 CommandFamily SetOperationCommands();
 CommandFamily SlowlogCommands();
+CommandFamily SortCommands();
 CommandFamily SortedSetCombineCommands();
 CommandFamily SortedSetCommands();
 CommandFamily SortedSetPopCommands();
@@ -52,6 +55,7 @@ void AddAllFamilies(CommandTable& table) {
                                BitCommands(),
                                ClientCommands(),
                                ClientTrackingCommands(),
+                               ClusterCommands(),
                                CommandCommands(),
                                ConfigCommands(),
                                DatabaseCommands(),
@@ -69,6 +73,7 @@ void AddAllFamilies(CommandTable& table) {
                                ListCommands(),
                                ListMoveCommands(),
                                MemoryCommands(),
+                               MigrateCommands(),
                                ModuleCommands(),
                                PersistenceCommands(),
                                PubsubCommands(),
@@ -78,6 +83,7 @@ void AddAllFamilies(CommandTable& table) {
                                SetCommands(),
                                SetOperationCommands(),
                                SlowlogCommands(),
+                               SortCommands(),
                                SortedSetCombineCommands(),
                                SortedSetCommands(),
                                SortedSetPopCommands(),

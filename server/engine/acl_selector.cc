@@ -66,6 +66,17 @@ uint32_t VariableFlags(const CommandSpec& spec, std::span<const std::string_view
   return flags;
 }
 
+/// By the name it has in Redis: rules do not follow rename-command. nullptr when unknown.
+const Command* FindOriginal(const CommandTable& table, std::string_view full_name) {
+  // Mostly it still has that name.
+  const Command* known = table.FindByFullName(full_name);
+  if (known != nullptr && EqualsIgnoreCase(known->full_name, full_name)) return known;
+  for (const auto& command : table.all()) {
+    if (EqualsIgnoreCase(command->full_name, full_name)) return command.get();
+  }
+  return nullptr;
+}
+
 }  // namespace
 
 const std::vector<AclRequest::Key>& AclRequest::keys() {
@@ -180,12 +191,12 @@ bool AclSelector::ApplyCategory(const CommandTable& table, std::string_view name
 
 Status AclSelector::AllowFirstArgument(const CommandTable& table, std::string_view name) {
   const size_t bar = name.rfind('|');
-  const Command* command = table.FindByFullName(name.substr(0, bar));
+  const Command* command = FindOriginal(table, name.substr(0, bar));
   if (command == nullptr) return Refused(kAclUnknownName);
   if (command->parent != nullptr) return Refused(kFirstArgumentOfSubcommand);
   const std::string_view word = name.substr(bar + 1);
   if (!command->subcommands.empty()) {
-    const Command* sub = table.FindByFullName(name);
+    const Command* sub = FindOriginal(table, name);
     if (sub == nullptr) return Refused(kAclUnknownName);
     SetCommand(*sub, true);
     return Status::Ok();
@@ -205,7 +216,7 @@ Status AclSelector::ApplyCommandRule(const CommandTable& table, std::string_view
     return ApplyCategory(table, name.substr(1), allow) ? Status::Ok() : Refused(kAclUnknownName);
   }
   if (allow && name.find('|') != std::string_view::npos) return AllowFirstArgument(table, name);
-  const Command* command = table.FindByFullName(name);
+  const Command* command = FindOriginal(table, name);
   if (command == nullptr) return Refused(kAclUnknownName);
   SetCommand(*command, allow);
   return Status::Ok();
