@@ -2,7 +2,7 @@
 
 namespace cairn {
 
-// Each is defined at the end of the file of its name in server/commands.
+// Each is defined at the end of the file of its name in server/commands, or in server/replication.
 CommandFamily AclCommands();
 CommandFamily BitCommands();
 CommandFamily ClientCommands();
@@ -27,6 +27,7 @@ CommandFamily MemoryCommands();
 CommandFamily ModuleCommands();
 CommandFamily PersistenceCommands();
 CommandFamily PubsubCommands();
+CommandFamily ReplicationCommands();
 CommandFamily ServerCommands();
 CommandFamily SessionCommands();
 CommandFamily SetCommands();
@@ -44,7 +45,6 @@ CommandFamily StreamReadCommands();
 CommandFamily StringCommands();
 CommandFamily StringEditCommands();
 CommandFamily StringLcsCommands();
-CommandFamily WaitCommands();
 
 void AddAllFamilies(CommandTable& table) {
   for (CommandFamily family : {AclCommands(),
@@ -71,6 +71,7 @@ void AddAllFamilies(CommandTable& table) {
                                ModuleCommands(),
                                PersistenceCommands(),
                                PubsubCommands(),
+                               ReplicationCommands(),
                                ServerCommands(),
                                SessionCommands(),
                                SetCommands(),
@@ -87,8 +88,7 @@ void AddAllFamilies(CommandTable& table) {
                                StreamReadCommands(),
                                StringCommands(),
                                StringEditCommands(),
-                               StringLcsCommands(),
-                               WaitCommands()}) {
+                               StringLcsCommands()}) {
     table.Add(family);
   }
 }

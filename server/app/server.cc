@@ -51,6 +51,8 @@ Server::Server(Env& env, Config& config, Logger& log, std::string executable)
   jobs_ = std::make_unique<JobRunner>(*engine_);
   engine_->jobs = jobs_.get();
   clients_ = std::make_unique<ClientHost>(*engine_, loop_);
+  connector_ = std::make_unique<SocketConnector>(loop_);
+  replication_ = std::make_unique<Replication>(*engine_, *connector_);
   durability_ = NewDurability(*engine_, [this] {
     if (clients_ != nullptr) clients_->ReleaseHeld();
   });
@@ -66,12 +68,17 @@ Server::~Server() {
   loop_.SetAfterPoll(nullptr);
   loop_.StopTimer(cron_timer_);
   listeners_.clear();
+  // A load that waits for its turn ends first, as given up.
+  engine_->stop_requested = true;
+  replication_->StopLoading();
   durability_.reset();
   engine_->durability = nullptr;
   // Waits for work that runs: it may allocate from the arena and hold values of modules.
   jobs_.reset();
   engine_->jobs = nullptr;
   clients_.reset();
+  replication_.reset();
+  connector_.reset();
   dispatcher_.reset();
   engine_.reset();
   keyspace_.reset();
@@ -95,9 +102,14 @@ Status Server::Start() {
   CAIRN_RETURN_IF_ERROR(engine_->acl.LoadAtStart());
   log_.Log(LogLevel::kNotice, "Server initialized");
   engine_->stats.startup_memory = ReadMemoryFigures().allocated;
-  engine_->serve_while_loading = [this] { loop_.RunOnceNoWait(); };
+  engine_->serve_while_loading = [this] {
+    loop_.RunOnceNoWait();
+    return true;
+  };
+  replication_->PrepareStart();
   CAIRN_RETURN_IF_ERROR(durability_->LoadAtStart());
   engine_->serve_while_loading = nullptr;
+  replication_->FinishStart();
   WritePidFile();
   AdjustCron();
   if (!config_.settings().unixsocket.empty()) {
@@ -303,7 +315,8 @@ void Server::AdjustCron() {
 void Server::Cron() {
   engine_->RefreshClock();
   const Settings& settings = config_.settings();
-  if (engine_->debug.active_expire && !engine_->IsPaused(true) && !engine_->debug.pause_cron) {
+  if (engine_->debug.active_expire && !engine_->IsPaused(true) && !engine_->debug.pause_cron &&
+      !engine_->is_replica() && !engine_->loading) {
     // A quarter of the time between two turns at effort 1, as much as Redis's slow cycle takes.
     const int64_t budget_us = 250000 / engine_->cron_hz;
     const int64_t began_us = env_.MonotonicMicros();
@@ -319,10 +332,13 @@ void Server::Cron() {
   stats.ops_rate.Sample(now_ms, stats.commands_processed);
   stats.input_rate.Sample(now_ms, stats.net_input_bytes);
   stats.output_rate.Sample(now_ms, stats.net_output_bytes);
+  stats.repl_input_rate.Sample(now_ms, stats.net_repl_input_bytes);
+  stats.repl_output_rate.Sample(now_ms, stats.net_repl_output_bytes);
   stats.peak_memory = std::max<size_t>(stats.peak_memory, engine_->UsedMemory());
   clients_->Cron();
   AdjustCron();
   durability_->Tick();
+  replication_->Tick();
   clients_->WakeIfPending();
 }
 

@@ -18,6 +18,8 @@
 #include "server/net/client_host.h"
 #include "server/net/event_loop.h"
 #include "server/net/listener.h"
+#include "server/net/socket_connector.h"
+#include "server/replication/replication.h"
 
 namespace cairn {
 
@@ -63,6 +65,8 @@ class Server final : public KeyspaceListener {
   std::unique_ptr<Engine> engine_;
   std::unique_ptr<Dispatcher> dispatcher_;
   std::unique_ptr<JobRunner> jobs_;
+  std::unique_ptr<SocketConnector> connector_;
+  std::unique_ptr<Replication> replication_;
   std::unique_ptr<Durability> durability_;
   std::unique_ptr<ClientHost> clients_;
   std::vector<std::unique_ptr<Listener>> listeners_;

@@ -17,6 +17,7 @@ std::string Flags(const Session& session) {
   std::string flags;
   if (session.monitor) flags += 'O';
   if (session.kind == SessionKind::kReplica) flags += 'S';
+  if (session.kind == SessionKind::kPrimary) flags += 'M';
   if (session.kind == SessionKind::kPubsub) flags += 'P';
   if (session.in_transaction()) flags += 'x';
   if (session.suspended) flags += 'b';

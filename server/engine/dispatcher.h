@@ -103,6 +103,8 @@ class Dispatcher {
                    std::span<const std::string_view> args) const;
   Status CheckProtected(const Session& session, const Command& command) const;
   Status CheckState(Session& session, const Command& command);
+  Status CheckWritable() const;
+  Status CheckDiskOfReplica(const Command& command);
   bool HeldForSnapshot(const Session& session, const Command& command) const;
   static Status CheckListener(const Session& session, const Command& command);
   void Call(CommandContext& ctx, Command& command);

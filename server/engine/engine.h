@@ -22,6 +22,7 @@
 #include "server/engine/monitor.h"
 #include "server/engine/propagation.h"
 #include "server/engine/pubsub.h"
+#include "server/engine/replica_feed.h"
 #include "server/engine/session.h"
 #include "server/engine/slowlog.h"
 #include "server/engine/stats.h"
@@ -85,7 +86,8 @@ class Engine {
 
   Durability* durability = nullptr;  ///< set by app before the first command
   Dispatcher* dispatcher = nullptr;
-  JobRunner* jobs = nullptr;  ///< nullptr: every command runs at once
+  ReplicaFeed* replicas = nullptr;  ///< nullptr: no replication (tests)
+  JobRunner* jobs = nullptr;        ///< nullptr: every command runs at once
   ModuleHost* modules = nullptr;
   ModuleValueFactory* module_values = nullptr;  ///< the same host, as loading and RESTORE see it
 
@@ -124,11 +126,13 @@ class Engine {
   // --- states that gate commands ---
   bool loading = false;
   /// Lets the loop answer (with LOADING) while a long load runs; empty when the load runs inside a
-  /// turn.
-  std::function<void()> serve_while_loading;
+  /// turn. False: the load is to be given up.
+  std::function<bool()> serve_while_loading;
   PauseMode pause_mode = PauseMode::kNone;
   int64_t pause_until_ms = 0;
   bool IsPaused(bool write) const;
+  /// This server follows a primary.
+  bool is_replica() const { return replicas != nullptr && replicas->is_replica(); }
 
   /// used_memory: what the allocator handed out and the arena's blobs, less the room in the record
   /// slab's pages that holds no record: as in Redis, fragmentation is not use. Cost: 10 us.

@@ -15,6 +15,7 @@
 #include "server/engine/engine.h"
 #include "server/platform/fake_env.h"
 #include "server/protocol/resp_reader.h"
+#include "server/replication/replication.h"
 
 namespace cairn {
 
@@ -67,6 +68,7 @@ class CommandHarness {
   class StillLoop;
   class NoLog;
   class FixedDirectory;
+  class NoNetwork;
 
   void Settle();
 
@@ -81,6 +83,8 @@ class CommandHarness {
   std::unique_ptr<Keyspace> keyspace_;
   std::unique_ptr<Engine> engine_;
   std::unique_ptr<Dispatcher> dispatcher_;
+  std::unique_ptr<NoNetwork> network_;
+  std::unique_ptr<Replication> replication_;
   Session* session_ = nullptr;
   std::vector<std::string> events_;
 };
