@@ -460,6 +460,7 @@ void Dispatcher::Call(CommandContext& ctx, Command& command) {
   }
   Propagate(ctx);
   engine_.propagation.EndGroup();
+  NoteWritten(session);
   if (!command.plain) ReadGates();
 
   const uint64_t ticks = TickClock::Now();
@@ -536,7 +537,13 @@ void Dispatcher::Propagate(CommandContext& ctx) {
     for (const auto& args : ctx.rewritten_)
       engine_.propagation.Append(ctx.session_.db, std::span(args));
   }
-  if (engine_.replicas != nullptr) ctx.session_.written_offset = engine_.replicas->StreamOffset();
+  ctx.session_.written_offset = Session::kNotYetKnown;
+}
+
+// Behind EXEC, where there is one.
+void Dispatcher::NoteWritten(Session& session) const {
+  if (session.written_offset != Session::kNotYetKnown || engine_.propagation.in_group()) return;
+  session.written_offset = engine_.replicas != nullptr ? engine_.replicas->StreamOffset() : 0;
 }
 
 void Dispatcher::FinishReply(Session& session) {

@@ -128,6 +128,7 @@ class Dispatcher {
   void SendError(Session& session, const Status& status);
   void FinishReply(Session& session);
   void Propagate(CommandContext& ctx);
+  void NoteWritten(Session& session) const;
 
   Engine& engine_;
   std::vector<Pending> batch_;

@@ -1,6 +1,7 @@
 // The append-only half of DurabilityOfFiles, and loading: what comes from files and what goes to
 // the log thread.
 
+#include <algorithm>
 #include <future>
 
 #include "persistence/rdb_reader.h"
@@ -23,6 +24,8 @@ constexpr int64_t kLogThrottleMaxUs = 2000;
 /// A rewrite wants room for its base and some growth; then a full disk is looked at again.
 constexpr uint64_t kRewriteRoomPercent = 120;
 constexpr int64_t kNoRoomRetryMs = 60000;
+/// Bytes of a primary's copy that are loaded between two turns of the loop: some milliseconds.
+constexpr uint64_t kReplicaStepBytes = 256 * 1024;
 
 AofSyncPolicy PolicyOf(AppendFsync setting) {
   switch (setting) {
@@ -347,6 +350,9 @@ Status DurabilityOfFiles::LoadRdb(const std::string& path, bool merge, uint64_t*
   options.verify_checksum = engine_.settings().rdbchecksum;
   options.progress_interval_bytes =
       static_cast<uint64_t>(engine_.settings().loading_process_events_interval_bytes);
+  // A replica that loads has clients to answer, and a primary to keep company.
+  if (engine_.is_replica())
+    options.progress_interval_bytes = std::min(options.progress_interval_bytes, kReplicaStepBytes);
   options.on_progress = [this](uint64_t offset) { return LoadProgress(offset); };
   RdbReader reader(source->get(), options);
   // Which keys are past their time is for the primary of a replica to say.

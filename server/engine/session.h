@@ -135,8 +135,10 @@ class Session {
 
   /// Feeds `output` when it is empty; nullptr: commands alone do. Borrowed.
   OutputSource* source = nullptr;
-  /// Offset of the replication stream behind the last effect of this session's commands (WAIT).
+  /// Offset of the replication stream behind the last effect of this session's commands (WAIT);
+  /// kNotYetKnown inside the group of commands that wrote.
   uint64_t written_offset = 0;
+  static constexpr uint64_t kNotYetKnown = UINT64_MAX;
   /// What it runs was decided elsewhere and is not refused here: a primary's stream or a file.
   bool obeys() const { return kind == SessionKind::kPrimary || kind == SessionKind::kInternal; }
 

@@ -125,6 +125,7 @@ void Replication::FinishStart() {
     engine_.propagation.set_fed(true);
   }
   if (!target.host.empty()) link_.Follow(target.host, target.port, false);
+  UpdateFacts();
 }
 
 void Replication::ChangeId() {

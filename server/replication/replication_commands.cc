@@ -16,8 +16,6 @@ namespace {
 /// A host name beyond this is refused. Source: NET_HOST_STR_LEN, Redis 7.0.15.
 constexpr size_t kMaxHostBytes = 255;
 constexpr int64_t kMaxPort = 65535;
-/// EXEC may come behind the offset that was noted in its transaction.
-constexpr uint64_t kExecBytes = 14;
 
 // --- roles ---
 
@@ -223,8 +221,8 @@ Status ReplConf(CommandContext& ctx) {
 // --- WAIT ---
 
 uint64_t WaitedOffset(CommandContext& ctx) {
-  const uint64_t now = ctx.engine().replicas->StreamOffset();
-  return std::min(now, ctx.session().written_offset + kExecBytes);
+  const uint64_t written = ctx.session().written_offset;
+  return written == Session::kNotYetKnown ? ctx.engine().replicas->StreamOffset() : written;
 }
 
 void ReplyAcked(CommandContext& ctx) {

@@ -61,6 +61,7 @@ class CommandHarness {
   int64_t now_ms() const { return engine_->now_ms(); }
 
   Engine& engine() { return *engine_; }
+  Replication& replication() { return *replication_; }
   Session& session() { return *session_; }
   FakeEnv& env() { return env_; }
 
