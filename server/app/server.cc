@@ -60,6 +60,7 @@ Server::Server(Env& env, Config& config, Logger& log, std::string executable)
   engine_->prepare_shutdown = [this](int save, bool now, bool force) {
     return PrepareShutdown(save, now, force);
   };
+  engine_->abort_shutdown = [this] { return AbortShutdown(); };
   engine_->RefreshClock();
   RegisterHooks();
 }
@@ -274,6 +275,7 @@ void Server::RequestShutdown(int signal_number) {
       signal_number == SIGINT ? settings.shutdown_on_sigint : settings.shutdown_on_sigterm;
   const int save = (flags & kShutdownSave) ? 1 : (flags & kShutdownNoSave) ? 0 : -1;
   if (PrepareShutdown(save, flags & kShutdownNow, flags & kShutdownForce).ok()) {
+    if (engine_->shutdown_waits) return;
     engine_->stop_requested = true;
     loop_.Stop();
   } else {
@@ -285,8 +287,60 @@ void Server::RequestShutdown(int signal_number) {
   }
 }
 
-Status Server::PrepareShutdown(int save, bool, bool force) {
+Status Server::PrepareShutdown(int save, bool now, bool force) {
   log_.Log(LogLevel::kWarning, "User requested shutdown...");
+  const int64_t patience_s = config_.settings().shutdown_timeout;
+  if (now || patience_s == 0 || !replication_->ReplicasLag()) {
+    EndShutdownWait();
+    return ShutDown(save, force);
+  }
+  if (pending_shutdown_) return Status::Ok();
+  log_.Log(LogLevel::kNotice, "Waiting for replicas before shutting down (at most {} s)",
+           patience_s);
+  replication_->failover().Abort("the server shuts down");
+  pending_shutdown_ = {save, force, loop_.NowMillis() + patience_s * 1000};
+  engine_->shutdown_waits = true;
+  engine_->pause_mode = PauseMode::kWrites;
+  engine_->pause_until_ms = INT64_MAX;
+  replication_->primary().RequestAcks();
+  return Status::Ok();
+}
+
+void Server::EndShutdownWait() {
+  if (!pending_shutdown_) return;
+  pending_shutdown_.reset();
+  engine_->shutdown_waits = false;
+  engine_->pause_mode = PauseMode::kNone;
+}
+
+bool Server::AbortShutdown() {
+  if (!pending_shutdown_) return false;
+  EndShutdownWait();
+  shutdown_asked_ = false;
+  log_.Log(LogLevel::kNotice, "Shutdown manually aborted.");
+  std::vector<Session*> asked;
+  for (const auto& [id, session] : engine_->sessions()) {
+    if (session->blocked != nullptr && session->blocked->command.spec->name == "shutdown")
+      asked.push_back(session.get());
+  }
+  for (Session* session : asked) dispatcher_->UnblockByTimeout(*session);
+  return true;
+}
+
+void Server::CheckShutdownWait() {
+  if (!pending_shutdown_) return;
+  if (replication_->ReplicasLag() && loop_.NowMillis() < pending_shutdown_->deadline_ms) return;
+  const PendingShutdown asked = *pending_shutdown_;
+  if (ShutDown(asked.save, asked.force).ok()) {
+    EndShutdownWait();
+    engine_->stop_requested = true;
+    loop_.Stop();
+  } else {
+    AbortShutdown();
+  }
+}
+
+Status Server::ShutDown(int save, bool force) {
   CAIRN_RETURN_IF_ERROR(durability_->Shutdown(save, force));
   if (!config_.settings().pidfile.empty()) {
     log_.Log(LogLevel::kNotice, "Removing the pid file.");
@@ -339,6 +393,7 @@ void Server::Cron() {
   AdjustCron();
   durability_->Tick();
   replication_->Tick();
+  CheckShutdownWait();
   clients_->WakeIfPending();
 }
 

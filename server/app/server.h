@@ -6,6 +6,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -48,6 +49,11 @@ class Server final : public KeyspaceListener {
   Status RenameCommands();
   Status LoadModules();
   Status PrepareShutdown(int save, bool now, bool force);
+  Status ShutDown(int save, bool force);
+  /// Ends a wait for replicas: the shutdown goes on, or is taken back and those who asked are told.
+  void EndShutdownWait();
+  void CheckShutdownWait();
+  bool AbortShutdown();
   void ApplySettings();
   void RegisterHooks();
   void Cron();
@@ -73,6 +79,12 @@ class Server final : public KeyspaceListener {
   TimerId cron_timer_ = 0;
   int64_t next_slow_cron_ms_ = 0;
   bool shutdown_asked_ = false;
+  struct PendingShutdown {
+    int save = -1;
+    bool force = false;
+    int64_t deadline_ms = 0;
+  };
+  std::optional<PendingShutdown> pending_shutdown_;  ///< while it waits for replicas
 };
 
 }  // namespace cairn

@@ -440,6 +440,7 @@ void Dispatcher::Call(CommandContext& ctx, Command& command) {
   }
   const ReplyBuffer::Mark mark = session.output.Here();
   const uint64_t errors_before = engine_.stats.total_error_replies;
+  const bool fed = session.source != nullptr;
   engine_.propagation.BeginGroup();
   CommandJob* const job = ctx.owned_ != nullptr ? ctx.owned_->job.get() : nullptr;
   Status status = job != nullptr ? job->Finish(ctx) : ctx.spec_.handler(ctx);
@@ -462,6 +463,12 @@ void Dispatcher::Call(CommandContext& ctx, Command& command) {
   engine_.propagation.EndGroup();
   NoteWritten(session);
   if (!command.plain) ReadGates();
+  if (fed && session.output.Here().text != mark.text) [[unlikely]] {
+    // It would read the reply as part of what it is fed.
+    engine_.log.Log(LogLevel::kWarning, "Replica {} sent '{}', which has a reply: disconnecting it",
+                    session.peer_address, command.full_name);
+    session.port->Close(false);
+  }
 
   const uint64_t ticks = TickClock::Now();
   const uint64_t spent = ticks - began;

@@ -165,6 +165,11 @@ class Engine {
   /// Implemented by app: SHUTDOWN and SIGTERM both call it. `save`: 1 save, 0 nosave, -1 as the
   /// save rules say.
   std::function<Status(int save, bool now, bool force)> prepare_shutdown;
+  /// prepare_shutdown was Ok, but replicas lag: the end comes once they have caught up, or at
+  /// shutdown-timeout.
+  bool shutdown_waits = false;
+  /// Takes back a shutdown that waits; false when none does.
+  std::function<bool()> abort_shutdown;
 
   /// `key` changed: watchers and caches are told. `origin` is the session whose command did it;
   /// nullptr: it expired or was evicted.

@@ -1,7 +1,6 @@
 #include "server/replication/replica.h"
 
 #include <algorithm>
-#include <limits>
 #include <utility>
 
 #include "server/base/check.h"
@@ -12,6 +11,7 @@ namespace cairn {
 namespace {
 
 constexpr int64_t kSecondMs = 1000;
+constexpr int64_t kMaxPrimaryBulkBytes = int64_t{4} << 30;
 
 }  // namespace
 
@@ -113,7 +113,14 @@ void ReplicaLink::Drop(std::string_view why) {
   SetState(LinkState::kConnect);
 }
 
-void ReplicaLink::Close(bool) { Drop("closed by command"); }
+void ReplicaLink::Close(bool) {
+  // Whoever closes may be walking over the sessions: this one goes when the loop turns.
+  if (session_ == nullptr) return;
+  session_->closing = true;
+  engine_.loop.Post([this, id = session_->id, alive = std::weak_ptr<int>(alive_)] {
+    if (!alive.expired() && session_ != nullptr && session_->id == id) Drop("closed by command");
+  });
+}
 
 void ReplicaLink::OnEnd(const Status& reason) {
   Drop(reason.ok() ? std::string_view("the primary closed the connection") : reason.message());
@@ -372,7 +379,9 @@ void ReplicaLink::BeginStream(uint32_t db) {
   session_->peer_address = stream_->peer_address();
   session_->local_address = stream_->local_address();
   parser_ = std::make_unique<RequestParser>(&engine_.arena);
-  parser_->set_max_bulk_bytes(std::numeric_limits<int64_t>::max() / 2);
+  // The primary may allow more than this server: but not what cannot be.
+  parser_->set_max_bulk_bytes(
+      std::max(engine_.settings().proto_max_bulk_len, kMaxPrimaryBulkBytes));
   raw_.clear();
   received_ = passed_on_ = 0;
   may_continue_ = true;

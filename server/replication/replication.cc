@@ -92,14 +92,11 @@ void Replication::OnLoadedField(std::string_view name, std::string_view value) {
 }
 
 NamedValues Replication::SnapshotFields() const {
-  int64_t db = 0;
-  if (is_replica_) {
-    db = link_.selected_db();
-  } else if (primary_.has_backlog()) {
-    db = std::max<int64_t>(engine_.propagation.selected_database(), 0);
-  } else {
-    return {};
-  }
+  // Without a backlog the dataset is of no history that anybody shares: it never was, or a copy
+  // failed half-way.
+  if (!primary_.has_backlog()) return {};
+  const int64_t db = is_replica_ ? static_cast<int64_t>(link_.selected_db())
+                                 : std::max<int64_t>(engine_.propagation.selected_database(), 0);
   return {{"repl-stream-db", std::to_string(db)},
           {"repl-id", engine_.replication_id},
           {"repl-offset", std::to_string(primary_.offset())}};

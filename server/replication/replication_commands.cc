@@ -136,7 +136,7 @@ Status Sync(CommandContext& ctx) {
   Replication& replication = ReplicationOf(ctx.engine());
   Session& session = ctx.session();
   const bool psync = ctx.argc() > 1;
-  if (session.kind == SessionKind::kReplica) return Status::Ok();
+  if (session.kind == SessionKind::kReplica || session.monitor) return Status::Ok();
   if (session.port == nullptr || session.obeys())
     return Status::Client("ERR only a connected client can be a replica");
   if (psync && ctx.argc() > 3 && ctx.ArgIs(3, "failover")) CAIRN_RETURN_IF_ERROR(TakeOver(ctx));
@@ -152,8 +152,12 @@ Status Sync(CommandContext& ctx) {
   int64_t offset = 0;
   if (psync) CAIRN_RETURN_IF_ERROR(ctx.ArgInt64(2, &offset));
   peer.pre_psync = !psync;
-  // Any transaction of its own, anything it listens to, is over: it is fed from here on.
-  ctx.engine().watches.UnwatchAll(session);
+  // Whatever it watched, listened to or silenced is over: it is fed from here on.
+  Engine& engine = ctx.engine();
+  engine.watches.UnwatchAll(session);
+  engine.pubsub.Leave(session);
+  engine.tracking.Disable(session);
+  session.reply_mode = ReplyMode::kOn;
   replication.primary().Sync(session, psync ? ctx.arg(1) : "?", offset);
   return Status::Ok();
 }
