@@ -276,28 +276,6 @@ Status Dispatcher::CheckState(Session& session, const Command& command) {
   return Status::Ok();
 }
 
-// A replica takes writes from its primary only; a primary with too few good replicas takes none.
-Status Dispatcher::CheckWritable() const {
-  const ReplicaFeed& replicas = *engine_.replicas;
-  if (!replicas.is_replica()) {
-    return replicas.has_enough_replicas() ? Status::Ok() : RespError(resp_errors::kNoReplicas);
-  }
-  return engine_.settings().replica_read_only ? RespError(resp_errors::kReadonly) : Status::Ok();
-}
-
-// What the primary sends is never refused. A replica that cannot write its own files ends instead,
-// unless replica-ignore-disk-write-errors says that following matters more.
-Status Dispatcher::CheckDiskOfReplica(const Command& command) {
-  if (engine_.durability == nullptr || !(command.flags & kCmdWrite)) return Status::Ok();
-  const Status refusal = engine_.durability->WriteRefusal();
-  if (refusal.ok() || engine_.settings().replica_ignore_disk_write_errors) return Status::Ok();
-  engine_.log.Log(LogLevel::kWarning, "Replica was unable to write command to disk: {}",
-                  refusal.message());
-  engine_.exit_code = 1;
-  engine_.stop_requested = true;
-  return Status::Ok();
-}
-
 // Those who listen in RESP2 could not tell a reply from a message; monitors count as replicas.
 Status Dispatcher::CheckListener(const Session& session, const Command& command) {
   if (session.kind == SessionKind::kPubsub && session.reply.version() == 2) {
@@ -393,10 +371,7 @@ bool Dispatcher::HeldForSnapshot(const Session& session, const Command& command)
 void Dispatcher::Reject(Session& session, Command* command, const Status& status) {
   if (command != nullptr) ++command->counters.rejected;
   if (session.source != nullptr) [[unlikely]] {
-    // A reply would stand in the middle of what the replica is fed.
-    engine_.log.Log(LogLevel::kWarning, "Replica {} sent what is refused ({}): disconnecting it",
-                    session.peer_address, status.message());
-    session.port->Close(false);
+    DropFed(session, status.message());
     return;
   }
   if (command != nullptr && command->spec->name == "exec") {
@@ -463,12 +438,8 @@ void Dispatcher::Call(CommandContext& ctx, Command& command) {
   engine_.propagation.EndGroup();
   NoteWritten(session);
   if (!command.plain) ReadGates();
-  if (fed && session.output.Here().text != mark.text) [[unlikely]] {
-    // It would read the reply as part of what it is fed.
-    engine_.log.Log(LogLevel::kWarning, "Replica {} sent '{}', which has a reply: disconnecting it",
-                    session.peer_address, command.full_name);
-    session.port->Close(false);
-  }
+  if (fed && session.output.Here().text != mark.text) [[unlikely]]
+    DropFed(session, command.full_name);
 
   const uint64_t ticks = TickClock::Now();
   const uint64_t spent = ticks - began;
@@ -545,12 +516,6 @@ void Dispatcher::Propagate(CommandContext& ctx) {
       engine_.propagation.Append(ctx.session_.db, std::span(args));
   }
   ctx.session_.written_offset = Session::kNotYetKnown;
-}
-
-// Behind EXEC, where there is one.
-void Dispatcher::NoteWritten(Session& session) const {
-  if (session.written_offset != Session::kNotYetKnown || engine_.propagation.in_group()) return;
-  session.written_offset = engine_.replicas != nullptr ? engine_.replicas->StreamOffset() : 0;
 }
 
 void Dispatcher::FinishReply(Session& session) {

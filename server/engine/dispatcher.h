@@ -128,7 +128,12 @@ class Dispatcher {
   void SendError(Session& session, const Status& status);
   void FinishReply(Session& session);
   void Propagate(CommandContext& ctx);
-  void NoteWritten(Session& session) const;
+  // dispatcher_replication.cc
+  void NoteWritten(Session& session) const {
+    if (session.written_offset == Session::kNotYetKnown) NoteWrittenNow(session);
+  }
+  void NoteWrittenNow(Session& session) const;
+  void DropFed(Session& session, std::string_view sent) const;
 
   Engine& engine_;
   std::vector<Pending> batch_;
