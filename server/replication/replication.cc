@@ -139,7 +139,6 @@ void Replication::Follow(const std::string& host, int port, bool failover) {
   engine_.config.MutableSettings().replicaof = {host, port};
   if (was_primary) {
     engine_.propagation.set_fed(false);
-    if (!primary_.has_backlog()) primary_.BeginBacklog(primary_.offset());
     // The new primary may have been a replica of this one: its history is ours.
     const int64_t db = engine_.propagation.selected_database();
     link_.RememberHistory(static_cast<uint32_t>(std::max<int64_t>(db, 0)));
