@@ -34,6 +34,12 @@ class ReplicationTest : public ::testing::Test {
     if (!harness_.engine().propagation.empty())
       harness_.engine().replicas->OnStream(harness_.engine().propagation.TakeBuffer(&before));
   }
+  /// REPLCONF, whose reply has left before PSYNC comes.
+  static void Introduce(FakeClient& client, std::vector<std::string> words) {
+    words.insert(words.begin(), "REPLCONF");
+    client.Send({words});
+    EXPECT_EQ(client.TakeReplies(), "+OK\r\n");
+  }
   /// What the replica's connection would send now.
   static std::string Sent(FakeClient& client) {
     std::string sent = client.TakeReplies();
@@ -112,9 +118,9 @@ TEST_F(ReplicationTest, TheStreamGoesOnWhereTheReplicaStopped) {
   ASSERT_EQ(primary().offset(), 100 + select.size() + set_a.size());
 
   FakeClient replica(harness_);
-  replica.Send({{"REPLCONF", "listening-port", "7000", "capa", "psync2"},
-                {"PSYNC", id(), std::to_string(101 + select.size())}});
-  EXPECT_EQ(Sent(replica), "+OK\r\n+CONTINUE " + id() + "\r\n" + set_a);
+  Introduce(replica, {"listening-port", "7000", "capa", "psync2"});
+  replica.Send({{"PSYNC", id(), std::to_string(101 + select.size())}});
+  EXPECT_EQ(Sent(replica), "+CONTINUE " + id() + "\r\n" + set_a);
   Run({"SET", "b", "2"});
   HandOver();
   EXPECT_EQ(Sent(replica), "*3\r\n$3\r\nSET\r\n$1\r\nb\r\n$1\r\n2\r\n");
@@ -176,12 +182,20 @@ TEST_F(ReplicationTest, APromotedReplicaHonoursTheFormerHistoryUpToItsEnd) {
   HandOver();
   const auto granted = [this](const std::string& name, uint64_t offset) {
     FakeClient replica(harness_);
-    replica.Send({{"REPLCONF", "capa", "psync2"}, {"PSYNC", name, std::to_string(offset)}});
-    return Sent(replica).starts_with("+OK\r\n+CONTINUE " + id());
+    Introduce(replica, {"capa", "psync2"});
+    replica.Send({{"PSYNC", name, std::to_string(offset)}});
+    return Sent(replica).starts_with("+CONTINUE " + id());
   };
   EXPECT_TRUE(granted(old_id, end + 1));
   EXPECT_FALSE(granted(old_id, end + 2));
   EXPECT_TRUE(granted(id(), end + 2));
+}
+
+TEST_F(ReplicationTest, PsyncBehindAnUnsentReplyIsRefused) {
+  FakeClient replica(harness_);
+  replica.Send({{"PING"}, {"PSYNC", "?", "-1"}});
+  EXPECT_EQ(Sent(replica), "+PONG\r\n-ERR SYNC and PSYNC are invalid with pending output\r\n");
+  EXPECT_EQ(primary().replica_count(), 0u);
 }
 
 TEST_F(ReplicationTest, WaitIsServedByAcknowledgements) {
@@ -212,8 +226,8 @@ TEST_F(ReplicationTest, FailoverPausesWritesUntilItIsOver) {
   harness_.engine().propagation.set_fed(true);
   EXPECT_EQ(Run({"FAILOVER"}), "-ERR FAILOVER requires connected replicas.");
   FakeClient replica(harness_);
-  replica.Send(
-      {{"REPLCONF", "listening-port", "7000", "ip-address", "10.0.0.1"}, {"PSYNC", id(), "1"}});
+  Introduce(replica, {"listening-port", "7000", "ip-address", "10.0.0.1"});
+  replica.Send({{"PSYNC", id(), "1"}});
   EXPECT_EQ(Run({"FAILOVER", "TO", "10.0.0.1", "7001"}),
             "-ERR FAILOVER target HOST and PORT is not a replica.");
   Run({"SET", "k", "v"});
