@@ -100,7 +100,7 @@ Status SnapshotJob::WriteTemp(ExpectedCounts* expected) {
     CAIRN_RETURN_IF_ERROR(writer.Finish());
     *expected = {writer.key_count(), writer.expire_count(), writer.bytes(), writer.checksum()};
   }
-  CAIRN_RETURN_IF_ERROR(file.Sync());
+  if (options_.durable) CAIRN_RETURN_IF_ERROR(file.Sync());
   return file.Close();
 }
 

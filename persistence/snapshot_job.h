@@ -32,8 +32,9 @@ struct SnapshotJobOptions {
   RdbWriteOptions rdb;
   std::vector<std::string> function_libraries;  ///< sources, as of the cut
   bool as_commands =
-      false;           ///< aof-use-rdb-preamble no: write a command log instead of an RDB file
-  bool verify = true;  ///< setting rdb-verify: read the file back before it replaces the old one
+      false;            ///< aof-use-rdb-preamble no: write a command log instead of an RDB file
+  bool verify = true;   ///< setting rdb-verify: read the file back before it replaces the old one
+  bool durable = true;  ///< false: no sync (a copy for replicas, of no use after a crash)
   bool incremental_sync = true;  ///< setting rdb-save-incremental-fsync
   int cpu_limit_percent = 100;  ///< setting snapshot-cpu-limit: share of one core, for the walk and
                                 ///< the verification

@@ -161,6 +161,11 @@ void Dispatcher::ReadGates() {
                 engine_.settings().maxmemory == 0 &&
                 (durability == nullptr || durability->WriteRefusal().ok());
   gates_.may_hold = durability != nullptr && durability->MayHoldWrites();
+  if (const ReplicaFeed* replicas = engine_.replicas; replicas != nullptr) {
+    if (replicas->is_replica() && !replicas->link_is_up()) gates_.open = false;
+    // A write may be refused: it takes the long way.
+    if (replicas->is_replica() || !replicas->has_enough_replicas()) gates_.may_hold = true;
+  }
   gates_.throttled = durability != nullptr && durability->MayThrottle();
   gates_.held_back = durability != nullptr && durability->GatesReplies();
 }
@@ -252,8 +257,7 @@ Status Dispatcher::CheckForm(Command* command, Command* container,
 }
 
 Status Dispatcher::CheckProtected(const Session& session, const Command& command) const {
-  if (!(command.flags & kCmdProtected) || session.kind == SessionKind::kInternal)
-    return Status::Ok();
+  if (!(command.flags & kCmdProtected) || session.obeys()) return Status::Ok();
   const bool is_module = command.full_name.starts_with("module");
   const Settings& settings = engine_.settings();
   const GuardedAccess access =
@@ -268,8 +272,10 @@ Status Dispatcher::CheckProtected(const Session& session, const Command& command
 }
 
 Status Dispatcher::CheckState(Session& session, const Command& command) {
-  // What a log replays was admitted when it was first run: refusing it now would lose data.
+  // What a log replays or a primary sends was admitted when it was first run: refusing it now
+  // would lose data.
   if (session.kind == SessionKind::kInternal) return Status::Ok();
+  if (session.kind == SessionKind::kPrimary) return CheckDiskOfReplica(command);
   const bool exec = command.spec->name == "exec" && session.in_transaction();
   const uint64_t queued = exec ? session.transaction.flags_union : 0;
   const bool write = (command.flags | queued) & kCmdWrite;
@@ -280,8 +286,14 @@ Status Dispatcher::CheckState(Session& session, const Command& command) {
   if ((write || command.spec->name == "ping") && engine_.durability != nullptr) {
     CAIRN_RETURN_IF_ERROR(engine_.durability->WriteRefusal());
   }
-  if (session.kind == SessionKind::kPubsub || session.monitor) [[unlikely]]
+  if (write && engine_.replicas != nullptr) CAIRN_RETURN_IF_ERROR(CheckWritable());
+  if (session.kind == SessionKind::kPubsub || session.monitor ||
+      session.kind == SessionKind::kReplica) [[unlikely]]
     CAIRN_RETURN_IF_ERROR(CheckListener(session, command));
+  if (engine_.is_replica() && !engine_.replicas->link_is_up() &&
+      !engine_.settings().replica_serve_stale_data && !((command.flags | queued) & kCmdStale)) {
+    return RespError(resp_errors::kMasterDown);
+  }
   if (engine_.loading && !((command.flags | queued) & kCmdLoading)) {
     return RespError(resp_errors::kLoading);
   }
@@ -303,7 +315,8 @@ Status Dispatcher::CheckListener(const Session& session, const Command& command)
                             "allowed in this context");
     }
   }
-  if (session.monitor && (command.flags & (kCmdWrite | kCmdReadonly | kCmdMayReplicate)))
+  if ((session.monitor || session.kind == SessionKind::kReplica) &&
+      (command.flags & (kCmdWrite | kCmdReadonly | kCmdMayReplicate)))
     return Status::Client("ERR Replica can't interact with the keyspace");
   return Status::Ok();
 }
@@ -390,6 +403,10 @@ bool Dispatcher::HeldForSnapshot(const Session& session, const Command& command)
 
 void Dispatcher::Reject(Session& session, Command* command, const Status& status) {
   if (command != nullptr) ++command->counters.rejected;
+  if (session.source != nullptr) [[unlikely]] {
+    DropFed(session, status.message());
+    return;
+  }
   if (command != nullptr && command->spec->name == "exec") {
     // A refused EXEC ends the transaction, and says so.
     engine_.watches.UnwatchAll(session);
@@ -409,6 +426,11 @@ void Dispatcher::Reject(Session& session, Command* command, const Status& status
 void Dispatcher::SendError(Session& session, const Status& status) {
   engine_.stats.CountError(status.message());
   session.reply.StatusReply(status);
+  if (session.kind == SessionKind::kPrimary && engine_.replicas != nullptr) [[unlikely]] {
+    const CommandSpec* command = session.last_command;
+    engine_.replicas->OnPrimaryCommandFailed(status.message(),
+                                             command != nullptr ? command->name : "unknown");
+  }
 }
 
 // --- execution ---
@@ -426,13 +448,13 @@ void Dispatcher::Call(CommandContext& ctx, Command& command) {
     if (session.reply_mode == ReplyMode::kSkipNext) session.reply_mode = ReplyMode::kSkipThis;
     session.holds_pushes = true;
   }
-  if (gates_.throttled && (command.flags & kCmdWrite) && !in_exec_ &&
-      session.kind != SessionKind::kInternal) {
+  if (gates_.throttled && (command.flags & kCmdWrite) && !in_exec_ && !session.obeys()) {
     engine_.durability->ThrottleWrite();
   }
   const ReplyBuffer::Mark mark = session.output.Here();
   // An error counts for the innermost command that made it.
   errors_seen_ = engine_.stats.total_error_replies;
+  const bool fed = session.source != nullptr;
   engine_.propagation.BeginGroup();
   CommandJob* const job = ctx.owned_ != nullptr ? ctx.owned_->job.get() : nullptr;
   Status status = job != nullptr ? job->Finish(ctx) : ctx.spec_.handler(ctx);
@@ -453,7 +475,10 @@ void Dispatcher::Call(CommandContext& ctx, Command& command) {
   }
   Propagate(ctx);
   engine_.propagation.EndGroup();
+  NoteWritten(session);
   if (!command.plain) ReadGates();
+  if (fed && session.output.Here().text != mark.text) [[unlikely]]
+    DropFed(session, command.full_name);
 
   const uint64_t ticks = TickClock::Now();
   const uint64_t spent = ticks - began;
@@ -536,12 +561,13 @@ void Dispatcher::Propagate(CommandContext& ctx) {
     for (const auto& args : ctx.rewritten_)
       engine_.propagation.Append(ctx.session_.db, std::span(args));
   }
+  ctx.session_.written_offset = Session::kNotYetKnown;
 }
 
 void Dispatcher::FinishReply(Session& session) {
-  if (session.port == nullptr) return;
+  if (session.port == nullptr || session.kind == SessionKind::kPrimary) return;
   // Whatever this reply says may rest on any write so far.
-  if (gates_.held_back) engine_.HoldReply(session);
+  if (gates_.held_back && session.source == nullptr) engine_.HoldReply(session);
   if (flushing_ == &session) return;
   // Flushes happen after a turn, so within it asking once is enough.
   if (in_turn_) flushing_ = &session;

@@ -118,6 +118,8 @@ class Dispatcher {
                    std::span<const std::string_view> args) const;
   Status CheckProtected(const Session& session, const Command& command) const;
   Status CheckState(Session& session, const Command& command);
+  Status CheckWritable() const;
+  Status CheckDiskOfReplica(const Command& command);
   bool HeldForSnapshot(const Session& session, const Command& command) const;
   static Status CheckListener(const Session& session, const Command& command);
   void Call(CommandContext& ctx, Command& command);
@@ -150,6 +152,12 @@ class Dispatcher {
   void SendError(Session& session, const Status& status);
   void FinishReply(Session& session);
   void Propagate(CommandContext& ctx);
+  // dispatcher_replication.cc
+  void NoteWritten(Session& session) const {
+    if (session.written_offset == Session::kNotYetKnown) NoteWrittenNow(session);
+  }
+  void NoteWrittenNow(Session& session) const;
+  void DropFed(Session& session, std::string_view sent) const;
 
   Engine& engine_;
   std::vector<Pending> batch_;

@@ -53,12 +53,15 @@ AofLocation DurabilityOfFiles::Location() const {
 
 // --- cuts and jobs ---
 
-SnapshotJobOptions DurabilityOfFiles::JobOptions(JobKind kind) const {
+SnapshotJobOptions DurabilityOfFiles::JobOptions(JobKind kind, const SyncSnapshot& sync) const {
   const Settings& settings = engine_.settings();
   SnapshotJobOptions options;
   if (kind == JobKind::kSave) {
     options.final_path = PathInDir(settings.dbfilename);
     options.temp_path = PathInDir("temp-" + std::to_string(engine_.process_id) + ".rdb");
+  } else if (kind == JobKind::kSync) {
+    options.temp_path = sync.path;
+    options.durable = false;
   } else {
     options.temp_path = aof_->TempBasePath();
     options.as_commands = !settings.aof_use_rdb_preamble;
@@ -73,9 +76,12 @@ SnapshotJobOptions DurabilityOfFiles::JobOptions(JobKind kind) const {
   options.rdb.now_s = engine_.now_ms() / 1000;
   options.rdb.used_memory_bytes = ReadMemoryFigures().allocated;
   if (engine_.functions != nullptr) options.function_libraries = engine_.functions->Sources();
-  options.verify = settings.rdb_verify;
-  options.incremental_sync = kind == JobKind::kSave ? settings.rdb_save_incremental_fsync
-                                                    : settings.aof_rewrite_incremental_fsync;
+  if (engine_.replicas != nullptr && kind != JobKind::kRewrite)
+    options.rdb.fields = engine_.replicas->SnapshotFields();
+  // Replicas check what they receive.
+  options.verify = settings.rdb_verify && kind != JobKind::kSync;
+  options.incremental_sync = kind == JobKind::kRewrite ? settings.aof_rewrite_incremental_fsync
+                                                       : settings.rdb_save_incremental_fsync;
   options.cpu_limit_percent = settings.snapshot_cpu_limit;
   options.key_delay_us = settings.rdb_key_save_delay;
   return options;
@@ -85,6 +91,7 @@ void DurabilityOfFiles::Cut(Job& job) {
   EndOfTurn();
   const int64_t began_us = engine_.env.MonotonicMicros();
   if (job.kind == JobKind::kRewrite) aof_->BeginRewrite();
+  if (job.sync.on_cut) job.sync.on_cut();
   job.view = engine_.keyspace.BeginView();
   last_cut_us_ = static_cast<uint64_t>(engine_.env.MonotonicMicros() - began_us);
   CAIRN_CHECK(job.view != nullptr);
@@ -94,9 +101,13 @@ void DurabilityOfFiles::Cut(Job& job) {
   throttle_.Begin();
 }
 
-Status DurabilityOfFiles::Launch(JobKind kind) {
-  SnapshotJobOptions options = JobOptions(kind);
-  job_.emplace(Job{.kind = kind, .number = ++jobs_started_, .as_commands = options.as_commands});
+Status DurabilityOfFiles::Launch(JobKind kind, SyncSnapshot sync) {
+  EndOfTurn();  // the options name the offset of the cut
+  SnapshotJobOptions options = JobOptions(kind, sync);
+  job_.emplace(Job{.kind = kind,
+                   .number = ++jobs_started_,
+                   .as_commands = options.as_commands,
+                   .sync = std::move(sync)});
   job_->saves_too = !options.also_final_path.empty();
   if (kind == JobKind::kSave) last_attempt_ms_ = engine_.env.WallMicros() / 1000;
   NoteDiskLoad();
@@ -119,7 +130,8 @@ Status DurabilityOfFiles::RunJobHere(JobKind kind) {
   if (job_.has_value() && job_->kind == kind) JoinJob();
   // What is saved here is newer than the cut of a rewrite that runs.
   if (job_.has_value() && job_->saves_too) job_->snapshot->DropAlso();
-  SnapshotJobOptions options = JobOptions(kind);
+  EndOfTurn();
+  SnapshotJobOptions options = JobOptions(kind, {});
   options.cpu_limit_percent = 100;  // clients wait for it: going slow would spare nobody
   options.also_final_path.clear();
   Job job{.kind = kind};
@@ -138,8 +150,10 @@ void DurabilityOfFiles::OnJobDone(Status status) {
   engine_.keyspace.EndView(job.view);
   if (job.kind == JobKind::kSave) {
     FinishSave(job, status);
-  } else {
+  } else if (job.kind == JobKind::kRewrite) {
     FinishRewrite(job, status);
+  } else {
+    job.sync.on_done(status);
   }
 }
 
@@ -182,14 +196,14 @@ void DurabilityOfFiles::FinishSave(const Job& job, const Status& status) {
 // --- requests ---
 
 Status DurabilityOfFiles::Save() {
-  if (job_.has_value() && job_->kind == JobKind::kSave)
+  if (job_.has_value() && job_->kind != JobKind::kRewrite)
     return Busy("Background save already in progress");
   const Status status = RunJobHere(JobKind::kSave);
   return status.ok() ? status : Status::Client("ERR");
 }
 
 Status DurabilityOfFiles::StartBackgroundSave(bool schedule, std::string* reply) {
-  if (job_.has_value() && job_->kind == JobKind::kSave)
+  if (job_.has_value() && job_->kind != JobKind::kRewrite)
     return Busy("Background save already in progress");
   if (job_.has_value() || engine_.dispatcher->in_exec()) {
     if (!schedule && !engine_.dispatcher->in_exec()) {
@@ -207,6 +221,13 @@ Status DurabilityOfFiles::StartBackgroundSave(bool schedule, std::string* reply)
   engine_.log.Log(LogLevel::kNotice, "Background saving started (cut in {} us)", last_cut_us_);
   *reply = "Background saving started";
   return Status::Ok();
+}
+
+Status DurabilityOfFiles::StartSyncSnapshot(SyncSnapshot request) {
+  if (job_.has_value() || publishing_ || engine_.propagation.in_group()) {
+    return Status(StatusCode::kNoSpace, "another snapshot is running");
+  }
+  return Launch(JobKind::kSync, std::move(request));
 }
 
 void DurabilityOfFiles::ThrottleWrite() {
@@ -305,6 +326,8 @@ void DurabilityOfFiles::WarnOfOverdueSave(int64_t now_ms) {
 }
 
 Status DurabilityOfFiles::Shutdown(int save, bool force) {
+  // Half a dataset must not replace a whole one.
+  if (engine_.loading) save = 0;
   AbortBackgroundSave();
   EndOfTurn();
   // Closed last: when the save fails the server goes on, and so must the log.
@@ -335,7 +358,7 @@ Status DurabilityOfFiles::FailedShutdown(const Status& cause) {
 
 DurabilityFigures DurabilityOfFiles::figures() const {
   DurabilityFigures figures;
-  figures.save_running = job_.has_value() && job_->kind == JobKind::kSave;
+  figures.save_running = job_.has_value() && job_->kind != JobKind::kRewrite;
   figures.rewrite_running = (job_.has_value() && job_->kind == JobKind::kRewrite) || publishing_;
   figures.rewrite_scheduled = rewrite_scheduled_;
   figures.save_scheduled = save_scheduled_;
@@ -345,8 +368,11 @@ DurabilityFigures DurabilityOfFiles::figures() const {
   figures.last_save_duration_s = last_save_duration_ms_ < 0 ? -1 : last_save_duration_ms_ / 1000;
   figures.saves = saves_;
   if (job_.has_value()) {
-    (figures.save_running ? figures.current_save_started_s : figures.current_rewrite_started_s) =
-        job_->started_ms / 1000;
+    if (job_->kind == JobKind::kRewrite) {
+      figures.current_rewrite_started_s = job_->started_ms / 1000;
+    } else {
+      figures.current_save_started_s = job_->started_ms / 1000;
+    }
     figures.current_save_keys_total = job_->snapshot->keys_total();
     figures.current_save_keys_done = job_->snapshot->keys_done();
     figures.snapshot_bytes = job_->snapshot->bytes();

@@ -35,6 +35,9 @@ class DurabilityOfFiles final : public Durability {
   Status StartBackgroundSave(bool schedule, std::string* reply) override;
   Status StartRewrite(std::string* reply) override;
   void AbortBackgroundSave() override;
+  Status StartSyncSnapshot(SyncSnapshot request) override;
+  Status LoadFromPrimary(const std::string& path) override;
+  Status RestartAppendOnly() override;
   Status DebugReload(bool save, bool flush, bool merge) override;
   Status DebugLoadAof() override;
   void AddChanges(uint64_t changes) override { changes_ += changes; }
@@ -54,7 +57,7 @@ class DurabilityOfFiles final : public Durability {
   void ResetFigures() override;
 
  private:
-  enum class JobKind { kSave, kRewrite };
+  enum class JobKind { kSave, kRewrite, kSync };
   /// How Run() ended: written by the walker before it posts, read after the post or after Drain().
   struct Outcome {
     Status status;
@@ -65,12 +68,13 @@ class DurabilityOfFiles final : public Durability {
     uint64_t number = 0;
     View* view = nullptr;
     std::shared_ptr<Outcome> outcome = std::make_shared<Outcome>();
-    std::unique_ptr<SnapshotJob> snapshot;
+    std::unique_ptr<SnapshotJob> snapshot = nullptr;
     uint64_t changes_at_cut = 0;
     int64_t started_ms = 0;
     int64_t cut_us = 0;        ///< monotonic
     bool as_commands = false;  ///< the rewrite writes commands, not an RDB file
     bool saves_too = false;    ///< the rewrite's base is also the RDB file of a save that was due
+    SyncSnapshot sync = {};    ///< of kSync
   };
   /// Why a save should begin now.
   struct SaveWish {
@@ -80,10 +84,10 @@ class DurabilityOfFiles final : public Durability {
 
   std::string PathInDir(const std::string& name) const;
   AofLocation Location() const;
-  SnapshotJobOptions JobOptions(JobKind kind) const;
+  SnapshotJobOptions JobOptions(JobKind kind, const SyncSnapshot& sync) const;
   /// The cut: hands the stream over, rotates the log when rewriting, freezes the keyspace.
   void Cut(Job& job);
-  Status Launch(JobKind kind);
+  Status Launch(JobKind kind, SyncSnapshot sync = {});
   void OnJobDone(Status status);
   void FinishSave(const Job& job, const Status& status);
   void FinishRewrite(const Job& job, const Status& status);

@@ -23,6 +23,7 @@
 #include "server/engine/monitor.h"
 #include "server/engine/propagation.h"
 #include "server/engine/pubsub.h"
+#include "server/engine/replica_feed.h"
 #include "server/engine/script_scope.h"
 #include "server/engine/session.h"
 #include "server/engine/slowlog.h"
@@ -90,7 +91,8 @@ class Engine {
 
   Durability* durability = nullptr;  ///< set by app before the first command
   Dispatcher* dispatcher = nullptr;
-  JobRunner* jobs = nullptr;  ///< nullptr: every command runs at once
+  ReplicaFeed* replicas = nullptr;  ///< nullptr: no replication (tests)
+  JobRunner* jobs = nullptr;        ///< nullptr: every command runs at once
   ModuleHost* modules = nullptr;
   ScriptHost* scripts = nullptr;                ///< server/scripting; nullptr: no scripts here
   FunctionStore* functions = nullptr;  ///< nullptr: no function libraries
@@ -142,11 +144,13 @@ class Engine {
   // --- states that gate commands ---
   bool loading = false;
   /// Lets the loop answer (with LOADING) while a long load runs; empty when the load runs inside a
-  /// turn.
-  std::function<void()> serve_while_loading;
+  /// turn. False: the load is to be given up.
+  std::function<bool()> serve_while_loading;
   PauseMode pause_mode = PauseMode::kNone;
   int64_t pause_until_ms = 0;
   bool IsPaused(bool write) const;
+  /// This server follows a primary.
+  bool is_replica() const { return replicas != nullptr && replicas->is_replica(); }
 
   /// used_memory: what the allocator handed out and the arena's blobs, less the room in the record
   /// slab's pages that holds no record: as in Redis, fragmentation is not use. Cost: 10 us.
@@ -183,6 +187,11 @@ class Engine {
   /// Implemented by app: SHUTDOWN and SIGTERM both call it. `save`: 1 save, 0 nosave, -1 as the
   /// save rules say.
   std::function<Status(int save, bool now, bool force)> prepare_shutdown;
+  /// prepare_shutdown was Ok, but replicas lag: the end comes once they have caught up, or at
+  /// shutdown-timeout.
+  bool shutdown_waits = false;
+  /// Takes back a shutdown that waits; false when none does.
+  std::function<bool()> abort_shutdown;
 
   /// `key` changed: watchers and caches are told. `origin` is the session whose command did it;
   /// nullptr: it expired or was evicted.

@@ -86,7 +86,7 @@ const Entry* Database::LookupRead(KeyRef key, unsigned flags) {
   const auto place = table_->Find(key.hash, key.key);
   const Entry* entry = place ? place.record() : nullptr;
   if (entry != nullptr && owner_->IsExpired(*entry)) [[unlikely]] {
-    Expire(key);
+    if (!owner_->hide_expired_) Expire(key);
     entry = nullptr;
   }
   if (!(flags & kLookupNoStats)) ++(entry ? owner_->figures_.hits : owner_->figures_.misses);

@@ -189,6 +189,10 @@ class Keyspace {
   /// While off (loading an append-only file, DEBUG SET-ACTIVE-EXPIRE for the cycle) look-ups show
   /// expired keys.
   void set_lazy_expiry(bool on) { lazy_expiry_ = on; }
+  /// While on (a replica, whose primary decides): keys past their TTL are not seen by look-ups, but
+  /// stay until they are removed by command. lazy_expiry off shows them, as the primary's own
+  /// commands must.
+  void set_hide_expired(bool on) { hide_expired_ = on; }
   /// nullptr: nobody, which costs a test per stored key.
   void set_observer(KeyObserver* observer) { observer_ = observer; }
   KeyObserver* observer() const { return observer_; }
@@ -274,6 +278,7 @@ class Keyspace {
   const uint64_t hash_seed_;
   int64_t now_ms_ = 0;
   bool lazy_expiry_ = true;
+  bool hide_expired_ = false;
   bool lfu_ = false;
   bool save_access_ = false;
   int lfu_log_factor_ = 10;
