@@ -54,7 +54,7 @@ def by_number(chance):
     words = [chance.pick([b"SORT", b"SORT_RO"]), key]
     parts = [[b"BY", chance.pick(BY)] if chance.flip() else [], limit(chance), gets(chance), chance.words(b"DESC", b"ASC")]
     chance.random.shuffle(parts)
-    return words + [word for part in parts for word in part]
+    return Call(words + [word for part in parts for word in part], mode="errno", alone=True)
 
 
 @FAMILY.row(weight=2)
@@ -80,9 +80,20 @@ def unsorted(chance):
     return words + limit(chance) + gets(chance) + chance.words(b"DESC")
 
 
-@FAMILY.row(weight=3)
+@FAMILY.row(weight=2)
 def store(chance):
-    kind = chance.random.choice(["sortlist", "sortset", "sortzset"])
-    order = chance.random.choice([[], [b"ALPHA"], [b"BY", b"nosort"], [b"BY", chance.pick(BY)]])
-    return [b"SORT", chance.key(kind), *order, *limit(chance), *gets(chance), *chance.words(b"DESC"),
-            b"STORE", own(chance, "sortlist")]
+    if chance.flip(0.3):  # of a list: elements of equal weight keep their order
+        words = [own(chance, "sortlist"), b"BY", chance.pick(BY), b"ALPHA"]
+    else:
+        kind = chance.random.choice(["sortlist", "sortset", "sortzset"])
+        words = [chance.key(kind), *chance.random.choice([[b"ALPHA"], [b"BY", b"nosort"]]), *limit(chance)]
+    return [b"SORT", *words, *gets(chance), *chance.words(b"DESC"), b"STORE", own(chance, "sortlist")]
+
+
+@FAMILY.row(weight=2)
+def store_by_number(chance):
+    """What is stored goes again: the two may have stored different things (mode errno)."""
+    target = b"sorted"
+    by = [b"BY", chance.pick(BY)] if chance.flip() else []
+    return Call([b"SORT", chance.key("sortset"), *by, *limit(chance), *gets(chance), b"STORE", target], mode="errno",
+                alone=True, after=[[b"DEL", target]])
