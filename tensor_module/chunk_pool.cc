@@ -28,9 +28,12 @@ void ChunkPool::Forget(const Chunk* chunk) {
     const auto found = shard.chunks.find(chunk->hash_);
     if (found != shard.chunks.end() && found->second == chunk) shard.chunks.erase(found);
   }
-  count_.fetch_sub(1, std::memory_order_relaxed);
   bytes_.fetch_sub(chunk->size(), std::memory_order_relaxed);
   delete chunk;
+  if (count_.fetch_sub(1, std::memory_order_acq_rel) != 1) return;
+  // Without chunks no slab is kept: the memory it comes from may end before the pool.
+  const std::lock_guard lock(slab_mutex_);
+  if (chunk_count() == 0) slab_ = BlobRef();
 }
 
 ChunkRef ChunkPool::Find(Hash128 hash) const {

@@ -37,6 +37,7 @@ void RunEdit::StoreAs(const char* event, const std::vector<std::string_view>& ar
 }
 
 void RunEdit::Tell(std::string_view event, uint64_t step, std::string_view text) {
+  command_->SignalKey(command_->key());
   command_->Publish("__ckpt__:" + std::string(command_->key()),
                     std::string(event) + " " + std::to_string(step) + " " + std::string(text));
 }

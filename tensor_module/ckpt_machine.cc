@@ -67,7 +67,8 @@ void PutPart(Transaction* transaction, RankPart part) {
   auto at =
       std::lower_bound(transaction->ranks.begin(), transaction->ranks.end(), rank,
                        [](const Kept<RankPart>& other, uint32_t key) { return other->rank < key; });
-  if (at == transaction->ranks.end() || (*at)->rank != rank) at = transaction->ranks.insert(at, Kept<RankPart>());
+  if (at == transaction->ranks.end() || (*at)->rank != rank)
+    at = transaction->ranks.insert(at, Kept<RankPart>());
   *at = Kept<RankPart>::Make(std::move(part));
 }
 

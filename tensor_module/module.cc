@@ -61,7 +61,7 @@ int Module::Register() {
        {RegisterStoreCommands, RegisterFetchCommands, RegisterAnalysisCommands,
         RegisterUploadCommands, RegisterCkptSaveCommands, RegisterCkptUploadCommands,
         RegisterCkptCommitCommands, RegisterCkptReadCommands, RegisterCkptLoadCommands,
-        RegisterCkptKeepCommands}) {
+        RegisterCkptKeepCommands, RegisterCkptFileCommands}) {
     if (registrar(*this) != CAIRN_OK) return CAIRN_FAILED;
   }
   return CAIRN_OK;

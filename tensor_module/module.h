@@ -145,6 +145,8 @@ class CommandRun {
   bool WaitForKey(std::string_view key, int64_t timeout_ms) {
     return module_.api.wait_for_key(ctx_, KeyBytes(key), timeout_ms) == CAIRN_OK;
   }
+  /// Those who wait for the key run again.
+  void SignalKey(std::string_view key) { module_.api.signal_key(ctx_, KeyBytes(key)); }
   void Publish(std::string_view channel, std::string_view message) {
     module_.api.publish(ctx_, KeyBytes(channel), KeyBytes(message));
   }

@@ -220,7 +220,7 @@ Status FindMigrateKeys(std::span<const std::string_view> args, std::vector<KeyPo
       i += 1;
     } else if (EqualsIgnoreCase(args[i], "auth2")) {
       i += 2;
-    } else if (EqualsIgnoreCase(args[i], "keys")) {
+    } else if (EqualsIgnoreCase(args[i], "keys") && i + 1 < args.size()) {
       if (!args[3].empty()) return Status::Client("ERR Invalid arguments specified for command");
       for (size_t key = i + 1; key < args.size(); ++key) out->push_back({key, kFlags});
       return Status::Ok();

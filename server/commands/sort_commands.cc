@@ -298,7 +298,11 @@ void StoreElements(CommandContext& ctx, const SortOptions& options,
     ctx.db().Remove(key, /*lazy=*/false);
     return ctx.Changed(key, NotifyClass::kGeneric, "del");
   }
-  ListEdit list(ctx, key, nullptr);
+  // Nodes as Redis fills them here, whatever list-max-listpack-size and list-compress-depth say.
+  auto* list =
+      new QuickList(*ctx.keyspace().value_home(),
+                    ListShape{.packed_threshold = ctx.engine().debug.quicklist_packed_threshold});
+  const ObjectRef holder = ObjectRef::Adopt(list);
   for (size_t at : chosen) {
     if (options.get.empty()) list->Push(/*at_head=*/false, elements[at].text);
     for (const SortPattern& pattern : options.get) {
@@ -306,7 +310,11 @@ void StoreElements(CommandContext& ctx, const SortOptions& options,
       list->Push(/*at_head=*/false, found ? found.Text() : std::string());
     }
   }
-  list.Commit();
+  const std::string_view packed = list->SoleListpack();
+  StoreKey(ctx, ctx.db(), key,
+           !packed.empty() && packed.size() <= kMaxInlinePackedBytes
+               ? ValueInput::Packed(ValueType::kList, packed)
+               : ValueInput::FromObject(ValueType::kList, holder));
   ctx.Changed(key, NotifyClass::kList, "sortstore");
   ctx.AddDirty(count - 1);
 }

@@ -140,8 +140,9 @@ bool Dispatcher::Admit(Session& session, Command* command, Command* container,
     return false;
   }
   // A log puts what one command did between MULTI and EXEC.
+  // A log and a primary put what one command did between MULTI and EXEC.
   if (session.in_transaction() && (command->flags & kCmdNoMulti) &&
-      session.kind != SessionKind::kInternal) {
+      (session.kind == SessionKind::kNormal || session.kind == SessionKind::kPubsub)) {
     Reject(session, command, RespError(resp_errors::kNotInMulti));
     return false;
   }

@@ -39,7 +39,7 @@ TEST_F(CkptTest, IsAValueLikeOthers) {
 
 TEST_F(CkptTest, CommandInfoNamesKeysFlagsAndCategories) {
   const RespValue info = Call({"COMMAND", "INFO", "ckpt.commit"}).elements[0];
-  EXPECT_EQ(info.elements[2].ToString(), "[+write, +blocking, +module]");
+  EXPECT_EQ(info.elements[2].ToString(), "[+write, +module, +blocking]");
   EXPECT_NE(info.elements[6].ToString().find("@blocking"), std::string::npos);
   EXPECT_EQ(Run({"COMMAND", "GETKEYS", "CKPT.LOAD", "a", "1", "w"}), "[\"a\"]");
   int seen = 0;

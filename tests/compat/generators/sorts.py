@@ -10,8 +10,15 @@ GET = BY + [b"#", b"k*x", b"plain", b"list*", b"sorth*->", b"sorth*->n"]
 
 
 def own(chance, kind):
-    """A key that holds this kind for certain: where the order of a set would be free."""
+    """A key that holds this kind for certain (no other family knows it): where the order of a set would be free."""
     return b"%s%d" % (kind.encode(), chance.count(0, 7))
+
+
+def some_key(chance):
+    """One of ours, or any other list, set or sorted set."""
+    if chance.flip(0.7):
+        return own(chance, chance.random.choice(["sortlist", "sortset", "sortzset"]))
+    return chance.key(chance.random.choice(["list", "set", "zset"]))
 
 
 def limit(chance):
@@ -50,11 +57,10 @@ def empty(chance):
 @FAMILY.row(weight=4)
 def by_number(chance):
     """Equal weights are told apart by the elements, so the order is never free."""
-    key = chance.key(chance.random.choice(["sortlist", "sortset", "sortzset", "list", "set", "zset"]))
-    words = [chance.pick([b"SORT", b"SORT_RO"]), key]
+    words = [chance.pick([b"SORT", b"SORT_RO"]), some_key(chance)]
     parts = [[b"BY", chance.pick(BY)] if chance.flip() else [], limit(chance), gets(chance), chance.words(b"DESC", b"ASC")]
     chance.random.shuffle(parts)
-    return words + [word for part in parts for word in part]
+    return Call(words + [word for part in parts for word in part], mode="errno", alone=True)
 
 
 @FAMILY.row(weight=2)
@@ -80,9 +86,19 @@ def unsorted(chance):
     return words + limit(chance) + gets(chance) + chance.words(b"DESC")
 
 
-@FAMILY.row(weight=3)
+@FAMILY.row(weight=2)
 def store(chance):
-    kind = chance.random.choice(["sortlist", "sortset", "sortzset"])
-    order = chance.random.choice([[], [b"ALPHA"], [b"BY", b"nosort"], [b"BY", chance.pick(BY)]])
-    return [b"SORT", chance.key(kind), *order, *limit(chance), *gets(chance), *chance.words(b"DESC"),
-            b"STORE", own(chance, "sortlist")]
+    if chance.flip(0.3):  # of a list: elements of equal weight keep their order
+        words = [own(chance, "sortlist"), b"BY", chance.pick(BY), b"ALPHA"]
+    else:
+        words = [some_key(chance), *chance.random.choice([[b"ALPHA"], [b"BY", b"nosort"]]), *limit(chance)]
+    return [b"SORT", *words, *gets(chance), *chance.words(b"DESC"), b"STORE", own(chance, "sortlist")]
+
+
+@FAMILY.row(weight=2)
+def store_by_number(chance):
+    """What is stored goes again: the two may have stored different things (mode errno)."""
+    target = b"sorted"
+    by = [b"BY", chance.pick(BY)] if chance.flip() else []
+    return Call([b"SORT", some_key(chance), *by, *limit(chance), *gets(chance), b"STORE", target], mode="errno",
+                alone=True, after=[[b"DEL", target]])
