@@ -89,7 +89,7 @@ class Engine {
   Dispatcher* dispatcher = nullptr;
   JobRunner* jobs = nullptr;  ///< nullptr: every command runs at once
   ModuleHost* modules = nullptr;
-  FunctionStore* functions = nullptr;  ///< nullptr: no function libraries
+  FunctionStore* functions = nullptr;           ///< nullptr: no function libraries
   ModuleValueFactory* module_values = nullptr;  ///< the same host, as loading and RESTORE see it
 
   const Settings& settings() const { return config.settings(); }
