@@ -95,7 +95,7 @@ class Engine {
   JobRunner* jobs = nullptr;        ///< nullptr: every command runs at once
   ModuleHost* modules = nullptr;
   ScriptHost* scripts = nullptr;                ///< server/scripting; nullptr: no scripts here
-  FunctionStore* functions = nullptr;  ///< nullptr: no function libraries
+  FunctionStore* functions = nullptr;           ///< nullptr: no function libraries
   ModuleValueFactory* module_values = nullptr;  ///< the same host, as loading and RESTORE see it
 
   const Settings& settings() const { return config.settings(); }
