@@ -272,7 +272,7 @@ constexpr CommandSpec kZRevRangeByLexSpec{
 // --- storing ---------------------------------------------------------------------------------
 
 /// Redis puts one member after the other into a listpack, which does not know -0, until it has to
-/// become a skiplist, which does.
+/// become a skiplist, which does. Only of a range of ranks it knows beforehand how many will come.
 void ForgetNegativeZeros(const Settings& settings, bool reverse,
                          std::vector<ScoredMember>* members) {
   const size_t count = members->size();
@@ -301,7 +301,8 @@ Status ZRangeStore(CommandContext& ctx) {
                 return true;
               });
   }
-  ForgetNegativeZeros(ctx.settings(), query.reverse(), &members);
+  if (query.by != RangeBy::kRank || StaysPacked(ctx.settings(), members.size(), 0, 0))
+    ForgetNegativeZeros(ctx.settings(), query.reverse(), &members);
   StoreSortedSet(ctx, ctx.Key(1), std::move(members), "zrangestore");
   return Status::Ok();
 }
