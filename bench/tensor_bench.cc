@@ -7,6 +7,7 @@
 #include <cstring>
 
 #include "server/base/checksum.h"
+#include "tensor_module/chunk_pool.h"
 #include "tensor_module/compute.h"
 #include "tensor_module/numeric.h"
 #include "tensor_module/slicing.h"
@@ -132,6 +133,27 @@ BENCHMARK(BM_Tensor_PlainCastToF32)
     ->Arg(Number(DType::kU32));
 BENCHMARK(BM_Tensor_Hash);
 BENCHMARK(BM_Tensor_ReadStridedSlice);
+
+/// A PUT's first half: hash, figures, index; every byte new, or every byte held already.
+void BM_ChunkPool_Intern(benchmark::State& state) {
+  HeapSource source;
+  ChunkPool pool(source);
+  const bool held = state.range(0) != 0;
+  Blob* blob = source.Allocate(kBytes);
+  auto* words = reinterpret_cast<uint32_t*>(blob->mutable_data());
+  for (size_t i = 0; i < kBytes / 4; ++i) words[i] = 0x3f000000u | static_cast<uint32_t>(i);
+  const BlobSlice piece{BlobRef::Adopt(blob), 0, kBytes};
+  const std::vector<size_t> sizes(kBytes / kChunkBytes, kChunkBytes);
+  std::vector<ChunkRef> kept;
+  if (held) kept = pool.Intern(piece, sizes, DType::kF32).value();
+  for (auto _ : state) {
+    const std::vector<ChunkRef> chunks = pool.Intern(piece, sizes, DType::kF32).value();
+    if (pool.chunk_bytes() != kBytes) state.SkipWithError("wrong number of bytes");
+    benchmark::DoNotOptimize(chunks.data());
+  }
+  state.SetBytesProcessed(state.iterations() * static_cast<int64_t>(kBytes));
+}
+BENCHMARK(BM_ChunkPool_Intern)->ArgName("held")->Arg(0)->Arg(1);
 
 }  // namespace
 }  // namespace cairn::tensor

@@ -3,113 +3,13 @@
 #include <limits>
 #include <string>
 
-#include "server/base/strings.h"
+#include "tensor_module/arg_cursor.h"
 #include "tensor_module/numeric.h"
 #include "tensor_module/stats.h"
 
 namespace cairn::tensor {
 
 namespace {
-
-Status SyntaxError() { return Status::Client("ERR syntax error"); }
-Status NotInteger() { return Status::Client("ERR value is not an integer or out of range"); }
-
-/// Walks the arguments and remembers the first thing that was wrong.
-class Cursor {
- public:
-  Cursor(Args args, size_t at) : args_(args), at_(at) {}
-  bool more() const { return at_ < args_.size(); }
-  size_t at() const { return at_; }
-  std::string_view Peek() const { return args_[at_]; }
-  void Skip(size_t count) { at_ += count; }
-  size_t left() const { return args_.size() - at_; }
-
-  /// Consumes `word` if it is next.
-  bool Take(std::string_view word) {
-    if (!more() || !EqualsIgnoreCase(args_[at_], word)) return false;
-    ++at_;
-    return true;
-  }
-  Status Expect(std::string_view word) { return Take(word) ? Status::Ok() : SyntaxError(); }
-  Status Next(std::string_view* out) {
-    if (!more()) return SyntaxError();
-    *out = args_[at_++];
-    return Status::Ok();
-  }
-  Status NextSigned(int64_t* out) {
-    std::string_view text;
-    CAIRN_RETURN_IF_ERROR(Next(&text));
-    return ParseInt64(text, out) ? Status::Ok() : NotInteger();
-  }
-  Status NextUnsigned(uint64_t* out) {
-    std::string_view text;
-    CAIRN_RETURN_IF_ERROR(Next(&text));
-    return ParseUint64(text, out) ? Status::Ok() : NotInteger();
-  }
-  Status NextHash(std::optional<Hash128>* out) {
-    std::string_view text;
-    CAIRN_RETURN_IF_ERROR(Next(&text));
-    if (out->has_value()) return SyntaxError();
-    Hash128 hash;
-    if (!ParseHash128Hex(text, &hash))
-      return Status::Client("ERR XXH3 takes 32 hexadecimal digits");
-    *out = hash;
-    return Status::Ok();
-  }
-  Status NextDType(std::optional<DType>* out) {
-    std::string_view text;
-    CAIRN_RETURN_IF_ERROR(Next(&text));
-    if (out->has_value()) return SyntaxError();
-    Result<DType> dtype = ParseDTypeArg(text);
-    if (!dtype.ok()) return dtype.status();
-    *out = dtype.value();
-    return Status::Ok();
-  }
-
- private:
-  Args args_;
-  size_t at_;
-};
-
-Status ReadHead(Cursor& cursor, TensorHead* head) {
-  std::string_view name;
-  CAIRN_RETURN_IF_ERROR(cursor.Next(&name));
-  Result<DType> dtype = ParseDTypeArg(name);
-  if (!dtype.ok()) return dtype.status();
-  head->dtype = dtype.value();
-  CAIRN_RETURN_IF_ERROR(cursor.Expect("shape"));
-  uint64_t count = 0;
-  CAIRN_RETURN_IF_ERROR(cursor.NextUnsigned(&count));
-  if (count > kMaxDimensions) {
-    return Status::Client("ERR a tensor has at most " + std::to_string(kMaxDimensions) +
-                          " dimensions");
-  }
-  if (count > cursor.left()) return SyntaxError();
-  for (uint64_t i = 0; i < count; ++i) {
-    uint64_t dim = 0;
-    CAIRN_RETURN_IF_ERROR(cursor.NextUnsigned(&dim));
-    head->shape.push_back(dim);
-  }
-  Result<uint64_t> bytes = PayloadBytes(head->dtype, head->shape);
-  if (!bytes.ok()) return bytes.status();
-  head->size_bytes = bytes.value();
-  return Status::Ok();
-}
-
-/// Behind the word SLICE: n, then n triples.
-Status ReadSliceWords(Cursor& cursor, std::vector<SliceWords>* out) {
-  uint64_t count = 0;
-  CAIRN_RETURN_IF_ERROR(cursor.NextUnsigned(&count));
-  if (count > kMaxDimensions || count * 3 > cursor.left()) return SyntaxError();
-  for (uint64_t i = 0; i < count; ++i) {
-    SliceWords words;
-    CAIRN_RETURN_IF_ERROR(cursor.NextSigned(&words.start));
-    CAIRN_RETURN_IF_ERROR(cursor.NextSigned(&words.stop));
-    CAIRN_RETURN_IF_ERROR(cursor.NextSigned(&words.step));
-    out->push_back(words);
-  }
-  return Status::Ok();
-}
 
 /// "BLOB bytes" where nothing else may stand.
 Status ReadBlob(Cursor& cursor, size_t* at) {
@@ -215,6 +115,45 @@ Status ReadGetOption(Cursor& cursor, GetArgs* out) {
 }
 
 }  // namespace
+
+Status ReadHead(Cursor& cursor, TensorHead* head) {
+  std::string_view name;
+  CAIRN_RETURN_IF_ERROR(cursor.Next(&name));
+  Result<DType> dtype = ParseDTypeArg(name);
+  if (!dtype.ok()) return dtype.status();
+  head->dtype = dtype.value();
+  CAIRN_RETURN_IF_ERROR(cursor.Expect("shape"));
+  uint64_t count = 0;
+  CAIRN_RETURN_IF_ERROR(cursor.NextUnsigned(&count));
+  if (count > kMaxDimensions) {
+    return Status::Client("ERR a tensor has at most " + std::to_string(kMaxDimensions) +
+                          " dimensions");
+  }
+  if (count > cursor.left()) return SyntaxError();
+  for (uint64_t i = 0; i < count; ++i) {
+    uint64_t dim = 0;
+    CAIRN_RETURN_IF_ERROR(cursor.NextUnsigned(&dim));
+    head->shape.push_back(dim);
+  }
+  Result<uint64_t> bytes = PayloadBytes(head->dtype, head->shape);
+  if (!bytes.ok()) return bytes.status();
+  head->size_bytes = bytes.value();
+  return Status::Ok();
+}
+
+Status ReadSliceWords(Cursor& cursor, std::vector<SliceWords>* out) {
+  uint64_t count = 0;
+  CAIRN_RETURN_IF_ERROR(cursor.NextUnsigned(&count));
+  if (count > kMaxDimensions || count * 3 > cursor.left()) return SyntaxError();
+  for (uint64_t i = 0; i < count; ++i) {
+    SliceWords words;
+    CAIRN_RETURN_IF_ERROR(cursor.NextSigned(&words.start));
+    CAIRN_RETURN_IF_ERROR(cursor.NextSigned(&words.stop));
+    CAIRN_RETURN_IF_ERROR(cursor.NextSigned(&words.step));
+    out->push_back(words);
+  }
+  return Status::Ok();
+}
 
 Result<DType> ParseDTypeArg(std::string_view name) {
   DType dtype;

@@ -4,6 +4,8 @@
 #include <cstring>
 #include <new>
 
+#include "tensor_module/ckpt_commands.h"
+
 namespace cairn::tensor {
 
 // --- memory ---
@@ -53,9 +55,13 @@ void PayloadMemory::Release(Blob* blob) {
 int Module::Register() {
   tensor_type = RegisterTensorType(*this);
   upload_type = RegisterUploadType(*this);
-  if (tensor_type == nullptr || upload_type == nullptr) return CAIRN_FAILED;
-  for (const auto registrar : {RegisterStoreCommands, RegisterFetchCommands,
-                               RegisterAnalysisCommands, RegisterUploadCommands}) {
+  run_type = RegisterRunType(*this);
+  if (tensor_type == nullptr || upload_type == nullptr || run_type == nullptr) return CAIRN_FAILED;
+  for (const auto registrar :
+       {RegisterStoreCommands, RegisterFetchCommands, RegisterAnalysisCommands,
+        RegisterUploadCommands, RegisterCkptSaveCommands, RegisterCkptUploadCommands,
+        RegisterCkptCommitCommands, RegisterCkptReadCommands, RegisterCkptLoadCommands,
+        RegisterCkptKeepCommands, RegisterCkptFileCommands}) {
     if (registrar(*this) != CAIRN_OK) return CAIRN_FAILED;
   }
   return CAIRN_OK;
@@ -119,6 +125,30 @@ void CommandRun::SetUpload(std::string_view key, const Upload* upload, CairnExpi
                            int64_t expire_at_ms, const char* event) {
   module_.api.value_set(ctx_, KeyBytes(key), module_.upload_type, const_cast<Upload*>(upload),
                         expiry, expire_at_ms);
+  module_.api.changed(ctx_, KeyBytes(key), event);
+}
+
+Result<const RunValue*> CommandRun::FindRun(std::string_view key, CairnAccess access) {
+  void* value = nullptr;
+  switch (module_.api.value_get(ctx_, KeyBytes(key), module_.run_type, access, &value)) {
+    case CAIRN_ABSENT:
+      return static_cast<const RunValue*>(nullptr);
+    case CAIRN_FOUND:
+      return static_cast<const RunValue*>(value);
+    default:
+      return Status::Client("WRONGTYPE Operation against a key holding the wrong kind of value");
+  }
+}
+
+Result<const RunValue*> CommandRun::NeedRun(std::string_view key, CairnAccess access) {
+  Result<const RunValue*> found = FindRun(key, access);
+  if (found.ok() && found.value() == nullptr) return Status::Client("ERR no such run");
+  return found;
+}
+
+void CommandRun::SetRun(std::string_view key, const RunValue* value, const char* event) {
+  module_.api.value_set(ctx_, KeyBytes(key), module_.run_type, const_cast<RunValue*>(value),
+                        CAIRN_EXPIRY_KEEP, 0);
   module_.api.changed(ctx_, KeyBytes(key), event);
 }
 

@@ -15,7 +15,9 @@
 
 #include "server/engine/module_api.h"
 #include "tensor_module/args.h"
+#include "tensor_module/chunk_pool.h"
 #include "tensor_module/chunk_store.h"
+#include "tensor_module/ckpt_file.h"
 #include "tensor_module/compute.h"
 #include "tensor_module/tensor.h"
 
@@ -52,7 +54,7 @@ class CommandRun;
 class Module {
  public:
   Module(const CairnApi& table, CairnModule* handle, const Compute& arithmetic)
-      : api(table), self(handle), compute(arithmetic), memory(table, handle) {}
+      : api(table), self(handle), compute(arithmetic), memory(table, handle), pool(memory) {}
 
   /// Registers types and commands. CAIRN_OK or CAIRN_FAILED.
   int Register();
@@ -61,8 +63,10 @@ class Module {
   CairnModule* const self;
   const Compute& compute;
   PayloadMemory memory;
+  ChunkPool pool;
   CairnType* tensor_type = nullptr;
   CairnType* upload_type = nullptr;
+  CairnType* run_type = nullptr;
 };
 
 /// Work in two halves (module_api.h, run_later). Made and destroyed on the executor.
@@ -111,6 +115,12 @@ class CommandRun {
   void SetUpload(std::string_view key, const Upload* upload, CairnExpiry expiry,
                  int64_t expire_at_ms, const char* event);
   void DeleteKey(std::string_view key);
+  /// nullptr when there is no such key. Errors: another type.
+  Result<const RunValue*> FindRun(std::string_view key, CairnAccess access);
+  /// As FindRun, but a missing key is an error too.
+  Result<const RunValue*> NeedRun(std::string_view key, CairnAccess access);
+  /// Stores under the key's TTL and announces `event`.
+  void SetRun(std::string_view key, const RunValue* value, const char* event);
 
   // --- payloads ---
   /// The bytes of an argument: by reference when they were received into a blob, else copied.
@@ -128,6 +138,18 @@ class CommandRun {
   /// it. They outlive this run: they hold no views of arguments and no borrowed values.
   template <typename Work, typename Finish>
   Status RunLate(uint64_t cost, Work work, Finish finish);
+
+  // --- waiting and telling ---
+  /// False: this run may not wait, or its time is over. True: the handler returns without replies
+  /// and runs again when the key has changed.
+  bool WaitForKey(std::string_view key, int64_t timeout_ms) {
+    return module_.api.wait_for_key(ctx_, KeyBytes(key), timeout_ms) == CAIRN_OK;
+  }
+  void Publish(std::string_view channel, std::string_view message) {
+    module_.api.publish(ctx_, KeyBytes(channel), KeyBytes(message));
+  }
+  /// CairnDurability of what this command changes.
+  int durability() const { return module_.api.durability(ctx_); }
 
   // --- surroundings ---
   int64_t now_ms() const { return module_.api.now_ms(ctx_); }
@@ -198,6 +220,12 @@ int RegisterStoreCommands(Module& module);
 int RegisterFetchCommands(Module& module);
 int RegisterAnalysisCommands(Module& module);
 int RegisterUploadCommands(Module& module);
+int RegisterCkptSaveCommands(Module& module);
+int RegisterCkptUploadCommands(Module& module);
+int RegisterCkptCommitCommands(Module& module);
+int RegisterCkptReadCommands(Module& module);
+int RegisterCkptLoadCommands(Module& module);
+int RegisterCkptKeepCommands(Module& module);
 /// Files carry these as "cairntens" and "cairntnup".
 CairnType* RegisterTensorType(Module& module);
 CairnType* RegisterUploadType(Module& module);

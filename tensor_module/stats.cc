@@ -130,21 +130,31 @@ void WidenBlock(DType dtype, const char* from, double* to, size_t n) {
   }
 }
 
-/// Calls visit(doubles, count) for every block of the payload.
+/// Calls visit(doubles, count) for every block of a piece of the payload. A block has room for
+/// padding.
 template <typename Visit>
-void ForEachBlock(DType dtype, const Chunks& chunks, Visit visit) {
+void ForEachBlockOf(DType dtype, std::string_view bytes, Visit visit) {
   alignas(64) double block[kBlock];
   const size_t size = DTypeSize(dtype);
-  for (const BlobSlice& chunk : chunks) {
-    const char* from = chunk.view().data();
-    for (size_t left = chunk.size / size; left > 0;) {
-      const size_t count = std::min(left, kBlock);
-      WidenBlock(dtype, from, block, count);
-      visit(block, count);
-      from += count * size;
-      left -= count;
-    }
+  const char* from = bytes.data();
+  for (size_t left = bytes.size() / size; left > 0;) {
+    const size_t count = std::min(left, kBlock);
+    WidenBlock(dtype, from, block, count);
+    visit(block, count);
+    from += count * size;
+    left -= count;
   }
+}
+
+template <typename Visit>
+void ForEachBlock(DType dtype, const Chunks& chunks, Visit visit) {
+  for (const BlobSlice& chunk : chunks) ForEachBlockOf(dtype, chunk.view(), visit);
+}
+
+/// The two numbers of a complex element, each by itself.
+DType PartsOf(DType dtype) {
+  if (dtype == DType::kC64) return DType::kF32;
+  return dtype == DType::kC128 ? DType::kF64 : dtype;
 }
 
 // --- statistics ---
@@ -325,6 +335,62 @@ Stats ComputeStats(DType dtype, const Chunks& chunks) {
       sums.finite > 1 ? std::sqrt(sums.spread / static_cast<double>(sums.finite - 1)) : kNan;
   if (sums.finite == 0) stats.min = stats.max = kNan;
   return stats;
+}
+
+void ChunkFigures::Add(const ChunkFigures& other) {
+  count += other.count;
+  not_finite += other.not_finite;
+  min = std::min(min, other.min);
+  max = std::max(max, other.max);
+  sum += other.sum;
+  squares += other.squares;
+}
+
+ChunkFigures ComputeFigures(DType dtype, std::string_view bytes) {
+  ChunkFigures figures;
+  ForEachBlockOf(PartsOf(dtype), bytes, [&](double* block, size_t count) {
+    const size_t padded = (count + kLanes - 1) / kLanes * kLanes;
+    std::fill(block + count, block + padded, kNan);
+    BlockSums sums;
+    SumBlock(block, padded, &sums);
+    const auto bad = static_cast<uint64_t>(sums.nan + sums.inf) - (padded - count);
+    figures.Add({count, bad, sums.min, sums.max, sums.sum, sums.squares});
+  });
+  return figures;
+}
+
+void Difference::Add(const Difference& other) {
+  count += other.count;
+  changed += other.changed;
+  squares += other.squares;
+  max = std::max(max, other.max);
+  dot += other.dot;
+  a_squares += other.a_squares;
+  b_squares += other.b_squares;
+}
+
+Difference Compare(DType dtype, std::string_view a, std::string_view b) {
+  const DType part = PartsOf(dtype);
+  const size_t size = DTypeSize(part);
+  Difference out;
+  alignas(64) double other[kBlock];
+  size_t at = 0;
+  ForEachBlockOf(part, a, [&](const double* block, size_t count) {
+    WidenBlock(part, b.data() + at, other, count);
+    for (size_t i = 0; i < count; ++i) {
+      out.changed += std::memcmp(a.data() + at + i * size, b.data() + at + i * size, size) != 0;
+      const double x = block[i], y = other[i];
+      if (!std::isfinite(x) || !std::isfinite(y)) continue;
+      out.squares += (x - y) * (x - y);
+      out.max = std::max(out.max, std::abs(x - y));
+      out.dot += x * y;
+      out.a_squares += x * x;
+      out.b_squares += y * y;
+    }
+    out.count += count;
+    at += count * size;
+  });
+  return out;
 }
 
 std::vector<uint64_t> Histogram(DType dtype, const Chunks& chunks, double min, double max,

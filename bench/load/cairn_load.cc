@@ -2,7 +2,7 @@
 // whatever the server does; a late reply counts from when its request was due, so a stall shows in
 // the percentiles as long as it lasts (no coordinated omission). With --rate 0 the loop is closed:
 // each connection sends the next request when the last is answered. One thread, one epoll. Prints
-// one JSON object.
+// one JSON object; with --series-ms N also what each N ms looked like, for plots.
 
 #include <arpa/inet.h>
 #include <netinet/in.h>
@@ -25,6 +25,7 @@
 #include <vector>
 
 #include "server/base/histogram.h"
+#include "server/platform/worker.h"
 
 namespace cairn {
 namespace {
@@ -41,6 +42,7 @@ struct LoadOptions {
   int write_percent = 100;
   uint64_t seed = 1;
   std::string prefix = "key:";
+  int64_t series_ms = 0;  // length of one window of the time series; 0 = none
 };
 
 int64_t NowNanos() {
@@ -68,6 +70,12 @@ size_t SkipReply(std::string_view bytes) {
   return bytes.size() >= whole ? whole : 0;
 }
 
+// Latencies of the replies that arrived in one window.
+struct Window {
+  int64_t began_ns = 0;  // since the run's begin
+  uint64_t replies = 0, p50_ns = 0, p99_ns = 0, max_ns = 0;
+};
+
 struct Client {
   int fd = -1;
   std::deque<int64_t> due;  // of the requests in flight
@@ -84,7 +92,7 @@ class Load {
   }
 
   void Run() {
-    const int64_t begin = NowNanos();
+    const int64_t begin = begin_ns_ = NowNanos();
     const int64_t end = begin + static_cast<int64_t>(options_.seconds * 1e9);
     const double gap = options_.rate > 0 ? 1e9 / static_cast<double>(options_.rate) : 0;
     uint64_t issued = 0;
@@ -106,23 +114,62 @@ class Load {
       Poll(gap == 0, std::min(next, end) - NowNanos());
     }
     Drain();
+    EndWindow();
     elapsed_s_ = static_cast<double>(NowNanos() - begin) / 1e9;
   }
 
   void Print() const {
     std::printf(
         "{\"requests\": %llu, \"seconds\": %.3f, \"per_second\": %.0f, \"p50_us\": %.1f, "
-        "\"p99_us\": %.1f, "
-        "\"p99_9_us\": %.1f, \"max_us\": %.1f}\n",
+        "\"p99_us\": %.1f, \"p99_9_us\": %.1f, \"max_us\": %.1f",
         static_cast<unsigned long long>(latency_.count()), elapsed_s_,
         static_cast<double>(latency_.count()) / elapsed_s_,
         static_cast<double>(latency_.Quantile(0.5)) / 1e3,
         static_cast<double>(latency_.Quantile(0.99)) / 1e3,
         static_cast<double>(latency_.Quantile(0.999)) / 1e3,
         static_cast<double>(latency_.max()) / 1e3);
+    if (options_.series_ms > 0) PrintSeries();
+    std::printf("}\n");
   }
 
  private:
+  // began_s is on the monotonic clock, so that others can place their events beside the windows.
+  void PrintSeries() const {
+    std::printf(", \"began_s\": %.6f, \"series\": [", static_cast<double>(begin_ns_) / 1e9);
+    const char* separator = "";
+    for (const Window& window : series_) {
+      std::printf(
+          "%s{\"at_ms\": %lld, \"replies\": %llu, \"p50_us\": %.1f, \"p99_us\": %.1f, "
+          "\"max_us\": %.1f}",
+          separator, static_cast<long long>(window.began_ns / 1'000'000),
+          static_cast<unsigned long long>(window.replies), static_cast<double>(window.p50_ns) / 1e3,
+          static_cast<double>(window.p99_ns) / 1e3, static_cast<double>(window.max_ns) / 1e3);
+      separator = ", ";
+    }
+    std::printf("]");
+  }
+
+  void EndWindow() {
+    if (in_window_.count() != 0) {
+      series_.push_back({window_began_ns_, in_window_.count(), in_window_.Quantile(0.5),
+                         in_window_.Quantile(0.99), in_window_.max()});
+    }
+    in_window_.Reset();
+  }
+
+  void Record(int64_t now, int64_t latency_ns) {
+    const auto latency = static_cast<uint64_t>(std::max<int64_t>(0, latency_ns));
+    latency_.Record(latency);
+    if (options_.series_ms == 0) return;
+    const int64_t window_ns = options_.series_ms * 1'000'000;
+    const int64_t began_ns = (now - begin_ns_) / window_ns * window_ns;
+    if (began_ns != window_began_ns_) {
+      EndWindow();
+      window_began_ns_ = began_ns;
+    }
+    in_window_.Record(latency);
+  }
+
   void Connect(Client& client) {
     if (!options_.unix_path.empty()) {
       sockaddr_un address{};
@@ -202,7 +249,7 @@ class Load {
       if (size == 0) break;
       used += size;
       const int64_t now = NowNanos();
-      latency_.Record(static_cast<uint64_t>(std::max<int64_t>(0, now - client.due.front())));
+      Record(now, now - client.due.front());
       client.due.pop_front();
       if (reissue) Issue(client, now);
     }
@@ -221,7 +268,9 @@ class Load {
   std::string value_;
   uint64_t random_;
   int epoll_ = -1;
-  Histogram latency_;
+  Histogram latency_, in_window_;
+  std::vector<Window> series_;
+  int64_t begin_ns_ = 0, window_began_ns_ = 0;
   double elapsed_s_ = 0;
 };
 
@@ -252,6 +301,8 @@ LoadOptions ParseOptions(int argc, char** argv) {
       options.seed = std::max<uint64_t>(1, std::strtoull(value, nullptr, 10));
     else if (name == "--prefix")
       options.prefix = value;
+    else if (name == "--series-ms")
+      options.series_ms = std::max<int64_t>(0, std::atoll(value));
     else
       Die("unknown option " + std::string(name));
   }
@@ -264,6 +315,9 @@ LoadOptions ParseOptions(int argc, char** argv) {
 
 int main(int argc, char** argv) {
   prctl(PR_SET_TIMERSLACK, 1);  // wake when the time has come, not up to 50 us later
+  // A thread of the server that shares the client's core must not be measured as a late reply: the
+  // client is meant to run as soon as it wakes, as on a machine of its own.
+  cairn::AskForShortSlices();
   cairn::Load load(cairn::ParseOptions(argc, argv));
   load.Run();
   load.Print();

@@ -49,7 +49,7 @@ def measure(options):
         if not wanted or any(word in group.name for word in wanted):
             print(f"# {group.name}", file=sys.stderr, flush=True)
             group.run(run)
-    return run.rows, run.figures, run.skipped
+    return run.rows, run.figures, run.skipped, run.series
 
 
 def spread(values):
@@ -113,12 +113,15 @@ def head_of_run():
             "command": "./dev compare " + " ".join(sys.argv[1:])}
 
 
-def write_results(label, heads, rows, figures, skipped):
+def write_results(label, heads, rows, figures, skipped, series):
     name = f"{heads[0]['date'][:10]}-{heads[0]['commit']}-{label}"
     base = os.path.join(ROOT, "bench/results", name)
     os.makedirs(os.path.dirname(base), exist_ok=True)
     with open(base + ".json", "w") as file:
         json.dump({"runs": heads, "rows": [vars(row) for row in rows.values()], "figures": figures, "skipped": skipped}, file, indent=1)
+    if series:  # apart, and not indented: thousands of points
+        with open(base + ".series.json", "w") as file:
+            json.dump({"runs": heads, "series": series}, file, separators=(",", ":"))
     with open(base + ".md", "w") as file:
         for head in heads:
             file.write("\n".join(f"- {key}: {value}" for key, value in head.items()) + "\n\n")
@@ -149,15 +152,15 @@ def main():
         heads, rows, figures, skipped = combine(options.combine)
         print(table(rows, figures, skipped))
         if not options.no_write:
-            write_results("combined", heads, rows, figures, skipped)
+            write_results("combined", heads, rows, figures, skipped, {})
         return
     if options.quick:
         options.rounds = 1
     head = head_of_run()
-    rows, figures, skipped = measure(options)
+    rows, figures, skipped, series = measure(options)
     print(table(rows, figures, skipped))
     if not options.no_write and not options.quick:
-        write_results((options.rows or "all").replace(",", "+"), [head], rows, figures, skipped)
+        write_results((options.rows or "all").replace(",", "+"), [head], rows, figures, skipped, series)
 
 
 if __name__ == "__main__":

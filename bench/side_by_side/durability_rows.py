@@ -5,49 +5,31 @@ cores; the client has core 1.
 """
 
 import os
-import threading
 import time
 
-from rows import CLIENTS, OURS, Group, Row, benchmark, fill, load, wait_info
+from rows import CLIENTS, OURS, Group, Row, benchmark, encode, fill, load, pipe
+from watch import Watch
 
 VALUE_BYTES = 64
 PERCENTILES = ("p50_us", "p99_us", "p99_9_us", "max_us")
-SAMPLE_S = 0.05
-
-
-class MemoryPeak(threading.Thread):
-    """Samples anonymous memory until stopped."""
-
-    def __init__(self, peer):
-        super().__init__(daemon=True)
-        self.peer, self.peak, self.running = peer, 0, True
-
-    def run(self):
-        while self.running:
-            self.peak = max(self.peak, self.peer.anonymous_bytes())
-            time.sleep(SAMPLE_S)
-
-    def stop(self):
-        self.running = False
-        self.join()
-        return self.peak
+SERIES_MS = 20
 
 
 def during(peer, command, running_field, **options):
-    """Starts `command` (BGSAVE, BGREWRITEAOF) under SETs; returns (load figures, extra bytes, seconds it took)."""
+    """Starts `command` (BGSAVE, BGREWRITEAOF) under SETs; returns (load figures, extra bytes, seconds it took, series).
+    The series is what bench/side_by_side/plot.py draws: times in ms since the load began."""
     before = peer.anonymous_bytes()
-    peak = MemoryPeak(peer)
-    result = {}
-    driver = threading.Thread(target=lambda: result.update(load(peer, value_bytes=VALUE_BYTES, clients=CLIENTS, **options)))
-    peak.start()
-    driver.start()
-    time.sleep(0.5)
-    began = time.monotonic()
-    peer.cli(command)
-    wait_info(peer, running_field, "0")
-    took = time.monotonic() - began
-    driver.join()
-    return result, peak.stop() - before, took
+    watch = Watch(peer, command, running_field)
+    watch.start()
+    result = load(peer, value_bytes=VALUE_BYTES, clients=CLIENTS, series_ms=SERIES_MS, **options)
+    peak = watch.finish()
+    zero = result.pop("began_s")
+    series = {
+        "job_ms": [round((watch.began - zero) * 1000), round((watch.ended - zero) * 1000)],
+        "memory": [[round((at - zero) * 1000), size - before] for at, size in watch.memory],
+        "latency": [[each["at_ms"], each["replies"], each["p50_us"], each["p99_us"], each["max_us"]] for each in result.pop("series")],
+    }
+    return result, peak - before, watch.ended - watch.began, series
 
 
 def check_saved(peer):
@@ -71,7 +53,8 @@ def snapshot_of(run, name, keys, rate):
     try:
         fill(peer, keys, VALUE_BYTES)
         idle = load(peer, rate=rate, seconds=run.pick(2, 5), keys=keys, value_bytes=VALUE_BYTES, clients=CLIENTS)
-        saving, extra, took = during(peer, "BGSAVE", "rdb_bgsave_in_progress", rate=rate, seconds=run.pick(3, 15), keys=keys)
+        saving, extra, took, series = during(peer, "BGSAVE", "rdb_bgsave_in_progress", rate=rate, seconds=run.pick(3, 6, 15), keys=keys)
+        run.record_series(f"BGSAVE of {size}, {rate} SET/s", name, series)
         check_saved(peer)
         record_latency(run, name, f"{rate}/s, {size}, idle", idle)
         record_latency(run, name, f"{rate}/s, {size}, during BGSAVE", saving)
@@ -85,7 +68,8 @@ def snapshot_of(run, name, keys, rate):
         run.record(Row(f"BGSAVE of {size}: stop for the cut or fork", "us", 100, None, of_ratio=False), name, stop_us)
 
         calm = load(peer, rate=0, seconds=run.pick(2, 5), keys=keys, value_bytes=VALUE_BYTES, clients=CLIENTS)
-        flood, extra, took = during(peer, "BGSAVE", "rdb_bgsave_in_progress", rate=0, seconds=run.pick(3, 12), keys=keys)
+        flood, extra, took, series = during(peer, "BGSAVE", "rdb_bgsave_in_progress", rate=0, seconds=run.pick(3, 6, 12), keys=keys)
+        run.record_series(f"BGSAVE of {size}, SET flood", name, series)
         check_saved(peer)
         run.record(Row(f"BGSAVE of {size} in a flood: longest SET", "us", None, 5000, of_ratio=False), name, flood["max_us"])
         run.record(Row(f"BGSAVE of {size} in a flood: extra memory", "MiB", bound, None, of_ratio=False), name, extra / 2**20)
@@ -131,8 +115,10 @@ def run_rewrite(run):
                 peer.cli("DEBUG", "LOADAOF", timeout=300)
                 run.record(Row("load of an append-only file of SETs", "commands/s", None, 3.3e6, of_ratio=False, at_least=True), name,
                            keys / (time.monotonic() - began))
-                figures, _, took = during(peer, "BGREWRITEAOF", "aof_rewrite_in_progress", rate=run.pick(2_000, 5_000),
-                                          seconds=run.pick(3, 8), keys=keys)
+                rate = run.pick(2_000, 5_000)
+                figures, _, took, series = during(peer, "BGREWRITEAOF", "aof_rewrite_in_progress", rate=rate,
+                                                  seconds=run.pick(3, 8), keys=keys)
+                run.record_series(f"BGREWRITEAOF of {keys / 1e6:g} M, {rate} SET/s", name, series)
                 if peer.info("aof_last_bgrewrite_status") != "ok":
                     raise RuntimeError(f"{name}: the rewrite failed")
                 record_latency(run, name, "during rewrite", figures)
@@ -162,4 +148,38 @@ def run_fsync(run):
                     peer.stop()
 
 
-GROUPS = [Group("snapshot", run_snapshot), Group("rewrite", run_rewrite), Group("fsync", run_fsync)]
+def elements(kind, count):
+    """Requests that build one big value of `count` elements, 100 at a time."""
+    for first in range(0, count, 100):
+        numbers = range(first, first + 100)
+        if kind == "hash":
+            yield encode("HSET", "big", *(word for i in numbers for word in (f"field:{i:010d}", f"value:{i:010d}")))
+        elif kind == "set":
+            yield encode("SADD", "big", *(f"member:{i:09d}" for i in numbers))
+        elif kind == "sorted set":
+            yield encode("ZADD", "big", *(word for i in numbers for word in (i * 7 % count, f"member:{i:09d}")))
+        else:
+            yield encode("RPUSH", "big", *(f"element:{i:08d}" for i in numbers))
+
+
+def run_loading(run):
+    """How fast big values of each type are read back; those of small keys stand in the snapshot rows."""
+    count = run.pick(10_000, 500_000, 5_000_000)
+    for _ in range(run.rounds):
+        for name in run.names():
+            for kind in ("hash", "set", "sorted set", "list"):
+                peer = run.start(name, cores="0,1")
+                try:
+                    pipe(peer, elements(kind, count), count // 100)
+                    peer.cli("SAVE", timeout=300)
+                    digest, began = peer.cli("DEBUG", "DIGEST"), time.monotonic()
+                    peer.cli("DEBUG", "RELOAD", "NOSAVE", timeout=300)
+                    took = time.monotonic() - began
+                    if peer.cli("DEBUG", "DIGEST") != digest:
+                        raise RuntimeError(f"{name} read another {kind} than it had written")
+                    run.record(Row(f"load of a {kind} of {count / 1e6:g} M", "elements/s", 1.0, 2.0, at_least=True), name, count / took)
+                finally:
+                    peer.stop()
+
+
+GROUPS = [Group("loading", run_loading), Group("snapshot", run_snapshot), Group("rewrite", run_rewrite), Group("fsync", run_fsync)]

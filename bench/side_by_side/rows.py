@@ -5,7 +5,6 @@ import json
 import os
 import re
 import subprocess
-import time
 
 from peers import CLIENT_CORE, Peer, on_client_core
 
@@ -40,6 +39,7 @@ class Run:
         self.binaries = binaries  # {name: path}
         self.quick, self.full, self.rounds = options.quick, options.full, options.rounds
         self.rows, self.figures, self.skipped = {}, {}, {}
+        self.series = {}  # {label: {server: what plot.py draws}}, of the last round
 
     def names(self):
         return list(self.binaries)
@@ -57,6 +57,9 @@ class Run:
     def record(self, row, name, value):
         self.rows[row.name] = row
         self.figures.setdefault(row.name, {}).setdefault(name, []).append(value)
+
+    def record_series(self, label, name, series):
+        self.series.setdefault(label, {})[name] = series
 
     def skip(self, row_name, reason):
         """A row that cannot be measured: the table says why."""
@@ -128,14 +131,6 @@ def fill(peer, keys, value_bytes, more=()):
     pipe(peer, (b"%skey:%012d%s" % (head, i, tail) for i in range(keys)), keys)
     if int(peer.cli("DBSIZE")) != keys:
         raise RuntimeError(f"{peer.name} has {peer.cli('DBSIZE')} keys, not {keys}")
-
-
-def wait_info(peer, field, value, deadline_s=300):
-    deadline = time.monotonic() + deadline_s
-    while peer.info(field) != value:
-        if time.monotonic() > deadline:
-            raise RuntimeError(f"{field} did not become {value}")
-        time.sleep(0.05)
 
 
 def missing_commands(peers, words):

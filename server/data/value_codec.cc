@@ -138,6 +138,19 @@ Status ValueBuilder::Field(std::string_view field, std::string_view value) {
   return Refuse(Status::Corruption("a hash holds a field twice"));
 }
 
+namespace {
+Status FieldTtlRefusal() {
+  return {
+      StatusCode::kUnsupported,
+      "a hash whose fields have expiry times of their own (Redis 7.4, Valkey 9) cannot be kept"};
+}
+}  // namespace
+
+Status ValueBuilder::FieldExpiring(std::string_view field, std::string_view value,
+                                   int64_t expire_at_ms) {
+  return expire_at_ms < 0 ? Field(field, value) : Refuse(FieldTtlRefusal());
+}
+
 Status ValueBuilder::EndMembers() {
   open_ = false;
   if (members_->size() > 0) return Store(members_->TakeValue());
@@ -160,6 +173,8 @@ Status ValueBuilder::Packed(uint8_t rdb_type, std::string_view blob) {
     case rdb::kSortedSetZiplist:
     case rdb::kSortedSetListpack:
       return PackedSortedSet(rdb_type, blob);
+    case rdb::kHashListpackExpiring:
+      return Refuse(FieldTtlRefusal());
     default:
       return Refuse(Refused("container"));
   }

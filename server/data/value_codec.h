@@ -66,6 +66,9 @@ class ValueBuilder final : public ValueSink {
   Status Begin(ValueKind kind, uint64_t count) override;
   Status Item(std::string_view element) override;
   Status Field(std::string_view field, std::string_view value) override;
+  /// Refused when the field has a time of its own (kUnsupported).
+  Status FieldExpiring(std::string_view field, std::string_view value,
+                       int64_t expire_at_ms) override;
   Status Scored(std::string_view member, double score) override;
   Status Packed(uint8_t rdb_type, std::string_view blob) override;
   Status StreamState(const StreamStateRecord& state) override;

@@ -106,7 +106,7 @@ void BlockingTable::OnKeyCreated(uint32_t db, std::string_view key, ValueType) {
 }
 
 void BlockingTable::OnKeyGone(uint32_t db, std::string_view key, ValueType type) {
-  if (type == ValueType::kStream) SignalSlow(db, key, /*gone=*/true);
+  if (type == ValueType::kStream || type == ValueType::kModule) SignalSlow(db, key, true);
 }
 
 void BlockingTable::ServeReady(const std::function<bool(Session&, const BlockLine&)>& ask) {

@@ -321,7 +321,9 @@ bool Dispatcher::Admit(Session& session, Command* command, Command* container,
     Reject(session, command, RespError(resp_errors::kNoAuth));
     return false;
   }
-  if (session.in_transaction() && (command->flags & kCmdNoMulti)) {
+  // A log puts what one command did between MULTI and EXEC.
+  if (session.in_transaction() && (command->flags & kCmdNoMulti) &&
+      session.kind != SessionKind::kInternal) {
     Reject(session, command, RespError(resp_errors::kNotInMulti));
     return false;
   }

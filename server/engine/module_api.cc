@@ -5,6 +5,7 @@
 #include <bit>
 
 #include "server/base/strings.h"
+#include "server/engine/durability.h"
 #include "server/engine/engine.h"
 #include "server/engine/key_access.h"
 #include "server/engine/module_state.h"
@@ -130,7 +131,9 @@ int KeyExists(CairnContext* ctx, CairnBytes key) {
 // --- effects ---
 
 void Changed(CairnContext* ctx, CairnBytes key, const char* event) {
-  ctx->command.Changed(Key(ctx, key), NotifyClass::kModule, event);
+  CommandContext& command = ctx->command;
+  command.Changed(Key(ctx, key), NotifyClass::kModule, event);
+  command.SignalReady(command.session().db, View(key));
 }
 
 void PropagateAs(CairnContext* ctx, const CairnBytes* args, size_t count) {
@@ -237,7 +240,7 @@ class ModuleJob final : public CommandJob {
   ~ModuleJob() override { job_.drop(job_.state); }
   void Work() override { job_.work(job_.state); }
   Status Finish(CommandContext& ctx) override {
-    CairnContext run{ctx, host_, {}};
+    CairnContext run{ctx, host_};
     job_.finish(&run, job_.state);
     return std::move(run.status);
   }
@@ -251,6 +254,59 @@ int RunLater(CairnContext* ctx, const CairnJob* job) {
   if (!ctx->command.CanRunLater()) return CAIRN_FAILED;
   ctx->command.RunLater(std::make_unique<ModuleJob>(ctx->host, *job));
   return CAIRN_OK;
+}
+
+// --- waiting and telling ---
+
+Status RunAgain(CommandContext& ctx, CairnContext::Again again, bool* waits) {
+  const auto& command = static_cast<const ModuleCommand&>(ctx.spec());
+  CairnContext run{ctx, *command.module->host, {}, again};
+  command.run(&run, command.module->data);
+  *waits = run.waits;
+  return std::move(run.status);
+}
+
+Status RetryModuleCommand(CommandContext& ctx, KeyRef, bool* served) {
+  bool waits = false;
+  Status status = RunAgain(ctx, CairnContext::Again::kKeyChanged, &waits);
+  *served = !waits;
+  return status;
+}
+
+// The line that the run leaves replaces what it replied, as the dispatcher does it elsewhere.
+void EndModuleWait(CommandContext& ctx) {
+  bool waits = false;
+  const ReplyBuffer::Mark mark = ctx.session().output.Here();
+  const Status status = RunAgain(ctx, CairnContext::Again::kTimedOut, &waits);
+  if (status.ok()) return;
+  ctx.session().output.RollbackTo(mark);
+  ctx.engine().stats.CountError(status.message());
+  ctx.reply().StatusReply(status);
+}
+
+int WaitForKey(CairnContext* ctx, CairnBytes key, int64_t timeout_ms) {
+  if (ctx->again == CairnContext::Again::kTimedOut || !ctx->command.CanBlock()) return CAIRN_FAILED;
+  ctx->waits = true;
+  if (ctx->again == CairnContext::Again::kKeyChanged) return CAIRN_OK;
+  const std::string_view keys[] = {View(key)};
+  const Status parked = ctx->command.Block({.keys = keys,
+                                            .timeout_ms = timeout_ms,
+                                            .type = ValueType::kModule,
+                                            .also_when_gone = true,
+                                            .retry = RetryModuleCommand,
+                                            .on_timeout = EndModuleWait});
+  return parked.ok() ? CAIRN_OK : CAIRN_FAILED;
+}
+
+void Publish(CairnContext* ctx, CairnBytes channel, CairnBytes message) {
+  if (ctx->command.is_loading()) return;
+  ctx->command.engine().pubsub.Publish(SubscriptionKind::kChannel, View(channel), View(message));
+}
+
+int DurabilityOfEffects(CairnContext* ctx) {
+  const Durability* durability = ctx->command.engine().durability;
+  if (durability == nullptr || !durability->GatesReplies()) return CAIRN_IN_MEMORY;
+  return ctx->command.settings().appendfsync == AppendFsync::kAlways ? CAIRN_SYNCED : CAIRN_LOGGED;
 }
 
 constexpr CairnApi kApi = {
@@ -301,6 +357,9 @@ constexpr CairnApi kApi = {
     .monotonic_us = MonotonicUs,
     .log = Log,
     .run_later = RunLater,
+    .wait_for_key = WaitForKey,
+    .publish = Publish,
+    .durability = DurabilityOfEffects,
 };
 
 }  // namespace

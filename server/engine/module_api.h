@@ -74,7 +74,16 @@ enum CairnCommandFlag {
   CAIRN_CMD_WRITE = 1 << 0,
   CAIRN_CMD_READONLY = 1 << 1,
   CAIRN_CMD_DENY_OOM = 1 << 2,
-  CAIRN_CMD_FAST = 1 << 3
+  CAIRN_CMD_FAST = 1 << 3,
+  CAIRN_CMD_BLOCKING = 1 << 4, /* may call wait_for_key */
+  CAIRN_CMD_NO_MULTI = 1 << 5, /* refused inside MULTI */
+  CAIRN_CMD_ADMIN = 1 << 6     /* touches the machine beyond the keyspace: @admin, @dangerous */
+};
+/* What is true of an effect once its command's reply has left. */
+enum CairnDurability {
+  CAIRN_IN_MEMORY = 0, /* of this process */
+  CAIRN_LOGGED = 1,    /* written to the append-only file, synced later */
+  CAIRN_SYNCED = 2     /* on the disk: the reply, and all that saw the effect, wait for it */
 };
 enum CairnKeyFlag {
   CAIRN_KEY_RO = 1 << 0,     /* reads the value */
@@ -228,6 +237,18 @@ typedef struct CairnApi {
      effects. CAIRN_FAILED: this run may not wait (a transaction, a log that is loaded): do the
      work here. Gates such as CLIENT PAUSE and memory are asked again before finish. */
   int (*run_later)(CairnContext* ctx, const CairnJob* job);
+
+  /* --- waiting and telling --- */
+  /* Parks the client until `key` has been changed, created or removed: the command then runs again
+     with the same arguments, and may wait again. CAIRN_OK: parked, and the function returns without
+     replies and without effects. CAIRN_FAILED: its time is over, or this run may not wait (a
+     transaction, a log that is loaded): reply what there is. timeout_ms: 0 is for ever. Requires
+     CAIRN_CMD_BLOCKING. */
+  int (*wait_for_key)(CairnContext* ctx, CairnBytes key, int64_t timeout_ms);
+  /* To all who subscribe to the channel, as PUBLISH. Not while a log is loaded. */
+  void (*publish)(CairnContext* ctx, CairnBytes channel, CairnBytes message);
+  /* CairnDurability of this command's effects by the settings in force. */
+  int (*durability)(CairnContext* ctx);
 } CairnApi;
 
 /* Exported by every module. Returns CAIRN_OK when it is ready; otherwise the library is closed

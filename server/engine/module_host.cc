@@ -15,9 +15,16 @@ namespace {
 
 Status RunModuleCommand(CommandContext& ctx) {
   const auto& command = static_cast<const ModuleCommand&>(ctx.spec());
-  CairnContext run{ctx, *command.module->host, {}};
+  CairnContext run{ctx, *command.module->host};
   command.run(&run, command.module->data);
   return run.status;
+}
+
+uint64_t TranslateCategories(uint64_t flags) {
+  uint64_t out = 0;
+  if (flags & CAIRN_CMD_BLOCKING) out |= kAclBlocking;
+  if (flags & CAIRN_CMD_ADMIN) out |= kAclAdmin | kAclDangerous;
+  return out;
 }
 
 uint64_t TranslateFlags(uint64_t flags) {
@@ -26,6 +33,9 @@ uint64_t TranslateFlags(uint64_t flags) {
   if (flags & CAIRN_CMD_READONLY) out |= kCmdReadonly;
   if (flags & CAIRN_CMD_DENY_OOM) out |= kCmdDenyOom;
   if (flags & CAIRN_CMD_FAST) out |= kCmdFast;
+  if (flags & CAIRN_CMD_BLOCKING) out |= kCmdBlocking;
+  if (flags & CAIRN_CMD_NO_MULTI) out |= kCmdNoMulti;
+  if (flags & CAIRN_CMD_ADMIN) out |= kCmdAdmin;
   return out;
 }
 
@@ -188,6 +198,7 @@ int ModuleHost::RegisterCommand(CairnModule& module, const CairnCommandSpec& spe
   command.run = spec.run;
   command.arity = spec.arity;
   command.flags = TranslateFlags(spec.flags);
+  command.acl = TranslateCategories(spec.flags);
   for (size_t i = 0; i < CAIRN_MAX_KEY_SPECS && i < kMaxKeySpecs; ++i) {
     command.keys[i] = TranslateKeys(spec.keys[i]);
   }

@@ -35,7 +35,12 @@ struct CairnModule {
 };
 
 struct CairnContext {
+  /// A run that a parked client's key or time has brought about.
+  enum class Again : uint8_t { kNo, kKeyChanged, kTimedOut };
+
   cairn::CommandContext& command;
   cairn::ModuleHost& host;
-  cairn::Status status;
+  cairn::Status status = {};
+  Again again = Again::kNo;
+  bool waits = false;  ///< wait_for_key took it
 };

@@ -110,7 +110,10 @@ class FakeEnv::Writer final : public WritableFile {
   }
 
   Status Sync() override {
-    std::lock_guard lock(env_->mutex_);
+    std::unique_lock lock(env_->mutex_);
+    ++env_->held_syncs_;
+    env_->let_go_.wait(lock, [this] { return !env_->syncs_held_; });
+    --env_->held_syncs_;
     if (Status fault = Begin("fdatasync"); !fault.ok()) {
       if (env_->failed_syncs_forget_ && Usable()) inode_->unsynced.clear();
       return fault;

@@ -15,6 +15,7 @@
 //       zeros.
 //   D4  Handles opened before a crash fail with kIo after it.
 
+#include <condition_variable>
 #include <cstddef>
 #include <cstdint>
 #include <map>
@@ -57,6 +58,10 @@ class FakeEnv final : public Env {
   /// Linux does: the bytes can still be read, a later Sync succeeds without them, a crash takes
   /// them.
   void SetFailedSyncsForget(bool enabled);
+  /// While held, a Sync of a file waits, as on a disk that takes its time; nobody else does.
+  void HoldSyncs(bool held);
+  /// Syncs of files that wait now.
+  size_t held_syncs() const;
   /// Appends that would bring the disk past `bytes` write what fits and fail with kNoSpace.
   void SetCapacity(uint64_t bytes);
   /// Monotonic time at which the planted fault first hit a call; -1 when it has not.
@@ -123,6 +128,9 @@ class FakeEnv final : public Env {
   uint64_t fail_all_from_ = 0;  ///< value of io_calls_ from which every call fails; 0 = none
   bool short_writes_ = false;
   bool failed_syncs_forget_ = false;
+  bool syncs_held_ = false;
+  size_t held_syncs_ = 0;
+  std::condition_variable let_go_;
   Status fault_;
   uint64_t capacity_ = UINT64_MAX;
   Names names_;          ///< what processes see

@@ -42,6 +42,17 @@ void FakeEnv::SetCapacity(uint64_t bytes) {
   capacity_ = bytes;
 }
 
+void FakeEnv::HoldSyncs(bool held) {
+  std::lock_guard lock(mutex_);
+  syncs_held_ = held;
+  let_go_.notify_all();
+}
+
+size_t FakeEnv::held_syncs() const {
+  std::lock_guard lock(mutex_);
+  return held_syncs_;
+}
+
 uint64_t FakeEnv::io_calls() const {
   std::lock_guard lock(mutex_);
   return io_calls_;

@@ -91,13 +91,14 @@ class Process {
       const Status set = config_.Set({&pair, 1}, SetContext{});
       CAIRN_CHECK(set.ok());
     }
-    durability_ = NewDurability(engine_, [] {});
+    durability_ = NewDurability(engine_, [this] { told_offset_ = durability_->DurableOffset(); });
     engine_.durability = durability_.get();
     engine_.RefreshClock();
     loaded_ = durability_->LoadAtStart();
     session_ = engine_.CreateSession(nullptr, SessionKind::kNormal);
   }
   ~Process() {
+    env_.HoldSyncs(false);
     // The disk stays as it is: nothing that is done on the way out may count.
     env_.FailNthCall(1, Status::Io("ended"), true);
     durability_.reset();
@@ -152,6 +153,7 @@ class Process {
   std::unique_ptr<Durability> durability_;
   Session* session_ = nullptr;
   Status loaded_;
+  uint64_t told_offset_ = 0;  // what the executor found when it was told to look again
 };
 
 const std::vector<Config::NameAndValue> kAlways{{"appendfsync", "always"}, {"appendonly", "yes"}};
@@ -165,14 +167,80 @@ TEST_F(DurabilityTest, AlwaysHoldsRepliesUntilTheDiskHasThem) {  // V11
   Process process(env_, kAlways);
   ASSERT_TRUE(process.loaded_.ok()) << process.loaded_.message();
   EXPECT_TRUE(process.durability_->GatesReplies());
+  // The disk is held, so that whoever asks finds the reply held too, and has to be told.
+  env_.HoldSyncs(true);
+  const uint64_t before = process.engine_.propagation.offset();
   ASSERT_EQ(process.Run({"SET", "a", "1"}), "+OK");
   const uint64_t offset = process.engine_.propagation.offset();
-  // Whether anybody has to be told depends on how quick the disk was: who asks late finds it done.
-  ASSERT_TRUE(process.Until([&] { return process.durability_->DurableOffset() >= offset; }));
+  ASSERT_GT(offset, before);
+  ASSERT_TRUE(process.Until([&] { return env_.held_syncs() > 0; }));
+  EXPECT_LT(process.durability_->DurableOffset(), offset);
+  process.loop_.RunPosted();
+  EXPECT_LT(process.told_offset_, offset);
+  // A second write meets a sync that runs already; both leave with what covers them, not before.
+  ASSERT_EQ(process.Run({"SET", "b", "2"}), "+OK");
+  const uint64_t second = process.engine_.propagation.offset();
+  EXPECT_LT(process.durability_->DurableOffset(), offset);
+  process.loop_.RunPosted();
+  EXPECT_LT(process.told_offset_, offset);
+
+  // Nobody asks from now on: the executor learns of it by being told, or never.
+  env_.HoldSyncs(false);
+  ASSERT_TRUE(process.Until([&] { return process.told_offset_ >= second; }));
   env_.Crash(5);  // while it runs: what was released is on the disk
   Process again(env_, kAlways);
   ASSERT_TRUE(again.loaded_.ok()) << again.loaded_.message();
-  EXPECT_EQ(again.Run({"GET", "a"}), "\"1\"");
+  EXPECT_EQ(again.Run({"MGET", "a", "b"}), "[\"1\", \"2\"]");
+}
+
+/// A connection that takes note, and sends nothing.
+class QuietPort final : public SessionPort {
+ public:
+  void OutputReady() override { ++asked; }
+  void Close(bool) override {}
+  void InputReady() override {}
+  int fd() const override { return -1; }
+  size_t query_bytes() const override { return 0; }
+  size_t query_capacity() const override { return 0; }
+  int asked = 0;
+};
+
+TEST_F(DurabilityTest, PushesAndWokenClientsWaitForTheWriteTheyTellOf) {  // V11
+  QuietPort ports[3];
+  Process process(env_, kAlways);
+  Session* subscriber = process.engine_.CreateSession(&ports[0], SessionKind::kNormal);
+  Session* waiter = process.engine_.CreateSession(&ports[1], SessionKind::kNormal);
+  Session* reader = process.engine_.CreateSession(&ports[2], SessionKind::kNormal);
+  const auto run = [&](Session* session, std::vector<std::string_view> args) {
+    process.engine_.RefreshClock();
+    process.dispatcher_.RunArgs(*session, args);
+  };
+  /// How much of what the session was told may leave now.
+  const auto may_leave = [&](Session* session) {
+    return session->reply_gate.Released(process.durability_->DurableOffset());
+  };
+  run(subscriber, {"SUBSCRIBE", "news"});
+  run(waiter, {"BLPOP", "queue", "0"});
+  process.durability_->EndOfTurn();
+  ASSERT_TRUE(process.AllDurable());
+  for (Session* session : {subscriber, waiter, reader}) {
+    EXPECT_EQ(may_leave(session), UINT64_MAX);
+    session->sent_bytes += session->output.size();
+    session->output.Clear();
+  }
+  env_.HoldSyncs(true);
+  ASSERT_EQ(process.Run({"RPUSH", "queue", "job"}), ":1");
+  ASSERT_EQ(process.Run({"PUBLISH", "news", "a job is there"}), ":1");
+  run(reader, {"LLEN", "queue"});  // it has seen what is not durable
+  process.durability_->EndOfTurn();
+  for (Session* session : {subscriber, waiter, reader}) {
+    EXPECT_FALSE(session->output.empty());
+    EXPECT_LE(may_leave(session), session->sent_bytes);
+  }
+  env_.HoldSyncs(false);
+  ASSERT_TRUE(process.AllDurable());
+  for (Session* session : {subscriber, waiter, reader}) EXPECT_EQ(may_leave(session), UINT64_MAX);
+  for (Session* session : {subscriber, waiter, reader}) process.engine_.DestroySession(session);
 }
 
 TEST_F(DurabilityTest, EverysecHasGivenTheBytesToTheKernelBeforeTheReply) {  // A9

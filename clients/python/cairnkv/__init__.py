@@ -20,12 +20,20 @@ from cairnkv.checkpoint import (
     steps,
 )
 from cairnkv.rng import capture_rng, restore_rng
+from cairnkv.run import Run, SaveFailed
+from cairnkv.shards import Shard, even_rows
+from cairnkv.trainer import CheckpointCallback
 
 __all__ = [
+    "CheckpointCallback",
     "CheckpointConflict",
     "CheckpointError",
+    "Run",
+    "SaveFailed",
+    "Shard",
     "capture_rng",
     "delete",
+    "even_rows",
     "latest",
     "load",
     "restore_rng",

@@ -12,6 +12,7 @@ an object with one member:
     {"tensor": b}                     a whole block
     {"view": b, "offset": o, "shape": [..], "stride": [..]}    a part of block b, counted in elements
     {"same": n}                       the n-th tensor of this tree once more: the same Python object
+    {"shard": b}                      this rank's part of a tensor that several ranks hold (shards.py)
     {"numpy": b}  {"scalar": b}       an array, a numpy scalar (a block of shape ())
 
 Example: {"w": tensor of 2x3 F32, "n": 1}
@@ -31,6 +32,7 @@ import numpy
 import torch
 
 from cairnkv import dtypes
+from cairnkv.shards import Shard
 
 INLINE_BYTES = 4096
 MAX_DEPTH = 100
@@ -52,9 +54,51 @@ def flatten(state):
     Errors: TypeError for a value that has no place in the tree, with its path; ValueError for nesting
     deeper than MAX_DEPTH (a cycle, for one).
     """
+    tree, blocks, shard_of = flatten_sharded(state)
+    if shard_of:
+        raise TypeError("a Shard has a place in a Run only, where other ranks have the rest")
+    return tree, blocks
+
+
+def flatten_sharded(state):
+    """As flatten, with Shards: returns (tree, blocks, {block: Shard})."""
     writer = _Writer()
     _visit_tensors(state, writer.count_view, 0)
-    return writer.write(state, "state"), writer.blocks
+    return writer.write(state, "state"), writer.blocks, writer.shard_of
+
+
+def block_names(tree, count):
+    """The path in the state under which each of `count` blocks is met first: "model.layer.weight". No two alike."""
+    names = [None] * count
+    used = set()
+
+    def name(block, path):
+        if names[block] is not None:
+            return
+        wanted = ".".join(path) or "state"
+        unique, again = wanted, 1
+        while unique in used:
+            again += 1
+            unique = f"{wanted}#{again}"
+        used.add(unique)
+        names[block] = unique
+
+    def walk(node, path):
+        if isinstance(node, list):
+            for i, item in enumerate(node):
+                walk(item, [*path, str(i)])
+        elif isinstance(node, dict):
+            for kind, value in node.items():
+                if kind in ("dict", "odict"):
+                    for key, item in value:
+                        walk(item, [*path, str(key)])
+                elif kind in ("tuple", "metadata"):
+                    walk(value, path)
+                elif kind in ("tensor", "view", "shard", "numpy", "scalar", "blob"):
+                    name(value, path)
+
+    walk(tree, [])
+    return names
 
 
 def unflatten(tree, blocks):
@@ -76,7 +120,7 @@ def _visit_tensors(value, visit, depth):
             _visit_tensors(item, visit, depth + 1)
 
 
-def _memory_key(tensor):
+def memory_key(tensor):
     """What two tensors have in common when they share memory; None for a tensor without memory."""
     address = tensor.storage().data_ptr() if tensor.layout == torch.strided else 0
     return (address, tensor.device, tensor.dtype) if address and tensor.numel() else None
@@ -101,9 +145,10 @@ class _Writer:
         self._shared = {}      # memory key -> (block, its first element) where several views share it
         self._met = {}         # (memory key, view key) -> number of the tensor
         self._tensor_count = 0
+        self.shard_of = {}     # block -> Shard
 
     def count_view(self, tensor):
-        memory = _memory_key(tensor)
+        memory = memory_key(tensor)
         if memory:
             self._views.setdefault(memory, set()).add(_view_key(tensor))
 
@@ -123,6 +168,10 @@ class _Writer:
         try:
             if isinstance(value, torch.Tensor):
                 return self._tensor(value)
+            if kind is Shard:
+                block = self._whole(value.tensor.detach())
+                self.shard_of[block] = value
+                return {"shard": block}
             if kind is numpy.ndarray:
                 return {"numpy": self._array(value)}
             if isinstance(value, numpy.generic):
@@ -156,7 +205,7 @@ class _Writer:
         dtypes.name_of_torch(tensor.dtype)
         tensor = tensor.detach()
         number, self._tensor_count = self._tensor_count, self._tensor_count + 1
-        memory = _memory_key(tensor)
+        memory = memory_key(tensor)
         if memory is None or tensor.is_conj() or tensor.is_neg():
             return {"tensor": self._whole(tensor)}
         view = _view_key(tensor)
@@ -256,6 +305,7 @@ class _Reader:
         "bytes": lambda self, node: base64.b64decode(node["bytes"]),
         "blob": lambda self, node: bytes(self._blocks[node["blob"]][2]),
         "tensor": _tensor,
+        "shard": lambda self, node: self._block_tensor(node["shard"]),
         "view": _view,
         "same": _same,
         "numpy": lambda self, node: self._array(node["numpy"]),

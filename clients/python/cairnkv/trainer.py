@@ -1,0 +1,110 @@
+"""CheckpointCallback: a Run in the place of a Trainer's checkpoint folder.
+
+    trainer = transformers.Trainer(.., callbacks=[cairnkv.CheckpointCallback(run, save_steps=500, save_total_limit=3,
+                                                                             resume_from_checkpoint=True, best_metric="eval_loss")])
+
+It has the habits of the Trainer's own options of these names and imports no transformers: any loop that calls the same
+events with the same keyword arguments can use it. What it saves: model, optimizer, learning rate scheduler, the trainer's
+state (its plain fields), and each rank's random numbers.
+"""
+
+from cairnkv.rng import capture_rng, restore_rng
+
+BEST_TAG = "best"
+_PLAIN = (bool, int, float, str, type(None))
+
+
+class CheckpointCallback:
+    def __init__(self, run, *, save_steps: int = 500, save_total_limit: int | None = None,
+                 resume_from_checkpoint: bool | int | str = False, best_metric: str | None = None,
+                 greater_is_better: bool = False, asynchronous: bool = False):
+        """run: a cairnkv.Run. save_steps: every so many global steps, and at the end of training.
+
+        save_total_limit: versions that stay, besides the best one. resume_from_checkpoint: True for LATEST if there is
+        one, or a step or "@tag" that must be there. best_metric: of the evaluations; the version saved at the step of the
+        best one is pinned under the tag "best". asynchronous: saves go on beside training, from a copy.
+        """
+        if save_steps < 1 or (save_total_limit is not None and save_total_limit < 1):
+            raise ValueError("save_steps and save_total_limit are 1 or more")
+        self.run, self.save_steps, self.save_total_limit = run, save_steps, save_total_limit
+        self.resume, self.best_metric, self.greater_is_better = resume_from_checkpoint, best_metric, greater_is_better
+        self.asynchronous = asynchronous
+        self.best_value = None
+        self._saved_step = None
+        self._best_step = None     # wanted as the best, not saved yet
+
+    def __getattr__(self, name):
+        # A Trainer calls all its events; those that are not here are of no interest.
+        if name.startswith("on_"):
+            return lambda *args, **kwargs: None
+        raise AttributeError(name)
+
+    # --- events ---
+
+    def on_train_begin(self, args, state, control, model=None, optimizer=None, lr_scheduler=None, **_):
+        """Errors: KeyError when a version was named that is not there."""
+        if self.resume is False:
+            return
+        version = "LATEST" if self.resume is True else self.resume
+        try:
+            saved, rank_state = self.run.load(version)
+        except KeyError:
+            if self.resume is True:
+                return
+            raise
+        for part, name in ((model, "model"), (optimizer, "optimizer"), (lr_scheduler, "scheduler")):
+            if part is not None and saved.get(name) is not None:
+                part.load_state_dict(saved[name])
+        for name, value in saved["trainer"].items():
+            setattr(state, name, value)
+        self.best_value = saved["best_value"]
+        self._saved_step = state.global_step
+        if rank_state is not None:
+            restore_rng(rank_state["rng"])
+
+    def on_step_end(self, args, state, control, **parts):
+        if state.global_step % self.save_steps == 0:
+            self._save(state, parts)
+
+    def on_evaluate(self, args, state, control, metrics=None, **parts):
+        value = (metrics or {}).get(self.best_metric, float("nan"))
+        if value != value:  # absent, or not a number: never the best
+            return
+        better = self.best_value is None or (value > self.best_value if self.greater_is_better else value < self.best_value)
+        if better:
+            self.best_value, self._best_step = value, state.global_step
+            self._pin_best()
+
+    def on_train_end(self, args, state, control, **parts):
+        self._save(state, parts)
+        self.run.wait()
+        self._after_save()
+
+    # --- saving ---
+
+    def _save(self, state, parts):
+        if self._saved_step == state.global_step:
+            return
+        whole = {name: part.state_dict() if part is not None else None
+                 for name, part in (("model", parts.get("model")), ("optimizer", parts.get("optimizer")),
+                                    ("scheduler", parts.get("lr_scheduler")))}
+        whole["trainer"] = {name: value for name, value in vars(state).items() if isinstance(value, _PLAIN)}
+        whole["best_value"] = self.best_value
+        save = self.run.save_async if self.asynchronous else self.run.save
+        save(state.global_step, whole, rank_state={"rng": capture_rng()})
+        self._saved_step = state.global_step
+        if not self.asynchronous:
+            self._after_save()
+
+    def _after_save(self):
+        self._pin_best()
+        if self.save_total_limit is not None and self.run.rank == 0 and self._saved_step is not None:
+            self.run.client.execute_command("CKPT.RETAIN", self.run.name, "KEEP", self.save_total_limit)
+
+    def _pin_best(self):
+        """Pins the best step once its version is there; until then it is only remembered."""
+        if self._best_step is None or self.run.rank != 0 or self._best_step != self._saved_step:
+            return
+        self.run.wait()
+        self.run.client.execute_command("CKPT.TAG", self.run.name, BEST_TAG, self._best_step, "PIN")
+        self._best_step = None

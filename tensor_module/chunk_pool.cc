@@ -1,0 +1,136 @@
+#include "tensor_module/chunk_pool.h"
+
+#include <cstring>
+
+namespace cairn::tensor {
+
+bool Chunk::TryAddReference() const {
+  uint32_t count = references_.load(std::memory_order_relaxed);
+  while (count != 0) {
+    if (references_.compare_exchange_weak(count, count + 1, std::memory_order_acq_rel)) return true;
+  }
+  return false;
+}
+
+ChunkRef::~ChunkRef() {
+  if (chunk_ == nullptr) return;
+  if (chunk_->references_.fetch_sub(1, std::memory_order_acq_rel) != 1) return;
+  chunk_->pool_.Forget(chunk_);
+}
+
+ChunkPool::~ChunkPool() { CAIRN_CHECK(chunk_count() == 0); }
+
+void ChunkPool::Forget(const Chunk* chunk) {
+  {
+    Shard& shard = ShardOf(chunk->hash_);
+    const std::lock_guard lock(shard.mutex);
+    // Another of the same hash may stand there by now (P1), or have stood there all along (P2).
+    const auto found = shard.chunks.find(chunk->hash_);
+    if (found != shard.chunks.end() && found->second == chunk) shard.chunks.erase(found);
+  }
+  bytes_.fetch_sub(chunk->size(), std::memory_order_relaxed);
+  delete chunk;
+  if (count_.fetch_sub(1, std::memory_order_acq_rel) != 1) return;
+  // Without chunks no slab is kept: the memory it comes from may end before the pool.
+  const std::lock_guard lock(slab_mutex_);
+  if (chunk_count() == 0) slab_ = BlobRef();
+}
+
+ChunkRef ChunkPool::Find(Hash128 hash) const {
+  const Shard& shard = ShardOf(hash);
+  const std::lock_guard lock(shard.mutex);
+  const auto found = shard.chunks.find(hash);
+  if (found == shard.chunks.end() || !found->second->TryAddReference()) return {};
+  return ChunkRef::Adopt(found->second);
+}
+
+ChunkRef ChunkPool::Find(Hash128 hash, size_t size) const {
+  ChunkRef found = Find(hash);
+  return found && found->size() == size ? std::move(found) : ChunkRef();
+}
+
+ChunkRef ChunkPool::FindEqual(Hash128 hash, std::string_view bytes) const {
+  ChunkRef found = Find(hash, bytes.size());
+  return found && found->bytes().view() == bytes ? std::move(found) : ChunkRef();
+}
+
+ChunkRef ChunkPool::Enter(BlobSlice bytes, Hash128 hash, DType dtype) {
+  const ChunkFigures figures = ComputeFigures(dtype, bytes.view());
+  // Found between the look before and now: rare, so the comparison may run under no lock again.
+  if (ChunkRef other = FindEqual(hash, bytes.view())) return other;
+  const auto* chunk = new Chunk(*this, std::move(bytes), hash, dtype, figures);
+  count_.fetch_add(1, std::memory_order_relaxed);
+  bytes_.fetch_add(chunk->size(), std::memory_order_relaxed);
+  Shard& shard = ShardOf(hash);
+  const std::lock_guard lock(shard.mutex);
+  shard.chunks[hash] = chunk;
+  return ChunkRef::Adopt(chunk);
+}
+
+Result<BlobSlice> ChunkPool::CopyOf(std::string_view bytes) {
+  const auto refused = [&] {
+    return Status::Client("OOM no memory for " + std::to_string(bytes.size()) +
+                          " bytes of checkpoint data");
+  };
+  if (bytes.size() >= kSlabBytes) {
+    Blob* blob = source_.Allocate(bytes.size());
+    if (blob == nullptr) return refused();
+    std::memcpy(blob->mutable_data(), bytes.data(), bytes.size());
+    return BlobSlice{BlobRef::Adopt(blob), 0, bytes.size()};
+  }
+  BlobSlice out;
+  char* to = nullptr;
+  {
+    const std::lock_guard lock(slab_mutex_);
+    if (!slab_ || slab_used_ + bytes.size() > kChunkBytes) {
+      Blob* blob = source_.Allocate(kChunkBytes);
+      if (blob == nullptr) return refused();
+      // Taken while it is ours alone; its parts are written once, each before it is shared.
+      slab_data_ = blob->mutable_data();
+      slab_ = BlobRef::Adopt(blob);
+      slab_used_ = 0;
+    }
+    out = {slab_, slab_used_, bytes.size()};
+    to = slab_data_ + slab_used_;
+    slab_used_ += (bytes.size() + kSlabAlignment - 1) / kSlabAlignment * kSlabAlignment;
+  }
+  std::memcpy(to, bytes.data(), bytes.size());
+  return out;
+}
+
+Result<std::vector<ChunkRef>> ChunkPool::Intern(const BlobSlice& piece,
+                                                const std::vector<size_t>& sizes, DType dtype) {
+  std::vector<ChunkRef> out(sizes.size());
+  std::vector<Hash128> hashes(sizes.size());
+  size_t at = 0, fresh_bytes = 0;
+  for (size_t i = 0; i < sizes.size(); ++i) {
+    const std::string_view bytes = piece.view().substr(at, sizes[i]);
+    hashes[i] = HashBytes128(bytes);
+    out[i] = FindEqual(hashes[i], bytes);
+    if (!out[i] && sizes[i] >= kSlabBytes) fresh_bytes += sizes[i];
+    at += sizes[i];
+  }
+  const bool adopt = fresh_bytes >= piece.blob->footprint() / 4 * 3;
+  at = 0;
+  for (size_t i = 0; i < sizes.size(); ++i) {
+    BlobSlice bytes{piece.blob, piece.offset + at, sizes[i]};
+    at += sizes[i];
+    if (out[i]) continue;
+    const bool aligned = reinterpret_cast<uintptr_t>(bytes.view().data()) % kChunkAlignment == 0;
+    if (!adopt || !aligned || sizes[i] < kSlabBytes) {
+      Result<BlobSlice> copy = CopyOf(bytes.view());
+      if (!copy.ok()) return copy.status();
+      bytes = std::move(*copy);
+    }
+    out[i] = Enter(std::move(bytes), hashes[i], dtype);
+  }
+  return out;
+}
+
+Result<ChunkRef> ChunkPool::InternOne(const BlobSlice& bytes, DType dtype) {
+  Result<std::vector<ChunkRef>> made = Intern(bytes, {bytes.size}, dtype);
+  if (!made.ok()) return made.status();
+  return std::move((*made)[0]);
+}
+
+}  // namespace cairn::tensor

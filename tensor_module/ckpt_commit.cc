@@ -1,0 +1,300 @@
+#include "tensor_module/ckpt_commit.h"
+
+#include <algorithm>
+#include <map>
+#include <set>
+
+#include "server/base/strings.h"
+
+namespace cairn::tensor {
+
+namespace {
+
+constexpr size_t kListedRanks = 16;
+constexpr size_t kListedNames = 4;
+
+/// The specs of one name over all prepared ranks.
+struct Gathered {
+  const ShardSpec* head = nullptr;
+  std::vector<std::pair<uint32_t, size_t>> shards;  ///< rank's place in the transaction, shard
+};
+using Names = std::map<std::string_view, Gathered>;
+
+/// Every name that somebody declared; shards of prepared ranks only.
+Names Gather(const Transaction& transaction) {
+  Names names;
+  for (size_t rank = 0; rank < transaction.ranks.size(); ++rank) {
+    const RankPart& part = *transaction.ranks[rank];
+    for (size_t i = 0; i < part.specs.size(); ++i) {
+      Gathered& gathered = names[part.specs[i]->name];
+      if (gathered.head == nullptr) gathered.head = part.specs[i].get();
+      if (part.prepared) gathered.shards.emplace_back(static_cast<uint32_t>(rank), i);
+    }
+  }
+  return names;
+}
+
+std::string MissingRanks(const Transaction& transaction) {
+  std::string text;
+  size_t missing = 0, at = 0;
+  for (uint32_t rank = 0; rank < transaction.world; ++rank) {
+    while (at < transaction.ranks.size() && transaction.ranks[at]->rank < rank) ++at;
+    const bool here = at < transaction.ranks.size() && transaction.ranks[at]->rank == rank;
+    if (here && transaction.ranks[at]->prepared) continue;
+    if (missing < kListedRanks) text += (missing > 0 ? "," : "") + std::to_string(rank);
+    ++missing;
+  }
+  if (missing == 0) return "";
+  if (missing > kListedRanks) text += " and " + std::to_string(missing - kListedRanks) + " more";
+  return (missing == 1 ? "rank " : "ranks ") + text + " not prepared";
+}
+
+std::string MissingGroups(const CkptRun& run, const Transaction& transaction) {
+  std::set<std::string_view> there;
+  for (const auto& part : transaction.ranks) {
+    if (!part->prepared) continue;
+    for (const auto& spec : part->specs) there.insert(spec->group);
+    for (const auto& state : part->states) there.insert(StateKindName(state->kind));
+  }
+  std::string text;
+  for (const std::string& group : run.config.require) {
+    if (!there.contains(group)) text += (text.empty() ? "group " : ", ") + group;
+  }
+  return text.empty() ? "" : text + " missing";
+}
+
+bool SameBytes(const ShardData& a, const ShardData& b) {
+  for (size_t i = 0; i < a.cells().size(); ++i) {
+    const Chunk &x = *a.cells()[i].chunk, &y = *b.cells()[i].chunk;
+    if (&x != &y && x.bytes().view() != y.bytes().view()) return false;
+  }
+  return true;
+}
+
+Result<Kept<LogicalTensor>> BuildTensor(const Transaction& transaction, const Gathered& gathered) {
+  const ShardSpec& head = *gathered.head;
+  LogicalTensor tensor{head.name, head.group, head.dtype, head.shape, head.alias_of, {}};
+  std::map<std::pair<Shape, Shape>, std::pair<uint32_t, const ShardData*>> seen;
+  for (const auto& [at, shard] : gathered.shards) {
+    const RankPart& part = *transaction.ranks[at];
+    const ShardSpec& spec = *part.specs[shard];
+    const ShardData& data = *part.data[shard];
+    if (!spec.alias_of.empty()) continue;
+    const auto [found, fresh] =
+        seen.try_emplace({spec.extent.off, spec.extent.len}, part.rank, &data);
+    if (fresh) {
+      tensor.shards.push_back({spec.extent, spec.phase, data.Chunks()});
+    } else if (!SameBytes(*found->second.second, data)) {
+      return Status::Client("CKPTDIVERGED ranks " + std::to_string(found->second.first) + " and " +
+                            std::to_string(part.rank) + " have other bytes of '" + spec.name + "'");
+    }
+  }
+  return Kept<LogicalTensor>::Make(std::move(tensor));
+}
+
+Result<Version> BuildVersion(const Transaction& transaction, Durable durable, Moment moment) {
+  Version version;
+  version.step = transaction.step;
+  version.tx = transaction.id;
+  version.attempt = transaction.attempt;
+  version.world = transaction.world;
+  version.parent = transaction.parent;
+  version.began_ms = transaction.began_ms;
+  version.first_prepare_ms = transaction.first_prepare_ms;
+  version.last_prepare_ms = transaction.last_prepare_ms;
+  version.committed_ms = moment.now_ms;
+  version.durable = durable;
+  for (const auto& [name, gathered] : Gather(transaction)) {
+    if (gathered.shards.empty()) continue;
+    Result<Kept<LogicalTensor>> tensor = BuildTensor(transaction, gathered);
+    if (!tensor.ok()) return tensor.status();
+    version.tensors.push_back(std::move(*tensor));
+  }
+  for (const auto& part : transaction.ranks) {
+    if (!part->prepared) continue;
+    RankSummary summary{part->rank, part->specs.size(), 0};
+    for (const auto& spec : part->specs) summary.bytes += spec->size_bytes;
+    for (const auto& state : part->states) {
+      summary.bytes += state->size_bytes;
+      version.states.push_back({part->rank, state});
+    }
+    version.ranks.push_back(summary);
+  }
+  return version;
+}
+
+void Insert(CkptRun* run, Version version) {
+  const auto at = std::lower_bound(
+      run->versions.begin(), run->versions.end(), version.step,
+      [](const VersionRow& row, uint64_t step) { return row.version->step < step; });
+  if (at != run->versions.end() && at->version->step == version.step) {
+    *at = {Kept<Version>::Make(std::move(version)), false};
+  } else {
+    run->versions.insert(at, {Kept<Version>::Make(std::move(version)), false});
+  }
+}
+
+bool IsTagged(const CkptRun& run, uint64_t step) {
+  return std::any_of(run.tags.begin(), run.tags.end(),
+                     [step](const Tag& tag) { return tag.step == step; });
+}
+
+}  // namespace
+
+bool IsPinned(const CkptRun& run, uint64_t step) {
+  return std::any_of(run.tags.begin(), run.tags.end(),
+                     [step](const Tag& tag) { return tag.step == step && tag.pinned; });
+}
+
+Result<std::string> WhatIsMissing(const CkptRun& run, const Transaction& transaction) {
+  const bool nobody = std::none_of(transaction.ranks.begin(), transaction.ranks.end(),
+                                   [](const Kept<RankPart>& part) { return part->prepared; });
+  if (!transaction.coverage || nobody) {
+    if (std::string ranks = MissingRanks(transaction); !ranks.empty()) return ranks;
+  }
+  std::string text;
+  size_t missing = 0;
+  const Names names = Gather(transaction);
+  for (const auto& [name, gathered] : names) {
+    const ShardSpec& head = *gathered.head;
+    bool whole = !gathered.shards.empty();
+    if (!head.alias_of.empty()) {
+      const auto target = names.find(head.alias_of);
+      whole = whole && target != names.end() && !target->second.shards.empty() &&
+              target->second.head->alias_of.empty() && target->second.head->dtype == head.dtype &&
+              target->second.head->shape == head.shape;
+    } else if (whole) {
+      std::vector<Extent> extents;
+      for (const auto& [at, shard] : gathered.shards) {
+        extents.push_back(transaction.ranks[at]->specs[shard]->extent);
+      }
+      Result<std::vector<Extent>> gaps = FindGaps(head.shape, extents);
+      if (!gaps.ok()) return gaps.status();
+      whole = gaps->empty();
+    }
+    if (whole) continue;
+    if (missing < kListedNames) text += (missing > 0 ? ", '" : "'") + std::string(name) + "'";
+    ++missing;
+  }
+  if (missing > kListedNames) text += " and " + std::to_string(missing - kListedNames) + " more";
+  if (missing > 0) return text + " not covered by what is prepared";
+  return MissingGroups(run, transaction);
+}
+
+Status Commit(CkptRun* run, std::string_view tx, Durable durable, std::string_view tag,
+              Moment moment) {
+  Result<const Transaction*> found = FindLive(*run, tx);
+  if (!found.ok()) return found.status();
+  const Transaction& transaction = *found.value();
+  Result<std::string> missing = WhatIsMissing(*run, transaction);
+  if (!missing.ok()) return missing.status();
+  if (!missing->empty()) return Status::Client("CKPTINCOMPLETE " + *missing);
+  if (IsPinned(*run, transaction.step)) {
+    return Status::Client("CKPTBUSY the version of step " + std::to_string(transaction.step) +
+                          " is pinned by a tag");
+  }
+  Result<Version> version = BuildVersion(transaction, durable, moment);
+  if (!version.ok()) return version.status();
+
+  CkptRun next = *run;
+  const uint64_t step = transaction.step;
+  Insert(&next, std::move(*version));
+  if (!tag.empty()) CAIRN_RETURN_IF_ERROR(SetTag(&next, tag, step, false));
+  std::erase_if(next.transactions, [tx](const auto& other) { return other->id == tx; });
+  next.last_commit_ms = moment.now_ms;
+  Note(&next, moment.now_ms, "committed", step, std::string(tx));
+  if (next.config.keep > 0) {
+    RemoveVersions(&next, NotRetained(next, {.keep = next.config.keep}, moment.now_ms));
+  }
+  *run = std::move(next);
+  return Status::Ok();
+}
+
+Result<const Version*> ResolveVersion(const CkptRun& run, std::string_view text) {
+  if (EqualsIgnoreCase(text, "latest")) {
+    if (const Version* latest = run.Latest()) return latest;
+    return Status::Client("ERR this run has no committed version");
+  }
+  uint64_t step = 0;
+  if (text.starts_with('@')) {
+    const Tag* tag = run.FindTag(text.substr(1));
+    if (tag == nullptr) return Status::Client("ERR no such tag");
+    step = tag->step;
+  } else if (!ParseUint64(text, &step)) {
+    return Status::Client("ERR a version is a step, a @tag or LATEST");
+  }
+  const VersionRow* row = run.FindStep(step);
+  if (row == nullptr) return Status::Client("ERR no version of step " + std::to_string(step));
+  return row->version.get();
+}
+
+std::vector<uint64_t> NotRetained(const CkptRun& run, const RetainRule& rule, int64_t now_ms) {
+  std::vector<uint64_t> steps;
+  uint64_t newer = 0;
+  const Version* latest = run.Latest();
+  for (size_t i = run.versions.size(); i-- > 0;) {
+    const Version& version = *run.versions[i].version;
+    bool kept = &version == latest || IsPinned(run, version.step);
+    if (run.versions[i].rolled_back) {
+      kept = kept || IsTagged(run, version.step);
+    } else {
+      kept = kept || newer < rule.keep || (rule.every > 0 && version.step % rule.every == 0) ||
+             (rule.within_ms >= 0 && now_ms - version.committed_ms <= rule.within_ms);
+      ++newer;
+    }
+    if (!kept) steps.push_back(version.step);
+  }
+  std::reverse(steps.begin(), steps.end());
+  return steps;
+}
+
+void RemoveVersions(CkptRun* run, const std::vector<uint64_t>& steps) {
+  const std::set<uint64_t> gone(steps.begin(), steps.end());
+  std::erase_if(run->versions,
+                [&](const VersionRow& row) { return gone.contains(row.version->step); });
+  std::erase_if(run->tags, [&](const Tag& tag) { return gone.contains(tag.step); });
+}
+
+Status DeleteVersion(CkptRun* run, uint64_t step, Moment moment) {
+  if (run->FindStep(step) == nullptr) {
+    return Status::Client("ERR no version of step " + std::to_string(step));
+  }
+  if (IsPinned(*run, step)) return Status::Client("ERR this version is pinned by a tag");
+  RemoveVersions(run, {step});
+  Note(run, moment.now_ms, "deleted", step, "");
+  return Status::Ok();
+}
+
+Status Rollback(CkptRun* run, uint64_t step, Moment moment) {
+  if (run->FindStep(step) == nullptr) {
+    return Status::Client("ERR no version of step " + std::to_string(step));
+  }
+  for (VersionRow& row : run->versions) {
+    if (row.version->step > step) row.rolled_back = true;
+    if (row.version->step == step) row.rolled_back = false;
+  }
+  Note(run, moment.now_ms, "rolledback", step, "");
+  return Status::Ok();
+}
+
+Status SetTag(CkptRun* run, std::string_view name, uint64_t step, bool pinned) {
+  const auto at =
+      std::lower_bound(run->tags.begin(), run->tags.end(), name,
+                       [](const Tag& tag, std::string_view key) { return tag.name < key; });
+  if (at != run->tags.end() && at->name == name) {
+    at->step = step;
+    at->pinned = pinned;
+    return Status::Ok();
+  }
+  if (run->tags.size() >= kMaxTags) {
+    return Status::Client("ERR a run has at most " + std::to_string(kMaxTags) + " tags");
+  }
+  run->tags.insert(at, {std::string(name), step, pinned});
+  return Status::Ok();
+}
+
+bool RemoveTag(CkptRun* run, std::string_view name) {
+  return std::erase_if(run->tags, [name](const Tag& tag) { return tag.name == name; }) > 0;
+}
+
+}  // namespace cairn::tensor

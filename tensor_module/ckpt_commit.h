@@ -1,0 +1,49 @@
+#pragma once
+
+// How a transaction becomes a version, and what may become of versions: C1, C2, C4, C8. Works on a
+// CkptRun as ckpt_machine.h does: a failed call leaves it as it was. Pure; executor.
+
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "tensor_module/ckpt_machine.h"
+
+namespace cairn::tensor {
+
+/// Why the transaction cannot be committed yet ("ranks 1,3 have not prepared"), empty when it can.
+/// Errors: the sharding is too ragged to tell.
+Result<std::string> WhatIsMissing(const CkptRun& run, const Transaction& transaction);
+
+/// Makes the transaction the version of its step, replacing one that is there, and removes what
+/// `keep` leaves no room for. Errors: those of FindLive; CKPTINCOMPLETE; CKPTDIVERGED when replicas
+/// of one box have other bytes; CKPTBUSY when the version of that step is pinned; TAG with an empty
+/// name or too many tags.
+Status Commit(CkptRun* run, std::string_view tx, Durable durable, std::string_view tag,
+              Moment moment);
+
+/// step | @tag | LATEST. Errors: no such version, or not a version's name.
+Result<const Version*> ResolveVersion(const CkptRun& run, std::string_view text);
+
+struct RetainRule {
+  uint64_t keep = 0;       ///< the newest n; 0: none by this
+  uint64_t every = 0;      ///< steps that are multiples; 0: none by this
+  int64_t within_ms = -1;  ///< committed since; -1: none by this
+};
+/// Steps that the rule does not keep. LATEST and pinned versions are always kept; rolled back ones
+/// only when pinned or tagged.
+std::vector<uint64_t> NotRetained(const CkptRun& run, const RetainRule& rule, int64_t now_ms);
+
+/// Removes versions and the tags that name them.
+void RemoveVersions(CkptRun* run, const std::vector<uint64_t>& steps);
+/// Errors: none such; pinned.
+Status DeleteVersion(CkptRun* run, uint64_t step, Moment moment);
+/// LATEST becomes `step`: versions above it stay but are passed over. Errors: none such.
+Status Rollback(CkptRun* run, uint64_t step, Moment moment);
+/// Errors: too many tags.
+Status SetTag(CkptRun* run, std::string_view name, uint64_t step, bool pinned);
+/// False when there was none.
+bool RemoveTag(CkptRun* run, std::string_view name);
+bool IsPinned(const CkptRun& run, uint64_t step);
+
+}  // namespace cairn::tensor

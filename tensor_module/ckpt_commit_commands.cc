@@ -1,0 +1,338 @@
+// CKPT.COMMIT, STATUS, LIST, LOG, WAITFOR, DEL: from the votes to the version, and what there is. A
+// COMMIT without enough votes and a WAITFOR wait for the run's key to change (module_api.h,
+// wait_for_key), as BLPOP waits for a list.
+
+#include <algorithm>
+
+#include "tensor_module/ckpt_edit.h"
+#include "tensor_module/ckpt_whole.h"
+
+namespace cairn::tensor {
+
+namespace {
+
+void ReplyTags(CommandRun& run, const CkptRun& state, uint64_t step) {
+  std::vector<const Tag*> tags;
+  for (const Tag& tag : state.tags) {
+    if (tag.step == step) tags.push_back(&tag);
+  }
+  run.Array(tags.size());
+  for (const Tag* tag : tags) run.Bulk(tag->name);
+}
+
+/// One version in one map.
+void ReplyVersion(CommandRun& run, const CkptRun& state, const Version& version) {
+  const VersionRow* row = state.FindStep(version.step);
+  run.Map(12);
+  run.Bulk("step");
+  run.Unsigned(version.step);
+  run.Bulk("tx");
+  run.Bulk(version.tx);
+  run.Bulk("tensors");
+  run.Unsigned(version.tensors.size());
+  run.Bulk("states");
+  run.Unsigned(version.states.size());
+  run.Bulk("bytes");
+  run.Unsigned(version.size_bytes());
+  run.Bulk("world");
+  run.Unsigned(version.world);
+  run.Bulk("attempt");
+  run.Unsigned(version.attempt);
+  run.Bulk("parent");
+  if (version.parent) {
+    run.Unsigned(*version.parent);
+  } else {
+    run.Null();
+  }
+  run.Bulk("committed_ms");
+  run.Integer(version.committed_ms);
+  run.Bulk("durable");
+  run.Bulk(DurableName(version.durable));
+  run.Bulk("tags");
+  ReplyTags(run, state, version.step);
+  run.Bulk("state");
+  run.Bulk(row != nullptr && row->rolled_back ? "rolledback"
+           : &version == state.Latest()       ? "latest"
+                                              : "committed");
+}
+
+Status CommitCommand(CommandRun& run) {
+  Result<CommitArgs> args = ParseCommit(run.args());
+  if (!args.ok()) return args.status();
+  const std::string_view tx = run.args()[2];
+  Result<RunEdit> edit = RunEdit::Open(run);
+  if (!edit.ok()) return edit.status();
+  if (const Version* version = FindCommitted(edit->run, tx)) {
+    // C5: the first answer again.
+    ReplyVersion(run, edit->run, *version);
+    return Status::Ok();
+  }
+  Result<Durable> durable = DurabilityFor(run, edit->run, args->durable);
+  if (!durable.ok()) return durable.status();
+  Result<const Transaction*> transaction = FindLive(edit->run, tx);
+  if (!transaction.ok()) return transaction.status();
+  const uint64_t step = transaction.value()->step;
+  Result<std::string> missing = WhatIsMissing(edit->run, *transaction.value());
+  if (!missing.ok()) return missing.status();
+  if (!missing->empty()) {
+    const int64_t left_ms = transaction.value()->deadline_ms - run.now_ms() + 1;
+    const int64_t wait_ms = std::min(args->wait_ms, left_ms);
+    if (wait_ms > 0 && run.WaitForKey(run.key(), wait_ms)) return Status::Ok();
+    return Status::Client("CKPTINCOMPLETE " + *missing);
+  }
+  Moment moment = edit->moment();
+  moment.now_ms = args->at_ms.value_or(moment.now_ms);
+  CAIRN_RETURN_IF_ERROR(Commit(&edit->run, tx, durable.value(), args->tag, moment));
+  const std::string at = std::to_string(moment.now_ms);
+  const std::string word(DurableName(durable.value()));
+  std::vector<std::string_view> logged = {"CKPT.COMMIT", run.key(), tx, "DURABLE", word, "AT", at};
+  if (!args->tag.empty()) logged.insert(logged.end(), {"TAG", args->tag});
+  edit->StoreAs("ckpt.commit", logged);
+  edit->Tell("committed", step, tx);
+  const VersionRow* row = edit->run.FindStep(step);
+  CAIRN_CHECK(row != nullptr);
+  ReplyVersion(run, edit->run, *row->version);
+  return Status::Ok();
+}
+
+// --- STATUS ---
+
+void ReplyMissingRanks(CommandRun& run, const Transaction& transaction) {
+  std::vector<uint32_t> missing;
+  for (uint32_t rank = 0; rank < transaction.world; ++rank) {
+    const RankPart* part = FindRank(transaction, rank);
+    if (part == nullptr || !part->prepared) missing.push_back(rank);
+  }
+  run.Array(missing.size());
+  for (uint32_t rank : missing) run.Unsigned(rank);
+}
+
+Status ReplyTransaction(CommandRun& run, const CkptRun& state, const Transaction& transaction) {
+  Result<std::string> missing = WhatIsMissing(state, transaction);
+  if (!missing.ok()) return missing.status();
+  uint64_t declared = 0, received = 0;
+  for (const auto& part : transaction.ranks) {
+    for (size_t i = 0; i < part->specs.size(); ++i) {
+      declared += part->specs[i]->size_bytes;
+      received += part->data[i]->received_bytes(*part->specs[i]);
+    }
+  }
+  const int64_t now_ms = run.now_ms();
+  const bool late =
+      transaction.live() && transaction.deadline_ms != 0 && transaction.deadline_ms <= now_ms;
+  const int64_t first_ms = transaction.first_prepare_ms, last_ms = transaction.last_prepare_ms;
+  run.Map(13);
+  run.Bulk("tx");
+  run.Bulk(transaction.id);
+  run.Bulk("step");
+  run.Unsigned(transaction.step);
+  run.Bulk("attempt");
+  run.Unsigned(transaction.attempt);
+  run.Bulk("world");
+  run.Unsigned(transaction.world);
+  run.Bulk("mode");
+  run.Bulk(transaction.coverage ? "coverage" : "allranks");
+  run.Bulk("state");
+  run.Bulk(late ? "expired" : TxStateName(transaction.state));
+  run.Bulk("declared_bytes");
+  run.Unsigned(declared);
+  run.Bulk("received_bytes");
+  run.Unsigned(received);
+  run.Bulk("ranks_missing");
+  ReplyMissingRanks(run, transaction);
+  run.Bulk("missing");
+  run.Bulk(*missing);
+  run.Bulk("upload_ms");
+  run.Integer((first_ms > 0 ? first_ms : now_ms) - transaction.began_ms);
+  run.Bulk("prepare_ms");
+  run.Integer(first_ms > 0 ? last_ms - first_ms : 0);
+  run.Bulk("expires_in_ms");
+  run.Integer(transaction.deadline_ms == 0
+                  ? transaction.timeout_ms
+                  : std::max<int64_t>(transaction.deadline_ms - now_ms, 0));
+  return Status::Ok();
+}
+
+Status ReplyRun(CommandRun& run, const CkptRun& state) {
+  const Version* latest = state.Latest();
+  run.Map(6);
+  run.Bulk("versions");
+  run.Unsigned(state.versions.size());
+  run.Bulk("latest");
+  if (latest != nullptr) {
+    run.Unsigned(latest->step);
+  } else {
+    run.Null();
+  }
+  run.Bulk("attempt");
+  run.Unsigned(state.highest_attempt);
+  run.Bulk("world");
+  run.Unsigned(state.config.world);
+  run.Bulk("keep");
+  run.Unsigned(state.config.keep);
+  run.Bulk("open");
+  run.Array(state.transactions.size());
+  for (const auto& transaction : state.transactions) {
+    CAIRN_RETURN_IF_ERROR(ReplyTransaction(run, state, *transaction));
+  }
+  return Status::Ok();
+}
+
+Status StatusCommand(CommandRun& run) {
+  if (run.args().size() > 3) return Status::Client("ERR syntax error");
+  Result<const RunValue*> found = run.NeedRun(run.key(), CAIRN_READ);
+  if (!found.ok()) return found.status();
+  const CkptRun& state = found.value()->run();
+  if (run.args().size() == 2) return ReplyRun(run, state);
+  const std::string_view tx = run.args()[2];
+  for (const auto& transaction : state.transactions) {
+    if (transaction->id == tx) return ReplyTransaction(run, state, *transaction);
+  }
+  if (const Version* version = FindCommitted(state, tx)) {
+    ReplyVersion(run, state, *version);
+    return Status::Ok();
+  }
+  return FindLive(state, tx).status();
+}
+
+// --- LIST, LOG, WAITFOR, DEL ---
+
+Status ListCommand(CommandRun& run) {
+  Result<uint64_t> limit = ParseLimit(run.args(), 2);
+  if (!limit.ok()) return limit.status();
+  Result<const RunValue*> found = run.NeedRun(run.key(), CAIRN_READ);
+  if (!found.ok()) return found.status();
+  const CkptRun& state = found.value()->run();
+  const size_t count = static_cast<size_t>(std::min<uint64_t>(*limit, state.versions.size()));
+  run.Array(count);
+  for (size_t i = 0; i < count; ++i) {
+    ReplyVersion(run, state, *state.versions[state.versions.size() - 1 - i].version);
+  }
+  return Status::Ok();
+}
+
+Status LogCommand(CommandRun& run) {
+  Result<const RunValue*> found = run.NeedRun(run.key(), CAIRN_READ);
+  if (!found.ok()) return found.status();
+  const std::vector<LogLine>& log = found.value()->run().log;
+  run.Array(log.size());
+  for (size_t i = log.size(); i-- > 0;) {
+    run.Array(4);
+    run.Integer(log[i].at_ms);
+    run.Bulk(log[i].event);
+    run.Unsigned(log[i].step);
+    run.Bulk(log[i].text);
+  }
+  return Status::Ok();
+}
+
+Status WaitForCommand(CommandRun& run) {
+  Result<WaitArgs> args = ParseWaitFor(run.args());
+  if (!args.ok()) return args.status();
+  Result<const RunValue*> found = run.FindRun(run.key(), CAIRN_READ);
+  if (!found.ok()) return found.status();
+  const Version* latest = found.value() == nullptr ? nullptr : found.value()->run().Latest();
+  if (latest != nullptr && latest->step > args->after) {
+    ReplyVersion(run, found.value()->run(), *latest);
+    return Status::Ok();
+  }
+  if (args->timeout_ms > 0 && run.WaitForKey(run.key(), args->timeout_ms)) return Status::Ok();
+  return Status::Client("CKPTTIMEOUT no version after step " + std::to_string(args->after));
+}
+
+Status DelCommand(CommandRun& run) {
+  Result<RunEdit> edit = RunEdit::Open(run);
+  if (!edit.ok()) return edit.status();
+  Result<const Version*> version = ResolveVersion(edit->run, run.args()[2]);
+  if (!version.ok()) return version.status();
+  const uint64_t step = version.value()->step;
+  CAIRN_RETURN_IF_ERROR(DeleteVersion(&edit->run, step, edit->moment()));
+  edit->Store("ckpt.del");
+  edit->Tell("deleted", step, "");
+  run.Integer(1);
+  return Status::Ok();
+}
+
+constexpr CairnKeySpec kRunRw = {CAIRN_KEYS_RANGE, 1, 0, 1, CAIRN_KEY_RW};
+constexpr CairnKeySpec kRunRo = {CAIRN_KEYS_RANGE, 1, 0, 1, CAIRN_KEY_RO};
+
+constexpr CairnCommandSpec kSpecs[] = {
+    {
+        .name = "ckpt.commit",
+        .arity = -3,
+        .flags = CAIRN_CMD_WRITE | CAIRN_CMD_BLOCKING,
+        .keys = {kRunRw},
+        .since = "1.0.0",
+        .complexity = "O(N*R) in the tensors and the ranks that declared them.",
+        .summary = "Makes a prepared transaction the version of its step, or waits until it can.",
+        .synopsis = "key#0 tx [DURABLE=durable(MEM|AOF|DISK)] [WAIT=wait:integer] [TAG=tag] "
+                    "[AT=unix-time-milliseconds:unix-time]",
+        .run = Run<CommitCommand>,
+    },
+    {
+        .name = "ckpt.status",
+        .arity = -2,
+        .flags = CAIRN_CMD_READONLY,
+        .keys = {kRunRo},
+        .since = "1.0.0",
+        .complexity = "O(N) in the chunks and shards declared.",
+        .summary = "Tells how far the transactions of a run, or one of them, have come.",
+        .synopsis = "key#0 [tx]",
+        .run = Run<StatusCommand>,
+    },
+    {
+        .name = "ckpt.list",
+        .arity = -2,
+        .flags = CAIRN_CMD_READONLY,
+        .keys = {kRunRo},
+        .since = "1.0.0",
+        .complexity = "O(N) in the tensors of the versions listed.",
+        .summary = "Lists the committed versions, newest step first.",
+        .synopsis = "key#0 [LIMIT=limit:integer]",
+        .run = Run<ListCommand>,
+    },
+    {
+        .name = "ckpt.log",
+        .arity = 2,
+        .flags = CAIRN_CMD_READONLY,
+        .keys = {kRunRo},
+        .since = "1.0.0",
+        .complexity = "O(1): the last 256 events.",
+        .summary = "Returns what happened to a run, newest first.",
+        .synopsis = "key#0",
+        .run = Run<LogCommand>,
+    },
+    {
+        .name = "ckpt.waitfor",
+        .arity = -4,
+        .flags = CAIRN_CMD_READONLY | CAIRN_CMD_BLOCKING,
+        .keys = {kRunRo},
+        .since = "1.0.0",
+        .complexity = "O(1)",
+        .summary = "Waits until a version after a step is committed.",
+        .synopsis = "key#0 AFTER=step:integer [TIMEOUT=timeout:integer]",
+        .run = Run<WaitForCommand>,
+    },
+    {
+        .name = "ckpt.del",
+        .arity = 3,
+        .flags = CAIRN_CMD_WRITE,
+        .keys = {kRunRw},
+        .since = "1.0.0",
+        .complexity = "O(N) in the tensors of the version.",
+        .summary = "Removes a version and its tags.",
+        .synopsis = "key#0 version",
+        .run = Run<DelCommand>,
+    },
+};
+
+}  // namespace
+
+int RegisterCkptCommitCommands(Module& module) {
+  for (const CairnCommandSpec& spec : kSpecs) {
+    if (module.api.register_command(module.self, &spec) != CAIRN_OK) return CAIRN_FAILED;
+  }
+  return CAIRN_OK;
+}
+
+}  // namespace cairn::tensor

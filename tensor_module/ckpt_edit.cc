@@ -1,0 +1,70 @@
+#include "tensor_module/ckpt_edit.h"
+
+#include <algorithm>
+
+namespace cairn::tensor {
+
+Result<RunEdit> RunEdit::Open(CommandRun& command, bool create) {
+  Result<const RunValue*> found = create ? command.FindRun(command.key(), CAIRN_WRITE)
+                                         : command.NeedRun(command.key(), CAIRN_WRITE);
+  if (!found.ok()) return found.status();
+  RunEdit edit(command);
+  if (found.value() == nullptr) return edit;
+  edit.existed = true;
+  edit.run = found.value()->run();
+  const Swept swept = Sweep(&edit.run, edit.moment());
+  // What is only forgotten needs no log: it is forgotten again after a replay.
+  if (swept.expired.empty()) return edit;
+  command.SetRun(command.key(), new RunValue(edit.run), "ckpt.expire");
+  for (const std::string& tx : swept.expired) {
+    command.PropagateAs({"CKPT.ABORT", command.key(), tx, "EXPIRED"});
+    for (const auto& transaction : edit.run.transactions) {
+      if (transaction->id == tx) edit.Tell("expired", transaction->step, tx);
+    }
+  }
+  edit.logged_ = true;
+  return edit;
+}
+
+void RunEdit::Store(const char* event) {
+  command_->SetRun(command_->key(), new RunValue(run), event);
+  if (logged_) command_->PropagateAs({command_->args().begin(), command_->args().end()});
+}
+
+void RunEdit::StoreAs(const char* event, const std::vector<std::string_view>& args) {
+  command_->SetRun(command_->key(), new RunValue(run), event);
+  command_->PropagateAs(args);
+}
+
+void RunEdit::Tell(std::string_view event, uint64_t step, std::string_view text) {
+  command_->Publish("__ckpt__:" + std::string(command_->key()),
+                    std::string(event) + " " + std::to_string(step) + " " + std::string(text));
+}
+
+Status CheckQuota(const CommandRun& command, uint64_t size_bytes) {
+  const Status room = command.CheckMemory(size_bytes);
+  if (room.ok()) return room;
+  std::string why(room.message());
+  return Status::Client("CKPTQUOTA " + why.substr(why.find(' ') + 1));
+}
+
+std::vector<std::string_view> With(Args args, std::initializer_list<std::string_view> more) {
+  std::vector<std::string_view> out(args.begin(), args.end());
+  out.insert(out.end(), more);
+  return out;
+}
+
+std::string NewTransactionId(Module& module) {
+  const uint64_t bits = module.api.random_u64(module.self);
+  return HexEncode({reinterpret_cast<const char*>(&bits), sizeof bits});
+}
+
+std::vector<size_t> PieceSizes(uint64_t size_bytes) {
+  std::vector<size_t> sizes;
+  for (uint64_t at = 0; at < size_bytes; at += kChunkBytes) {
+    sizes.push_back(static_cast<size_t>(std::min<uint64_t>(kChunkBytes, size_bytes - at)));
+  }
+  return sizes;
+}
+
+}  // namespace cairn::tensor

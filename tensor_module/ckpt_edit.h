@@ -1,0 +1,49 @@
+#pragma once
+
+// RunEdit: one change of a run by one command: opens the value, sweeps what the clock has ended,
+// stores what became of it, and sees to it that the append-only file gets the certain form. For the
+// CKPT command files. Thread: executor.
+
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "tensor_module/ckpt_args.h"
+#include "tensor_module/module.h"
+
+namespace cairn::tensor {
+
+class RunEdit {
+ public:
+  RunEdit() = default;  ///< for Result alone
+  /// A copy of the run under the command's key, swept; what has expired is stored at once.
+  /// `create`: a missing key is an empty run. Errors: WRONGTYPE, no such run.
+  static Result<RunEdit> Open(CommandRun& command, bool create = false);
+
+  CkptRun run;
+  bool existed = false;
+
+  Moment moment() const { return {command_->now_ms(), command_->is_loading()}; }
+  /// Stores `run` and logs the command as it was sent. `event` is the keyspace event.
+  void Store(const char* event);
+  /// The same, logged as `args` in place of what was sent.
+  void StoreAs(const char* event, const std::vector<std::string_view>& args);
+  /// Tells who subscribes to the run: "event step text" on __ckpt__:<run>.
+  void Tell(std::string_view event, uint64_t step, std::string_view text);
+
+ private:
+  explicit RunEdit(CommandRun& command) : command_(&command) {}
+  CommandRun* command_ = nullptr;
+  bool logged_ = false;  // something else than the command as sent
+};
+
+/// Room for `size_bytes` more. Errors: CKPTQUOTA.
+Status CheckQuota(const CommandRun& command, uint64_t size_bytes);
+/// The argument list with more words behind it.
+std::vector<std::string_view> With(Args args, std::initializer_list<std::string_view> more);
+/// Sixteen hexadecimal digits.
+std::string NewTransactionId(Module& module);
+/// The bytes of a blob argument cut into whole chunks from their first byte.
+std::vector<size_t> PieceSizes(uint64_t size_bytes);
+
+}  // namespace cairn::tensor

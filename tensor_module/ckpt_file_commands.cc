@@ -1,0 +1,351 @@
+// CKPT.EXPORT and IMPORT: versions to and from safetensors and .pt files of the server's directory.
+// Files are read and written by a first half on a worker (module.h, RunLate); an export is seen
+// under its name once it is whole and synced.
+
+#include <algorithm>
+#include <cstring>
+#include <map>
+#include <tuple>
+
+#include "server/base/strings.h"
+#include "tensor_module/ckpt_commands.h"
+#include "tensor_module/ckpt_edit.h"
+#include "tensor_module/ckpt_whole.h"
+#include "tensor_module/pt_archive.h"
+#include "tensor_module/safetensors.h"
+
+namespace cairn::tensor {
+
+namespace {
+
+/// An import is logged with its bytes in pieces of this size.
+constexpr size_t kLoggedPieceBytes = 8 << 20;
+/// What reading or writing a file costs at least, in RunLate's measure: always off the loop.
+constexpr uint64_t kFileCost = kLateBytes;
+
+enum class Format : uint8_t { kSafetensors, kPt };
+
+/// FORMAT safetensors|pt <word> file, from argument `from` on.
+Result<Format> ParseFormat(Args args, size_t from, std::string_view word) {
+  const bool form = args.size() == from + 4 && EqualsIgnoreCase(args[from], "format") &&
+                    EqualsIgnoreCase(args[from + 2], word);
+  if (!form) return Status::Client("ERR syntax error");
+  if (EqualsIgnoreCase(args[from + 1], "safetensors")) return Format(Format::kSafetensors);
+  if (EqualsIgnoreCase(args[from + 1], "pt")) return Format(Format::kPt);
+  return Status::Client("ERR FORMAT is safetensors or pt");
+}
+
+// --- EXPORT ---
+
+ArchiveTensor Describe(const Version& version, const LogicalTensor& tensor) {
+  const LogicalTensor& storage = version.Storage(tensor);
+  return {tensor.name, storage.dtype, storage.shape, 0, storage.size_bytes(), {}};
+}
+
+/// The bytes of a tensor, in C order. Gathered ones are dropped again by the caller.
+Result<Chunks> WholeOf(BlobSource& source, const Version& version, const LogicalTensor& tensor) {
+  const LogicalTensor& storage = version.Storage(tensor);
+  return GatherBox(source, storage, Extent::Whole(storage.shape).AsBox());
+}
+
+Status AppendTensor(FileWriter& file, BlobSource& source, const Version& version,
+                    const LogicalTensor& tensor) {
+  Result<Chunks> bytes = WholeOf(source, version, tensor);
+  if (!bytes.ok()) return bytes.status();
+  for (const BlobSlice& slice : *bytes) file.Append(slice.view());
+  return Status::Ok();
+}
+
+Status WriteSafetensors(FileWriter& file, BlobSource& source, const Version& version) {
+  std::vector<const LogicalTensor*> order;
+  for (const auto& tensor : version.tensors) order.push_back(tensor.get());
+  // The widest elements first: so every tensor begins at a multiple of its own.
+  std::stable_sort(order.begin(), order.end(), [](const LogicalTensor* a, const LogicalTensor* b) {
+    return DTypeSize(a->dtype) > DTypeSize(b->dtype);
+  });
+  std::vector<ArchiveTensor> described;
+  for (const LogicalTensor* tensor : order) described.push_back(Describe(version, *tensor));
+  const std::string header = SafetensorsHeader(described);
+  if (header.size() - sizeof(uint64_t) > kMaxSafetensorsHeader) {
+    return Status::Client("ERR safetensors: the header would be too long");
+  }
+  file.Append(header);
+  for (const LogicalTensor* tensor : order) {
+    CAIRN_RETURN_IF_ERROR(AppendTensor(file, source, version, *tensor));
+  }
+  return Status::Ok();
+}
+
+Status WritePt(FileWriter& file, BlobSource& source, const Version& version) {
+  // Tied tensors share a storage, as they did when they were saved.
+  std::map<const LogicalTensor*, uint64_t> keys;
+  std::vector<ArchiveTensor> described;
+  std::vector<uint64_t> key_of;
+  for (const auto& tensor : version.tensors) {
+    described.push_back(Describe(version, *tensor));
+    key_of.push_back(keys.try_emplace(&version.Storage(*tensor), keys.size()).first->second);
+  }
+  Result<std::string> pickle = PtPickle(described, key_of);
+  if (!pickle.ok()) return pickle.status();
+  ZipWriter zip(file);
+  zip.Add("archive/data.pkl", *pickle);
+  std::vector<const LogicalTensor*> storages(keys.size());
+  for (const auto& [storage, key] : keys) storages[key] = storage;
+  for (size_t key = 0; key < storages.size(); ++key) {
+    Result<Chunks> bytes = WholeOf(source, version, *storages[key]);
+    if (!bytes.ok()) return bytes.status();
+    uint32_t crc = 0;
+    for (const BlobSlice& slice : *bytes) crc = Crc32(crc, slice.view());
+    zip.BeginEntry("archive/data/" + std::to_string(key), storages[key]->size_bytes(), crc);
+    for (const BlobSlice& slice : *bytes) file.Append(slice.view());
+  }
+  zip.Add("archive/version", "3\n");
+  zip.Finish();
+  return Status::Ok();
+}
+
+Result<uint64_t> Export(BlobSource& source, const Version& version, Format format,
+                        const std::string& name) {
+  FileWriter file(name);
+  CAIRN_RETURN_IF_ERROR(format == Format::kPt ? WritePt(file, source, version)
+                                              : WriteSafetensors(file, source, version));
+  CAIRN_RETURN_IF_ERROR(file.Publish());
+  return file.position();
+}
+
+Status ExportCommand(CommandRun& run) {
+  Result<Format> format = ParseFormat(run.args(), 3, "to");
+  if (!format.ok()) return format.status();
+  Result<const RunValue*> found = run.NeedRun(run.key(), CAIRN_READ);
+  if (!found.ok()) return found.status();
+  const CkptRun& state = found.value()->run();
+  Result<const Version*> version = ResolveVersion(state, run.args()[2]);
+  if (!version.ok()) return version.status();
+  return run.RunLate(
+      kFileCost,
+      [&module = run.module(), version = state.FindStep(version.value()->step)->version,
+       format = *format,
+       name = std::string(run.args()[6])] { return Export(module.memory, *version, format, name); },
+      [](CommandRun& late, Result<uint64_t>& bytes) {
+        if (!bytes.ok()) return bytes.status();
+        late.Map(1);
+        late.Bulk("bytes");
+        late.Unsigned(bytes.value());
+        return Status::Ok();
+      });
+}
+
+// --- IMPORT ---
+
+struct Imported {
+  WholeTensors tensors;
+  uint64_t skipped = 0;
+};
+
+/// Bytes of a strided view, in C order. Requires: ReadPt found it within its storage.
+void CopyStrided(std::string_view file, const ArchiveTensor& tensor, char* to) {
+  const size_t element = DTypeSize(tensor.dtype), dimensions = tensor.shape.size();
+  std::vector<uint64_t> at(dimensions, 0);
+  uint64_t from = tensor.offset;
+  for (uint64_t done = 0; done < tensor.size_bytes; done += element) {
+    std::memcpy(to + done, file.data() + from, element);
+    for (size_t i = dimensions; i-- > 0;) {
+      from += tensor.strides[i] * element;
+      if (++at[i] < tensor.shape[i]) break;
+      from -= tensor.shape[i] * tensor.strides[i] * element;
+      at[i] = 0;
+    }
+  }
+}
+
+Result<std::vector<ChunkRef>> ImportTensor(Module& module, const BlobSlice& file,
+                                           const ArchiveTensor& tensor) {
+  if (tensor.size_bytes == 0) return std::vector<ChunkRef>();
+  // Bytes of the file, which lie unaligned: interning copies them.
+  BlobSlice bytes{file.blob, static_cast<size_t>(tensor.offset),
+                  static_cast<size_t>(tensor.size_bytes)};
+  if (!tensor.strides.empty()) {
+    Blob* blob = module.memory.Allocate(tensor.size_bytes);
+    if (blob == nullptr) {
+      return Status::Client("OOM no memory for " + std::to_string(tensor.size_bytes) +
+                            " bytes of checkpoint data");
+    }
+    CopyStrided(file.view(), tensor, blob->mutable_data());
+    bytes = {BlobRef::Adopt(blob), 0, bytes.size};
+  }
+  Result<std::vector<ChunkRef>> chunks =
+      module.pool.Intern(bytes, PieceSizes(bytes.size), tensor.dtype);
+  if (!chunks.ok()) return chunks.status();
+  for (const ChunkRef& chunk : *chunks) CAIRN_RETURN_IF_ERROR(CheckBoolChunk(tensor.dtype, *chunk));
+  return chunks;
+}
+
+Result<Imported> Import(Module& module, uint64_t room_bytes, Format format,
+                        const std::string& name) {
+  Result<BlobSlice> file = ReadWholeFile(module.memory, name, room_bytes);
+  if (!file.ok()) return file.status();
+  Imported out;
+  std::vector<ArchiveTensor> tensors;
+  if (format == Format::kPt) {
+    Result<PtFile> pt = ReadPt(file->view());
+    if (!pt.ok()) return pt.status();
+    tensors = std::move(pt->tensors);
+    out.skipped = pt->skipped;
+  } else {
+    Result<SafetensorsFile> safe = ReadSafetensors(file->view());
+    if (!safe.ok()) return safe.status();
+    tensors = std::move(safe->tensors);
+    out.skipped = safe->metadata.size();
+  }
+  uint64_t bytes = 0;
+  // Where a tensor of these bytes, dtype and shape was met first.
+  std::map<std::tuple<uint64_t, DType, Shape, std::vector<uint64_t>>, std::string> first;
+  for (const ArchiveTensor& tensor : tensors) {
+    if (tensor.name.empty() || tensor.name.size() > kMaxNameBytes) {
+      return Status::Client("ERR a name has 1 to " + std::to_string(kMaxNameBytes) + " bytes");
+    }
+    ShardSpec spec;
+    spec.name = tensor.name;
+    spec.group = "weights";
+    spec.dtype = tensor.dtype;
+    spec.shape = tensor.shape;
+    spec.extent = Extent::Whole(spec.shape);
+    if (tensor.size_bytes > 0) {
+      const auto [met, fresh] = first.try_emplace(
+          {tensor.offset, tensor.dtype, tensor.shape, tensor.strides}, tensor.name);
+      if (!fresh) spec.alias_of = met->second;
+    }
+    spec.Settle();
+    bytes += spec.size_bytes;
+    if (bytes > room_bytes) {
+      return Status::Client("CKPTQUOTA the file's tensors would pass 'tensor-memory-limit'");
+    }
+    std::vector<ChunkRef> chunks;
+    if (spec.alias_of.empty()) {
+      Result<std::vector<ChunkRef>> made = ImportTensor(module, *file, tensor);
+      if (!made.ok()) return made.status();
+      chunks = std::move(*made);
+    }
+    out.tensors.specs.push_back(std::move(spec));
+    out.tensors.chunks.push_back(std::move(chunks));
+  }
+  return out;
+}
+
+/// The log gets what the file had, as the commands of a save: the file may be gone at a replay.
+void LogImport(CommandRun& run, const Imported& imported, uint64_t step, std::string_view tx,
+               std::string_view attempt, std::string_view at, std::string_view durable) {
+  const std::string_view key = run.key();
+  const std::string step_text = std::to_string(step);
+  run.PropagateAs({"CKPT.BEGIN", key, step_text, "ATTEMPT", attempt, "TX", tx, "AT", at});
+  for (size_t i = 0; i < imported.tensors.specs.size(); ++i) {
+    const ShardSpec& spec = imported.tensors.specs[i];
+    std::vector<std::string> numbers = {std::to_string(spec.shape.size())};
+    for (uint64_t side : spec.shape) numbers.push_back(std::to_string(side));
+    std::vector<std::string_view> words = {
+        "CKPT.DECLARE",        key,    tx, "RANK", "0", "1", spec.name, spec.group,
+        DTypeName(spec.dtype), "SHAPE"};
+    words.insert(words.end(), numbers.begin(), numbers.end());
+    if (!spec.alias_of.empty()) words.insert(words.end(), {"ALIAS", spec.alias_of});
+    run.PropagateAs(words);
+    uint64_t offset = 0;
+    const std::vector<ChunkRef>& chunks = imported.tensors.chunks[i];
+    for (size_t chunk = 0; chunk < chunks.size();) {
+      std::string bytes;
+      while (chunk < chunks.size() && bytes.size() < kLoggedPieceBytes) {
+        bytes += chunks[chunk++]->bytes().view();
+      }
+      const std::string place = std::to_string(offset);
+      run.PropagateAs({"CKPT.PUT", key, tx, "RANK", "0", spec.name, "AT", place, "BLOB", bytes});
+      offset += bytes.size();
+    }
+  }
+  run.PropagateAs({"CKPT.PREPARE", key, tx, "RANK", "0"});
+  run.PropagateAs({"CKPT.COMMIT", key, tx, "DURABLE", durable, "AT", at});
+}
+
+/// What tensor-memory-limit leaves.
+uint64_t MemoryRoom(Module& module) {
+  uint64_t limit = 0;
+  const int known = module.api.setting_unsigned(module.self, "tensor-memory-limit", &limit);
+  if (known != CAIRN_OK || limit == 0) return UINT64_MAX;
+  return limit - std::min(limit, module.memory.live_bytes());
+}
+
+Status FinishImport(CommandRun& run, const Imported& imported) {
+  uint64_t step = 0;
+  CAIRN_CHECK(ParseUint64(run.args()[2], &step));
+  Result<RunEdit> edit = RunEdit::Open(run, /*create=*/true);
+  if (!edit.ok()) return edit.status();
+  const std::string tx = NewTransactionId(run.module());
+  const uint64_t attempt = edit->run.highest_attempt;
+  CAIRN_RETURN_IF_ERROR(
+      CommitWhole(run, &edit->run, step, tx, imported.tensors, "", edit->moment()));
+  const std::string at = std::to_string(run.now_ms()), attempt_text = std::to_string(attempt);
+  const std::string durable(DurableName(edit->run.FindStep(step)->version->durable));
+  run.SetRun(run.key(), new RunValue(edit->run), "ckpt.commit");
+  LogImport(run, imported, step, tx, attempt_text, at, durable);
+  edit->Tell("committed", step, tx);
+  run.Map(3);
+  run.Bulk("tx");
+  run.Bulk(tx);
+  run.Bulk("tensors");
+  run.Unsigned(imported.tensors.specs.size());
+  run.Bulk("skipped");
+  run.Unsigned(imported.skipped);
+  return Status::Ok();
+}
+
+Status ImportCommand(CommandRun& run) {
+  Result<Format> format = ParseFormat(run.args(), 3, "from");
+  if (!format.ok()) return format.status();
+  uint64_t step = 0;
+  if (!ParseUint64(run.args()[2], &step)) {
+    return Status::Client("ERR value is not an integer or out of range");
+  }
+  Result<const RunValue*> found = run.FindRun(run.key(), CAIRN_WRITE);
+  if (!found.ok()) return found.status();
+  return run.RunLate(
+      kFileCost,
+      [&module = run.module(), room = MemoryRoom(run.module()), format = *format,
+       name = std::string(run.args()[6])] { return Import(module, room, format, name); },
+      [](CommandRun& late, Result<Imported>& imported) {
+        return imported.ok() ? FinishImport(late, *imported) : imported.status();
+      });
+}
+
+constexpr CairnCommandSpec kSpecs[] = {
+    {
+        .name = "ckpt.export",
+        .arity = 7,
+        .flags = CAIRN_CMD_READONLY | CAIRN_CMD_ADMIN,
+        .keys = {{CAIRN_KEYS_RANGE, 1, 0, 1, CAIRN_KEY_RO}},
+        .since = "1.0.0",
+        .complexity = "O(N) in the bytes, on a worker thread.",
+        .summary = "Writes a version to a file in the server's directory.",
+        .synopsis = "key#0 version FORMAT=format(SAFETENSORS|PT) TO=file",
+        .run = Run<ExportCommand>,
+    },
+    {
+        .name = "ckpt.import",
+        .arity = 7,
+        .flags = CAIRN_CMD_WRITE | CAIRN_CMD_DENY_OOM | CAIRN_CMD_ADMIN | CAIRN_CMD_NO_MULTI,
+        .keys = {{CAIRN_KEYS_RANGE, 1, 0, 1, CAIRN_KEY_RW}},
+        .since = "1.0.0",
+        .complexity = "O(N) in the bytes, on a worker thread.",
+        .summary = "Saves the tensors of a file in the server's directory as a version.",
+        .synopsis = "key#0 step:integer FORMAT=format(SAFETENSORS|PT) FROM=file",
+        .run = Run<ImportCommand>,
+    },
+};
+
+}  // namespace
+
+int RegisterCkptFileCommands(Module& module) {
+  for (const CairnCommandSpec& spec : kSpecs) {
+    if (module.api.register_command(module.self, &spec) != CAIRN_OK) return CAIRN_FAILED;
+  }
+  return CAIRN_OK;
+}
+
+}  // namespace cairn::tensor

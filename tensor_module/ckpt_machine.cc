@@ -1,0 +1,382 @@
+#include "tensor_module/ckpt_machine.h"
+
+#include <algorithm>
+
+namespace cairn::tensor {
+
+namespace {
+
+std::string Number(uint64_t value) { return std::to_string(value); }
+
+size_t IndexOf(const CkptRun& run, std::string_view tx) {
+  size_t i = 0;
+  while (i < run.transactions.size() && run.transactions[i]->id != tx) ++i;
+  return i;
+}
+
+/// Progress was made: the deadline moves.
+void Renew(Transaction* transaction, Moment moment) {
+  transaction->deadline_ms = moment.replayed ? 0 : moment.now_ms + transaction->timeout_ms;
+}
+
+void Replace(CkptRun* run, Transaction transaction) {
+  const size_t i = IndexOf(*run, transaction.id);
+  run->transactions[i] = Kept<Transaction>::Make(std::move(transaction));
+}
+
+void Suspend(CkptRun* run, size_t i, TxState state, Moment moment) {
+  Transaction transaction = *run->transactions[i];
+  transaction.state = state;
+  transaction.free_at_ms = moment.now_ms + kGraceMs;
+  const bool expired = state == TxState::kExpired;
+  Note(run, moment.now_ms, expired ? "expired" : "fenced", transaction.step, transaction.id);
+  run->transactions[i] = Kept<Transaction>::Make(std::move(transaction));
+}
+
+Status NotLive(TxState state, std::string_view tx) {
+  if (state == TxState::kExpired) {
+    return Status::Client("CKPTTIMEOUT transaction " + std::string(tx) +
+                          " made no progress in its time and has expired");
+  }
+  return Status::Client("CKPTFENCED transaction " + std::string(tx) +
+                        " is of an older attempt than the run's");
+}
+
+Result<Transaction> LiveCopy(const CkptRun& run, std::string_view tx) {
+  Result<const Transaction*> found = FindLive(run, tx);
+  if (!found.ok()) return found.status();
+  return Transaction(*found.value());
+}
+
+Status CheckRank(const Transaction& transaction, uint32_t rank) {
+  if (rank < transaction.world) return Status::Ok();
+  return Status::Client("CKPTWORLD rank " + Number(rank) + " of a world of " +
+                        Number(transaction.world));
+}
+
+/// A copy of the rank's part, or a fresh one.
+RankPart PartCopy(const Transaction& transaction, uint32_t rank) {
+  if (const RankPart* part = FindRank(transaction, rank)) return *part;
+  RankPart part;
+  part.rank = rank;
+  return part;
+}
+
+void PutPart(Transaction* transaction, RankPart part) {
+  const uint32_t rank = part.rank;
+  auto at =
+      std::lower_bound(transaction->ranks.begin(), transaction->ranks.end(), rank,
+                       [](const Kept<RankPart>& other, uint32_t key) { return other->rank < key; });
+  if (at == transaction->ranks.end() || (*at)->rank != rank)
+    at = transaction->ranks.insert(at, Kept<RankPart>());
+  *at = Kept<RankPart>::Make(std::move(part));
+}
+
+bool Before(const ShardSpec& spec, std::string_view name, uint32_t index) {
+  return spec.name != name ? spec.name < name : spec.index < index;
+}
+
+size_t LowerBound(const RankPart& part, std::string_view name, uint32_t index) {
+  const auto at = std::lower_bound(
+      part.specs.begin(), part.specs.end(), 0,
+      [&](const Kept<ShardSpec>& spec, int) { return Before(*spec, name, index); });
+  return static_cast<size_t>(at - part.specs.begin());
+}
+
+Status CheckSameTensor(const ShardSpec& spec, const ShardSpec& other, uint32_t other_rank) {
+  const bool same = spec.dtype == other.dtype && spec.shape == other.shape &&
+                    spec.group == other.group && spec.alias_of == other.alias_of;
+  if (same) return Status::Ok();
+  return Status::Client("CKPTDIVERGED '" + spec.name + "' was declared by rank " +
+                        Number(other_rank) + " as " + std::string(DTypeName(other.dtype)) + " " +
+                        ShapeText(other.shape) + " of group '" + other.group +
+                        (other.alias_of.empty() ? "'" : "', alias of '" + other.alias_of + "'"));
+}
+
+Status AddSpec(const Transaction& transaction, RankPart* part, ShardSpec spec) {
+  for (const auto& other : transaction.ranks) {
+    const size_t at = LowerBound(*other, spec.name, 0);
+    if (at == other->specs.size() || other->specs[at]->name != spec.name) continue;
+    CAIRN_RETURN_IF_ERROR(CheckSameTensor(spec, *other->specs[at], other->rank));
+  }
+  size_t at = LowerBound(*part, spec.name, 0);
+  for (; at < part->specs.size() && part->specs[at]->name == spec.name; ++at) {
+    CAIRN_RETURN_IF_ERROR(CheckSameTensor(spec, *part->specs[at], part->rank));
+    if (part->specs[at]->extent == spec.extent) return Status::Ok();
+    ++spec.index;
+  }
+  if (part->prepared) {
+    return Status::Client("CKPTDIVERGED rank " + Number(part->rank) +
+                          " is prepared and did not declare this of '" + spec.name + "'");
+  }
+  if (part->specs.size() >= kMaxShardsPerRank) {
+    return Status::Client("ERR a rank declares at most " + Number(kMaxShardsPerRank) + " shards");
+  }
+  const auto place = static_cast<ptrdiff_t>(at);
+  part->data.insert(part->data.begin() + place, Kept<ShardData>::Make(ShardData(spec)));
+  part->specs.insert(part->specs.begin() + place, Kept<ShardSpec>::Make(std::move(spec)));
+  return Status::Ok();
+}
+
+Status CheckFinite(const RankPart& part) {
+  for (size_t i = 0; i < part.specs.size(); ++i) {
+    const ShardSpec& spec = *part.specs[i];
+    if (!HasNonFinite(spec.dtype)) continue;
+    const std::vector<Cell>& cells = part.data[i]->cells();
+    for (size_t cell = 0; cell < cells.size(); ++cell) {
+      const Chunk& chunk = *cells[cell].chunk;
+      uint64_t index = 0;
+      if (chunk.dtype() == spec.dtype && chunk.figures().not_finite == 0) continue;
+      if (IsFinite(spec.dtype, {chunk.bytes()}, &index)) continue;
+      return Status::Client("CKPTNOTFINITE element " +
+                            Number(spec.CellRange(cell).begin / DTypeSize(spec.dtype) + index) +
+                            " of shard " + Number(spec.index) + " of '" + spec.name +
+                            "' is NaN or infinite");
+    }
+  }
+  return Status::Ok();
+}
+
+/// Refuses what the run's settings do not allow now.
+Status CheckRoom(const CkptRun& run, Moment moment) {
+  size_t live = 0;
+  for (const auto& transaction : run.transactions) live += transaction->live() ? 1 : 0;
+  if (live >= run.config.max_concurrent || run.transactions.size() >= kMaxOpenTransactions) {
+    return Status::Client("CKPTBUSY " + Number(live) + " transactions of this run are open");
+  }
+  const int64_t since_ms = moment.now_ms - run.last_commit_ms;
+  if (run.last_commit_ms > 0 && since_ms >= 0 && since_ms < run.config.min_pause_ms) {
+    return Status::Client("CKPTBUSY the last commit was " + std::to_string(since_ms) +
+                          " ms ago, and MINPAUSE is " + std::to_string(run.config.min_pause_ms));
+  }
+  return Status::Ok();
+}
+
+void FenceOlder(CkptRun* run, Moment moment) {
+  for (size_t i = 0; i < run->transactions.size(); ++i) {
+    const Transaction& transaction = *run->transactions[i];
+    if (transaction.live() && transaction.attempt < run->highest_attempt) {
+      Suspend(run, i, TxState::kFenced, moment);
+    }
+  }
+}
+
+}  // namespace
+
+Swept Sweep(CkptRun* run, Moment moment) {
+  Swept swept;
+  if (moment.replayed) return swept;
+  for (size_t i = 0; i < run->transactions.size();) {
+    const Transaction& transaction = *run->transactions[i];
+    if (transaction.live() && transaction.deadline_ms == 0) {
+      Transaction armed = transaction;
+      Renew(&armed, moment);
+      run->transactions[i] = Kept<Transaction>::Make(std::move(armed));
+    } else if (transaction.live() && transaction.deadline_ms <= moment.now_ms) {
+      swept.expired.push_back(transaction.id);
+      Suspend(run, i, TxState::kExpired, moment);
+    } else if (!transaction.live() && transaction.free_at_ms <= moment.now_ms) {
+      const bool expired = transaction.state == TxState::kExpired;
+      Remember(run, {transaction.id, transaction.step,
+                     expired ? Ended::How::kExpired : Ended::How::kFenced, ""});
+      run->transactions.erase(run->transactions.begin() + static_cast<ptrdiff_t>(i));
+      continue;
+    }
+    ++i;
+  }
+  return swept;
+}
+
+Result<std::string> Begin(CkptRun* run, const BeginRequest& request, Moment moment) {
+  const uint32_t world =
+      request.world != 0 ? request.world : std::max<uint32_t>(run->config.world, 1);
+  if (run->config.world != 0 && world != run->config.world) {
+    return Status::Client("CKPTWORLD this run is of a world of " + Number(run->config.world));
+  }
+  if (request.rank >= world) {
+    return Status::Client("CKPTWORLD rank " + Number(request.rank) + " of a world of " +
+                          Number(world));
+  }
+  if (request.attempt < run->highest_attempt) {
+    return Status::Client("CKPTFENCED attempt " + Number(request.attempt) +
+                          " is over: the run is at attempt " + Number(run->highest_attempt));
+  }
+  for (const auto& open : run->transactions) {
+    if (!open->live() || open->step != request.step || open->attempt != request.attempt) continue;
+    if (open->world == world) return std::string(open->id);
+    return Status::Client("CKPTWORLD step " + Number(request.step) +
+                          " is being saved by a world of " + Number(open->world));
+  }
+  const VersionRow* row = run->FindStep(request.step);
+  if (row != nullptr && !row->rolled_back && row->version->attempt == request.attempt &&
+      row->version->world == world && !moment.replayed) {
+    return std::string(row->version->tx);
+  }
+  CkptRun next = *run;
+  next.highest_attempt = request.attempt;
+  FenceOlder(&next, moment);
+  if (!moment.replayed) CAIRN_RETURN_IF_ERROR(CheckRoom(next, moment));
+  Transaction transaction;
+  transaction.id = request.new_id;
+  transaction.step = request.step;
+  transaction.attempt = request.attempt;
+  transaction.world = world;
+  transaction.parent = request.parent;
+  transaction.coverage = request.coverage;
+  transaction.timeout_ms = request.timeout_ms.value_or(run->config.timeout_ms);
+  transaction.began_ms = moment.now_ms;
+  Renew(&transaction, moment);
+  next.transactions.push_back(Kept<Transaction>::Make(std::move(transaction)));
+  *run = std::move(next);
+  return request.new_id;
+}
+
+Result<const Transaction*> FindLive(const CkptRun& run, std::string_view tx) {
+  const size_t i = IndexOf(run, tx);
+  if (i < run.transactions.size()) {
+    const Transaction& transaction = *run.transactions[i];
+    if (!transaction.live()) return NotLive(transaction.state, tx);
+    return &transaction;
+  }
+  for (const Ended& ended : run.ended) {
+    if (ended.tx != tx) continue;
+    if (ended.how == Ended::How::kExpired) return NotLive(TxState::kExpired, tx);
+    if (ended.how == Ended::How::kFenced) return NotLive(TxState::kFenced, tx);
+    return Status::Client("CKPTABORTED transaction " + std::string(tx) + " was aborted" +
+                          (ended.reason.empty() ? "" : ": " + ended.reason));
+  }
+  if (const Version* version = FindCommitted(run, tx)) {
+    return Status::Client("CKPTNOTX transaction " + std::string(tx) + " is committed, as step " +
+                          Number(version->step));
+  }
+  return Status::Client("CKPTNOTX this run has no transaction of that name");
+}
+
+const Version* FindCommitted(const CkptRun& run, std::string_view tx) {
+  for (const VersionRow& row : run.versions) {
+    if (row.version->tx == tx) return row.version.get();
+  }
+  return nullptr;
+}
+
+const RankPart* FindRank(const Transaction& transaction, uint32_t rank) {
+  const auto at =
+      std::lower_bound(transaction.ranks.begin(), transaction.ranks.end(), rank,
+                       [](const Kept<RankPart>& part, uint32_t key) { return part->rank < key; });
+  return at == transaction.ranks.end() || (*at)->rank != rank ? nullptr : at->get();
+}
+
+Result<size_t> FindShard(const RankPart& part, std::string_view name, uint32_t index) {
+  const size_t at = LowerBound(part, name, index);
+  if (at < part.specs.size() && part.specs[at]->name == name && part.specs[at]->index == index) {
+    return size_t{at};
+  }
+  return Status::Client("ERR rank " + Number(part.rank) + " has not declared shard " +
+                        Number(index) + " of '" + std::string(name.substr(0, 128)) + "'");
+}
+
+Status Declare(CkptRun* run, std::string_view tx, uint32_t rank, std::vector<ShardSpec> specs,
+               Moment moment) {
+  Result<Transaction> transaction = LiveCopy(*run, tx);
+  if (!transaction.ok()) return transaction.status();
+  CAIRN_RETURN_IF_ERROR(CheckRank(*transaction, rank));
+  RankPart part = PartCopy(*transaction, rank);
+  for (ShardSpec& spec : specs) {
+    CAIRN_RETURN_IF_ERROR(AddSpec(*transaction, &part, std::move(spec)));
+  }
+  PutPart(&*transaction, std::move(part));
+  Renew(&*transaction, moment);
+  Replace(run, std::move(*transaction));
+  return Status::Ok();
+}
+
+Status StoreShard(CkptRun* run, std::string_view tx, uint32_t rank, size_t shard, ShardData data,
+                  Moment moment) {
+  Result<Transaction> transaction = LiveCopy(*run, tx);
+  if (!transaction.ok()) return transaction.status();
+  RankPart part = PartCopy(*transaction, rank);
+  part.data[shard] = Kept<ShardData>::Make(std::move(data));
+  PutPart(&*transaction, std::move(part));
+  Renew(&*transaction, moment);
+  Replace(run, std::move(*transaction));
+  return Status::Ok();
+}
+
+Status SetState(CkptRun* run, std::string_view tx, uint32_t rank, StateBlob blob, Moment moment) {
+  Result<Transaction> transaction = LiveCopy(*run, tx);
+  if (!transaction.ok()) return transaction.status();
+  CAIRN_RETURN_IF_ERROR(CheckRank(*transaction, rank));
+  RankPart part = PartCopy(*transaction, rank);
+  for (const auto& other : part.states) {
+    if (other->kind != blob.kind || other->name != blob.name) continue;
+    bool same = other->size_bytes == blob.size_bytes;
+    for (size_t i = 0; same && i < blob.chunks.size(); ++i) {
+      same = other->chunks[i]->bytes().view() == blob.chunks[i]->bytes().view();
+    }
+    if (same) return Status::Ok();
+    return Status::Client("CKPTDIVERGED rank " + Number(rank) + " has another state of kind " +
+                          std::string(StateKindName(blob.kind)) + " and name '" + blob.name +
+                          "' already");
+  }
+  if (part.prepared) {
+    return Status::Client("CKPTDIVERGED rank " + Number(rank) + " is prepared without this state");
+  }
+  const auto at = std::find_if(part.states.begin(), part.states.end(), [&](const auto& other) {
+    return other->kind != blob.kind ? other->kind > blob.kind : other->name > blob.name;
+  });
+  part.states.insert(at, Kept<StateBlob>::Make(std::move(blob)));
+  PutPart(&*transaction, std::move(part));
+  Renew(&*transaction, moment);
+  Replace(run, std::move(*transaction));
+  return Status::Ok();
+}
+
+Status Prepare(CkptRun* run, std::string_view tx, uint32_t rank, bool guard_finite, Moment moment) {
+  Result<Transaction> transaction = LiveCopy(*run, tx);
+  if (!transaction.ok()) return transaction.status();
+  CAIRN_RETURN_IF_ERROR(CheckRank(*transaction, rank));
+  RankPart part = PartCopy(*transaction, rank);
+  for (size_t i = 0; i < part.specs.size(); ++i) {
+    if (part.data[i]->IsComplete()) continue;
+    const ByteRange hole = part.data[i]->Holes(*part.specs[i])[0];
+    return Status::Client("CKPTINCOMPLETE rank " + Number(rank) + " lacks bytes " +
+                          Number(hole.begin) + " to " + Number(hole.end) + " of '" +
+                          part.specs[i]->name + "'");
+  }
+  if (guard_finite) CAIRN_RETURN_IF_ERROR(CheckFinite(part));
+  if (part.prepared) return Status::Ok();
+  part.prepared = true;
+  PutPart(&*transaction, std::move(part));
+  transaction->state = TxState::kPreparing;
+  if (transaction->first_prepare_ms == 0) transaction->first_prepare_ms = moment.now_ms;
+  transaction->last_prepare_ms = moment.now_ms;
+  Renew(&*transaction, moment);
+  Replace(run, std::move(*transaction));
+  return Status::Ok();
+}
+
+Status Abort(CkptRun* run, std::string_view tx, std::string_view reason, Moment moment) {
+  Result<const Transaction*> found = FindLive(*run, tx);
+  if (!found.ok()) return found.status();
+  const size_t i = IndexOf(*run, tx);
+  const uint64_t step = found.value()->step;
+  Note(run, moment.now_ms, "aborted", step,
+       std::string(tx) + (reason.empty() ? "" : " " + std::string(reason)));
+  Remember(run, {std::string(tx), step, Ended::How::kAborted, std::string(reason)});
+  run->transactions.erase(run->transactions.begin() + static_cast<ptrdiff_t>(i));
+  return Status::Ok();
+}
+
+Status Expire(CkptRun* run, std::string_view tx, Moment moment) {
+  Result<const Transaction*> found = FindLive(*run, tx);
+  if (!found.ok()) return found.status();
+  Suspend(run, IndexOf(*run, tx), TxState::kExpired, moment);
+  return Status::Ok();
+}
+
+uint64_t NextOffset(const ShardSpec& spec, const ShardData& data) {
+  const std::vector<ByteRange> holes = data.Holes(spec);
+  return holes.empty() ? spec.size_bytes : holes[0].begin;
+}
+
+}  // namespace cairn::tensor

@@ -1,0 +1,83 @@
+#pragma once
+
+// The life of a transaction (C2 to C7, C9): what each command may do to a CkptRun. Knows neither
+// keys nor replies; a failed call leaves the CkptRun as it was. Pure but for the pool's memory;
+// executor.
+//
+//                    Put, Refer, SetState                  Commit (ckpt_commit.h): one swap
+//   Begin --> [ open ] --Prepare--> [ preparing ] ----------------------------------> version
+//                |  Sweep: no progress for TIMEOUT     |
+//                +-----------------------------------> | [ expired ] --+
+//                |  Begin of a higher attempt          |               | Sweep: 60 s later
+//                +-----------------------------------> | [ fenced ]  --+---------> forgotten
+//                |  Abort                              |
+//                +-----------------------------------> aborted, remembered by name
+//
+// Expired and fenced ones keep their chunks for a grace, so that the next attempt finds them by
+// hash.
+
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "tensor_module/ckpt_model.h"
+
+namespace cairn::tensor {
+
+/// When a change happens. `replayed`: it comes from a log and has been judged already: limits and
+/// clocks are not asked.
+struct Moment {
+  int64_t now_ms = 0;
+  bool replayed = false;
+};
+
+struct BeginRequest {
+  uint64_t step = 0;
+  uint32_t rank = 0;
+  uint32_t world = 0;  ///< 0: the run's, or 1
+  uint64_t attempt = 0;
+  std::optional<uint64_t> parent;
+  std::optional<int64_t> timeout_ms;
+  bool coverage = false;
+  std::string new_id;  ///< for a transaction that does not exist yet
+};
+
+/// The transactions that the clock has ended now. Others, whose grace is over, are forgotten.
+struct Swept {
+  std::vector<std::string> expired;
+};
+Swept Sweep(CkptRun* run, Moment moment);
+
+/// The transaction's id: a new one, the one that is open for this step, attempt and world, or the
+/// one that committed it (C5). Errors: CKPTWORLD, CKPTFENCED, CKPTBUSY.
+Result<std::string> Begin(CkptRun* run, const BeginRequest& request, Moment moment);
+
+/// The live transaction. Errors: CKPTNOTX, CKPTABORTED, CKPTTIMEOUT, CKPTFENCED.
+Result<const Transaction*> FindLive(const CkptRun& run, std::string_view tx);
+/// The version that the transaction became, or nullptr.
+const Version* FindCommitted(const CkptRun& run, std::string_view tx);
+const RankPart* FindRank(const Transaction& transaction, uint32_t rank);
+/// The shard's place in the part. Errors: not declared.
+Result<size_t> FindShard(const RankPart& part, std::string_view name, uint32_t index);
+
+/// Adds what is new of `specs`; what was declared before must be the same (C5). Errors: those of
+/// FindLive, CKPTWORLD, CKPTDIVERGED, too many shards.
+Status Declare(CkptRun* run, std::string_view tx, uint32_t rank, std::vector<ShardSpec> specs,
+               Moment moment);
+/// Puts `data` in place of the shard's. Requires: made from the data that is there.
+Status StoreShard(CkptRun* run, std::string_view tx, uint32_t rank, size_t shard, ShardData data,
+                  Moment moment);
+/// Errors: those of FindLive, CKPTWORLD, CKPTDIVERGED.
+Status SetState(CkptRun* run, std::string_view tx, uint32_t rank, StateBlob blob, Moment moment);
+/// C3. Errors: those of FindLive, CKPTWORLD, CKPTINCOMPLETE, CKPTNOTFINITE.
+Status Prepare(CkptRun* run, std::string_view tx, uint32_t rank, bool guard_finite, Moment moment);
+/// Errors: those of FindLive; already committed.
+Status Abort(CkptRun* run, std::string_view tx, std::string_view reason, Moment moment);
+/// What a log says that Sweep did.
+Status Expire(CkptRun* run, std::string_view tx, Moment moment);
+
+/// First byte missing.
+uint64_t NextOffset(const ShardSpec& spec, const ShardData& data);
+
+}  // namespace cairn::tensor

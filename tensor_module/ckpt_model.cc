@@ -1,0 +1,74 @@
+#include "tensor_module/ckpt_model.h"
+
+#include <algorithm>
+
+namespace cairn::tensor {
+
+std::string_view DurableName(Durable durable) {
+  constexpr std::string_view kNames[] = {"MEM", "AOF", "DISK"};
+  return kNames[static_cast<size_t>(durable)];
+}
+
+std::string_view StateKindName(StateKind kind) {
+  constexpr std::string_view kNames[] = {"optim", "sched", "rng", "loader", "trainer", "user"};
+  return kNames[static_cast<size_t>(kind)];
+}
+
+std::string_view TxStateName(TxState state) {
+  constexpr std::string_view kNames[] = {"open", "preparing", "expired", "fenced"};
+  return kNames[static_cast<size_t>(state)];
+}
+
+const LogicalTensor* Version::Find(std::string_view name) const {
+  const auto found = std::lower_bound(
+      tensors.begin(), tensors.end(), name,
+      [](const Kept<LogicalTensor>& tensor, std::string_view key) { return tensor->name < key; });
+  return found == tensors.end() || (*found)->name != name ? nullptr : found->get();
+}
+
+const LogicalTensor& Version::Storage(const LogicalTensor& tensor) const {
+  if (tensor.alias_of.empty()) return tensor;
+  const LogicalTensor* target = Find(tensor.alias_of);
+  CAIRN_CHECK(target != nullptr && target->alias_of.empty());
+  return *target;
+}
+
+uint64_t Version::size_bytes() const {
+  uint64_t bytes = 0;
+  for (const auto& tensor : tensors) bytes += tensor->alias_of.empty() ? tensor->size_bytes() : 0;
+  for (const RankState& state : states) bytes += state.blob->size_bytes;
+  return bytes;
+}
+
+const Version* CkptRun::Latest() const {
+  for (size_t i = versions.size(); i-- > 0;) {
+    if (!versions[i].rolled_back) return versions[i].version.get();
+  }
+  return nullptr;
+}
+
+const VersionRow* CkptRun::FindStep(uint64_t step) const {
+  const auto found =
+      std::lower_bound(versions.begin(), versions.end(), step,
+                       [](const VersionRow& row, uint64_t key) { return row.version->step < key; });
+  return found == versions.end() || found->version->step != step ? nullptr : &*found;
+}
+
+const Tag* CkptRun::FindTag(std::string_view name) const {
+  const auto found =
+      std::lower_bound(tags.begin(), tags.end(), name,
+                       [](const Tag& tag, std::string_view key) { return tag.name < key; });
+  return found == tags.end() || found->name != name ? nullptr : &*found;
+}
+
+void Remember(CkptRun* run, Ended ended) {
+  if (run->ended.size() == kMaxEnded) run->ended.erase(run->ended.begin());
+  run->ended.push_back(std::move(ended));
+}
+
+void Note(CkptRun* run, int64_t at_ms, std::string_view event, uint64_t step, std::string text) {
+  if (run->log.size() == kMaxLogLines) run->log.erase(run->log.begin());
+  run->log.push_back({at_ms, std::string(event), step, std::move(text)});
+}
+
+}  // namespace cairn::tensor

@@ -1,0 +1,54 @@
+#pragma once
+
+// LogicalTensor: a tensor of a committed checkpoint, whatever shards it was saved in, and how any
+// box of it is read (C10). Frozen. Pure but for the memory it asks for; any thread.
+
+#include <string>
+#include <vector>
+
+#include "tensor_module/ckpt_shard.h"
+
+namespace cairn::tensor {
+
+struct StoredShard {
+  Extent extent;
+  uint64_t phase = 0;
+  std::vector<ChunkRef> chunks;  ///< the cells (K1), in order
+};
+
+struct LogicalTensor {
+  std::string name;
+  std::string group;
+  DType dtype = DType::kF32;
+  Shape shape;
+  std::string alias_of;             ///< not empty: no shards of its own
+  std::vector<StoredShard> shards;  ///< no two of one extent
+  /// Requires: the shape fits kMaxTensorBytes.
+  uint64_t size_bytes() const { return PayloadBytes(dtype, shape).value(); }
+};
+
+/// Most boxes that the search for gaps keeps: shardings of real jobs need a few.
+inline constexpr size_t kMaxGapBoxes = 4096;
+
+/// What of a tensor of `shape` none of the extents covers. Errors: the sharding is too ragged
+/// (kMaxGapBoxes). Cost: O(extents * gaps).
+Result<std::vector<Extent>> FindGaps(const Shape& shape, const std::vector<Extent>& extents);
+
+/// Bytes [offset, offset + size) of a stored shard, by reference. Requires: within it.
+Chunks ReadShard(const StoredShard& shard, uint64_t offset, uint64_t size);
+
+/// Bytes [offset, offset + size) of the logical tensor as slices of its chunks; empty when the
+/// shards there do not lie in its order, and then GatherBox must copy. Requires: within it; size >
+/// 0.
+Chunks ReadByReference(const LogicalTensor& tensor, uint64_t offset, uint64_t size);
+
+/// The bytes of a box, by reference where they lie in one run, else gathered into memory of
+/// `source`. Requires: the shards cover the tensor. Errors: memory refused.
+Result<Chunks> GatherBox(BlobSource& source, const LogicalTensor& tensor, const Box& box);
+/// GatherBox will not copy.
+bool IsReadByReference(const LogicalTensor& tensor, const Box& box);
+
+/// The sum over all shards.
+ChunkFigures FiguresOf(const LogicalTensor& tensor);
+
+}  // namespace cairn::tensor

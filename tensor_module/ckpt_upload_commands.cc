@@ -1,0 +1,418 @@
+// CKPT.PUT, HAVE, REF, STATE, OFFSET, PREPARE: how a rank's bytes come, in any order, again, and
+// from any number of connections. Hashing is a first half (module.h, RunLate); what is stored is
+// decided in the second, on the transaction as it then is.
+
+#include <algorithm>
+#include <cstring>
+#include <unordered_set>
+
+#include "tensor_module/ckpt_edit.h"
+
+namespace cairn::tensor {
+
+namespace {
+
+/// REF is logged with its bytes in pieces of this size when a replay could not find the chunks.
+constexpr size_t kLoggedPieceBytes = 8 << 20;
+
+/// A shard of a live transaction.
+struct Place {
+  Kept<ShardSpec> spec;
+  Kept<ShardData> data;
+  size_t shard = 0;
+  bool prepared = false;
+};
+
+Result<Place> FindPlace(const CkptRun& run, std::string_view tx, uint32_t rank,
+                        std::string_view name, uint32_t index) {
+  Result<const Transaction*> transaction = FindLive(run, tx);
+  if (!transaction.ok()) return transaction.status();
+  const RankPart* part = FindRank(*transaction.value(), rank);
+  if (part == nullptr) {
+    return Status::Client("ERR rank " + std::to_string(rank) + " has declared nothing");
+  }
+  Result<size_t> shard = FindShard(*part, name, index);
+  if (!shard.ok()) return shard.status();
+  return Place{part->specs[shard.value()], part->data[shard.value()], shard.value(),
+               part->prepared};
+}
+
+Status CheckWithin(const ShardSpec& spec, uint64_t offset, uint64_t size) {
+  if (offset <= spec.size_bytes && size <= spec.size_bytes - offset) return Status::Ok();
+  return Status::Client("CKPTOFFSET " + std::to_string(size) + " bytes at " +
+                        std::to_string(offset) + " end behind the shard's " +
+                        std::to_string(spec.size_bytes));
+}
+
+// --- PUT ---
+
+using MadeChunks = Result<std::vector<ChunkRef>>;
+
+Status FinishPut(CommandRun& run, const BlobSlice& bytes, const std::vector<ChunkRef>& chunks) {
+  Result<PutArgs> put = ParsePut(run.args());
+  if (!put.ok()) return put.status();
+  Result<RunEdit> edit = RunEdit::Open(run);
+  if (!edit.ok()) return edit.status();
+  const std::string_view tx = run.args()[2];
+  Result<Place> place = FindPlace(edit->run, tx, put->rank, put->name, put->shard);
+  if (!place.ok()) return place.status();
+  ShardData data = *place->data;
+  const bool complete = data.IsComplete();
+  Module& module = run.module();
+  CAIRN_RETURN_IF_ERROR(data.Put(module.pool, module.memory, *place->spec,
+                                 PlanPut(*place->spec, put->offset, bytes.size), bytes, chunks));
+  const uint64_t next = NextOffset(*place->spec, data);
+  if (!complete) {
+    CAIRN_RETURN_IF_ERROR(
+        StoreShard(&edit->run, tx, put->rank, place->shard, std::move(data), edit->moment()));
+    edit->Store("ckpt.put");
+  }
+  run.Unsigned(next);
+  return Status::Ok();
+}
+
+Status PutCommand(CommandRun& run) {
+  Result<PutArgs> put = ParsePut(run.args());
+  if (!put.ok()) return put.status();
+  // No effects in a first half: what the clock has ended is found in the second.
+  Result<const RunValue*> found = run.NeedRun(run.key(), CAIRN_WRITE);
+  if (!found.ok()) return found.status();
+  Result<Place> place =
+      FindPlace(found.value()->run(), run.args()[2], put->rank, put->name, put->shard);
+  if (!place.ok()) return place.status();
+  const uint64_t size = run.args()[put->blob_at].size();
+  CAIRN_RETURN_IF_ERROR(CheckWithin(*place->spec, put->offset, size));
+  CAIRN_RETURN_IF_ERROR(CheckQuota(run, size));
+  Result<BlobSlice> bytes = run.ArgPayload(put->blob_at);
+  if (!bytes.ok()) return bytes.status();
+  const BlobSlice piece = *bytes;
+  return run.RunLate(
+      size * 2,
+      [&module = run.module(), piece, hash = put->hash, spec = place->spec,
+       offset = put->offset]() -> MadeChunks {
+        if (hash && HashBytes128(piece.view()) != *hash) {
+          return Status::Client("CKPTHASH the bytes that arrived have another hash");
+        }
+        const PutPlan plan = PlanPut(*spec, offset, piece.size);
+        if (plan.whole.empty()) return std::vector<ChunkRef>();
+        return module.pool.Intern(
+            {piece.blob, piece.offset + plan.head, piece.size - plan.head - plan.tail}, plan.whole,
+            spec->dtype);
+      },
+      [piece](CommandRun& late, MadeChunks& made) {
+        return made.ok() ? FinishPut(late, piece, *made) : made.status();
+      });
+}
+
+// --- HAVE and REF ---
+
+Status HaveCommand(CommandRun& run) {
+  Result<std::vector<Hash128>> hashes = ParseHave(run.args());
+  if (!hashes.ok()) return hashes.status();
+  Result<const RunValue*> found = run.NeedRun(run.key(), CAIRN_READ);
+  if (!found.ok()) return found.status();
+  Result<const Transaction*> transaction = FindLive(found.value()->run(), run.args()[2]);
+  if (!transaction.ok()) return transaction.status();
+  // The bits of a string as GETBIT counts them: the first is the highest of the first byte.
+  std::string bits((hashes->size() + 7) / 8, '\0');
+  for (size_t i = 0; i < hashes->size(); ++i) {
+    if (!run.module().pool.Find((*hashes)[i])) continue;
+    bits[i / 8] = static_cast<char>(bits[i / 8] | (0x80 >> (i % 8)));
+  }
+  run.Bulk(bits);
+  return Status::Ok();
+}
+
+/// The chunks of all committed versions of a tensor: a replay of the log has them when it comes
+/// here.
+std::unordered_set<const Chunk*> CommittedChunks(const CkptRun& run, std::string_view name) {
+  std::unordered_set<const Chunk*> chunks;
+  for (const VersionRow& row : run.versions) {
+    const LogicalTensor* tensor = row.version->Find(name);
+    if (tensor == nullptr) continue;
+    for (const StoredShard& shard : row.version->Storage(*tensor).shards) {
+      for (const ChunkRef& chunk : shard.chunks) chunks.insert(chunk.get());
+    }
+  }
+  return chunks;
+}
+
+/// Logs the chunks' bytes as PUTs.
+void LogAsPuts(RunEdit& edit, CommandRun& run, const ReferArgs& refer,
+               const std::vector<ChunkRef>& chunks) {
+  const std::string rank = std::to_string(refer.rank), shard = std::to_string(refer.shard);
+  uint64_t offset = refer.offset;
+  for (size_t i = 0; i < chunks.size();) {
+    std::string bytes;
+    while (i < chunks.size() && bytes.size() + chunks[i]->size() <= kLoggedPieceBytes) {
+      bytes += chunks[i++]->bytes().view();
+    }
+    const std::string at = std::to_string(offset);
+    const std::vector<std::string_view> args = {"CKPT.PUT", run.key(),  run.args()[2], "RANK",
+                                                rank,       refer.name, "SHARD",       shard,
+                                                "AT",       at,         "BLOB",        bytes};
+    if (offset == refer.offset) {
+      edit.StoreAs("ckpt.put", args);
+    } else {
+      run.PropagateAs(args);
+    }
+    offset += bytes.size();
+  }
+}
+
+Status ReferCommand(CommandRun& run) {
+  Result<ReferArgs> refer = ParseRefer(run.args());
+  if (!refer.ok()) return refer.status();
+  Result<RunEdit> edit = RunEdit::Open(run);
+  if (!edit.ok()) return edit.status();
+  const std::string_view tx = run.args()[2];
+  Result<Place> place = FindPlace(edit->run, tx, refer->rank, refer->name, refer->shard);
+  if (!place.ok()) return place.status();
+  const ShardSpec& spec = *place->spec;
+  CAIRN_RETURN_IF_ERROR(CheckWithin(spec, refer->offset, 0));
+  const auto first = static_cast<size_t>((refer->offset + spec.phase) / kChunkBytes);
+  const size_t count = refer->hashes.size();
+  if (count > spec.cell_count() - std::min(first, spec.cell_count()) ||
+      spec.CellRange(first).begin != refer->offset) {
+    return Status::Client("CKPTOFFSET REF takes whole chunks of the shard's grid of " +
+                          std::to_string(kChunkBytes) + " bytes");
+  }
+  std::vector<ChunkRef> chunks;
+  for (size_t i = 0; i < count; ++i) {
+    const ByteRange range = spec.CellRange(first + i);
+    chunks.push_back(run.module().pool.Find(refer->hashes[i], range.end - range.begin));
+    if (!chunks.back()) {
+      return Status::Client("CKPTHASH no chunk of hash " + Hash128Hex(refer->hashes[i]) + " and " +
+                            std::to_string(range.end - range.begin) + " bytes is held: PUT it");
+    }
+    CAIRN_RETURN_IF_ERROR(CheckBoolChunk(spec.dtype, *chunks.back()));
+  }
+  ShardData data = *place->data;
+  const bool complete = data.IsComplete();
+  CAIRN_RETURN_IF_ERROR(data.Refer(spec, first, chunks));
+  const uint64_t next = NextOffset(spec, data);
+  if (!complete) {
+    const std::unordered_set<const Chunk*> committed = CommittedChunks(edit->run, refer->name);
+    const bool replayable = std::all_of(chunks.begin(), chunks.end(), [&](const ChunkRef& chunk) {
+      return committed.contains(chunk.get());
+    });
+    CAIRN_RETURN_IF_ERROR(
+        StoreShard(&edit->run, tx, refer->rank, place->shard, std::move(data), edit->moment()));
+    if (replayable) {
+      edit->Store("ckpt.put");
+    } else {
+      LogAsPuts(*edit, run, *refer, chunks);
+    }
+  }
+  run.Unsigned(next);
+  return Status::Ok();
+}
+
+// --- STATE ---
+
+Status FinishState(CommandRun& run, uint64_t size_bytes, std::vector<ChunkRef> chunks) {
+  Result<StateArgs> args = ParseState(run.args());
+  if (!args.ok()) return args.status();
+  Result<RunEdit> edit = RunEdit::Open(run);
+  if (!edit.ok()) return edit.status();
+  StateBlob blob{args->kind, std::string(args->name), size_bytes, std::move(chunks)};
+  CAIRN_RETURN_IF_ERROR(
+      SetState(&edit->run, run.args()[2], args->rank, std::move(blob), edit->moment()));
+  edit->Store("ckpt.state");
+  run.Ok();
+  return Status::Ok();
+}
+
+Status StateCommand(CommandRun& run) {
+  Result<StateArgs> args = ParseState(run.args());
+  if (!args.ok()) return args.status();
+  Result<const RunValue*> found = run.NeedRun(run.key(), CAIRN_WRITE);
+  if (!found.ok()) return found.status();
+  Result<const Transaction*> transaction = FindLive(found.value()->run(), run.args()[2]);
+  if (!transaction.ok()) return transaction.status();
+  const uint64_t size = run.args()[args->blob_at].size();
+  CAIRN_RETURN_IF_ERROR(CheckQuota(run, size));
+  Result<BlobSlice> bytes = run.ArgPayload(args->blob_at);
+  if (!bytes.ok()) return bytes.status();
+  return run.RunLate(
+      size * 2,
+      [&module = run.module(), bytes = *bytes]() -> MadeChunks {
+        if (bytes.size == 0) return std::vector<ChunkRef>();
+        return module.pool.Intern(bytes, PieceSizes(bytes.size), DType::kU8);
+      },
+      [size](CommandRun& late, MadeChunks& made) {
+        return made.ok() ? FinishState(late, size, std::move(*made)) : made.status();
+      });
+}
+
+// --- OFFSET and PREPARE ---
+
+void ReplyOffset(CommandRun& run, const ShardSpec& spec, const ShardData& data) {
+  const std::vector<ByteRange> holes = data.Holes(spec);
+  run.Map(5);
+  run.Bulk("name");
+  run.Bulk(spec.name);
+  run.Bulk("shard");
+  run.Unsigned(spec.index);
+  run.Bulk("offset");
+  run.Unsigned(NextOffset(spec, data));
+  run.Bulk("size");
+  run.Unsigned(spec.size_bytes);
+  run.Bulk("holes");
+  run.Array(holes.size());
+  for (const ByteRange& hole : holes) {
+    run.Array(2);
+    run.Unsigned(hole.begin);
+    run.Unsigned(hole.end - hole.begin);
+  }
+}
+
+Status OffsetCommand(CommandRun& run) {
+  Result<OffsetArgs> args = ParseOffset(run.args());
+  if (!args.ok()) return args.status();
+  Result<const RunValue*> found = run.NeedRun(run.key(), CAIRN_READ);
+  if (!found.ok()) return found.status();
+  Result<const Transaction*> transaction = FindLive(found.value()->run(), run.args()[2]);
+  if (!transaction.ok()) return transaction.status();
+  const RankPart* part = FindRank(*transaction.value(), args->rank);
+  if (args->name) {
+    if (part == nullptr) return Status::Client("ERR this rank has declared nothing");
+    Result<size_t> shard = FindShard(*part, *args->name, args->shard);
+    if (!shard.ok()) return shard.status();
+    ReplyOffset(run, *part->specs[shard.value()], *part->data[shard.value()]);
+    return Status::Ok();
+  }
+  const size_t count = part == nullptr ? 0 : part->specs.size();
+  run.Array(count);
+  for (size_t i = 0; i < count; ++i) ReplyOffset(run, *part->specs[i], *part->data[i]);
+  return Status::Ok();
+}
+
+void ReplyPrepared(CommandRun& run, uint32_t rank, uint64_t shards, uint64_t bytes) {
+  run.Map(3);
+  run.Bulk("rank");
+  run.Unsigned(rank);
+  run.Bulk("shards");
+  run.Unsigned(shards);
+  run.Bulk("bytes");
+  run.Unsigned(bytes);
+}
+
+Status PrepareCommand(CommandRun& run) {
+  Result<RankArgs> args = ParsePrepare(run.args());
+  if (!args.ok()) return args.status();
+  const std::string_view tx = run.args()[2];
+  Result<RunEdit> edit = RunEdit::Open(run);
+  if (!edit.ok()) return edit.status();
+  if (const Version* version = FindCommitted(edit->run, tx)) {
+    // C5: the first answer again.
+    for (const RankSummary& rank : version->ranks) {
+      if (rank.rank != args->rank) continue;
+      ReplyPrepared(run, rank.rank, rank.shards, rank.bytes);
+      return Status::Ok();
+    }
+  }
+  Result<const Transaction*> before = FindLive(edit->run, tx);
+  if (!before.ok()) return before.status();
+  const RankPart* old = FindRank(*before.value(), args->rank);
+  const bool again = old != nullptr && old->prepared;
+  CAIRN_RETURN_IF_ERROR(Prepare(&edit->run, tx, args->rank, args->guard_finite, edit->moment()));
+  Result<const Transaction*> transaction = FindLive(edit->run, tx);
+  CAIRN_CHECK(transaction.ok());
+  const RankPart& part = *FindRank(*transaction.value(), args->rank);
+  uint64_t bytes = 0;
+  for (const auto& spec : part.specs) bytes += spec->size_bytes;
+  for (const auto& state : part.states) bytes += state->size_bytes;
+  ReplyPrepared(run, part.rank, part.specs.size(), bytes);
+  if (again) return Status::Ok();
+  edit->Tell("prepared", transaction.value()->step,
+             std::string(tx) + " " + std::to_string(args->rank));
+  edit->Store("ckpt.prepare");
+  return Status::Ok();
+}
+
+constexpr CairnKeySpec kRunRw = {CAIRN_KEYS_RANGE, 1, 0, 1, CAIRN_KEY_RW};
+constexpr CairnKeySpec kRunRo = {CAIRN_KEYS_RANGE, 1, 0, 1, CAIRN_KEY_RO};
+
+constexpr CairnCommandSpec kSpecs[] = {
+    {
+        .name = "ckpt.put",
+        .arity = -10,
+        .flags = CAIRN_CMD_WRITE | CAIRN_CMD_DENY_OOM | CAIRN_CMD_NO_MULTI,
+        .keys = {kRunRw},
+        .since = "1.0.0",
+        .complexity = "O(N) in the bytes, on a worker thread, and O(C) in the shard's chunks.",
+        .summary = "Uploads a piece of a declared shard and returns the first byte missing.",
+        .synopsis = "key#0 tx RANK=rank:integer name [SHARD=shard:integer] AT=offset:integer "
+                    "BLOB=blob [XXH3=hex32]",
+        .run = Run<PutCommand>,
+    },
+    {
+        .name = "ckpt.have",
+        .arity = -5,
+        .flags = CAIRN_CMD_READONLY,
+        .keys = {kRunRo},
+        .since = "1.0.0",
+        .complexity = "O(N) in the hashes.",
+        .summary = "Tells which chunks the server holds already, as a bitmap.",
+        .synopsis = "key#0 tx count:integer hash...",
+        .run = Run<HaveCommand>,
+    },
+    {
+        .name = "ckpt.ref",
+        .arity = -10,
+        .flags = CAIRN_CMD_WRITE | CAIRN_CMD_DENY_OOM,
+        .keys = {kRunRw},
+        .since = "1.0.0",
+        .complexity = "O(N) in the hashes and O(C) in the shard's chunks.",
+        .summary = "Gives a shard chunks that the server holds already, by their hashes.",
+        .synopsis = "key#0 tx RANK=rank:integer name [SHARD=shard:integer] AT=offset:integer "
+                    "count:integer hash...",
+        .run = Run<ReferCommand>,
+    },
+    {
+        .name = "ckpt.state",
+        .arity = -10,
+        .flags = CAIRN_CMD_WRITE | CAIRN_CMD_DENY_OOM | CAIRN_CMD_NO_MULTI,
+        .keys = {kRunRw},
+        .since = "1.0.0",
+        .complexity = "O(N) in the bytes, on a worker thread.",
+        .summary = "Uploads bytes that are no tensor: the state of a rank's other parts.",
+        .synopsis = "key#0 tx RANK=rank:integer name "
+                    "KIND=kind(OPTIM|SCHED|RNG|LOADER|TRAINER|USER) BLOB=blob",
+        .run = Run<StateCommand>,
+    },
+    {
+        .name = "ckpt.offset",
+        .arity = -5,
+        .flags = CAIRN_CMD_READONLY,
+        .keys = {kRunRo},
+        .since = "1.0.0",
+        .complexity = "O(N) in the chunks declared.",
+        .summary = "Tells which bytes of a rank's shards are missing.",
+        .synopsis = "key#0 tx RANK=rank:integer [shard{name [SHARD=shard:integer]}]",
+        .run = Run<OffsetCommand>,
+    },
+    {
+        .name = "ckpt.prepare",
+        .arity = -5,
+        .flags = CAIRN_CMD_WRITE,
+        .keys = {kRunRw},
+        .since = "1.0.0",
+        .complexity = "O(N) in the chunks of the rank.",
+        .summary = "A rank's vote: all it declared has arrived, and is frozen.",
+        .synopsis = "key#0 tx RANK=rank:integer [guard{GUARD FINITE}]",
+        .run = Run<PrepareCommand>,
+    },
+};
+
+}  // namespace
+
+int RegisterCkptUploadCommands(Module& module) {
+  for (const CairnCommandSpec& spec : kSpecs) {
+    if (module.api.register_command(module.self, &spec) != CAIRN_OK) return CAIRN_FAILED;
+  }
+  return CAIRN_OK;
+}
+
+}  // namespace cairn::tensor

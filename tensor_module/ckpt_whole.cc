@@ -1,0 +1,48 @@
+#include "tensor_module/ckpt_whole.h"
+
+#include <algorithm>
+
+namespace cairn::tensor {
+
+Result<Durable> DurabilityFor(const CommandRun& command, const CkptRun& run,
+                              const std::optional<Durable>& asked) {
+  const Durable durable = std::max(run.config.durable, asked.value_or(Durable::kMem));
+  if (durable == Durable::kMem || command.is_loading() || command.durability() == CAIRN_SYNCED) {
+    return Durable(durable);
+  }
+  return Status::Client("ERR DURABLE " + std::string(DurableName(durable)) +
+                        " needs 'appendonly yes' and 'appendfsync always'");
+}
+
+Status CommitWhole(const CommandRun& command, CkptRun* run, uint64_t step, const std::string& tx,
+                   const WholeTensors& tensors, std::string_view tag, Moment moment) {
+  Result<Durable> durable = DurabilityFor(command, *run, std::nullopt);
+  if (!durable.ok()) return durable.status();
+  CkptRun next = *run;
+  Transaction transaction;
+  transaction.id = tx;
+  transaction.step = step;
+  transaction.attempt = next.highest_attempt;
+  transaction.began_ms = moment.now_ms;
+  if (const Version* latest = next.Latest()) transaction.parent = latest->step;
+  next.transactions.push_back(Kept<Transaction>::Make(std::move(transaction)));
+  CAIRN_RETURN_IF_ERROR(Declare(&next, tx, 0, tensors.specs, moment));
+  Transaction filled = *next.transactions.back();
+  RankPart part = *filled.ranks[0];
+  for (size_t i = 0; i < tensors.specs.size(); ++i) {
+    Result<size_t> at = FindShard(part, tensors.specs[i].name, 0);
+    CAIRN_CHECK(at.ok());
+    ShardData data = *part.data[at.value()];
+    // A name that stands twice with other bytes: CKPTDIVERGED.
+    CAIRN_RETURN_IF_ERROR(data.Refer(tensors.specs[i], 0, tensors.chunks[i]));
+    part.data[at.value()] = Kept<ShardData>::Make(std::move(data));
+  }
+  filled.ranks[0] = Kept<RankPart>::Make(std::move(part));
+  next.transactions.back() = Kept<Transaction>::Make(std::move(filled));
+  CAIRN_RETURN_IF_ERROR(Prepare(&next, tx, 0, false, moment));
+  CAIRN_RETURN_IF_ERROR(Commit(&next, tx, durable.value(), tag, moment));
+  *run = std::move(next);
+  return Status::Ok();
+}
+
+}  // namespace cairn::tensor

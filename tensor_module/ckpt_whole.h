@@ -1,0 +1,33 @@
+#pragma once
+
+// CommitWhole: a transaction of one process from its beginning to its version in one step, for SAVE
+// and IMPORT. And what COMMIT and they have in common: which durability a version can promise.
+// Executor.
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "tensor_module/ckpt_commit.h"
+#include "tensor_module/module.h"
+
+namespace cairn::tensor {
+
+/// Tensors of one process, whole or aliases, with their chunks from byte 0 on; no chunks for an
+/// alias.
+struct WholeTensors {
+  std::vector<ShardSpec> specs;
+  std::vector<std::vector<ChunkRef>> chunks;
+};
+
+/// The version `step` of these tensors, of the run's highest attempt. The run is left as it was on
+/// an error: those of Declare, Commit, DurabilityFor.
+Status CommitWhole(const CommandRun& command, CkptRun* run, uint64_t step, const std::string& tx,
+                   const WholeTensors& tensors, std::string_view tag, Moment moment);
+
+/// What was asked for, or the run's, whichever is more. Errors: more than the settings in force
+/// give.
+Result<Durable> DurabilityFor(const CommandRun& command, const CkptRun& run,
+                              const std::optional<Durable>& asked);
+
+}  // namespace cairn::tensor

@@ -1,0 +1,49 @@
+#pragma once
+
+// Kept<T>: a counted handle to a frozen T, or to nothing. The parts of a checkpoint run are plain
+// structs that become frozen by Kept<T>::Make; a change copies the struct, changes the copy and
+// freezes it again, and what was not touched is shared. Any thread may hold and drop handles.
+
+#include <atomic>
+#include <cstdint>
+#include <utility>
+
+namespace cairn::tensor {
+
+template <typename T>
+class Kept {
+ public:
+  Kept() = default;
+  static Kept Make(T value) {
+    Kept kept;
+    kept.node_ = new Node{{1}, std::move(value)};
+    return kept;
+  }
+  Kept(const Kept& other) : node_(other.node_) {
+    if (node_ != nullptr) node_->count.fetch_add(1, std::memory_order_relaxed);
+  }
+  Kept(Kept&& other) noexcept : node_(std::exchange(other.node_, nullptr)) {}
+  Kept& operator=(Kept other) noexcept {
+    std::swap(node_, other.node_);
+    return *this;
+  }
+  ~Kept() {
+    if (node_ != nullptr && node_->count.fetch_sub(1, std::memory_order_acq_rel) == 1) {
+      delete node_;
+    }
+  }
+
+  explicit operator bool() const { return node_ != nullptr; }
+  const T& operator*() const { return node_->value; }
+  const T* operator->() const { return &node_->value; }
+  const T* get() const { return node_ == nullptr ? nullptr : &node_->value; }
+
+ private:
+  struct Node {
+    std::atomic<uint32_t> count;
+    const T value;
+  };
+  Node* node_ = nullptr;
+};
+
+}  // namespace cairn::tensor

@@ -1,0 +1,31 @@
+#pragma once
+
+// .pt files, as torch.save writes state_dicts since 1.6: a ZIP archive with data.pkl and one entry
+// for each storage. Read by pickle.h, which runs nothing; written so that torch.load reads it. Any
+// thread.
+//
+//   file := zip of <root>/data.pkl, <root>/version ("3\n"), <root>/data/<key> ..
+//
+// Nested dicts and lists become names with dots ("model.layers.0.weight"). What is no tensor is
+// counted, not kept.
+
+#include "tensor_module/archive.h"
+#include "tensor_module/zip.h"
+
+namespace cairn::tensor {
+
+struct PtFile {
+  std::vector<ArchiveTensor> tensors;  ///< in the order of the pickle
+  uint64_t skipped = 0;                ///< values that are no tensors
+};
+
+/// Errors: a client's line: no archive, a pickle with something else than a state_dict, a tensor
+/// that does not fit its storage, names that stand twice, a storage whose CRC-32 is wrong.
+Result<PtFile> ReadPt(std::string_view file);
+
+/// data.pkl of a flat state_dict: tensor i lies whole in the storage of key keys[i]; several may
+/// share one. Errors: a dtype that torch has not.
+Result<std::string> PtPickle(const std::vector<ArchiveTensor>& tensors,
+                             const std::vector<uint64_t>& keys);
+
+}  // namespace cairn::tensor

@@ -1,0 +1,294 @@
+// CKPT payloads in process: pieces, hashes, lying declarations, any sharding, and what becomes of
+// versions.
+
+#include <gtest/gtest.h>
+
+#include <cstring>
+
+#include "tests/support/ckpt_fixture.h"
+
+namespace cairn {
+namespace {
+
+// --- bytes ---
+
+TEST_F(CkptTest, PiecesOfAnySizeMakeTheSameVersion) {
+  const std::string bytes = Fill(3 * kChunk + 12345, 4);
+  for (const size_t piece : {size_t{70000}, kChunk, 2 * kChunk + 17, bytes.size()}) {
+    const std::string tx = Begin(piece);
+    DeclareU8(tx, "w", bytes.size());
+    // From the end, so that holes stand in front.
+    for (size_t at = (bytes.size() - 1) / piece * piece;; at -= piece) {
+      const std::string reply = Put(tx, "w", at, bytes.substr(at, piece));
+      EXPECT_EQ(reply, at == 0 ? ":" + std::to_string(bytes.size()) : ":0");
+      if (at == 0) break;
+    }
+    Rank(tx, 0, "PREPARE");
+    EXPECT_EQ(Field(Call({"CKPT.COMMIT", "run", tx}), "bytes"), ":" + std::to_string(bytes.size()));
+    EXPECT_EQ(Bytes(std::to_string(piece), "w"), bytes);
+  }
+  // Four versions, one storage.
+  EXPECT_LT(Call({"MEMORY", "USAGE", "run"}).integer, static_cast<int64_t>(bytes.size() + 100000));
+}
+
+TEST_F(CkptTest, HashesAreChecked) {
+  const std::string tx = Begin(1);
+  DeclareU8(tx, "w", 3);
+  EXPECT_EQ(Word(Rank(tx, 0, "PUT", {"w", "AT", "0", "BLOB", "abc", "XXH3", std::string(32, '1')})),
+            "-CKPTHASH");
+  EXPECT_EQ(
+      Rank(tx, 0, "OFFSET", {"w"}),
+      "[\"name\", \"w\", \"shard\", :0, \"offset\", :0, \"size\", :3, \"holes\", [[:0, :3]]]");
+  const std::string hash = Hash128Hex(HashBytes128("abc"));
+  EXPECT_EQ(Rank(tx, 0, "PUT", {"w", "AT", "0", "BLOB", "abc", "XXH3", hash}), ":3");
+  const std::string other = Begin(2);
+  DeclareU8(other, "w", 3);
+  EXPECT_EQ(Word(Rank(other, 0, "REF", {"w", "AT", "0", "1", std::string(32, 'f')})), "-CKPTHASH");
+  EXPECT_EQ(Rank(other, 0, "REF", {"w", "AT", "0", "1", hash}), ":3");
+  EXPECT_EQ(Word(Rank(other, 0, "REF", {"w", "AT", "1", "1", hash})), "-CKPTOFFSET");
+  EXPECT_EQ(Word(Rank(other, 0, "REF", {"w", "AT", "0", "2", hash, hash})), "-CKPTOFFSET");
+}
+
+TEST_F(CkptTest, PutsOutsideTheirShardAreRefused) {
+  const std::string tx = Begin(1);
+  DeclareU8(tx, "w", 3);
+  EXPECT_EQ(Word(Put(tx, "w", 1, "abc")), "-CKPTOFFSET");
+  EXPECT_EQ(Word(Put(tx, "w", 18446744073709551615u, "abc")), "-CKPTOFFSET");
+  EXPECT_EQ(Put(tx, "v", 0, "abc"), "-ERR rank 0 has not declared shard 0 of 'v'");
+  EXPECT_EQ(Rank(tx, 0, "PUT", {"w", "SHARD", "1", "AT", "0", "BLOB", "a"}),
+            "-ERR rank 0 has not declared shard 1 of 'w'");
+  EXPECT_EQ(Put(tx, "w", 0, "a", 1), "-ERR rank 1 has declared nothing");
+  EXPECT_EQ(Word(Put("0123456789abcdef", "w", 0, "a")), "-CKPTNOTX");
+}
+
+TEST_F(CkptTest, LyingDeclarationsAreRefused) {
+  const std::string tx = Begin(1, {"RANK", "0", "WORLD", "2"});
+  const auto declare = [&](Lines more, int rank = 0) {
+    more.insert(more.begin(), "1");
+    return Rank(tx, rank, "DECLARE", more);
+  };
+  EXPECT_EQ(declare({"w", "g", "F64", "SHAPE", "2", "4294967296", "4294967296"}).substr(0, 25),
+            "-ERR a tensor of shape [4");
+  EXPECT_EQ(declare({"w", "g", "U8", "SHAPE", "1", "4", "SHARD", "OFF", "1", "3", "LEN", "1", "2"}),
+            "-ERR shard [3, +2) is not within dimension 0 of [4] of 'w'");
+  EXPECT_EQ(declare({"w", "g", "U8", "SHAPE", "1", "4", "SHARD", "OFF", "1", "1", "LEN", "1",
+                     "18446744073709551615"})
+                .substr(0, 10),
+            "-ERR shard");
+  EXPECT_EQ(
+      declare({"w", "g", "U8", "SHAPE", "1", "4", "SHARD", "OFF", "2", "0", "0", "LEN", "1", "2"}),
+      "-ERR off takes one number for each dimension");
+  EXPECT_EQ(declare({"w", "g", "U8", "SHAPE", "1", "4", "ALIAS", "w"}),
+            "-ERR an alias is another whole tensor's name");
+  EXPECT_EQ(Rank(tx, 0, "DECLARE", {"2", "w", "g", "U8", "SHAPE", "0"}), "-ERR syntax error");
+  EXPECT_EQ(declare({"w", "g", "U8", "SHAPE", "65"}), "-ERR a tensor has at most 64 dimensions");
+  EXPECT_EQ(declare({"w", "g", "U8", "SHAPE", "1", "4"}), ":1");
+  EXPECT_EQ(Word(declare({"w", "g", "I8", "SHAPE", "1", "4"}, 1)), "-CKPTDIVERGED");
+  EXPECT_EQ(Word(declare({"w", "h", "U8", "SHAPE", "1", "4"}, 1)), "-CKPTDIVERGED");
+  EXPECT_EQ(declare({"w", "g", "U8", "SHAPE", "1", "4"}, 1), ":1");
+  // An alias of nothing keeps the transaction from committing.
+  EXPECT_EQ(declare({"tied", "g", "U8", "SHAPE", "1", "4", "ALIAS", "none"}), ":1");
+  Put(tx, "w", 0, "abcd", 0);
+  Put(tx, "w", 0, "abcd", 1);
+  Rank(tx, 0, "PREPARE");
+  Rank(tx, 1, "PREPARE");
+  EXPECT_EQ(Run({"CKPT.COMMIT", "run", tx}),
+            "-CKPTINCOMPLETE 'tied' not covered by what is prepared");
+}
+
+TEST_F(CkptTest, BoolAndFiniteAreGuarded) {
+  const std::string tx = Begin(1);
+  Rank(tx, 0, "DECLARE",
+       {"2", "m", "weights", "BOOL", "SHAPE", "1", "3", "w", "weights", "F32", "SHAPE", "1", "3"});
+  EXPECT_EQ(Put(tx, "m", 0, std::string("\0\1\2", 3)),
+            "-ERR a byte of a BOOL tensor is neither 0 nor 1");
+  EXPECT_EQ(Put(tx, "m", 0, std::string("\0\1\1", 3)), ":3");
+  const uint32_t bits[] = {0x80000000u, 0x7f800001u, 0x3f800000u};
+  const std::string raw(reinterpret_cast<const char*>(bits), sizeof bits);
+  Put(tx, "w", 0, raw);
+  EXPECT_EQ(Rank(tx, 0, "PREPARE", {"GUARD", "FINITE"}),
+            "-CKPTNOTFINITE element 1 of shard 0 of 'w' is NaN or infinite");
+  EXPECT_EQ(Rank(tx, 0, "PREPARE")[0], '[');
+  Run({"CKPT.COMMIT", "run", tx});
+  EXPECT_EQ(Bytes("1", "w"), raw) << "-0.0 and NaN payloads stay";
+}
+
+TEST_F(CkptTest, TheQuotaIsClearAtDeclare) {
+  harness_.SetSetting("tensor-memory-limit", "600000");
+  const std::string tx = Begin(1);
+  EXPECT_EQ(Word(DeclareU8(tx, "w", 700000)), "-CKPTQUOTA");
+  EXPECT_EQ(DeclareU8(tx, "w", 500000), ":1");
+  EXPECT_EQ(Put(tx, "w", 0, Fill(500000, 1)), ":500000");
+  EXPECT_EQ(Word(DeclareU8(tx, "v", 500000)), "-CKPTQUOTA");
+  Rank(tx, 0, "PREPARE");
+  Run({"CKPT.COMMIT", "run", tx});
+  const std::string next = Begin(2);
+  EXPECT_EQ(DeclareU8(next, "w", 500000), ":1") << "may be shared with the latest version";
+  EXPECT_EQ(Word(Save(3, Fill(500000, 2))), "-CKPTQUOTA");
+}
+
+TEST_F(CkptTest, BulkDataInsideMultiIsRefused) {
+  const std::string tx = Begin(1);
+  DeclareU8(tx, "w", 1);
+  Run({"MULTI"});
+  EXPECT_EQ(Put(tx, "w", 0, "x"), "-ERR Command not allowed inside a transaction");
+  EXPECT_EQ(Run({"EXEC"}).substr(0, 10), "-EXECABORT");
+  Run({"MULTI"});
+  Rank(tx, 0, "PREPARE");
+  Run({"CKPT.COMMIT", "run", tx, "WAIT", "1000"});
+  EXPECT_EQ(Call({"EXEC"}).elements.size(), 2u) << "nobody waits inside EXEC";
+}
+
+// --- sharding ---
+
+TEST_F(CkptTest, AnyBoxOfAnySharding) {
+  // [6, 4] of U16, saved by columns from two ranks and read whole, by rows, and with steps.
+  std::string whole(48, '\0');
+  for (size_t i = 0; i < 24; ++i) {
+    const auto value = static_cast<uint16_t>(i);
+    std::memcpy(whole.data() + 2 * i, &value, 2);
+  }
+  const std::string tx = Begin(1, {"RANK", "0", "WORLD", "2"});
+  for (int rank : {0, 1}) {
+    const std::string off = rank == 0 ? "0" : "3", len = rank == 0 ? "3" : "1";
+    Rank(tx, rank, "DECLARE",
+         {"1", "w", "weights", "U16", "SHAPE", "2", "6", "4", "SHARD", "OFF", "2", "0", off, "LEN",
+          "2", "6", len});
+    std::string part;
+    for (size_t row = 0; row < 6; ++row) {
+      part += whole.substr(row * 8 + (rank == 0 ? 0 : 6), rank == 0 ? 6 : 2);
+    }
+    Put(tx, "w", 0, part, rank);
+    Rank(tx, rank, "PREPARE");
+  }
+  Run({"CKPT.COMMIT", "run", tx});
+  EXPECT_EQ(Bytes("1", "w"), whole);
+  EXPECT_EQ(Call({"CKPT.LOAD", "run", "1", "w", "SLICE", "2", "1", "6", "2", "2", "4", "1"})
+                .elements.at(5)
+                .text,
+            whole.substr(12, 4) + whole.substr(28, 4) + whole.substr(44, 4));
+  EXPECT_EQ(Call({"CKPT.LOAD", "run", "1", "w", "RANGE", "7", "9"}).text, whole.substr(7, 9));
+  EXPECT_EQ(Call({"CKPT.LOAD", "run", "1", "w", "RANGE", "48", "9"}).text, "");
+  EXPECT_TRUE(Call({"CKPT.LOAD", "run", "1", "w", "RANGE", "49", "1"}).IsError());
+  const RespValue cast =
+      Call({"CKPT.LOAD", "run", "1", "w", "AS", "F32", "SLICE", "1", "0", "1", "1"});
+  float row[4];
+  std::memcpy(row, cast.elements.at(5).text.data(), sizeof row);
+  EXPECT_EQ(row[3], 3.0f);
+  EXPECT_EQ(Run({"CKPT.MLOAD", "run", "1", "2", "none", "w"}).substr(0, 8), "[nil, [\"");
+  // Three ranks read what two have written.
+  std::string read;
+  for (int rank = 0; rank < 3; ++rank) {
+    const RespValue plan =
+        Call({"CKPT.PLAN", "run", "1", "WORLD", "3", "RANK", std::to_string(rank)});
+    const RespValue& box = plan.elements.at(0);
+    const auto off = box.elements.at(7).elements.at(0).integer;
+    const auto len = box.elements.at(9).elements.at(0).integer;
+    read += Call({"CKPT.LOAD", "run", "1", "w", "SLICE", "1", std::to_string(off),
+                  std::to_string(off + len), "1"})
+                .elements.at(5)
+                .text;
+  }
+  EXPECT_EQ(read, whole);
+}
+
+TEST_F(CkptTest, OtherShardingsShareTheirChunks) {
+  const size_t size = 8 * kChunk;
+  const std::string whole = Fill(size, 9);
+  Save(1, whole);
+  const int64_t before = Call({"MEMORY", "USAGE", "run"}).integer;
+  const std::string tx = Begin(2, {"RANK", "0", "WORLD", "2"});
+  const size_t cut = 3 * kChunk + 1000;
+  for (int rank : {0, 1}) {
+    const size_t off = rank == 0 ? 0 : cut, len = rank == 0 ? cut : size - cut;
+    Rank(tx, rank, "DECLARE",
+         {"1", "w", "weights", "U8", "SHAPE", "1", std::to_string(size), "SHARD", "OFF", "1",
+          std::to_string(off), "LEN", "1", std::to_string(len)});
+    EXPECT_EQ(Put(tx, "w", 0, whole.substr(off, len), rank), ":" + std::to_string(len));
+    Rank(tx, rank, "PREPARE");
+  }
+  Run({"CKPT.COMMIT", "run", tx});
+  EXPECT_EQ(Bytes("2", "w"), whole);
+  // Only the chunk that the cut goes through is there again, in two parts.
+  EXPECT_LT(Call({"MEMORY", "USAGE", "run"}).integer - before,
+            static_cast<int64_t>(kChunk + 20000));
+}
+
+// --- versions ---
+
+TEST_F(CkptTest, TagsPinsRollbackAndRetention) {
+  for (uint64_t step : {1, 2, 3, 4, 5}) Save(step, "v" + std::to_string(step));
+  EXPECT_EQ(Run({"CKPT.TAG", "run", "best", "2", "PIN"}), ":1");
+  EXPECT_EQ(Run({"CKPT.TAG", "run", "best", "3", "PIN", "IF", "4"}), ":0");
+  EXPECT_EQ(Run({"CKPT.TAG", "run", "old", "1"}), ":1");
+  EXPECT_EQ(Run({"CKPT.DEL", "run", "@best"}), "-ERR this version is pinned by a tag");
+  EXPECT_EQ(Run({"CKPT.ROLLBACK", "run", "4"}), ":4");
+  EXPECT_EQ(Bytes("LATEST", "w"), "v4");
+  EXPECT_EQ(Bytes("5", "w"), "v5") << "still there, but passed over";
+  EXPECT_EQ(Run({"CKPT.RETAIN", "run", "KEEP", "1", "DRYRUN"}), "[:1, :3, :5]");
+  harness_.TakePropagated();
+  EXPECT_EQ(Run({"CKPT.RETAIN", "run", "KEEP", "1", "EVERY", "3"}), "[:1, :5]");
+  EXPECT_EQ(harness_.TakePropagated(),
+            (Lines{"MULTI", "CKPT.DEL run 1", "CKPT.DEL run 5", "EXEC"}));
+  EXPECT_EQ(Run({"CKPT.RETAIN", "run", "KEEP", "0"}), "[:3]");
+  EXPECT_EQ(Bytes("@old", "w"), "-ERR no such tag") << "it went with its version";
+  EXPECT_EQ(Bytes("@best", "w"), "v2");
+  EXPECT_EQ(Run({"CKPT.BEGIN", "run", "2", "ATTEMPT", "1"}).size(), 18u);
+  EXPECT_EQ(Run({"CKPT.UNTAG", "run", "best"}), ":1");
+  EXPECT_EQ(Run({"CKPT.UNTAG", "run", "best"}), ":0");
+  EXPECT_EQ(Run({"CKPT.DEL", "run", "2"}), ":1");
+  EXPECT_EQ(Run({"CKPT.RETAIN", "run", "DRYRUN"}), "-ERR RETAIN needs KEEP, EVERY or WITHIN");
+}
+
+TEST_F(CkptTest, KeepPrunesAtCommitAndThePinnedStay) {
+  Run({"CKPT.CREATE", "run", "KEEP", "2"});
+  Save(1, "a");
+  Run({"CKPT.TAG", "run", "first", "1", "PIN"});
+  EXPECT_EQ(Word(Save(1, "other")), "-CKPTBUSY") << "a pinned version is not replaced";
+  for (uint64_t step : {2, 3, 4}) Save(step, "b");
+  const RespValue list = Call({"CKPT.LIST", "run"});
+  ASSERT_EQ(list.elements.size(), 3u);
+  EXPECT_EQ(Field(list.elements[0], "step"), ":4");
+  EXPECT_EQ(Field(list.elements[1], "step"), ":3");
+  EXPECT_EQ(Field(list.elements[2], "tags"), "[\"first\"]");
+  EXPECT_EQ(Call({"CKPT.LIST", "run", "LIMIT", "1"}).elements.size(), 1u);
+}
+
+TEST_F(CkptTest, AStepSavedAgainIsReplacedAsAWhole) {
+  Save(1, "old");
+  Save(1, "new!");
+  EXPECT_EQ(Bytes("1", "w"), "new!");
+  EXPECT_EQ(Call({"CKPT.LIST", "run"}).elements.size(), 1u);
+}
+
+TEST_F(CkptTest, DiffDeltaAndVerify) {
+  const std::string a = Fill(3 * kChunk, 1);
+  std::string b = a;
+  b[kChunk + 5] = static_cast<char>(b[kChunk + 5] + 1);
+  Save(1, a);
+  Save(2, b);
+  Save(3, b);
+  const RespValue diff = Call({"CKPT.DIFF", "run", "1", "2"});
+  EXPECT_EQ(Field(diff, "same"), ":0");
+  const RespValue& row = diff.elements.at(3).elements.at(0);
+  EXPECT_EQ(Field(row, "name"), "\"w\"");
+  EXPECT_NEAR(std::stod(row.elements.at(3).text), 100.0 / (3.0 * kChunk), 1e-9);
+  EXPECT_EQ(Field(Call({"CKPT.DIFF", "run", "2", "3"}), "same"), ":1");
+  const RespValue delta = Call({"CKPT.FETCHDELTA", "run", "1", "2"});
+  ASSERT_EQ(delta.elements.size(), 1u);
+  const RespValue& pieces = delta.elements[0].elements.at(7);
+  ASSERT_EQ(pieces.elements.size(), 1u);
+  EXPECT_EQ(pieces.elements[0].elements.at(0).integer, static_cast<int64_t>(kChunk));
+  EXPECT_EQ(pieces.elements[0].elements.at(1).text, b.substr(kChunk, kChunk));
+  EXPECT_EQ(Run({"CKPT.FETCHDELTA", "run", "2", "3", "w"}), "[]");
+  EXPECT_TRUE(Call({"CKPT.FETCHDELTA", "run", "2", "3", "none"}).IsError());
+  const RespValue verdict = Call({"CKPT.VERIFY", "run", "LATEST", "DEEP"});
+  EXPECT_EQ(Field(verdict, "ok"), ":1");
+  EXPECT_EQ(Field(verdict, "chunks"), ":3");
+  EXPECT_EQ(Field(Call({"CKPT.MANIFEST", "run", "1", "MATCH", "x*"}), "tensors"), "[]");
+  EXPECT_EQ(Field(Call({"CKPT.MANIFEST", "run", "1"}).elements.at(13).elements.at(0), "chunks"),
+            ":3");
+}
+
+}  // namespace
+}  // namespace cairn

@@ -1,0 +1,279 @@
+// CKPT transactions in process: C1 to C9 of the design, from BEGIN to COMMIT, waiting and the
+// clock.
+
+#include <gtest/gtest.h>
+
+#include <cstring>
+
+#include "tests/support/ckpt_fixture.h"
+
+namespace cairn {
+namespace {
+
+// --- the happy path ---
+
+TEST_F(CkptTest, OneRankSavesAndLoads) {
+  const std::string tx = Begin(7);
+  EXPECT_EQ(tx.size(), 16u);
+  EXPECT_EQ(Rank(tx, 0, "DECLARE",
+                 {"2", "w", "weights", "F32", "SHAPE", "2", "2", "3", "b", "weights", "BF16",
+                  "SHAPE", "0"}),
+            ":2");
+  const std::string w = Fill(24, 1);
+  EXPECT_EQ(Put(tx, "w", 0, w), ":24");
+  EXPECT_EQ(Put(tx, "b", 0, "ab"), ":2");
+  EXPECT_EQ(Run({"CKPT.LIST", "run"}), "[]") << "nothing is visible before COMMIT";
+  EXPECT_TRUE(Call({"CKPT.LOAD", "run", "LATEST", "w"}).IsError());
+  EXPECT_EQ(Rank(tx, 0, "PREPARE"), "[\"rank\", :0, \"shards\", :2, \"bytes\", :26]");
+  const RespValue commit = Call({"CKPT.COMMIT", "run", tx, "TAG", "best"});
+  EXPECT_EQ(Field(commit, "step"), ":7");
+  EXPECT_EQ(Field(commit, "state"), "\"latest\"");
+  EXPECT_EQ(Field(commit, "tags"), "[\"best\"]");
+  EXPECT_EQ(Bytes("LATEST", "w"), w);
+  EXPECT_EQ(Bytes("7", "b"), "ab");
+  EXPECT_EQ(Bytes("@best", "w"), w);
+  harness_.Call({"HELLO", "3"});
+  EXPECT_EQ(Run({"CKPT.LOAD", "run", "latest", "b"}),
+            "{\"dtype\": \"BF16\", \"shape\": [], \"blob\": \"ab\"}");
+}
+
+TEST_F(CkptTest, ScalarsEmptyTensorsStatesAndAliases) {
+  const std::string tx = Begin(1);
+  EXPECT_EQ(
+      Rank(tx, 0, "DECLARE",
+           {"4",     "scalar", "weights", "F64",   "SHAPE",   "0",       "empty", "weights", "F32",
+            "SHAPE", "2",      "0",       "5",     "head",    "weights", "U8",    "SHAPE",   "1",
+            "3",     "ALIAS",  "embed",   "embed", "weights", "U8",      "SHAPE", "1",       "3"}),
+      ":4");
+  EXPECT_EQ(Put(tx, "scalar", 0, "12345678"), ":8");
+  EXPECT_EQ(Put(tx, "embed", 0, "xyz"), ":3");
+  EXPECT_EQ(Put(tx, "empty", 0, ""), ":0");
+  EXPECT_EQ(Word(Put(tx, "head", 0, "xyz")), "-CKPTOFFSET") << "an alias has no bytes";
+  EXPECT_EQ(Rank(tx, 0, "STATE", {"main", "KIND", "RNG", "BLOB", "seed"}), "+OK");
+  EXPECT_EQ(Rank(tx, 0, "STATE", {"main", "KIND", "rng", "BLOB", "seed"}), "+OK") << "again";
+  EXPECT_EQ(Word(Rank(tx, 0, "STATE", {"main", "KIND", "RNG", "BLOB", "other"})), "-CKPTDIVERGED");
+  EXPECT_EQ(Rank(tx, 0, "STATE", {"none", "KIND", "USER", "BLOB", ""}), "+OK");
+  Rank(tx, 0, "PREPARE");
+  EXPECT_EQ(Field(Call({"CKPT.COMMIT", "run", tx}), "bytes"), ":15");
+  EXPECT_EQ(Bytes("1", "head"), "xyz") << "C12";
+  EXPECT_EQ(Bytes("1", "empty"), "");
+  EXPECT_EQ(Bytes("1", "scalar"), "12345678");
+  EXPECT_EQ(Run({"CKPT.STATEGET", "run", "1", "RANK", "0", "KIND", "rng"}),
+            "[[\"kind\", \"rng\", \"name\", \"main\", \"blob\", \"seed\"]]");
+  EXPECT_EQ(Run({"CKPT.STATEGET", "run", "1", "RANK", "1"}), "[]");
+  EXPECT_EQ(Call({"CKPT.STATEGET", "run", "1", "RANK", "0"}).elements.size(), 2u);
+}
+
+// --- C1 ---
+
+TEST_F(CkptTest, WithoutARequiredGroupThereIsNoCheckpoint) {
+  EXPECT_EQ(Run({"CKPT.CREATE", "run", "REQUIRE", "2", "weights", "rng"}), "+OK");
+  const std::string tx = Begin(1);
+  DeclareU8(tx, "w", 1);
+  Put(tx, "w", 0, "x");
+  Rank(tx, 0, "PREPARE");
+  EXPECT_EQ(Run({"CKPT.COMMIT", "run", tx}), "-CKPTINCOMPLETE group rng missing");
+  EXPECT_EQ(Word(Rank(tx, 0, "STATE", {"s", "KIND", "rng", "BLOB", "1"})), "-CKPTDIVERGED")
+      << "what is prepared is frozen";
+  EXPECT_EQ(Run({"CKPT.ABORT", "run", tx}), "+OK");
+  const std::string next = Begin(1);
+  EXPECT_NE(next, tx);
+  DeclareU8(next, "w", 1);
+  Put(next, "w", 0, "x");
+  Rank(next, 0, "STATE", {"s", "KIND", "rng", "BLOB", "1"});
+  Rank(next, 0, "PREPARE");
+  EXPECT_EQ(Field(Call({"CKPT.COMMIT", "run", next}), "state"), "\"latest\"");
+  EXPECT_EQ(Word(Save(2, "y")), "-CKPTINCOMPLETE") << "SAVE keeps to it as well";
+  EXPECT_EQ(Call({"CKPT.LIST", "run"}).elements.size(), 1u);
+}
+
+// --- C3, C4 ---
+
+TEST_F(CkptTest, PrepareNamesWhatIsMissingAndFreezes) {
+  const std::string tx = Begin(1);
+  DeclareU8(tx, "w", 10);
+  Put(tx, "w", 0, "abc");
+  EXPECT_EQ(Rank(tx, 0, "PREPARE"), "-CKPTINCOMPLETE rank 0 lacks bytes 3 to 10 of 'w'");
+  EXPECT_EQ(Put(tx, "w", 5, "fghij"), ":3");
+  EXPECT_EQ(
+      Rank(tx, 0, "OFFSET", {"w"}),
+      "[\"name\", \"w\", \"shard\", :0, \"offset\", :3, \"size\", :10, \"holes\", [[:3, :2]]]");
+  EXPECT_EQ(Put(tx, "w", 3, "de"), ":10");
+  EXPECT_EQ(Rank(tx, 0, "PREPARE")[0], '[');
+  EXPECT_EQ(Put(tx, "w", 3, "de"), ":10") << "the same again, C5";
+  EXPECT_EQ(Word(Put(tx, "w", 3, "DE")), "-CKPTDIVERGED");
+  EXPECT_EQ(DeclareU8(tx, "w", 10), ":1");
+  EXPECT_EQ(Word(DeclareU8(tx, "more", 1)), "-CKPTDIVERGED");
+  EXPECT_EQ(Rank(tx, 0, "PREPARE"), "[\"rank\", :0, \"shards\", :1, \"bytes\", :10]");
+}
+
+TEST_F(CkptTest, AllRanksMustVoteEvenThoseWithNothing) {
+  const std::string tx = Begin(5, {"RANK", "0", "WORLD", "3"});
+  EXPECT_EQ(Begin(5, {"RANK", "2", "WORLD", "3"}), tx) << "C5";
+  DeclareU8(tx, "w", 1);
+  Put(tx, "w", 0, "x");
+  Rank(tx, 0, "PREPARE");
+  EXPECT_EQ(Run({"CKPT.COMMIT", "run", tx}), "-CKPTINCOMPLETE ranks 1,2 not prepared");
+  EXPECT_EQ(Field(Call({"CKPT.STATUS", "run", tx}), "ranks_missing"), "[:1, :2]");
+  Rank(tx, 1, "PREPARE");
+  EXPECT_EQ(Run({"CKPT.COMMIT", "run", tx}), "-CKPTINCOMPLETE rank 2 not prepared");
+  EXPECT_EQ(Rank(tx, 2, "PREPARE"), "[\"rank\", :2, \"shards\", :0, \"bytes\", :0]");
+  EXPECT_EQ(Field(Call({"CKPT.COMMIT", "run", tx}), "world"), ":3");
+}
+
+TEST_F(CkptTest, CoverageCommitsWhenAReplicaDies) {
+  const std::string tx = Begin(5, {"RANK", "0", "WORLD", "4", "COVERAGE"});
+  EXPECT_EQ(Run({"CKPT.COMMIT", "run", tx}), "-CKPTINCOMPLETE ranks 0,1,2,3 not prepared");
+  const auto shard = [&](int rank, const char* off) {
+    Rank(tx, rank, "DECLARE",
+         {"1", "w", "weights", "U8", "SHAPE", "1", "4", "SHARD", "OFF", "1", off, "LEN", "1", "2"});
+  };
+  shard(0, "0");
+  shard(1, "0");
+  shard(2, "2");
+  shard(3, "2");
+  Put(tx, "w", 0, "ab", 1);
+  Put(tx, "w", 0, "cd", 2);
+  Rank(tx, 1, "PREPARE");
+  EXPECT_EQ(Run({"CKPT.COMMIT", "run", tx}), "-CKPTINCOMPLETE 'w' not covered by what is prepared");
+  Rank(tx, 2, "PREPARE");
+  EXPECT_EQ(Field(Call({"CKPT.COMMIT", "run", tx}), "step"), ":5");
+  EXPECT_EQ(Bytes("5", "w"), "abcd") << "C10";
+}
+
+TEST_F(CkptTest, ReplicasWithOtherBytesAreFound) {
+  const std::string tx = Begin(5, {"RANK", "0", "WORLD", "2"});
+  for (int rank : {0, 1}) {
+    DeclareU8(tx, "w", 2, rank);
+    Put(tx, "w", 0, rank == 0 ? "ab" : "aB", rank);
+    Rank(tx, rank, "PREPARE");
+  }
+  EXPECT_EQ(Run({"CKPT.COMMIT", "run", tx}), "-CKPTDIVERGED ranks 0 and 1 have other bytes of 'w'");
+}
+
+TEST_F(CkptTest, CommitWaitsForTheVotesAndThenGivesUp) {
+  const std::string tx = Begin(5, {"RANK", "0", "WORLD", "2"});
+  Rank(tx, 0, "PREPARE");
+  Session& waiter = harness_.AddSession();
+  harness_.Send(waiter, {"CKPT.COMMIT", "run", tx, "WAIT", "1000"});
+  EXPECT_EQ(harness_.Received(waiter), "");
+  harness_.TakePropagated();
+  Rank(tx, 1, "PREPARE");
+  const std::vector<RespValue> replies = harness_.TakeReplies(waiter);
+  ASSERT_EQ(replies.size(), 1u);
+  EXPECT_EQ(Field(replies[0], "state"), "\"latest\"");
+  const Lines logged = harness_.TakePropagated();
+  ASSERT_EQ(logged.size(), 2u);
+  EXPECT_EQ(logged[1].substr(0, 16 + 5 + 16 - 4), "CKPT.COMMIT run " + tx + " ");
+
+  const std::string other = Begin(6, {"RANK", "0", "WORLD", "2"});
+  harness_.Send(waiter, {"CKPT.COMMIT", "run", other, "WAIT", "1000"});
+  harness_.AdvanceMs(1001);
+  EXPECT_EQ(harness_.Received(waiter), "-CKPTINCOMPLETE ranks 0,1 not prepared");
+  harness_.Send(waiter, {"CKPT.COMMIT", "run", other, "WAIT", "1000"});
+  Run({"CKPT.ABORT", "run", other, "REASON", "disk"});
+  EXPECT_EQ(harness_.Received(waiter), "-CKPTABORTED transaction " + other + " was aborted: disk");
+  const std::string last = Begin(7, {"RANK", "0", "WORLD", "2"});
+  harness_.Send(waiter, {"CKPT.COMMIT", "run", last, "WAIT", "1000"});
+  Run({"DEL", "run"});
+  EXPECT_EQ(harness_.Received(waiter), "-ERR no such run");
+}
+
+TEST_F(CkptTest, WaitForSeesTheNextVersion) {
+  Session& waiter = harness_.AddSession();
+  harness_.Send(waiter, {"CKPT.WAITFOR", "run", "AFTER", "3", "TIMEOUT", "500"});
+  EXPECT_EQ(harness_.Received(waiter), "") << "the run need not be there";
+  Save(3, "a");
+  EXPECT_EQ(harness_.Received(waiter), "");
+  Save(4, "b");
+  const std::vector<RespValue> replies = harness_.TakeReplies(waiter);
+  ASSERT_EQ(replies.size(), 1u);
+  EXPECT_EQ(Field(replies[0], "step"), ":4");
+  harness_.Send(waiter, {"CKPT.WAITFOR", "run", "AFTER", "4", "TIMEOUT", "500"});
+  harness_.AdvanceMs(501);
+  EXPECT_EQ(harness_.Received(waiter), "-CKPTTIMEOUT no version after step 4");
+  EXPECT_EQ(Field(Call({"CKPT.WAITFOR", "run", "AFTER", "0"}), "step"), ":4");
+}
+
+// --- C5, C6, C9 ---
+
+TEST_F(CkptTest, CommitAndPrepareRepeatTheirFirstAnswer) {
+  const std::string tx = Begin(1);
+  DeclareU8(tx, "w", 2);
+  Put(tx, "w", 0, "ab");
+  const std::string prepared = Rank(tx, 0, "PREPARE");
+  const std::string committed = Run({"CKPT.COMMIT", "run", tx});
+  EXPECT_EQ(Begin(1), tx);
+  EXPECT_EQ(Rank(tx, 0, "PREPARE"), prepared);
+  EXPECT_EQ(Run({"CKPT.COMMIT", "run", tx}), committed);
+  EXPECT_EQ(Put(tx, "w", 0, "ab"), "-CKPTNOTX transaction " + tx + " is committed, as step 1");
+  const std::string payload = Call({"DUMP", "run"}).text;
+  Run({"DEL", "run"});
+  EXPECT_EQ(Run({"RESTORE", "run", "0", payload}), "+OK");
+  EXPECT_EQ(Rank(tx, 0, "PREPARE"), prepared) << "also after a restart";
+  EXPECT_EQ(Run({"CKPT.COMMIT", "run", tx}), committed);
+}
+
+TEST_F(CkptTest, ALowerAttemptIsFenced) {
+  const std::string old = Begin(5, {"ATTEMPT", "1"});
+  DeclareU8(old, "w", 2);
+  const std::string tx = Begin(5, {"ATTEMPT", "2"});
+  EXPECT_NE(tx, old);
+  EXPECT_EQ(Word(Put(old, "w", 0, "ab")), "-CKPTFENCED");
+  EXPECT_EQ(Word(Rank(old, 0, "PREPARE")), "-CKPTFENCED");
+  EXPECT_EQ(Word(Run({"CKPT.COMMIT", "run", old})), "-CKPTFENCED");
+  EXPECT_EQ(Word(Run({"CKPT.BEGIN", "run", "6", "ATTEMPT", "1"})), "-CKPTFENCED");
+  EXPECT_EQ(Word(Run({"CKPT.RESUME", "run", "RANK", "0", "ATTEMPT", "1"})), "-CKPTFENCED");
+  harness_.AdvanceMs(tensor::kGraceMs + 1);
+  EXPECT_EQ(DeclareU8(tx, "w", 2), ":1");
+  EXPECT_EQ(Word(Put(old, "w", 0, "ab")), "-CKPTFENCED") << "forgotten, but by name";
+}
+
+TEST_F(CkptTest, WorldsDoNotMix) {
+  const std::string tx = Begin(5, {"RANK", "0", "WORLD", "2"});
+  EXPECT_EQ(Word(Run({"CKPT.BEGIN", "run", "5", "RANK", "0", "WORLD", "3"})), "-CKPTWORLD");
+  EXPECT_EQ(Word(Run({"CKPT.BEGIN", "run", "6", "RANK", "2", "WORLD", "2"})), "-CKPTWORLD");
+  EXPECT_EQ(Word(DeclareU8(tx, "w", 1, 2)), "-CKPTWORLD");
+  EXPECT_EQ(Word(Rank(tx, 7, "PREPARE")), "-CKPTWORLD");
+  Run({"CKPT.CREATE", "fixed", "WORLD", "4"});
+  EXPECT_EQ(Word(Run({"CKPT.BEGIN", "fixed", "1", "RANK", "0", "WORLD", "2"})), "-CKPTWORLD");
+  EXPECT_EQ(Call({"CKPT.BEGIN", "fixed", "1"}).text.size(), 16u);
+}
+
+TEST_F(CkptTest, NoProgressExpiresAndTheChunksAreFoundForAWhile) {
+  const std::string bytes = Fill(kChunk, 3);
+  const std::string hash = Hash128Hex(HashBytes128(bytes));
+  const std::string tx = Begin(5, {"TIMEOUT", "1000"});
+  DeclareU8(tx, "w", kChunk);
+  harness_.AdvanceMs(900);
+  EXPECT_EQ(Put(tx, "w", 0, bytes), ":" + std::to_string(kChunk));
+  harness_.AdvanceMs(900);
+  EXPECT_EQ(Field(Call({"CKPT.STATUS", "run", tx}), "state"), "\"open\"") << "PUT is progress";
+  harness_.AdvanceMs(200);
+  EXPECT_EQ(Field(Call({"CKPT.STATUS", "run", tx}), "state"), "\"expired\"");
+  harness_.TakePropagated();
+  EXPECT_EQ(Word(Rank(tx, 0, "PREPARE")), "-CKPTTIMEOUT");
+  EXPECT_EQ(harness_.TakePropagated(), Lines{"CKPT.ABORT run " + tx + " EXPIRED"});
+  const std::string next = Begin(5);
+  EXPECT_EQ(Call({"CKPT.HAVE", "run", next, "2", hash, std::string(32, '0')}).text, "\x80");
+  DeclareU8(next, "w", kChunk);
+  EXPECT_EQ(Rank(next, 0, "REF", {"w", "AT", "0", "1", hash}), ":" + std::to_string(kChunk));
+  harness_.AdvanceMs(tensor::kGraceMs + 1);
+  EXPECT_EQ(Rank(next, 0, "PREPARE")[0], '[');
+  EXPECT_EQ(Word(Rank(tx, 0, "PREPARE")), "-CKPTTIMEOUT");
+}
+
+TEST_F(CkptTest, OpenTransactionsAndPausesAreBounded) {
+  Run({"CKPT.CREATE", "run", "MAXCONCURRENT", "2", "MINPAUSE", "100"});
+  Begin(1);
+  const std::string tx = Begin(2);
+  EXPECT_EQ(Word(Run({"CKPT.BEGIN", "run", "3"})), "-CKPTBUSY");
+  Rank(tx, 0, "PREPARE");
+  Run({"CKPT.COMMIT", "run", tx});
+  EXPECT_EQ(Word(Run({"CKPT.BEGIN", "run", "3"})), "-CKPTBUSY");
+  harness_.AdvanceMs(100);
+  EXPECT_EQ(Begin(3).size(), 16u);
+}
+
+}  // namespace
+}  // namespace cairn

@@ -1,0 +1,206 @@
+// Runs of checkpoints as values: keys, events, files, what a replay of the log makes, forged
+// payloads, and work in two halves.
+
+#include <gtest/gtest.h>
+
+#include <cstring>
+
+#include "server/engine/loader.h"
+#include "tests/support/ckpt_fixture.h"
+#include "tests/support/fake_client.h"
+
+namespace cairn {
+namespace {
+
+// --- a value like others ---
+
+TEST_F(CkptTest, IsAValueLikeOthers) {
+  Session& listener = harness_.AddSession();
+  harness_.Send(listener, {"SUBSCRIBE", "__ckpt__:run"});
+  harness_.TakeReplies(listener);
+  harness_.TakeEvents();
+  Save(1, "abc");
+  EXPECT_EQ(harness_.TakeEvents(), (Lines{"0 new run", "0 ckpt.commit run"}));
+  EXPECT_TRUE(
+      harness_.Received(listener).starts_with("[\"message\", \"__ckpt__:run\", \"committed 1 "));
+  EXPECT_EQ(Run({"TYPE", "run"}), "+ckptrun");
+  EXPECT_EQ(Run({"COPY", "run", "copy"}), ":1");
+  EXPECT_EQ(Run({"RENAME", "copy", "other"}), "+OK");
+  EXPECT_EQ(Run({"EXPIRE", "run", "100"}), ":1");
+  Save(2, "abd");
+  EXPECT_EQ(Run({"TTL", "run"}), ":100") << "kept";
+  EXPECT_EQ(Call({"CKPT.LIST", "other"}).elements.size(), 1u) << "a copy goes its own way";
+  EXPECT_EQ(Run({"SET", "s", "x"}), "+OK");
+  EXPECT_EQ(Word(Run({"CKPT.BEGIN", "s", "1"})), "-WRONGTYPE");
+  EXPECT_EQ(Word(Run({"CKPT.LIST", "s"})), "-WRONGTYPE");
+  EXPECT_EQ(Run({"CKPT.LIST", "none"}), "-ERR no such run");
+  EXPECT_EQ(Word(Run({"TENSOR.GET", "run"})), "-WRONGTYPE");
+}
+
+TEST_F(CkptTest, CommandInfoNamesKeysFlagsAndCategories) {
+  const RespValue info = Call({"COMMAND", "INFO", "ckpt.commit"}).elements[0];
+  EXPECT_EQ(info.elements[2].ToString(), "[+write, +module, +blocking]");
+  EXPECT_NE(info.elements[6].ToString().find("@blocking"), std::string::npos);
+  EXPECT_EQ(Run({"COMMAND", "GETKEYS", "CKPT.LOAD", "a", "1", "w"}), "[\"a\"]");
+  int seen = 0;
+  for (const Command* command : harness_.engine().commands.top_level()) {
+    if (!command->full_name.starts_with("ckpt.")) continue;
+    ++seen;
+    const RespValue docs = Call({"COMMAND", "DOCS", command->full_name});
+    EXPECT_NE(docs.ToString().find("\"arguments\""), std::string::npos) << command->full_name;
+  }
+  EXPECT_EQ(seen, 32);
+}
+
+TEST_F(CkptTest, DumpAndRestoreKeepAnOpenTransaction) {
+  const std::string bytes = Fill(kChunk + 100, 2);
+  Save(1, bytes);
+  const std::string tx = Begin(2, {"RANK", "1", "WORLD", "2"});
+  DeclareU8(tx, "w", bytes.size(), 1);
+  Put(tx, "w", 10, bytes.substr(10, 50), 1);
+  Rank(tx, 1, "STATE", {"s", "KIND", "loader", "BLOB", "pos"});
+  Rank(tx, 0, "PREPARE");
+  const std::string payload = Call({"DUMP", "run"}).text;
+  EXPECT_EQ(Run({"RESTORE", "copy", "0", payload}), "+OK");
+  EXPECT_EQ(Call({"CKPT.LOAD", "copy", "1", "w"}).elements.at(5).text, bytes);
+  EXPECT_EQ(Run({"CKPT.OFFSET", "copy", tx, "RANK", "1"}), Rank(tx, 1, "OFFSET"));
+  EXPECT_EQ(Run({"CKPT.RESUME", "copy", "RANK", "1"}), Run({"CKPT.RESUME", "run", "RANK", "1"}));
+  EXPECT_EQ(Run({"CKPT.LOG", "copy"}), Run({"CKPT.LOG", "run"}));
+  EXPECT_EQ(Call({"DUMP", "copy"}).text, payload);
+}
+
+TEST_F(CkptTest, ForgedPayloadsAreRefusedOrHarmless) {
+  const std::string tx = Begin(2, {"RANK", "0", "WORLD", "2"});
+  Save(1, "abcdefgh");
+  DeclareU8(tx, "w", 8);
+  Put(tx, "w", 2, "cd");
+  const std::string good = Call({"DUMP", "run"}).text;
+  const size_t end = good.size() - 8;
+  int refused = 0;
+  for (size_t at = 10; at < end - 2; ++at) {
+    std::string bad = good.substr(0, end);
+    bad[at] = static_cast<char>(bad[at] ^ 1);
+    const uint64_t crc = Crc64(0, bad);
+    bad.append(reinterpret_cast<const char*>(&crc), sizeof crc);
+    const RespValue reply = Call({"RESTORE", "r", "0", bad, "REPLACE"});
+    refused += reply.IsError() ? 1 : 0;
+    if (reply.IsError()) continue;
+    // What is taken can be read without harm.
+    Call({"CKPT.LIST", "r"});
+    Call({"CKPT.STATUS", "r"});
+    Call({"CKPT.MANIFEST", "r", "LATEST"});
+    Call({"CKPT.LOAD", "r", "LATEST", "w"});
+    Call({"CKPT.RESUME", "r", "RANK", "0"});
+    Call({"CKPT.VERIFY", "r", "LATEST", "DEEP"});
+  }
+  EXPECT_GT(refused, static_cast<int>(end) / 3);
+}
+
+/// What the append-only file would hold, run again where the key is not.
+TEST_F(CkptTest, TheLogMakesTheSameRun) {
+  const std::string bytes = Fill(kChunk * 2, 5);
+  const std::string hash = Hash128Hex(HashBytes128(bytes.substr(0, kChunk)));
+  int64_t database = -1;
+  harness_.engine().propagation.TakeBuffer(&database);
+  Run({"CKPT.CREATE", "run", "KEEP", "3", "MAXCONCURRENT", "1"});
+  Save(1, bytes);
+  const std::string lost = Begin(2, {"TIMEOUT", "100"});
+  DeclareU8(lost, "w", bytes.size());
+  Put(lost, "w", 0, Fill(kChunk, 7));
+  harness_.AdvanceMs(101);
+  const std::string tx = Begin(3);
+  DeclareU8(tx, "w", bytes.size());
+  // One chunk of a committed version, and one that a replay does not have any more.
+  Rank(tx, 0, "REF", {"w", "AT", "0", "1", hash});
+  Rank(tx, 0, "REF",
+       {"w", "AT", std::to_string(kChunk), "1", Hash128Hex(HashBytes128(Fill(kChunk, 7)))});
+  Rank(tx, 0, "STATE", {"s", "KIND", "rng", "BLOB", "seed"});
+  Rank(tx, 0, "PREPARE");
+  Run({"CKPT.COMMIT", "run", tx, "TAG", "t"});
+  Run({"CKPT.ROLLBACK", "run", "1"});
+  const std::string open = Begin(4);
+  DeclareU8(open, "w", 10);
+  Put(open, "w", 3, "abc");
+  const std::string list = Run({"CKPT.LIST", "run"}), holes = Rank(open, 0, "OFFSET");
+  const std::string third = Bytes("3", "w");
+
+  const std::string log = harness_.engine().propagation.TakeBuffer(&database);
+  EXPECT_NE(log.find("EXPIRED"), std::string::npos);
+  Run({"DEL", "run"});
+  CommandLoader loader(harness_.engine());
+  for (size_t at = 0; at < log.size();) {
+    RespValue command;
+    size_t consumed = 0;
+    ASSERT_EQ(ParseReply(std::string_view(log).substr(at), &consumed, &command),
+              ReplyParse::kValue);
+    at += consumed;
+    std::vector<std::string_view> words;
+    for (const RespValue& word : command.elements) words.push_back(word.text);
+    const Status status = loader.Command(words);
+    ASSERT_TRUE(status.ok()) << words[0] << " " << status.message();
+  }
+  EXPECT_EQ(Run({"CKPT.LIST", "run"}), list);
+  EXPECT_EQ(Rank(open, 0, "OFFSET"), holes);
+  EXPECT_EQ(Bytes("3", "w"), third);
+  EXPECT_EQ(Field(Call({"CKPT.VERIFY", "run", "3", "DEEP"}), "ok"), ":1");
+  EXPECT_EQ(Word(Put(lost, "w", 0, "a")), "-CKPTTIMEOUT");
+  EXPECT_EQ(Put(open, "w", 0, "xyz"), ":6") << "and the upload goes on";
+}
+
+// --- long work ---
+
+TEST_F(CkptTest, PutsOfManyClientsAreHashedBesideOthersAndMeetInTheShard) {
+  const size_t size = 8 * kChunk;
+  const std::string bytes = Fill(size, 8);
+  const std::string tx = Begin(1);
+  DeclareU8(tx, "w", size);
+  FakeClient first(harness_), second(harness_);
+  const auto put = [&](FakeClient& client, size_t at) {
+    client.Send({{"CKPT.PUT", "run", tx, "RANK", "0", "w", "AT", std::to_string(at), "BLOB",
+                  bytes.substr(at, size / 2)}});
+  };
+  put(second, size / 2);
+  put(first, 0);
+  second.RunTurn();
+  first.RunTurn();
+  EXPECT_EQ(first.TakeReplies() + second.TakeReplies(), "") << "both are being hashed";
+  EXPECT_EQ(Run({"CKPT.LIST", "run"}), "[]") << "others are served";
+  std::string replies;
+  while (replies.size() < 8) {
+    if (!first.input_ready && !second.input_ready) {
+      ASSERT_TRUE(harness_.RunPosted());
+    }
+    if (first.input_ready) first.RunTurn();
+    if (second.input_ready) second.RunTurn();
+    replies += first.TakeReplies() + second.TakeReplies();
+  }
+  while (Rank(tx, 0, "PREPARE")[0] != '[') {
+    ASSERT_TRUE(harness_.RunPosted());
+    if (first.input_ready) first.RunTurn();
+    if (second.input_ready) second.RunTurn();
+  }
+  Run({"CKPT.COMMIT", "run", tx});
+  EXPECT_EQ(Bytes("1", "w"), bytes);
+}
+
+TEST_F(CkptTest, AnAbortDuringAPutWins) {
+  const std::string tx = Begin(1);
+  DeclareU8(tx, "w", 4 * kChunk);
+  FakeClient client(harness_);
+  client.Send({{"CKPT.PUT", "run", tx, "RANK", "0", "w", "AT", "0", "BLOB", Fill(4 * kChunk, 1)}});
+  client.RunTurn();
+  EXPECT_EQ(Run({"CKPT.ABORT", "run", tx}), "+OK");
+  std::string reply;
+  while (reply.empty()) {
+    if (!client.input_ready) {
+      ASSERT_TRUE(harness_.RunPosted());
+    }
+    client.RunTurn();
+    reply = client.TakeReplies();
+  }
+  EXPECT_EQ(reply, "-CKPTABORTED transaction " + tx + " was aborted\r\n");
+  EXPECT_EQ(Run({"CKPT.ABORT", "run", tx}), "+OK") << "again";
+}
+
+}  // namespace
+}  // namespace cairn

@@ -1,0 +1,217 @@
+"""CKPT.EXPORT and IMPORT against real PyTorch, both ways, and against a reader and a writer of safetensors that were written
+for this test; files that lie are refused and leave nothing.
+"""
+
+import collections
+import json
+import os
+import struct
+import unittest
+
+import redis
+import torch
+
+from cairn_server import Server
+
+DTYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16, "I64": torch.int64,
+          "I32": torch.int32, "I16": torch.int16, "I8": torch.int8, "U8": torch.uint8, "BOOL": torch.bool,
+          "C64": torch.complex64, "C128": torch.complex128}
+OF_TORCH = {kind: name for name, kind in DTYPES.items()}
+
+
+def raw(tensor):
+    """Bytes in C order."""
+    return bytes(tensor.detach().contiguous().reshape(-1).view(torch.uint8).numpy()) if tensor.numel() else b""
+
+
+def every_dtype():
+    generator = torch.Generator().manual_seed(4)
+    tensors = {name: (torch.rand(3, 5, generator=generator) * 100).to(kind) for name, kind in DTYPES.items()}
+    return tensors | {"scalar": torch.tensor(1.5), "empty": torch.zeros(2, 0, 3), "large": torch.randn(700, 300, generator=generator)}
+
+
+def write_safetensors(path, tensors):
+    header, data = {}, b""
+    for name, tensor in tensors.items():
+        bytes_ = raw(tensor)
+        header[name] = {"dtype": OF_TORCH[tensor.dtype], "shape": list(tensor.shape), "data_offsets": [len(data), len(data) + len(bytes_)]}
+        data += bytes_
+    text = json.dumps(header).encode()
+    with open(path, "wb") as file:
+        file.write(struct.pack("<Q", len(text)) + text + data)
+
+
+def read_safetensors(path):
+    with open(path, "rb") as file:
+        content = file.read()
+    size, = struct.unpack_from("<Q", content)
+    header = json.loads(content[8:8 + size])
+    data, out = content[8 + size:], {}
+    for name, entry in header.items():
+        if name != "__metadata__":
+            begin, end = entry["data_offsets"]
+            out[name] = (entry["dtype"], entry["shape"], data[begin:end])
+    return out
+
+
+class CheckpointFiles(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        cls.server = Server(settings={"appendonly": "yes"}, tensors=True).start()
+
+    @classmethod
+    def tearDownClass(cls):
+        cls.server.close()
+
+    def setUp(self):
+        self.client = self.server.client()
+        self.client.flushall()
+
+    def path(self, name):
+        return os.path.join(self.server.directory, name)
+
+    def command(self, *words):
+        return self.client.execute_command(*words)
+
+    def load(self, step, name):
+        fields = self.command("CKPT.LOAD", "run", step, name)
+        return fields[1].decode(), list(fields[3]), fields[5]
+
+    def check(self, step, tensors):
+        for name, tensor in tensors.items():
+            self.assertEqual(self.load(step, name), (OF_TORCH[tensor.dtype], list(tensor.shape), raw(tensor)), name)
+
+    def save(self, step, tensors):
+        words = []
+        for name, tensor in tensors.items():
+            words += [name, OF_TORCH[tensor.dtype], "SHAPE", tensor.dim(), *tensor.shape, "BLOB", raw(tensor)]
+        self.command("CKPT.SAVE", "run", step, len(tensors), *words)
+
+    def test_pytorch_reads_what_is_exported(self):
+        tensors = every_dtype()
+        self.save(1, tensors)
+        self.command("CKPT.EXPORT", "run", 1, "FORMAT", "pt", "TO", "out.pt")
+        loaded = torch.load(self.path("out.pt"))
+        self.assertIsInstance(loaded, collections.OrderedDict)
+        self.assertEqual(sorted(loaded), sorted(tensors))
+        for name, tensor in tensors.items():
+            self.assertEqual((loaded[name].dtype, loaded[name].shape), (tensor.dtype, tensor.shape), name)
+            self.assertEqual(raw(loaded[name]), raw(tensor), name)
+        self.assertFalse([name for name in os.listdir(self.server.directory) if name.startswith("temp-export")])
+
+    def test_tied_weights_stay_tied(self):
+        weight = torch.randn(40, 30)
+        torch.save({"embed": weight, "head": weight}, self.path("tied.pt"))
+        self.command("CKPT.IMPORT", "run", 1, "FORMAT", "pt", "FROM", "tied.pt")
+        self.check(1, {"embed": weight, "head": weight})
+        manifest = self.command("CKPT.MANIFEST", "run", 1)
+        self.assertEqual(manifest[7], weight.numel() * 4)
+        self.command("CKPT.EXPORT", "run", 1, "FORMAT", "PT", "TO", "again.pt")
+        loaded = torch.load(self.path("again.pt"))
+        self.assertEqual(loaded["embed"].data_ptr(), loaded["head"].data_ptr())
+
+    def test_what_pytorch_saved_is_imported(self):
+        model = torch.nn.Sequential(torch.nn.Linear(20, 30), torch.nn.BatchNorm1d(30), torch.nn.Linear(30, 2))
+        optimizer = torch.optim.Adam(model.parameters())
+        model(torch.randn(8, 20)).sum().backward()
+        optimizer.step()
+        base = torch.arange(24.0).reshape(4, 6)
+        state = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "epoch": 3,
+                 "views": [base.t(), base[1:3, ::2], base[2].expand(5, 6), torch.nn.Parameter(base[3])], "none": None}
+        torch.save(state, self.path("in.pt"))
+        reply = self.command("CKPT.IMPORT", "run", 7, "FORMAT", "pt", "FROM", "in.pt")
+        self.assertGreater(reply[5], 5, "learning rates and such are counted")
+        self.check(7, {"model." + name: tensor for name, tensor in model.state_dict().items()})
+        self.check(7, {f"views.{i}": view for i, view in enumerate(state["views"])})
+        first = optimizer.state_dict()["state"][0]["exp_avg"]
+        self.check(7, {"optimizer.state.0.exp_avg": first})
+        # The log holds the bytes, not the file.
+        before = self.command("CKPT.LIST", "run")
+        os.unlink(self.path("in.pt"))
+        self.server.stop()
+        self.server.start()
+        self.client = self.server.client()
+        self.assertEqual(self.command("CKPT.LIST", "run"), before)
+        self.check(7, {"optimizer.state.0.exp_avg": first})
+
+    def test_a_bare_module_state_dict(self):
+        state = torch.nn.LSTM(5, 7).state_dict()
+        torch.save(state, self.path("lstm.pt"))
+        self.command("CKPT.IMPORT", "run", 1, "FORMAT", "pt", "FROM", "lstm.pt")
+        self.check(1, state)
+
+    def test_safetensors_both_ways(self):
+        tensors = every_dtype()
+        # An odd name first, and lengths that leave the next tensor unaligned.
+        tensors = {"ä \"quoted\"\n": torch.tensor([1, 2, 3], dtype=torch.uint8), **tensors}
+        write_safetensors(self.path("in.safetensors"), tensors)
+        self.command("CKPT.IMPORT", "run", 1, "FORMAT", "safetensors", "FROM", "in.safetensors")
+        self.check(1, tensors)
+        self.command("CKPT.EXPORT", "run", 1, "FORMAT", "safetensors", "TO", "out.safetensors")
+        found = read_safetensors(self.path("out.safetensors"))
+        self.assertEqual(found, {name: (OF_TORCH[t.dtype], list(t.shape), raw(t)) for name, t in tensors.items()})
+
+    def test_a_sharded_version_is_exported_whole(self):
+        whole = torch.arange(60, dtype=torch.int32).reshape(6, 10)
+        tx = self.command("CKPT.BEGIN", "run", 1, "RANK", 0, "WORLD", 2).decode()
+        for rank, (begin, end) in enumerate(((0, 7), (7, 10))):
+            self.command("CKPT.DECLARE", "run", tx, "RANK", rank, 1, "w", "g", "I32", "SHAPE", 2, 6, 10, "SHARD", "OFF", 2, 0, begin,
+                         "LEN", 2, 6, end - begin)
+            self.command("CKPT.PUT", "run", tx, "RANK", rank, "w", "AT", 0, "BLOB", raw(whole[:, begin:end]))
+            self.command("CKPT.PREPARE", "run", tx, "RANK", rank)
+        self.command("CKPT.COMMIT", "run", tx)
+        self.command("CKPT.EXPORT", "run", 1, "FORMAT", "pt", "TO", "w.pt")
+        self.assertTrue(torch.equal(torch.load(self.path("w.pt"))["w"], whole))
+
+    def refused(self, name, content, form="pt", word=""):
+        with open(self.path(name), "wb") as file:
+            file.write(content)
+        with self.assertRaises(redis.ResponseError) as caught:
+            self.command("CKPT.IMPORT", "run", 1, "FORMAT", form, "FROM", name)
+        self.assertIn(word, str(caught.exception))
+        self.assertEqual(self.command("EXISTS", "run"), 0)
+
+    def test_files_that_lie(self):
+        class Evil:
+            def __reduce__(self):
+                return os.system, (f"touch {SENTINEL}",)
+
+        SENTINEL = self.path("owned")
+        torch.save({"w": torch.ones(2), "x": Evil()}, self.path("evil.pt"))
+        with open(self.path("evil.pt"), "rb") as file:
+            evil = file.read()
+        self.refused("evil.pt", evil, word="system' is not among what a state_dict may hold")
+        self.assertFalse(os.path.exists(SENTINEL))
+        torch.save(torch.nn.Linear(2, 2), self.path("module.pt"))
+        with open(self.path("module.pt"), "rb") as file:
+            self.refused("module.pt", file.read(), word="is not among")
+        torch.save({"w": torch.randn(300)}, self.path("good.pt"))
+        with open(self.path("good.pt"), "rb") as file:
+            good = bytearray(file.read())
+        self.refused("cut.pt", bytes(good[:-40]))
+        at = good.find(raw(torch.load(self.path("good.pt"))["w"])[:16])
+        good[at] ^= 1
+        self.refused("flipped.pt", bytes(good), word="CRC-32")
+        self.refused("empty.pt", b"")
+        huge = struct.pack("<Q", 1 << 62) + b"{}"
+        self.refused("huge.safetensors", huge, "safetensors", "header")
+        header = b'{"a":{"dtype":"U8","shape":[2],"data_offsets":[0,2]},"b":{"dtype":"U8","shape":[2],"data_offsets":[1,3]}}'
+        self.refused("overlap.safetensors", struct.pack("<Q", len(header)) + header + b"abc", "safetensors", "overlap")
+
+    def test_paths_and_formats_are_refused(self):
+        self.save(1, {"w": torch.ones(2)})
+        for name in ("../x", "/tmp/x", ".x", "a/b"):
+            with self.assertRaises(redis.ResponseError):
+                self.command("CKPT.EXPORT", "run", 1, "FORMAT", "pt", "TO", name)
+        for words in (("pickle", "TO", "x"), ("pt", "FROM", "x")):
+            with self.assertRaises(redis.ResponseError):
+                self.command("CKPT.EXPORT", "run", 1, "FORMAT", *words)
+        with self.assertRaises(redis.ResponseError):
+            self.command("CKPT.IMPORT", "run", 2, "FORMAT", "pt", "FROM", "none")
+        os.mkfifo(self.path("fifo"))
+        with self.assertRaises(redis.ResponseError):
+            self.command("CKPT.IMPORT", "run", 2, "FORMAT", "pt", "FROM", "fifo")
+
+
+if __name__ == "__main__":
+    unittest.main()

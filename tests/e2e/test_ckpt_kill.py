@@ -1,0 +1,116 @@
+"""kill -9 of the server, of a rank, or of both, at random moments of a job whose ranks save checkpoints (C11): LATEST
+always loads, verifies and has the bytes of its step; nothing that was acknowledged is lost; and the next attempt goes on.
+
+CAIRN_CKPT_KILL_ROUNDS: how many kills (8 when not given). CAIRN_CKPT_KILL_SEED repeats a run of moments.
+"""
+
+import os
+import random
+import subprocess
+import sys
+import time
+import unittest
+
+import redis
+
+import ckpt_rank
+from cairn_server import Server, wait_until
+
+ROUNDS = int(os.environ.get("CAIRN_CKPT_KILL_ROUNDS", "8"))
+SEED = int(os.environ.get("CAIRN_CKPT_KILL_SEED", str(time.time_ns() % 1_000_000)))
+RANK_SCRIPT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "ckpt_rank.py")
+
+
+class CheckpointKill(unittest.TestCase):
+    def setUp(self):
+        self.server = Server(settings={"appendonly": "yes", "appendfsync": "always"}, tensors=True).start()
+        self.addCleanup(self.server.close)
+        self.acknowledged = os.path.join(self.server.directory, "acknowledged")
+        open(self.acknowledged, "w").close()
+        self.client().execute_command("CKPT.CREATE", "run", "KEEP", 3)
+
+    def client(self):
+        return self.server.client()
+
+    def start_ranks(self, world, attempt):
+        return [subprocess.Popen([sys.executable, RANK_SCRIPT, str(self.server.port), "run", str(rank), str(world),
+                                  str(attempt), self.acknowledged], stdout=subprocess.DEVNULL)
+                for rank in range(world)]
+
+    def last_acknowledged(self):
+        with open(self.acknowledged, encoding="ascii") as lines:
+            return max([int(line) for line in lines if line.endswith("\n")], default=0)
+
+    def check_latest(self, least):
+        """Every byte of every version is that of its step."""
+        call = self.client().execute_command
+        rows = call("CKPT.LIST", "run")
+        self.assertGreaterEqual(rows[0][1] if rows else 0, least, "an acknowledged checkpoint is lost")
+        for row in rows:
+            fields = dict(zip(row[::2], row[1::2]))
+            step, world = fields[b"step"], fields[b"world"]
+            verdict = call("CKPT.VERIFY", "run", step, "DEEP")
+            self.assertEqual(verdict[1], 1, verdict)
+            self.assertEqual(call("CKPT.LOAD", "run", step, "w", "RANGE", 0, 1 << 30), ckpt_rank.sharded(step))
+            for rank in range(world):
+                self.assertEqual(call("CKPT.LOAD", "run", step, f"own.{rank}", "RANGE", 0, 1 << 30),
+                                 ckpt_rank.own(step, rank))
+                state = call("CKPT.STATEGET", "run", step, "RANK", rank)
+                self.assertEqual(state[0][5], str(step).encode())
+        return rows[0][1] if rows else 0
+
+    def test_latest_loads_whoever_is_killed_and_when(self):
+        chance = random.Random(SEED)
+        print(f"CAIRN_CKPT_KILL_SEED={SEED}")
+        reached = 0
+        for attempt in range(1, ROUNDS + 1):
+            world = chance.choice([1, 2, 3])
+            ranks = self.start_ranks(world, attempt)
+            # Into the middle of the work: after a commit of this attempt, then anywhere.
+            wait_until(lambda: self.last_acknowledged() > reached, what="a commit of the new attempt", limit_s=120)
+            time.sleep(chance.random() * 0.5)
+            victim = chance.choice(["server", "rank", "both"])
+            if victim != "server":
+                chance.choice(ranks).kill()
+            if victim != "rank":
+                self.server.kill()
+                self.server.start()
+            else:
+                # The others must not commit without it, nor hang on it: the next attempt fences them.
+                self.client().execute_command("CKPT.BEGIN", "run", 1 << 40, "RANK", 0, "WORLD", 1, "ATTEMPT", attempt + 1)
+            for rank in ranks:
+                try:
+                    rank.wait(60)
+                except subprocess.TimeoutExpired:
+                    rank.kill()
+                    self.fail(f"a rank of attempt {attempt} hangs after the kill of {victim}")
+            reached = self.check_latest(self.last_acknowledged())
+        print(f"{ROUNDS} kills, {reached} checkpoints, 0 wrong loads")
+
+    def test_a_killed_rank_does_not_commit(self):
+        """A rank that dies before its vote keeps the step from being visible; the survivors are told."""
+        call = self.client().execute_command
+        tx = call("CKPT.BEGIN", "run", 5, "RANK", 0, "WORLD", 2, "TIMEOUT", 500)
+        call("CKPT.PREPARE", "run", tx, "RANK", 0)
+        began = time.monotonic()
+        with self.assertRaises(redis.ResponseError) as caught:
+            call("CKPT.COMMIT", "run", tx, "WAIT", 60000)
+        self.assertRegex(str(caught.exception), "CKPTTIMEOUT|CKPTINCOMPLETE")
+        self.assertLess(time.monotonic() - began, 30)
+        self.assertEqual(call("CKPT.LIST", "run"), [])
+
+    def test_a_client_that_dies_in_the_middle_of_a_put(self):
+        call = self.client().execute_command
+        tx = call("CKPT.BEGIN", "run", 5).decode()
+        call("CKPT.DECLARE", "run", tx, "RANK", 0, 1, "w", "weights", "U8", "SHAPE", 1, 1_000_000)
+        with self.server.raw() as plain:
+            words = ["CKPT.PUT", "run", tx, "RANK", "0", "w", "AT", "0", "BLOB"]
+            head = f"*{len(words) + 1}\r\n" + "".join(f"${len(word)}\r\n{word}\r\n" for word in words)
+            plain.sendall(head.encode() + b"$1000000\r\n" + b"x" * 500_000)
+        reply = call("CKPT.OFFSET", "run", tx, "RANK", 0, "w")
+        self.assertEqual(reply[5], 0)
+        self.assertEqual(call("CKPT.PUT", "run", tx, "RANK", 0, "w", "AT", 0, "BLOB", b"y" * 1_000_000), 1_000_000)
+
+
+if __name__ == "__main__":
+    unittest.main()

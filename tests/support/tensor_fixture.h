@@ -1,0 +1,56 @@
+#pragma once
+
+// TensorFixture: a CommandHarness with the tensor module linked in, PlainCompute in LibTorch's
+// place.
+
+#include <gtest/gtest.h>
+
+#include "server/engine/job_runner.h"
+#include "server/engine/module_host.h"
+#include "tensor_module/module.h"
+#include "tests/support/command_harness.h"
+
+namespace cairn {
+
+CommandFamily CommandCommands();
+CommandFamily KeyCommands();
+CommandFamily KeyDumpCommands();
+CommandFamily KeyExpireCommands();
+CommandFamily KeyScanCommands();
+CommandFamily MemoryCommands();
+CommandFamily PubsubCommands();
+CommandFamily SessionCommands();
+CommandFamily StringCommands();
+
+using Lines = std::vector<std::string>;
+
+inline int LinkedInTensorModule(const CairnApi* api, CairnModule* self, int, const char* const*) {
+  static const tensor::PlainCompute compute;
+  auto* module = new tensor::Module(*api, self, compute);
+  api->module_describe(self, "tensor", 100, module,
+                       [](void* data) { delete static_cast<tensor::Module*>(data); });
+  return module->Register();
+}
+
+class TensorFixture : public testing::Test {
+ protected:
+  TensorFixture() {
+    host_.Attach(harness_.engine());
+    CAIRN_CHECK(host_.LoadEntryPoint(LinkedInTensorModule, "linked in", {}).ok());
+    harness_.engine().jobs = jobs_.get();
+  }
+  ~TensorFixture() override {
+    jobs_.reset();
+    harness_.engine().jobs = nullptr;
+  }
+  std::string Run(const Lines& args) { return harness_.Run(args); }
+  RespValue Call(const Lines& args) { return harness_.Call(args); }
+
+  ModuleHost host_;  // before the keyspace, whose values it frees
+  CommandHarness harness_{CommandCommands(),   KeyCommands(),     KeyDumpCommands(),
+                          KeyExpireCommands(), KeyScanCommands(), MemoryCommands(),
+                          SessionCommands(),   StringCommands(),  PubsubCommands()};
+  std::unique_ptr<JobRunner> jobs_ = std::make_unique<JobRunner>(harness_.engine());
+};
+
+}  // namespace cairn

@@ -1,0 +1,148 @@
+#include "tensor_module/chunk_pool.h"
+
+#include <gtest/gtest.h>
+
+#include <random>
+#include <thread>
+
+#include "tests/unit/tensor/test_memory.h"
+
+namespace cairn::tensor {
+namespace {
+
+std::string Random(size_t size, uint64_t seed) {
+  std::mt19937_64 random(seed);
+  std::string out(size, '\0');
+  for (char& c : out) c = static_cast<char>(random());
+  return out;
+}
+
+TEST(ChunkPoolTest, TheSameBytesAreOneChunk) {
+  TestMemory memory;
+  ChunkPool pool(memory);
+  const std::string bytes = Random(kChunkBytes, 1);
+  const ChunkRef a = pool.InternOne(memory.Slice(bytes), DType::kU8).value();
+  const ChunkRef b = pool.InternOne(memory.Slice(bytes), DType::kU8).value();
+  EXPECT_EQ(a.get(), b.get());
+  EXPECT_EQ(pool.chunk_count(), 1u);
+  EXPECT_EQ(pool.chunk_bytes(), kChunkBytes);
+  EXPECT_EQ(a->hash(), HashBytes128(bytes));
+  EXPECT_EQ(pool.Find(a->hash()).get(), a.get());
+  EXPECT_FALSE(pool.Find(a->hash(), kChunkBytes - 1)) << "the length is part of the key";
+}
+
+TEST(ChunkPoolTest, TheLastReferenceTakesItOutOfTheIndex) {
+  TestMemory memory;
+  ChunkPool pool(memory);
+  Hash128 hash;
+  {
+    const ChunkRef a = pool.InternOne(memory.Slice("abcd"), DType::kU8).value();
+    hash = a->hash();
+    const ChunkRef copy = a;
+    EXPECT_TRUE(pool.Find(hash));
+  }
+  EXPECT_FALSE(pool.Find(hash));
+  EXPECT_EQ(pool.chunk_count(), 0u);
+  EXPECT_EQ(pool.chunk_bytes(), 0u);
+}
+
+TEST(ChunkPoolTest, PiecesThatBecomeChunksWholeAreAdopted) {
+  TestMemory memory;
+  ChunkPool pool(memory);
+  const std::string bytes = Random(4 * kChunkBytes, 2);
+  const BlobSlice piece = memory.Slice(bytes);
+  const auto chunks = pool.Intern(piece, std::vector<size_t>(4, kChunkBytes), DType::kU8).value();
+  for (size_t i = 0; i < 4; ++i) {
+    EXPECT_EQ(chunks[i]->bytes().blob.get(), piece.blob.get()) << "no copy";
+    EXPECT_EQ(chunks[i]->bytes().view(),
+              std::string_view(bytes).substr(i * kChunkBytes, kChunkBytes));
+  }
+  // A quarter is new: the other three must not keep the memory of what they are in.
+  std::string changed = bytes;
+  changed[0] = static_cast<char>(changed[0] ^ 1);
+  const BlobSlice second = memory.Slice(changed);
+  const auto again = pool.Intern(second, std::vector<size_t>(4, kChunkBytes), DType::kU8).value();
+  EXPECT_NE(again[0]->bytes().blob.get(), second.blob.get());
+  for (size_t i = 1; i < 4; ++i) EXPECT_EQ(again[i].get(), chunks[i].get());
+}
+
+TEST(ChunkPoolTest, SmallOnesShareASlabAndAreAligned) {
+  TestMemory memory;
+  ChunkPool pool(memory);
+  std::vector<ChunkRef> chunks;
+  for (int i = 0; i < 100; ++i) {
+    chunks.push_back(
+        pool.InternOne(memory.Slice(Random(1000, static_cast<uint64_t>(i) + 10)), DType::kU8)
+            .value());
+    EXPECT_EQ(reinterpret_cast<uintptr_t>(chunks.back()->bytes().view().data()) % 16, 0u);
+  }
+  EXPECT_EQ(memory.allocations, 1);
+  for (int i = 0; i < 100; ++i) {
+    EXPECT_EQ(chunks[static_cast<size_t>(i)]->bytes().view(),
+              Random(1000, static_cast<uint64_t>(i) + 10));
+  }
+}
+
+TEST(ChunkPoolTest, UnalignedPiecesAreCopied) {
+  TestMemory memory;
+  ChunkPool pool(memory);
+  BlobSlice piece = memory.Slice(Random(kChunkBytes + 1, 3));
+  piece.offset = 1;
+  piece.size = kChunkBytes;
+  const ChunkRef chunk = pool.InternOne(piece, DType::kF32).value();
+  EXPECT_EQ(reinterpret_cast<uintptr_t>(chunk->bytes().view().data()) % kChunkAlignment, 0u);
+  EXPECT_EQ(chunk->bytes().view(), piece.view());
+}
+
+TEST(ChunkPoolTest, RefusedMemoryLeavesNothing) {
+  TestMemory memory;
+  ChunkPool pool(memory);
+  const BlobSlice piece = memory.Slice("abcd");
+  memory.refuse = true;
+  EXPECT_FALSE(pool.InternOne(piece, DType::kU8).ok());
+  EXPECT_EQ(pool.chunk_count(), 0u);
+}
+
+TEST(ChunkPoolTest, FiguresAreThoseOfThePlainLoop) {
+  TestMemory memory;
+  ChunkPool pool(memory);
+  const std::string raw = Raw<float>({1.5f, -2, std::numeric_limits<float>::infinity(), 0,
+                                      std::numeric_limits<float>::quiet_NaN(), 4});
+  const ChunkFigures figures = pool.InternOne(memory.Slice(raw), DType::kF32).value()->figures();
+  EXPECT_EQ(figures.count, 6u);
+  EXPECT_EQ(figures.not_finite, 2u);
+  EXPECT_EQ(figures.min, -2);
+  EXPECT_EQ(figures.max, 4);
+  EXPECT_EQ(figures.sum, 3.5);
+  EXPECT_EQ(figures.squares, 2.25 + 4 + 16);
+}
+
+TEST(ChunkPoolTest, ManyThreadsInternFindAndDrop) {
+  TestMemory memory;
+  ChunkPool pool(memory);
+  std::vector<std::string> texts;
+  for (uint64_t i = 0; i < 8; ++i) texts.push_back(Random(100 + i, i));
+  std::vector<std::thread> threads;
+  for (uint64_t t = 0; t < 4; ++t) {
+    threads.emplace_back([&, t] {
+      std::mt19937_64 random(t);
+      std::vector<ChunkRef> held;
+      for (int i = 0; i < 3000; ++i) {
+        const std::string& text = texts[random() % texts.size()];
+        Blob* blob = Blob::Create(text.size());
+        std::memcpy(blob->mutable_data(), text.data(), text.size());
+        held.push_back(pool.InternOne({BlobRef::Adopt(blob), 0, text.size()}, DType::kU8).value());
+        EXPECT_EQ(held.back()->bytes().view(), text);
+        if (const ChunkRef found = pool.Find(HashBytes128(texts[random() % texts.size()]))) {
+          EXPECT_EQ(found->hash(), HashBytes128(found->bytes().view()));
+        }
+        if (held.size() > 3) held.erase(held.begin() + static_cast<ptrdiff_t>(random() % 3));
+      }
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+  EXPECT_EQ(pool.chunk_count(), 0u);
+}
+
+}  // namespace
+}  // namespace cairn::tensor

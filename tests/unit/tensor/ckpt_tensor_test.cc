@@ -1,0 +1,159 @@
+#include "tensor_module/ckpt_tensor.h"
+
+#include <gtest/gtest.h>
+
+#include <random>
+
+#include "tests/unit/tensor/test_memory.h"
+
+namespace cairn::tensor {
+namespace {
+
+/// Cuts [0, shape) into boxes at random planes.
+void Split(std::mt19937_64& random, Extent box, int depth, std::vector<Extent>* out) {
+  size_t dim = box.len.empty() ? 0 : random() % box.len.size();
+  if (depth == 0 || box.len.empty() || box.len[dim] < 2) {
+    out->push_back(std::move(box));
+    return;
+  }
+  const uint64_t cut = 1 + random() % (box.len[dim] - 1);
+  Extent low = box, high = box;
+  low.len[dim] = cut;
+  high.off[dim] += cut;
+  high.len[dim] -= cut;
+  Split(random, std::move(low), depth - 1, out);
+  Split(random, std::move(high), depth - 1, out);
+}
+
+std::string ReadBox(const std::string& whole, const Shape& shape, size_t element, const Box& box) {
+  std::string out;
+  const Status walked = ForEachRun(shape, element, box, [&](uint64_t offset, uint64_t size) {
+    out += whole.substr(offset, size);
+    return Status::Ok();
+  });
+  CAIRN_CHECK(walked.ok());
+  return out;
+}
+
+StoredShard Store(ChunkPool& pool, TestMemory& memory, const LogicalTensor& tensor,
+                  const Extent& extent, const std::string& whole) {
+  ShardSpec spec;
+  spec.dtype = tensor.dtype;
+  spec.shape = tensor.shape;
+  spec.extent = extent;
+  spec.Settle();
+  const std::string bytes = ReadBox(whole, tensor.shape, DTypeSize(tensor.dtype), extent.AsBox());
+  std::vector<size_t> sizes;
+  for (size_t i = 0; i < spec.cell_count(); ++i) {
+    sizes.push_back(static_cast<size_t>(spec.CellRange(i).end - spec.CellRange(i).begin));
+  }
+  return {extent, spec.phase, pool.Intern(memory.Slice(bytes), sizes, tensor.dtype).value()};
+}
+
+TEST(LogicalTensorTest, AnyBoxOfAnyShardingIsTheBoxOfTheWhole) {
+  std::mt19937_64 random(7);
+  TestMemory memory;
+  ChunkPool pool(memory);
+  const DType types[] = {DType::kU8, DType::kF16, DType::kF32, DType::kC128};
+  for (int round = 0; round < 200; ++round) {
+    LogicalTensor tensor;
+    tensor.dtype = types[random() % 4];
+    const size_t dimensions = random() % 5;
+    for (size_t i = 0; i < dimensions; ++i) tensor.shape.push_back(1 + random() % 9);
+    const size_t element = DTypeSize(tensor.dtype);
+    std::string whole(tensor.size_bytes(), '\0');
+    for (char& c : whole) c = static_cast<char>(random());
+    std::vector<Extent> extents;
+    Split(random, Extent::Whole(tensor.shape), static_cast<int>(random() % 4), &extents);
+    ASSERT_TRUE(FindGaps(tensor.shape, extents).value().empty());
+    for (const Extent& extent : extents) {
+      tensor.shards.push_back(Store(pool, memory, tensor, extent, whole));
+    }
+    for (int read = 0; read < 5; ++read) {
+      Box box;
+      for (uint64_t side : tensor.shape) {
+        const uint64_t start = random() % side, step = 1 + random() % 3;
+        const uint64_t most = (side - start - 1) / step + 1;
+        box.sides.push_back({start, random() % (most + 1), step});
+      }
+      const std::string got = BytesOf(GatherBox(memory, tensor, box).value());
+      ASSERT_EQ(got, ReadBox(whole, tensor.shape, element, box));
+    }
+    ASSERT_EQ(BytesOf(GatherBox(memory, tensor, Extent::Whole(tensor.shape).AsBox()).value()),
+              whole);
+  }
+}
+
+TEST(LogicalTensorTest, RowsOfAnyCutAreReadByReference) {
+  TestMemory memory;
+  ChunkPool pool(memory);
+  LogicalTensor tensor;
+  tensor.dtype = DType::kU8;
+  tensor.shape = {5 * kChunkBytes / 100, 100};
+  const std::string whole = Pattern(tensor.size_bytes());
+  const uint64_t cut = tensor.shape[0] / 3;
+  for (const Extent& extent :
+       {Extent{{cut, 0}, {tensor.shape[0] - cut, 100}}, Extent{{0, 0}, {cut, 100}}}) {
+    tensor.shards.push_back(Store(pool, memory, tensor, extent, whole));
+  }
+  memory.refuse = true;
+  const Box box = Extent{{cut - 10, 0}, {20, 100}}.AsBox();
+  EXPECT_TRUE(IsReadByReference(tensor, box));
+  EXPECT_EQ(BytesOf(GatherBox(memory, tensor, box).value()), whole.substr((cut - 10) * 100, 2000));
+  EXPECT_EQ(BytesOf(ReadByReference(tensor, 12345, 700000)), whole.substr(12345, 700000));
+  const Box columns = Extent{{0, 1}, {3, 5}}.AsBox();
+  EXPECT_FALSE(IsReadByReference(tensor, columns));
+  EXPECT_FALSE(GatherBox(memory, tensor, columns).ok()) << "memory is refused";
+}
+
+TEST(FindGapsTest, FindsWhatIsNotCoveredAndNothingElse) {
+  std::mt19937_64 random(9);
+  for (int round = 0; round < 300; ++round) {
+    const Shape shape = {1 + random() % 6, 1 + random() % 6, 1 + random() % 4};
+    std::vector<Extent> extents;
+    std::vector<bool> covered(shape[0] * shape[1] * shape[2], false);
+    const auto index = [&](uint64_t x, uint64_t y, uint64_t z) {
+      return (x * shape[1] + y) * shape[2] + z;
+    };
+    const auto each = [&](const Extent& box, const auto& visit) {
+      for (uint64_t x = box.off[0]; x < box.off[0] + box.len[0]; ++x) {
+        for (uint64_t y = box.off[1]; y < box.off[1] + box.len[1]; ++y) {
+          for (uint64_t z = box.off[2]; z < box.off[2] + box.len[2]; ++z) visit(index(x, y, z));
+        }
+      }
+    };
+    for (uint64_t n = random() % 8; n > 0; --n) {
+      Extent box;
+      for (uint64_t side : shape) {
+        box.off.push_back(random() % side);
+        box.len.push_back(random() % (side - box.off.back() + 1));
+      }
+      each(box, [&](uint64_t at) { covered[at] = true; });
+      extents.push_back(std::move(box));
+    }
+    std::vector<bool> gaps(covered.size(), false);
+    const std::vector<Extent> found = FindGaps(shape, extents).value();
+    for (const Extent& gap : found) {
+      each(gap, [&](uint64_t at) {
+        EXPECT_FALSE(gaps[at]) << "gaps do not overlap";
+        gaps[at] = true;
+      });
+    }
+    gaps.flip();
+    ASSERT_EQ(gaps, covered);
+  }
+  EXPECT_TRUE(FindGaps({3, 0}, {}).value().empty());
+  EXPECT_EQ(FindGaps({}, {}).value().size(), 1u);
+  EXPECT_TRUE(FindGaps({}, {Extent{}}).value().empty());
+}
+
+TEST(FindGapsTest, ARaggedShardingIsRefused) {
+  std::vector<Extent> extents;
+  for (uint64_t x = 0; x < 200; x += 2) {
+    for (uint64_t y = 0; y < 200; y += 2) extents.push_back({{x, y}, {1, 1}});
+  }
+  EXPECT_FALSE(FindGaps({200, 200}, extents).ok());
+}
+
+}  // namespace
+}  // namespace cairn::tensor
