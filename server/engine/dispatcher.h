@@ -119,6 +119,7 @@ class Dispatcher {
   Status CheckProtected(const Session& session, const Command& command) const;
   Status CheckState(Session& session, const Command& command);
   Status CheckWritable() const;
+  Status CheckScriptWrites() const;
   Status CheckDiskOfReplica(const Command& command);
   bool HeldForSnapshot(const Session& session, const Command& command) const;
   static Status CheckListener(const Session& session, const Command& command);

@@ -74,7 +74,9 @@ Status Dispatcher::CheckState(Session& session, const Command& command) {
   // A transaction in the making takes memory without bound, whatever its commands do.
   const bool deny_oom = ((command.flags | queued) & kCmdDenyOom) ||
                         (session.in_transaction() && !ControlsTransaction(command.full_name));
-  if (!memory_limit_.Hold() && deny_oom) return RespError(resp_errors::kOom);
+  // Nothing is evicted while a script waits for its clients to be served.
+  if (engine_.script == nullptr && !memory_limit_.Hold() && deny_oom)
+    return RespError(resp_errors::kOom);
   if ((write || command.spec->name == "ping") && engine_.durability != nullptr) {
     CAIRN_RETURN_IF_ERROR(engine_.durability->WriteRefusal());
   }
@@ -82,8 +84,7 @@ Status Dispatcher::CheckState(Session& session, const Command& command) {
   if (session.kind == SessionKind::kPubsub || session.monitor ||
       session.kind == SessionKind::kReplica) [[unlikely]]
     CAIRN_RETURN_IF_ERROR(CheckListener(session, command));
-  if (engine_.is_replica() && !engine_.replicas->link_is_up() &&
-      !engine_.settings().replica_serve_stale_data && !((command.flags | queued) & kCmdStale)) {
+  if (engine_.is_stale() && !((command.flags | queued) & kCmdStale)) {
     return RespError(resp_errors::kMasterDown);
   }
   if (engine_.loading && !((command.flags | queued) & kCmdLoading)) {

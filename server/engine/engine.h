@@ -151,6 +151,10 @@ class Engine {
   bool IsPaused(bool write) const;
   /// This server follows a primary.
   bool is_replica() const { return replicas != nullptr && replicas->is_replica(); }
+  /// A replica that lost its primary and shall not answer from old data.
+  bool is_stale() const {
+    return is_replica() && !replicas->link_is_up() && !settings().replica_serve_stale_data;
+  }
 
   /// used_memory: what the allocator handed out and the arena's blobs, less the room in the record
   /// slab's pages that holds no record: as in Redis, fragmentation is not use. Cost: 10 us.

@@ -159,7 +159,10 @@ void ClientHost::RunBusyTurn() {
       continue;
     }
     connection->in_flush_ = false;
-    connection->Flush(durable);
+    if (!connection->Flush(durable) && !connection->in_held_) {
+      connection->in_held_ = true;
+      held_.push_back(connection);
+    }
   }
   flush_.insert(flush_.end(), later.begin(), later.end());
 }
