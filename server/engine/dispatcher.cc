@@ -341,6 +341,7 @@ bool Dispatcher::Admit(Session& session, Command* command, Command* container,
   if (session.in_transaction() && !in_exec_ && !ControlsTransaction(command->spec->name)) {
     session.transaction.flags_union |= command->flags;
     session.transaction.queue.push_back(OwnedCommand::From(command->spec, args, request));
+    session.transaction.queue_bytes += session.transaction.queue.back().MemoryUsage();
     session.reply.SimpleString("QUEUED");
     FinishReply(session);
     return false;

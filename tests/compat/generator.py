@@ -37,12 +37,14 @@ class Call:
     after: commands that both servers run next, for what they may have done differently (a random SPOP: DEL).
     blocks: the command may block; the connection is then left alone until it is served.
     pause_s: how long nothing happens afterwards, so that a short time to live runs out on both.
+    alone: never inside a transaction, whose replies are compared in one way.
     """
     arguments: list
     mode: str = ""
     after: list = field(default_factory=list)
     blocks: bool = False
     pause_s: float = 0.0
+    alone: bool = False
 
 
 class Family:
@@ -156,7 +158,7 @@ class Generator:
             self._depths[connection] = 0
             return Call([chance.random.choice([b"EXEC", b"EXEC", b"EXEC", b"DISCARD"])], "near:20000")
         call = self._choose()
-        while depth and call.pause_s:  # in a transaction it would run later, when nobody pauses
+        while depth and (call.pause_s or call.alone):  # it would run later, when nobody pauses
             call = self._choose()
         self._break(call)
         name = call.arguments[0].upper()
