@@ -421,6 +421,11 @@ Status RdbWriter::Finish() {
 DumpWriter::DumpWriter(bool compress)
     : bytes_(&out_), encoder_(&bytes_, compress, /*checksum=*/true, kSmallestBuffer) {}
 
+Status DumpWriter::FunctionLibrary(std::string_view source) {
+  CAIRN_RETURN_IF_ERROR(encoder_.PutByte(rdb::kFunction2));
+  return encoder_.PutString(source);
+}
+
 Result<std::string> DumpWriter::Finish() {
   CAIRN_RETURN_IF_ERROR(encoder_.PutFixed(rdb::kWrittenVersion, 2));
   CAIRN_RETURN_IF_ERROR(encoder_.Flush());

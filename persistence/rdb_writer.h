@@ -136,6 +136,8 @@ class DumpWriter {
  public:
   explicit DumpWriter(bool compress = true);
   ValueSink& sink() { return encoder_; }
+  /// In place of a value, any number of times: FUNCTION DUMP.
+  Status FunctionLibrary(std::string_view source);
   /// Appends version and checksum. Returns the payload; call once.
   Result<std::string> Finish();
 

@@ -92,6 +92,8 @@ Status SnapshotJob::WriteTemp(ExpectedCounts* expected) {
 
 Status SnapshotJob::Walk(DatasetSink& sink, const std::function<uint64_t()>& keys,
                          const std::function<uint64_t()>& bytes) {
+  for (const std::string& source : options_.function_libraries)
+    CAIRN_RETURN_IF_ERROR(sink.FunctionLibrary(source));
   const size_t budget = options_.key_delay_us > 0 ? 1 : kKeysPerStep;
   bool more = true;
   while (more) {

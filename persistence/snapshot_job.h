@@ -10,6 +10,7 @@
 #include <cstdint>
 #include <functional>
 #include <string>
+#include <vector>
 
 #include "persistence/check_rdb.h"
 #include "persistence/rdb_writer.h"
@@ -25,6 +26,7 @@ struct SnapshotJobOptions {
   std::string final_path;  ///< empty: leave the verified file at temp_path (AOF rewrite publishes
                            ///< it itself)
   RdbWriteOptions rdb;
+  std::vector<std::string> function_libraries;  ///< sources, as of the cut
   bool as_commands =
       false;           ///< aof-use-rdb-preamble no: write a command log instead of an RDB file
   bool verify = true;  ///< setting rdb-verify: read the file back before it replaces the old one

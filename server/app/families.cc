@@ -7,6 +7,7 @@ CommandFamily AclCommands();
 CommandFamily BitCommands();
 CommandFamily ClientCommands();
 CommandFamily ClientTrackingCommands();
+CommandFamily ClusterCommands();
 CommandFamily CommandCommands();
 CommandFamily ConfigCommands();
 CommandFamily DatabaseCommands();
@@ -24,6 +25,7 @@ CommandFamily LatencyCommands();
 CommandFamily ListCommands();
 CommandFamily ListMoveCommands();
 CommandFamily MemoryCommands();
+CommandFamily MigrateCommands();
 CommandFamily ModuleCommands();
 CommandFamily PersistenceCommands();
 CommandFamily PubsubCommands();
@@ -32,6 +34,7 @@ CommandFamily SessionCommands();
 CommandFamily SetCommands();
 CommandFamily SetOperationCommands();
 CommandFamily SlowlogCommands();
+CommandFamily SortCommands();
 CommandFamily SortedSetCombineCommands();
 CommandFamily SortedSetCommands();
 CommandFamily SortedSetPopCommands();
@@ -51,6 +54,7 @@ void AddAllFamilies(CommandTable& table) {
                                BitCommands(),
                                ClientCommands(),
                                ClientTrackingCommands(),
+                               ClusterCommands(),
                                CommandCommands(),
                                ConfigCommands(),
                                DatabaseCommands(),
@@ -68,6 +72,7 @@ void AddAllFamilies(CommandTable& table) {
                                ListCommands(),
                                ListMoveCommands(),
                                MemoryCommands(),
+                               MigrateCommands(),
                                ModuleCommands(),
                                PersistenceCommands(),
                                PubsubCommands(),
@@ -76,6 +81,7 @@ void AddAllFamilies(CommandTable& table) {
                                SetCommands(),
                                SetOperationCommands(),
                                SlowlogCommands(),
+                               SortCommands(),
                                SortedSetCombineCommands(),
                                SortedSetCommands(),
                                SortedSetPopCommands(),

@@ -6,6 +6,7 @@
 #include "server/base/strings.h"
 #include "server/data/member_sample.h"
 #include "server/engine/key_access.h"
+#include "server/engine/member_scan.h"
 
 namespace cairn {
 
@@ -217,25 +218,10 @@ constexpr CommandSpec kHGetAllSpec{
 };
 
 Status HScan(CommandContext& ctx) {
-  ScanArguments scan;
-  CAIRN_RETURN_IF_ERROR(ArgCursor(ctx, 2, &scan.cursor));
-  const Entry* entry = nullptr;
-  CAIRN_RETURN_IF_ERROR(ReadHash(ctx, &entry));
-  std::vector<Member> found;
-  uint64_t cursor = 0;
-  if (entry != nullptr) {
-    CAIRN_RETURN_IF_ERROR(ParseElementScan(ctx, &scan));
-    char scratch[kMaxInt64Chars];
-    cursor = MembersView(*entry).Scan(scan.cursor, static_cast<uint64_t>(scan.count),
-                                      [&](const Member& member) {
-                                        if (scan.Matches(member.key.Text(scratch)))
-                                          found.push_back(member);
-                                      });
-  }
-  ctx.reply().ArrayHeader(2);
-  ctx.reply().BulkInt64(static_cast<int64_t>(cursor));
-  ctx.reply().ArrayHeader(2 * found.size());
-  for (const Member& member : found) {
+  MemberScan scan;
+  CAIRN_RETURN_IF_ERROR(ScanMembers(ctx, ValueType::kHash, &scan));
+  ReplyScanHead(ctx, scan.cursor, 2 * scan.found.size());
+  for (const Member& member : scan.found) {
     ReplyKey(ctx, member);
     ReplyValue(ctx, member);
   }

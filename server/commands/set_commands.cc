@@ -6,6 +6,7 @@
 #include "server/base/strings.h"
 #include "server/data/member_sample.h"
 #include "server/engine/key_access.h"
+#include "server/engine/member_scan.h"
 #include "server/keyspace/member_edit.h"
 
 namespace cairn {
@@ -238,25 +239,10 @@ constexpr CommandSpec kSMembersSpec{
 };
 
 Status SScan(CommandContext& ctx) {
-  ScanArguments scan;
-  CAIRN_RETURN_IF_ERROR(ArgCursor(ctx, 2, &scan.cursor));
-  const Entry* entry = nullptr;
-  CAIRN_RETURN_IF_ERROR(ReadSet(ctx, &entry));
-  std::vector<Member> found;
-  uint64_t cursor = 0;
-  if (entry != nullptr) {
-    CAIRN_RETURN_IF_ERROR(ParseElementScan(ctx, &scan));
-    char scratch[kMaxInt64Chars];
-    cursor = MembersView(*entry).Scan(scan.cursor, static_cast<uint64_t>(scan.count),
-                                      [&](const Member& member) {
-                                        if (scan.Matches(member.key.Text(scratch)))
-                                          found.push_back(member);
-                                      });
-  }
-  ctx.reply().ArrayHeader(2);
-  ctx.reply().BulkInt64(static_cast<int64_t>(cursor));
-  ctx.reply().ArrayHeader(found.size());
-  for (const Member& member : found) ReplyMember(ctx, member);
+  MemberScan scan;
+  CAIRN_RETURN_IF_ERROR(ScanMembers(ctx, ValueType::kSet, &scan));
+  ReplyScanHead(ctx, scan.cursor, scan.found.size());
+  for (const Member& member : scan.found) ReplyMember(ctx, member);
   return Status::Ok();
 }
 constexpr CommandSpec kSScanSpec{

@@ -49,8 +49,6 @@ std::string CommandName(const CommandSpec* command) {
 std::string ClientLine(const Session& session, int64_t now_ms, const CommandSpec* command,
                        size_t argument_bytes) {
   const SessionPort* port = session.port;
-  size_t queued_bytes = 0;
-  for (const OwnedCommand& queued : session.transaction.queue) queued_bytes += queued.MemoryUsage();
   const size_t query_bytes = port != nullptr ? port->query_bytes() : 0;
   const size_t query_capacity = port != nullptr ? port->query_capacity() : 0;
   // One growing buffer stands for Redis's fixed buffer and its overflow list: what is beyond the
@@ -73,8 +71,8 @@ std::string ClientLine(const Session& session, int64_t now_ms, const CommandSpec
       " qbuf={} qbuf-free={} argv-mem={} multi-mem={} rbs={} rbp={} obl={} oll={} omem={} "
       "tot-mem={}",
       query_bytes, query_capacity - std::min(query_capacity, query_bytes), argument_bytes,
-      queued_bytes, std::min(footprint, kReplyBufferInitialBytes), footprint, fixed,
-      overflow > 0 ? 1 : 0, overflow, session.MemoryUsage() + argument_bytes);
+      session.transaction.queue_bytes, std::min(footprint, kReplyBufferInitialBytes), footprint,
+      fixed, overflow > 0 ? 1 : 0, overflow, session.MemoryUsage() + argument_bytes);
   line += fmt::format(
       " events={} cmd={} user={} redir={} resp={}", overflow > 0 ? "rw" : "r", CommandName(command),
       session.user,

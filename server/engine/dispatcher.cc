@@ -309,9 +309,9 @@ bool Dispatcher::Admit(Session& session, Command* command, Command* container,
     Reject(session, command, RespError(resp_errors::kNoAuth));
     return false;
   }
-  // A log puts what one command did between MULTI and EXEC.
+  // A log and a primary put what one command did between MULTI and EXEC.
   if (session.in_transaction() && (command->flags & kCmdNoMulti) &&
-      session.kind != SessionKind::kInternal) {
+      (session.kind == SessionKind::kNormal || session.kind == SessionKind::kPubsub)) {
     Reject(session, command, RespError(resp_errors::kNotInMulti));
     return false;
   }
@@ -342,6 +342,7 @@ bool Dispatcher::Admit(Session& session, Command* command, Command* container,
   if (session.in_transaction() && !in_exec_ && !ControlsTransaction(command->full_name)) {
     session.transaction.flags_union |= command->flags;
     session.transaction.queue.push_back(OwnedCommand::From(command->spec, args, request));
+    session.transaction.queue_bytes += session.transaction.queue.back().MemoryUsage();
     session.reply.SimpleString("QUEUED");
     FinishReply(session);
     return false;

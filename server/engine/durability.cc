@@ -4,6 +4,7 @@
 #include "persistence/save_rules.h"
 #include "server/engine/dispatcher.h"
 #include "server/engine/durability_impl.h"
+#include "server/engine/function_store.h"
 #include "server/keyspace/view.h"
 #include "server/platform/memory.h"
 
@@ -67,6 +68,7 @@ SnapshotJobOptions DurabilityOfFiles::JobOptions(JobKind kind) const {
   options.rdb.aof_base = kind == JobKind::kRewrite;
   options.rdb.now_s = engine_.now_ms() / 1000;
   options.rdb.used_memory_bytes = ReadMemoryFigures().allocated;
+  if (engine_.functions != nullptr) options.function_libraries = engine_.functions->Sources();
   options.verify = settings.rdb_verify;
   options.incremental_sync = kind == JobKind::kSave ? settings.rdb_save_incremental_fsync
                                                     : settings.aof_rewrite_incremental_fsync;

@@ -6,6 +6,7 @@
 #include "persistence/rdb_reader.h"
 #include "server/engine/dispatcher.h"
 #include "server/engine/durability_impl.h"
+#include "server/engine/function_store.h"
 #include "server/engine/loader.h"
 
 namespace cairn {
@@ -80,7 +81,13 @@ void DurabilityOfFiles::EndOfTurn() {
   if (aof_ == nullptr || engine_.propagation.empty() || !engine_.propagation.CanTake()) return;
   int64_t database_before = -1;
   std::string bytes = engine_.propagation.TakeBuffer(&database_before);
+  if (engine_.settings().latency_monitor_threshold == 0) {
+    aof_->Append(std::move(bytes), database_before);
+    return;
+  }
+  const int64_t began_us = engine_.env.MonotonicMicros();
   aof_->Append(std::move(bytes), database_before);
+  engine_.NoteLatency("aof-write", (engine_.env.MonotonicMicros() - began_us) / 1000);
 }
 
 uint64_t DurabilityOfFiles::DurableOffset() {
@@ -425,7 +432,10 @@ Status DurabilityOfFiles::LoadAppendOnlyAtStart() {
 
 Status DurabilityOfFiles::DebugReload(bool save, bool flush, bool merge) {
   if (save) CAIRN_RETURN_IF_ERROR(RunJobHere(JobKind::kSave));
-  if (flush) engine_.keyspace.FlushAll(false);
+  if (flush) {
+    engine_.keyspace.FlushAll(false);
+    if (engine_.functions != nullptr) engine_.functions->Clear();
+  }
   engine_.loading = true;
   uint64_t end = 0;
   const Status status = LoadRdb(PathInDir(engine_.settings().dbfilename), merge, &end);
@@ -440,6 +450,7 @@ Status DurabilityOfFiles::DebugLoadAof() {
     return Status::Client("ERR The append only file could not be written");
   }
   engine_.keyspace.FlushAll(false);
+  if (engine_.functions != nullptr) engine_.functions->Clear();
   engine_.loading = true;
   engine_.propagation.set_enabled(false);
   auto report = LoadAppendOnly(aof_->manifest(), false);

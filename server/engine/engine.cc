@@ -5,6 +5,7 @@
 
 #include "server/base/checksum.h"
 #include "server/engine/durability.h"
+#include "server/engine/peer_connections.h"
 #include "server/platform/memory.h"
 
 namespace cairn {
@@ -120,6 +121,11 @@ void Engine::ResumeHeld() {
 bool Engine::IsPaused(bool write) const {
   if (pause_mode == PauseMode::kNone || now_ms() >= pause_until_ms) return false;
   return pause_mode == PauseMode::kAll || write;
+}
+
+PeerConnections& Engine::peers() {
+  if (peers_ == nullptr) peers_ = std::make_unique<PeerConnections>(loop);
+  return *peers_;
 }
 
 uint64_t Engine::UsedMemory() const {

@@ -36,9 +36,11 @@ namespace cairn {
 
 class Durability;
 class Dispatcher;
+class FunctionStore;
 class JobRunner;
 class ModuleHost;
 class ModuleValueFactory;
+class PeerConnections;
 
 enum class PauseMode : uint8_t { kNone, kWrites, kAll };
 
@@ -87,9 +89,12 @@ class Engine {
   Dispatcher* dispatcher = nullptr;
   JobRunner* jobs = nullptr;  ///< nullptr: every command runs at once
   ModuleHost* modules = nullptr;
+  FunctionStore* functions = nullptr;           ///< nullptr: no function libraries
   ModuleValueFactory* module_values = nullptr;  ///< the same host, as loading and RESTORE see it
 
   const Settings& settings() const { return config.settings(); }
+  /// Connections to other servers (MIGRATE), made with the first use.
+  PeerConnections& peers();
 
   // --- identity ---
   std::string run_id;          ///< 40 hex digits, new at each start
@@ -185,6 +190,7 @@ class Engine {
   void RegisterHooks();
   void PublishKeyspaceEvent(std::string_view event, std::string_view key, uint32_t db);
 
+  std::unique_ptr<PeerConnections> peers_;
   std::map<uint64_t, std::unique_ptr<Session>> sessions_;
   uint64_t next_session_id_ = 1;
   std::vector<uint64_t> held_sessions_;

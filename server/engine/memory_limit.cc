@@ -112,13 +112,21 @@ bool MemoryLimit::Hold() {
   return verdict_ == Verdict::kWithin;
 }
 
+uint64_t MemoryLimit::EvictOne(const EvictionRules& rules) {
+  if (engine_.settings().latency_monitor_threshold == 0) return engine_.keyspace.EvictOne(rules);
+  const int64_t began_us = engine_.env.MonotonicMicros();
+  const uint64_t bytes = engine_.keyspace.EvictOne(rules);
+  engine_.NoteLatency("eviction-del", (engine_.env.MonotonicMicros() - began_us) / 1000);
+  return bytes;
+}
+
 MemoryLimit::Verdict MemoryLimit::Evict(uint64_t excess_bytes) {
   const EvictionRules rules = RulesOf(engine_.settings());
   const int64_t limit_us = TimeLimitUs(engine_.settings().maxmemory_eviction_tenacity);
   const int64_t began_us = engine_.env.MonotonicMicros();
   uint64_t freed = 0;
   for (int evicted = 1; freed < excess_bytes; ++evicted) {
-    const uint64_t bytes = engine_.keyspace.EvictOne(rules);
+    const uint64_t bytes = EvictOne(rules);
     if (bytes == 0) return AwaitReaper(engine_.settings().maxmemory);
     freed += bytes;
     if (evicted % kEvictionsPerClockRead == 0 && freed < excess_bytes &&

@@ -75,7 +75,7 @@ struct TransactionState {
   bool dirty_exec = false;  ///< a queued command was refused
   std::vector<OwnedCommand> queue;
   uint64_t flags_union = 0;  ///< CommandFlag bits of all queued commands
-  size_t argv_bytes = 0;
+  size_t queue_bytes = 0;    ///< of the commands in `queue`
   std::vector<WatchedKey> watched;
 };
 

@@ -75,6 +75,10 @@ class SortedSetEdit {
   void SetScore(std::string_view member, double score);
   bool Erase(std::string_view member);
   void EraseRange(RankRange range);
+  /// Leaves the packed form, however few the members are.
+  void Unpack() {
+    if (set_ == nullptr) Convert();
+  }
   /// Stores what became of the set. Returns whether the key is gone because it became empty.
   bool Commit();
 

@@ -55,6 +55,7 @@ class Connection final : public StreamReceiver, public SessionPort {
   std::unique_ptr<Stream> stream_;
   RequestParser parser_;
   Session* session_ = nullptr;  // owned by the engine's registry
+  size_t counted_bytes_ = 0;    // its part of the host's clients_bytes_
   size_t read_hint_ = kReadBufferInitialBytes;
   size_t offered_ = 0;
   // Membership flags of the host's per-turn lists.

@@ -40,6 +40,7 @@ class Call:
     blocks: the command may block; the connection is then left alone until it is served.
     pause_s: how long nothing happens afterwards, so that a short time to live runs out on both.
     confirms: it is answered by any number of confirmations (SUBSCRIBE and its kin); not made while in MULTI.
+    alone: never inside a transaction, whose replies are compared in one way.
     """
     arguments: list
     mode: str = ""
@@ -47,6 +48,7 @@ class Call:
     blocks: bool = False
     pause_s: float = 0.0
     confirms: bool = False
+    alone: bool = False
 
 
 class Family:
@@ -169,7 +171,7 @@ class Generator:
         talkers = self._talkers if listening and chance.flip(0.6) else None
         call = self._choose(talkers)
         # In a transaction it would run later, when nobody pauses; and EXEC's reply has one place for each command.
-        while queued is not None and (call.pause_s or call.confirms):
+        while queued is not None and (call.pause_s or call.confirms or call.alone):
             call = self._choose()
         self._break(call)
         return call

@@ -13,7 +13,9 @@ LIMITS = [b"hash-max-listpack-entries", b"hash-max-listpack-value", b"hash-max-z
 VALUES = [b"0", b"1", b"10", b"-1", b"yes", b"no", b"abc", b"", b"1kb", b"100000000000000000000"]
 REQUESTS = [[b"GET", b"a"], [b"SET", b"a", b"b", b"GET"], [b"MSET", b"a", b"1", b"b"], [b"MGET", b"a", b"b"], [b"PING"],
             [b"NOSUCH", b"a"], [b"COPY", b"a", b"b"], [b"OBJECT", b"ENCODING", b"a"], [b"LCS", b"a", b"b"], [b"GET"],
-            [b"EXISTS", b"a", b"b", b"c"], [b"RENAME", b"a", b"b"], [b"object", b"freq", b"x"]]
+            [b"EXISTS", b"a", b"b", b"c"], [b"RENAME", b"a", b"b"], [b"object", b"freq", b"x"],
+            [b"SORT", b"a", b"BY", b"x", b"STORE", b"d"], [b"ZUNION", b"2", b"a", b"b"], [b"XREAD", b"STREAMS", b"a", b"0"],
+            [b"MIGRATE", b"h", b"1", b"", b"0", b"1", b"KEYS", b"a", b"b"], [b"BITFIELD", b"a", b"GET", b"u8", b"0"]]
 
 
 @FAMILY.row(weight=2)
@@ -78,3 +80,10 @@ def hello(chance):
 @FAMILY.row(weight=0.3)
 def reset(_):
     return [b"RESET"]
+
+
+@FAMILY.row(weight=0.5)
+def cluster(chance):
+    return chance.random.choice([
+        [b"ASKING"], [b"READONLY"], [b"READWRITE"], [b"CLUSTER", b"INFO"], [b"CLUSTER", b"KEYSLOT", chance.any_key()],
+        [b"CLUSTER", b"SLOTS"], [b"CLUSTER", b"GETKEYSINSLOT", chance.number(), b"1"], [b"CLUSTER", b"BOGUS"]])
