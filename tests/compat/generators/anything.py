@@ -25,6 +25,7 @@ GUARDED = {
     b"command|list", b"command|info", b"command|docs", b"pubsub|channels", b"script|kill", b"function|kill",
     b"function|stats", b"eval", b"evalsha", b"eval_ro", b"evalsha_ro", b"fcall", b"fcall_ro", b"cluster|reset",
     b"set", b"setex", b"psetex", b"getex", b"expire", b"pexpire",  # see generator.LIFETIMES
+    b"sort", b"sort_ro",  # have rows of their own
     b"object|idletime", b"object|freq", b"object|refcount", b"xinfo|consumers", b"publish", b"spublish", b"scan",
 }
 FREE_ORDER = {
