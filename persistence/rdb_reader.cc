@@ -251,22 +251,50 @@ Result<uint64_t> RdbReader::Load(DatasetSink& sink) {
   }
 }
 
-Status ReadDumpPayload(std::string_view payload, ValueSink& sink, bool skip_checksum) {
+namespace {
+
+/// Checks the footer of a payload. *valkey: its version says that Valkey wrote it.
+Status CheckDumpFooter(std::string_view payload, bool skip_checksum, bool* valkey) {
   const Status wrong = Status::Client("ERR DUMP payload version or checksum are wrong");
   if (payload.size() < rdb::kDumpFooterBytes) return wrong;
   const size_t footer = payload.size() - rdb::kDumpFooterBytes;
   const auto byte = [&](size_t at) { return static_cast<uint8_t>(payload[at]); };
   const int version = byte(footer) | byte(footer + 1) << 8;
-  const bool valkey = version == rdb::kValkeyVersion;
-  if (version > rdb::kNewestVersion && !valkey) return wrong;
-  if (!skip_checksum) {
-    uint64_t stored = 0;
-    for (size_t i = 8; i-- > 0;) stored = stored << 8 | byte(footer + 2 + i);
-    if (Crc64(0, payload.substr(0, footer + 2)) != stored) return wrong;
+  *valkey = version == rdb::kValkeyVersion;
+  if (version > rdb::kNewestVersion && !*valkey) return wrong;
+  if (skip_checksum) return Status::Ok();
+  uint64_t stored = 0;
+  for (size_t i = 8; i-- > 0;) stored = stored << 8 | byte(footer + 2 + i);
+  return Crc64(0, payload.substr(0, footer + 2)) == stored ? Status::Ok() : wrong;
+}
+
+}  // namespace
+
+Status ReadFunctionsPayload(std::string_view payload, bool skip_checksum,
+                            const std::function<Status(std::string_view source)>& visit) {
+  bool valkey = false;
+  CAIRN_RETURN_IF_ERROR(CheckDumpFooter(payload, skip_checksum, &valkey));
+  // As for values, a length that is wrong may reach into the footer.
+  RdbParser parser(payload, "FUNCTION payload", /*checksum=*/false);
+  while (parser.remaining() > rdb::kDumpFooterBytes) {
+    uint8_t type = 0;
+    CAIRN_RETURN_IF_ERROR(parser.ReadByte(&type));
+    if (type == rdb::kFunctionPreRelease)
+      return Status::Client("ERR Pre-GA function format not supported");
+    if (type != rdb::kFunction2) return Status::Client("ERR given type is not a function");
+    RdbString source;
+    if (!parser.ReadText(&source).ok()) return Status::Client("ERR Failed loading library payload");
+    CAIRN_RETURN_IF_ERROR(visit(source.view));
   }
+  return Status::Ok();
+}
+
+Status ReadDumpPayload(std::string_view payload, ValueSink& sink, bool skip_checksum) {
+  bool valkey = false;
+  CAIRN_RETURN_IF_ERROR(CheckDumpFooter(payload, skip_checksum, &valkey));
   // As in Redis, what follows the value is not looked at, and the footer counts as bytes to read.
   RdbParser parser(payload.substr(1), "DUMP payload", /*checksum=*/false);
-  if (!ReadRdbValue(parser, byte(0), valkey, sink).ok())
+  if (!ReadRdbValue(parser, DumpPayloadType(payload), valkey, sink).ok())
     return Status::Client("ERR Bad data format");
   return Status::Ok();
 }

@@ -95,6 +95,11 @@ Result<std::unique_ptr<ByteSource>> OpenByteSource(Env& env, const std::string& 
 /// `skip_checksum`), one for the value.
 Status ReadDumpPayload(std::string_view payload, ValueSink& sink, bool skip_checksum = false);
 
+/// Visits the sources of the libraries in a payload of FUNCTION DUMP, until `visit` refuses one.
+/// Errors: client errors, as of FUNCTION RESTORE, and those of `visit`.
+Status ReadFunctionsPayload(std::string_view payload, bool skip_checksum,
+                            const std::function<Status(std::string_view source)>& visit);
+
 /// The first byte of a payload (an rdb::Type), for choosing a builder before reading. Requires: not
 /// empty.
 inline uint8_t DumpPayloadType(std::string_view payload) {

@@ -361,6 +361,7 @@ Status RdbWriter::Start() {
   CAIRN_RETURN_IF_ERROR(Aux("redis-bits", "64"));
   CAIRN_RETURN_IF_ERROR(Aux("ctime", std::to_string(options_.now_s)));
   CAIRN_RETURN_IF_ERROR(Aux("used-mem", std::to_string(options_.used_memory_bytes)));
+  for (const auto& [name, value] : options_.fields) CAIRN_RETURN_IF_ERROR(Aux(name, value));
   return Aux("aof-base", options_.aof_base ? "1" : "0");
 }
 
@@ -420,6 +421,11 @@ Status RdbWriter::Finish() {
 
 DumpWriter::DumpWriter(bool compress)
     : bytes_(&out_), encoder_(&bytes_, compress, /*checksum=*/true, kSmallestBuffer) {}
+
+Status DumpWriter::FunctionLibrary(std::string_view source) {
+  CAIRN_RETURN_IF_ERROR(encoder_.PutByte(rdb::kFunction2));
+  return encoder_.PutString(source);
+}
 
 Result<std::string> DumpWriter::Finish() {
   CAIRN_RETURN_IF_ERROR(encoder_.PutFixed(rdb::kWrittenVersion, 2));

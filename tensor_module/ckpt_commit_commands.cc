@@ -56,9 +56,28 @@ void ReplyVersion(CommandRun& run, const CkptRun& state, const Version& version)
                                               : "committed");
 }
 
+/// Parks a COMMIT that lacks something. False: it goes on, to its version or to its error.
+Result<bool> ParkUntilWhole(CommandRun& run, const CommitArgs& args) {
+  Result<const RunValue*> found = run.NeedRun(run.key(), CAIRN_WRITE);
+  if (!found.ok()) return found.status();
+  const CkptRun& state = found.value()->run();
+  Result<const Transaction*> transaction = FindLive(state, run.args()[2]);
+  if (!transaction.ok() || args.wait_ms == 0) return false;
+  const Transaction& open = *transaction.value();
+  const int64_t left_ms = open.deadline_ms == 0 ? open.timeout_ms : open.deadline_ms - run.now_ms();
+  if (left_ms <= 0 || !DurabilityFor(run, state, args.durable).ok()) return false;
+  Result<std::string> missing = WhatIsMissing(state, open);
+  if (!missing.ok()) return missing.status();
+  if (missing->empty()) return false;
+  return run.WaitForKey(run.key(), std::min(args.wait_ms, left_ms + 1));
+}
+
 Status CommitCommand(CommandRun& run) {
   Result<CommitArgs> args = ParseCommit(run.args());
   if (!args.ok()) return args.status();
+  Result<bool> parked = ParkUntilWhole(run, *args);
+  if (!parked.ok()) return parked.status();
+  if (*parked) return Status::Ok();
   const std::string_view tx = run.args()[2];
   Result<RunEdit> edit = RunEdit::Open(run);
   if (!edit.ok()) return edit.status();
@@ -72,14 +91,6 @@ Status CommitCommand(CommandRun& run) {
   Result<const Transaction*> transaction = FindLive(edit->run, tx);
   if (!transaction.ok()) return transaction.status();
   const uint64_t step = transaction.value()->step;
-  Result<std::string> missing = WhatIsMissing(edit->run, *transaction.value());
-  if (!missing.ok()) return missing.status();
-  if (!missing->empty()) {
-    const int64_t left_ms = transaction.value()->deadline_ms - run.now_ms() + 1;
-    const int64_t wait_ms = std::min(args->wait_ms, left_ms);
-    if (wait_ms > 0 && run.WaitForKey(run.key(), wait_ms)) return Status::Ok();
-    return Status::Client("CKPTINCOMPLETE " + *missing);
-  }
   Moment moment = edit->moment();
   moment.now_ms = args->at_ms.value_or(moment.now_ms);
   CAIRN_RETURN_IF_ERROR(Commit(&edit->run, tx, durable.value(), args->tag, moment));

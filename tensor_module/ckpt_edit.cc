@@ -13,7 +13,11 @@ Result<RunEdit> RunEdit::Open(CommandRun& command, bool create) {
   edit.existed = true;
   edit.run = found.value()->run();
   const Swept swept = Sweep(&edit.run, edit.moment());
-  // What is only forgotten needs no log: it is forgotten again after a replay.
+  // What is only forgotten needs no log: it is forgotten again after a replay. A deadline that
+  // begins to count is kept, also when this command fails.
+  if (swept.armed && swept.expired.empty()) {
+    command.SetRunQuietly(command.key(), new RunValue(edit.run));
+  }
   if (swept.expired.empty()) return edit;
   command.SetRun(command.key(), new RunValue(edit.run), "ckpt.expire");
   for (const std::string& tx : swept.expired) {
@@ -37,6 +41,7 @@ void RunEdit::StoreAs(const char* event, const std::vector<std::string_view>& ar
 }
 
 void RunEdit::Tell(std::string_view event, uint64_t step, std::string_view text) {
+  command_->SignalKey(command_->key());
   command_->Publish("__ckpt__:" + std::string(command_->key()),
                     std::string(event) + " " + std::to_string(step) + " " + std::string(text));
 }

@@ -28,7 +28,9 @@ class RunEdit {
   void Store(const char* event);
   /// The same, logged as `args` in place of what was sent.
   void StoreAs(const char* event, const std::vector<std::string_view>& args);
-  /// Tells who subscribes to the run: "event step text" on __ckpt__:<run>.
+  /// Tells who subscribes to the run ("event step text" on __ckpt__:<run>) and asks those who wait
+  /// for it again: pieces that arrive are not told, so that a COMMIT that waits is not asked for
+  /// each.
   void Tell(std::string_view event, uint64_t step, std::string_view text);
 
  private:

@@ -121,6 +121,8 @@ class CommandRun {
   Result<const RunValue*> NeedRun(std::string_view key, CairnAccess access);
   /// Stores under the key's TTL and announces `event`.
   void SetRun(std::string_view key, const RunValue* value, const char* event);
+  /// Stores what is the same to everybody but the clock: nothing is announced or logged.
+  void SetRunQuietly(std::string_view key, const RunValue* value);
 
   // --- payloads ---
   /// The bytes of an argument: by reference when they were received into a blob, else copied.
@@ -145,6 +147,8 @@ class CommandRun {
   bool WaitForKey(std::string_view key, int64_t timeout_ms) {
     return module_.api.wait_for_key(ctx_, KeyBytes(key), timeout_ms) == CAIRN_OK;
   }
+  /// Those who wait for the key run again.
+  void SignalKey(std::string_view key) { module_.api.signal_key(ctx_, KeyBytes(key)); }
   void Publish(std::string_view channel, std::string_view message) {
     module_.api.publish(ctx_, KeyBytes(channel), KeyBytes(message));
   }

@@ -2,11 +2,13 @@
 
 namespace cairn {
 
-// Each is defined at the end of the file of its name in server/commands or server/scripting.
+// Each is defined at the end of the file of its name in server/commands, server/scripting or
+// server/replication.
 CommandFamily AclCommands();
 CommandFamily BitCommands();
 CommandFamily ClientCommands();
 CommandFamily ClientTrackingCommands();
+CommandFamily ClusterCommands();
 CommandFamily CommandCommands();
 CommandFamily ConfigCommands();
 CommandFamily DatabaseCommands();
@@ -24,15 +26,18 @@ CommandFamily LatencyCommands();
 CommandFamily ListCommands();
 CommandFamily ListMoveCommands();
 CommandFamily MemoryCommands();
+CommandFamily MigrateCommands();
 CommandFamily ModuleCommands();
 CommandFamily PersistenceCommands();
 CommandFamily PubsubCommands();
+CommandFamily ReplicationCommands();
 CommandFamily ScriptCommands();
 CommandFamily ServerCommands();
 CommandFamily SessionCommands();
 CommandFamily SetCommands();
 CommandFamily SetOperationCommands();
 CommandFamily SlowlogCommands();
+CommandFamily SortCommands();
 CommandFamily SortedSetCombineCommands();
 CommandFamily SortedSetCommands();
 CommandFamily SortedSetPopCommands();
@@ -45,13 +50,13 @@ CommandFamily StreamReadCommands();
 CommandFamily StringCommands();
 CommandFamily StringEditCommands();
 CommandFamily StringLcsCommands();
-CommandFamily WaitCommands();
 
 void AddAllFamilies(CommandTable& table) {
   for (CommandFamily family : {AclCommands(),
                                BitCommands(),
                                ClientCommands(),
                                ClientTrackingCommands(),
+                               ClusterCommands(),
                                CommandCommands(),
                                ConfigCommands(),
                                DatabaseCommands(),
@@ -69,15 +74,18 @@ void AddAllFamilies(CommandTable& table) {
                                ListCommands(),
                                ListMoveCommands(),
                                MemoryCommands(),
+                               MigrateCommands(),
                                ModuleCommands(),
                                PersistenceCommands(),
                                PubsubCommands(),
+                               ReplicationCommands(),
                                ScriptCommands(),
                                ServerCommands(),
                                SessionCommands(),
                                SetCommands(),
                                SetOperationCommands(),
                                SlowlogCommands(),
+                               SortCommands(),
                                SortedSetCombineCommands(),
                                SortedSetCommands(),
                                SortedSetPopCommands(),
@@ -89,8 +97,7 @@ void AddAllFamilies(CommandTable& table) {
                                StreamReadCommands(),
                                StringCommands(),
                                StringEditCommands(),
-                               StringLcsCommands(),
-                               WaitCommands()}) {
+                               StringLcsCommands()}) {
     table.Add(family);
   }
 }

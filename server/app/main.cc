@@ -5,9 +5,11 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <clocale>
 #include <cstdio>
 #include <iostream>
 #include <iterator>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -103,17 +105,25 @@ int Serve(Env& env, Config& config, HostProcess& process, const std::string& exe
   return status;
 }
 
-/// Renames are tried on a table of their own while the file is read, so that a wrong one is named
-/// with its line.
-void CheckRenames(Config& config, CommandTable& table) {
+/// Renames and users are tried on a table of their own while the file is read, so that a wrong one
+/// is named with its line.
+void CheckDirectives(Config& config, CommandTable& table, std::set<std::string>& users) {
   AddAllFamilies(table);
   config.SetDirectiveCheck("rename-command", [&table](std::span<const std::string> words) {
     return std::string(table.Rename(words[0], words[1]).message());
+  });
+  config.SetDirectiveCheck("user", [&table, &users](std::span<const std::string> words) {
+    if (!users.insert(words[0]).second) {
+      return "Error in user declaration '" + words[0] +
+             "': Duplicate user found. A user can only be defined once in config files";
+    }
+    return Acl::CheckUserLine(table, words);
   });
 }
 
 int Main(int argc, char** argv) {
   ::umask(077);
+  std::setlocale(LC_COLLATE, "");  // SORT ALPHA compares as the environment says, like Redis
   const std::string executable = argv[0];
   const std::vector<std::string> words(argv + 1, argv + argc);
   const LaunchArguments arguments = ParseLaunchArguments(words);
@@ -145,7 +155,8 @@ int Main(int argc, char** argv) {
   const std::unique_ptr<WorkingDirectory> directory = NewPosixWorkingDirectory();
   Config config(*env, *directory);
   CommandTable renamed;
-  CheckRenames(config, renamed);
+  std::set<std::string> users;
+  CheckDirectives(config, renamed, users);
   std::string from_stdin;
   if (arguments.read_stdin) {
     from_stdin.assign(std::istreambuf_iterator<char>(std::cin), std::istreambuf_iterator<char>());

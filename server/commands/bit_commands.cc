@@ -25,7 +25,7 @@ Status ArgBitOffset(const CommandContext& ctx, size_t i, unsigned field_bits, ui
   int64_t offset = 0;
   if (!ParseInt64(text, &offset) ||
       (counted && __builtin_mul_overflow(offset, static_cast<int64_t>(field_bits), &offset)) ||
-      offset < 0 || (!ctx.is_loading() && offset / 8 >= ctx.settings().proto_max_bulk_len)) {
+      offset < 0 || (!ctx.obeys() && offset / 8 >= ctx.settings().proto_max_bulk_len)) {
     return RespError(resp_errors::kBitOffset);
   }
   *out = static_cast<uint64_t>(offset);
@@ -441,6 +441,22 @@ Status BitField(CommandContext& ctx) {
   ctx.AddDirty(changes > 1 ? changes - 1 : 0);
   return Status::Ok();
 }
+/// Reading alone asks for less; what makes no sense might write.
+Status FindBitFieldKeys(std::span<const std::string_view> args, std::vector<KeyPosition>* out) {
+  bool reads = true;
+  for (size_t i = 2; i < args.size() && reads; ++i) {
+    const size_t left = args.size() - i - 1;
+    if (EqualsIgnoreCase(args[i], "get") && left >= 2) {
+      i += 2;
+    } else if (EqualsIgnoreCase(args[i], "overflow") && left >= 1) {
+      i += 1;
+    } else {
+      reads = false;
+    }
+  }
+  out->push_back({1, reads ? kKeyRO | kKeyAccess : kKeyRW | kKeyAccess | kKeyUpdate});
+  return Status::Ok();
+}
 constexpr CommandSpec kBitFieldSpec{
     .name = "bitfield",
     .arity = -2,
@@ -455,6 +471,7 @@ constexpr CommandSpec kBitFieldSpec{
               1,
               0,
               "This command allows both access and modification of the key"}},
+    .find_keys = FindBitFieldKeys,
     .group = "bitmap",
     .since = "3.2.0",
     .complexity = "O(1) for each subcommand specified",

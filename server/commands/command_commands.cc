@@ -386,13 +386,21 @@ Status FindKeys(CommandContext& ctx, std::vector<KeyPosition>* keys) {
   Command* container = nullptr;
   const Command* command = ctx.engine().commands.Resolve(args, &container);
   if (command == nullptr) return Status::Client("ERR Invalid command specified");
-  if (command->spec->keys[0].begin == KeySpec::Begin::kNone) {
-    return Status::Client("ERR The command has no key arguments");
-  }
+  const auto& specs = command->spec->keys;
+  const bool has_keys = std::any_of(specs.begin(), specs.end(), [](const KeySpec& spec) {
+    return spec.begin != KeySpec::Begin::kNone && !(spec.flags & kKeyNotKey);
+  });
+  if (!has_keys) return Status::Client("ERR The command has no key arguments");
   const int arity = command->spec->arity;
   const int given = static_cast<int>(args.size());
   if ((arity > 0 && arity != given) || given < -arity) {
     return Status::Client("ERR Invalid number of arguments specified for command");
+  }
+  // A range that begins behind the last argument (PFMERGE without sources).
+  for (const KeySpec& spec : specs) {
+    if (command->spec->find_keys == nullptr && spec.begin == KeySpec::Begin::kIndex &&
+        spec.find == KeySpec::Find::kRange && static_cast<size_t>(spec.index) >= args.size())
+      return Status::Client("ERR Invalid arguments specified for command");
   }
   const Status found = ExtractKeys(*command, args, keys);
   // EVAL may do without keys, however its count of them reads.

@@ -6,6 +6,7 @@
 #include "server/base/strings.h"
 #include "server/data/member_sample.h"
 #include "server/engine/key_access.h"
+#include "server/engine/member_scan.h"
 
 namespace cairn {
 
@@ -43,6 +44,7 @@ constexpr CommandSpec kHGetSpec{
     .flags = kCmdReadonly | kCmdFast,
     .acl = kAclHash,
     .keys = {OneKey(1, kKeyRO | kKeyAccess)},
+    .member_arg = 2,
     .group = "hash",
     .since = "2.0.0",
     .complexity = "O(1)",
@@ -64,6 +66,7 @@ constexpr CommandSpec kHMGetSpec{
     .flags = kCmdReadonly | kCmdFast,
     .acl = kAclHash,
     .keys = {OneKey(1, kKeyRO | kKeyAccess)},
+    .member_arg = 2,
     .group = "hash",
     .since = "2.0.0",
     .complexity = "O(N) for N fields.",
@@ -107,6 +110,7 @@ constexpr CommandSpec kHStrLenSpec{
     .flags = kCmdReadonly | kCmdFast,
     .acl = kAclHash,
     .keys = {OneKey(1, kKeyRO)},
+    .member_arg = 2,
     .group = "hash",
     .since = "3.2.0",
     .complexity = "O(1)",
@@ -127,6 +131,7 @@ constexpr CommandSpec kHExistsSpec{
     .flags = kCmdReadonly | kCmdFast,
     .acl = kAclHash,
     .keys = {OneKey(1, kKeyRO)},
+    .member_arg = 2,
     .group = "hash",
     .since = "2.0.0",
     .complexity = "O(1)",
@@ -217,25 +222,10 @@ constexpr CommandSpec kHGetAllSpec{
 };
 
 Status HScan(CommandContext& ctx) {
-  ScanArguments scan;
-  CAIRN_RETURN_IF_ERROR(ArgCursor(ctx, 2, &scan.cursor));
-  const Entry* entry = nullptr;
-  CAIRN_RETURN_IF_ERROR(ReadHash(ctx, &entry));
-  std::vector<Member> found;
-  uint64_t cursor = 0;
-  if (entry != nullptr) {
-    CAIRN_RETURN_IF_ERROR(ParseElementScan(ctx, &scan));
-    char scratch[kMaxInt64Chars];
-    cursor = MembersView(*entry).Scan(scan.cursor, static_cast<uint64_t>(scan.count),
-                                      [&](const Member& member) {
-                                        if (scan.Matches(member.key.Text(scratch)))
-                                          found.push_back(member);
-                                      });
-  }
-  ctx.reply().ArrayHeader(2);
-  ctx.reply().BulkInt64(static_cast<int64_t>(cursor));
-  ctx.reply().ArrayHeader(2 * found.size());
-  for (const Member& member : found) {
+  MemberScan scan;
+  CAIRN_RETURN_IF_ERROR(ScanMembers(ctx, ValueType::kHash, &scan));
+  ReplyScanHead(ctx, scan.cursor, 2 * scan.found.size());
+  for (const Member& member : scan.found) {
     ReplyKey(ctx, member);
     ReplyValue(ctx, member);
   }
@@ -282,7 +272,7 @@ Status HRandField(CommandContext& ctx) {
     if (entry == nullptr) {
       ctx.reply().Null();
     } else {
-      ReplyKey(ctx, MembersView(*entry).Random(ctx.engine().env.RandomU64()));
+      ReplyKey(ctx, MembersView(*entry).Random(ctx.engine().Draw()));
     }
     return Status::Ok();
   }
@@ -297,7 +287,7 @@ Status HRandField(CommandContext& ctx) {
     ReplyKey(ctx, member);
     if (with_values) ReplyValue(ctx, member);
   };
-  const uint64_t random = ctx.engine().env.RandomU64();
+  const uint64_t random = ctx.engine().Draw();
   if (count < 0) {
     SampleWithRepeats(MembersView(*entry), shown, random, emit);
   } else {

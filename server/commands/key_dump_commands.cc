@@ -152,9 +152,28 @@ constexpr CommandSpec kRestoreSpec{
     .handler = Restore,
 };
 
+/// What MIGRATE sends between nodes of a cluster; the same otherwise.
+constexpr CommandSpec kRestoreAskingSpec{
+    .name = "restore-asking",
+    .arity = -4,
+    .flags = kCmdWrite | kCmdDenyOom | kCmdAsking | kCmdSystem,
+    .acl = kAclKeyspace | kAclDangerous,
+    .keys = {OneKey(1, kKeyOW | kKeyUpdate)},
+    .group = "server",
+    .since = "3.0.0",
+    .complexity = kRestoreSpec.complexity,
+    .summary = "Makes a key that a node of a cluster hands over.",
+    .synopsis =
+        "key#0 ttl:integer serialized-value [REPLACE@3.0.0] [ABSTTL@5.0.0] "
+        "[IDLETIME=seconds:integer@5.0.0] [FREQ=frequency:integer@5.0.0]",
+    .history = kRestoreSpec.history,
+    .handler = Restore,
+};
+
 constexpr std::array kKeyDumpSpecs = {
     kDumpSpec,
     kRestoreSpec,
+    kRestoreAskingSpec,
 };
 static_assert(ValidSpecs(kKeyDumpSpecs));
 

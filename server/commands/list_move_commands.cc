@@ -60,9 +60,9 @@ Status MoveElement(CommandContext& ctx, KeyRef source, const Entry* source_entry
     from->EraseRange(at, 1);
     gone = from.Commit();
   }
-  ctx.reply().Bulk(element);
   ctx.TouchWatchers(db.index(), target.key);
   ctx.Notify(NotifyClass::kList, ends.to_head ? "lpush" : "rpush", target.key, db.index());
+  ctx.reply().Bulk(element);  // between the two events, for who hears of its own doing
   ctx.Changed(source, NotifyClass::kList, ends.from_head ? "lpop" : "rpop");
   if (gone) ctx.Notify(NotifyClass::kGeneric, "del", source.key, db.index());
   return Status::Ok();
@@ -138,45 +138,19 @@ void PopOne(CommandContext& ctx, KeyRef key, const Entry* entry, bool at_head) {
   PropagateInstead(ctx, {at_head ? "LPOP" : "RPOP", key.key});
 }
 
-/// Finds the first of the keys that holds a list. Errors: WRONGTYPE when another type comes first.
-Status FirstList(CommandContext& ctx, size_t first_key, size_t key_count, KeyRef* key,
-                 const Entry** entry) {
-  *entry = nullptr;
-  for (size_t i = 0; i < key_count && *entry == nullptr; ++i) {
-    *key = ctx.Key(first_key + i);
-    *entry = ctx.db().LookupWrite(*key);
-    CAIRN_RETURN_IF_ERROR(ExpectList(*entry));
-  }
-  return Status::Ok();
-}
+constexpr PopKind kListPop{.type = ValueType::kList,
+                           .first_end = "LEFT",
+                           .second_end = "RIGHT",
+                           .pop_one = PopOne,
+                           .pop_counted = PopCounted};
 
-Status LMPop(CommandContext& ctx) {
-  MultiPop pop;
-  CAIRN_RETURN_IF_ERROR(ParseMultiPop(ctx, 1, "LEFT", "RIGHT", &pop));
-  KeyRef key{};
-  const Entry* entry = nullptr;
-  CAIRN_RETURN_IF_ERROR(FirstList(ctx, pop.first_key, pop.key_count, &key, &entry));
-  if (entry == nullptr) {
-    ctx.reply().NullArray();
-    return Status::Ok();
-  }
-  PopCounted(ctx, key, entry, pop.first_end, pop.count);
-  return Status::Ok();
-}
+Status LMPop(CommandContext& ctx) { return PopFromFirst(ctx, kListPop); }
 constexpr CommandSpec kLMPopSpec{
     .name = "lmpop",
     .arity = -4,
     .flags = kCmdWrite | kCmdMovableKeys,
     .acl = kAclList,
-    .keys = {KeySpec{KeySpec::Begin::kIndex,
-                     kKeyRW | kKeyAccess | kKeyDelete,
-                     1,
-                     {},
-                     KeySpec::Find::kKeyCount,
-                     0,
-                     1,
-                     1,
-                     {}}},
+    .keys = {CountedKeys(1, kKeyRW | kKeyAccess | kKeyDelete)},
     .group = "list",
     .since = "7.0.0",
     .complexity =
@@ -189,34 +163,7 @@ constexpr CommandSpec kLMPopSpec{
 
 // --- waiting ---------------------------------------------------------------------------------
 
-template <bool kHead>
-Status RetryPop(CommandContext& ctx, KeyRef key, bool* served) {
-  const Entry* entry = ctx.db().LookupWrite(key);
-  if (entry == nullptr) return Status::Ok();
-  *served = true;
-  PopOne(ctx, key, entry, kHead);
-  return Status::Ok();
-}
-
-template <bool kHead>
-Status BlockingPop(CommandContext& ctx) {
-  const size_t last = ctx.argc() - 1;
-  int64_t timeout_ms = 0;
-  CAIRN_RETURN_IF_ERROR(ParseBlockTimeout(ctx, last, TimeoutUnit::kSeconds, &timeout_ms));
-  KeyRef key{};
-  const Entry* entry = nullptr;
-  CAIRN_RETURN_IF_ERROR(FirstList(ctx, 1, last - 1, &key, &entry));
-  if (entry != nullptr) {
-    PopOne(ctx, key, entry, kHead);
-    return Status::Ok();
-  }
-  return ctx.Block({.keys = ctx.args().subspan(1, last - 1),
-                    .timeout_ms = timeout_ms,
-                    .type = ValueType::kList,
-                    .retry = RetryPop<kHead>});
-}
-
-Status BLPop(CommandContext& ctx) { return BlockingPop</*kHead=*/true>(ctx); }
+Status BLPop(CommandContext& ctx) { return BlockingPop<kListPop, /*kFirstEnd=*/true>(ctx); }
 constexpr CommandSpec kBLPopSpec{
     .name = "blpop",
     .arity = -3,
@@ -234,7 +181,7 @@ constexpr CommandSpec kBLPopSpec{
     .handler = BLPop,
 };
 
-Status BRPop(CommandContext& ctx) { return BlockingPop</*kHead=*/false>(ctx); }
+Status BRPop(CommandContext& ctx) { return BlockingPop<kListPop, /*kFirstEnd=*/false>(ctx); }
 constexpr CommandSpec kBRPopSpec{
     .name = "brpop",
     .arity = -3,
@@ -252,47 +199,13 @@ constexpr CommandSpec kBRPopSpec{
     .handler = BRPop,
 };
 
-Status RetryMultiPop(CommandContext& ctx, KeyRef key, bool* served) {
-  MultiPop pop;
-  CAIRN_RETURN_IF_ERROR(ParseMultiPop(ctx, 2, "LEFT", "RIGHT", &pop));
-  const Entry* entry = ctx.db().LookupWrite(key);
-  if (entry == nullptr) return Status::Ok();
-  *served = true;
-  PopCounted(ctx, key, entry, pop.first_end, pop.count);
-  return Status::Ok();
-}
-
-Status BLMPop(CommandContext& ctx) {
-  MultiPop pop;
-  CAIRN_RETURN_IF_ERROR(ParseMultiPop(ctx, 2, "LEFT", "RIGHT", &pop));
-  int64_t timeout_ms = 0;
-  CAIRN_RETURN_IF_ERROR(ParseBlockTimeout(ctx, 1, TimeoutUnit::kSeconds, &timeout_ms));
-  KeyRef key{};
-  const Entry* entry = nullptr;
-  CAIRN_RETURN_IF_ERROR(FirstList(ctx, pop.first_key, pop.key_count, &key, &entry));
-  if (entry != nullptr) {
-    PopCounted(ctx, key, entry, pop.first_end, pop.count);
-    return Status::Ok();
-  }
-  return ctx.Block({.keys = ctx.args().subspan(pop.first_key, pop.key_count),
-                    .timeout_ms = timeout_ms,
-                    .type = ValueType::kList,
-                    .retry = RetryMultiPop});
-}
+Status BLMPop(CommandContext& ctx) { return BlockingMultiPop<kListPop>(ctx); }
 constexpr CommandSpec kBLMPopSpec{
     .name = "blmpop",
     .arity = -5,
     .flags = kCmdWrite | kCmdBlocking | kCmdMovableKeys,
     .acl = kAclList,
-    .keys = {KeySpec{KeySpec::Begin::kIndex,
-                     kKeyRW | kKeyAccess | kKeyDelete,
-                     2,
-                     {},
-                     KeySpec::Find::kKeyCount,
-                     0,
-                     1,
-                     1,
-                     {}}},
+    .keys = {CountedKeys(2, kKeyRW | kKeyAccess | kKeyDelete)},
     .group = "list",
     .since = "7.0.0",
     .complexity =

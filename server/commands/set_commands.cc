@@ -6,6 +6,7 @@
 #include "server/base/strings.h"
 #include "server/data/member_sample.h"
 #include "server/engine/key_access.h"
+#include "server/engine/member_scan.h"
 #include "server/keyspace/member_edit.h"
 
 namespace cairn {
@@ -64,6 +65,7 @@ constexpr CommandSpec kSAddSpec{
     .flags = kCmdWrite | kCmdDenyOom | kCmdFast,
     .acl = kAclSet,
     .keys = {OneKey(1, kKeyRW | kKeyInsert)},
+    .member_arg = 2,
     .group = "set",
     .since = "1.0.0",
     .complexity = "O(1) a member, so O(N) for N members.",
@@ -98,6 +100,7 @@ constexpr CommandSpec kSRemSpec{
     .flags = kCmdWrite | kCmdFast,
     .acl = kAclSet,
     .keys = {OneKey(1, kKeyRW | kKeyDelete)},
+    .member_arg = 2,
     .group = "set",
     .since = "1.0.0",
     .complexity = "O(N) for N members to remove.",
@@ -161,6 +164,7 @@ constexpr CommandSpec kSIsMemberSpec{
     .flags = kCmdReadonly | kCmdFast,
     .acl = kAclSet,
     .keys = {OneKey(1, kKeyRO)},
+    .member_arg = 2,
     .group = "set",
     .since = "1.0.0",
     .complexity = "O(1)",
@@ -183,6 +187,7 @@ constexpr CommandSpec kSMIsMemberSpec{
     .flags = kCmdReadonly | kCmdFast,
     .acl = kAclSet,
     .keys = {OneKey(1, kKeyRO | kKeyAccess)},
+    .member_arg = 2,
     .group = "set",
     .since = "6.2.0",
     .complexity = "O(N) for N members to look for.",
@@ -238,25 +243,10 @@ constexpr CommandSpec kSMembersSpec{
 };
 
 Status SScan(CommandContext& ctx) {
-  ScanArguments scan;
-  CAIRN_RETURN_IF_ERROR(ArgCursor(ctx, 2, &scan.cursor));
-  const Entry* entry = nullptr;
-  CAIRN_RETURN_IF_ERROR(ReadSet(ctx, &entry));
-  std::vector<Member> found;
-  uint64_t cursor = 0;
-  if (entry != nullptr) {
-    CAIRN_RETURN_IF_ERROR(ParseElementScan(ctx, &scan));
-    char scratch[kMaxInt64Chars];
-    cursor = MembersView(*entry).Scan(scan.cursor, static_cast<uint64_t>(scan.count),
-                                      [&](const Member& member) {
-                                        if (scan.Matches(member.key.Text(scratch)))
-                                          found.push_back(member);
-                                      });
-  }
-  ctx.reply().ArrayHeader(2);
-  ctx.reply().BulkInt64(static_cast<int64_t>(cursor));
-  ctx.reply().ArrayHeader(found.size());
-  for (const Member& member : found) ReplyMember(ctx, member);
+  MemberScan scan;
+  CAIRN_RETURN_IF_ERROR(ScanMembers(ctx, ValueType::kSet, &scan));
+  ReplyScanHead(ctx, scan.cursor, scan.found.size());
+  for (const Member& member : scan.found) ReplyMember(ctx, member);
   return Status::Ok();
 }
 constexpr CommandSpec kSScanSpec{
@@ -287,7 +277,7 @@ Status SRandMember(CommandContext& ctx) {
     if (entry == nullptr) {
       ctx.reply().Null();
     } else {
-      ReplyMember(ctx, MembersView(*entry).Random(ctx.engine().env.RandomU64()));
+      ReplyMember(ctx, MembersView(*entry).Random(ctx.engine().Draw()));
     }
     return Status::Ok();
   }
@@ -297,7 +287,7 @@ Status SRandMember(CommandContext& ctx) {
   }
   const MembersView view(*entry);
   const auto emit = [&ctx](const Member& member) { ReplyMember(ctx, member); };
-  const uint64_t random = ctx.engine().env.RandomU64();
+  const uint64_t random = ctx.engine().Draw();
   if (count < 0) {
     ctx.reply().ArrayHeader(static_cast<uint64_t>(-count));
     SampleWithRepeats(view, static_cast<uint64_t>(-count), random, emit);
@@ -328,6 +318,8 @@ constexpr CommandSpec kSRandMemberSpec{
 void PopAll(CommandContext& ctx, KeyRef key, const Entry& entry) {
   const MembersView view(entry);
   const uint64_t size = view.size();
+  ctx.TouchWatchers(ctx.db().index(), key.key);
+  ctx.Notify(NotifyClass::kSet, "spop", key.key, ctx.db().index());
   ctx.reply().SetHeader(size);
   view.ForEach([&ctx](const Member& member) {
     ReplyMember(ctx, member);
@@ -335,9 +327,8 @@ void PopAll(CommandContext& ctx, KeyRef key, const Entry& entry) {
   });
   const bool lazy = ctx.settings().lazyfree_lazy_server_del;
   ctx.db().Remove(key, lazy);
-  ctx.Changed(key, NotifyClass::kSet, "spop");
   ctx.Notify(NotifyClass::kGeneric, "del", key.key, ctx.db().index());
-  ctx.AddDirty(size - 1);
+  ctx.AddDirty(size);
   PropagateInstead(ctx, {lazy ? "UNLINK" : "DEL", key.key});
 }
 
@@ -358,17 +349,18 @@ Status PopMany(CommandContext& ctx) {
   // Which ones comes first: taking them out moves the others.
   std::vector<std::string> chosen;
   char scratch[kMaxInt64Chars];
-  SampleDistinct(MembersView(*entry), static_cast<uint64_t>(count), ctx.engine().env.RandomU64(),
+  SampleDistinct(MembersView(*entry), static_cast<uint64_t>(count), ctx.engine().Draw(),
                  [&](const Member& member) { chosen.emplace_back(member.key.Text(scratch)); });
   const PackedLimits limits = LimitsOf(ctx.settings());
   MembersEdit edit = EditSet(ctx, key, entry, limits);
+  ctx.Changed(key, NotifyClass::kSet, "spop");
   ctx.reply().SetHeader(chosen.size());
   for (const std::string& member : chosen) {
     edit.Erase(member);
     ctx.reply().Bulk(member);
     PropagateInstead(ctx, {"SREM", key.key, member});
   }
-  Finish(ctx, key, edit, "spop");
+  edit.Commit();  // some are left
   ctx.AddDirty(chosen.size() - 1);
   return Status::Ok();
 }
@@ -384,14 +376,15 @@ Status SPop(CommandContext& ctx) {
     return Status::Ok();
   }
   char scratch[kMaxInt64Chars];
-  const std::string member(
-      MembersView(*entry).Random(ctx.engine().env.RandomU64()).key.Text(scratch));
+  const std::string member(MembersView(*entry).Random(ctx.engine().Draw()).key.Text(scratch));
   const PackedLimits limits = LimitsOf(ctx.settings());
   MembersEdit edit = EditSet(ctx, key, entry, limits);
   edit.Erase(member);
-  Finish(ctx, key, edit, "spop");
+  const bool gone = edit.Commit() == MembersEdit::Outcome::kRemoved;
+  ctx.Changed(key, NotifyClass::kSet, "spop");
+  ctx.reply().Bulk(member);  // between the two events, for who hears of its own doing
+  if (gone) ctx.Notify(NotifyClass::kGeneric, "del", key.key, ctx.db().index());
   PropagateInstead(ctx, {"SREM", key.key, member});
-  ctx.reply().Bulk(member);
   return Status::Ok();
 }
 constexpr CommandSpec kSPopSpec{

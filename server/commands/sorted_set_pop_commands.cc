@@ -23,6 +23,8 @@ void PopMembers(CommandContext& ctx, KeyRef key, const Entry* entry, bool from_m
   RespWriter& reply = ctx.reply();
   const SortedSetReader reader(*entry);
   const uint64_t size = reader.size();
+  // Ahead of the members, for who hears of its own doing.
+  ctx.Changed(key, NotifyClass::kSortedSet, from_max ? "zpopmax" : "zpopmin");
   reader.Visit(from_max ? size - 1 : 0, n, from_max,
                [&reply, nested](std::string_view member, double score) {
                  if (nested) reply.ArrayHeader(2);
@@ -38,7 +40,6 @@ void PopMembers(CommandContext& ctx, KeyRef key, const Entry* entry, bool from_m
     set.EraseRange({from_max ? size - n : 0, n});
     set.Commit();
   }
-  ctx.Changed(key, NotifyClass::kSortedSet, from_max ? "zpopmax" : "zpopmin");
   ctx.AddDirty(n - 1);
   if (gone) ctx.Notify(NotifyClass::kGeneric, "del", key.key, ctx.db().index());
 }
@@ -99,64 +100,39 @@ constexpr CommandSpec kZPopMaxSpec{
 
 // --- from the first of several ---------------------------------------------------------------
 
-Status FirstSortedSet(CommandContext& ctx, size_t first_key, size_t key_count, KeyRef* key,
-                      const Entry** entry) {
-  *entry = nullptr;
-  for (size_t i = 0; i < key_count && *entry == nullptr; ++i) {
-    *key = ctx.Key(first_key + i);
-    *entry = ctx.db().LookupWrite(*key);
-    CAIRN_RETURN_IF_ERROR(ExpectSortedSet(*entry));
-  }
-  return Status::Ok();
-}
-
-constexpr std::string_view PopName(bool from_max) { return from_max ? "ZPOPMAX" : "ZPOPMIN"; }
+constexpr std::string_view PopName(bool from_min) { return from_min ? "ZPOPMIN" : "ZPOPMAX"; }
 
 /// Replies the key and pairs and states the effect as ZPOPMIN or ZPOPMAX with a count.
-void PopCounted(CommandContext& ctx, KeyRef key, const Entry* entry, bool from_max,
+void PopCounted(CommandContext& ctx, KeyRef key, const Entry* entry, bool from_min,
                 uint64_t count) {
   const uint64_t n = std::min(count, SortedSetReader(*entry).size());
   ctx.reply().ArrayHeader(2);
   ctx.reply().Bulk(key.key);
   ctx.reply().ArrayHeader(n);
-  PopMembers(ctx, key, entry, from_max, n, /*nested=*/true);
-  PropagateInstead(ctx, {PopName(from_max), key.key, IntegerText(static_cast<int64_t>(n))});
+  PopMembers(ctx, key, entry, /*from_max=*/!from_min, n, /*nested=*/true);
+  PropagateInstead(ctx, {PopName(from_min), key.key, IntegerText(static_cast<int64_t>(n))});
 }
 
-void PopOne(CommandContext& ctx, KeyRef key, const Entry* entry, bool from_max) {
+void PopOne(CommandContext& ctx, KeyRef key, const Entry* entry, bool from_min) {
   ctx.reply().ArrayHeader(3);
   ctx.reply().Bulk(key.key);
-  PopMembers(ctx, key, entry, from_max, 1, /*nested=*/false);
-  PropagateInstead(ctx, {PopName(from_max), key.key});
+  PopMembers(ctx, key, entry, /*from_max=*/!from_min, 1, /*nested=*/false);
+  PropagateInstead(ctx, {PopName(from_min), key.key});
 }
 
-Status ZMPop(CommandContext& ctx) {
-  MultiPop pop;
-  CAIRN_RETURN_IF_ERROR(ParseMultiPop(ctx, 1, "MIN", "MAX", &pop));
-  KeyRef key{};
-  const Entry* entry = nullptr;
-  CAIRN_RETURN_IF_ERROR(FirstSortedSet(ctx, pop.first_key, pop.key_count, &key, &entry));
-  if (entry == nullptr) {
-    ctx.reply().NullArray();
-    return Status::Ok();
-  }
-  PopCounted(ctx, key, entry, !pop.first_end, pop.count);
-  return Status::Ok();
-}
+constexpr PopKind kSortedSetPop{.type = ValueType::kSortedSet,
+                                .first_end = "MIN",
+                                .second_end = "MAX",
+                                .pop_one = PopOne,
+                                .pop_counted = PopCounted};
+
+Status ZMPop(CommandContext& ctx) { return PopFromFirst(ctx, kSortedSetPop); }
 constexpr CommandSpec kZMPopSpec{
     .name = "zmpop",
     .arity = -4,
     .flags = kCmdWrite | kCmdMovableKeys,
     .acl = kAclSortedSet,
-    .keys = {KeySpec{KeySpec::Begin::kIndex,
-                     kKeyRW | kKeyAccess | kKeyDelete,
-                     1,
-                     {},
-                     KeySpec::Find::kKeyCount,
-                     0,
-                     1,
-                     1,
-                     {}}},
+    .keys = {CountedKeys(1, kKeyRW | kKeyAccess | kKeyDelete)},
     .group = "sorted-set",
     .since = "7.0.0",
     .complexity =
@@ -169,34 +145,7 @@ constexpr CommandSpec kZMPopSpec{
 
 // --- waiting ---------------------------------------------------------------------------------
 
-template <bool kMax>
-Status RetryPop(CommandContext& ctx, KeyRef key, bool* served) {
-  const Entry* entry = ctx.db().LookupWrite(key);
-  if (entry == nullptr) return Status::Ok();
-  *served = true;
-  PopOne(ctx, key, entry, kMax);
-  return Status::Ok();
-}
-
-template <bool kMax>
-Status BlockingPop(CommandContext& ctx) {
-  const size_t last = ctx.argc() - 1;
-  int64_t timeout_ms = 0;
-  CAIRN_RETURN_IF_ERROR(ParseBlockTimeout(ctx, last, TimeoutUnit::kSeconds, &timeout_ms));
-  KeyRef key{};
-  const Entry* entry = nullptr;
-  CAIRN_RETURN_IF_ERROR(FirstSortedSet(ctx, 1, last - 1, &key, &entry));
-  if (entry != nullptr) {
-    PopOne(ctx, key, entry, kMax);
-    return Status::Ok();
-  }
-  return ctx.Block({.keys = ctx.args().subspan(1, last - 1),
-                    .timeout_ms = timeout_ms,
-                    .type = ValueType::kSortedSet,
-                    .retry = RetryPop<kMax>});
-}
-
-Status BZPopMin(CommandContext& ctx) { return BlockingPop</*kMax=*/false>(ctx); }
+Status BZPopMin(CommandContext& ctx) { return BlockingPop<kSortedSetPop, /*kFirstEnd=*/true>(ctx); }
 constexpr CommandSpec kBZPopMinSpec{
     .name = "bzpopmin",
     .arity = -3,
@@ -214,7 +163,9 @@ constexpr CommandSpec kBZPopMinSpec{
     .handler = BZPopMin,
 };
 
-Status BZPopMax(CommandContext& ctx) { return BlockingPop</*kMax=*/true>(ctx); }
+Status BZPopMax(CommandContext& ctx) {
+  return BlockingPop<kSortedSetPop, /*kFirstEnd=*/false>(ctx);
+}
 constexpr CommandSpec kBZPopMaxSpec{
     .name = "bzpopmax",
     .arity = -3,
@@ -232,47 +183,13 @@ constexpr CommandSpec kBZPopMaxSpec{
     .handler = BZPopMax,
 };
 
-Status RetryMultiPop(CommandContext& ctx, KeyRef key, bool* served) {
-  MultiPop pop;
-  CAIRN_RETURN_IF_ERROR(ParseMultiPop(ctx, 2, "MIN", "MAX", &pop));
-  const Entry* entry = ctx.db().LookupWrite(key);
-  if (entry == nullptr) return Status::Ok();
-  *served = true;
-  PopCounted(ctx, key, entry, !pop.first_end, pop.count);
-  return Status::Ok();
-}
-
-Status BZMPop(CommandContext& ctx) {
-  MultiPop pop;
-  CAIRN_RETURN_IF_ERROR(ParseMultiPop(ctx, 2, "MIN", "MAX", &pop));
-  int64_t timeout_ms = 0;
-  CAIRN_RETURN_IF_ERROR(ParseBlockTimeout(ctx, 1, TimeoutUnit::kSeconds, &timeout_ms));
-  KeyRef key{};
-  const Entry* entry = nullptr;
-  CAIRN_RETURN_IF_ERROR(FirstSortedSet(ctx, pop.first_key, pop.key_count, &key, &entry));
-  if (entry != nullptr) {
-    PopCounted(ctx, key, entry, !pop.first_end, pop.count);
-    return Status::Ok();
-  }
-  return ctx.Block({.keys = ctx.args().subspan(pop.first_key, pop.key_count),
-                    .timeout_ms = timeout_ms,
-                    .type = ValueType::kSortedSet,
-                    .retry = RetryMultiPop});
-}
+Status BZMPop(CommandContext& ctx) { return BlockingMultiPop<kSortedSetPop>(ctx); }
 constexpr CommandSpec kBZMPopSpec{
     .name = "bzmpop",
     .arity = -5,
     .flags = kCmdWrite | kCmdBlocking | kCmdMovableKeys,
     .acl = kAclSortedSet,
-    .keys = {KeySpec{KeySpec::Begin::kIndex,
-                     kKeyRW | kKeyAccess | kKeyDelete,
-                     2,
-                     {},
-                     KeySpec::Find::kKeyCount,
-                     0,
-                     1,
-                     1,
-                     {}}},
+    .keys = {CountedKeys(2, kKeyRW | kKeyAccess | kKeyDelete)},
     .group = "sorted-set",
     .since = "7.0.0",
     .complexity =
@@ -287,9 +204,7 @@ constexpr CommandSpec kBZMPopSpec{
 
 // --- random members --------------------------------------------------------------------------
 
-uint64_t RandomBelow(CommandContext& ctx, uint64_t limit) {
-  return ctx.engine().env.RandomU64() % limit;
-}
+uint64_t RandomBelow(CommandContext& ctx, uint64_t limit) { return ctx.engine().Draw() % limit; }
 
 /// `n` different ranks below `size`, in random order (Floyd's algorithm, then what it drew
 /// shuffled).

@@ -95,8 +95,9 @@ class Acl {
   Status LoadFile();
   /// ACL SAVE: writes the file whole and durable before it takes the old one's place.
   Status SaveFile();
-  /// Judges a `user` line of the configuration; empty when it is fine.
-  std::string CheckUserLine(std::span<const std::string> words) const;
+  /// Judges the words behind `user` in a configuration while it is read; empty when they are fine.
+  /// Commands and categories that are not known may come with a module: LoadAtStart judges them.
+  static std::string CheckUserLine(const CommandTable& table, std::span<const std::string> words);
   /// What CONFIG REWRITE writes for `user`: nothing when there is a file of users.
   std::vector<std::string> UserLines() const;
 

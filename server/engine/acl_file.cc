@@ -26,37 +26,58 @@ std::vector<std::string_view> Views(std::span<const std::string> words) {
   return {words.begin(), words.end()};
 }
 
+/// Where the selector begins that no parenthesis closes. Requires: there is one.
+size_t UnmatchedSelector(const std::vector<std::string_view>& rules) {
+  size_t open = 0;
+  bool inside = false;
+  for (size_t i = 0; i < rules.size(); ++i) {
+    if (!inside && rules[i].starts_with('(')) {
+      inside = true;
+      open = i;
+    }
+    if (rules[i].ends_with(')')) inside = false;
+  }
+  return open;
+}
+
 }  // namespace
 
-std::string Acl::CheckUserLine(std::span<const std::string> words) const {
-  if (words.empty()) return "wrong number of arguments";
-  if (HasSpaces(words[0])) return "Spaces not allowed in ACL usernames";
+// Redis names the word that stands where the faulty rule would without "user" and the name ahead.
+std::string Acl::CheckUserLine(const CommandTable& table, std::span<const std::string> words) {
+  const auto fault = [&words](size_t at, std::string_view why) {
+    const std::string& named = at == 0 ? "user" : words[at - 1];
+    return "Error in user declaration '" + named + "': " + std::string(why);
+  };
   const std::vector<std::string_view> rules = Views(words.subspan(1));
   Result<std::vector<std::string>> joined = JoinSelectors(rules);
-  if (!joined.ok()) return std::string(joined.status().message());
-  AclUser user(words[0], AllChannelsByDefault());
-  for (const std::string& rule : *joined) {
-    if (Status status = user.Apply(engine_.commands, rule); !status.ok())
-      return "Error in user declaration '" + rule + "': " + std::string(status.message());
+  if (!joined.ok()) return fault(UnmatchedSelector(rules), kAclUnknownName);
+  AclUser user(words[0], /*all_channels=*/false);
+  for (size_t i = 0; i < joined->size(); ++i) {
+    const Status status = user.Apply(table, (*joined)[i]);
+    if (!status.ok() && status.message() != kAclUnknownName) return fault(i, status.message());
   }
   return "";
 }
 
 Status Acl::LoadConfiguredUsers() {
+  const auto refuse = [this](const std::string& why) {
+    engine_.log.Log(LogLevel::kWarning, "{}", why);
+    return Status::Client("Critical error while loading ACLs. Exiting.");
+  };
   for (const std::vector<std::string>& words : engine_.settings().user) {
-    if (std::string wrong = CheckUserLine(words); !wrong.empty())
-      return Status::Client("Error in user line '" + (words.empty() ? "" : words[0]) +
-                            "': " + wrong);
+    if (HasSpaces(words[0])) return refuse("Spaces not allowed in ACL usernames");
     AclUser* user = Find(words[0]);
     if (user == default_) CAIRN_CHECK(user->Apply(engine_.commands, "reset").ok());
-    if (user == nullptr) {
-      user = users_.emplace(words[0], NewUser(words[0])).first->second.get();
-    } else if (user != default_) {
-      return Status::Client("Duplicate user '" + words[0] + "' in the configuration");
-    }
+    if (user == nullptr) user = users_.emplace(words[0], NewUser(words[0])).first->second.get();
     const std::vector<std::string_view> rules = Views(std::span(words).subspan(1));
     const auto joined = JoinSelectors(rules);
-    for (const std::string& rule : *joined) CAIRN_CHECK(user->Apply(engine_.commands, rule).ok());
+    if (!joined.ok()) return refuse(std::string(joined.status().message()));
+    for (const std::string& rule : *joined) {
+      if (const Status status = user->Apply(engine_.commands, rule); !status.ok()) {
+        return refuse("Error loading ACL rule '" + rule + "' for the user named '" + words[0] +
+                      "': " + std::string(status.message()));
+      }
+    }
     if (!user->enabled()) {
       engine_.log.Log(LogLevel::kNotice,
                       "The user '{}' is disabled (there is no 'on' modifier in the user "

@@ -35,35 +35,15 @@ uint8_t AccessOf(uint32_t key_flags) {
   return access;
 }
 
-bool HasArgument(std::span<const std::string_view> args, size_t from, std::string_view word) {
-  return std::any_of(args.begin() + static_cast<ptrdiff_t>(std::min(from, args.size())), args.end(),
-                     [word](std::string_view arg) { return EqualsIgnoreCase(arg, word); });
-}
-
-/// BITFIELD key subcommands: whether all of them are GET.
-bool OnlyReadsBits(std::span<const std::string_view> args) {
-  for (size_t i = 2; i < args.size();) {
-    if (EqualsIgnoreCase(args[i], "get")) {
-      i += 3;
-    } else if (EqualsIgnoreCase(args[i], "overflow")) {
-      i += 2;
-    } else {
-      return false;
-    }
+/// By the name it has in Redis: rules do not follow rename-command. nullptr when unknown.
+const Command* FindOriginal(const CommandTable& table, std::string_view full_name) {
+  // Mostly it still has that name.
+  const Command* known = table.FindByFullName(full_name);
+  if (known != nullptr && EqualsIgnoreCase(known->full_name, full_name)) return known;
+  for (const auto& command : table.all()) {
+    if (EqualsIgnoreCase(command->full_name, full_name)) return command.get();
   }
-  return true;
-}
-
-/// The flags of a key whose spec says that they depend on the arguments.
-uint32_t VariableFlags(const CommandSpec& spec, std::span<const std::string_view> args,
-                       uint32_t flags) {
-  if (spec.name == "set") {
-    return HasArgument(args, 3, "get") ? kKeyRW | kKeyAccess | kKeyUpdate : kKeyOW | kKeyUpdate;
-  }
-  if (spec.name == "bitfield") {
-    return OnlyReadsBits(args) ? kKeyRO | kKeyAccess : kKeyRW | kKeyAccess | kKeyUpdate;
-  }
-  return flags;
+  return nullptr;
 }
 
 }  // namespace
@@ -79,10 +59,7 @@ const std::vector<AclRequest::Key>& AclRequest::keys() {
   if (!has_keys || !ExtractKeys(command_, args_, &positions).ok()) return keys_;
   for (const KeyPosition& position : positions) {
     if (position.flags & kKeyNotKey) continue;
-    const uint32_t flags = position.flags & kKeyVariableFlags
-                               ? VariableFlags(*command_.spec, args_, position.flags)
-                               : position.flags;
-    keys_.push_back({position.index, AccessOf(flags)});
+    keys_.push_back({position.index, AccessOf(position.flags)});
   }
   return keys_;
 }
@@ -180,12 +157,12 @@ bool AclSelector::ApplyCategory(const CommandTable& table, std::string_view name
 
 Status AclSelector::AllowFirstArgument(const CommandTable& table, std::string_view name) {
   const size_t bar = name.rfind('|');
-  const Command* command = table.FindByFullName(name.substr(0, bar));
+  const Command* command = FindOriginal(table, name.substr(0, bar));
   if (command == nullptr) return Refused(kAclUnknownName);
   if (command->parent != nullptr) return Refused(kFirstArgumentOfSubcommand);
   const std::string_view word = name.substr(bar + 1);
   if (!command->subcommands.empty()) {
-    const Command* sub = table.FindByFullName(name);
+    const Command* sub = FindOriginal(table, name);
     if (sub == nullptr) return Refused(kAclUnknownName);
     SetCommand(*sub, true);
     return Status::Ok();
@@ -205,7 +182,7 @@ Status AclSelector::ApplyCommandRule(const CommandTable& table, std::string_view
     return ApplyCategory(table, name.substr(1), allow) ? Status::Ok() : Refused(kAclUnknownName);
   }
   if (allow && name.find('|') != std::string_view::npos) return AllowFirstArgument(table, name);
-  const Command* command = table.FindByFullName(name);
+  const Command* command = FindOriginal(table, name);
   if (command == nullptr) return Refused(kAclUnknownName);
   SetCommand(*command, allow);
   return Status::Ok();

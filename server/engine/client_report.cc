@@ -12,13 +12,19 @@ namespace cairn {
 
 namespace {
 
+/// Between MULTI and EXEC, or within EXEC, where the queue is still there.
+bool InOrAtTransaction(const Session& session) {
+  return session.in_transaction() || !session.transaction.queue.empty();
+}
+
 /// One letter a state, in Redis's order.
 std::string Flags(const Session& session) {
   std::string flags;
   if (session.monitor) flags += 'O';
   if (session.kind == SessionKind::kReplica) flags += 'S';
+  if (session.kind == SessionKind::kPrimary) flags += 'M';
   if (session.kind == SessionKind::kPubsub) flags += 'P';
-  if (session.in_transaction()) flags += 'x';
+  if (InOrAtTransaction(session)) flags += 'x';
   if (session.suspended) flags += 'b';
   if (session.tracking != nullptr) {
     flags += 't';
@@ -44,8 +50,6 @@ std::string CommandName(const CommandSpec* command) {
 std::string ClientLine(const Session& session, int64_t now_ms, const CommandSpec* command,
                        size_t argument_bytes) {
   const SessionPort* port = session.port;
-  size_t queued_bytes = 0;
-  for (const OwnedCommand& queued : session.transaction.queue) queued_bytes += queued.MemoryUsage();
   const size_t query_bytes = port != nullptr ? port->query_bytes() : 0;
   const size_t query_capacity = port != nullptr ? port->query_capacity() : 0;
   // One growing buffer stands for Redis's fixed buffer and its overflow list: what is beyond the
@@ -63,13 +67,13 @@ std::string ClientLine(const Session& session, int64_t now_ms, const CommandSpec
       PubSub::CountOf(session, SubscriptionKind::kChannel),
       PubSub::CountOf(session, SubscriptionKind::kPattern),
       PubSub::CountOf(session, SubscriptionKind::kShard),
-      session.in_transaction() ? static_cast<int64_t>(session.transaction.queue.size()) : -1);
+      InOrAtTransaction(session) ? static_cast<int64_t>(session.transaction.queue.size()) : -1);
   line += fmt::format(
       " qbuf={} qbuf-free={} argv-mem={} multi-mem={} rbs={} rbp={} obl={} oll={} omem={} "
       "tot-mem={}",
       query_bytes, query_capacity - std::min(query_capacity, query_bytes), argument_bytes,
-      queued_bytes, std::min(footprint, kReplyBufferInitialBytes), footprint, fixed,
-      overflow > 0 ? 1 : 0, overflow, session.MemoryUsage() + argument_bytes);
+      session.transaction.queue_bytes, std::min(footprint, kReplyBufferInitialBytes), footprint,
+      fixed, overflow > 0 ? 1 : 0, overflow, session.MemoryUsage() + argument_bytes);
   line += fmt::format(
       " events={} cmd={} user={} redir={} resp={}", overflow > 0 ? "rw" : "r", CommandName(command),
       session.user,

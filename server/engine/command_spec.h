@@ -130,6 +130,8 @@ struct CommandSpec {
   uint64_t flags = 0;            ///< CommandFlag bits
   uint64_t acl = 0;  ///< AclCategory bits in full (read/write/fast/slow.. derived are added)
   std::array<KeySpec, kMaxKeySpecs> keys = {};
+  int member_arg = 0;  ///< argument that is looked up inside the value of key 1 (a field, a
+                       ///< member): fetched ahead with its batch; 0 = none
   KeyFinder find_keys =
       nullptr;  ///< instead of `keys` for GETKEYS and ACLs, where those fall short
   std::string_view group =
@@ -146,6 +148,17 @@ struct CommandSpec {
   CommandHandler handler = nullptr;  ///< nullptr: a container, its subcommands carry handlers
 };
 
+/// True for a range of keys up to the last argument that may hold none: it begins just past the
+/// least arguments, and right behind a key that is always there (PFMERGE's sources).
+constexpr bool MayBeEmptyRange(const CommandSpec& spec, size_t at, int least) {
+  if (at == 0) return false;
+  const KeySpec& before = spec.keys[at - 1];
+  const KeySpec& key = spec.keys[at];
+  return key.last == -1 && key.step == 1 && key.limit == 0 && key.index == least &&
+         before.begin == KeySpec::Begin::kIndex && before.find == KeySpec::Find::kRange &&
+         before.last >= 0 && before.index + before.last + 1 == key.index;
+}
+
 /// Refuses specs that contradict themselves. Used in static_assert beside each family's table.
 template <size_t N>
 constexpr bool ValidSpecs(const std::array<CommandSpec, N>& specs) {
@@ -155,11 +168,10 @@ constexpr bool ValidSpecs(const std::array<CommandSpec, N>& specs) {
     if (spec.arity == 0) return false;
     if ((spec.flags & kCmdWrite) && (spec.flags & kCmdReadonly)) return false;
     const int least = spec.arity < 0 ? -spec.arity : spec.arity;
-    for (const KeySpec& key : spec.keys) {
-      // A range up to the last argument may be empty and then begins just past the least arguments.
-      const int room = key.last < 0 ? 1 : 0;
+    for (size_t i = 0; i < spec.keys.size(); ++i) {
+      const KeySpec& key = spec.keys[i];
       if (key.begin == KeySpec::Begin::kIndex && key.find == KeySpec::Find::kRange &&
-          key.index >= least + room)
+          key.index >= least && !MayBeEmptyRange(spec, i, least))
         return false;
     }
     for (char c : spec.name) {

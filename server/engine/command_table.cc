@@ -291,7 +291,7 @@ Status ExtractKeys(const Command& command, std::span<const std::string_view> arg
       return Status::Client("ERR Invalid arguments specified for command");
     }
   }
-  if (out->empty()) return Status::Client("ERR The command has no key arguments");
+  if (out->empty()) return Status::Client("ERR Invalid arguments specified for command");
   return Status::Ok();
 }
 

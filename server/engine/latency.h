@@ -4,8 +4,9 @@
 // milliseconds or more: commands, expiry, eviction, the append-only file. For each event the worst
 // sample of each second is kept, the last kLatencySamples of them. Thread: executor.
 //
-// Events, named as in Redis: command, fast-command, command-unblocking, expire-cycle, expire-del,
-// eviction-cycle, eviction-del, aof-write, aof-fsync-always, aof-write-pending-fsync.
+// Events, named as in Redis: command, fast-command, command-unblocking, expire-cycle,
+// eviction-cycle, eviction-del, aof-write. Redis's others are of things that do not hold the loop
+// here: syncs and renames of the append-only file, forks, and the removal of expired keys.
 
 #include <array>
 #include <cstdint>

@@ -5,6 +5,7 @@
 #include <thread>
 
 #include "server/engine/dispatcher.h"
+#include "server/engine/function_store.h"
 #include "server/engine/key_access.h"
 
 namespace cairn {
@@ -30,12 +31,19 @@ DatasetLoader::DatasetLoader(Engine& engine, Options options)
 
 Status DatasetLoader::Aux(std::string_view name, std::string_view value) {
   engine_.log.Log(LogLevel::kVerbose, "RDB field {}: {}", name, value);
+  if (engine_.replicas != nullptr) engine_.replicas->OnLoadedField(name, value);
   return Status::Ok();
 }
 
-Status DatasetLoader::FunctionLibrary(std::string_view) {
-  return Status(StatusCode::kUnsupported,
-                "the file holds a function library, which this version cannot run or keep");
+Status DatasetLoader::FunctionLibrary(std::string_view source) {
+  if (engine_.functions == nullptr) {
+    return Status(StatusCode::kUnsupported,
+                  "the file holds a function library, which this server cannot run or keep");
+  }
+  const Status restored = engine_.functions->Restore(source, options_.merge);
+  if (restored.ok()) return Status::Ok();
+  return Status::Corruption("Failed loading the given functions: " +
+                            std::string(restored.message()));
 }
 
 Status DatasetLoader::SelectDatabase(uint32_t index, uint64_t key_count, uint64_t expire_count) {

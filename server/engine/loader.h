@@ -19,7 +19,8 @@ class DatasetLoader final : public DatasetSink {
  public:
   struct Options {
     bool drop_expired = true;  ///< keys past their TTL are not loaded (a primary's start)
-    bool merge = false;  ///< DEBUG RELOAD MERGE: keys that exist are replaced instead of refused
+    bool merge = false;  ///< DEBUG RELOAD MERGE: keys and libraries that exist are replaced instead
+                         ///< of refused
   };
   DatasetLoader(Engine& engine, Options options);
 

@@ -67,6 +67,11 @@ int64_t MemoryLimit::TimeLimitUs(int tenacity) {
 uint64_t MemoryLimit::CountedBytes() const {
   uint64_t spared = engine_.keyspace.BytesNotEvictable();
   if (engine_.durability != nullptr) spared += engine_.durability->figures().aof_buffer_bytes;
+  // Replicas that lag must not lead to evictions, which would make them lag more.
+  if (engine_.replicas != nullptr) {
+    const uint64_t held = engine_.replicas->backlog_bytes();
+    spared += held - std::min(held, static_cast<uint64_t>(engine_.settings().repl_backlog_size));
+  }
   const uint64_t used = engine_.UsedMemory();
   return used - std::min(used, spared);
 }
@@ -93,6 +98,8 @@ bool MemoryLimit::Hold() {
   const uint64_t limit = engine_.settings().maxmemory;
   // A paused server must not change, and what is being loaded was admitted when it was written.
   if (limit == 0 || engine_.loading || engine_.IsPaused(true)) return true;
+  // What a replica holds is its primary's to decide.
+  if (engine_.is_replica() && engine_.settings().replica_ignore_maxmemory) return true;
   if (FarFromLimit(limit)) {
     WithinAgain();
     return true;
@@ -112,13 +119,21 @@ bool MemoryLimit::Hold() {
   return verdict_ == Verdict::kWithin;
 }
 
+uint64_t MemoryLimit::EvictOne(const EvictionRules& rules) {
+  if (engine_.settings().latency_monitor_threshold == 0) return engine_.keyspace.EvictOne(rules);
+  const int64_t began_us = engine_.env.MonotonicMicros();
+  const uint64_t bytes = engine_.keyspace.EvictOne(rules);
+  engine_.NoteLatency("eviction-del", (engine_.env.MonotonicMicros() - began_us) / 1000);
+  return bytes;
+}
+
 MemoryLimit::Verdict MemoryLimit::Evict(uint64_t excess_bytes) {
   const EvictionRules rules = RulesOf(engine_.settings());
   const int64_t limit_us = TimeLimitUs(engine_.settings().maxmemory_eviction_tenacity);
   const int64_t began_us = engine_.env.MonotonicMicros();
   uint64_t freed = 0;
   for (int evicted = 1; freed < excess_bytes; ++evicted) {
-    const uint64_t bytes = engine_.keyspace.EvictOne(rules);
+    const uint64_t bytes = EvictOne(rules);
     if (bytes == 0) return AwaitReaper(engine_.settings().maxmemory);
     freed += bytes;
     if (evicted % kEvictionsPerClockRead == 0 && freed < excess_bytes &&

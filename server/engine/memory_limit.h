@@ -49,6 +49,7 @@ class MemoryLimit {
   bool FarFromLimit(uint64_t limit) const;
   uint64_t Measure();
   Verdict Evict(uint64_t excess_bytes);
+  uint64_t EvictOne(const EvictionRules& rules);
   Verdict AwaitReaper(uint64_t limit);
   void GoOnLater();
   void WithinAgain();

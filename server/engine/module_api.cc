@@ -131,9 +131,7 @@ int KeyExists(CairnContext* ctx, CairnBytes key) {
 // --- effects ---
 
 void Changed(CairnContext* ctx, CairnBytes key, const char* event) {
-  CommandContext& command = ctx->command;
-  command.Changed(Key(ctx, key), NotifyClass::kModule, event);
-  command.SignalReady(command.session().db, View(key));
+  ctx->command.Changed(Key(ctx, key), NotifyClass::kModule, event);
 }
 
 void PropagateAs(CairnContext* ctx, const CairnBytes* args, size_t count) {
@@ -144,7 +142,12 @@ void PropagateAs(CairnContext* ctx, const CairnBytes* args, size_t count) {
   ctx->command.PropagateAs(std::move(owned));
 }
 
-int IsLoading(CairnContext* ctx) { return ctx->command.is_loading() ? 1 : 0; }
+bool IsClients(CairnContext* ctx) {
+  const SessionKind kind = ctx->command.session().kind;
+  return kind == SessionKind::kNormal || kind == SessionKind::kPubsub;
+}
+
+int IsLoading(CairnContext* ctx) { return IsClients(ctx) ? 0 : 1; }
 int64_t NowMs(CairnContext* ctx) { return ctx->command.now_ms(); }
 
 // --- saving and loading ---
@@ -285,7 +288,8 @@ void EndModuleWait(CommandContext& ctx) {
 }
 
 int WaitForKey(CairnContext* ctx, CairnBytes key, int64_t timeout_ms) {
-  if (ctx->again == CairnContext::Again::kTimedOut || !ctx->command.CanBlock()) return CAIRN_FAILED;
+  const bool may_wait = ctx->command.CanBlock() && IsClients(ctx);
+  if (ctx->again == CairnContext::Again::kTimedOut || !may_wait) return CAIRN_FAILED;
   ctx->waits = true;
   if (ctx->again == CairnContext::Again::kKeyChanged) return CAIRN_OK;
   const std::string_view keys[] = {View(key)};
@@ -296,6 +300,10 @@ int WaitForKey(CairnContext* ctx, CairnBytes key, int64_t timeout_ms) {
                                             .retry = RetryModuleCommand,
                                             .on_timeout = EndModuleWait});
   return parked.ok() ? CAIRN_OK : CAIRN_FAILED;
+}
+
+void SignalKey(CairnContext* ctx, CairnBytes key) {
+  ctx->command.SignalReady(ctx->command.session().db, View(key));
 }
 
 void Publish(CairnContext* ctx, CairnBytes channel, CairnBytes message) {
@@ -358,6 +366,7 @@ constexpr CairnApi kApi = {
     .log = Log,
     .run_later = RunLater,
     .wait_for_key = WaitForKey,
+    .signal_key = SignalKey,
     .publish = Publish,
     .durability = DurabilityOfEffects,
 };

@@ -193,7 +193,8 @@ typedef struct CairnApi {
   /* What the append-only file and replicas get in place of the command as sent; more calls add
    * commands. */
   void (*propagate_as)(CairnContext* ctx, const CairnBytes* args, size_t count);
-  /* 1 while the append-only file is replayed: limits do not apply and nobody reads replies. */
+  /* 1 for a command that no client sent: the append-only file is replayed, or a primary's stream is
+     applied. Limits and clocks have been judged already, and nobody reads replies. */
   int (*is_loading)(CairnContext* ctx);
   /* Unix time of this command or transaction. */
   int64_t (*now_ms)(CairnContext* ctx);
@@ -239,12 +240,14 @@ typedef struct CairnApi {
   int (*run_later)(CairnContext* ctx, const CairnJob* job);
 
   /* --- waiting and telling --- */
-  /* Parks the client until `key` has been changed, created or removed: the command then runs again
-     with the same arguments, and may wait again. CAIRN_OK: parked, and the function returns without
-     replies and without effects. CAIRN_FAILED: its time is over, or this run may not wait (a
-     transaction, a log that is loaded): reply what there is. timeout_ms: 0 is for ever. Requires
-     CAIRN_CMD_BLOCKING. */
+  /* Parks the client until signal_key names `key`, or it is created or removed: the command then
+     runs again with the same arguments, and may wait again. CAIRN_OK: parked, and the function
+     returns without replies and without effects. CAIRN_FAILED: its time is over, or this run may
+     not wait (a transaction, a log that is loaded): reply what there is. timeout_ms: 0 is for ever.
+     Requires CAIRN_CMD_BLOCKING. */
   int (*wait_for_key)(CairnContext* ctx, CairnBytes key, int64_t timeout_ms);
+  /* Those who wait for the key run again once this command is over. */
+  void (*signal_key)(CairnContext* ctx, CairnBytes key);
   /* To all who subscribe to the channel, as PUBLISH. Not while a log is loaded. */
   void (*publish)(CairnContext* ctx, CairnBytes channel, CairnBytes message);
   /* CairnDurability of this command's effects by the settings in force. */

@@ -51,7 +51,7 @@ bool Session::IsLocal() const {
 size_t Session::MemoryUsage() const {
   size_t bytes = sizeof(Session) + output.footprint() + name.capacity() + peer_address.capacity();
   if (port != nullptr) bytes += port->query_capacity();
-  for (const OwnedCommand& command : transaction.queue) bytes += command.MemoryUsage();
+  bytes += transaction.queue_bytes;
   for (const OwnedCommand& command : deferred) bytes += command.MemoryUsage();
   for (const WatchedKey& key : transaction.watched)
     bytes += sizeof(WatchedKey) + key.key.capacity();

@@ -12,8 +12,6 @@ constexpr EnumName kPolicyNames[] = {
 // "yes" stands before "relative", of which it is the old name, because that is how it is shown.
 constexpr EnumName kOomNames[] = {{"no", 0}, {"yes", 1}, {"relative", 1}, {"absolute", 2}};
 
-constexpr const char* kEviction = "eviction";
-constexpr const char* kUsers = "users and permissions (ACL)";
 constexpr const char* kAlwaysLazy =
     "big values are always freed off the executor thread, whatever removes them";
 
@@ -29,26 +27,22 @@ constexpr SettingSpec kRows[] = {
      .section = Section::kSecurity,
      .value = TextOrEmpty(&Settings::aclfile),
      .flags = kSettingImmutable,
-     .help = "File of users, one line each, in place of user lines here (see conf/users.acl).",
-     .later = kUsers},
+     .help = "File of users, one line each, in place of user lines here (see conf/users.acl)."},
     {.name = "acllog-max-len",
      .section = Section::kSecurity,
      .value = Number(&Settings::acllog_max_len, 0, kMaxInt64),
      .unit = "entries",
-     .help = "Refused commands and logins that ACL LOG remembers.",
-     .later = kUsers},
+     .help = "Refused commands and logins that ACL LOG remembers."},
     {.name = "acl-pubsub-default",
      .section = Section::kSecurity,
      .value = OneOf<&Settings::acl_pubsub_default>(kPubsubDefaultNames),
-     .help = "Channels that a new user may use: all, or none until they are allowed.",
-     .later = kUsers},
+     .help = "Channels that a new user may use: all, or none until they are allowed."},
     {.name = "tracking-table-max-keys",
      .section = Section::kSecurity,
      .value = Number(&Settings::tracking_table_max_keys, 0, kMaxInt64),
      .unit = "keys",
      .help = "Keys remembered for client-side caching; above it some clients are told to forget "
-             "keys that have not changed. 0 is no limit.",
-     .later = "client-side caching"},
+             "keys that have not changed. 0 is no limit."},
 
     {.name = "maxclients",
      .section = Section::kClients,
@@ -87,34 +81,29 @@ constexpr SettingSpec kRows[] = {
      .help = "What goes when memory is full: nothing, writes get an error (noeviction), or keys, "
              "chosen among all (allkeys-*) or those with a time to live (volatile-*) as the least "
              "recently used (lru), the least often used (lfu), any (random), or those that expire "
-             "first (ttl). Checkpoints belong under noeviction.",
-     .later = kEviction},
+             "first (ttl). Checkpoints belong under noeviction."},
     {.name = "maxmemory-samples",
      .section = Section::kMemory,
      .value = Number(&Settings::maxmemory_samples, 1, kMaxInt),
      .unit = "keys",
      .help =
-         "Keys looked at to find one to evict. 5 comes close to the true order, 10 closer still.",
-     .later = kEviction},
+         "Keys looked at to find one to evict. 5 comes close to the true order, 10 closer still."},
     {.name = "maxmemory-eviction-tenacity",
      .section = Section::kMemory,
      .value = Number(&Settings::maxmemory_eviction_tenacity, 0, 100),
-     .help = "How long a command may be held up by evicting: 0 little, 100 until enough is free.",
-     .later = kEviction},
+     .help = "How long a command may be held up by evicting: 0 little, 100 until enough is free."},
     {.name = "maxmemory-clients",
      .section = Section::kMemory,
      .value =
          NumberField{&Settings::maxmemory_clients, -100, kMaxInt64, NumberForm::kMemoryOrPercent},
      .help =
          "Memory of all client buffers together, in bytes or as a percentage of maxmemory, such "
-         "as 5%. Above it the greediest clients are closed. 0 is no limit.",
-     .later = "client eviction"},
+         "as 5%. Above it the greediest clients are closed. 0 is no limit."},
     {.name = "replica-ignore-maxmemory",
      .alias = "slave-ignore-maxmemory",
      .section = Section::kMemory,
      .value = Bool(&Settings::replica_ignore_maxmemory),
-     .help = "A replica evicts only what its primary evicts.",
-     .later = "replication"},
+     .help = "A replica evicts only what its primary evicts."},
     {.name = "active-expire-effort",
      .section = Section::kMemory,
      .value = Number(&Settings::active_expire_effort, 1, 10),
@@ -124,20 +113,17 @@ constexpr SettingSpec kRows[] = {
      .section = Section::kMemory,
      .value = Number(&Settings::lfu_log_factor, 0, kMaxInt),
      .help = "The use counter of lfu is logarithmic; the higher this is, the more uses it takes to "
-             "fill it.",
-     .later = kEviction},
+             "fill it."},
     {.name = "lfu-decay-time",
      .section = Section::kMemory,
      .value = Number(&Settings::lfu_decay_time, 0, kMaxInt),
      .unit = "minutes",
-     .help = "The use counter of an idle key falls by one in this time. 0 never lets it fall.",
-     .later = kEviction},
+     .help = "The use counter of an idle key falls by one in this time. 0 never lets it fall."},
     {.name = "tensor-memory-limit",
      .section = Section::kMemory,
      .value = Memory(&Settings::tensor_memory_limit, 0, kMaxUint64),
      .help = "Memory for tensors, part of maxmemory. A tensor that does not fit is refused before "
-             "its bytes are received. 0 is no limit of its own. Ours, not in Redis.",
-     .later = "the tensor module"},
+             "its bytes are received. 0 is no limit of its own. Ours, not in Redis."},
 
     {.name = "lazyfree-lazy-eviction",
      .section = Section::kLazyFree,

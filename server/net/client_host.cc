@@ -5,8 +5,10 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <utility>
 
+#include "server/engine/client_report.h"
 #include "server/engine/durability.h"
 #include "server/net/socket_stream.h"
 #include "server/protocol/resp_errors.h"
@@ -188,6 +190,7 @@ void ClientHost::RunTurn() {
       } else {
         CheckLimits(*connection);
       }
+      CountMemory(*connection);
     }
     // Keep the vector's capacity for the next turn.
     ready.clear();
@@ -196,6 +199,7 @@ void ClientHost::RunTurn() {
   engine_.EndOfTurn();
   if (engine_.durability != nullptr) engine_.durability->EndOfTurn();
   FlushAll();
+  EvictClients();
   WakeIfPending();
   if (engine_.stop_requested) loop_.Stop();
 }
@@ -219,7 +223,9 @@ void ClientHost::FlushAll() {
       connection->in_held_ = true;
       held_.push_back(connection);
     }
-    if (!connection->session_->output.empty()) CheckLimits(*connection);
+    const Session& session = *connection->session_;
+    if (!session.output.empty() || session.source != nullptr) CheckLimits(*connection);
+    CountMemory(*connection);
   }
   flush.clear();
   if (flush_.empty()) flush_.swap(flush);
@@ -261,8 +267,13 @@ void ClientHost::CheckLimits(Connection& connection) {
     connection.CloseNow();
     return;
   }
-  const OutputBufferLimit& limit = settings.client_output_buffer_limit[ClassOf(session)];
-  const size_t size = session.output.size();
+  OutputBufferLimit limit = settings.client_output_buffer_limit[ClassOf(session)];
+  // What the backlog keeps anyway is no reason to cut a replica off.
+  if (session.kind == SessionKind::kReplica && limit.hard_bytes != 0)
+    limit.hard_bytes = std::max<decltype(limit.hard_bytes)>(
+        limit.hard_bytes, static_cast<decltype(limit.hard_bytes)>(settings.repl_backlog_size));
+  uint64_t size = session.output.size();
+  if (session.source != nullptr) size += session.source->waiting_bytes();
   bool over = limit.hard_bytes != 0 && size >= limit.hard_bytes;
   if (limit.soft_bytes != 0 && size >= limit.soft_bytes) {
     if (session.soft_limit_since_ms == 0) session.soft_limit_since_ms = engine_.now_ms();
@@ -316,6 +327,66 @@ void ClientHost::Cron() {
     if (connection->session_->closing) continue;
     CheckIdle(*connection, engine_.now_ms());
     CheckLimits(*connection);
+    CountMemory(*connection);
+  }
+  EvictClients();
+}
+
+uint64_t ClientHost::ClientsLimit() const {
+  const Settings& settings = engine_.settings();
+  if (settings.maxmemory_clients == 0) return 0;
+  uint64_t limit = static_cast<uint64_t>(settings.maxmemory_clients);
+  if (settings.maxmemory_clients < 0) {  // per cent of maxmemory
+    const auto percent = static_cast<double>(-settings.maxmemory_clients);
+    limit = static_cast<uint64_t>(static_cast<double>(settings.maxmemory) * percent / 100);
+    if (limit == 0) return 0;
+  }
+  return std::max(limit, kLeastClientsBytes);
+}
+
+void ClientHost::CountMemory(Connection& connection) {
+  if (!counts_memory_) return;
+  const Session& session = *connection.session_;
+  // What is closing is as good as gone; replicas have limits of their own.
+  const bool counts = !session.closing && session.kind != SessionKind::kReplica;
+  const size_t bytes = counts ? session.MemoryUsage() : 0;
+  clients_bytes_ += bytes - connection.counted_bytes_;
+  connection.counted_bytes_ = bytes;
+}
+
+void ClientHost::EvictClients() {
+  const uint64_t limit = ClientsLimit();
+  if (limit == 0) {
+    counts_memory_ = false;
+    return;
+  }
+  if (!counts_memory_) {
+    counts_memory_ = true;
+    clients_bytes_ = 0;
+    for (auto& [connection, owned] : connections_) {
+      connection->counted_bytes_ = 0;
+      CountMemory(*connection);
+    }
+  }
+  if (clients_bytes_ <= limit) return;
+  std::vector<Connection*> evictable;
+  for (auto& [connection, owned] : connections_) {
+    if (connection->counted_bytes_ > 0 && !connection->session_->no_evict)
+      evictable.push_back(connection);
+  }
+  const auto smaller = [](const Connection* a, const Connection* b) {
+    return a->counted_bytes_ < b->counted_bytes_;
+  };
+  std::make_heap(evictable.begin(), evictable.end(), smaller);
+  while (clients_bytes_ > limit && !evictable.empty()) {
+    std::pop_heap(evictable.begin(), evictable.end(), smaller);
+    Connection* greediest = evictable.back();
+    evictable.pop_back();
+    const Session& session = *greediest->session_;
+    engine_.log.Log(LogLevel::kNotice, "Evicting client: {}",
+                    ClientLine(session, engine_.now_ms(), session.last_command, 0));
+    ++engine_.stats.evicted_clients;
+    greediest->CloseNow();
   }
 }
 
@@ -334,6 +405,7 @@ void ClientHost::Remove(Connection* connection) {
   std::erase(ready_, connection);
   std::erase(flush_, connection);
   std::erase(held_, connection);
+  clients_bytes_ -= std::min<uint64_t>(clients_bytes_, connection->counted_bytes_);
   engine_.DestroySession(connection->session_);
   connections_.erase(connection);
 }

@@ -2,7 +2,8 @@
 
 // ClientHost: all client connections and what is decided about them together: accepting within
 // maxclients and protected mode, the turn (run what was read, hand effects over, flush replies),
-// and the periodic checks (idle timeout, buffer limits, end of CLIENT PAUSE). Thread: loop.
+// the periodic checks (idle timeout, buffer limits, end of CLIENT PAUSE), and maxmemory-clients:
+// what the clients take together, of which the greediest go first. Thread: loop.
 
 #include <cstdint>
 #include <memory>
@@ -15,6 +16,10 @@
 #include "server/net/listener.h"
 
 namespace cairn {
+
+/// maxmemory-clients is never less than this: below it nobody could be talked to.
+/// Source: getClientEvictionLimit of Redis 7.0.
+inline constexpr uint64_t kLeastClientsBytes = 128 * 1024;
 
 class ClientHost {
  public:
@@ -49,6 +54,13 @@ class ClientHost {
   static ClientClass ClassOf(const Session& session);
   void CheckLimits(Connection& connection);
   void CheckIdle(Connection& connection, int64_t now_ms);
+  /// maxmemory-clients in bytes; 0: no limit.
+  uint64_t ClientsLimit() const;
+  /// Brings clients_bytes_ up to date with what this one takes now.
+  void CountMemory(Connection& connection);
+  /// Closes the greediest clients until the rest are within maxmemory-clients. Cost: O(clients)
+  /// when the limit was just set or is passed, else O(1).
+  void EvictClients();
   void ResumePaused();
   void Remove(Connection* connection);
   void Refuse(const Accepted& accepted, std::string_view line);
@@ -62,6 +74,8 @@ class ClientHost {
   std::vector<ReadySession> turn_;
   std::vector<Connection*> running_;  // those whose input the turn runs
   bool was_busy_ = false;
+  uint64_t clients_bytes_ = 0;  // of all connections, while it is kept
+  bool counts_memory_ = false;  // there is a limit to keep it for
 };
 
 }  // namespace cairn

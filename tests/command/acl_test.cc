@@ -322,8 +322,35 @@ TEST_F(AclTest, ConfiguredUsersAreThereAtStart) {
   settings.aclfile = "users.acl";
   EXPECT_FALSE(harness_.engine().acl.LoadAtStart().ok());
   settings.aclfile.clear();
-  settings.user = {{"v", "bad"}};
+  settings.user = {{"v", "+bad"}};
   EXPECT_FALSE(harness_.engine().acl.LoadAtStart().ok());
+  settings.user = {{"v w", "on"}};
+  EXPECT_FALSE(harness_.engine().acl.LoadAtStart().ok());
+}
+
+TEST_F(AclTest, UserLinesAreJudgedWhileTheyAreRead) {
+  const auto check = [this](const std::vector<std::string>& words) {
+    return Acl::CheckUserLine(harness_.engine().commands, words);
+  };
+  EXPECT_EQ(check({"a", "on", "+get", "~x", "(+set ~y)"}), "");
+  EXPECT_EQ(check({"a"}), "");
+  // A module may bring it.
+  EXPECT_EQ(check({"a", "+bogus", "+@bogus", "+config|bogus"}), "");
+  // The word named is the one two places ahead of the fault, as redis-server 7.0.15 has it.
+  EXPECT_EQ(check({"a", "foo"}), "Error in user declaration 'user': Syntax error");
+  EXPECT_EQ(check({"a", "+bogus", "foo"}), "Error in user declaration 'a': Syntax error");
+  EXPECT_EQ(check({"a", "on", "+get", "bar", "foo"}),
+            "Error in user declaration 'on': Syntax error");
+  EXPECT_EQ(check({"a", "on", "(~x"}),
+            "Error in user declaration 'a': Unknown command or category name in ACL");
+  EXPECT_EQ(check({"a", "on", "+get", "(~x", "+set)", "(~y"}),
+            "Error in user declaration '(~x': Unknown command or category name in ACL");
+}
+
+TEST_F(AclTest, RulesDoNotFollowRenames) {
+  ASSERT_TRUE(harness_.engine().commands.Rename("get", "g").ok());
+  EXPECT_EQ(Run({"ACL", "SETUSER", "u", "+get"}), "+OK");
+  EXPECT_TRUE(Run({"ACL", "SETUSER", "u", "+g"}).starts_with("-ERR Error in ACL SETUSER"));
 }
 
 TEST_F(AclTest, GenPassHasAsManyDigitsAsAskedFor) {

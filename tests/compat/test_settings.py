@@ -216,7 +216,9 @@ class RefusedStartTest(unittest.TestCase):
         "latency-tracking-info-percentiles 101", "proc-title-template {x}", "user", "user a", "loadmodule",
         "shutdown-on-sigterm save nosave", "port 0\nhz abc", "# fine\n\nhz abc\n", "sentinel monitor x",
         "cluster-enabled yes\nreplicaof a 1", "replicaof a", "replicaof a b", "slaveof a 99999", "requirepass",
-        "aclfile x\nuser a on", "supervised maybe", "syslog-facility local9", "io-threads 0", "io-threads 200",
+        "aclfile x\nuser a on", "user bob on +@bogus", "user bob on\nuser bob off", "user a on (~x", "user a on +get (~x) (~y",
+        "user a +bogus foo", "user a on #12", "user \"a b\" on", "user a on +get bar -foo", "user a %X~a", "user default bar",
+        "user a on +config|bogus", "rename-command get g\nuser a +g", "rename-command get g\nuser a on +get", "supervised maybe", "syslog-facility local9", "io-threads 0", "io-threads 200",
         "list-max-ziplist-entries", "hash-max-ziplist-entries -1", "maxclients 0", "repl-backlog-size a",
         "activedefrag yes", "tracking-table-max-keys x", "lfu-log-factor -1", "save \"\" 1", "hz 10 # comment",
     ]
