@@ -84,6 +84,27 @@ def run_types(run):
         stop_all(peers)
 
 
+TEN_CALLS = "for i=1,5 do redis.call('SET',KEYS[1],i) redis.call('GET',KEYS[1]) end return 1"
+SCRIPTS = [
+    ("EVAL return 1", ["EVAL", "return 1", "0"], 1),
+    ("EVAL of 10 calls", ["EVAL", TEN_CALLS, "1", "key:__rand_int__"], 4),
+]
+
+
+def run_scripts(run):
+    peers = run.start_all()
+    try:
+        for name, words, cost in SCRIPTS:
+            row = Row(f"{name}, P=16", "us/request", 1.0, None)
+            gap = missing_commands(peers, ["eval"])
+            if gap:
+                run.skip(row.name, gap)
+                continue
+            measure(run, peers, row, run.pick(20_000, REQUESTS[16]) // (2 * cost), 16, words, QUICK_KEYS)
+    finally:
+        stop_all(peers)
+
+
 def string_groups():
     """One group per command and size, short enough to be measured apart."""
     for command, words, limits, limits_of_1k in STRINGS:
@@ -93,4 +114,4 @@ def string_groups():
                             lambda run, args=(size, command, words, rules): run_strings(run, *args))
 
 
-GROUPS = [*string_groups(), Group("speed-types", run_types)]
+GROUPS = [*string_groups(), Group("speed-types", run_types), Group("speed-scripts", run_scripts)]

@@ -2,7 +2,7 @@
 
 namespace cairn {
 
-// Each is defined at the end of the file of its name in server/commands.
+// Each is defined at the end of the file of its name in server/commands or server/scripting.
 CommandFamily AclCommands();
 CommandFamily BitCommands();
 CommandFamily ClientCommands();
@@ -29,6 +29,7 @@ CommandFamily MigrateCommands();
 CommandFamily ModuleCommands();
 CommandFamily PersistenceCommands();
 CommandFamily PubsubCommands();
+CommandFamily ScriptCommands();
 CommandFamily ServerCommands();
 CommandFamily SessionCommands();
 CommandFamily SetCommands();
@@ -76,6 +77,7 @@ void AddAllFamilies(CommandTable& table) {
                                ModuleCommands(),
                                PersistenceCommands(),
                                PubsubCommands(),
+                               ScriptCommands(),
                                ServerCommands(),
                                SessionCommands(),
                                SetCommands(),

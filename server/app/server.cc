@@ -50,7 +50,9 @@ Server::Server(Env& env, Config& config, Logger& log, std::string executable)
   modules_->Attach(*engine_);
   jobs_ = std::make_unique<JobRunner>(*engine_);
   engine_->jobs = jobs_.get();
+  scripts_ = std::make_unique<ScriptHost>(*engine_);
   clients_ = std::make_unique<ClientHost>(*engine_, loop_);
+  engine_->serve_while_busy = [this] { clients_->ServeWhileBusy(); };
   durability_ = NewDurability(*engine_, [this] {
     if (clients_ != nullptr) clients_->ReleaseHeld();
   });
@@ -72,6 +74,7 @@ Server::~Server() {
   jobs_.reset();
   engine_->jobs = nullptr;
   clients_.reset();
+  scripts_.reset();
   dispatcher_.reset();
   engine_.reset();
   keyspace_.reset();

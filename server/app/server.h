@@ -18,6 +18,7 @@
 #include "server/net/client_host.h"
 #include "server/net/event_loop.h"
 #include "server/net/listener.h"
+#include "server/scripting/script_host.h"
 
 namespace cairn {
 
@@ -63,6 +64,7 @@ class Server final : public KeyspaceListener {
   std::unique_ptr<Engine> engine_;
   std::unique_ptr<Dispatcher> dispatcher_;
   std::unique_ptr<JobRunner> jobs_;
+  std::unique_ptr<ScriptHost> scripts_;
   std::unique_ptr<Durability> durability_;
   std::unique_ptr<ClientHost> clients_;
   std::vector<std::unique_ptr<Listener>> listeners_;

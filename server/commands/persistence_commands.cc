@@ -62,6 +62,13 @@ Status Shutdown(CommandContext& ctx) {
   // A shutdown here is over before another command can run: there is never one to abort.
   if (abort) return Status::Client("ERR No shutdown in progress.");
   Engine& engine = ctx.engine();
+  if (engine.script != nullptr) {
+    if (save != 0) return BusyRefusal(*engine.script);
+    // What the script has done so far is half a transaction: the log goes without it, and there is
+    // no way back.
+    engine.propagation.AbandonGroup();
+    force = true;
+  }
   if (!engine.prepare_shutdown || !engine.prepare_shutdown(save, now, force).ok()) {
     return Status::Client("ERR Errors trying to SHUTDOWN. Check logs.");
   }

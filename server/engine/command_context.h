@@ -73,6 +73,8 @@ class CommandContext {
   /// False inside EXEC, a script or the loader: a blocking command then answers as its timeout
   /// would.
   bool CanBlock() const { return !in_exec_ && !is_loading(); }
+  /// A script's command, not a client's.
+  bool from_script() const;
   /// The loader of the append-only file is the caller: no replies, TTLs are taken as they stand.
   bool is_loading() const { return session_.kind == SessionKind::kInternal; }
 

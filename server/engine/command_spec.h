@@ -35,7 +35,7 @@ enum CommandFlag : uint64_t {
   kCmdAsking = 1ull << 12,
   kCmdFast = 1ull << 13,
   kCmdNoAuth = 1ull << 14,
-  kCmdMayReplicate = 1ull << 15,
+  kCmdMayReplicate = 1ull << 15,  ///< internal: CLIENT PAUSE WRITE holds it like a write
   kCmdNoAsyncLoading = 1ull << 16,
   kCmdNoMulti = 1ull << 17,
   kCmdAllowBusy = 1ull << 18,
@@ -43,6 +43,7 @@ enum CommandFlag : uint64_t {
   kCmdTouchesArbitraryKeys = 1ull << 20,  ///< internal
   kCmdProtected = 1ull << 21,  ///< internal: guarded by the setting enable-<name>-command
   kCmdSystem = 1ull << 22,     ///< internal: COMMAND DOCS shows the doc flag "syscmd"
+  kCmdNoMandatoryKeys = 1ull << 23,
 };
 
 /// ACL categories beyond those implied by flags and group, named as ACL CAT prints them.

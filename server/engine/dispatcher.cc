@@ -17,12 +17,6 @@ bool ControlsTransaction(std::string_view name) {
          name == "quit" || name == "reset";
 }
 
-bool FitsArity(const Command& command, size_t argc) {
-  const int arity = command.spec->arity;
-  const int count = static_cast<int>(argc);
-  return arity > 0 ? count == arity : count >= -arity;
-}
-
 }  // namespace
 
 // --- turn: parse, prepare, execute ---
@@ -43,7 +37,9 @@ void Dispatcher::RunTurn(std::span<ReadySession> ready) {
       PrefetchForBatch(count, &Database::PrefetchEntry);
     }
     last_ticks_ = TickClock::Now();
-    for (size_t i = 0; i < count; ++i) RunPending(batch_[i]);
+    batch_size_ = count;
+    for (batch_at_ = 0; batch_at_ < batch_size_; ++batch_at_) RunPending(batch_[batch_at_]);
+    batch_at_ = batch_size_ = 0;
   }
   flushing_ = nullptr;
   in_turn_ = false;
@@ -97,6 +93,7 @@ void Dispatcher::Prepare(Pending& pending) {
   const auto& args = pending.request.args;
   pending.container = nullptr;
   pending.hash_count = 0;
+  pending.done = false;
   pending.command = engine_.commands.Recall(args[0]);
   if (pending.command == nullptr) [[unlikely]] {
     pending.command = engine_.commands.Resolve(args, &pending.container);
@@ -143,7 +140,7 @@ void Dispatcher::ReadGates() {
 
 void Dispatcher::RunPending(Pending& pending) {
   Session& session = *pending.session;
-  if (session.closing || session.close_after_reply) return;
+  if (session.closing || session.close_after_reply || pending.done) return;
   const Request& request = pending.request;
   if (engine_.commands.generation() != resolved_generation_) [[unlikely]] {
     // MODULE LOAD or UNLOAD ran earlier in this batch.
@@ -252,7 +249,9 @@ Status Dispatcher::CheckState(Session& session, const Command& command) {
   // A transaction in the making takes memory without bound, whatever its commands do.
   const bool deny_oom = ((command.flags | queued) & kCmdDenyOom) ||
                         (session.in_transaction() && !ControlsTransaction(command.spec->name));
-  if (!memory_limit_.Hold() && deny_oom) return RespError(resp_errors::kOom);
+  // Nothing is evicted while a script waits for its clients to be served.
+  if (engine_.script == nullptr && !memory_limit_.Hold() && deny_oom)
+    return RespError(resp_errors::kOom);
   if ((write || command.spec->name == "ping") && engine_.durability != nullptr) {
     CAIRN_RETURN_IF_ERROR(engine_.durability->WriteRefusal());
   }
@@ -261,6 +260,8 @@ Status Dispatcher::CheckState(Session& session, const Command& command) {
   if (engine_.loading && !((command.flags | queued) & kCmdLoading)) {
     return RespError(resp_errors::kLoading);
   }
+  if (engine_.script != nullptr && !(command.flags & kCmdAllowBusy)) [[unlikely]]
+    return BusyRefusal(*engine_.script);
   return Status::Ok();
 }
 
@@ -316,7 +317,9 @@ bool Dispatcher::Admit(Session& session, Command* command, Command* container,
   }
   if (session.acl != nullptr && !session.acl->unrestricted()) [[unlikely]] {
     if (const AclDecision decision = Acl::Check(session, *command, args); !decision.allowed()) {
-      engine_.acl.NoteRequest(session, decision, *command, args);
+      engine_.acl.NoteRequest(
+          session, decision, *command, args,
+          session.in_transaction() ? AclContext::kMulti : AclContext::kToplevel);
       Reject(session, command, Acl::Refusal(decision, *command));
       return false;
     }
@@ -355,7 +358,9 @@ bool Dispatcher::HeldForSnapshot(const Session& session, const Command& command)
   const bool exec = session.in_transaction() && command.spec->name == "exec";
   if (session.in_transaction() && !exec) return false;
   const uint64_t flags = command.flags | (exec ? session.transaction.flags_union : 0);
-  return (flags & kCmdWrite) && engine_.durability->HoldsWrites();
+  const bool may_write =
+      (flags & kCmdWrite) || ((flags & kCmdMayReplicate) && !(flags & kCmdReadonly));
+  return may_write && engine_.durability->HoldsWrites();
 }
 
 void Dispatcher::Reject(Session& session, Command* command, const Status& status) {
@@ -385,7 +390,11 @@ void Dispatcher::SendError(Session& session, const Status& status) {
 void Dispatcher::Call(CommandContext& ctx, Command& command) {
   Session& session = ctx.session_;
   ctx.in_exec_ = in_exec_;
-  Session* const outer = std::exchange(engine_.running_session, &session);
+  // A script's commands run on a session of their own, but for its caller.
+  Session& client = engine_.script != nullptr && &session == engine_.script->session
+                        ? *engine_.script->caller
+                        : session;
+  Session* const outer = std::exchange(engine_.running_session, &client);
   const uint64_t began = last_ticks_;
   if (session.reply_mode != ReplyMode::kOn) [[unlikely]] {
     if (session.reply_mode == ReplyMode::kSkipNext) session.reply_mode = ReplyMode::kSkipThis;
@@ -396,7 +405,8 @@ void Dispatcher::Call(CommandContext& ctx, Command& command) {
     engine_.durability->ThrottleWrite();
   }
   const ReplyBuffer::Mark mark = session.output.Here();
-  const uint64_t errors_before = engine_.stats.total_error_replies;
+  // An error counts for the innermost command that made it.
+  errors_seen_ = engine_.stats.total_error_replies;
   engine_.propagation.BeginGroup();
   CommandJob* const job = ctx.owned_ != nullptr ? ctx.owned_->job.get() : nullptr;
   Status status = job != nullptr ? job->Finish(ctx) : ctx.spec_.handler(ctx);
@@ -426,8 +436,8 @@ void Dispatcher::Call(CommandContext& ctx, Command& command) {
   const bool blocked = session.blocked != nullptr;
   if (spent >= engine_.observe_from_ticks) [[unlikely]]
     Observe(session, command, ctx.args_, spent, blocked);
-  if (session.tracking != nullptr) [[unlikely]]
-    Track(session, command, ctx.args_);
+  if (client.tracking != nullptr) [[unlikely]]
+    Track(client, command, ctx.args_);
   engine_.running_session = outer;
   if (blocked) [[unlikely]] {
     // It counts, and is answered, once the waiting is over.
@@ -436,7 +446,8 @@ void Dispatcher::Call(CommandContext& ctx, Command& command) {
     session.ReleasePushes();
     return;
   }
-  CountCall(session, command, spent, engine_.stats.total_error_replies != errors_before);
+  CountCall(session, command, spent, engine_.stats.total_error_replies != errors_seen_);
+  errors_seen_ = engine_.stats.total_error_replies;
   SettleReplyMode(session, mark);
   if (in_exec_) return;
   FinishReply(session);
@@ -487,6 +498,8 @@ void Dispatcher::Propagate(CommandContext& ctx) {
   if ((ctx.dirty_ == 0 && !ctx.propagate_always_) || ctx.is_loading()) return;
   if (engine_.durability != nullptr) engine_.durability->AddChanges(ctx.dirty_);
   if (ctx.propagate_nothing_ || !engine_.propagation.enabled()) return;
+  if (engine_.script != nullptr && !engine_.script->to_log) [[unlikely]]
+    return;
   if (ctx.rewritten_.empty()) {
     if (ctx.propagate_as_sent_) engine_.propagation.Append(ctx.session_.db, ctx.args_);
   } else {

@@ -22,6 +22,7 @@
 #include "server/engine/monitor.h"
 #include "server/engine/propagation.h"
 #include "server/engine/pubsub.h"
+#include "server/engine/script_scope.h"
 #include "server/engine/session.h"
 #include "server/engine/slowlog.h"
 #include "server/engine/stats.h"
@@ -39,6 +40,7 @@ class Dispatcher;
 class FunctionStore;
 class JobRunner;
 class ModuleHost;
+class ScriptHost;
 class ModuleValueFactory;
 class PeerConnections;
 
@@ -90,6 +92,7 @@ class Engine {
   JobRunner* jobs = nullptr;  ///< nullptr: every command runs at once
   ModuleHost* modules = nullptr;
   FunctionStore* functions = nullptr;           ///< nullptr: no function libraries
+  ScriptHost* scripts = nullptr;                ///< server/scripting; nullptr: no scripts here
   ModuleValueFactory* module_values = nullptr;  ///< the same host, as loading and RESTORE see it
 
   const Settings& settings() const { return config.settings(); }
@@ -125,6 +128,15 @@ class Engine {
   /// What gathers over a turn and goes out with it (broadcast invalidations). Before the flush.
   void EndOfTurn() { tracking.SendBroadcasts(); }
   uint64_t last_session_id() const { return next_session_id_ - 1; }
+
+  // --- scripts ---
+  /// The script or function that runs, nullptr between them.
+  ScriptScope* script = nullptr;
+  /// Filled by server/scripting; empty: nothing is held.
+  std::function<ScriptFigures()> script_figures;
+  /// Lets the loop answer other clients (most with -BUSY) while the running script is over its
+  /// time. Set by app; empty: there is no loop.
+  std::function<void()> serve_while_busy;
 
   // --- states that gate commands ---
   bool loading = false;
@@ -210,7 +222,7 @@ inline Keyspace& CommandContext::keyspace() { return engine_.keyspace; }
 inline int64_t CommandContext::now_ms() const { return engine_.keyspace.now_ms(); }
 
 inline void CommandContext::TouchWatchers(uint32_t db, std::string_view key) {
-  engine_.KeyModified(&session_, db, key);
+  engine_.KeyModified(engine_.running_session, db, key);
 }
 
 inline void CommandContext::Notify(NotifyClass cls, std::string_view event, std::string_view key,

@@ -114,6 +114,7 @@ void AddMemory(Engine& engine, Fields out) {
   const MemoryReport memory = ReadMemoryReport(engine);
   const Settings& settings = engine.settings();
   const KeyspaceFigures& keys = engine.keyspace.figures();
+  const ScriptFigures scripts = engine.script_figures ? engine.script_figures() : ScriptFigures{};
   const double fragmentation =
       Ratio(static_cast<double>(memory.rss), static_cast<double>(memory.used));
   out.AddBytes("used_memory", memory.used)
@@ -129,18 +130,17 @@ void AddMemory(Engine& engine, Fields out) {
       .Add("allocator_active", memory.active)
       .Add("allocator_resident", memory.resident)
       .AddBytes("total_system_memory", TotalSystemMemory())
-      // Scripts and functions hold nothing: there is no interpreter yet.
-      .Add("used_memory_lua", 0)
-      .Add("used_memory_vm_eval", 0)
-      .Add("used_memory_lua_human", "0B")
-      .Add("used_memory_scripts_eval", 0)
-      .Add("number_of_cached_scripts", 0)
-      .Add("number_of_functions", 0)
-      .Add("number_of_libraries", 0)
-      .Add("used_memory_vm_functions", 0)
-      .AddBytes("used_memory_vm_total", 0)
-      .Add("used_memory_functions", 0)
-      .AddBytes("used_memory_scripts", 0)
+      .Add("used_memory_lua", scripts.eval_vm_bytes)
+      .Add("used_memory_vm_eval", scripts.eval_vm_bytes)
+      .Add("used_memory_lua_human", FormatBytesHuman(scripts.eval_vm_bytes))
+      .Add("used_memory_scripts_eval", scripts.eval_cache_bytes)
+      .Add("number_of_cached_scripts", scripts.cached_scripts)
+      .Add("number_of_functions", scripts.functions)
+      .Add("number_of_libraries", scripts.libraries)
+      .Add("used_memory_vm_functions", scripts.functions_vm_bytes)
+      .AddBytes("used_memory_vm_total", scripts.eval_vm_bytes + scripts.functions_vm_bytes)
+      .Add("used_memory_functions", scripts.functions_bytes)
+      .AddBytes("used_memory_scripts", scripts.eval_cache_bytes + scripts.functions_bytes)
       .AddBytes("maxmemory", settings.maxmemory)
       .Add("maxmemory_policy", engine.config.GetOne("maxmemory-policy"))
       .AddFixed("allocator_frag_ratio",

@@ -34,6 +34,10 @@ class Propagation {
     if (--group_depth_ == 0 && group_effects_ != 0) CloseGroup();
   }
 
+  /// The effects of the open group are dropped, and none is taken from here on: the server ends in
+  /// the middle of it.
+  void AbandonGroup();
+
   /// A command, transaction or script is running: its effects are not complete.
   bool in_group() const { return group_depth_ > 0; }
 

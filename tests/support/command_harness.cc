@@ -132,6 +132,7 @@ CommandHarness::CommandHarness(std::initializer_list<CommandFamily> families)
                                       uint32_t db) {
     events_.push_back(std::to_string(db) + " " + std::string(event) + " " + std::string(key));
   };
+  scripts_ = std::make_unique<ScriptHost>(*engine_);
   for (CommandFamily family : families) engine_->commands.Add(family);
   engine_->propagation.set_enabled(true);
   engine_->RefreshClock();
