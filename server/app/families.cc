@@ -12,6 +12,7 @@ CommandFamily CommandCommands();
 CommandFamily ConfigCommands();
 CommandFamily DatabaseCommands();
 CommandFamily DebugCommands();
+CommandFamily FunctionCommands();
 CommandFamily GeoCommands();
 CommandFamily GeoSearchCommands();
 CommandFamily HashCommands();
@@ -60,6 +61,7 @@ void AddAllFamilies(CommandTable& table) {
                                ConfigCommands(),
                                DatabaseCommands(),
                                DebugCommands(),
+                               FunctionCommands(),
                                GeoCommands(),
                                GeoSearchCommands(),
                                HashCommands(),

@@ -18,6 +18,7 @@
 #include "server/net/client_host.h"
 #include "server/net/event_loop.h"
 #include "server/net/listener.h"
+#include "server/scripting/function_host.h"
 #include "server/scripting/script_host.h"
 
 namespace cairn {
@@ -65,6 +66,7 @@ class Server final : public KeyspaceListener {
   std::unique_ptr<Dispatcher> dispatcher_;
   std::unique_ptr<JobRunner> jobs_;
   std::unique_ptr<ScriptHost> scripts_;
+  std::unique_ptr<FunctionHost> functions_;
   std::unique_ptr<Durability> durability_;
   std::unique_ptr<ClientHost> clients_;
   std::vector<std::unique_ptr<Listener>> listeners_;

@@ -223,9 +223,7 @@ int LoadProtected(lua_State* lua) {
     if (lua_isstring(lua, -1)) call.fault += LuaText(lua, -1);
     return 0;
   }
-  std::string text = RawText(lua, "err");
-  if (text.starts_with("ERR ")) text.erase(0, 4);
-  call.fault += text;
+  call.fault += RawText(lua, "err");
   return 0;
 }
 

@@ -15,6 +15,7 @@
 #include "server/engine/engine.h"
 #include "server/platform/fake_env.h"
 #include "server/protocol/resp_reader.h"
+#include "server/scripting/function_host.h"
 #include "server/scripting/script_host.h"
 
 namespace cairn {
@@ -83,6 +84,7 @@ class CommandHarness {
   std::unique_ptr<Engine> engine_;
   std::unique_ptr<Dispatcher> dispatcher_;
   std::unique_ptr<ScriptHost> scripts_;
+  std::unique_ptr<FunctionHost> functions_;
   Session* session_ = nullptr;
   std::vector<std::string> events_;
 };
