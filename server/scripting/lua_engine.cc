@@ -211,6 +211,7 @@ struct LoadCall {
 int LoadProtected(lua_State* lua) {
   auto& call = *static_cast<LoadCall*>(lua_touserdata(lua, 1));
   lua_settop(lua, 0);
+  LuaShowGlobals(lua, LuaStateOf(lua), LuaStateOf(lua).library_globals);
   lua_pushcfunction(lua, NoteError);
   if (LoadChunk(lua, call.code, "@user_function")) {
     call.fault = "ERR Error compiling function: ";
@@ -308,6 +309,7 @@ Status LuaEngine::LoadLibrary(std::string_view code, int64_t limit_ms,
   }
   lua_sethook(lua, nullptr, 0, 0);
   lua_settop(lua, 0);
+  LuaShowGlobals(lua, *state_, state_->real_globals);
   state_->registering = nullptr;
   if (!call.fault.empty()) return Status::Client(std::move(call.fault));
   return Status::Ok();

@@ -301,19 +301,24 @@ void SetNumber(lua_State* lua, const char* name, double value) {
   lua_setfield(lua, -2, name);
 }
 
-void SetConstants(lua_State* lua) {
+/// What a library may use already while it is loaded.
+void SetLogAndVersion(lua_State* lua) {
+  SetFunction(lua, "log", Log);
   SetNumber(lua, "LOG_DEBUG", 0);
   SetNumber(lua, "LOG_VERBOSE", 1);
   SetNumber(lua, "LOG_NOTICE", 2);
   SetNumber(lua, "LOG_WARNING", 3);
+  LuaPush(lua, kRedisVersion);
+  lua_setfield(lua, -2, "REDIS_VERSION");
+  SetNumber(lua, "REDIS_VERSION_NUM", kRedisVersionNumber);
+}
+
+void SetConstants(lua_State* lua) {
   SetNumber(lua, "REPL_NONE", 0);
   SetNumber(lua, "REPL_AOF", kReplAof);
   SetNumber(lua, "REPL_SLAVE", kReplReplica);
   SetNumber(lua, "REPL_REPLICA", kReplReplica);
   SetNumber(lua, "REPL_ALL", kReplAof | kReplReplica);
-  LuaPush(lua, kRedisVersion);
-  lua_setfield(lua, -2, "REDIS_VERSION");
-  SetNumber(lua, "REDIS_VERSION_NUM", kRedisVersionNumber);
 }
 
 }  // namespace
@@ -348,16 +353,20 @@ void LuaPushRedisTable(lua_State* lua, const LuaEngine::State& state) {
   SetFunction(lua, "status_reply", StatusReply);
   SetFunction(lua, "set_repl", SetRepl);
   SetFunction(lua, "acl_check_cmd", AclCheckCmd);
-  SetFunction(lua, "log", Log);
   SetFunction(lua, "setresp", SetResp);
   if (state.use == LuaEngine::Use::kScripts) {
     SetFunction(lua, "breakpoint", Breakpoint);
     SetFunction(lua, "debug", Debug);
     SetFunction(lua, "replicate_commands", ReplicateCommands);
-  } else {
-    SetFunction(lua, "register_function", RegisterFunction);
   }
+  SetLogAndVersion(lua);
   SetConstants(lua);
+}
+
+void LuaPushLibraryTable(lua_State* lua) {
+  lua_newtable(lua);
+  SetFunction(lua, "register_function", RegisterFunction);
+  SetLogAndVersion(lua);
 }
 
 // Lua's own with another generator.
