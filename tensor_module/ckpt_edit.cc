@@ -13,7 +13,11 @@ Result<RunEdit> RunEdit::Open(CommandRun& command, bool create) {
   edit.existed = true;
   edit.run = found.value()->run();
   const Swept swept = Sweep(&edit.run, edit.moment());
-  // What is only forgotten needs no log: it is forgotten again after a replay.
+  // What is only forgotten needs no log: it is forgotten again after a replay. A deadline that
+  // begins to count is kept, also when this command fails.
+  if (swept.armed && swept.expired.empty()) {
+    command.SetRunQuietly(command.key(), new RunValue(edit.run));
+  }
   if (swept.expired.empty()) return edit;
   command.SetRun(command.key(), new RunValue(edit.run), "ckpt.expire");
   for (const std::string& tx : swept.expired) {

@@ -171,6 +171,7 @@ Swept Sweep(CkptRun* run, Moment moment) {
     if (transaction.live() && transaction.deadline_ms == 0) {
       Transaction armed = transaction;
       Renew(&armed, moment);
+      swept.armed = true;
       run->transactions[i] = Kept<Transaction>::Make(std::move(armed));
     } else if (transaction.live() && transaction.deadline_ms <= moment.now_ms) {
       swept.expired.push_back(transaction.id);

@@ -46,6 +46,7 @@ struct BeginRequest {
 /// The transactions that the clock has ended now. Others, whose grace is over, are forgotten.
 struct Swept {
   std::vector<std::string> expired;
+  bool armed = false;  ///< a transaction from a file has got its deadline
 };
 Swept Sweep(CkptRun* run, Moment moment);
 

@@ -223,12 +223,18 @@ Result<Chunks> GatherBox(BlobSource& source, const LogicalTensor& tensor, const 
 }
 
 ChunkFigures FiguresOf(const LogicalTensor& tensor) {
-  ChunkFigures figures;
+  ChunkFigures figures, of_last;
+  const Chunk* last = nullptr;
   for (const StoredShard& shard : tensor.shards) {
     for (const ChunkRef& chunk : shard.chunks) {
-      figures.Add(chunk->dtype() == tensor.dtype
+      // Many cells of one chunk (zeros that were met as another type first): computed once.
+      if (chunk.get() != last) {
+        of_last = chunk->dtype() == tensor.dtype
                       ? chunk->figures()
-                      : ComputeFigures(tensor.dtype, chunk->bytes().view()));
+                      : ComputeFigures(tensor.dtype, chunk->bytes().view());
+        last = chunk.get();
+      }
+      figures.Add(of_last);
     }
   }
   return figures;

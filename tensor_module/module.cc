@@ -146,9 +146,13 @@ Result<const RunValue*> CommandRun::NeedRun(std::string_view key, CairnAccess ac
   return found;
 }
 
-void CommandRun::SetRun(std::string_view key, const RunValue* value, const char* event) {
+void CommandRun::SetRunQuietly(std::string_view key, const RunValue* value) {
   module_.api.value_set(ctx_, KeyBytes(key), module_.run_type, const_cast<RunValue*>(value),
                         CAIRN_EXPIRY_KEEP, 0);
+}
+
+void CommandRun::SetRun(std::string_view key, const RunValue* value, const char* event) {
+  SetRunQuietly(key, value);
   module_.api.changed(ctx_, KeyBytes(key), event);
 }
 

@@ -121,6 +121,8 @@ class CommandRun {
   Result<const RunValue*> NeedRun(std::string_view key, CairnAccess access);
   /// Stores under the key's TTL and announces `event`.
   void SetRun(std::string_view key, const RunValue* value, const char* event);
+  /// Stores what is the same to everybody but the clock: nothing is announced or logged.
+  void SetRunQuietly(std::string_view key, const RunValue* value);
 
   // --- payloads ---
   /// The bytes of an argument: by reference when they were received into a blob, else copied.

@@ -2,7 +2,8 @@
 
 namespace cairn {
 
-// Each is defined at the end of the file of its name in server/commands or server/scripting.
+// Each is defined at the end of the file of its name in server/commands, server/scripting or
+// server/replication.
 CommandFamily AclCommands();
 CommandFamily BitCommands();
 CommandFamily ClientCommands();
@@ -30,6 +31,7 @@ CommandFamily MigrateCommands();
 CommandFamily ModuleCommands();
 CommandFamily PersistenceCommands();
 CommandFamily PubsubCommands();
+CommandFamily ReplicationCommands();
 CommandFamily ScriptCommands();
 CommandFamily ServerCommands();
 CommandFamily SessionCommands();
@@ -49,7 +51,6 @@ CommandFamily StreamReadCommands();
 CommandFamily StringCommands();
 CommandFamily StringEditCommands();
 CommandFamily StringLcsCommands();
-CommandFamily WaitCommands();
 
 void AddAllFamilies(CommandTable& table) {
   for (CommandFamily family : {AclCommands(),
@@ -79,6 +80,7 @@ void AddAllFamilies(CommandTable& table) {
                                ModuleCommands(),
                                PersistenceCommands(),
                                PubsubCommands(),
+                               ReplicationCommands(),
                                ScriptCommands(),
                                ServerCommands(),
                                SessionCommands(),
@@ -97,8 +99,7 @@ void AddAllFamilies(CommandTable& table) {
                                StreamReadCommands(),
                                StringCommands(),
                                StringEditCommands(),
-                               StringLcsCommands(),
-                               WaitCommands()}) {
+                               StringLcsCommands()}) {
     table.Add(family);
   }
 }

@@ -227,8 +227,7 @@ Status AclCat(CommandContext& ctx) {
     return Status::Ok();
   }
   const uint64_t category = AclCategoryByName(ctx.arg(2));
-  if (category == 0)
-    return Status::Client("ERR Unknown category '" + std::string(ctx.arg(2)) + "'");
+  if (category == 0) return QuotingError({"ERR Unknown category '", ctx.arg(2), "'"});
   const auto mark = reply.BeginDeferred();
   size_t count = 0;
   for (const auto& command : ctx.engine().commands.all()) {
@@ -285,15 +284,16 @@ constexpr CommandSpec kAclGenPassSpec{
     .handler = AclGenPass,
 };
 
+/// As C shows a text.
+std::string_view UpToNul(std::string_view text) { return text.substr(0, text.find('\0')); }
+
 Status AclDryRun(CommandContext& ctx) {
   const AclUser* user = ctx.engine().acl.Find(ctx.arg(2));
-  if (user == nullptr)
-    return Status::Client("ERR User '" + std::string(ctx.arg(2)) + "' not found");
+  if (user == nullptr) return QuotingError({"ERR User '", ctx.arg(2), "' not found"});
   const std::span<const std::string_view> args = ctx.args().subspan(3);
   Command* container = nullptr;
   const Command* command = ctx.engine().commands.Resolve(args, &container);
-  if (command == nullptr)
-    return Status::Client("ERR Command '" + std::string(args[0]) + "' not found");
+  if (command == nullptr) return QuotingError({"ERR Command '", args[0], "' not found"});
   const int arity = command->spec->arity;
   const int argc = static_cast<int>(args.size());
   if ((arity > 0 && argc != arity) || argc < -arity) return WrongArity(command->full_name);
@@ -306,11 +306,12 @@ Status AclDryRun(CommandContext& ctx) {
           fmt::format("This user has no permissions to run the '{}' command", command->full_name));
       break;
     case AclVerdict::kKey:
-      ctx.reply().Bulk(fmt::format("This user has no permissions to access the '{}' key", object));
+      ctx.reply().Bulk(
+          fmt::format("This user has no permissions to access the '{}' key", UpToNul(object)));
       break;
     case AclVerdict::kChannel:
       ctx.reply().Bulk(
-          fmt::format("This user has no permissions to access the '{}' channel", object));
+          fmt::format("This user has no permissions to access the '{}' channel", UpToNul(object)));
       break;
     default:
       ctx.reply().Ok();

@@ -90,8 +90,9 @@ std::string LineOf(CommandContext& ctx, const Session& session) {
   if (asks) {
     for (std::string_view arg : ctx.args().subspan(1)) argument_bytes += arg.size();
   }
-  return ClientLine(session, ctx.engine().env.WallMicros() / 1000,
-                    asks ? &ctx.spec() : session.last_command, argument_bytes);
+  const CommandSpec* command = asks ? &ctx.spec() : session.last_command;
+  if (asks && ctx.in_exec()) command = ctx.engine().commands.Find("exec")->spec;
+  return ClientLine(session, ctx.engine().env.WallMicros() / 1000, command, argument_bytes);
 }
 
 Status ClientInfo(CommandContext& ctx) {
@@ -114,7 +115,7 @@ constexpr CommandSpec kClientInfoSpec{
 
 // --- the list --------------------------------------------------------------------------------
 
-/// The types of CLIENT LIST and KILL. `master` names a kind that no session here has.
+/// The types of CLIENT LIST and KILL.
 enum class ClientType : uint8_t { kNormal, kReplica, kPubsub, kMaster };
 
 Status ParseClientType(std::string_view word, ClientType* out) {
@@ -131,7 +132,7 @@ Status ParseClientType(std::string_view word, ClientType* out) {
     *out = each.type;
     return Status::Ok();
   }
-  return Status::Client("ERR Unknown client type '" + std::string(word) + "'");
+  return QuotingError({"ERR Unknown client type '", word, "'"});
 }
 
 bool IsOfType(const Session& session, ClientType type) {
@@ -143,7 +144,7 @@ bool IsOfType(const Session& session, ClientType type) {
     case ClientType::kPubsub:
       return session.kind == SessionKind::kPubsub;
     case ClientType::kMaster:
-      return false;
+      return session.kind == SessionKind::kPrimary;
   }
   return false;
 }

@@ -222,7 +222,8 @@ Status Finish(CommandContext& ctx, const Search& search, std::string_view event)
     members.push_back({std::move(each.member), search.store_distance ? distance : each.score});
   }
   const size_t stored = members.size();
-  StoreSortedSet(ctx, ctx.Key(search.store_arg), std::move(members), event);
+  StoreSortedSet(ctx, ctx.Key(search.store_arg), std::move(members), event,
+                 /*reply_first=*/false);
   if (stored != 0) ctx.AddDirty(stored - 1);
   return Status::Ok();
 }

@@ -23,35 +23,38 @@ Status LookupHash(CommandContext& ctx, KeyRef key, const Entry** entry) {
   return ExpectType(*entry, ValueType::kHash);
 }
 
-/// Stores and publishes. Counts one change.
-void Finish(CommandContext& ctx, KeyRef key, MembersEdit& edit, std::string_view event) {
+/// Stores, calls reply() and publishes. Counts one change. Who hears of its own doing gets the
+/// reply where Redis puts it: behind "new", before the event.
+template <typename Reply>
+void Finish(CommandContext& ctx, KeyRef key, MembersEdit& edit, std::string_view event,
+            Reply&& reply) {
   const MembersEdit::Outcome outcome = edit.Commit();
   const uint32_t db = ctx.db().index();
   if (outcome == MembersEdit::Outcome::kCreated) ctx.Notify(NotifyClass::kNew, "new", key.key, db);
+  reply();
   ctx.Changed(key, NotifyClass::kHash, event);
   if (outcome == MembersEdit::Outcome::kRemoved)
     ctx.Notify(NotifyClass::kGeneric, "del", key.key, db);
 }
 
-/// Sets the pairs from arg(2) on; *created = fields that are new.
-Status SetPairs(CommandContext& ctx, int64_t* created) {
+/// Sets the pairs from arg(2) on and calls reply(fields that are new).
+template <typename Reply>
+Status SetPairs(CommandContext& ctx, Reply&& reply) {
   if (ctx.argc() % 2 != 0) return WrongArity(ctx.spec().name);
   const KeyRef key = ctx.Key(1);
   const Entry* entry = nullptr;
   CAIRN_RETURN_IF_ERROR(LookupHash(ctx, key, &entry));
   const PackedLimits limits = LimitsOf(ctx.settings());
   MembersEdit edit = EditHash(ctx, key, entry, limits);
-  for (size_t i = 2; i < ctx.argc(); i += 2) *created += edit.Set(ctx.arg(i), ctx.arg(i + 1));
-  Finish(ctx, key, edit, "hset");
+  int64_t created = 0;
+  for (size_t i = 2; i < ctx.argc(); i += 2) created += edit.Set(ctx.arg(i), ctx.arg(i + 1));
+  Finish(ctx, key, edit, "hset", [&] { reply(created); });
   ctx.AddDirty(ctx.argc() / 2 - 2);
   return Status::Ok();
 }
 
 Status HSet(CommandContext& ctx) {
-  int64_t created = 0;
-  CAIRN_RETURN_IF_ERROR(SetPairs(ctx, &created));
-  ctx.reply().Integer(created);
-  return Status::Ok();
+  return SetPairs(ctx, [&ctx](int64_t created) { ctx.reply().Integer(created); });
 }
 constexpr CommandSpec kHSetSpec{
     .name = "hset",
@@ -59,6 +62,7 @@ constexpr CommandSpec kHSetSpec{
     .flags = kCmdWrite | kCmdDenyOom | kCmdFast,
     .acl = kAclHash,
     .keys = {OneKey(1, kKeyRW | kKeyUpdate)},
+    .member_arg = 2,
     .group = "hash",
     .since = "2.0.0",
     .complexity = "O(1) a pair, so O(N) for N pairs.",
@@ -69,10 +73,7 @@ constexpr CommandSpec kHSetSpec{
 };
 
 Status HMSet(CommandContext& ctx) {
-  int64_t created = 0;
-  CAIRN_RETURN_IF_ERROR(SetPairs(ctx, &created));
-  ctx.reply().Ok();
-  return Status::Ok();
+  return SetPairs(ctx, [&ctx](int64_t) { ctx.reply().Ok(); });
 }
 constexpr CommandSpec kHMSetSpec{
     .name = "hmset",
@@ -80,6 +81,7 @@ constexpr CommandSpec kHMSetSpec{
     .flags = kCmdWrite | kCmdDenyOom | kCmdFast,
     .acl = kAclHash,
     .keys = {OneKey(1, kKeyRW | kKeyUpdate)},
+    .member_arg = 2,
     .group = "hash",
     .since = "2.0.0",
     .complexity = "O(N) for N pairs.",
@@ -101,8 +103,7 @@ Status HSetNx(CommandContext& ctx) {
   const PackedLimits limits = LimitsOf(ctx.settings());
   MembersEdit edit = EditHash(ctx, key, entry, limits);
   edit.Set(ctx.arg(2), ctx.arg(3));
-  Finish(ctx, key, edit, "hset");
-  ctx.reply().Integer(1);
+  Finish(ctx, key, edit, "hset", [&ctx] { ctx.reply().Integer(1); });
   return Status::Ok();
 }
 constexpr CommandSpec kHSetNxSpec{
@@ -111,6 +112,7 @@ constexpr CommandSpec kHSetNxSpec{
     .flags = kCmdWrite | kCmdDenyOom | kCmdFast,
     .acl = kAclHash,
     .keys = {OneKey(1, kKeyRW | kKeyInsert)},
+    .member_arg = 2,
     .group = "hash",
     .since = "2.0.0",
     .complexity = "O(1)",
@@ -132,7 +134,7 @@ Status HDel(CommandContext& ctx) {
   uint64_t deleted = 0;
   for (size_t i = 2; i < ctx.argc() && edit.size() > 0; ++i) deleted += edit.Erase(ctx.arg(i));
   if (deleted > 0) {
-    Finish(ctx, key, edit, "hdel");
+    Finish(ctx, key, edit, "hdel", [] {});  // replied below: behind all events
     ctx.AddDirty(deleted - 1);
   }
   ctx.reply().Integer(static_cast<int64_t>(deleted));
@@ -144,6 +146,7 @@ constexpr CommandSpec kHDelSpec{
     .flags = kCmdWrite | kCmdFast,
     .acl = kAclHash,
     .keys = {OneKey(1, kKeyRW | kKeyDelete)},
+    .member_arg = 2,
     .group = "hash",
     .since = "2.0.0",
     .complexity = "O(N) for N fields to remove.",
@@ -177,8 +180,7 @@ Status HIncrBy(CommandContext& ctx) {
   const PackedLimits limits = LimitsOf(ctx.settings());
   MembersEdit edit = EditHash(ctx, key, entry, limits);
   edit.Set(ctx.arg(2), IntegerText(value));
-  Finish(ctx, key, edit, "hincrby");
-  ctx.reply().Integer(value);
+  Finish(ctx, key, edit, "hincrby", [&] { ctx.reply().Integer(value); });
   return Status::Ok();
 }
 constexpr CommandSpec kHIncrBySpec{
@@ -187,6 +189,7 @@ constexpr CommandSpec kHIncrBySpec{
     .flags = kCmdWrite | kCmdDenyOom | kCmdFast,
     .acl = kAclHash,
     .keys = {OneKey(1, kKeyRW | kKeyAccess | kKeyUpdate)},
+    .member_arg = 2,
     .group = "hash",
     .since = "2.0.0",
     .complexity = "O(1)",
@@ -212,10 +215,9 @@ Status HIncrByFloat(CommandContext& ctx) {
   const PackedLimits limits = LimitsOf(ctx.settings());
   MembersEdit edit = EditHash(ctx, key, entry, limits);
   edit.Set(ctx.arg(2), text);
-  Finish(ctx, key, edit, "hincrbyfloat");
+  Finish(ctx, key, edit, "hincrbyfloat", [&] { ctx.reply().Bulk(text); });
   // The sum goes out, not the summand: another machine might round otherwise.
   PropagateInstead(ctx, {"HSET", key.key, ctx.arg(2), text});
-  ctx.reply().Bulk(text);
   return Status::Ok();
 }
 constexpr CommandSpec kHIncrByFloatSpec{
@@ -224,6 +226,7 @@ constexpr CommandSpec kHIncrByFloatSpec{
     .flags = kCmdWrite | kCmdDenyOom | kCmdFast,
     .acl = kAclHash,
     .keys = {OneKey(1, kKeyRW | kKeyAccess | kKeyUpdate)},
+    .member_arg = 2,
     .group = "hash",
     .since = "2.6.0",
     .complexity = "O(1)",

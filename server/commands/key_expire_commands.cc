@@ -80,13 +80,14 @@ Status SetTimeToLive(CommandContext& ctx, int64_t base_ms, int64_t unit_ms) {
   }
   if (IsAlreadyExpired(ctx, at_ms)) {
     RemoveAlreadyExpired(ctx, key);
+    ctx.reply().Integer(1);
   } else {
     // Below zero only while loading; the value that means "no TTL" must not come of it.
     ctx.db().SetExpiry(key, std::max<int64_t>(at_ms, 0));
     if (base_ms != 0 || unit_ms != 1) PropagateMoment(ctx, at_ms);
+    ctx.reply().Integer(1);  // who hears of its own EXPIRE hears it after the reply
     ctx.Changed(key, NotifyClass::kGeneric, "expire");
   }
-  ctx.reply().Integer(1);
   return Status::Ok();
 }
 

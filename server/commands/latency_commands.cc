@@ -107,7 +107,7 @@ constexpr CommandSpec kLatencyResetSpec{
 Status LatencyGraphCommand(CommandContext& ctx) {
   const LatencySeries* series = ctx.engine().latency.Find(ctx.arg(2));
   if (series == nullptr) {
-    return Status::Client("ERR No samples available for event '" + std::string(ctx.arg(2)) + "'");
+    return QuotingError({"ERR No samples available for event '", ctx.arg(2), "'"});
   }
   ctx.reply().Verbatim("txt", LatencyGraph(ctx.arg(2), *series, UnixSeconds(ctx)));
   return Status::Ok();

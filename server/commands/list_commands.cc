@@ -28,9 +28,9 @@ Status Push(CommandContext& ctx, bool at_head, bool only_if_exists) {
   const auto size = static_cast<int64_t>(list->size());
   list.Commit();
 
+  ctx.reply().Integer(size);
   ctx.Changed(key, NotifyClass::kList, at_head ? "lpush" : "rpush");
   ctx.AddDirty(ctx.argc() - 3);
-  ctx.reply().Integer(size);
   return Status::Ok();
 }
 
@@ -400,8 +400,8 @@ Status LSet(CommandContext& ctx) {
   ListEdit list(ctx, key, entry);
   list->Replace(at, ctx.arg(3));
   list.Commit();
-  ctx.Changed(key, NotifyClass::kList, "lset");
   ctx.reply().Ok();
+  ctx.Changed(key, NotifyClass::kList, "lset");
   return Status::Ok();
 }
 constexpr CommandSpec kLSetSpec{
@@ -420,10 +420,11 @@ constexpr CommandSpec kLSetSpec{
     .handler = LSet,
 };
 
-/// Index of the first element that equals `element`, or the size.
-uint64_t FindElement(const ListReader& list, std::string_view element) {
+/// How many elements stand before the first one that equals `element`, or the size; counted from
+/// the tail if `reverse`. Requires: the list is not empty.
+uint64_t FindElement(const ListReader& list, std::string_view element, bool reverse = false) {
   uint64_t at = 0;
-  list.Visit(0, UINT64_MAX, /*reverse=*/false, [&](const ListpackValue& item) {
+  list.Visit(reverse ? list.size() - 1 : 0, UINT64_MAX, reverse, [&](const ListpackValue& item) {
     if (item.Equals(element)) return false;
     ++at;
     return true;
@@ -484,7 +485,8 @@ Status LRem(CommandContext& ctx) {
     return Status::Ok();
   }
   const ListReader reader(*entry);
-  if (FindElement(reader, ctx.arg(3)) == reader.size()) {
+  // From the end that it takes them from: the other one may be far away.
+  if (FindElement(reader, ctx.arg(3), /*reverse=*/count < 0) == reader.size()) {
     ctx.reply().Integer(0);
     return Status::Ok();
   }
@@ -524,8 +526,10 @@ Status LTrim(CommandContext& ctx) {
   const KeyRef key = ctx.Key(1);
   const Entry* entry = ctx.db().LookupWrite(key);
   CAIRN_RETURN_IF_ERROR(ExpectList(entry));
-  ctx.reply().Ok();
-  if (entry == nullptr) return Status::Ok();
+  if (entry == nullptr) {
+    ctx.reply().Ok();
+    return Status::Ok();
+  }
 
   const uint64_t size = ListReader(*entry).size();
   uint64_t from = size, kept = 0;
@@ -542,6 +546,7 @@ Status LTrim(CommandContext& ctx) {
   if (gone) ctx.Notify(NotifyClass::kGeneric, "del", key.key, ctx.db().index());
   ctx.TouchWatchers(ctx.db().index(), key.key);
   ctx.AddDirty(from + behind);
+  ctx.reply().Ok();
   return Status::Ok();
 }
 constexpr CommandSpec kLTrimSpec{

@@ -60,9 +60,9 @@ Status MoveElement(CommandContext& ctx, KeyRef source, const Entry* source_entry
     from->EraseRange(at, 1);
     gone = from.Commit();
   }
-  ctx.reply().Bulk(element);
   ctx.TouchWatchers(db.index(), target.key);
   ctx.Notify(NotifyClass::kList, ends.to_head ? "lpush" : "rpush", target.key, db.index());
+  ctx.reply().Bulk(element);  // between the two events, for who hears of its own doing
   ctx.Changed(source, NotifyClass::kList, ends.from_head ? "lpop" : "rpop");
   if (gone) ctx.Notify(NotifyClass::kGeneric, "del", source.key, db.index());
   return Status::Ok();

@@ -1,4 +1,4 @@
-// What the server says of itself: INFO, TIME, ROLE, LOLWUT. Settings are in config_commands.cc,
+// What the server says of itself: INFO, TIME, LOLWUT. Settings are in config_commands.cc,
 // memory in memory_commands.cc, saving in persistence_commands.cc.
 
 #include <fmt/format.h>
@@ -53,25 +53,6 @@ constexpr CommandSpec kTimeSpec{
     .handler = Time,
 };
 
-Status Role(CommandContext& ctx) {
-  ctx.reply().ArrayHeader(3);
-  ctx.reply().Bulk("master");
-  ctx.reply().Integer(static_cast<int64_t>(ctx.engine().propagation.offset()));
-  ctx.reply().ArrayHeader(0);
-  return Status::Ok();
-}
-constexpr CommandSpec kRoleSpec{
-    .name = "role",
-    .arity = 1,
-    .flags = kCmdNoScript | kCmdLoading | kCmdStale | kCmdFast,
-    .acl = kAclAdmin | kAclDangerous,
-    .group = "server",
-    .since = "2.8.12",
-    .complexity = "O(1)",
-    .summary = "Tells the role of this server in replication.",
-    .handler = Role,
-};
-
 /// A heap of stones, wider towards the ground; the seed places them.
 std::string DrawCairn(uint64_t seed) {
   static constexpr std::string_view kStones[] = {"o", "()", "(_)", "(__)"};
@@ -112,7 +93,6 @@ constexpr CommandSpec kLolwutSpec{
 constexpr std::array kServerSpecs = {
     kInfoSpec,
     kTimeSpec,
-    kRoleSpec,
     kLolwutSpec,
 };
 static_assert(ValidSpecs(kServerSpecs));

@@ -47,7 +47,7 @@ Status HelloReply(CommandContext& ctx) {
   reply.Bulk("mode");
   reply.Bulk("standalone");
   reply.Bulk("role");
-  reply.Bulk("master");
+  reply.Bulk(ctx.engine().is_replica() ? "replica" : "master");
   reply.Bulk("modules");
   reply.ArrayHeader(0);
   return Status::Ok();
@@ -104,7 +104,6 @@ Status Reset(CommandContext& ctx) {
   session.db = 0;
   session.name.clear();
   session.reply_mode = ReplyMode::kOn;
-  session.no_evict = false;
   ctx.engine().pubsub.Leave(session);
   ctx.engine().monitors.Leave(session);
   ctx.engine().tracking.Disable(session);

@@ -30,18 +30,25 @@ void ReplyMembers(CommandContext& ctx, const MembersView& view) {
   });
 }
 
-/// Puts the result under arg(1), or removes that key when there is none; replies its size.
-void StoreResult(CommandContext& ctx, MemberBuilder& result, std::string_view event) {
+/// Puts the result under arg(1), or removes that key when there is none; replies its size, ahead of
+/// the event for who hears of its own doing. source_missing: one of SINTERSTORE's sets is not
+/// there; the reply comes last then.
+void StoreResult(CommandContext& ctx, MemberBuilder& result, std::string_view event,
+                 bool source_missing = false) {
   const KeyRef key = ctx.Key(1);
   const uint64_t size = result.size();
   if (size > 0) {
     StoreKey(ctx, ctx.db(), key, result.TakeValue());
+    ctx.reply().Integer(static_cast<int64_t>(size));
     ctx.Changed(key, NotifyClass::kSet, event);
-  } else if (ctx.db().LookupWrite(key) != nullptr) {
-    ctx.db().Remove(key, false);
+    return;
+  }
+  if (!source_missing) ctx.reply().Integer(0);
+  if (ctx.db().LookupWrite(key) != nullptr) {
+    ctx.db().Remove(key, ctx.settings().lazyfree_lazy_server_del);
     ctx.Changed(key, NotifyClass::kGeneric, "del");
   }
-  ctx.reply().Integer(static_cast<int64_t>(size));
+  if (source_missing) ctx.reply().Integer(0);
 }
 
 /// Calls take(const Member&, text) -> bool goes on for each member that all `sets` have. Cost: the
@@ -96,11 +103,12 @@ Status SInterStore(CommandContext& ctx) {
   CAIRN_RETURN_IF_ERROR(ReadSets(ctx, 2, ctx.argc(), &sets));
   const PackedLimits limits = LimitsOf(ctx.settings());
   MemberBuilder result(*ctx.keyspace().value_home(), ValueType::kSet, limits);
+  const bool missing = std::find(sets.begin(), sets.end(), nullptr) != sets.end();
   Intersect(std::move(sets), [&](const Member&, std::string_view text) {
     result.Insert(text);
     return true;
   });
-  StoreResult(ctx, result, "sinterstore");
+  StoreResult(ctx, result, "sinterstore", missing);
   return Status::Ok();
 }
 constexpr CommandSpec kSInterStoreSpec{

@@ -119,7 +119,7 @@ Status ParseCombination(CommandContext& ctx, size_t at, const Form& form, Combin
   if (static_cast<uint64_t>(count) > ctx.argc() - at - 1) return RespError(resp_errors::kSyntax);
   for (size_t i = 0; i < static_cast<size_t>(count); ++i) {
     const KeyRef key = ctx.Key(at + 1 + i);
-    const Entry* entry = form.store ? ctx.db().LookupWrite(key) : ReadKey(ctx, key);
+    const Entry* entry = ReadKey(ctx, key);
     if (entry == nullptr || entry->type() != ValueType::kSet)
       CAIRN_RETURN_IF_ERROR(ExpectSortedSet(entry));
     out->sources.push_back({entry, 1});

@@ -23,6 +23,8 @@ void PopMembers(CommandContext& ctx, KeyRef key, const Entry* entry, bool from_m
   RespWriter& reply = ctx.reply();
   const SortedSetReader reader(*entry);
   const uint64_t size = reader.size();
+  // Ahead of the members, for who hears of its own doing.
+  ctx.Changed(key, NotifyClass::kSortedSet, from_max ? "zpopmax" : "zpopmin");
   reader.Visit(from_max ? size - 1 : 0, n, from_max,
                [&reply, nested](std::string_view member, double score) {
                  if (nested) reply.ArrayHeader(2);
@@ -38,7 +40,6 @@ void PopMembers(CommandContext& ctx, KeyRef key, const Entry* entry, bool from_m
     set.EraseRange({from_max ? size - n : 0, n});
     set.Commit();
   }
-  ctx.Changed(key, NotifyClass::kSortedSet, from_max ? "zpopmax" : "zpopmin");
   ctx.AddDirty(n - 1);
   if (gone) ctx.Notify(NotifyClass::kGeneric, "del", key.key, ctx.db().index());
 }
@@ -203,9 +204,7 @@ constexpr CommandSpec kBZMPopSpec{
 
 // --- random members --------------------------------------------------------------------------
 
-uint64_t RandomBelow(CommandContext& ctx, uint64_t limit) {
-  return ctx.engine().env.RandomU64() % limit;
-}
+uint64_t RandomBelow(CommandContext& ctx, uint64_t limit) { return ctx.engine().Draw() % limit; }
 
 /// `n` different ranks below `size`, in random order (Floyd's algorithm, then what it drew
 /// shuffled).

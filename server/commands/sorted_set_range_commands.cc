@@ -271,6 +271,18 @@ constexpr CommandSpec kZRevRangeByLexSpec{
 
 // --- storing ---------------------------------------------------------------------------------
 
+/// Redis puts one member after the other into a listpack, which does not know -0, until it has to
+/// become a skiplist, which does. Only of a range of ranks it knows beforehand how many will come.
+void ForgetNegativeZeros(const Settings& settings, bool reverse,
+                         std::vector<ScoredMember>* members) {
+  const size_t count = members->size();
+  for (size_t i = 0; i < count; ++i) {
+    ScoredMember& each = (*members)[reverse ? count - 1 - i : i];
+    if (!StaysPacked(settings, i + 1, each.member.size(), 0)) return;
+    each.score += 0.0;
+  }
+}
+
 Status ZRangeStore(CommandContext& ctx) {
   RangeQuery query;
   CAIRN_RETURN_IF_ERROR(ParseRangeOptions(ctx, 5, /*store=*/true, &query));
@@ -289,6 +301,8 @@ Status ZRangeStore(CommandContext& ctx) {
                 return true;
               });
   }
+  if (query.by != RangeBy::kRank || StaysPacked(ctx.settings(), members.size(), 0, 0))
+    ForgetNegativeZeros(ctx.settings(), query.reverse(), &members);
   StoreSortedSet(ctx, ctx.Key(1), std::move(members), "zrangestore");
   return Status::Ok();
 }

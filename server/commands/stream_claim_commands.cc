@@ -49,7 +49,7 @@ Status ParseClaimOption(const CommandContext& ctx, size_t* i, ClaimOptions* out)
   } else if (ctx.ArgIs(*i, "lastid") && more) {
     CAIRN_RETURN_IF_ERROR(ArgStreamId(ctx, ++*i, 0, &out->last_id));
   } else {
-    return Status::Client("ERR Unrecognized XCLAIM option '" + std::string(ctx.arg(*i)) + "'");
+    return QuotingError({"ERR Unrecognized XCLAIM option '", ctx.arg(*i), "'"});
   }
   ++*i;
   return Status::Ok();

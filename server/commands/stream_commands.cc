@@ -91,7 +91,7 @@ Status CheckTrimOptions(const CommandContext& ctx, bool xadd, TrimOptions* out) 
   if (!xadd && trim.kind == StreamTrim::Kind::kNone) {
     return Status::Client("ERR syntax error, XTRIM must be called with a trimming strategy");
   }
-  if (ctx.is_loading()) {
+  if (ctx.obeys()) {
     trim.limit = 0;  // the log says to what length the entries were cut
   } else if (out->limit_given && !trim.approximate) {
     return Status::Client("ERR syntax error, LIMIT cannot be used without the special ~ option");
@@ -454,9 +454,9 @@ Status XSetId(CommandContext& ctx) {
   if (options.entries_added != -1)
     stream->entries_added = static_cast<uint64_t>(options.entries_added);
   if (options.max_deleted_id != kMinStreamId) stream->max_deleted_id = options.max_deleted_id;
+  ctx.reply().Ok();
   ctx.Notify(NotifyClass::kStream, "xsetid", key.key, ctx.db().index());
   ctx.AddDirty(1);
-  ctx.reply().Ok();
   return Status::Ok();
 }
 constexpr CommandSpec kXSetIdSpec{

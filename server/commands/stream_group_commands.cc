@@ -79,9 +79,9 @@ Status XGroupCreate(CommandContext& ctx) {
   }
   if (stream->AddGroup(ctx.arg(3), position, options.entries_read) == nullptr)
     return Status::Client("BUSYGROUP Consumer Group name already exists");
+  ctx.reply().Ok();
   ctx.Notify(NotifyClass::kStream, "xgroup-create", key.key, ctx.db().index());
   ctx.AddDirty(1);
-  ctx.reply().Ok();
   return Status::Ok();
 }
 
@@ -97,9 +97,9 @@ Status XGroupSetId(CommandContext& ctx) {
   CAIRN_RETURN_IF_ERROR(ArgGroupPosition(ctx, stream, &position));
   group->last_id = position;
   group->entries_read = options.entries_read;
+  ctx.reply().Ok();
   ctx.Notify(NotifyClass::kStream, "xgroup-setid", key.key, ctx.db().index());
   ctx.AddDirty(1);
-  ctx.reply().Ok();
   return Status::Ok();
 }
 
@@ -113,10 +113,10 @@ Status XGroupDestroy(CommandContext& ctx) {
     return Status::Ok();
   }
   stream->RemoveGroup(group);
+  ctx.reply().Integer(1);
   ctx.Notify(NotifyClass::kStream, "xgroup-destroy", key.key, ctx.db().index());
   ctx.AddDirty(1);
   ctx.SignalReady(ctx.db().index(), key.key);  // its blocked readers are told
-  ctx.reply().Integer(1);
   return Status::Ok();
 }
 

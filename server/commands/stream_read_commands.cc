@@ -206,10 +206,10 @@ void ReadForGroup(CommandContext& ctx, KeyRef key, const ReadOptions& options,
                   const ReadPosition& position, uint64_t count) {
   auto* stream = static_cast<StreamValue*>(ctx.db().MutableContainer(key));
   StreamGroup& group = *stream->FindGroup(options.group);
+  BeginPart(ctx, key);  // ahead of the new consumer's event, for who hears of its own doing
   const bool known = group.FindConsumer(options.consumer) != nullptr;
   StreamConsumer* consumer = ConsumerOrNew(ctx, key, group, options.consumer);
   if (!known && options.no_ack) PropagateConsumer(ctx, key, group, options.consumer);
-  BeginPart(ctx, key);
   if (position.new_entries) {
     DeliverNew(ctx, key, *stream, group, consumer, options, count);
   } else {

@@ -12,13 +12,19 @@ namespace cairn {
 
 namespace {
 
+/// Between MULTI and EXEC, or within EXEC, where the queue is still there.
+bool InOrAtTransaction(const Session& session) {
+  return session.in_transaction() || !session.transaction.queue.empty();
+}
+
 /// One letter a state, in Redis's order.
 std::string Flags(const Session& session) {
   std::string flags;
   if (session.monitor) flags += 'O';
   if (session.kind == SessionKind::kReplica) flags += 'S';
+  if (session.kind == SessionKind::kPrimary) flags += 'M';
   if (session.kind == SessionKind::kPubsub) flags += 'P';
-  if (session.in_transaction()) flags += 'x';
+  if (InOrAtTransaction(session)) flags += 'x';
   if (session.suspended) flags += 'b';
   if (session.tracking != nullptr) {
     flags += 't';
@@ -61,7 +67,7 @@ std::string ClientLine(const Session& session, int64_t now_ms, const CommandSpec
       PubSub::CountOf(session, SubscriptionKind::kChannel),
       PubSub::CountOf(session, SubscriptionKind::kPattern),
       PubSub::CountOf(session, SubscriptionKind::kShard),
-      session.in_transaction() ? static_cast<int64_t>(session.transaction.queue.size()) : -1);
+      InOrAtTransaction(session) ? static_cast<int64_t>(session.transaction.queue.size()) : -1);
   line += fmt::format(
       " qbuf={} qbuf-free={} argv-mem={} multi-mem={} rbs={} rbp={} obl={} oll={} omem={} "
       "tot-mem={}",

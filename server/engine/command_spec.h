@@ -130,6 +130,8 @@ struct CommandSpec {
   uint64_t flags = 0;            ///< CommandFlag bits
   uint64_t acl = 0;  ///< AclCategory bits in full (read/write/fast/slow.. derived are added)
   std::array<KeySpec, kMaxKeySpecs> keys = {};
+  int member_arg = 0;  ///< argument that is looked up inside the value of key 1 (a field, a
+                       ///< member): fetched ahead with its batch; 0 = none
   KeyFinder find_keys =
       nullptr;  ///< instead of `keys` for GETKEYS and ACLs, where those fall short
   std::string_view group =

@@ -107,7 +107,8 @@ class Dispatcher {
   size_t FillBatch(std::span<ReadySession> ready, size_t* next);
   void Prepare(Pending& pending);
   void PrepareKeys(Pending& pending, Database& db);
-  void PrefetchForBatch(size_t count, void (Database::*prefetch)(uint64_t) const);
+  void PrefetchForBatch(size_t count);
+  void PrefetchMembers(size_t count);
   void RunPending(Pending& pending);
   void ReadGates();
   /// The gates. True when the command may run now; otherwise it was answered, queued or deferred.
@@ -117,6 +118,9 @@ class Dispatcher {
                    std::span<const std::string_view> args) const;
   Status CheckProtected(const Session& session, const Command& command) const;
   Status CheckState(Session& session, const Command& command);
+  Status CheckWritable() const;
+  Status CheckScriptWrites() const;
+  Status CheckDiskOfReplica(const Command& command);
   bool HeldForSnapshot(const Session& session, const Command& command) const;
   static Status CheckListener(const Session& session, const Command& command);
   void Call(CommandContext& ctx, Command& command);
@@ -124,6 +128,9 @@ class Dispatcher {
   void SettleReplyMode(Session& session, ReplyBuffer::Mark mark);
   void AfterCommand(Session& session);
   void Track(Session& session, const Command& command, std::span<const std::string_view> args);
+  /// CLIENT CACHING speaks of the next command that is not a CLIENT, refused or not, or of a whole
+  /// transaction. `command`: nullptr for an unknown one. Requires: the session tracks.
+  void EndCaching(Session& session, const Command* command);
   // dispatcher_observe.cc
   /// The session is the one on which the running script's commands run.
   bool IsScript(const Session& session) const;
@@ -146,12 +153,19 @@ class Dispatcher {
   void SendError(Session& session, const Status& status);
   void FinishReply(Session& session);
   void Propagate(CommandContext& ctx);
+  // dispatcher_replication.cc
+  void NoteWritten(Session& session) const {
+    if (session.written_offset == Session::kNotYetKnown) NoteWrittenNow(session);
+  }
+  void NoteWrittenNow(Session& session) const;
+  void DropFed(Session& session, std::string_view sent) const;
 
   Engine& engine_;
   std::vector<Pending> batch_;
   size_t batch_at_ = 0, batch_size_ = 0;
   std::array<uint64_t, kBatchKeys> key_hashes_;
   size_t hashes_used_ = 0;
+  bool looks_into_values_ = false;  // a command of the batch has a member_arg
   Gates gates_;
   bool in_turn_ = false;
   Session* flushing_ = nullptr;  // asked its port for a flush since the gates were read; in a turn

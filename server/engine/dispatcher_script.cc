@@ -44,6 +44,8 @@ Status Dispatcher::CheckScriptCommand(ScriptScope& scope, const Command* command
     return Refused("Wrong number of args calling Redis command from script");
   if ((command->flags & kCmdNoScript) && !engine_.debug.deny_scripts_disabled)
     return Refused("This Redis command is not allowed from script");
+  if (engine_.is_stale() && !(command->flags & kCmdStale))
+    return Refused("Can not execute the command on a stale replica");
   const Session& caller = *scope.caller;
   if (caller.acl != nullptr && !caller.acl->unrestricted()) [[unlikely]] {
     if (const AclDecision decision = Acl::Check(caller, *command, args); !decision.allowed()) {
@@ -53,8 +55,8 @@ Status Dispatcher::CheckScriptCommand(ScriptScope& scope, const Command* command
   }
   if ((command->flags & kCmdWrite)) {
     if (scope.read_only) return Refused("Write commands are not allowed from read-only scripts.");
-    if (caller.kind != SessionKind::kInternal && engine_.durability != nullptr)
-      CAIRN_RETURN_IF_ERROR(engine_.durability->WriteRefusal());
+    // What follows a first write belongs to it.
+    if (!scope.wrote && !caller.obeys()) CAIRN_RETURN_IF_ERROR(CheckScriptWrites());
   }
   // Once it has written it must be let finish.
   if ((command->flags & kCmdDenyOom) && scope.over_memory && !scope.wrote &&
@@ -62,6 +64,13 @@ Status Dispatcher::CheckScriptCommand(ScriptScope& scope, const Command* command
     return RespError(resp_errors::kOom);
   }
   return Status::Ok();
+}
+
+// Whether the server takes writes at all, in the order in which Redis asks.
+Status Dispatcher::CheckScriptWrites() const {
+  if (engine_.is_replica()) CAIRN_RETURN_IF_ERROR(CheckWritable());
+  if (engine_.durability != nullptr) CAIRN_RETURN_IF_ERROR(engine_.durability->WriteRefusal());
+  return engine_.replicas != nullptr ? CheckWritable() : Status::Ok();
 }
 
 Status Dispatcher::RunScriptCommand(ScriptScope& scope, std::span<const std::string_view> args) {

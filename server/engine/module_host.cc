@@ -266,6 +266,7 @@ void ModuleHost::ForgetCommands(const CairnModule& module) {
       if (is_its(command.spec)) command.spec = nullptr;
     }
     TransactionState& transaction = session->transaction;
+    if (!transaction.active) continue;  // one that is being executed resolves each as it comes
     for (const OwnedCommand& command : transaction.queue) {
       if (is_its(command.spec)) transaction.dirty_exec = true;
     }

@@ -6,7 +6,6 @@
 #include "server/engine/key_access.h"
 
 namespace cairn {
-namespace {
 
 bool StaysPacked(const Settings& settings, uint64_t members, size_t member_bytes,
                  size_t packed_bytes) {
@@ -14,6 +13,8 @@ bool StaysPacked(const Settings& settings, uint64_t members, size_t member_bytes
          member_bytes <= static_cast<uint64_t>(settings.zset_max_listpack_value) &&
          packed_bytes + member_bytes <= kListpackMaxBytes;
 }
+
+namespace {
 
 enum class AddOutcome : uint8_t { kNothing, kSame, kUpdated, kAdded };
 
@@ -158,30 +159,34 @@ Status AddScored(CommandContext& ctx, const AddOptions& options,
     }
     set.Commit();
   }
+  if (failed.ok()) {  // before the event, for who hears of its own doing
+    if (!options.incr) {
+      ctx.reply().Integer(static_cast<int64_t>(options.ch ? added + updated : added));
+    } else if (outcome == AddOutcome::kNothing) {
+      ctx.reply().Null();
+    } else {
+      ctx.reply().Double(score);
+    }
+  }
   if (added + updated != 0) {
     ctx.Changed(key, NotifyClass::kSortedSet, options.incr ? "zincr" : "zadd");
     ctx.AddDirty(added + updated - 1);
   }
-  if (!failed.ok()) return failed;
-
-  if (!options.incr) {
-    ctx.reply().Integer(static_cast<int64_t>(options.ch ? added + updated : added));
-  } else if (outcome == AddOutcome::kNothing) {
-    ctx.reply().Null();
-  } else {
-    ctx.reply().Double(score);
-  }
-  return Status::Ok();
+  return failed;
 }
 
 void StoreSortedSet(CommandContext& ctx, KeyRef key, std::vector<ScoredMember> members,
-                    std::string_view event) {
+                    std::string_view event, bool reply_first) {
   Database& db = ctx.db();
-  ctx.reply().Integer(static_cast<int64_t>(members.size()));
+  const auto size = static_cast<int64_t>(members.size());
   if (members.empty()) {
-    if (db.LookupWrite(key) == nullptr) return;
-    db.Remove(key, /*lazy=*/false);
-    return ctx.Changed(key, NotifyClass::kGeneric, "del");
+    if (reply_first) ctx.reply().Integer(0);
+    if (db.LookupWrite(key) != nullptr) {
+      db.Remove(key, ctx.settings().lazyfree_lazy_server_del);
+      ctx.Changed(key, NotifyClass::kGeneric, "del");
+    }
+    if (!reply_first) ctx.reply().Integer(0);
+    return;
   }
   size_t longest = 0, total = 0;
   for (const ScoredMember& each : members) {
@@ -208,7 +213,9 @@ void StoreSortedSet(CommandContext& ctx, KeyRef key, std::vector<ScoredMember> m
     set->Fill(records);
     StoreKey(ctx, db, key, ValueInput::FromObject(ValueType::kSortedSet, std::move(holder)));
   }
+  if (reply_first) ctx.reply().Integer(size);
   ctx.Changed(key, NotifyClass::kSortedSet, event);
+  if (!reply_first) ctx.reply().Integer(size);
 }
 
 PairReply::PairReply(RespWriter& reply, bool with_scores, uint64_t count)

@@ -25,6 +25,11 @@ inline Status ExpectSortedSet(const Entry* entry) {
   return RespError(resp_errors::kWrongType);
 }
 
+/// Whether a sorted set of so many members fits a listpack by the settings. member_bytes: of the
+/// longest or newest member. packed_bytes: of the listpack without it.
+bool StaysPacked(const Settings& settings, uint64_t members, size_t member_bytes,
+                 size_t packed_bytes);
+
 class SortedSetReader {
  public:
   /// Requires: `entry` holds a sorted set.
@@ -111,9 +116,10 @@ struct ScoredMember {
 
 /// What ZRANGESTORE, ZUNIONSTORE and GEOSEARCHSTORE end in: stores `members` under `key`, or
 /// removes it when there are none, publishes `event` (or del) and replies their number. The members
-/// are all different, in any order.
+/// are all different, in any order. reply_first: who hears of its own doing gets the reply ahead of
+/// the event; geo commands reply last.
 void StoreSortedSet(CommandContext& ctx, KeyRef key, std::vector<ScoredMember> members,
-                    std::string_view event);
+                    std::string_view event, bool reply_first = true);
 
 /// Replies pairs as RESP2 does, flat, or nested as RESP3 does.
 class PairReply {

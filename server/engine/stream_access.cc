@@ -61,7 +61,9 @@ Status NoSuchGroup(std::string_view group, std::string_view key) {
 
 Status GroupForWrite(CommandContext& ctx, KeyRef key, std::string_view group, StreamValue** stream,
                      StreamGroup** out) {
-  CAIRN_RETURN_IF_ERROR(StreamForWrite(ctx, key, stream));
+  const StreamValue* seen = nullptr;
+  CAIRN_RETURN_IF_ERROR(StreamOf(ReadKey(ctx, key), &seen));  // a miss counts as a reader's
+  *stream = seen != nullptr ? static_cast<StreamValue*>(ctx.db().MutableContainer(key)) : nullptr;
   *out = *stream != nullptr ? (*stream)->FindGroup(group) : nullptr;
   if (*out != nullptr) return Status::Ok();
   return NoSuchKeyOrGroup(key.key, group);

@@ -21,10 +21,14 @@ constexpr size_t kDrainPerStore = 2;
 // Room left for the next APPEND: as much again, but never more than this.
 constexpr size_t kMaxSpareBytes = 1024 * 1024;
 
-// DEL frees in place, as Redis does by default, what the loop can free in far less than 1 ms.
+// DEL frees in place, as Redis does by default, what the loop can free in far less than 1 ms: so
+// many elements or nodes, so many bytes to unmap.
 constexpr size_t kMustReapEffort = 4096;
+constexpr size_t kMustReapBlobBytes = 8 << 20;
 
 bool MustReap(const Entry& entry) {
+  if (entry.form() == ValueForm::kBlob)
+    return entry.blob_unchecked()->footprint() > kMustReapBlobBytes;
   return entry.form() == ValueForm::kObject && entry.FreeEffort() > kMustReapEffort;
 }
 
@@ -62,7 +66,9 @@ uint64_t Database::size() const { return table_->size(); }
 uint64_t Database::TableBytes() const { return table_->structure_bytes(); }
 KeyRef Database::MakeKey(std::string_view key) const { return {key, table_->HashOf(key)}; }
 void Database::PrefetchSlot(uint64_t hash) const { table_->PrefetchSlot(hash); }
-void Database::PrefetchBucket(uint64_t hash) const { table_->PrefetchBucket(hash); }
+void Database::PrefetchBucket(uint64_t hash, bool for_write) const {
+  table_->PrefetchBucket(hash, for_write);
+}
 void Database::PrefetchEntry(uint64_t hash) const { table_->PrefetchRecord(hash); }
 
 const Entry* Database::Peek(KeyRef key) const {
@@ -70,11 +76,17 @@ const Entry* Database::Peek(KeyRef key) const {
   return place ? place.record() : nullptr;
 }
 
+const Container* Database::PeekContainer(KeyRef key) const {
+  const Entry* entry = Peek(key);
+  if (entry == nullptr || entry->form() != ValueForm::kObject) return nullptr;
+  return entry->object()->AsContainer();
+}
+
 const Entry* Database::LookupRead(KeyRef key, unsigned flags) {
   const auto place = table_->Find(key.hash, key.key);
   const Entry* entry = place ? place.record() : nullptr;
   if (entry != nullptr && owner_->IsExpired(*entry)) [[unlikely]] {
-    Expire(key);
+    if (!owner_->hide_expired_) Expire(key);
     entry = nullptr;
   }
   if (!(flags & kLookupNoStats)) ++(entry ? owner_->figures_.hits : owner_->figures_.misses);

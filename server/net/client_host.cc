@@ -223,7 +223,8 @@ void ClientHost::FlushAll() {
       connection->in_held_ = true;
       held_.push_back(connection);
     }
-    if (!connection->session_->output.empty()) CheckLimits(*connection);
+    const Session& session = *connection->session_;
+    if (!session.output.empty() || session.source != nullptr) CheckLimits(*connection);
     CountMemory(*connection);
   }
   flush.clear();
@@ -266,8 +267,13 @@ void ClientHost::CheckLimits(Connection& connection) {
     connection.CloseNow();
     return;
   }
-  const OutputBufferLimit& limit = settings.client_output_buffer_limit[ClassOf(session)];
-  const size_t size = session.output.size();
+  OutputBufferLimit limit = settings.client_output_buffer_limit[ClassOf(session)];
+  // What the backlog keeps anyway is no reason to cut a replica off.
+  if (session.kind == SessionKind::kReplica && limit.hard_bytes != 0)
+    limit.hard_bytes = std::max<decltype(limit.hard_bytes)>(
+        limit.hard_bytes, static_cast<decltype(limit.hard_bytes)>(settings.repl_backlog_size));
+  uint64_t size = session.output.size();
+  if (session.source != nullptr) size += session.source->waiting_bytes();
   bool over = limit.hard_bytes != 0 && size >= limit.hard_bytes;
   if (limit.soft_bytes != 0 && size >= limit.soft_bytes) {
     if (session.soft_limit_since_ms == 0) session.soft_limit_since_ms = engine_.now_ms();

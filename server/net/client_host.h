@@ -72,10 +72,10 @@ class ClientHost {
   std::vector<Connection*> flush_;
   std::vector<Connection*> held_;
   std::vector<ReadySession> turn_;
-  uint64_t clients_bytes_ = 0;        // of all connections, while it is kept
-  bool counts_memory_ = false;        // there is a limit to keep it for
   std::vector<Connection*> running_;  // those whose input the turn runs
   bool was_busy_ = false;
+  uint64_t clients_bytes_ = 0;  // of all connections, while it is kept
+  bool counts_memory_ = false;  // there is a limit to keep it for
 };
 
 }  // namespace cairn

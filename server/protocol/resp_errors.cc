@@ -9,7 +9,9 @@ std::string_view Shown(std::string_view text, size_t limit) {
   return text.substr(0, text.find('\0'));
 }
 
+// As Redis's formatted errors: line ends at the end go, others become spaces.
 Status OneLine(std::string line) {
+  while (!line.empty() && (line.back() == '\r' || line.back() == '\n')) line.pop_back();
   for (char& c : line) {
     if (c == '\r' || c == '\n') c = ' ';
   }

@@ -129,22 +129,32 @@ void ScriptHost::Flush() {
   eval_ = std::make_unique<LuaEngine>(engine_, random_, LuaEngine::Use::kScripts);
 }
 
-// A script without a `#!` line is judged command by command.
+// A script without a `#!` line is judged command by command, one with flags by them. The order is
+// that of Redis, which gives EVAL the flags that the script declares.
 Status ScriptHost::MayRun(const Session& caller, uint32_t flags, bool read_only,
                           bool over_memory) const {
-  if (flags & kScriptCompat) return Status::Ok();
+  const bool declares = !(flags & kScriptCompat);
+  const bool may_write = declares && !(flags & kScriptNoWrites);
+  const bool obeys = caller.obeys();
+  if (may_write && !obeys && engine_.is_replica() && engine_.settings().replica_read_only)
+    return RespError(resp_errors::kReadonly);
+  if (engine_.is_stale() && !(declares && (flags & kScriptAllowStale)))
+    return RespError(resp_errors::kMasterDown);
+  if (!declares) return Status::Ok();
   if (!(flags & kScriptAllowOom) && over_memory) {
     return Status::Client(
         "OOM allow-oom flag is not set on the script, can not run it when used memory > "
         "'maxmemory'");
   }
-  if (flags & kScriptNoWrites) return Status::Ok();
-  if (caller.kind != SessionKind::kInternal && engine_.durability != nullptr) {
+  if (!may_write) return Status::Ok();
+  if (!obeys && engine_.durability != nullptr) {
     if (const Status refusal = engine_.durability->WriteRefusal(); !refusal.ok())
       return ScriptRefusal(refusal);
   }
   if (read_only)
     return Status::Client("ERR Can not execute a script with write flag using *_ro command.");
+  if (!obeys && engine_.replicas != nullptr && !engine_.replicas->has_enough_replicas())
+    return RespError(resp_errors::kNoReplicas);
   return Status::Ok();
 }
 

@@ -275,5 +275,21 @@ TEST_F(CkptTest, OpenTransactionsAndPausesAreBounded) {
   EXPECT_EQ(Begin(3).size(), 16u);
 }
 
+TEST_F(CkptTest, ATransactionFromAFileExpiresToo) {
+  Run({"CKPT.CREATE", "run", "MAXCONCURRENT", "1", "TIMEOUT", "1000"});
+  const std::string tx = Begin(1);
+  const std::string payload = Call({"DUMP", "run"}).text;
+  harness_.AdvanceMs(5000);
+  Run({"RESTORE", "run", "0", payload, "REPLACE"});
+  EXPECT_EQ(Word(Run({"CKPT.BEGIN", "run", "2"})), "-CKPTBUSY") << "its time counts from here";
+  harness_.AdvanceMs(999);
+  harness_.TakePropagated();
+  EXPECT_EQ(Word(Run({"CKPT.BEGIN", "run", "2"})), "-CKPTBUSY");
+  EXPECT_TRUE(harness_.TakePropagated().empty());
+  harness_.AdvanceMs(1);
+  EXPECT_EQ(Begin(2).size(), 16u);
+  EXPECT_EQ(Word(Rank(tx, 0, "PREPARE")), "-CKPTTIMEOUT");
+}
+
 }  // namespace
 }  // namespace cairn

@@ -13,6 +13,7 @@ CommandFamily ConfigCommands();
 CommandFamily DatabaseCommands();
 CommandFamily KeyCommands();
 CommandFamily SessionCommands();
+CommandFamily SlowlogCommands();
 CommandFamily StringCommands();
 CommandFamily StringEditCommands();
 
@@ -59,8 +60,9 @@ class DispatcherTest : public ::testing::Test {
     return replies;
   }
 
-  CommandHarness harness_{ClientCommands(),  ConfigCommands(), DatabaseCommands(),  KeyCommands(),
-                          SessionCommands(), StringCommands(), StringEditCommands()};
+  CommandHarness harness_{ClientCommands(), ConfigCommands(),    DatabaseCommands(),
+                          KeyCommands(),    SessionCommands(),   SlowlogCommands(),
+                          StringCommands(), StringEditCommands()};
   RequestParser parser_;
 };
 
@@ -117,6 +119,20 @@ TEST_F(DispatcherTest, MultiInTheBatchQueuesWhatFollows) {
   EXPECT_EQ(replies[2], "+QUEUED");
   EXPECT_EQ(replies[3], "+QUEUED");
   EXPECT_EQ(replies[5], ":3");
+}
+
+TEST_F(DispatcherTest, ASubcommandNamedAsOneThatEndsATransactionIsQueued) {
+  const Words replies =
+      Turn({{"MULTI"}, {"SLOWLOG", "RESET"}, {"SET", "a", "1"}, {"EXEC"}, {"RESET"}});
+  EXPECT_EQ(replies, (Words{"+OK", "+QUEUED", "+QUEUED", "[+OK, +OK]", "+RESET"}));
+}
+
+TEST_F(DispatcherTest, ClientInfoWithinExecShowsTheTransaction) {
+  const Words replies = Turn({{"MULTI"}, {"CLIENT", "INFO"}, {"PING"}, {"EXEC"}});
+  ASSERT_EQ(replies.size(), 4u);
+  for (const char* word : {" flags=x ", " multi=2 ", " cmd=exec "})
+    EXPECT_NE(replies[3].find(word), std::string::npos) << replies[3];
+  EXPECT_NE(Turn({{"CLIENT", "INFO"}})[0].find(" multi=-1 "), std::string::npos);
 }
 
 TEST_F(DispatcherTest, PauseInTheBatchKeepsWhatFollowsForLater) {

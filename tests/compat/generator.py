@@ -23,6 +23,8 @@ UNIX_MS = [b"33177117420000", b"4102444800000", b"1"]
 
 # With other arguments than the row's they answer with a choice of each server's own.
 CHOOSING = {b"HRANDFIELD", b"ZRANDMEMBER", b"SRANDMEMBER", b"SPOP", b"RANDOMKEY"}
+# A short time to live would run out on one server before the other: only rows that pause give one.
+LIFETIMES = {b"EXPIRE", b"PEXPIRE", b"SET", b"SETEX", b"PSETEX", b"GETEX", b"RESTORE"}
 WRONG_ARITY = 0.02      # of all commands
 WRONG_ARGUMENT = 0.02
 FOREIGN_KEY = 0.08      # a key that mostly holds another type
@@ -37,6 +39,7 @@ class Call:
     after: commands that both servers run next, for what they may have done differently (a random SPOP: DEL).
     blocks: the command may block; the connection is then left alone until it is served.
     pause_s: how long nothing happens afterwards, so that a short time to live runs out on both.
+    confirms: it is answered by any number of confirmations (SUBSCRIBE and its kin); not made while in MULTI.
     alone: never inside a transaction, whose replies are compared in one way.
     """
     arguments: list
@@ -44,6 +47,7 @@ class Call:
     after: list = field(default_factory=list)
     blocks: bool = False
     pause_s: float = 0.0
+    confirms: bool = False
     alone: bool = False
 
 
@@ -83,11 +87,12 @@ class Chance:
 
     Few keys and few values, so that commands meet each other's results.
     random: a random.Random. payloads: RDB values for RESTORE, good and broken; more may be appended.
+    commands: what redis-server's COMMAND lists and CairnKV knows too, as generators.anything.Known.
     """
 
-    def __init__(self, random, payloads=()):
+    def __init__(self, random, payloads=(), commands=()):
         self.random = random
-        self.payloads = list(payloads)
+        self.payloads, self.commands = list(payloads), list(commands)
         self.keys = {"string": [b"k%d" % i for i in range(12)] + [b"", b"bin\x00\r\n\xff", b"a" * 70]}
 
     def flip(self, probability=0.5):
@@ -111,6 +116,10 @@ class Chance:
 
     def any_key(self):
         return self.key(self.random.choice(sorted(self.keys)))
+
+    def client(self, kind=b"id"):
+        """Stands for the number (`id`) or address (`addr`) of one of the run's clients; see random_client."""
+        return b"{%s %d}" % (kind, self.count(0, 7))
 
     def number(self):
         return self.pick(NUMBERS, NUMBERS, NUMBERS, ODD_NUMBERS)
@@ -143,40 +152,36 @@ class Chance:
 
 
 class Generator:
-    """Chooses rows and breaks some of what they make. One for a run; `depths` is by connection."""
+    """Chooses rows and breaks some of what they make. One for a run."""
 
     def __init__(self, chance, chosen):
         self.chance = chance
         self._families = chosen
         self._weights = [family.weight for family in chosen]
-        self._depths = {}
+        self._talkers = [family for family in chosen if family.name == "pubsub"]
 
-    def call(self, connection):
-        """The next Call for this connection (any hashable name)."""
-        chance, depth = self.chance, self._depths.get(connection, 0)
-        if depth and (chance.flip(0.2) or depth > LONGEST_TRANSACTION):
-            self._depths[connection] = 0
-            return Call([chance.random.choice([b"EXEC", b"EXEC", b"EXEC", b"DISCARD"])], "near:20000")
-        call = self._choose()
-        while depth and (call.pause_s or call.alone):  # it would run later, when nobody pauses
+    def call(self, queued=None, listening=False):
+        """The next Call of a client with so many queued commands (None: not in MULTI).
+
+        listening: it has subscriptions and speaks RESP2, so that most commands are refused.
+        """
+        chance = self.chance
+        if queued is not None and (chance.flip(0.2) or queued > LONGEST_TRANSACTION):
+            return Call([chance.random.choice([b"EXEC", b"EXEC", b"EXEC", b"DISCARD"])])
+        talkers = self._talkers if listening and chance.flip(0.6) else None
+        call = self._choose(talkers)
+        # In a transaction it would run later, when nobody pauses; and EXEC's reply has one place for each command.
+        while queued is not None and (call.pause_s or call.confirms or call.alone):
             call = self._choose()
         self._break(call)
-        name = call.arguments[0].upper()
-        if depth:
-            self._depths[connection] = depth + 1
-        if name == b"MULTI" and len(call.arguments) == 1:
-            self._depths[connection] = max(depth, 1)
-        elif name in (b"EXEC", b"DISCARD", b"RESET", b"QUIT") and len(call.arguments) == 1:
-            self._depths[connection] = 0
         return call
 
-    def _choose(self):
-        family = self.chance.random.choices(self._families, self._weights)[0]
+    def _choose(self, families=None):
+        if families:
+            family = self.chance.random.choice(families)
+        else:
+            family = self.chance.random.choices(self._families, self._weights)[0]
         return self.chance.random.choices(family.rows, family.weights)[0](self.chance)
-
-    def forget(self, connection):
-        """The connection has been closed or reset."""
-        self._depths[connection] = 0
 
     def _break(self, call):
         chance, arguments = self.chance, call.arguments
@@ -191,5 +196,9 @@ class Generator:
             at = chance.count(1, len(arguments) - 1)
             # A wrong word may also be a right one of another meaning: only of a kind that is small.
             arguments[at] = chance.pick(ODD_NUMBERS, [b"-1", b"0", b"1", b"\xff\x00", arguments[1]])
+            if arguments[at] == b"1" and arguments[0].upper() in LIFETIMES:
+                arguments[at] = b"-1"
+        if arguments[0].upper() == b"PFMERGE" and len(arguments) == 2:
+            arguments.append(arguments[1])  # Redis does not ask ACL about its key (docs/differences.md)
         if chance.flip(0.1):
             arguments[0] = chance.random.choice([arguments[0].lower(), arguments[0].capitalize()])

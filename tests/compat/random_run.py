@@ -1,6 +1,6 @@
 """Runs random commands against CairnKV and redis-server and reports every difference.
 
-    random_run.py [COMMANDS] [SEED] [--families a,b] [--keep-going]
+    random_run.py [COMMANDS] [SEED] [--families a,b] [--commands-a-seed N]
 
 COMMANDS in runs of 50000, one seed each, from SEED on. The same COMMANDS (up to 50000) and SEED give the same
 commands again, as long as the generators are the same.
@@ -13,29 +13,23 @@ import time
 
 from exchange import MODES, Closed, Pair, encode, shown
 from generator import Chance, Generator, families
-from keyspace import compare_keyspaces
+from generators.anything import known_commands
+from keyspace import compare_digests, compare_keyspaces
+from random_client import CLOSED, SILENT, Client
 from servers import BothServers
 
 COMMANDS_A_SEED = 50000
-COMPARE_KEYSPACES_EVERY = 500
+COMPARE_DIGESTS_EVERY = 500
+COMPARE_KEYSPACES_EVERY = 4000
+COMPARE_PUSHES_EVERY = 6      # steps
 LONGEST_BATCH = 16
-CONNECTIONS = 4
+CONNECTIONS = 6
 BLOCKED_AT_MOST_STEPS = 12    # then CLIENT UNBLOCK ends it
 SETTLE_LIMIT_S = 20.0
+MOST_PAYLOADS = 200
 HISTORY_SHOWN = 12
 LAST_SHOWN = 40              # before a server ended
 DIFFERENCES_SHOWN = 40
-
-
-class Client:
-    """One connection to both servers and what is known of it."""
-
-    def __init__(self, name, ports, resp):
-        self.name, self.pair = name, Pair(ports, resp)
-        self.queued = None      # modes of the queued commands while in MULTI
-        self.blocked = None     # (call, steps left)
-        self.pair.send(encode([b"CLIENT", b"ID"]))
-        self.ids = [reply[1][1] for reply in self.pair.replies()]
 
 
 class RandomRun:
@@ -44,12 +38,13 @@ class RandomRun:
     def __init__(self, ports, seed, chosen):
         self.random = random.Random(seed)
         self.ports = ports
-        self.differences, self.commands = [], 0
+        self.differences, self.commands, self.steps = [], 0, 0
         self.control = Pair(ports, 2)
         self.examiners = {kind: ask for family in chosen for kind, ask in family.examine.items()}
         self.history = []
+        self.broadcasts = False      # some client tracks in broadcasting mode
         self._prepare(chosen)
-        self.chance = Chance(self.random, self._payloads())
+        self.chance = Chance(self.random, self._payloads(), known_commands(self.control))
         for family in chosen:
             self.chance.keys.setdefault(family.name, [])
         self.chance.keys = {kind: keys for kind, keys in self.chance.keys.items() if keys}
@@ -60,13 +55,20 @@ class RandomRun:
 
     def run(self, commands, deadline=None):
         """Stops early at the deadline (monotonic) or when a server no longer answers."""
-        next_comparison = COMPARE_KEYSPACES_EVERY
+        next_digests, next_keyspaces = COMPARE_DIGESTS_EVERY, COMPARE_KEYSPACES_EVERY
         while self.commands < commands and len(self.differences) < DIFFERENCES_SHOWN:
             if deadline and time.monotonic() > deadline:
                 break
             self._step()
-            if self.commands >= next_comparison:
-                next_comparison = self.commands + COMPARE_KEYSPACES_EVERY
+            self.steps += 1
+            if self.steps % COMPARE_PUSHES_EVERY == 0:
+                self._compare_pushes()
+            if self.commands >= next_digests:
+                next_digests += COMPARE_DIGESTS_EVERY
+                if not compare_digests(self.control):
+                    next_keyspaces = self.commands
+            if self.commands >= next_keyspaces:
+                next_keyspaces += COMPARE_KEYSPACES_EVERY
                 self._compare_keyspaces()
         self._compare_keyspaces()
 
@@ -78,6 +80,9 @@ class RandomRun:
     # -------------------------------------------------------------------------------------- preparation
 
     def _prepare(self, chosen):
+        # Whatever clients do to users and to each other, one connection goes on.
+        self._ask([b"ACL", b"SETUSER", b"control", b"on", b">control", b"~*", b"&*", b"+@all"])
+        self._ask([b"AUTH", b"control", b"control"])
         # Keys that run out stay until somebody looks, on both: the moment of active expiry is chance.
         self._ask([b"DEBUG", b"SET-ACTIVE-EXPIRE", b"0"])
         small = self.random.random() < 0.5
@@ -110,7 +115,6 @@ class RandomRun:
             self.clients[at] = client
         else:
             self.clients.append(client)
-        self.generator.forget(at)
 
     # -------------------------------------------------------------------------------------- the run
 
@@ -120,14 +124,8 @@ class RandomRun:
             self._unblock(self.random.choice(self.clients))
             return
         client = self.random.choice(free)
-        calls = []
-        for _ in range(self.random.randint(1, LONGEST_BATCH)):
-            call = self.generator.call(client.name)
-            calls.append(call)
-            calls += [type(call)(list(arguments)) for arguments in call.after]
-            if call.blocks or call.pause_s:
-                break
-        client.pair.send(b"".join(encode(call.arguments) for call in calls))
+        calls = self._batch(client)
+        client.send(calls, self.clients)
         for call in calls:
             self.commands += 1
             self.history.append((client.name, call.arguments))
@@ -139,17 +137,40 @@ class RandomRun:
                 time.sleep(call.pause_s)
         self._serve_blocked()
 
+    def _batch(self, client):
+        """Ends where it depends on the reply what comes next."""
+        calls = []
+        queued = None if client.queued is None else len(client.queued)
+        for _ in range(self.random.randint(1, LONGEST_BATCH)):
+            call = self.generator.call(queued, client.listening)
+            calls.append(call)
+            calls += [type(call)(list(arguments)) for arguments in call.after]
+            name = call.arguments[0].upper()
+            if call.blocks or call.pause_s or name in (b"MULTI", b"EXEC", b"DISCARD", b"RESET", b"HELLO", b"AUTH"):
+                break
+            if queued is not None:
+                queued += 1
+            self.broadcasts = self.broadcasts or b"BCAST" in [word.upper() for word in call.arguments]
+        return calls
+
     def _read_reply(self, client, call):
         """Returns False when the connection is gone."""
-        ours, theirs = client.pair.replies()
-        if ours[1][0] in (b"closed", b"silent") or theirs[1][0] in (b"closed", b"silent"):
-            if ours[0] != theirs[0]:
-                self._mismatch(client, call, ours[0], theirs[0])
-            self._open(client.name)
+        ours, theirs = client.confirmations() if call.confirms else client.replies()
+        if self._gone(client, ours, theirs, call):
             return False
         if not self._same(client, call, ours, theirs):
             self._mismatch(client, call, ours[0], theirs[0])
         self._follow_transaction(client, call, theirs)
+        return True
+
+    def _gone(self, client, ours, theirs, call=None):
+        if ours not in (CLOSED, SILENT) and theirs not in (CLOSED, SILENT):
+            return False
+        if ours[0] != theirs[0]:
+            self._mismatch(client, call, ours[0], theirs[0])
+        elif ours == SILENT:
+            self._note(f"command {self.commands}, client {client.name}: no reply from either", b"", b"")
+        self._open(client.name)
         return True
 
     @staticmethod
@@ -159,22 +180,24 @@ class RandomRun:
         lists = [isinstance(reply[1][1], list) for reply in (ours, theirs)]
         if is_exec and all(lists):
             mine, others = ours[1][1], theirs[1][1]
-            return len(mine) == len(others) and (len(others) != len(queued) or all(
-                compare((a, a), (b, b), mode) for mode, a, b in zip(queued, mine, others)))
+            return len(mine) == len(others) == len(queued) and all(
+                compare((a, a), (b, b), mode) for mode, a, b in zip(queued, mine, others))
         if theirs[1] == (b"+", b"QUEUED"):
             return ours[0] == theirs[0]
         return compare(ours, theirs, call.mode)
 
     @staticmethod
     def _follow_transaction(client, call, theirs):
-        name = call.arguments[0].upper()
-        if theirs[1] == (b"+", b"QUEUED"):
+        name, tree = call.arguments[0].upper(), theirs[1]
+        if tree == (b"+", b"QUEUED") and client.queued is not None:
             client.queued.append(call.mode)
-        elif name == b"MULTI" and theirs[1] == (b"+", b"OK"):
+        elif name == b"MULTI" and tree == (b"+", b"OK"):
             client.queued = []
-        elif name in (b"EXEC", b"DISCARD", b"RESET") and not (
-                theirs[1][0] == b"-" and b"wrong number" in theirs[1][1]):
+        elif name == b"EXEC":    # refused ones too: EXECABORT
             client.queued = None
+        elif (name, tree) in ((b"DISCARD", (b"+", b"OK")), (b"RESET", (b"+", b"RESET"))):
+            client.queued = None
+            client.listening = client.listening and name != b"RESET"
 
     # -------------------------------------------------------------------------------------- blocking
 
@@ -193,7 +216,7 @@ class RandomRun:
         """`blocked` or `served`, once the server has come to the command."""
         deadline = time.monotonic() + SETTLE_LIMIT_S
         while time.monotonic() < deadline:
-            if client.pair.sides[side].has_reply():
+            if client.has_answer(side):
                 return "served"
             self.control.sides[side].send(encode([b"CLIENT", b"LIST", b"ID", client.ids[side]]))
             line = self.control.sides[side].reply()[1][1]
@@ -204,15 +227,20 @@ class RandomRun:
 
     def _serve_blocked(self):
         """After a step: who waited may have been served; on both servers the same ones."""
-        for client in self.clients:
-            if client.blocked is None:
-                continue
+        waiting = [client for client in self.clients if client.blocked is not None]
+        if not waiting:
+            return
+        for _ in range(2):  # once they answer this, what the step's commands served has been sent
+            self._ask([b"PING"])
+        for client in waiting:
             call = client.blocked[0]
-            states = [self._state(client, side) for side in (0, 1)]
+            states = [client.has_answer(side) for side in (0, 1)]
+            if states[0] != states[1]:  # one may only be slow
+                states = [self._state(client, side) == "served" for side in (0, 1)]
             if states[0] != states[1]:
-                self._mismatch(client, call, states[0].encode(), states[1].encode())
+                self._mismatch(client, call, *[b"served" if state else b"blocked" for state in states])
                 self._open(client.name)
-            elif states[0] == "served":
+            elif states[0]:
                 client.blocked = None
                 self._read_reply(client, call)
             else:
@@ -230,19 +258,50 @@ class RandomRun:
 
     # -------------------------------------------------------------------------------------- differences
 
+    def _compare_pushes(self):
+        """Of all clients that can be asked whether everything has arrived."""
+        asked = [client for client in self.clients if client.blocked is None and client.queued is None]
+        if self.broadcasts:
+            self._ask([b"PING"])  # a turn ends: what was gathered for it leaves
+        for client in list(asked):
+            if self._gone(client, *client.mark()):
+                asked.remove(client)
+        for client in asked:
+            ours, theirs = client.pushes(self.broadcasts)
+            if ours != theirs:
+                what = f"command {self.commands}, pushes to client {client.name} (answers before, words)"
+                self._note(what, *parted(ours, theirs), self._recent())
+
     def _compare_keyspaces(self):
         before = len(self.differences)
-        compare_keyspaces(self.control, self._note, self.examiners)
+        replies = compare_keyspaces(self.control, self._note, self.examiners)
+        self._keep_payloads(replies)
         if len(self.differences) > before:
             self._start_over()
 
+    def _keep_payloads(self, dumps):
+        """Values of every type for RESTORE, some with a bit turned."""
+        for payload in self.random.sample(dumps, min(len(dumps), 20)):
+            if self.random.random() < 0.3:
+                at = self.random.randrange(len(payload))
+                payload = payload[:at] + bytes([payload[at] ^ 1 << self.random.randrange(8)]) + payload[at + 1:]
+            if len(self.chance.payloads) < MOST_PAYLOADS:
+                self.chance.payloads.append(payload)
+            else:
+                self.chance.payloads[self.random.randrange(MOST_PAYLOADS)] = payload
+
     def _mismatch(self, client, call, ours, theirs):
-        what = f"command {self.commands}, client {client.name}: {shown(b' '.join(call.arguments))}"
-        words = set(call.arguments[1:])
-        related = [f"        {name}: {shown(b' '.join(arguments), 160)}" for name, arguments in self.history[:-1]
-                   if words & set(arguments[1:]) or arguments[0].upper() in (b"MULTI", b"EXEC", b"SELECT", b"SWAPDB")]
-        self._note(what, ours, theirs, related[-HISTORY_SHOWN:])
+        words = call.arguments if call else [b"(a marker)"]
+        what = f"command {self.commands}, client {client.name}: {shown(b' '.join(words))}"
+        self._note(what, ours, theirs, self._recent(set(words[1:])))
         self._start_over()
+
+    def _recent(self, words=None):
+        """The last commands; those with one of the words, and those that change what others mean."""
+        around = (b"MULTI", b"EXEC", b"SELECT", b"SWAPDB", b"AUTH", b"RESET", b"CLIENT")
+        chosen = [f"        {name}: {shown(b' '.join(arguments), 160)}" for name, arguments in self.history[:-1]
+                  if words is None or words & set(arguments[1:]) or arguments[0].upper() in around]
+        return chosen[-HISTORY_SHOWN:]
 
     def _note(self, what, ours, theirs, before=()):
         self.differences.append("\n".join([what, f"    ours   {shown(ours)}", f"    theirs {shown(theirs)}", *before]))
@@ -252,6 +311,20 @@ class RandomRun:
         self.history.clear()
         self.control.send(encode([b"FLUSHALL"]))
         self.control.replies()
+
+
+def parted(ours, theirs, most=3):
+    """Two lists of pushes, from the first difference on, as bytes to show."""
+    lists = [[*plain, *[(0, (b">", [(b"$", key.encode())])) for key in invalid]] for plain, invalid in (ours, theirs)]
+    at = 0
+    while at < min(map(len, lists)) and lists[0][at] == lists[1][at]:
+        at += 1
+    return [b" | ".join(b"%d %s" % (before, b" ".join(_text(item) for item in tree[1]))
+                        for before, tree in pushes[at:at + most]) for pushes in lists]
+
+
+def _text(tree):
+    return tree[1] if isinstance(tree[1], bytes) else repr(tree[1]).encode()
 
 
 def compare(ours, theirs, mode):
@@ -282,11 +355,12 @@ def main():
     parser.add_argument("commands", nargs="?", type=int, default=COMMANDS_A_SEED)
     parser.add_argument("seed", nargs="?", type=int, default=1)
     parser.add_argument("--families", help="only these, separated by commas")
+    parser.add_argument("--commands-a-seed", type=int, default=COMMANDS_A_SEED)
     options = parser.parse_args()
     names = options.families.split(",") if options.families else None
     left, seed, total, bad = options.commands, options.seed, 0, 0
     while left > 0:
-        count, begin = min(left, COMMANDS_A_SEED), time.monotonic()
+        count, begin = min(left, options.commands_a_seed), time.monotonic()
         run = run_seed(seed, count, names)
         for difference in run.differences:
             print(difference)

@@ -10,6 +10,9 @@
 #include "persistence/rdb_reader.h"
 #include "persistence/rdb_writer.h"
 #include "server/base/check.h"
+#include "server/data/quicklist.h"
+#include "server/data/sorted_set.h"
+#include "server/data/stream_value.h"
 #include "server/data/value_codec.h"
 #include "server/engine/dataset_digest.h"
 #include "server/keyspace/keyspace.h"
@@ -44,16 +47,57 @@ void CheckValue(const Entry& entry) {
   if (const Container* container = entry.object()->AsContainer()) container->CheckInvariants();
 }
 
-/// Adds and takes away, where the type has a way to.
-void Change(Keyspace& keyspace, const PackedLimits& limits, KeyRef key) {
-  const Entry* entry = keyspace.db(0).Peek(key);
-  if (entry->type() != ValueType::kHash && entry->type() != ValueType::kSet) return;
+void ChangeMembers(Keyspace& keyspace, const PackedLimits& limits, KeyRef key, const Entry* entry) {
   MembersEdit edit(keyspace, keyspace.db(0), key, entry, entry->type(), limits);
   for (int i = 0; i < 20; ++i)
     edit.Set("member:" + std::to_string(i * i), std::string(static_cast<size_t>(i * 40), 'v'));
   for (int i = 0; i < 20; i += 3) edit.Erase("member:" + std::to_string(i * i));
   edit.Commit();
-  CheckValue(*keyspace.db(0).Peek(key));
+}
+
+void ChangeList(QuickList& list) {
+  for (int i = 0; i < 12; ++i) list.Push(i % 2 == 0, std::string(static_cast<size_t>(i * 30), 'e'));
+  list.Insert(list.size() / 2, /*after=*/true, "in the middle");
+  list.Replace(list.size() - 1, "the last");
+  list.EraseRange(list.size() / 3, list.size() / 4);
+  list.EraseEqual("in the middle", 1, /*from_tail=*/true);
+}
+
+void ChangeSortedSet(SortedSet& set) {
+  for (int i = 0; i < 20; ++i) set.Insert("member:" + std::to_string(i), i * 0.5 - 3);
+  set.Erase("member:7");
+  set.EraseRange({set.size() / 3, set.size() / 4});
+}
+
+void ChangeStream(StreamValue& stream) {
+  const std::string_view fields[] = {"field", "value", "other", "one"};
+  if (const auto next = NextStreamId(stream.last_id))
+    stream.Append(*next, fields, StreamNodeLimits());
+  if (stream.length() > 1) stream.Erase(stream.EdgeId(true));
+}
+
+/// Adds and takes away, in the middle too.
+void Change(Keyspace& keyspace, const PackedLimits& limits, KeyRef key) {
+  Database& db = keyspace.db(0);
+  const Entry* entry = db.Peek(key);
+  switch (entry->type()) {
+    case ValueType::kHash:
+    case ValueType::kSet:
+      ChangeMembers(keyspace, limits, key, entry);
+      break;
+    case ValueType::kList:
+      if (!entry->is_packed()) ChangeList(*static_cast<QuickList*>(db.MutableContainer(key)));
+      break;
+    case ValueType::kSortedSet:
+      if (!entry->is_packed()) ChangeSortedSet(*static_cast<SortedSet*>(db.MutableContainer(key)));
+      break;
+    case ValueType::kStream:
+      ChangeStream(*static_cast<StreamValue*>(db.MutableContainer(key)));
+      break;
+    default:
+      return;
+  }
+  CheckValue(*db.Peek(key));
 }
 
 }  // namespace

@@ -64,6 +64,15 @@ def object_(chance):
     return Call([b"OBJECT", name, chance.any_key()], "near:2147483646" if name == b"REFCOUNT" else "")
 
 
+@FAMILY.row(weight=0.5)
+def use(chance):
+    """What differs is the size, or the second: only whether the key is there and how much of it is asked for."""
+    if chance.flip():
+        samples = [b"SAMPLES", chance.pick([b"0", b"5", b"-1", b"x"])] if chance.flip() else []
+        return Call([b"MEMORY", b"USAGE", chance.any_key(), *samples], "type")
+    return Call([b"OBJECT", b"IDLETIME", chance.any_key()], "near:100")
+
+
 @FAMILY.row()
 def restore(chance):
     ttl = chance.pick([b"0", b"1000000", b"-1", b"x"])

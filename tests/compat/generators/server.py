@@ -6,6 +6,10 @@ FAMILY = Family("server", weight=5)
 NAMES = [b"", b"me", b"with space", b"x" * 100, b"new\nline"]
 SETTINGS = [b"hz", b"maxmemory-samples", b"lfu-log-factor", b"slowlog-max-len", b"list-compress-depth",
             b"latency-tracking", b"nosuch", b"daemonize", b"repl-timeout", b"slave-priority"]
+# Not those of lists: where a small list meets them differs (docs/differences.md).
+LIMITS = [b"hash-max-listpack-entries", b"hash-max-listpack-value", b"hash-max-ziplist-entries", b"set-max-intset-entries",
+          b"zset-max-listpack-entries", b"zset-max-listpack-value", b"zset-max-ziplist-value", b"hll-sparse-max-bytes",
+          b"stream-node-max-entries", b"stream-node-max-bytes"]
 VALUES = [b"0", b"1", b"10", b"-1", b"yes", b"no", b"abc", b"", b"1kb", b"100000000000000000000"]
 REQUESTS = [[b"GET", b"a"], [b"SET", b"a", b"b", b"GET"], [b"MSET", b"a", b"1", b"b"], [b"MGET", b"a", b"b"], [b"PING"],
             [b"NOSUCH", b"a"], [b"COPY", b"a", b"b"], [b"OBJECT", b"ENCODING", b"a"], [b"LCS", b"a", b"b"], [b"GET"],
@@ -19,11 +23,40 @@ def names(chance):
     return chance.random.choice([[b"CLIENT", b"SETNAME", chance.pick(NAMES)], [b"CLIENT", b"GETNAME"]])
 
 
-@FAMILY.row()
+@FAMILY.row(mode="tracking")
 def client(chance):
     return [b"CLIENT", *chance.random.choice([
         [b"NO-EVICT", chance.pick([b"on", b"off", b"x"])], [b"UNPAUSE"], [b"PAUSE", b"0"], [b"KILL", b"ID", b"0"],
         [b"KILL", b"ID", b"99999999"], [b"UNBLOCK", b"99999999"], [b"REPLY", b"ON"], [b"BOGUS"], [b"GETREDIR"]])]
+
+
+@FAMILY.row(weight=2, mode="client")
+def info(chance):
+    return [b"CLIENT", *chance.random.choice([
+        [b"INFO"], [b"LIST", b"ID", chance.client()], [b"LIST", b"ID", b"0", b"99999999"], [b"LIST", b"ID"],
+        [b"LIST", b"TYPE", chance.pick([b"pubsub", b"replica", b"master", b"x"])]])]
+
+
+@FAMILY.row(weight=0.2)
+def kill(chance):
+    """Never by the type `normal` or by local address: the run's own connection for control would be among them."""
+    return [b"CLIENT", b"KILL", *chance.random.choice([
+        [b"ID", chance.client()], [b"ADDR", chance.client(b"addr")], [chance.client(b"addr")],
+        [b"ID", chance.client(), b"SKIPME", chance.pick([b"yes", b"no", b"x"])], [b"USER", b"alice"], [b"USER", b"nosuch"],
+        [b"TYPE", b"pubsub"], [b"TYPE", b"replica"], [b"TYPE", b"x"], [b"ID", b"x"], [b"ID", chance.client(), b"USER", b"bob"],
+        [b"127.0.0.1:1"], [b"ADDR"], []])]
+
+
+@FAMILY.row(weight=0.5)
+def unblock(chance):
+    return [b"CLIENT", b"UNBLOCK", chance.pick([chance.client()], [chance.client()], [b"x", b"-1"]),
+            *chance.random.choice([[], [b"TIMEOUT"], [b"ERROR"], [b"x"]])]
+
+
+@FAMILY.row(weight=0.5)
+def limit(chance):
+    """Values stay as they are; the next write may turn them into another encoding."""
+    return [b"CONFIG", b"SET", chance.pick(LIMITS), chance.pick([b"0", b"1", b"3", b"8", b"64", b"128", b"512", b"-1", b"4000", b"x"])]
 
 
 @FAMILY.row(weight=2)

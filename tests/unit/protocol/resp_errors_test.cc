@@ -51,6 +51,15 @@ TEST(RespErrorsTest, LinesWithANameInThem) {
             "NOPERM this user has no permissions to run the 'set' command");
 }
 
+TEST(RespErrorsTest, LineEndsAtTheEndGoAndOthersBecomeSpaces) {
+  EXPECT_EQ(QuotingError({"ERR Unsupported option ", "a\r\nb"}).message(),
+            "ERR Unsupported option a  b");
+  EXPECT_EQ(QuotingError({"ERR Unsupported option ", "a\r\n\r"}).message(),
+            "ERR Unsupported option a");
+  EXPECT_EQ(QuotingError({"ERR Unsupported option ", std::string_view("a\n\0b", 4)}).message(),
+            "ERR Unsupported option a");
+}
+
 TEST(RespErrorsTest, EveryLineBeginsWithAnUpperCaseCodeAndHasNoLineEnd) {
 #define CAIRN_COLLECT(name, line) resp_errors::name,
   const std::string_view lines[] = {CAIRN_RESP_ERRORS(CAIRN_COLLECT)};
