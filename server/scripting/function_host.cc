@@ -77,8 +77,9 @@ std::string FunctionSet::Clash(const FunctionLibrary& library) const {
 }
 
 void FunctionSet::Add(std::unique_ptr<FunctionLibrary> library) {
+  // Of two names that differ in letter case only, the first is found; as in Redis.
   for (const LuaFunction& function : library->functions)
-    CAIRN_CHECK(functions_.try_emplace(function.name, Found{library.get(), &function}).second);
+    functions_.try_emplace(function.name, Found{library.get(), &function});
   const std::string name = library->name;
   CAIRN_CHECK(libraries_.try_emplace(name, std::move(library)).second);
 }
