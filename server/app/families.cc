@@ -13,6 +13,7 @@ CommandFamily CommandCommands();
 CommandFamily ConfigCommands();
 CommandFamily DatabaseCommands();
 CommandFamily DebugCommands();
+CommandFamily FunctionCommands();
 CommandFamily GeoCommands();
 CommandFamily GeoSearchCommands();
 CommandFamily HashCommands();
@@ -61,6 +62,7 @@ void AddAllFamilies(CommandTable& table) {
                                ConfigCommands(),
                                DatabaseCommands(),
                                DebugCommands(),
+                               FunctionCommands(),
                                GeoCommands(),
                                GeoSearchCommands(),
                                HashCommands(),

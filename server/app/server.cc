@@ -51,6 +51,7 @@ Server::Server(Env& env, Config& config, Logger& log, std::string executable)
   jobs_ = std::make_unique<JobRunner>(*engine_);
   engine_->jobs = jobs_.get();
   scripts_ = std::make_unique<ScriptHost>(*engine_);
+  functions_ = std::make_unique<FunctionHost>(*engine_, *scripts_);
   clients_ = std::make_unique<ClientHost>(*engine_, loop_);
   engine_->serve_while_busy = [this] { clients_->ServeWhileBusy(); };
   connector_ = std::make_unique<SocketConnector>(loop_);
@@ -80,6 +81,7 @@ Server::~Server() {
   jobs_.reset();
   engine_->jobs = nullptr;
   clients_.reset();
+  functions_.reset();
   scripts_.reset();
   replication_.reset();
   connector_.reset();

@@ -19,9 +19,10 @@
 #include "server/net/client_host.h"
 #include "server/net/event_loop.h"
 #include "server/net/listener.h"
-#include "server/scripting/script_host.h"
 #include "server/net/socket_connector.h"
 #include "server/replication/replication.h"
+#include "server/scripting/function_host.h"
+#include "server/scripting/script_host.h"
 
 namespace cairn {
 
@@ -73,6 +74,7 @@ class Server final : public KeyspaceListener {
   std::unique_ptr<Dispatcher> dispatcher_;
   std::unique_ptr<JobRunner> jobs_;
   std::unique_ptr<ScriptHost> scripts_;
+  std::unique_ptr<FunctionHost> functions_;
   std::unique_ptr<SocketConnector> connector_;
   std::unique_ptr<Replication> replication_;
   std::unique_ptr<Durability> durability_;

@@ -90,56 +90,10 @@ constexpr CommandSpec kLolwutSpec{
     .handler = Lolwut,
 };
 
-// --- function libraries: none can be loaded yet ------------------------------------------------
-
-constexpr CommandSpec kFunctionSpec{
-    .name = "function",
-    .arity = -2,
-    .group = "scripting",
-    .since = "7.0.0",
-    .complexity = "That of the subcommand",
-    .summary = "Groups the commands about function libraries.",
-};
-
-Status FunctionFlush(CommandContext& ctx) {
-  if (ctx.argc() > 3) return UnknownSubcommandOrArity("function", ctx.arg(1));
-  if (ctx.argc() == 3 && !ctx.ArgIs(2, "SYNC") && !ctx.ArgIs(2, "ASYNC")) {
-    return Status::Client("ERR FUNCTION FLUSH only supports SYNC|ASYNC option");
-  }
-  // There are no libraries, so nothing changes and nothing is propagated.
-  ctx.reply().Ok();
-  return Status::Ok();
-}
-constexpr CommandSpec kFunctionFlushSpec{
-    .name = "flush",
-    .parent = "function",
-    .arity = -2,
-    .flags = kCmdWrite | kCmdNoScript,
-    .acl = kAclScripting,
-    .group = "scripting",
-    .since = "7.0.0",
-    .complexity = "O(N) in the number of functions",
-    .summary = "Removes all function libraries.",
-    .synopsis = "[async(ASYNC|SYNC)]",
-    .tips = "request_policy:all_shards response_policy:all_succeeded",
-    .handler = FunctionFlush,
-};
-
-constexpr CommandSpec kFunctionHelpSpec{
-    .name = "help",
-    .parent = "function",
-    .arity = 2,
-    .flags = kCmdLoading | kCmdStale,
-    .acl = kAclScripting,
-    .group = "scripting",
-    .since = "7.0.0",
-    .complexity = "O(1)",
-    .summary = "Lists the subcommands.",
-    .handler = ReplyContainerHelp,
-};
-
 constexpr std::array kServerSpecs = {
-    kInfoSpec, kTimeSpec, kLolwutSpec, kFunctionSpec, kFunctionFlushSpec, kFunctionHelpSpec,
+    kInfoSpec,
+    kTimeSpec,
+    kLolwutSpec,
 };
 static_assert(ValidSpecs(kServerSpecs));
 

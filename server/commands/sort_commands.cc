@@ -345,7 +345,7 @@ Status SortKey(CommandContext& ctx, bool may_store) {
   // What is stored, or seen by a script, must come out the same on every server: the order of a
   // set does not.
   const bool is_set = entry != nullptr && entry->type() == ValueType::kSet;
-  const bool must_agree = options.store_at != 0 || ctx.session().kind == SessionKind::kInternal;
+  const bool must_agree = options.store_at != 0 || ctx.engine().script != nullptr;
   const bool unsorted = options.unsorted && !(is_set && must_agree);
   if (options.unsorted && !unsorted) options.alpha = true;
   const bool by_pattern = options.by.has_value() && !options.unsorted;

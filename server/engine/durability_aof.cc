@@ -465,6 +465,7 @@ Status DurabilityOfFiles::LoadFromPrimary(const std::string& path) {
   load_.total_bytes = size.ok() ? *size : 0;
   engine_.loading = true;
   engine_.keyspace.FlushAll(true);
+  if (engine_.functions != nullptr) engine_.functions->Clear();  // the copy brings its own
   uint64_t end = 0;
   const Status status = LoadRdb(path, false, &end);
   engine_.loading = false;

@@ -211,6 +211,7 @@ struct LoadCall {
 int LoadProtected(lua_State* lua) {
   auto& call = *static_cast<LoadCall*>(lua_touserdata(lua, 1));
   lua_settop(lua, 0);
+  LuaShowGlobals(lua, LuaStateOf(lua), LuaStateOf(lua).library_globals);
   lua_pushcfunction(lua, NoteError);
   if (LoadChunk(lua, call.code, "@user_function")) {
     call.fault = "ERR Error compiling function: ";
@@ -223,9 +224,7 @@ int LoadProtected(lua_State* lua) {
     if (lua_isstring(lua, -1)) call.fault += LuaText(lua, -1);
     return 0;
   }
-  std::string text = RawText(lua, "err");
-  if (text.starts_with("ERR ")) text.erase(0, 4);
-  call.fault += text;
+  call.fault += RawText(lua, "err");
   return 0;
 }
 
@@ -314,6 +313,7 @@ Status LuaEngine::LoadLibrary(std::string_view code, int64_t limit_ms,
   }
   lua_sethook(lua, nullptr, 0, 0);
   lua_settop(lua, 0);
+  LuaShowGlobals(lua, *state_, state_->real_globals);
   state_->registering = nullptr;
   if (!call.fault.empty()) return Status::Client(std::move(call.fault));
   return Status::Ok();

@@ -3,6 +3,7 @@
 #include <openssl/sha.h>
 
 #include <algorithm>
+#include <cctype>
 #include <cmath>
 #include <cstdio>
 
@@ -218,11 +219,19 @@ void ReadFlags(lua_State* lua, uint32_t* flags) {
     *flags |= flag;
     lua_pop(lua, 1);
   }
-  lua_pop(lua, 1);
+  lua_pop(lua, 2);
 }
 
-// The table form: function_name, callback, description, flags.
+bool IsFunctionName(std::string_view name) {
+  for (const char c : name) {
+    if (!std::isalnum(static_cast<unsigned char>(c)) && c != '_') return false;
+  }
+  return !name.empty();
+}
+
+// The table form: function_name, callback, description, flags. The callback is left at index 2.
 void ReadNamed(lua_State* lua, LuaFunction* function, bool* has_name, bool* has_callback) {
+  lua_settop(lua, 2);
   lua_pushnil(lua);
   while (lua_next(lua, 1)) {
     // The key stays as it is: lua_next goes on from it.
@@ -246,7 +255,7 @@ void ReadNamed(lua_State* lua, LuaFunction* function, bool* has_name, bool* has_
       if (!lua_isfunction(lua, -1))
         RaiseRegister(lua, "callback argument given to redis.register_function must be a function");
       lua_pushvalue(lua, -1);
-      function->callback = luaL_ref(lua, LUA_REGISTRYINDEX);
+      lua_replace(lua, 2);
       *has_callback = true;
     } else if (key == "flags") {
       if (!lua_istable(lua, -1))
@@ -285,8 +294,17 @@ int RegisterFunction(lua_State* lua) {
     if (!lua_isfunction(lua, 2))
       RaiseRegister(lua, "second argument to redis.register_function must be a function");
     function.name = LuaText(lua, 1);
-    function.callback = luaL_ref(lua, LUA_REGISTRYINDEX);
   }
+  if (!IsFunctionName(function.name)) {
+    RaiseRegister(lua,
+                  "Library names can only contain letters, numbers, or underscores(_) and must be "
+                  "at least one character long");
+  }
+  for (const LuaFunction& earlier : *state.registering) {
+    if (earlier.name == function.name) RaiseRegister(lua, "Function already exists in the library");
+  }
+  lua_settop(lua, 2);
+  function.callback = luaL_ref(lua, LUA_REGISTRYINDEX);
   state.registering->push_back(std::move(function));
   return 0;
 }
@@ -301,19 +319,24 @@ void SetNumber(lua_State* lua, const char* name, double value) {
   lua_setfield(lua, -2, name);
 }
 
-void SetConstants(lua_State* lua) {
+/// What a library may use already while it is loaded.
+void SetLogAndVersion(lua_State* lua) {
+  SetFunction(lua, "log", Log);
   SetNumber(lua, "LOG_DEBUG", 0);
   SetNumber(lua, "LOG_VERBOSE", 1);
   SetNumber(lua, "LOG_NOTICE", 2);
   SetNumber(lua, "LOG_WARNING", 3);
+  LuaPush(lua, kRedisVersion);
+  lua_setfield(lua, -2, "REDIS_VERSION");
+  SetNumber(lua, "REDIS_VERSION_NUM", kRedisVersionNumber);
+}
+
+void SetConstants(lua_State* lua) {
   SetNumber(lua, "REPL_NONE", 0);
   SetNumber(lua, "REPL_AOF", kReplAof);
   SetNumber(lua, "REPL_SLAVE", kReplReplica);
   SetNumber(lua, "REPL_REPLICA", kReplReplica);
   SetNumber(lua, "REPL_ALL", kReplAof | kReplReplica);
-  LuaPush(lua, kRedisVersion);
-  lua_setfield(lua, -2, "REDIS_VERSION");
-  SetNumber(lua, "REDIS_VERSION_NUM", kRedisVersionNumber);
 }
 
 }  // namespace
@@ -348,16 +371,20 @@ void LuaPushRedisTable(lua_State* lua, const LuaEngine::State& state) {
   SetFunction(lua, "status_reply", StatusReply);
   SetFunction(lua, "set_repl", SetRepl);
   SetFunction(lua, "acl_check_cmd", AclCheckCmd);
-  SetFunction(lua, "log", Log);
   SetFunction(lua, "setresp", SetResp);
   if (state.use == LuaEngine::Use::kScripts) {
     SetFunction(lua, "breakpoint", Breakpoint);
     SetFunction(lua, "debug", Debug);
     SetFunction(lua, "replicate_commands", ReplicateCommands);
-  } else {
-    SetFunction(lua, "register_function", RegisterFunction);
   }
+  SetLogAndVersion(lua);
   SetConstants(lua);
+}
+
+void LuaPushLibraryTable(lua_State* lua) {
+  lua_newtable(lua);
+  SetFunction(lua, "register_function", RegisterFunction);
+  SetLogAndVersion(lua);
 }
 
 // Lua's own with another generator.

@@ -427,6 +427,24 @@ void LuaBuildSandbox(lua_State* lua, LuaEngine::State& state) {
   lua_getfield(lua, -1, "string");
   state.string_meta = MakeShownMetatable(lua, state);
   lua_pop(lua, 1);
+  if (state.use != LuaEngine::Use::kFunctions) return;
+
+  lua_newtable(lua);
+  LuaPushLibraryTable(lua);
+  SetStandIn(lua, state, "redis");
+  lua_newtable(lua);
+  lua_pushcfunction(lua, RefuseUnknownGlobal);
+  lua_setfield(lua, -2, "__index");
+  lua_setmetatable(lua, -2);
+  state.library_globals = luaL_ref(lua, LUA_REGISTRYINDEX);
+}
+
+void LuaShowGlobals(lua_State* lua, const LuaEngine::State& state, int globals) {
+  lua_rawgeti(lua, LUA_REGISTRYINDEX, state.FindStandIn(state.globals)->shown_ref);
+  lua_getmetatable(lua, -1);
+  lua_rawgeti(lua, LUA_REGISTRYINDEX, globals);
+  lua_setfield(lua, -2, "__index");
+  lua_pop(lua, 2);
 }
 
 }  // namespace cairn

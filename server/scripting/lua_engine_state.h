@@ -40,6 +40,7 @@ struct LuaEngine::State {
   int globals_meta = LUA_NOREF;  // what getmetatable(_G) and getmetatable("") show
   int string_meta = LUA_NOREF;
   int real_globals = LUA_NOREF;
+  int library_globals = LUA_NOREF;  // what a library sees in their place while it is loaded
   lua_CFunction table_insert = nullptr, table_foreach = nullptr;
   std::array<lua_CFunction, 4> matchers{};  // find, match, gmatch, gsub
   lua_CFunction set_metatable = nullptr, collect_garbage = nullptr;
@@ -77,9 +78,13 @@ void LuaPushError(lua_State* lua, std::string_view text);
 
 // lua_engine_sandbox.cc: builds _G as scripts see it. `api` pushes the table `redis`.
 void LuaBuildSandbox(lua_State* lua, LuaEngine::State& state);
+/// Lets _G show the table that `globals` refers to: real_globals or library_globals.
+void LuaShowGlobals(lua_State* lua, const LuaEngine::State& state, int globals);
 
 // lua_engine_redis.cc
 void LuaPushRedisTable(lua_State* lua, const LuaEngine::State& state);
+/// The table `redis` as a library sees it while it is loaded.
+void LuaPushLibraryTable(lua_State* lua);
 int LuaMathRandom(lua_State* lua);
 int LuaMathRandomSeed(lua_State* lua);
 

@@ -143,6 +143,7 @@ CommandHarness::CommandHarness(std::initializer_list<CommandFamily> families)
     events_.push_back(std::to_string(db) + " " + std::string(event) + " " + std::string(key));
   };
   scripts_ = std::make_unique<ScriptHost>(*engine_);
+  functions_ = std::make_unique<FunctionHost>(*engine_, *scripts_);
   for (CommandFamily family : families) engine_->commands.Add(family);
   engine_->propagation.set_enabled(true);
   engine_->RefreshClock();

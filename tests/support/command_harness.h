@@ -16,6 +16,7 @@
 #include "server/platform/fake_env.h"
 #include "server/protocol/resp_reader.h"
 #include "server/replication/replication.h"
+#include "server/scripting/function_host.h"
 #include "server/scripting/script_host.h"
 
 namespace cairn {
@@ -86,6 +87,7 @@ class CommandHarness {
   std::unique_ptr<Engine> engine_;
   std::unique_ptr<Dispatcher> dispatcher_;
   std::unique_ptr<ScriptHost> scripts_;
+  std::unique_ptr<FunctionHost> functions_;
   std::unique_ptr<NoNetwork> network_;
   std::unique_ptr<Replication> replication_;
   Session* session_ = nullptr;
