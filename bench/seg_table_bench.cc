@@ -88,7 +88,7 @@ void BM_SegTable_FindHitPrefetched(benchmark::State& state) {
     for (int i = 0; i < kBatch; ++i) {
       names.emplace_back(random.Below(static_cast<uint64_t>(keys)));
       refs.push_back(db.MakeKey(names.back().view()));
-      db.PrefetchBucket(refs.back().hash);
+      db.PrefetchBucket(refs.back().hash, /*for_write=*/false);
     }
     for (const KeyRef& ref : refs) db.PrefetchEntry(ref.hash);
     for (const KeyRef& ref : refs) found += db.LookupRead(ref) != nullptr;

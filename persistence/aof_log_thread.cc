@@ -67,7 +67,7 @@ int64_t AofWriter::WorkLocked(bool final) {
   if (all_written && lane_free && SyncIsDue(now_us, final)) {
     last_sync_us_ = now_us;
     if (LanesUsable()) {
-      StartSync();
+      StartSync(/*from_lane=*/false);
     } else if (Status status = SyncFile(); !status.ok()) {
       file_suspect_ = true;
       Fail(status, "sync", now_us);

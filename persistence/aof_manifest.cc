@@ -287,6 +287,12 @@ int64_t NumberBetween(std::string_view name, std::string_view prefix, std::strin
   return ParseUint64(name, &number) && number <= INT32_MAX ? static_cast<int64_t>(number) : -1;
 }
 
+/// "temp-sync-<n>-" of a copy for replicas, whose name ends with the process as the others do.
+std::string_view SyncPrefixOf(std::string_view name) {
+  constexpr std::string_view kPrefix = "temp-sync-";
+  return name.starts_with(kPrefix) ? name.substr(0, name.rfind('-') + 1) : kPrefix;
+}
+
 }  // namespace
 
 uint64_t SweepServerDirectory(Env& env, const std::string& server_dir, int64_t own_pid) {
@@ -295,6 +301,8 @@ uint64_t SweepServerDirectory(Env& env, const std::string& server_dir, int64_t o
   uint64_t removed = 0;
   for (const std::string& name : *names) {
     const int64_t pid = std::max({NumberBetween(name, "temp-", ".rdb"),
+                                  NumberBetween(name, "temp-primary-", ".rdb"),
+                                  NumberBetween(name, SyncPrefixOf(name), ".rdb"),
                                   NumberBetween(name, "temp-rewriteaof-", ".aof"),
                                   NumberBetween(name, "temp-rewriteaof-bg-", ".aof")});
     if (pid < 0) continue;

@@ -61,13 +61,37 @@ void AofWriter::LaneMain(size_t lane) {
   }
 }
 
-/// Requires: LanesUsable() and a lane that is free.
-void AofWriter::StartSync() {
+/// Requires: LanesUsable() and a lane that is free. A lane that starts its own next sync has no
+/// need to be woken.
+void AofWriter::StartSync(bool from_lane) {
   sync_started_size_ = group_end_;
   sync_started_offset_ = written_offset();
   lane_jobs_.push_back({sync_started_size_, sync_started_offset_});
   ++syncs_in_flight_;
-  lane_wake_.notify_one();
+  lanes_full_.store(syncs_in_flight_ >= kSyncLanes, std::memory_order_relaxed);
+  if (!from_lane) lane_wake_.notify_one();
+}
+
+/// Under always, a lane that has done its sync writes what came meanwhile and syncs again: two
+/// threads less to wake for each group. False: the log thread must look.
+bool AofWriter::GoOnFromLane() {
+  SampleSettings();
+  TakeQueues();
+  if (!endings_.empty()) return false;
+  if (todo_.empty()) return group_end_ == sync_started_size_;
+  if (step_policy_ != AofSyncPolicy::kAlways || state() != AofState::kOk || file_suspect_ ||
+      waiting_cuts_ > 0 || (step_checksum_ && !covered_) || todo_.size() > kMaxGroupBuffers) {
+    return false;
+  }
+  const int64_t now_us = env_.MonotonicMicros();
+  if (Status status = WriteGroup(todo_.size()); !status.ok()) {
+    Fail(status, "write", now_us);
+    return false;
+  }
+  last_sync_us_ = now_us;
+  UpdateSizes();
+  StartSync(/*from_lane=*/true);
+  return true;
 }
 
 void AofWriter::FinishSync(const SyncJob& job, const Status& status) {
@@ -80,9 +104,11 @@ void AofWriter::FinishSync(const SyncJob& job, const Status& status) {
     AfterSync(job.size, job.offset);
   }
   ReportProgress();
+  // Before the look at the queue, so that Append wakes somebody for what comes after it.
+  lanes_full_.store(false, std::memory_order_relaxed);
+  const bool went_on = status.ok() && GoOnFromLane();
   if (syncs_in_flight_ == 0) lanes_idle_.notify_all();
-  // What waits for a lane, and a failure, are the log thread's.
-  if (!status.ok() || !todo_.empty() || group_end_ > sync_started_size_) Wake();
+  if (!went_on) Wake();
 }
 
 }  // namespace cairn

@@ -147,6 +147,7 @@ void AofWriter::Append(std::string bytes, int64_t database_before) {
   buffer.end_offset = appended_offset_.load(std::memory_order_relaxed) + bytes.size();
   buffer.bytes = std::move(bytes);
   buffer.database_before = database_before;
+  bool lane_takes_it = false;
   {
     std::lock_guard<std::mutex> lock(mutex_);
     appended_offset_.store(buffer.end_offset, std::memory_order_release);
@@ -154,24 +155,25 @@ void AofWriter::Append(std::string bytes, int64_t database_before) {
       oldest_unsynced_us_.store(now_us, std::memory_order_relaxed);
     }
     queue_.emplace_back(std::move(buffer));
+    // A lane says that it is no longer busy before it takes the queue under this lock.
+    lane_takes_it = policy_.load(std::memory_order_relaxed) == AofSyncPolicy::kAlways &&
+                    lanes_full_.load(std::memory_order_relaxed);
   }
-  if (!WriteHere(now_us)) Wake();
+  if (!lane_takes_it && !WriteHere(now_us)) Wake();
 }
 
-/// Writes what was appended when that takes neither waiting nor a sync. False: the log thread must
-/// look.
+/// Writes what was appended when that takes no waiting; under always it hands the sync to a lane.
+/// False: the log thread must look.
 bool AofWriter::WriteHere(int64_t now_us) {
-  if (!executor_writes_ || policy_.load(std::memory_order_relaxed) == AofSyncPolicy::kAlways ||
-      disk_busy_.load(std::memory_order_relaxed)) {
-    return false;
-  }
+  if (!executor_writes_ || disk_busy_.load(std::memory_order_relaxed)) return false;
   std::unique_lock<std::mutex> io(io_mutex_, std::try_to_lock);
   if (!io.owns_lock() || state() != AofState::kOk || now_us < slow_until_us_) return false;
   if (syncs_in_flight_ > 0) return false;
   SampleSettings();
   TakeQueues();
   if (waiting_cuts_ > 0 || !endings_.empty() || todo_.empty()) return false;
-  if (step_policy_ == AofSyncPolicy::kAlways || (step_checksum_ && !covered_)) return false;
+  const bool always = step_policy_ == AofSyncPolicy::kAlways;
+  if ((always && !LanesUsable()) || (step_checksum_ && !covered_)) return false;
   size_t bytes = 0;
   for (const Item& item : todo_) bytes += std::get<Buffer>(item).bytes.size();
   if (todo_.size() > kMaxGroupBuffers || bytes > kMaxHereBytes) return false;
@@ -181,6 +183,11 @@ bool AofWriter::WriteHere(int64_t now_us) {
   }
   reported_written_ = written_offset();  // the caller sees it by itself
   UpdateSizes();
+  if (always) {
+    last_sync_us_ = now_us;
+    StartSync(/*from_lane=*/false);
+    return true;
+  }
   if (step_policy_ == AofSyncPolicy::kNever || sync_scheduled_) return true;
   sync_scheduled_ = true;
   io.unlock();

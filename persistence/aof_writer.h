@@ -7,11 +7,12 @@
 // swaps the manifest.
 //
 // Threads: methods marked [executor] belong to the one thread that appends; those marked [any] are
-// safe anywhere. Whoever touches the file holds io_mutex_: the log thread for as long as it works,
-// or, under everysec and no, the executor inside Append when the log thread is idle and the disk
-// has been quick lately: a small write to the page cache is cheaper than waking another thread, and
-// the bytes are the kernel's before the reply leaves. The executor never waits for the mutex, never
-// syncs and never writes while a sync runs. Callbacks come from whoever holds io_mutex_. Without
+// safe anywhere. Whoever touches the file holds io_mutex_: the log thread for as long as it works;
+// the executor inside Append, when the log thread is idle and the disk has been quick lately: a
+// small write to the page cache is cheaper than waking another thread, and the bytes are the
+// kernel's before the reply leaves; under always a lane that ends its sync, for what came
+// meanwhile. The executor never waits for the mutex, never syncs (it hands that to a lane) and
+// never writes while a sync runs. Callbacks come from whoever holds io_mutex_. Without
 // StartThread() a test drives the log thread's work by RunOnce().
 //
 // Invariants (docs/aof.md explains them):
@@ -229,7 +230,8 @@ class AofWriter {
   void StartLanes();
   void StopLanes();
   void LaneMain(size_t lane);
-  void StartSync();
+  void StartSync(bool from_lane);
+  bool GoOnFromLane();
   void FinishSync(const SyncJob& job, const Status& status);
 
   void Fail(const Status& status, std::string_view what, int64_t now_us);
@@ -257,6 +259,7 @@ class AofWriter {
   std::atomic<uint64_t> buffer_limit_bytes_;
   std::atomic<bool> keep_history_;
   std::atomic<bool> disk_busy_{false};
+  std::atomic<bool> lanes_full_{false};  ///< what is appended is taken when a sync ends
   const bool executor_writes_;
 
   // Published by the log thread (appended_offset_ by the executor).

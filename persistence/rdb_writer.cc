@@ -361,6 +361,7 @@ Status RdbWriter::Start() {
   CAIRN_RETURN_IF_ERROR(Aux("redis-bits", "64"));
   CAIRN_RETURN_IF_ERROR(Aux("ctime", std::to_string(options_.now_s)));
   CAIRN_RETURN_IF_ERROR(Aux("used-mem", std::to_string(options_.used_memory_bytes)));
+  for (const auto& [name, value] : options_.fields) CAIRN_RETURN_IF_ERROR(Aux(name, value));
   return Aux("aof-base", options_.aof_base ? "1" : "0");
 }
 

@@ -11,6 +11,7 @@
 #include <memory>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "persistence/byte_stream.h"
@@ -24,6 +25,8 @@ struct RdbWriteOptions {
   bool aof_base = false;  ///< value of the aof-base field
   int64_t now_s = 0;      ///< Unix time for the ctime field
   uint64_t used_memory_bytes = 0;
+  /// Auxiliary fields between used-mem and aof-base: where in which replication history it stands.
+  std::vector<std::pair<std::string, std::string>> fields = {};
   size_t buffer_bytes = size_t{1} << 20;
 };
 

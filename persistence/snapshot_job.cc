@@ -57,6 +57,7 @@ Status SnapshotJob::Run() {
   Status status = WriteTemp(&expected);
   if (!status.ok()) source_.Abandon();
   if (status.ok() && options_.verify && !options_.as_commands) status = Verify(expected);
+  if (status.ok() && !options_.also_final_path.empty()) also_status_ = LinkAlso();
   if (status.ok() && !options_.final_path.empty()) {
     status = env_.Rename(options_.temp_path, options_.final_path);
     if (status.ok()) status = env_.SyncDir(DirName(options_.final_path));
@@ -65,6 +66,19 @@ Status SnapshotJob::Run() {
     // The first error is the one to report; a temporary file that stays is swept at the next start.
     [[maybe_unused]] const Status removed = env_.Remove(options_.temp_path);
   }
+  return status;
+}
+
+// By a link, so that nothing is written twice; link(2) does not replace, rename(2) does.
+Status SnapshotJob::LinkAlso() {
+  std::lock_guard lock(also_mutex_);
+  if (also_dropped_) return Status(StatusCode::kCancelled, "a newer file has come first");
+  const std::string temp_path = options_.temp_path + ".link";
+  if (env_.FileExists(temp_path)) CAIRN_RETURN_IF_ERROR(env_.Remove(temp_path));
+  CAIRN_RETURN_IF_ERROR(env_.Link(options_.temp_path, temp_path));
+  Status status = env_.Rename(temp_path, options_.also_final_path);
+  if (status.ok()) return env_.SyncDir(DirName(options_.also_final_path));
+  [[maybe_unused]] const Status removed = env_.Remove(temp_path);
   return status;
 }
 
@@ -86,7 +100,7 @@ Status SnapshotJob::WriteTemp(ExpectedCounts* expected) {
     CAIRN_RETURN_IF_ERROR(writer.Finish());
     *expected = {writer.key_count(), writer.expire_count(), writer.bytes(), writer.checksum()};
   }
-  CAIRN_RETURN_IF_ERROR(file.Sync());
+  if (options_.durable) CAIRN_RETURN_IF_ERROR(file.Sync());
   return file.Close();
 }
 

@@ -9,6 +9,7 @@
 #include <atomic>
 #include <cstdint>
 #include <functional>
+#include <mutex>
 #include <string>
 #include <vector>
 
@@ -25,11 +26,15 @@ struct SnapshotJobOptions {
   std::string temp_path;
   std::string final_path;  ///< empty: leave the verified file at temp_path (AOF rewrite publishes
                            ///< it itself)
+  /// Not empty: the same bytes under a second name as well, replacing what is there (a rewrite
+  /// while a save is due: one walk for both). Not with as_commands.
+  std::string also_final_path;
   RdbWriteOptions rdb;
   std::vector<std::string> function_libraries;  ///< sources, as of the cut
   bool as_commands =
-      false;           ///< aof-use-rdb-preamble no: write a command log instead of an RDB file
-  bool verify = true;  ///< setting rdb-verify: read the file back before it replaces the old one
+      false;            ///< aof-use-rdb-preamble no: write a command log instead of an RDB file
+  bool verify = true;   ///< setting rdb-verify: read the file back before it replaces the old one
+  bool durable = true;  ///< false: no sync (a copy for replicas, of no use after a crash)
   bool incremental_sync = true;  ///< setting rdb-save-incremental-fsync
   int cpu_limit_percent = 100;  ///< setting snapshot-cpu-limit: share of one core, for the walk and
                                 ///< the verification
@@ -67,6 +72,15 @@ class SnapshotJob {
 
   /// Returns when the file is durable, or why it is not. kCancelled after Abort().
   Status Run();
+  /// A newer file is about to take the name also_final_path: from now on this one will not. Waits
+  /// while it is just doing so. Thread: any.
+  void DropAlso() {
+    std::lock_guard lock(also_mutex_);
+    also_dropped_ = true;
+  }
+  /// Whether also_final_path has the file, once Run() has returned well. Its failure is not
+  /// Run()'s.
+  const Status& also_status() const { return also_status_; }
   /// Ends Run() at the next step. Thread: any.
   void Abort() { aborted_.store(true, std::memory_order_relaxed); }
 
@@ -80,11 +94,15 @@ class SnapshotJob {
   Status Walk(DatasetSink& sink, const std::function<uint64_t()>& keys,
               const std::function<uint64_t()>& bytes);
   Status Verify(const ExpectedCounts& expected);
+  Status LinkAlso();
 
   Env& env_;
   SnapshotSource& source_;
   const SnapshotJobOptions options_;
   CpuShare share_;
+  std::mutex also_mutex_;
+  bool also_dropped_ = false;
+  Status also_status_;
   std::atomic<bool> aborted_{false};
   std::atomic<uint64_t> keys_done_{0};
   std::atomic<uint64_t> bytes_{0};

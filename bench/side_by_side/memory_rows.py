@@ -30,20 +30,21 @@ def small_hash(i):
                   "state", "ok")
 
 
-TYPES = [  # label, command, request i, goal (bytes per item)
+TYPES = [  # label, command, request i, goal (bytes per item; None: no more than redis-server)
     ("hash of 1 M fields 16 B/16 B", "hset", lambda i: encode("HSET", "h", f"fld:{i:012d}", "v" * 16), 46),
     ("sorted set of 1 M members 16 B", "zadd", lambda i: encode("ZADD", "z", i * 7919 % 1_000_003, f"mem:{i:012d}"), 46),
     ("set of 1 M members 16 B", "sadd", lambda i: encode("SADD", "s", f"mem:{i:012d}"), 24),
     ("set of 1 M integers", "sadd", lambda i: encode("SADD", "n", i * 7919 % 1_000_003), 9),
     ("list of 1 M x 16 B", "rpush", lambda i: encode("RPUSH", "l", f"itm:{i:012d}"), 18),
     ("1 M hashes of 5 small fields", "hset", small_hash, 100),
+    ("stream of 1 M entries", "xadd", lambda i: encode("XADD", "x", f"{1_700_000_000_000 + i}-0", "field", f"val:{i:012d}"), None),
 ]
 
 
 def run_types(run):
     count = run.pick(20_000, 1_000_000)
     for label, command, request, goal in TYPES:
-        row = Row(label, "B/item", None, goal, of_ratio=False)
+        row = Row(label, "B/item", 1.25 * goal, goal, of_ratio=False) if goal else Row(label, "B/item", 1.0)
         for name in run.names():
             peer = run.start(name)
             try:

@@ -2,7 +2,8 @@
 
 namespace cairn {
 
-// Each is defined at the end of the file of its name in server/commands.
+// Each is defined at the end of the file of its name in server/commands, server/scripting or
+// server/replication.
 CommandFamily AclCommands();
 CommandFamily BitCommands();
 CommandFamily ClientCommands();
@@ -29,6 +30,8 @@ CommandFamily MigrateCommands();
 CommandFamily ModuleCommands();
 CommandFamily PersistenceCommands();
 CommandFamily PubsubCommands();
+CommandFamily ReplicationCommands();
+CommandFamily ScriptCommands();
 CommandFamily ServerCommands();
 CommandFamily SessionCommands();
 CommandFamily SetCommands();
@@ -47,7 +50,6 @@ CommandFamily StreamReadCommands();
 CommandFamily StringCommands();
 CommandFamily StringEditCommands();
 CommandFamily StringLcsCommands();
-CommandFamily WaitCommands();
 
 void AddAllFamilies(CommandTable& table) {
   for (CommandFamily family : {AclCommands(),
@@ -76,6 +78,8 @@ void AddAllFamilies(CommandTable& table) {
                                ModuleCommands(),
                                PersistenceCommands(),
                                PubsubCommands(),
+                               ReplicationCommands(),
+                               ScriptCommands(),
                                ServerCommands(),
                                SessionCommands(),
                                SetCommands(),
@@ -93,8 +97,7 @@ void AddAllFamilies(CommandTable& table) {
                                StreamReadCommands(),
                                StringCommands(),
                                StringEditCommands(),
-                               StringLcsCommands(),
-                               WaitCommands()}) {
+                               StringLcsCommands()}) {
     table.Add(family);
   }
 }

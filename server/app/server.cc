@@ -50,7 +50,11 @@ Server::Server(Env& env, Config& config, Logger& log, std::string executable)
   modules_->Attach(*engine_);
   jobs_ = std::make_unique<JobRunner>(*engine_);
   engine_->jobs = jobs_.get();
+  scripts_ = std::make_unique<ScriptHost>(*engine_);
   clients_ = std::make_unique<ClientHost>(*engine_, loop_);
+  engine_->serve_while_busy = [this] { clients_->ServeWhileBusy(); };
+  connector_ = std::make_unique<SocketConnector>(loop_);
+  replication_ = std::make_unique<Replication>(*engine_, *connector_);
   durability_ = NewDurability(*engine_, [this] {
     if (clients_ != nullptr) clients_->ReleaseHeld();
   });
@@ -58,6 +62,7 @@ Server::Server(Env& env, Config& config, Logger& log, std::string executable)
   engine_->prepare_shutdown = [this](int save, bool now, bool force) {
     return PrepareShutdown(save, now, force);
   };
+  engine_->abort_shutdown = [this] { return AbortShutdown(); };
   engine_->RefreshClock();
   RegisterHooks();
 }
@@ -66,12 +71,18 @@ Server::~Server() {
   loop_.SetAfterPoll(nullptr);
   loop_.StopTimer(cron_timer_);
   listeners_.clear();
+  // A load that waits for its turn ends first, as given up.
+  engine_->stop_requested = true;
+  replication_->StopLoading();
   durability_.reset();
   engine_->durability = nullptr;
   // Waits for work that runs: it may allocate from the arena and hold values of modules.
   jobs_.reset();
   engine_->jobs = nullptr;
   clients_.reset();
+  scripts_.reset();
+  replication_.reset();
+  connector_.reset();
   dispatcher_.reset();
   engine_.reset();
   keyspace_.reset();
@@ -95,9 +106,14 @@ Status Server::Start() {
   CAIRN_RETURN_IF_ERROR(engine_->acl.LoadAtStart());
   log_.Log(LogLevel::kNotice, "Server initialized");
   engine_->stats.startup_memory = ReadMemoryFigures().allocated;
-  engine_->serve_while_loading = [this] { loop_.RunOnceNoWait(); };
+  engine_->serve_while_loading = [this] {
+    loop_.RunOnceNoWait();
+    return true;
+  };
+  replication_->PrepareStart();
   CAIRN_RETURN_IF_ERROR(durability_->LoadAtStart());
   engine_->serve_while_loading = nullptr;
+  replication_->FinishStart();
   WritePidFile();
   AdjustCron();
   if (!config_.settings().unixsocket.empty()) {
@@ -262,6 +278,7 @@ void Server::RequestShutdown(int signal_number) {
       signal_number == SIGINT ? settings.shutdown_on_sigint : settings.shutdown_on_sigterm;
   const int save = (flags & kShutdownSave) ? 1 : (flags & kShutdownNoSave) ? 0 : -1;
   if (PrepareShutdown(save, flags & kShutdownNow, flags & kShutdownForce).ok()) {
+    if (engine_->shutdown_waits) return;
     engine_->stop_requested = true;
     loop_.Stop();
   } else {
@@ -273,8 +290,60 @@ void Server::RequestShutdown(int signal_number) {
   }
 }
 
-Status Server::PrepareShutdown(int save, bool, bool force) {
+Status Server::PrepareShutdown(int save, bool now, bool force) {
   log_.Log(LogLevel::kWarning, "User requested shutdown...");
+  const int64_t patience_s = config_.settings().shutdown_timeout;
+  if (now || patience_s == 0 || !replication_->ReplicasLag()) {
+    EndShutdownWait();
+    return ShutDown(save, force);
+  }
+  if (pending_shutdown_) return Status::Ok();
+  log_.Log(LogLevel::kNotice, "Waiting for replicas before shutting down (at most {} s)",
+           patience_s);
+  replication_->failover().Abort("the server shuts down");
+  pending_shutdown_ = {save, force, loop_.NowMillis() + patience_s * 1000};
+  engine_->shutdown_waits = true;
+  engine_->pause_mode = PauseMode::kWrites;
+  engine_->pause_until_ms = INT64_MAX;
+  replication_->primary().RequestAcks();
+  return Status::Ok();
+}
+
+void Server::EndShutdownWait() {
+  if (!pending_shutdown_) return;
+  pending_shutdown_.reset();
+  engine_->shutdown_waits = false;
+  engine_->pause_mode = PauseMode::kNone;
+}
+
+bool Server::AbortShutdown() {
+  if (!pending_shutdown_) return false;
+  EndShutdownWait();
+  shutdown_asked_ = false;
+  log_.Log(LogLevel::kNotice, "Shutdown manually aborted.");
+  std::vector<Session*> asked;
+  for (const auto& [id, session] : engine_->sessions()) {
+    if (session->blocked != nullptr && session->blocked->command.spec->name == "shutdown")
+      asked.push_back(session.get());
+  }
+  for (Session* session : asked) dispatcher_->UnblockByTimeout(*session);
+  return true;
+}
+
+void Server::CheckShutdownWait() {
+  if (!pending_shutdown_) return;
+  if (replication_->ReplicasLag() && loop_.NowMillis() < pending_shutdown_->deadline_ms) return;
+  const PendingShutdown asked = *pending_shutdown_;
+  if (ShutDown(asked.save, asked.force).ok()) {
+    EndShutdownWait();
+    engine_->stop_requested = true;
+    loop_.Stop();
+  } else {
+    AbortShutdown();
+  }
+}
+
+Status Server::ShutDown(int save, bool force) {
   CAIRN_RETURN_IF_ERROR(durability_->Shutdown(save, force));
   if (!config_.settings().pidfile.empty()) {
     log_.Log(LogLevel::kNotice, "Removing the pid file.");
@@ -303,7 +372,8 @@ void Server::AdjustCron() {
 void Server::Cron() {
   engine_->RefreshClock();
   const Settings& settings = config_.settings();
-  if (engine_->debug.active_expire && !engine_->IsPaused(true) && !engine_->debug.pause_cron) {
+  if (engine_->debug.active_expire && !engine_->IsPaused(true) && !engine_->debug.pause_cron &&
+      !engine_->is_replica() && !engine_->loading) {
     // A quarter of the time between two turns at effort 1, as much as Redis's slow cycle takes.
     const int64_t budget_us = 250000 / engine_->cron_hz;
     const int64_t began_us = env_.MonotonicMicros();
@@ -319,10 +389,14 @@ void Server::Cron() {
   stats.ops_rate.Sample(now_ms, stats.commands_processed);
   stats.input_rate.Sample(now_ms, stats.net_input_bytes);
   stats.output_rate.Sample(now_ms, stats.net_output_bytes);
+  stats.repl_input_rate.Sample(now_ms, stats.net_repl_input_bytes);
+  stats.repl_output_rate.Sample(now_ms, stats.net_repl_output_bytes);
   stats.peak_memory = std::max<size_t>(stats.peak_memory, engine_->UsedMemory());
   clients_->Cron();
   AdjustCron();
   durability_->Tick();
+  replication_->Tick();
+  CheckShutdownWait();
   clients_->WakeIfPending();
 }
 

@@ -6,6 +6,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -18,6 +19,9 @@
 #include "server/net/client_host.h"
 #include "server/net/event_loop.h"
 #include "server/net/listener.h"
+#include "server/scripting/script_host.h"
+#include "server/net/socket_connector.h"
+#include "server/replication/replication.h"
 
 namespace cairn {
 
@@ -46,6 +50,11 @@ class Server final : public KeyspaceListener {
   Status RenameCommands();
   Status LoadModules();
   Status PrepareShutdown(int save, bool now, bool force);
+  Status ShutDown(int save, bool force);
+  /// Ends a wait for replicas: the shutdown goes on, or is taken back and those who asked are told.
+  void EndShutdownWait();
+  void CheckShutdownWait();
+  bool AbortShutdown();
   void ApplySettings();
   void RegisterHooks();
   void Cron();
@@ -63,12 +72,21 @@ class Server final : public KeyspaceListener {
   std::unique_ptr<Engine> engine_;
   std::unique_ptr<Dispatcher> dispatcher_;
   std::unique_ptr<JobRunner> jobs_;
+  std::unique_ptr<ScriptHost> scripts_;
+  std::unique_ptr<SocketConnector> connector_;
+  std::unique_ptr<Replication> replication_;
   std::unique_ptr<Durability> durability_;
   std::unique_ptr<ClientHost> clients_;
   std::vector<std::unique_ptr<Listener>> listeners_;
   TimerId cron_timer_ = 0;
   int64_t next_slow_cron_ms_ = 0;
   bool shutdown_asked_ = false;
+  struct PendingShutdown {
+    int save = -1;
+    bool force = false;
+    int64_t deadline_ms = 0;
+  };
+  std::optional<PendingShutdown> pending_shutdown_;  ///< while it waits for replicas
 };
 
 }  // namespace cairn

@@ -1,22 +1,12 @@
 #include "server/base/histogram.h"
 
 #include <algorithm>
-#include <bit>
 #include <cmath>
 
 namespace cairn {
 namespace {
 
-constexpr int kSubBits = 6;
-constexpr uint64_t kSubBuckets = 1u << kSubBits;
-/// One linear group, then one group for each position of the highest bit from kSubBits to 63.
-constexpr size_t kBuckets = (64 - kSubBits + 1) * kSubBuckets;
-
-size_t BucketOf(uint64_t value) {
-  if (value < kSubBuckets) return value;
-  const int shift = std::bit_width(value) - 1 - kSubBits;
-  return static_cast<size_t>(shift) * kSubBuckets + (value >> shift);
-}
+constexpr uint64_t kSubBuckets = Histogram::kSubBuckets;
 
 /// The largest value that falls into the bucket.
 uint64_t BucketEnd(size_t bucket) {
@@ -27,16 +17,6 @@ uint64_t BucketEnd(size_t bucket) {
 }
 
 }  // namespace
-
-void Histogram::RecordMany(uint64_t value, uint64_t times) {
-  if (times == 0) return;
-  if (buckets_.empty()) buckets_.resize(kBuckets);
-  buckets_[BucketOf(value)] += times;
-  count_ += times;
-  min_ = std::min(min_, value);
-  max_ = std::max(max_, value);
-  sum_ += static_cast<double>(value) * static_cast<double>(times);
-}
 
 double Histogram::Mean() const { return count_ ? sum_ / static_cast<double>(count_) : 0; }
 

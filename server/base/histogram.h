@@ -6,6 +6,8 @@
 // buckets of 8 bytes, 30 KiB, allocated by the first Record. Thread-compatible: one owner records;
 // other threads Merge copies that the owner hands out.
 
+#include <algorithm>
+#include <bit>
 #include <cstddef>
 #include <cstdint>
 #include <vector>
@@ -14,9 +16,22 @@ namespace cairn {
 
 class Histogram {
  public:
-  /// Cost: two memory writes beside the extremes; no allocation after the first.
+  static constexpr int kSubBits = 6;
+  static constexpr uint64_t kSubBuckets = 1u << kSubBits;
+
+  /// Cost: two memory writes beside the extremes; no allocation after the first. Inline because
+  /// every command is recorded.
   void Record(uint64_t value) { RecordMany(value, 1); }
-  void RecordMany(uint64_t value, uint64_t times);
+  void RecordMany(uint64_t value, uint64_t times) {
+    if (times == 0) return;
+    if (buckets_.empty()) [[unlikely]]
+      buckets_.resize(kBuckets);
+    buckets_[BucketOf(value)] += times;
+    count_ += times;
+    min_ = std::min(min_, value);
+    max_ = std::max(max_, value);
+    sum_ += static_cast<double>(value) * static_cast<double>(times);
+  }
 
   uint64_t count() const { return count_; }
   /// Extremes are exact; 0 when empty.
@@ -36,6 +51,15 @@ class Histogram {
   void Reset();
 
  private:
+  /// One linear group, then one group for each position of the highest bit from kSubBits to 63.
+  static constexpr size_t kBuckets = (64 - kSubBits + 1) * kSubBuckets;
+
+  static size_t BucketOf(uint64_t value) {
+    if (value < kSubBuckets) return value;
+    const int shift = std::bit_width(value) - 1 - kSubBits;
+    return static_cast<size_t>(shift) * kSubBuckets + (value >> shift);
+  }
+
   std::vector<uint64_t> buckets_;
   uint64_t count_ = 0;
   uint64_t min_ = UINT64_MAX;

@@ -334,6 +334,7 @@ constexpr CommandSpec kAclDryRunSpec{
 // --- log -------------------------------------------------------------------------------------
 
 constexpr std::string_view kReasons[] = {"", "command", "key", "auth", "channel"};
+constexpr std::string_view kContexts[] = {"toplevel", "multi", "lua"};
 constexpr int64_t kLogEntriesShown = 10;
 
 void ReplyLogEntry(RespWriter& reply, const AclLogEntry& entry, int64_t now_ms) {
@@ -343,7 +344,7 @@ void ReplyLogEntry(RespWriter& reply, const AclLogEntry& entry, int64_t now_ms) 
   reply.Bulk("reason");
   reply.Bulk(kReasons[static_cast<size_t>(entry.reason)]);
   reply.Bulk("context");
-  reply.Bulk(entry.in_multi ? "multi" : "toplevel");
+  reply.Bulk(kContexts[static_cast<size_t>(entry.context)]);
   reply.Bulk("object");
   reply.Bulk(entry.object);
   reply.Bulk("username");

@@ -25,7 +25,7 @@ Status ArgBitOffset(const CommandContext& ctx, size_t i, unsigned field_bits, ui
   int64_t offset = 0;
   if (!ParseInt64(text, &offset) ||
       (counted && __builtin_mul_overflow(offset, static_cast<int64_t>(field_bits), &offset)) ||
-      offset < 0 || (!ctx.is_loading() && offset / 8 >= ctx.settings().proto_max_bulk_len)) {
+      offset < 0 || (!ctx.obeys() && offset / 8 >= ctx.settings().proto_max_bulk_len)) {
     return RespError(resp_errors::kBitOffset);
   }
   *out = static_cast<uint64_t>(offset);

@@ -115,7 +115,7 @@ constexpr CommandSpec kClientInfoSpec{
 
 // --- the list --------------------------------------------------------------------------------
 
-/// The types of CLIENT LIST and KILL. `master` names a kind that no session here has.
+/// The types of CLIENT LIST and KILL.
 enum class ClientType : uint8_t { kNormal, kReplica, kPubsub, kMaster };
 
 Status ParseClientType(std::string_view word, ClientType* out) {
@@ -144,7 +144,7 @@ bool IsOfType(const Session& session, ClientType type) {
     case ClientType::kPubsub:
       return session.kind == SessionKind::kPubsub;
     case ClientType::kMaster:
-      return false;
+      return session.kind == SessionKind::kPrimary;
   }
   return false;
 }

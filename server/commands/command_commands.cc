@@ -402,7 +402,9 @@ Status FindKeys(CommandContext& ctx, std::vector<KeyPosition>* keys) {
         spec.find == KeySpec::Find::kRange && static_cast<size_t>(spec.index) >= args.size())
       return Status::Client("ERR Invalid arguments specified for command");
   }
-  return ExtractKeys(*command, args, keys);
+  const Status found = ExtractKeys(*command, args, keys);
+  // EVAL may do without keys, however its count of them reads.
+  return command->flags & kCmdNoMandatoryKeys ? Status::Ok() : found;
 }
 
 Status CommandGetKeys(CommandContext& ctx) {

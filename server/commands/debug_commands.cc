@@ -310,7 +310,7 @@ Status DebugPackedThreshold(CommandContext& ctx) {
 Status DebugChangeReplicationId(CommandContext& ctx) {
   Engine& engine = ctx.engine();
   engine.log.Log(LogLevel::kNotice, "Changing replication IDs after receiving change-repl-id");
-  engine.replication_id = engine.NewId();
+  if (engine.replicas != nullptr) engine.replicas->ChangeId();
   ctx.reply().Ok();
   return Status::Ok();
 }

@@ -44,6 +44,7 @@ constexpr CommandSpec kHGetSpec{
     .flags = kCmdReadonly | kCmdFast,
     .acl = kAclHash,
     .keys = {OneKey(1, kKeyRO | kKeyAccess)},
+    .member_arg = 2,
     .group = "hash",
     .since = "2.0.0",
     .complexity = "O(1)",
@@ -65,6 +66,7 @@ constexpr CommandSpec kHMGetSpec{
     .flags = kCmdReadonly | kCmdFast,
     .acl = kAclHash,
     .keys = {OneKey(1, kKeyRO | kKeyAccess)},
+    .member_arg = 2,
     .group = "hash",
     .since = "2.0.0",
     .complexity = "O(N) for N fields.",
@@ -108,6 +110,7 @@ constexpr CommandSpec kHStrLenSpec{
     .flags = kCmdReadonly | kCmdFast,
     .acl = kAclHash,
     .keys = {OneKey(1, kKeyRO)},
+    .member_arg = 2,
     .group = "hash",
     .since = "3.2.0",
     .complexity = "O(1)",
@@ -128,6 +131,7 @@ constexpr CommandSpec kHExistsSpec{
     .flags = kCmdReadonly | kCmdFast,
     .acl = kAclHash,
     .keys = {OneKey(1, kKeyRO)},
+    .member_arg = 2,
     .group = "hash",
     .since = "2.0.0",
     .complexity = "O(1)",
@@ -268,7 +272,7 @@ Status HRandField(CommandContext& ctx) {
     if (entry == nullptr) {
       ctx.reply().Null();
     } else {
-      ReplyKey(ctx, MembersView(*entry).Random(ctx.engine().env.RandomU64()));
+      ReplyKey(ctx, MembersView(*entry).Random(ctx.engine().Draw()));
     }
     return Status::Ok();
   }
@@ -283,7 +287,7 @@ Status HRandField(CommandContext& ctx) {
     ReplyKey(ctx, member);
     if (with_values) ReplyValue(ctx, member);
   };
-  const uint64_t random = ctx.engine().env.RandomU64();
+  const uint64_t random = ctx.engine().Draw();
   if (count < 0) {
     SampleWithRepeats(MembersView(*entry), shown, random, emit);
   } else {

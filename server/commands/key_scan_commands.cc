@@ -14,11 +14,15 @@ bool IsExpired(const Entry& entry, int64_t now_ms) {
 }
 
 Status RandomKey(CommandContext& ctx) {
-  // A key past its TTL is removed by the look-up and another is drawn, so this ends.
-  while (const Entry* drawn = ctx.db().Random(ctx.engine().env.RandomU64())) {
+  // A key past its TTL is removed by the look-up and another is drawn, so this ends; a replica
+  // removes none and after some tries names one that is past its time, as Redis does.
+  int tries_left = 100;
+  while (const Entry* drawn = ctx.db().Random(ctx.engine().Draw())) {
     const std::string name(drawn->key());
-    if (ctx.db().LookupRead(ctx.db().MakeKey(name), kLookupNoTouch | kLookupNoStats) == nullptr)
+    if (ctx.db().LookupRead(ctx.db().MakeKey(name), kLookupNoTouch | kLookupNoStats) == nullptr &&
+        !(ctx.engine().is_replica() && --tries_left <= 0)) {
       continue;
+    }
     ctx.reply().Bulk(name);
     return Status::Ok();
   }

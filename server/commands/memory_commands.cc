@@ -117,8 +117,10 @@ Status MemoryStats(CommandContext& ctx) {
   stats.Add("clients.normal", memory.clients);
   stats.Add("cluster.links", 0);
   stats.Add("aof.buffer", memory.aof_buffer);
-  stats.Add("lua.caches", 0);
-  stats.Add("functions.caches", 0);
+  const ScriptFigures scripts =
+      ctx.engine().script_figures ? ctx.engine().script_figures() : ScriptFigures{};
+  stats.Add("lua.caches", scripts.eval_cache_bytes);
+  stats.Add("functions.caches", scripts.functions_bytes);
   const uint64_t keys = AddDatabases(ctx, stats);
   const uint64_t net = memory.used > memory.startup ? memory.used - memory.startup : 0;
   stats.Add("overhead.total", memory.overhead);

@@ -40,6 +40,10 @@ Status LastSave(CommandContext& ctx) {
   return Status::Ok();
 }
 
+constexpr std::string_view kShutdownFailed = "ERR Errors trying to SHUTDOWN. Check logs.";
+
+void ReplyShutdownFailed(CommandContext& ctx) { ctx.reply().Error(kShutdownFailed); }
+
 Status Shutdown(CommandContext& ctx) {
   int save = -1;
   bool now = false, force = false, abort = false;
@@ -59,12 +63,25 @@ Status Shutdown(CommandContext& ctx) {
     }
   }
   if (abort && ctx.argc() > 2) return RespError(resp_errors::kSyntax);
-  // A shutdown here is over before another command can run: there is never one to abort.
-  if (abort) return Status::Client("ERR No shutdown in progress.");
   Engine& engine = ctx.engine();
-  if (!engine.prepare_shutdown || !engine.prepare_shutdown(save, now, force).ok()) {
-    return Status::Client("ERR Errors trying to SHUTDOWN. Check logs.");
+  if (abort) {
+    if (!engine.abort_shutdown || !engine.abort_shutdown())
+      return Status::Client("ERR No shutdown in progress.");
+    ctx.reply().Ok();
+    return Status::Ok();
   }
+  if (engine.script != nullptr) {
+    if (save != 0) return BusyRefusal(*engine.script);
+    // What the script has done so far is half a transaction: the log goes without it, and there is
+    // no way back.
+    engine.propagation.AbandonGroup();
+    force = true;
+  }
+  if (!engine.prepare_shutdown || !engine.prepare_shutdown(save, now, force).ok()) {
+    return Status::Client(std::string(kShutdownFailed));
+  }
+  // While replicas lag behind; answered only when it comes to nothing.
+  if (engine.shutdown_waits) return ctx.Block({.on_timeout = ReplyShutdownFailed});
   engine.stop_requested = true;
   return Status::Ok();
 }

@@ -1,4 +1,4 @@
-// What the server says of itself: INFO, TIME, ROLE, LOLWUT. Settings are in config_commands.cc,
+// What the server says of itself: INFO, TIME, LOLWUT. Settings are in config_commands.cc,
 // memory in memory_commands.cc, saving in persistence_commands.cc.
 
 #include <fmt/format.h>
@@ -51,25 +51,6 @@ constexpr CommandSpec kTimeSpec{
     .summary = "Gives the wall clock of the server.",
     .tips = "nondeterministic_output",
     .handler = Time,
-};
-
-Status Role(CommandContext& ctx) {
-  ctx.reply().ArrayHeader(3);
-  ctx.reply().Bulk("master");
-  ctx.reply().Integer(static_cast<int64_t>(ctx.engine().propagation.offset()));
-  ctx.reply().ArrayHeader(0);
-  return Status::Ok();
-}
-constexpr CommandSpec kRoleSpec{
-    .name = "role",
-    .arity = 1,
-    .flags = kCmdNoScript | kCmdLoading | kCmdStale | kCmdFast,
-    .acl = kAclAdmin | kAclDangerous,
-    .group = "server",
-    .since = "2.8.12",
-    .complexity = "O(1)",
-    .summary = "Tells the role of this server in replication.",
-    .handler = Role,
 };
 
 /// A heap of stones, wider towards the ground; the seed places them.
@@ -158,8 +139,7 @@ constexpr CommandSpec kFunctionHelpSpec{
 };
 
 constexpr std::array kServerSpecs = {
-    kInfoSpec,     kTimeSpec,          kRoleSpec,         kLolwutSpec,
-    kFunctionSpec, kFunctionFlushSpec, kFunctionHelpSpec,
+    kInfoSpec, kTimeSpec, kLolwutSpec, kFunctionSpec, kFunctionFlushSpec, kFunctionHelpSpec,
 };
 static_assert(ValidSpecs(kServerSpecs));
 

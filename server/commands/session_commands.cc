@@ -6,6 +6,7 @@
 #include "server/base/strings.h"
 #include "server/engine/dispatcher.h"
 #include "server/engine/engine.h"
+#include "server/engine/key_access.h"
 
 namespace cairn {
 
@@ -46,7 +47,7 @@ Status HelloReply(CommandContext& ctx) {
   reply.Bulk("mode");
   reply.Bulk("standalone");
   reply.Bulk("role");
-  reply.Bulk("master");
+  reply.Bulk(ctx.engine().is_replica() ? "replica" : "master");
   reply.Bulk("modules");
   reply.ArrayHeader(0);
   return Status::Ok();
@@ -137,7 +138,7 @@ Status Echo(CommandContext& ctx) {
 
 Status Select(CommandContext& ctx) {
   int64_t index;
-  CAIRN_RETURN_IF_ERROR(ctx.ArgInt64(1, &index));
+  CAIRN_RETURN_IF_ERROR(ArgInRange(ctx, 1, INT32_MIN, INT32_MAX, &index));
   if (index < 0 || index >= static_cast<int64_t>(ctx.keyspace().database_count())) {
     return RespError(resp_errors::kDbIndexOutOfRange);
   }

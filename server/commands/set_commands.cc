@@ -65,6 +65,7 @@ constexpr CommandSpec kSAddSpec{
     .flags = kCmdWrite | kCmdDenyOom | kCmdFast,
     .acl = kAclSet,
     .keys = {OneKey(1, kKeyRW | kKeyInsert)},
+    .member_arg = 2,
     .group = "set",
     .since = "1.0.0",
     .complexity = "O(1) a member, so O(N) for N members.",
@@ -99,6 +100,7 @@ constexpr CommandSpec kSRemSpec{
     .flags = kCmdWrite | kCmdFast,
     .acl = kAclSet,
     .keys = {OneKey(1, kKeyRW | kKeyDelete)},
+    .member_arg = 2,
     .group = "set",
     .since = "1.0.0",
     .complexity = "O(N) for N members to remove.",
@@ -162,6 +164,7 @@ constexpr CommandSpec kSIsMemberSpec{
     .flags = kCmdReadonly | kCmdFast,
     .acl = kAclSet,
     .keys = {OneKey(1, kKeyRO)},
+    .member_arg = 2,
     .group = "set",
     .since = "1.0.0",
     .complexity = "O(1)",
@@ -184,6 +187,7 @@ constexpr CommandSpec kSMIsMemberSpec{
     .flags = kCmdReadonly | kCmdFast,
     .acl = kAclSet,
     .keys = {OneKey(1, kKeyRO | kKeyAccess)},
+    .member_arg = 2,
     .group = "set",
     .since = "6.2.0",
     .complexity = "O(N) for N members to look for.",
@@ -273,7 +277,7 @@ Status SRandMember(CommandContext& ctx) {
     if (entry == nullptr) {
       ctx.reply().Null();
     } else {
-      ReplyMember(ctx, MembersView(*entry).Random(ctx.engine().env.RandomU64()));
+      ReplyMember(ctx, MembersView(*entry).Random(ctx.engine().Draw()));
     }
     return Status::Ok();
   }
@@ -283,7 +287,7 @@ Status SRandMember(CommandContext& ctx) {
   }
   const MembersView view(*entry);
   const auto emit = [&ctx](const Member& member) { ReplyMember(ctx, member); };
-  const uint64_t random = ctx.engine().env.RandomU64();
+  const uint64_t random = ctx.engine().Draw();
   if (count < 0) {
     ctx.reply().ArrayHeader(static_cast<uint64_t>(-count));
     SampleWithRepeats(view, static_cast<uint64_t>(-count), random, emit);
@@ -345,7 +349,7 @@ Status PopMany(CommandContext& ctx) {
   // Which ones comes first: taking them out moves the others.
   std::vector<std::string> chosen;
   char scratch[kMaxInt64Chars];
-  SampleDistinct(MembersView(*entry), static_cast<uint64_t>(count), ctx.engine().env.RandomU64(),
+  SampleDistinct(MembersView(*entry), static_cast<uint64_t>(count), ctx.engine().Draw(),
                  [&](const Member& member) { chosen.emplace_back(member.key.Text(scratch)); });
   const PackedLimits limits = LimitsOf(ctx.settings());
   MembersEdit edit = EditSet(ctx, key, entry, limits);
@@ -372,8 +376,7 @@ Status SPop(CommandContext& ctx) {
     return Status::Ok();
   }
   char scratch[kMaxInt64Chars];
-  const std::string member(
-      MembersView(*entry).Random(ctx.engine().env.RandomU64()).key.Text(scratch));
+  const std::string member(MembersView(*entry).Random(ctx.engine().Draw()).key.Text(scratch));
   const PackedLimits limits = LimitsOf(ctx.settings());
   MembersEdit edit = EditSet(ctx, key, entry, limits);
   edit.Erase(member);

@@ -299,9 +299,9 @@ void StoreElements(CommandContext& ctx, const SortOptions& options,
     return ctx.Changed(key, NotifyClass::kGeneric, "del");
   }
   // Nodes as Redis fills them here, whatever list-max-listpack-size and list-compress-depth say.
-  auto* list =
-      new QuickList(*ctx.keyspace().value_home(),
-                    ListShape{.packed_threshold = ctx.engine().debug.quicklist_packed_threshold});
+  const ListShape now = CurrentListShape(ctx);
+  const ListShape shape{.packed_threshold = now.packed_threshold};
+  auto* list = new QuickList(*ctx.keyspace().value_home(), shape);
   const ObjectRef holder = ObjectRef::Adopt(list);
   for (size_t at : chosen) {
     if (options.get.empty()) list->Push(/*at_head=*/false, elements[at].text);
@@ -311,10 +311,12 @@ void StoreElements(CommandContext& ctx, const SortOptions& options,
     }
   }
   const std::string_view packed = list->SoleListpack();
+  // A listpack by itself takes its shape from the settings with the next write.
+  const bool keeps_shape = now.fill == shape.fill && now.compress_depth == shape.compress_depth;
+  const bool inline_fits = !packed.empty() && packed.size() <= kMaxInlinePackedBytes;
   StoreKey(ctx, ctx.db(), key,
-           !packed.empty() && packed.size() <= kMaxInlinePackedBytes
-               ? ValueInput::Packed(ValueType::kList, packed)
-               : ValueInput::FromObject(ValueType::kList, holder));
+           keeps_shape && inline_fits ? ValueInput::Packed(ValueType::kList, packed)
+                                      : ValueInput::FromObject(ValueType::kList, holder));
   ctx.Changed(key, NotifyClass::kList, "sortstore");
   ctx.AddDirty(count - 1);
 }

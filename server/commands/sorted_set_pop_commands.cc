@@ -204,9 +204,7 @@ constexpr CommandSpec kBZMPopSpec{
 
 // --- random members --------------------------------------------------------------------------
 
-uint64_t RandomBelow(CommandContext& ctx, uint64_t limit) {
-  return ctx.engine().env.RandomU64() % limit;
-}
+uint64_t RandomBelow(CommandContext& ctx, uint64_t limit) { return ctx.engine().Draw() % limit; }
 
 /// `n` different ranks below `size`, in random order (Floyd's algorithm, then what it drew
 /// shuffled).

@@ -91,7 +91,7 @@ Status CheckTrimOptions(const CommandContext& ctx, bool xadd, TrimOptions* out) 
   if (!xadd && trim.kind == StreamTrim::Kind::kNone) {
     return Status::Client("ERR syntax error, XTRIM must be called with a trimming strategy");
   }
-  if (ctx.is_loading()) {
+  if (ctx.obeys()) {
     trim.limit = 0;  // the log says to what length the entries were cut
   } else if (out->limit_given && !trim.approximate) {
     return Status::Client("ERR syntax error, LIMIT cannot be used without the special ~ option");

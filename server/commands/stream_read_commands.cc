@@ -57,6 +57,10 @@ Status ParseStreams(const CommandContext& ctx, size_t first, ReadOptions* out) {
 Status ParseReadOption(const CommandContext& ctx, bool of_group, size_t* i, ReadOptions* out) {
   const size_t more = ctx.argc() - *i - 1;
   if (ctx.ArgIs(*i, "block") && more >= 1) {
+    if (ctx.from_script()) {
+      return QuotingError(
+          {"ERR ", ctx.arg(0), " command is not allowed with BLOCK option from scripts"});
+    }
     out->block = true;
     CAIRN_RETURN_IF_ERROR(
         ParseBlockTimeout(ctx, ++*i, TimeoutUnit::kMilliseconds, &out->timeout_ms));

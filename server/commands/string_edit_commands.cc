@@ -19,7 +19,7 @@ namespace {
 /// Refuses a string that would grow beyond proto-max-bulk-len. The loader replays what was once
 /// allowed.
 Status CheckLength(const CommandContext& ctx, uint64_t size, uint64_t more) {
-  if (ctx.is_loading()) return Status::Ok();
+  if (ctx.obeys()) return Status::Ok();
   const uint64_t limit = static_cast<uint64_t>(ctx.settings().proto_max_bulk_len);
   if (size > limit || more > limit - size) return RespError(resp_errors::kStringTooLong);
   return Status::Ok();

@@ -5,13 +5,13 @@
 // value keeps the old header; the executor goes on with a fork of it over the same nodes and copies
 // a node only when it first writes to it.
 //
-//   F1  A node carries the generation it was made in. It may be written in place iff that is the
-//       gate's, or the walk has passed `frozen_until` of the header (then it is stamped). Else it
-//       is copied, and the old one retired (Discard).
+//   F1  A node carries the generation it was made in. It may be written in place iff every view
+//       opened since has passed `frozen_until` of the header (then it is stamped). Else it is
+//       copied, and the old one retired (Discard).
 //   F2  Fork leaves the old header without its nodes: destroying it frees the header alone. All
 //       nodes that both reach belong to the new one, the replaced ones to the retire queue.
-//   F3  Whoever holds the last reference to a header whose `frozen_until` is not passed must retire
-//       it, not free it. Database::Dispose does.
+//   F3  Whoever holds the last reference to a header that IsFrozen must retire it, not free it.
+//       Database::Dispose does.
 //   F4  The queue is FIFO (R6): the segment that held the entry was superseded, and so queued,
 //       before any node was. The walker therefore has encoded the value before it frees one.
 //   F5  Nodes and records are freed by calls that any thread may make: the destructor runs on the
@@ -23,6 +23,7 @@
 
 #include <cstdint>
 #include <cstdlib>
+#include <string_view>
 
 #include "server/data/object.h"
 #include "server/data/record_slab.h"
@@ -48,6 +49,10 @@ class Container : public Object {
   virtual Container* Clone() const = 0;
   /// Stops the process on damage. Cost: O(n).
   virtual void CheckInvariants() const = 0;
+  /// Two passes over the members that a batch will look up, `pass` 0 and 1: each asks for memory
+  /// that a look-up reads and that depends on what the pass before asked for.
+  virtual void PrefetchMember([[maybe_unused]] std::string_view member,
+                              [[maybe_unused]] int pass) const {}
 
   /// False after Fork: the destructor must leave the nodes alone, MemoryUsage must not count them.
   bool owns_nodes() const { return owns_nodes_; }
@@ -57,20 +62,19 @@ class Container : public Object {
   /// The generation that new nodes are made in.
   uint64_t generation() const { return home_.gate->generation(); }
 
-  /// Whether a view may still read nodes that this header reaches.
-  bool IsFrozen() const {
-    return generation_ == home_.gate->generation() && !home_.gate->Passed(frozen_until_);
-  }
+  /// Whether a view may still read nodes that this header reaches, through an older header.
+  bool IsFrozen() const { return !home_.gate->PassedByThoseOf(generation_, frozen_until_); }
   /// F1 for a node made in `node_generation`. Requires: the header is writable (thawed or forked).
   bool MayWrite(uint64_t node_generation) const {
-    return node_generation == home_.gate->generation() || home_.gate->Passed(frozen_until_);
+    return node_generation == home_.gate->generation() ||
+           home_.gate->Readers(node_generation, frozen_until_) == 0;
   }
   /// Says that no view reads this header: Database::MutableContainer alone knows. What was frozen
-  /// for an older view is free.
+  /// for views that have ended is free.
   void Thaw() {
     if (generation_ == home_.gate->generation()) return;
+    if (!IsFrozen()) frozen_until_ = 0;
     generation_ = home_.gate->generation();
-    frozen_until_ = 0;
   }
 
   /// Gives up a node of `size_bytes` from malloc that this header no longer reaches.

@@ -2,12 +2,14 @@
 
 // FrozenWalk: the walker's half of a snapshot over SegTables of one gate: visits every record that
 // was in the tables at the cut, once each, and frees what the executor retired meanwhile. It owns
-// the queue's consumer side and the watermark; the tables own the rest. WalkNext and PopOne run on
-// one thread at a time (walker, or executor in step mode). Rules: docs/snapshot.md.
+// the walker's half of its lane; the tables own the rest. WalkNext and PopOne run on one thread at
+// a time (walker, or executor in step mode). Several walks may go over the same structure: nothing
+// frozen is written. Rules: docs/snapshot.md.
 
 #include <algorithm>
 #include <cstdint>
 #include <cstdlib>
+#include <unordered_set>
 #include <vector>
 
 #include "server/base/bytes.h"
@@ -20,7 +22,8 @@ namespace cairn {
 
 /// One database as of the cut.
 struct FrozenTable {
-  uint32_t cut_index = 0;
+  uint32_t cut_index = 0;  ///< its place in the walk's order, the same for all views that read it
+  uint32_t database = 0;   ///< its number at the cut
   Root* root = nullptr;
   uint64_t key_count = 0;
   uint64_t expire_count = 0;
@@ -33,13 +36,16 @@ class FrozenWalk {
   using Seg = Segment<P>;
 
   /// `tables` by ascending cut_index, none without a root. `slab` is where the records of
-  /// containers go back to. Requires: gate->Open() was just called.
-  FrozenWalk(SnapshotGate* gate, FramePool* frames, RecordSlab* slab,
+  /// containers go back to. Requires: gate->Open() has just returned `lane`.
+  FrozenWalk(SnapshotGate* gate, ViewLane* lane, FramePool* frames, RecordSlab* slab,
              std::vector<FrozenTable> tables)
-      : gate_(gate), frames_(frames), slab_(slab), tables_(std::move(tables)) {}
+      : gate_(gate), lane_(lane), frames_(frames), slab_(slab), tables_(std::move(tables)) {}
 
   const std::vector<FrozenTable>& tables() const { return tables_; }
-  bool done() const { return gate_->watermark() == kWatermarkEnd; }
+  bool done() const { return lane_->watermark() == kWatermarkEnd; }
+
+  /// Whether the segment that begins at `position`, ahead of W, was visited from the queue.
+  bool visited_early(uint64_t position) const { return visited_.count(position) != 0; }
 
   /// Visits the next segment in hash order that was not visited from the queue, then publishes W
   /// behind it. visit(const FrozenTable&, const Record&) -> Status. At the end of all tables
@@ -55,13 +61,13 @@ class FrozenWalk {
         continue;
       }
       const uint64_t hash = (cursor_ - base) << (64 - kPositionHashBits);
-      const Directory* directory = table.root->partitions[table.root->PartitionOf(hash)];
       const uint64_t ref = *table.root->SlotOf(hash);
-      if (ref == 0) {  // visited from the queue
-        cursor_ += uint64_t{1} << (kPositionHashBits - table.root->bits - directory->depth);
+      const uint64_t end = cursor_ + (uint64_t{1} << (kPositionHashBits - SegmentRef::Depth(ref)));
+      // Visited from the queue, and freed: the reference tells its depth, no more.
+      if (!visited_.empty() && visited_.erase(cursor_) != 0) {
+        cursor_ = end;
         continue;
       }
-      const uint64_t end = cursor_ + (uint64_t{1} << (kPositionHashBits - SegmentRef::Depth(ref)));
       CAIRN_RETURN_IF_ERROR(VisitSegment(table, SegmentRef::Get<P>(ref), visit));
       cursor_ = end;
       Publish(end);
@@ -76,8 +82,8 @@ class FrozenWalk {
   template <typename Visit, typename Destroy>
   Result<bool> PopOne(Visit&& visit, Destroy&& destroy) {
     Retired item;
-    if (!gate_->Pop(&item)) return false;
-    if (item.kind == Retired::Kind::kSegment && item.position >= gate_->watermark()) {
+    if (!lane_->Pop(&item)) return false;
+    if (item.kind == Retired::Kind::kSegment && item.position >= lane_->watermark()) {
       Status visited = VisitSuperseded(static_cast<Seg*>(item.object), item.position, visit);
       if (!visited.ok()) {
         Free(item, destroy);
@@ -94,7 +100,7 @@ class FrozenWalk {
   void Finish(Destroy&& destroy) {
     Publish(kWatermarkEnd);
     Retired item;
-    while (gate_->Pop(&item)) Free(item, destroy);
+    while (lane_->Pop(&item)) Free(item, destroy);
   }
 
  private:
@@ -117,8 +123,6 @@ class FrozenWalk {
     return Status::Ok();
   }
 
-  // A superseded segment stands in a frozen directory that was superseded before it, so nobody else
-  // reads the slots that are cleared here.
   template <typename Visit>
   Status VisitSuperseded(const Seg* segment, uint64_t position, Visit& visit) {
     const uint32_t cut_index = static_cast<uint32_t>(position >> kPositionHashBits);
@@ -127,16 +131,23 @@ class FrozenWalk {
     });
     CAIRN_CHECK(table != tables_.end());
     CAIRN_RETURN_IF_ERROR(VisitSegment(*table, segment, visit));
-    const Root* root = table->root;
-    uint64_t* first = root->SlotOf(segment->prefix);
-    const Directory* directory = root->partitions[root->PartitionOf(segment->prefix)];
-    CAIRN_CHECK(SegmentRef::Get<P>(*first) == segment);
-    std::fill_n(first, size_t{1} << (root->bits + directory->depth - segment->depth), 0);
+    CAIRN_CHECK(SegmentRef::Get<P>(*table->root->SlotOf(segment->prefix)) == segment);
+    visited_.insert(position);
     return Status::Ok();
   }
 
   template <typename Destroy>
   void Free(const Retired& item, Destroy& destroy) {
+    if (item.kind == Retired::Kind::kDirectory || item.kind == Retired::Kind::kRoot) {
+      // The walk still goes through them: roots to the end, directories until they are passed.
+      if (lane_->watermark() < NeededUntil(item)) {
+        kept_.push_back(item);
+      } else {
+        FreeStructure(item);
+      }
+      return;
+    }
+    if (!item.Release()) return;
     switch (item.kind) {
       case Retired::Kind::kRecord:
         destroy(static_cast<Record*>(item.object));
@@ -155,25 +166,24 @@ class FrozenWalk {
         break;
       case Retired::Kind::kDirectory:
       case Retired::Kind::kRoot:
-        // The walk still goes through them: roots to the end, directories until they are passed.
-        if (gate_->watermark() <
-            (item.kind == Retired::Kind::kRoot ? kWatermarkEnd : item.position)) {
-          kept_.push_back(item);
-          return;
-        }
-        std::free(item.object);
         break;
     }
     gate_->Released(item.kind, item.size_bytes);
   }
+  static uint64_t NeededUntil(const Retired& item) {
+    return item.kind == Retired::Kind::kRoot ? kWatermarkEnd : item.position;
+  }
+  void FreeStructure(const Retired& item) {
+    if (!item.Release()) return;
+    std::free(item.object);
+    gate_->Released(item.kind, item.size_bytes);
+  }
 
   void Publish(uint64_t position) {
-    gate_->PublishWatermark(position);
+    lane_->PublishWatermark(position);
     std::erase_if(kept_, [this, position](const Retired& item) {
-      if (position < (item.kind == Retired::Kind::kRoot ? kWatermarkEnd : item.position))
-        return false;
-      std::free(item.object);
-      gate_->Released(item.kind, item.size_bytes);
+      if (position < NeededUntil(item)) return false;
+      FreeStructure(item);
       return true;
     });
   }
@@ -181,10 +191,12 @@ class FrozenWalk {
   static constexpr int kPrefetchBuckets = 3;
 
   SnapshotGate* const gate_;
+  ViewLane* const lane_;
   FramePool* const frames_;
   RecordSlab* const slab_;
   std::vector<FrozenTable> tables_;
   std::vector<Retired> kept_;
+  std::unordered_set<uint64_t> visited_;  // where the segments begin that came from the queue
   size_t at_ = 0;
   uint64_t cursor_ = 0;
 };

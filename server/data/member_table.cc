@@ -132,6 +132,17 @@ bool MemberTable::Find(std::string_view text, Member* out) const {
   return true;
 }
 
+void MemberTable::Prefetch(std::string_view text, int pass) const {
+  if (root_ == nullptr) return;
+  const MemberKey key(text, seed());
+  const MemberPage* page = PageOf(key.hash);
+  if (pass == 0) {
+    page->PrefetchFront();
+  } else {
+    page->PrefetchMatches(key);
+  }
+}
+
 // --- copying on the way ----------------------------------------------------------------------
 
 void MemberTable::PutDirectory(Path* path, int level, uint64_t hash, Directory* fresh) {

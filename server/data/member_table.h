@@ -45,6 +45,8 @@ class MemberTable {
 
   /// Returns false when absent. Borrows until the table changes. Cost: O(1).
   bool Find(std::string_view key, Member* out = nullptr) const;
+  /// Container::PrefetchMember.
+  void Prefetch(std::string_view key, int pass) const;
   /// Adds a member or sets its value. Returns true when it is new. Cost: O(1), now and then a
   /// split.
   bool Set(std::string_view key, std::string_view value);

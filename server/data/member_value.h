@@ -30,6 +30,9 @@ class MemberValue final : public Container {
   Container* Fork(uint64_t frozen_until) override { return new MemberValue(*this, frozen_until); }
   Container* Clone() const override;
   void CheckInvariants() const override { table_.CheckInvariants(); }
+  void PrefetchMember(std::string_view member, int pass) const override {
+    table_.Prefetch(member, pass);
+  }
   Status Emit(ValueSink& sink) const override;
   size_t MemoryUsage() const override {
     return sizeof(*this) + (owns_nodes() ? table_.bytes() : 0);

@@ -7,6 +7,7 @@
 
 #include "server/base/check.h"
 #include "server/base/hash.h"
+#include "server/base/prefetch.h"
 
 namespace cairn {
 
@@ -90,6 +91,21 @@ const ScoredRecord* RecordIndex::Find(std::string_view member) const {
   const Page& page = *Descend(hash).page;
   const int i = FindIn(page, hash, member);
   return i < 0 ? nullptr : page.record(i);
+}
+
+void RecordIndex::Prefetch(std::string_view member, int pass) const {
+  if (root_ == nullptr) return;
+  const uint64_t hash = HashOf(member);
+  const Page& page = *Descend(hash).page;
+  if (pass == 0) {
+    PrefetchLine(&page);
+    PrefetchLine(reinterpret_cast<const char*>(&page) + 64);  // the rest of the fingerprints
+    return;
+  }
+  const void* match = std::memchr(page.fingerprints, Fingerprint(hash), page.count);
+  if (match != nullptr)
+    PrefetchLine(
+        page.record(static_cast<int>(static_cast<const uint8_t*>(match) - page.fingerprints)));
 }
 
 // --- owning ------------------------------------------------------------------------------------

@@ -36,6 +36,8 @@ class RecordIndex {
   uint64_t Bytes() const { return pages_ * sizeof(Page) + directory_bytes_ + record_bytes_; }
 
   const ScoredRecord* Find(std::string_view member) const;
+  /// Container::PrefetchMember.
+  void Prefetch(std::string_view member, int pass) const;
   /// Adds a record. Requires: no record has its member.
   void Insert(const ScoredRecord* record);
   /// Gives a member another score, in its record or a new one. Returns the record it now has.

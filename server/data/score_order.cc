@@ -126,37 +126,37 @@ void ScoreOrder::JoinLeaf(Tree::Cursor* cursor, const Container& owner) {
   }
 }
 
-void ScoreOrder::Erase(const ScoreKey& key, const Container& owner) {
-  auto before = [&key](const ScoredRecord& each) { return CompareScored(each, key) < 0; };
-  auto cursor = FindLeaf(key);
-  CAIRN_CHECK(cursor);
-  const int at = CountInLeaf(*cursor.leaf(), before);
-  CAIRN_CHECK(at < cursor.leaf()->count);
+ScoreOrder::Place ScoreOrder::PlaceOf(const ScoredRecord& record) const {
+  Place place;
+  place.cursor_ = FindLeaf({record.score(), record.member()});
+  CAIRN_CHECK(place.cursor_);
+  place.at_ = place.cursor_.leaf()->IndexOf(&record);
+  CAIRN_CHECK(place.at_ < place.cursor_.leaf()->count);
+  return place;
+}
+
+void ScoreOrder::Erase(Place place, const Container& owner) {
+  auto& cursor = place.cursor_;
   if (cursor.leaf()->count == 1) return tree_.EraseLeaf(&cursor, owner);
   ScoreLeaf* leaf = tree_.Own(&cursor, owner);
-  leaf->Erase(at, 1);
-  tree_.Refresh(cursor, at == 0);
+  leaf->Erase(place.at_, 1);
+  tree_.Refresh(cursor, place.at_ == 0);
   if (leaf->count < kJoinBelow) JoinLeaf(&cursor, owner);
 }
 
-bool ScoreOrder::KeepsPlace(const ScoreKey& old, double score) const {
-  auto before = [&old](const ScoredRecord& each) { return CompareScored(each, old) < 0; };
-  const auto cursor = FindLeaf(old);
-  CAIRN_CHECK(cursor);
-  const ScoreLeaf& leaf = *cursor.leaf();
-  const int at = CountInLeaf(leaf, before);
+bool ScoreOrder::KeepsPlace(const Place& place, double score) const {
+  const ScoreLeaf& leaf = *place.cursor_.leaf();
+  const int at = place.at_;
   // At the ends of a leaf a neighbour, and the keys above, would have to be looked at.
   if (at == 0 || at + 1 >= leaf.count) return false;
-  const ScoreKey wanted{score, old.member};
+  const ScoreKey wanted{score, leaf.record(at)->member()};
   return CompareScored(*leaf.record(at - 1), wanted) < 0 &&
          CompareScored(*leaf.record(at + 1), wanted) > 0;
 }
 
-void ScoreOrder::PointTo(uint64_t rank, const ScoredRecord* fresh, const Container& owner) {
-  uint64_t offset = 0;
-  auto cursor = tree_.Seek(rank, &offset);
-  tree_.Own(&cursor, owner)->set_record(static_cast<int>(offset), fresh);
-  tree_.Refresh(cursor, offset == 0);
+void ScoreOrder::PointTo(Place place, const ScoredRecord* fresh, const Container& owner) {
+  tree_.Own(&place.cursor_, owner)->set_record(place.at_, fresh);
+  tree_.Refresh(place.cursor_, place.at_ == 0);
 }
 
 void ScoreOrder::EraseRange(uint64_t from, uint64_t count, const Container& owner) {

@@ -62,11 +62,12 @@ class SegTable {
     PrefetchLine(directory);
     PrefetchLine(&directory->slots[hash << root_->bits >> 1 >> (63 - depth)]);
   }
-  void PrefetchBucket(uint64_t hash) const {
+  // A look-up that changes nothing does not read the segment's header.
+  void PrefetchBucket(uint64_t hash, bool for_write) const {
     if (root_ == nullptr) return;
     const uint64_t ref = *root_->SlotOf(hash);
     const Seg* segment = SegmentRef::Get<P>(ref);
-    PrefetchLine(segment);
+    if (for_write) PrefetchLine(segment);
     PrefetchLine(&segment->buckets[BucketOf(ref, hash)]);
   }
   void PrefetchRecord(uint64_t hash) const {
@@ -155,14 +156,19 @@ class SegTable {
   }
   /// Sets the bound to what a full look found, where the header may be written without a copy.
   void TightenExpiry(Seg* segment, int64_t earliest_ms) {
-    if (segment->generation == gate_->generation() || gate_->Passed(EndOf(segment))) {
-      segment->earliest_expiry_ms = earliest_ms;
-    }
+    if (ReadersOf(segment) == 0) segment->earliest_expiry_ms = earliest_ms;
   }
 
-  /// The cut froze this table as database `cut_index`.
+  /// The cut froze this table as the `cut_index`-th of the walk's order.
   void FreezeAs(uint32_t cut_index) {
     base_ = static_cast<uint64_t>(cut_index) << kPositionHashBits;
+    frozen_generation_ = gate_->generation();
+  }
+  /// Its place in the walk's order; holds while a view that froze it is open.
+  uint32_t cut_index() const { return static_cast<uint32_t>(base_ >> kPositionHashBits); }
+  /// Whether an open view froze this table: then it keeps its place in later cuts.
+  bool HasPlace() const {
+    return gate_->active() && frozen_generation_ >= gate_->OldestOpened() - 1;
   }
   Root* root() const { return root_; }
   uint64_t Position(uint64_t hash) const { return PositionOf(base_, hash); }
@@ -284,13 +290,20 @@ class SegTable {
   Seg* OwnSegment(Seg* segment) {
     if (segment->generation == gate_->generation()) [[likely]]
       return segment;
-    if (gate_->Passed(EndOf(segment))) {
+    const unsigned readers = ReadersOf(segment);
+    if (readers == 0) {
       segment->generation = gate_->generation();
       return segment;
     }
-    return CopySegment(segment);
+    return CopySegment(segment, readers);
   }
-  Seg* CopySegment(Seg* old);
+  // Exactly the views whose frozen directory has this segment and that have not passed it: those
+  // will emit it when it comes to them through the queue.
+  unsigned ReadersOf(const Seg* segment) const {
+    if (segment->generation == gate_->generation()) return 0;
+    return gate_->Readers(segment->generation, EndOf(segment));
+  }
+  Seg* CopySegment(Seg* old, unsigned readers);
   Directory* OwnDirectory(uint64_t hash);
   Root* OwnRoot();
   void ReplaceDirectory(uint64_t hash, Directory* fresh);
@@ -313,6 +326,7 @@ class SegTable {
   const uint64_t seed_;
   Root* root_ = nullptr;
   uint64_t base_ = 0;
+  uint64_t frozen_generation_ = 0;  // of the last cut that froze it, before it was raised
   uint64_t size_ = 0;
   uint64_t structure_bytes_ = 0;
   uint64_t segment_count_ = 0;

@@ -9,7 +9,7 @@
 namespace cairn {
 
 template <typename P>
-typename SegTable<P>::Seg* SegTable<P>::CopySegment(Seg* old) {
+typename SegTable<P>::Seg* SegTable<P>::CopySegment(Seg* old, unsigned readers) {
   Directory* directory = OwnDirectory(old->prefix);
   Seg* copy = static_cast<Seg*>(frames_->Take());
   std::memcpy(static_cast<void*>(copy), old, sizeof(Seg));
@@ -20,14 +20,14 @@ typename SegTable<P>::Seg* SegTable<P>::CopySegment(Seg* old) {
     for (uint64_t& word : bucket.slots) word |= kSlotShared;
   }
   SetSlots(directory, copy);
-  gate_->Retire(Retired::Kind::kSegment, old, Position(old->prefix), sizeof(Seg));
+  gate_->RetireTo(readers, Retired::Kind::kSegment, old, Position(old->prefix), sizeof(Seg));
   return copy;
 }
 
 template <typename P>
 Root* SegTable<P>::OwnRoot() {
   if (root_->generation == gate_->generation()) return root_;
-  if (gate_->Passed(base_ + (uint64_t{1} << kPositionHashBits))) {
+  if (gate_->Readers(root_->generation, base_ + (uint64_t{1} << kPositionHashBits)) == 0) {
     root_->generation = gate_->generation();
     return root_;
   }
@@ -42,7 +42,7 @@ void SegTable<P>::ReplaceRoot(Root* fresh) {
   Root* old = std::exchange(root_, fresh);
   const size_t bytes = Root::Bytes(old->bits);
   structure_bytes_ -= bytes;
-  if (old->generation == gate_->generation() || !gate_->active()) {
+  if (gate_->Readers(old->generation, kWatermarkEnd) == 0) {
     std::free(old);
   } else {
     gate_->Retire(Retired::Kind::kRoot, old, 0, bytes);
@@ -73,7 +73,7 @@ template <typename P>
 void SegTable<P>::DropDirectory(Directory* old, uint64_t end) {
   const size_t bytes = Directory::Bytes(old->depth);
   structure_bytes_ -= bytes;
-  if (old->generation == gate_->generation() || gate_->Passed(end)) {
+  if (gate_->Readers(old->generation, end) == 0) {
     std::free(old);
   } else {
     gate_->Retire(Retired::Kind::kDirectory, old, end, bytes);

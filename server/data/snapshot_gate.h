@@ -1,12 +1,13 @@
 #pragma once
 
-// SnapshotGate: what the tables of one keyspace share with the snapshot that may be running: the
-// generation, the watermark W and the retire queue (docs/snapshot.md). It decides who owns a piece
-// of structure, by generation and position only. It does not walk anything: that is FrozenWalk.
-// Executor only, except Passed's counterpart PublishWatermark, Pop and ReturnFrame, which belong to
-// the walker.
+// SnapshotGate: what the tables of one keyspace share with the snapshots that may be running: the
+// generation, and for each view a lane with its watermark W and its retire queue
+// (docs/snapshot.md). It decides who owns a piece of structure, by generation and position only. It
+// does not walk anything: that is FrozenWalk. Executor only, except what is marked as the walker's.
 
+#include <array>
 #include <atomic>
+#include <bit>
 #include <cstdint>
 #include <cstdlib>
 #include <new>
@@ -100,7 +101,7 @@ class FramePool {
   std::atomic<size_t> remote_count_{0};  // never less than what the list holds
 };
 
-/// One thing that the executor gave up and the view must see off.
+/// One thing that the executor gave up and the views that may read it must see off.
 struct Retired {
   enum class Kind : uint8_t {
     kRecord,        ///< a record of the table, with what it refers to
@@ -115,6 +116,17 @@ struct Retired {
   uint64_t position = 0;  ///< segment: where it begins; directory: where it ends
   uint64_t size_bytes = 0;
   Kind kind = Kind::kRecord;
+  /// How many views have not seen it off yet; nullptr when it is in one queue only.
+  std::atomic<uint32_t>* readers_left = nullptr;
+
+  /// Says that one view needs it no more. Returns true to the last one, which then frees it. Call
+  /// once a queue. Thread: walker.
+  bool Release() const {
+    if (readers_left == nullptr) return true;
+    if (readers_left->fetch_sub(1, std::memory_order_acq_rel) != 1) return false;
+    delete readers_left;
+    return true;
+  }
 };
 
 /// Places in the walk: database number at the cut in the top 16 bits, top 48 bits of the hash
@@ -125,43 +137,10 @@ inline uint64_t PositionOf(uint64_t base, uint64_t hash) {
   return base + (hash >> (64 - kPositionHashBits));
 }
 
-class SnapshotGate {
+/// One view's place at the gate: what its walker and the executor say to each other.
+class ViewLane {
  public:
-  uint64_t generation() const { return generation_; }
-  bool active() const { return active_; }
-
-  /// The cut: from now on everything older than the new generation is frozen. Requires: none
-  /// active.
-  void Open() {
-    CAIRN_CHECK(!active_ && queue_.empty());
-    ++generation_;
-    watermark_.store(0, std::memory_order_relaxed);
-    active_ = true;
-  }
-  /// Requires: the walker has stopped and the queue was drained.
-  void Close() {
-    CAIRN_CHECK(active_ && queue_.empty() && retained_bytes() == 0);
-    active_ = false;
-  }
-
-  /// Whether no view needs what ends at `end` any more. A stale answer errs towards false (R5).
-  bool Passed(uint64_t end) const {
-    return !active_ || end <= watermark_.load(std::memory_order_acquire);
-  }
-
-  void Retire(Retired::Kind kind, void* object, uint64_t position, uint64_t size_bytes) {
-    Add(IsStructure(kind) ? retired_structure_ : retired_values_, size_bytes);
-    queue_.Push({object, position, size_bytes, kind});
-  }
-  /// Everything held for the view. Thread: any.
-  uint64_t retained_bytes() const {
-    return retained_record_bytes() + Difference(retired_structure_, released_structure_);
-  }
-  /// Old values alone: what grows with the writes, and so what a limit has to bound. Superseded
-  /// structure is bounded by itself: one segment of a few bytes a key, once a view.
-  uint64_t retained_record_bytes() const { return Difference(retired_values_, released_values_); }
-
-  /// Walker side.
+  /// The walker's half.
   uint64_t watermark() const { return watermark_.load(std::memory_order_relaxed); }
   /// Only after the last read of everything before `position` (R5).
   void PublishWatermark(uint64_t position) {
@@ -169,20 +148,113 @@ class SnapshotGate {
     watermark_.store(position, std::memory_order_release);
   }
   bool Pop(Retired* out) { return queue_.TryPop(out); }
-  /// Call when what was popped has been freed.
+
+ private:
+  friend class SnapshotGate;
+  SpscQueue<Retired> queue_;
+  uint64_t opened_ = 0;  // generation since the cut: what is older, the view may read
+  alignas(64) std::atomic<uint64_t> watermark_{0};
+};
+
+class SnapshotGate {
+ public:
+  /// Views that may be open at the same time. Each walks at its own pace; what two of them may read
+  /// is freed by the last.
+  static constexpr unsigned kMaxViews = 4;
+
+  uint64_t generation() const { return generation_; }
+  bool active() const { return open_ != 0; }
+  /// Bits of the open lanes.
+  unsigned open_lanes() const { return open_; }
+  unsigned BitOf(const ViewLane& lane) const {
+    return 1u << static_cast<unsigned>(&lane - lanes_.data());
+  }
+
+  /// The cut: from now on everything older than the new generation is frozen. nullptr when
+  /// kMaxViews are open.
+  ViewLane* Open() {
+    if (open_ == (1u << kMaxViews) - 1) return nullptr;
+    ViewLane& lane = lanes_[static_cast<unsigned>(std::countr_one(open_))];
+    CAIRN_CHECK(lane.queue_.empty());
+    lane.opened_ = ++generation_;
+    lane.watermark_.store(0, std::memory_order_relaxed);
+    open_ |= BitOf(lane);
+    return &lane;
+  }
+  /// Requires: the walker has stopped and the queue was drained.
+  void Close(const ViewLane& lane) {
+    CAIRN_CHECK((open_ & BitOf(lane)) && lane.queue_.empty());
+    open_ &= ~BitOf(lane);
+    CAIRN_CHECK(open_ != 0 || retained_bytes() == 0);
+  }
+
+  /// The open views (bits) that may still read something that was made in `generation` and ends at
+  /// `end`. A stale answer errs towards naming one too many (R5).
+  unsigned Readers(uint64_t generation, uint64_t end) const {
+    unsigned readers = 0;
+    for (unsigned left = open_; left != 0; left &= left - 1) {
+      const ViewLane& lane = lanes_[static_cast<unsigned>(std::countr_zero(left))];
+      if (lane.opened_ > generation && lane.watermark_.load(std::memory_order_acquire) < end)
+        readers |= left & -left;
+    }
+    return readers;
+  }
+  /// Whether no view, however old, needs what ends at `end` any more.
+  bool Passed(uint64_t end) const { return Readers(0, end) == 0; }
+  /// The same of the views that were open in `generation` alone.
+  bool PassedByThoseOf(uint64_t generation, uint64_t end) const {
+    return (Readers(0, end) & ~Readers(generation, end)) == 0;
+  }
+  /// Generation of the oldest open view. Requires: active.
+  uint64_t OldestOpened() const {
+    uint64_t oldest = UINT64_MAX;
+    for (unsigned left = open_; left != 0; left &= left - 1) {
+      const uint64_t opened = lanes_[static_cast<unsigned>(std::countr_zero(left))].opened_;
+      if (opened < oldest) oldest = opened;
+    }
+    return oldest;
+  }
+
+  /// Hands something over to every view that has not ended, also to those that could not read it:
+  /// they only hold it longer. Not for segments, which a view emits. Requires: active.
+  void Retire(Retired::Kind kind, void* object, uint64_t position, uint64_t size_bytes) {
+    // When all have just come to the end: EndView drains the queue of the first.
+    const unsigned readers = Readers(0, kWatermarkEnd);
+    RetireTo(readers != 0 ? readers : open_ & -open_, kind, object, position, size_bytes);
+  }
+  /// Hands it to `readers` alone. Requires: some.
+  void RetireTo(unsigned readers, Retired::Kind kind, void* object, uint64_t position,
+                uint64_t size_bytes) {
+    CAIRN_CHECK(readers != 0 && (readers & ~open_) == 0);
+    Counter& counter = IsStructure(kind) ? retired_structure_ : retired_values_;
+    counter.store(counter.load(std::memory_order_relaxed) + size_bytes, std::memory_order_relaxed);
+    Retired item{object, position, size_bytes, kind, nullptr};
+    if (!std::has_single_bit(readers)) {
+      item.readers_left = new std::atomic<uint32_t>(static_cast<uint32_t>(std::popcount(readers)));
+    }
+    for (; readers != 0; readers &= readers - 1)
+      lanes_[static_cast<unsigned>(std::countr_zero(readers))].queue_.Push(item);
+  }
+  /// Everything held for views. Thread: any.
+  uint64_t retained_bytes() const {
+    return retained_record_bytes() + Difference(retired_structure_, released_structure_);
+  }
+  /// Old values alone: what grows with the writes, and so what a limit has to bound. Superseded
+  /// structure is bounded by itself: one segment of a few bytes a key, once a view.
+  uint64_t retained_record_bytes() const { return Difference(retired_values_, released_values_); }
+
+  /// Call when what was popped has been freed. Thread: walkers.
   void Released(Retired::Kind kind, uint64_t size_bytes) {
-    Add(IsStructure(kind) ? released_structure_ : released_values_, size_bytes);
+    (IsStructure(kind) ? released_structure_ : released_values_)
+        .fetch_add(size_bytes, std::memory_order_relaxed);
   }
 
  private:
-  using Counter = std::atomic<uint64_t>;  // grows only, written by one side
+  using Counter = std::atomic<uint64_t>;  // grows only
 
   static bool IsStructure(Retired::Kind kind) {
     return kind == Retired::Kind::kSegment || kind == Retired::Kind::kDirectory ||
            kind == Retired::Kind::kRoot;
-  }
-  static void Add(Counter& counter, uint64_t bytes) {
-    counter.store(counter.load(std::memory_order_relaxed) + bytes, std::memory_order_relaxed);
   }
   /// Seen by a third thread, or by one side while the other moves, it may be a little off.
   static uint64_t Difference(const Counter& in, const Counter& out) {
@@ -192,13 +264,12 @@ class SnapshotGate {
   }
 
   uint64_t generation_ = 1;
-  bool active_ = false;
-  SpscQueue<Retired> queue_;
+  unsigned open_ = 0;
+  std::array<ViewLane, kMaxViews> lanes_;
   // The two sides write different cache lines.
   alignas(64) Counter retired_values_{0};
   Counter retired_structure_{0};
-  alignas(64) std::atomic<uint64_t> watermark_{0};
-  Counter released_values_{0};
+  alignas(64) Counter released_values_{0};
   Counter released_structure_{0};
 };
 

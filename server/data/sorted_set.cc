@@ -69,23 +69,21 @@ bool SortedSet::Insert(std::string_view member, double score) {
 void SortedSet::SetScore(std::string_view member, double score) {
   const ScoredRecord* old = members_.Find(member);
   CAIRN_CHECK(old != nullptr);
-  const double old_score = old->score();
-  const ScoreKey old_key{old_score, member};
+  const ScoreOrder::Place place = order_.PlaceOf(*old);
   // The order finds its items by their scores, so they change only while the order does not look.
-  if (order_.KeepsPlace(old_key, score)) {
-    const uint64_t rank = order_.RankOf(old_key);
+  if (order_.KeepsPlace(place, score)) {
     const ScoredRecord* fresh = members_.SetScore(member, score);
-    if (fresh != old) order_.PointTo(rank, fresh, *this);
+    if (fresh != old) order_.PointTo(place, fresh, *this);
     return;
   }
-  order_.Erase(old_key, *this);
+  order_.Erase(place, *this);
   order_.Insert(members_.SetScore(member, score), *this);
 }
 
 bool SortedSet::Erase(std::string_view member) {
   const ScoredRecord* record = members_.Find(member);
   if (record == nullptr) return false;
-  order_.Erase({record->score(), member}, *this);
+  order_.Erase(order_.PlaceOf(*record), *this);
   members_.Erase(record);
   return true;
 }

@@ -26,6 +26,9 @@ class SortedSet final : public Container {
   SortedSet* Fork(uint64_t frozen_until) override { return new SortedSet(*this, frozen_until); }
   SortedSet* Clone() const override;
   void CheckInvariants() const override;
+  void PrefetchMember(std::string_view member, int pass) const override {
+    members_.Prefetch(member, pass);
+  }
   /// From the highest to the lowest, as Redis saves them.
   Status Emit(ValueSink& sink) const override;
   size_t MemoryUsage() const override;

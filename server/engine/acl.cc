@@ -11,7 +11,7 @@ namespace {
 constexpr std::string_view kDefaultName = "default";
 
 bool SameRefusal(const AclLogEntry& a, const AclLogEntry& b) {
-  return a.reason == b.reason && a.in_multi == b.in_multi && a.object == b.object &&
+  return a.reason == b.reason && a.context == b.context && a.object == b.object &&
          a.username == b.username && b.at_ms - a.at_ms <= kAclLogGroupingMs;
 }
 
@@ -131,7 +131,8 @@ Status Acl::Authenticate(Session& session, std::string_view name, std::string_vi
     LogIn(session, *user);
     return Status::Ok();
   }
-  Note(session, AclVerdict::kAuth, command, name, session.in_transaction());
+  Note(session, AclVerdict::kAuth, command, name,
+       session.in_transaction() ? AclContext::kMulti : AclContext::kToplevel);
   return RespError(resp_errors::kWrongPass);
 }
 
@@ -161,10 +162,10 @@ Status Acl::Refusal(const AclDecision& decision, const Command& command) {
 // --- log ---
 
 void Acl::Note(const Session& session, AclVerdict reason, std::string_view object,
-               std::string_view username, bool in_multi) {
+               std::string_view username, AclContext context) {
   const int64_t now_ms = engine_.env.WallMicros() / 1000;
   AclLogEntry entry{.reason = reason,
-                    .in_multi = in_multi,
+                    .context = context,
                     .object = std::string(object),
                     .username = std::string(username),
                     .at_ms = now_ms,
@@ -181,10 +182,10 @@ void Acl::Note(const Session& session, AclVerdict reason, std::string_view objec
 }
 
 void Acl::NoteRequest(const Session& session, const AclDecision& decision, const Command& command,
-                      std::span<const std::string_view> args) {
+                      std::span<const std::string_view> args, AclContext context) {
   const std::string_view object =
       decision.verdict == AclVerdict::kCommand ? command.full_name : args[decision.argument];
-  Note(session, decision.verdict, object, session.user, session.in_transaction());
+  Note(session, decision.verdict, object, session.user, context);
 }
 
 }  // namespace cairn

@@ -26,11 +26,14 @@ class Engine;
 inline constexpr size_t kAclLogScanned = 10;
 inline constexpr int64_t kAclLogGroupingMs = 60000;
 
+/// Where a refused request came from, as ACL LOG names it.
+enum class AclContext : uint8_t { kToplevel, kMulti, kScript };
+
 /// One line of ACL LOG.
 struct AclLogEntry {
   uint64_t count = 1;
   AclVerdict reason = AclVerdict::kCommand;
-  bool in_multi = false;
+  AclContext context = AclContext::kToplevel;
   std::string object;  ///< command, key, channel, or the command that tried to log in
   std::string username;
   int64_t at_ms = 0;   ///< wall clock of the last one
@@ -77,10 +80,10 @@ class Acl {
   // --- log ---
   /// Enters a refusal; alike ones within a minute count up. `object` as AclLogEntry has it.
   void Note(const Session& session, AclVerdict reason, std::string_view object,
-            std::string_view username, bool in_multi);
+            std::string_view username, AclContext context);
   /// What Note wants for a refused request.
   void NoteRequest(const Session& session, const AclDecision& decision, const Command& command,
-                   std::span<const std::string_view> args);
+                   std::span<const std::string_view> args, AclContext context);
   const std::deque<AclLogEntry>& log() const { return log_; }  ///< newest first
   void ResetLog() { log_.clear(); }
 

@@ -22,6 +22,7 @@ std::string Flags(const Session& session) {
   std::string flags;
   if (session.monitor) flags += 'O';
   if (session.kind == SessionKind::kReplica) flags += 'S';
+  if (session.kind == SessionKind::kPrimary) flags += 'M';
   if (session.kind == SessionKind::kPubsub) flags += 'P';
   if (InOrAtTransaction(session)) flags += 'x';
   if (session.suspended) flags += 'b';

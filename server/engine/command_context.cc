@@ -26,6 +26,10 @@ bool CommandContext::ArgIs(size_t i, std::string_view word) const {
 
 const Settings& CommandContext::settings() const { return engine_.settings(); }
 
+bool CommandContext::from_script() const {
+  return engine_.script != nullptr && engine_.script->session == &session_;
+}
+
 bool CommandContext::CanRunLater() const {
   return !in_exec_ && session_.kind == SessionKind::kNormal && session_.port != nullptr &&
          engine_.jobs != nullptr && !engine_.loading;

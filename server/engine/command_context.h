@@ -70,11 +70,17 @@ class CommandContext {
   int64_t now_ms() const;  ///< wall clock, constant during a command, transaction or script
   /// Running inside EXEC (or later a script): blocking commands answer at once.
   bool in_exec() const { return in_exec_; }
-  /// False inside EXEC, a script or the loader: a blocking command then answers as its timeout
-  /// would.
-  bool CanBlock() const { return !in_exec_ && !is_loading(); }
+  /// False inside EXEC, a script, the loader or the primary's stream: a blocking command then
+  /// answers as its timeout would.
+  bool CanBlock() const { return !in_exec_ && !session_.obeys(); }
+  /// A script's command, not a client's.
+  bool from_script() const;
   /// The loader of the append-only file is the caller: no replies, TTLs are taken as they stand.
   bool is_loading() const { return session_.kind == SessionKind::kInternal; }
+
+  /// What runs was decided by the primary or stands in a file: limits on what clients may ask for
+  /// do not apply, and times are taken as they stand.
+  bool obeys() const { return session_.obeys(); }
 
   // --- work in two halves ---
   /// This run may wait: it is a client's, not part of a transaction, and nothing is loading.

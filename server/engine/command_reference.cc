@@ -35,11 +35,11 @@ constexpr BitName<uint64_t> kFlagNames[] = {
     {kCmdAsking, "asking"},
     {kCmdFast, "fast"},
     {kCmdNoAuth, "no_auth"},
-    {kCmdMayReplicate, "may_replicate"},
     {kCmdNoAsyncLoading, "no_async_loading"},
     {kCmdNoMulti, "no_multi"},
     {kCmdMovableKeys, "movablekeys"},
     {kCmdAllowBusy, "allow_busy"},
+    {kCmdNoMandatoryKeys, "no_mandatory_keys"},
 };
 
 constexpr BitName<uint64_t> kCategoryNames[] = {

@@ -35,7 +35,7 @@ enum CommandFlag : uint64_t {
   kCmdAsking = 1ull << 12,
   kCmdFast = 1ull << 13,
   kCmdNoAuth = 1ull << 14,
-  kCmdMayReplicate = 1ull << 15,
+  kCmdMayReplicate = 1ull << 15,  ///< internal: CLIENT PAUSE WRITE holds it like a write
   kCmdNoAsyncLoading = 1ull << 16,
   kCmdNoMulti = 1ull << 17,
   kCmdAllowBusy = 1ull << 18,
@@ -43,6 +43,7 @@ enum CommandFlag : uint64_t {
   kCmdTouchesArbitraryKeys = 1ull << 20,  ///< internal
   kCmdProtected = 1ull << 21,  ///< internal: guarded by the setting enable-<name>-command
   kCmdSystem = 1ull << 22,     ///< internal: COMMAND DOCS shows the doc flag "syscmd"
+  kCmdNoMandatoryKeys = 1ull << 23,
 };
 
 /// ACL categories beyond those implied by flags and group, named as ACL CAT prints them.
@@ -129,6 +130,8 @@ struct CommandSpec {
   uint64_t flags = 0;            ///< CommandFlag bits
   uint64_t acl = 0;  ///< AclCategory bits in full (read/write/fast/slow.. derived are added)
   std::array<KeySpec, kMaxKeySpecs> keys = {};
+  int member_arg = 0;  ///< argument that is looked up inside the value of key 1 (a field, a
+                       ///< member): fetched ahead with its batch; 0 = none
   KeyFinder find_keys =
       nullptr;  ///< instead of `keys` for GETKEYS and ACLs, where those fall short
   std::string_view group =

@@ -134,6 +134,13 @@ class CommandTable {
   mutable std::array<Recalled, kRecalled> recalled_;  // a memo, emptied when names change
 };
 
+/// `argc` words, the command's own counted, are neither too few nor too many.
+inline bool FitsArity(const Command& command, size_t argc) {
+  const int arity = command.spec->arity;
+  const int count = static_cast<int>(argc);
+  return arity > 0 ? count == arity : count >= -arity;
+}
+
 /// Key positions of `args` by the command's own finder or its key specs. Errors: the two of COMMAND
 /// GETKEYS.
 Status ExtractKeys(const Command& command, std::span<const std::string_view> args,

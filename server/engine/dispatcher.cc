@@ -9,23 +9,6 @@
 
 namespace cairn {
 
-namespace {
-
-// Commands that act on the transaction itself and so are never queued in it. `name` is the full
-// one: "slowlog|reset" is not among them.
-bool ControlsTransaction(std::string_view name) {
-  return name == "exec" || name == "discard" || name == "multi" || name == "watch" ||
-         name == "quit" || name == "reset";
-}
-
-bool FitsArity(const Command& command, size_t argc) {
-  const int arity = command.spec->arity;
-  const int count = static_cast<int>(argc);
-  return arity > 0 ? count == arity : count >= -arity;
-}
-
-}  // namespace
-
 // --- turn: parse, prepare, execute ---
 
 void Dispatcher::RunTurn(std::span<ReadySession> ready) {
@@ -39,24 +22,50 @@ void Dispatcher::RunTurn(std::span<ReadySession> ready) {
     engine_.RefreshClock();
     memory_limit_.BeginBatch();
     ReadGates();
-    if (hashes_used_ > 1) {
-      PrefetchForBatch(count, &Database::PrefetchBucket);
-      PrefetchForBatch(count, &Database::PrefetchEntry);
-    }
+    if (hashes_used_ > 1) PrefetchForBatch(count);
     last_ticks_ = TickClock::Now();
-    for (size_t i = 0; i < count; ++i) RunPending(batch_[i]);
+    batch_size_ = count;
+    for (batch_at_ = 0; batch_at_ < batch_size_; ++batch_at_) RunPending(batch_[batch_at_]);
+    batch_at_ = batch_size_ = 0;
   }
   flushing_ = nullptr;
   in_turn_ = false;
 }
 
-// One pass over all keys of the batch, far enough from the next that what it asked for is there.
-inline void Dispatcher::PrefetchForBatch(size_t count, void (Database::*prefetch)(uint64_t) const) {
-  for (size_t i = 0; i < count; ++i) {
-    const Pending& pending = batch_[i];
-    const Database& db = engine_.keyspace.db(pending.session->db);
-    for (size_t j = 0; j < pending.hash_count; ++j)
-      (db.*prefetch)(key_hashes_[pending.first_hash + j]);
+// Passes over all keys of the batch, each far enough from the next that what it asked for is there.
+void Dispatcher::PrefetchForBatch(size_t count) {
+  const auto for_each_key = [&](auto&& prefetch) {
+    for (size_t i = 0; i < count; ++i) {
+      const Pending& pending = batch_[i];
+      const Database& db = engine_.keyspace.db(pending.session->db);
+      for (size_t j = 0; j < pending.hash_count; ++j)
+        prefetch(db, pending, key_hashes_[pending.first_hash + j]);
+    }
+  };
+  for_each_key([](const Database& db, const Pending& pending, uint64_t hash) {
+    db.PrefetchBucket(hash, pending.command->flags & kCmdWrite);
+  });
+  for_each_key([](const Database& db, const Pending&, uint64_t hash) { db.PrefetchEntry(hash); });
+  if (looks_into_values_) PrefetchMembers(count);
+}
+
+// Two more passes for the commands that look for a field or member in the value of their key.
+void Dispatcher::PrefetchMembers(size_t count) {
+  std::array<const Container*, kBatchRequests> containers;
+  for (int pass = 0; pass < 2; ++pass) {
+    for (size_t i = 0; i < count; ++i) {
+      const Pending& pending = batch_[i];
+      const auto& args = pending.request.args;
+      const auto member = pending.command == nullptr
+                              ? size_t{0}
+                              : static_cast<size_t>(pending.command->spec->member_arg);
+      if (member == 0 || member >= args.size() || pending.hash_count == 0) continue;
+      if (pass == 0) {
+        containers[i] = engine_.keyspace.db(pending.session->db)
+                            .PeekContainer({args[1], key_hashes_[pending.first_hash]});
+      }
+      if (containers[i] != nullptr) containers[i]->PrefetchMember(args[member], pass);
+    }
   }
 }
 
@@ -65,6 +74,7 @@ inline void Dispatcher::PrefetchForBatch(size_t count, void (Database::*prefetch
 size_t Dispatcher::FillBatch(std::span<ReadySession> ready, size_t* next) {
   size_t count = 0;
   hashes_used_ = 0;
+  looks_into_values_ = false;
   resolved_generation_ = engine_.commands.generation();
   for (; *next < ready.size(); ++*next) {
     Session& session = *ready[*next].session;
@@ -98,6 +108,7 @@ void Dispatcher::Prepare(Pending& pending) {
   const auto& args = pending.request.args;
   pending.container = nullptr;
   pending.hash_count = 0;
+  pending.done = false;
   pending.command = engine_.commands.Recall(args[0]);
   if (pending.command == nullptr) [[unlikely]] {
     pending.command = engine_.commands.Resolve(args, &pending.container);
@@ -106,6 +117,7 @@ void Dispatcher::Prepare(Pending& pending) {
   const int first = pending.command->first_key;
   if (first <= 0 || args.size() <= static_cast<size_t>(first)) return;
   Database& db = engine_.keyspace.db(pending.session->db);
+  looks_into_values_ |= pending.command->spec->member_arg != 0;
   pending.first_hash = static_cast<uint32_t>(hashes_used_);
   if (pending.command->last_key != first) return PrepareKeys(pending, db);
   const uint64_t hash = db.MakeKey(args[static_cast<size_t>(first)]).hash;
@@ -131,20 +143,9 @@ void Dispatcher::PrepareKeys(Pending& pending, Database& db) {
   }
 }
 
-void Dispatcher::ReadGates() {
-  flushing_ = nullptr;
-  const Durability* durability = engine_.durability;
-  gates_.open = !engine_.loading && engine_.pause_mode == PauseMode::kNone &&
-                engine_.settings().maxmemory == 0 &&
-                (durability == nullptr || durability->WriteRefusal().ok());
-  gates_.may_hold = durability != nullptr && durability->MayHoldWrites();
-  gates_.throttled = durability != nullptr && durability->MayThrottle();
-  gates_.held_back = durability != nullptr && durability->GatesReplies();
-}
-
 void Dispatcher::RunPending(Pending& pending) {
   Session& session = *pending.session;
-  if (session.closing || session.close_after_reply) return;
+  if (session.closing || session.close_after_reply || pending.done) return;
   const Request& request = pending.request;
   if (engine_.commands.generation() != resolved_generation_) [[unlikely]] {
     // MODULE LOAD or UNLOAD ran earlier in this batch.
@@ -215,190 +216,28 @@ bool Dispatcher::RunArgs(Session& session, std::span<const std::string_view> arg
   return command != nullptr;
 }
 
-// --- gates ---
-
-Status Dispatcher::CheckForm(Command* command, Command* container,
-                             std::span<const std::string_view> args) const {
-  if (command == nullptr) {
-    if (container != nullptr) return UnknownSubcommand(container->spec->name, args[1]);
-    return UnknownCommand(args[0], args.subspan(1));
-  }
-  if (!FitsArity(*command, args.size()) || command->spec->handler == nullptr)
-    return WrongArity(command->full_name);
-  return Status::Ok();
-}
-
-Status Dispatcher::CheckProtected(const Session& session, const Command& command) const {
-  if (!(command.flags & kCmdProtected) || session.kind == SessionKind::kInternal)
-    return Status::Ok();
-  const bool is_module = command.full_name.starts_with("module");
-  const Settings& settings = engine_.settings();
-  const GuardedAccess access =
-      is_module ? settings.enable_module_command : settings.enable_debug_command;
-  if (access == GuardedAccess::kYes || (access == GuardedAccess::kLocal && session.IsLocal()))
-    return Status::Ok();
-  return Status::Client(
-      std::string("ERR ") + (is_module ? "MODULE" : "DEBUG") +
-      " command not allowed. If the enable-" + (is_module ? "module" : "debug") +
-      "-command option is set to \"local\", you can run it from a local connection, otherwise you "
-      "need to set this option in the configuration file, and then restart the server.");
-}
-
-Status Dispatcher::CheckState(Session& session, const Command& command) {
-  // What a log replays was admitted when it was first run: refusing it now would lose data.
-  if (session.kind == SessionKind::kInternal) return Status::Ok();
-  const bool exec = command.spec->name == "exec" && session.in_transaction();
-  const uint64_t queued = exec ? session.transaction.flags_union : 0;
-  const bool write = (command.flags | queued) & kCmdWrite;
-  // A transaction in the making takes memory without bound, whatever its commands do.
-  const bool deny_oom = ((command.flags | queued) & kCmdDenyOom) ||
-                        (session.in_transaction() && !ControlsTransaction(command.full_name));
-  if (!memory_limit_.Hold() && deny_oom) return RespError(resp_errors::kOom);
-  if ((write || command.spec->name == "ping") && engine_.durability != nullptr) {
-    CAIRN_RETURN_IF_ERROR(engine_.durability->WriteRefusal());
-  }
-  if (session.kind == SessionKind::kPubsub || session.monitor) [[unlikely]]
-    CAIRN_RETURN_IF_ERROR(CheckListener(session, command));
-  if (engine_.loading && !((command.flags | queued) & kCmdLoading)) {
-    return RespError(resp_errors::kLoading);
-  }
-  return Status::Ok();
-}
-
-// Those who listen in RESP2 could not tell a reply from a message; monitors count as replicas.
-Status Dispatcher::CheckListener(const Session& session, const Command& command) {
-  if (session.kind == SessionKind::kPubsub && session.reply.version() == 2) {
-    static constexpr std::string_view kAllowed[] = {"ping",         "subscribe",    "ssubscribe",
-                                                    "unsubscribe",  "sunsubscribe", "psubscribe",
-                                                    "punsubscribe", "quit",         "reset"};
-    if (std::find(std::begin(kAllowed), std::end(kAllowed), command.full_name) ==
-        std::end(kAllowed)) {
-      return Status::Client("ERR Can't execute '" + command.full_name +
-                            "': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / RESET are "
-                            "allowed in this context");
-    }
-  }
-  if (session.monitor && (command.flags & (kCmdWrite | kCmdReadonly | kCmdMayReplicate)))
-    return Status::Client("ERR Replica can't interact with the keyspace");
-  return Status::Ok();
-}
-
-bool Dispatcher::Admit(Session& session, Command* command, Command* container,
-                       std::span<const std::string_view> args, const Request* request) {
-  session.last_command = command != nullptr ? command->spec : nullptr;
-  if (command == nullptr && container == nullptr &&
-      (EqualsIgnoreCase(args[0], "post") || EqualsIgnoreCase(args[0], "host:"))) {
-    // A browser was led to send an HTTP request here: hang up before its body is taken for
-    // commands.
-    engine_.log.Log(LogLevel::kWarning,
-                    "Possible SECURITY ATTACK detected. It looks like somebody is sending POST or "
-                    "Host: commands "
-                    "to Redis. Connection aborted.");
-    if (session.port != nullptr) session.port->Close(false);
-    return false;
-  }
-  if (Status form = CheckForm(command, container, args); !form.ok()) {
-    Reject(session, command, form);
-    return false;
-  }
-  if (Status guarded = CheckProtected(session, *command); !guarded.ok()) {
-    Reject(session, command, guarded);
-    return false;
-  }
-  if (!session.authenticated && !(command->flags & kCmdNoAuth) && !engine_.acl.open()) {
-    Reject(session, command, RespError(resp_errors::kNoAuth));
-    return false;
-  }
-  // A log and a primary put what one command did between MULTI and EXEC.
-  if (session.in_transaction() && (command->flags & kCmdNoMulti) &&
-      (session.kind == SessionKind::kNormal || session.kind == SessionKind::kPubsub)) {
-    Reject(session, command, RespError(resp_errors::kNotInMulti));
-    return false;
-  }
-  if (session.acl != nullptr && !session.acl->unrestricted()) [[unlikely]] {
-    if (const AclDecision decision = Acl::Check(session, *command, args); !decision.allowed()) {
-      engine_.acl.NoteRequest(session, decision, *command, args);
-      Reject(session, command, Acl::Refusal(decision, *command));
-      return false;
-    }
-  }
-  if (Status state = CheckState(session, *command); !state.ok()) {
-    Reject(session, command, state);
-    return false;
-  }
-  if (engine_.pause_mode != PauseMode::kNone && session.MayBePaused() &&
-      engine_.IsPaused(command->flags & (kCmdWrite | kCmdMayReplicate)) && !session.pause_exempt) {
-    if (request != nullptr)
-      session.deferred.push_back(OwnedCommand::From(command->spec, args, request));
-    session.suspended = true;
-    return false;
-  }
-  if (HeldForSnapshot(session, *command)) {
-    if (request != nullptr)
-      session.deferred.push_back(OwnedCommand::From(command->spec, args, request));
-    engine_.HoldSession(session);
-    return false;
-  }
-  if (session.in_transaction() && !in_exec_ && !ControlsTransaction(command->full_name)) {
-    session.transaction.flags_union |= command->flags;
-    session.transaction.queue.push_back(OwnedCommand::From(command->spec, args, request));
-    session.transaction.queue_bytes += session.transaction.queue.back().MemoryUsage();
-    session.reply.SimpleString("QUEUED");
-    FinishReply(session);
-    return false;
-  }
-  return true;
-}
-
-// What only queues in a transaction is not held: its EXEC is.
-bool Dispatcher::HeldForSnapshot(const Session& session, const Command& command) const {
-  if (!gates_.may_hold || !session.MayBePaused() || session.port == nullptr) return false;
-  const bool exec = session.in_transaction() && command.spec->name == "exec";
-  if (session.in_transaction() && !exec) return false;
-  const uint64_t flags = command.flags | (exec ? session.transaction.flags_union : 0);
-  return (flags & kCmdWrite) && engine_.durability->HoldsWrites();
-}
-
-void Dispatcher::Reject(Session& session, Command* command, const Status& status) {
-  if (command != nullptr) ++command->counters.rejected;
-  if (command != nullptr && command->spec->name == "exec") {
-    // A refused EXEC ends the transaction, and says so.
-    engine_.watches.UnwatchAll(session);
-    session.transaction = TransactionState();
-    std::string_view why = status.message();
-    if (why.starts_with("ERR ")) why.remove_prefix(4);
-    SendError(session,
-              Status::Client("EXECABORT Transaction discarded because of: " + std::string(why)));
-  } else {
-    if (session.in_transaction()) session.transaction.dirty_exec = true;
-    SendError(session, status);
-  }
-  if (session.tracking != nullptr) EndCaching(session, command);
-  FinishReply(session);
-}
-
-void Dispatcher::SendError(Session& session, const Status& status) {
-  engine_.stats.CountError(status.message());
-  session.reply.StatusReply(status);
-}
-
 // --- execution ---
 
 void Dispatcher::Call(CommandContext& ctx, Command& command) {
   Session& session = ctx.session_;
   ctx.in_exec_ = in_exec_;
-  Session* const outer = std::exchange(engine_.running_session, &session);
+  // A script's commands run on a session of their own, but for its caller.
+  Session& client = engine_.script != nullptr && &session == engine_.script->session
+                        ? *engine_.script->caller
+                        : session;
+  Session* const outer = std::exchange(engine_.running_session, &client);
   const uint64_t began = last_ticks_;
   if (session.reply_mode != ReplyMode::kOn) [[unlikely]] {
     if (session.reply_mode == ReplyMode::kSkipNext) session.reply_mode = ReplyMode::kSkipThis;
     session.holds_pushes = true;
   }
-  if (gates_.throttled && (command.flags & kCmdWrite) && !in_exec_ &&
-      session.kind != SessionKind::kInternal) {
+  if (gates_.throttled && (command.flags & kCmdWrite) && !in_exec_ && !session.obeys()) {
     engine_.durability->ThrottleWrite();
   }
   const ReplyBuffer::Mark mark = session.output.Here();
-  const uint64_t errors_before = engine_.stats.total_error_replies;
+  // An error counts for the innermost command that made it.
+  errors_seen_ = engine_.stats.total_error_replies;
+  const bool fed = session.source != nullptr;
   engine_.propagation.BeginGroup();
   CommandJob* const job = ctx.owned_ != nullptr ? ctx.owned_->job.get() : nullptr;
   Status status = job != nullptr ? job->Finish(ctx) : ctx.spec_.handler(ctx);
@@ -419,7 +258,10 @@ void Dispatcher::Call(CommandContext& ctx, Command& command) {
   }
   Propagate(ctx);
   engine_.propagation.EndGroup();
+  NoteWritten(session);
   if (!command.plain) ReadGates();
+  if (fed && session.output.Here().text != mark.text) [[unlikely]]
+    DropFed(session, command.full_name);
 
   const uint64_t ticks = TickClock::Now();
   const uint64_t spent = ticks - began;
@@ -428,8 +270,8 @@ void Dispatcher::Call(CommandContext& ctx, Command& command) {
   const bool blocked = session.blocked != nullptr;
   if (spent >= engine_.observe_from_ticks) [[unlikely]]
     Observe(session, command, ctx.args_, spent, blocked);
-  if (session.tracking != nullptr) [[unlikely]]
-    Track(session, command, ctx.args_);
+  if (client.tracking != nullptr) [[unlikely]]
+    Track(client, command, ctx.args_);
   engine_.running_session = outer;
   if (blocked) [[unlikely]] {
     // It counts, and is answered, once the waiting is over.
@@ -438,7 +280,8 @@ void Dispatcher::Call(CommandContext& ctx, Command& command) {
     session.ReleasePushes();
     return;
   }
-  CountCall(session, command, spent, engine_.stats.total_error_replies != errors_before);
+  CountCall(session, command, spent, engine_.stats.total_error_replies != errors_seen_);
+  errors_seen_ = engine_.stats.total_error_replies;
   SettleReplyMode(session, mark);
   if (in_exec_) return;
   FinishReply(session);
@@ -493,18 +336,21 @@ void Dispatcher::Propagate(CommandContext& ctx) {
   if ((ctx.dirty_ == 0 && !ctx.propagate_always_) || ctx.is_loading()) return;
   if (engine_.durability != nullptr) engine_.durability->AddChanges(ctx.dirty_);
   if (ctx.propagate_nothing_ || !engine_.propagation.enabled()) return;
+  if (engine_.script != nullptr && !engine_.script->to_log) [[unlikely]]
+    return;
   if (ctx.rewritten_.empty()) {
     if (ctx.propagate_as_sent_) engine_.propagation.Append(ctx.session_.db, ctx.args_);
   } else {
     for (const auto& args : ctx.rewritten_)
       engine_.propagation.Append(ctx.session_.db, std::span(args));
   }
+  ctx.session_.written_offset = Session::kNotYetKnown;
 }
 
 void Dispatcher::FinishReply(Session& session) {
-  if (session.port == nullptr) return;
+  if (session.port == nullptr || session.kind == SessionKind::kPrimary) return;
   // Whatever this reply says may rest on any write so far.
-  if (gates_.held_back) engine_.HoldReply(session);
+  if (gates_.held_back && session.source == nullptr) engine_.HoldReply(session);
   if (flushing_ == &session) return;
   // Flushes happen after a turn, so within it asking once is enough.
   if (in_turn_) flushing_ = &session;

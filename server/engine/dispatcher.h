@@ -8,6 +8,7 @@
 
 #include <array>
 #include <cstdint>
+#include <functional>
 #include <span>
 #include <vector>
 
@@ -50,13 +51,25 @@ class Dispatcher {
   /// it is suspended again.
   void RunDeferred(Session& session);
 
+  /// Runs one command of a script: the reply is in scope.session->output. Errors: the gates refused
+  /// it; the line is counted and nothing was replied. Requires: inside RunScript.
+  Status RunScriptCommand(ScriptScope& scope, std::span<const std::string_view> args);
+  /// Runs a script or function (`run`) as one unit: its commands do not wait, its effects go out
+  /// together, the clock stands still.
+  void RunScript(ScriptScope& scope, const std::function<void()>& run);
+
+  /// While a script is over its time: runs what `parser` holds; most is answered with -BUSY.
+  void RunBusy(Session& session, RequestParser& parser);
+  /// The same for what other clients sent in the batch of the running script.
+  void AnswerBatchBusy();
+
   /// EXEC: runs the queue as one unit. Called by the EXEC handler.
   Status ExecuteTransaction(CommandContext& exec);
 
   /// maxmemory, as commands are held to it.
   MemoryLimit& memory_limit() { return memory_limit_; }
 
-  /// EXEC is running its queue.
+  /// EXEC is running its queue, or a script its commands.
   bool in_exec() const { return in_exec_; }
 
   /// Ends the waiting of a blocked session as its timeout would (CLIENT UNBLOCK id TIMEOUT).
@@ -80,6 +93,7 @@ class Dispatcher {
     Command* container = nullptr;  // set when the container is known but the subcommand is not
     uint32_t first_hash = 0;       // its keys' hashes in key_hashes_
     uint32_t hash_count = 0;
+    bool done = false;  // answered ahead of its turn, while a script kept the server
   };
   // What holds for all plain commands (command_table.h) until one that is not plain has run. Looked
   // up once a batch, so that nobody pays per command for states that are rare.
@@ -93,7 +107,8 @@ class Dispatcher {
   size_t FillBatch(std::span<ReadySession> ready, size_t* next);
   void Prepare(Pending& pending);
   void PrepareKeys(Pending& pending, Database& db);
-  void PrefetchForBatch(size_t count, void (Database::*prefetch)(uint64_t) const);
+  void PrefetchForBatch(size_t count);
+  void PrefetchMembers(size_t count);
   void RunPending(Pending& pending);
   void ReadGates();
   /// The gates. True when the command may run now; otherwise it was answered, queued or deferred.
@@ -103,6 +118,9 @@ class Dispatcher {
                    std::span<const std::string_view> args) const;
   Status CheckProtected(const Session& session, const Command& command) const;
   Status CheckState(Session& session, const Command& command);
+  Status CheckWritable() const;
+  Status CheckScriptWrites() const;
+  Status CheckDiskOfReplica(const Command& command);
   bool HeldForSnapshot(const Session& session, const Command& command) const;
   static Status CheckListener(const Session& session, const Command& command);
   void Call(CommandContext& ctx, Command& command);
@@ -114,12 +132,18 @@ class Dispatcher {
   /// transaction. `command`: nullptr for an unknown one. Requires: the session tracks.
   void EndCaching(Session& session, const Command* command);
   // dispatcher_observe.cc
+  /// The session is the one on which the running script's commands run.
+  bool IsScript(const Session& session) const;
   void Observe(const Session& session, const Command& command,
                std::span<const std::string_view> args, uint64_t ticks, bool blocked);
   void ObserveDuration(const Session& session, const Command& command,
                        std::span<const std::string_view> args, uint64_t ticks);
   Status CheckQueued(const Session& session, const Command& command,
                      std::span<const std::string_view> args);
+  // dispatcher_script.cc
+  void RunBusyRequest(Session& session, const Request& request);
+  Status CheckScriptCommand(ScriptScope& scope, const Command* command,
+                            std::span<const std::string_view> args);
   // dispatcher_blocking.cc
   template <typename Reply>
   void Answer(Session& session, Reply&& answer);
@@ -129,15 +153,24 @@ class Dispatcher {
   void SendError(Session& session, const Status& status);
   void FinishReply(Session& session);
   void Propagate(CommandContext& ctx);
+  // dispatcher_replication.cc
+  void NoteWritten(Session& session) const {
+    if (session.written_offset == Session::kNotYetKnown) NoteWrittenNow(session);
+  }
+  void NoteWrittenNow(Session& session) const;
+  void DropFed(Session& session, std::string_view sent) const;
 
   Engine& engine_;
   std::vector<Pending> batch_;
+  size_t batch_at_ = 0, batch_size_ = 0;
   std::array<uint64_t, kBatchKeys> key_hashes_;
   size_t hashes_used_ = 0;
+  bool looks_into_values_ = false;  // a command of the batch has a member_arg
   Gates gates_;
   bool in_turn_ = false;
   Session* flushing_ = nullptr;  // asked its port for a flush since the gates were read; in a turn
   uint64_t last_ticks_ = 0;
+  uint64_t errors_seen_ = 0;          // error replies before the innermost command that runs
   uint64_t resolved_generation_ = 0;  // of the command table, when the batch was prepared
   bool in_exec_ = false;
   MemoryLimit memory_limit_;

@@ -32,6 +32,7 @@ void Dispatcher::Answer(Session& session, Reply&& answer) {
   }
   Propagate(ctx);
   engine_.propagation.EndGroup();
+  NoteWritten(session);
   if (ctx.blocked_on_) {
     // Not served: it keeps its place, and nothing happened.
     engine_.running_session = outer;

@@ -5,24 +5,28 @@
 
 namespace cairn {
 
+bool Dispatcher::IsScript(const Session& session) const {
+  return engine_.script != nullptr && engine_.script->session == &session;
+}
+
 void Dispatcher::Observe(const Session& session, const Command& command,
                          std::span<const std::string_view> args, uint64_t ticks, bool blocked) {
   // What administers the server may hold secrets that RedactedArgs does not know.
   if (!(command.flags & (kCmdSkipMonitor | kCmdAdmin)))
-    engine_.monitors.Feed(session.db, &session, *command.spec, args);
+    engine_.monitors.Feed(session.db, IsScript(session) ? nullptr : &session, *command.spec, args);
   if (!blocked) ObserveDuration(session, command, args, ticks);
 }
 
 void Dispatcher::ObserveDuration(const Session& session, const Command& command,
                                  std::span<const std::string_view> args, uint64_t ticks) {
   const Settings& settings = engine_.settings();
+  const Session& client = IsScript(session) ? *engine_.script->caller : session;
   const auto duration_us = static_cast<int64_t>(engine_.stats.ticks.ToMicros(ticks));
   if (settings.slowlog_log_slower_than >= 0 && duration_us >= settings.slowlog_log_slower_than &&
       !(command.flags & kCmdSkipSlowlog)) {
     const std::vector<std::string_view> shown = RedactedArgs(*command.spec, args);
-    engine_.slowlog.Add(engine_.env.WallMicros() / 1000000, duration_us, shown,
-                        session.peer_address, session.name,
-                        static_cast<size_t>(settings.slowlog_max_len));
+    engine_.slowlog.Add(engine_.env.WallMicros() / 1000000, duration_us, shown, client.peer_address,
+                        client.name, static_cast<size_t>(settings.slowlog_max_len));
   }
   engine_.NoteLatency(command.flags & kCmdFast ? "fast-command" : "command", duration_us / 1000);
 }
@@ -34,7 +38,7 @@ Status Dispatcher::CheckQueued(const Session& session, const Command& command,
   engine_.acl.Note(
       session, decision.verdict,
       decision.verdict == AclVerdict::kCommand ? command.full_name : args[decision.argument],
-      session.user, /*in_multi=*/true);
+      session.user, AclContext::kMulti);
   std::string_view why = "no permission";
   if (decision.verdict == AclVerdict::kCommand) {
     why = "no permission to execute the command or subcommand";

@@ -53,15 +53,22 @@ AofLocation DurabilityOfFiles::Location() const {
 
 // --- cuts and jobs ---
 
-SnapshotJobOptions DurabilityOfFiles::JobOptions(JobKind kind) const {
+SnapshotJobOptions DurabilityOfFiles::JobOptions(JobKind kind, const SyncSnapshot& sync) const {
   const Settings& settings = engine_.settings();
   SnapshotJobOptions options;
   if (kind == JobKind::kSave) {
     options.final_path = PathInDir(settings.dbfilename);
     options.temp_path = PathInDir("temp-" + std::to_string(engine_.process_id) + ".rdb");
+  } else if (kind == JobKind::kSync) {
+    options.temp_path = sync.path;
+    options.durable = false;
   } else {
     options.temp_path = aof_->TempBasePath();
     options.as_commands = !settings.aof_use_rdb_preamble;
+    // One walk for both: the new base is what a save of this moment would write.
+    const SaveWish wish = WishToSave(engine_.env.WallMicros() / 1000);
+    if ((wish.scheduled || wish.due) && !options.as_commands)
+      options.also_final_path = PathInDir(settings.dbfilename);
   }
   options.rdb.compress = settings.rdbcompression;
   options.rdb.checksum = settings.rdbchecksum;
@@ -69,9 +76,12 @@ SnapshotJobOptions DurabilityOfFiles::JobOptions(JobKind kind) const {
   options.rdb.now_s = engine_.now_ms() / 1000;
   options.rdb.used_memory_bytes = ReadMemoryFigures().allocated;
   if (engine_.functions != nullptr) options.function_libraries = engine_.functions->Sources();
-  options.verify = settings.rdb_verify;
-  options.incremental_sync = kind == JobKind::kSave ? settings.rdb_save_incremental_fsync
-                                                    : settings.aof_rewrite_incremental_fsync;
+  if (engine_.replicas != nullptr && kind != JobKind::kRewrite)
+    options.rdb.fields = engine_.replicas->SnapshotFields();
+  // Replicas check what they receive.
+  options.verify = settings.rdb_verify && kind != JobKind::kSync;
+  options.incremental_sync = kind == JobKind::kRewrite ? settings.aof_rewrite_incremental_fsync
+                                                       : settings.rdb_save_incremental_fsync;
   options.cpu_limit_percent = settings.snapshot_cpu_limit;
   options.key_delay_us = settings.rdb_key_save_delay;
   return options;
@@ -81,6 +91,7 @@ void DurabilityOfFiles::Cut(Job& job) {
   EndOfTurn();
   const int64_t began_us = engine_.env.MonotonicMicros();
   if (job.kind == JobKind::kRewrite) aof_->BeginRewrite();
+  if (job.sync.on_cut) job.sync.on_cut();
   job.view = engine_.keyspace.BeginView();
   last_cut_us_ = static_cast<uint64_t>(engine_.env.MonotonicMicros() - began_us);
   CAIRN_CHECK(job.view != nullptr);
@@ -90,9 +101,14 @@ void DurabilityOfFiles::Cut(Job& job) {
   throttle_.Begin();
 }
 
-Status DurabilityOfFiles::Launch(JobKind kind) {
-  SnapshotJobOptions options = JobOptions(kind);
-  job_.emplace(Job{.kind = kind, .number = ++jobs_started_, .as_commands = options.as_commands});
+Status DurabilityOfFiles::Launch(JobKind kind, SyncSnapshot sync) {
+  EndOfTurn();  // the options name the offset of the cut
+  SnapshotJobOptions options = JobOptions(kind, sync);
+  job_.emplace(Job{.kind = kind,
+                   .number = ++jobs_started_,
+                   .as_commands = options.as_commands,
+                   .sync = std::move(sync)});
+  job_->saves_too = !options.also_final_path.empty();
   if (kind == JobKind::kSave) last_attempt_ms_ = engine_.env.WallMicros() / 1000;
   NoteDiskLoad();
   Cut(*job_);
@@ -110,9 +126,14 @@ Status DurabilityOfFiles::Launch(JobKind kind) {
 }
 
 Status DurabilityOfFiles::RunJobHere(JobKind kind) {
-  if (job_.has_value()) JoinJob();
-  SnapshotJobOptions options = JobOptions(kind);
+  // Of the same kind: it writes the same file. Another kind walks a view of its own.
+  if (job_.has_value() && job_->kind == kind) JoinJob();
+  // What is saved here is newer than the cut of a rewrite that runs.
+  if (job_.has_value() && job_->saves_too) job_->snapshot->DropAlso();
+  EndOfTurn();
+  SnapshotJobOptions options = JobOptions(kind, {});
   options.cpu_limit_percent = 100;  // clients wait for it: going slow would spare nobody
+  options.also_final_path.clear();
   Job job{.kind = kind};
   Cut(job);
   SnapshotJob snapshot(engine_.env, *job.view, std::move(options));
@@ -129,8 +150,10 @@ void DurabilityOfFiles::OnJobDone(Status status) {
   engine_.keyspace.EndView(job.view);
   if (job.kind == JobKind::kSave) {
     FinishSave(job, status);
-  } else {
+  } else if (job.kind == JobKind::kRewrite) {
     FinishRewrite(job, status);
+  } else {
+    job.sync.on_done(status);
   }
 }
 
@@ -159,7 +182,7 @@ void DurabilityOfFiles::FinishSave(const Job& job, const Status& status) {
   const int64_t now_ms = engine_.env.WallMicros() / 1000;
   last_save_duration_ms_ = now_ms - job.started_ms;
   if (status.ok()) {
-    changes_ -= job.changes_at_cut;
+    changes_saved_ = std::max(changes_saved_, job.changes_at_cut);
     last_save_ms_ = now_ms;
     last_save_ok_ = true;
     ++saves_;
@@ -173,14 +196,14 @@ void DurabilityOfFiles::FinishSave(const Job& job, const Status& status) {
 // --- requests ---
 
 Status DurabilityOfFiles::Save() {
-  if (job_.has_value() && job_->kind == JobKind::kSave)
+  if (job_.has_value() && job_->kind != JobKind::kRewrite)
     return Busy("Background save already in progress");
   const Status status = RunJobHere(JobKind::kSave);
   return status.ok() ? status : Status::Client("ERR");
 }
 
 Status DurabilityOfFiles::StartBackgroundSave(bool schedule, std::string* reply) {
-  if (job_.has_value() && job_->kind == JobKind::kSave)
+  if (job_.has_value() && job_->kind != JobKind::kRewrite)
     return Busy("Background save already in progress");
   if (job_.has_value() || engine_.dispatcher->in_exec()) {
     if (!schedule && !engine_.dispatcher->in_exec()) {
@@ -198,6 +221,13 @@ Status DurabilityOfFiles::StartBackgroundSave(bool schedule, std::string* reply)
   engine_.log.Log(LogLevel::kNotice, "Background saving started (cut in {} us)", last_cut_us_);
   *reply = "Background saving started";
   return Status::Ok();
+}
+
+Status DurabilityOfFiles::StartSyncSnapshot(SyncSnapshot request) {
+  if (job_.has_value() || publishing_ || engine_.propagation.in_group()) {
+    return Status(StatusCode::kNoSpace, "another snapshot is running");
+  }
+  return Launch(JobKind::kSync, std::move(request));
 }
 
 void DurabilityOfFiles::ThrottleWrite() {
@@ -247,24 +277,57 @@ void DurabilityOfFiles::Tick() {
   if (!job_.has_value()) CheckAutomaticRewrite();
 }
 
-void DurabilityOfFiles::CheckSaveRules(int64_t now_ms) {
+DurabilityOfFiles::SaveWish DurabilityOfFiles::WishToSave(int64_t now_ms) const {
   const SaveRules rules = SaveRules::Of(engine_.settings().save);
   const int64_t since_s = (now_ms - last_save_ms_) / 1000;
   const int64_t since_attempt_s = (now_ms - last_attempt_ms_) / 1000;
-  const bool scheduled =
-      save_scheduled_ && (last_save_ok_ || since_attempt_s > SaveRules::kRetryDelayS);
-  const bool due =
-      rules.ShouldSave(static_cast<int64_t>(changes_), since_s, !last_save_ok_, since_attempt_s);
-  if (!scheduled && !due) return;
-  if (due)
-    engine_.log.Log(LogLevel::kNotice, "{} changes in {} seconds. Saving...", changes_, since_s);
+  SaveWish wish;
+  wish.scheduled = save_scheduled_ && (last_save_ok_ || since_attempt_s > SaveRules::kRetryDelayS);
+  wish.due = rules.ShouldSave(static_cast<int64_t>(UnsavedChanges()), since_s, !last_save_ok_,
+                              since_attempt_s);
+  return wish;
+}
+
+void DurabilityOfFiles::CheckSaveRules(int64_t now_ms) {
+  WarnOfOverdueSave(now_ms);
+  const SaveWish wish = WishToSave(now_ms);
+  if (!wish.scheduled && !wish.due) return;
+  if (wish.due) {
+    engine_.log.Log(LogLevel::kNotice, "{} changes in {} seconds. Saving...", UnsavedChanges(),
+                    (now_ms - last_save_ms_) / 1000);
+  }
   std::string reply;
   if (Status started = StartBackgroundSave(false, &reply); !started.ok()) {
     engine_.log.Log(LogLevel::kWarning, "Save did not start: {}", started.message());
   }
 }
 
+bool DurabilityOfFiles::IsSaveOverdue(int64_t now_ms) const {
+  int64_t longest_s = 0;
+  for (const auto& [seconds, changes] : engine_.settings().save)
+    longest_s = std::max(longest_s, seconds);
+  return longest_s > 0 && UnsavedChanges() > 0 && now_ms - last_save_ms_ > 2 * longest_s * 1000;
+}
+
+// Saves that fail one after the other are easily overlooked: each is one line in the log.
+void DurabilityOfFiles::WarnOfOverdueSave(int64_t now_ms) {
+  constexpr int64_t kRepeatMs = 3600 * 1000;
+  if (!IsSaveOverdue(now_ms)) {
+    overdue_warned_ms_ = -1;
+    return;
+  }
+  if (overdue_warned_ms_ >= 0 && now_ms - overdue_warned_ms_ < kRepeatMs) return;
+  overdue_warned_ms_ = now_ms;
+  engine_.log.Log(
+      LogLevel::kWarning,
+      "No save has succeeded for {} s, more than twice the longest of the save rules; {} "
+      "changes are not in the RDB file",
+      (now_ms - last_save_ms_) / 1000, UnsavedChanges());
+}
+
 Status DurabilityOfFiles::Shutdown(int save, bool force) {
+  // Half a dataset must not replace a whole one.
+  if (engine_.loading) save = 0;
   AbortBackgroundSave();
   EndOfTurn();
   // Closed last: when the save fails the server goes on, and so must the log.
@@ -295,18 +358,21 @@ Status DurabilityOfFiles::FailedShutdown(const Status& cause) {
 
 DurabilityFigures DurabilityOfFiles::figures() const {
   DurabilityFigures figures;
-  figures.save_running = job_.has_value() && job_->kind == JobKind::kSave;
+  figures.save_running = job_.has_value() && job_->kind != JobKind::kRewrite;
   figures.rewrite_running = (job_.has_value() && job_->kind == JobKind::kRewrite) || publishing_;
   figures.rewrite_scheduled = rewrite_scheduled_;
   figures.save_scheduled = save_scheduled_;
-  figures.changes_since_save = changes_;
+  figures.changes_since_save = UnsavedChanges();
   figures.last_save_unix_s = last_save_ms_ / 1000;
   figures.last_save_ok = last_save_ok_;
   figures.last_save_duration_s = last_save_duration_ms_ < 0 ? -1 : last_save_duration_ms_ / 1000;
   figures.saves = saves_;
   if (job_.has_value()) {
-    (figures.save_running ? figures.current_save_started_s : figures.current_rewrite_started_s) =
-        job_->started_ms / 1000;
+    if (job_->kind == JobKind::kRewrite) {
+      figures.current_rewrite_started_s = job_->started_ms / 1000;
+    } else {
+      figures.current_save_started_s = job_->started_ms / 1000;
+    }
     figures.current_save_keys_total = job_->snapshot->keys_total();
     figures.current_save_keys_done = job_->snapshot->keys_done();
     figures.snapshot_bytes = job_->snapshot->bytes();
@@ -319,6 +385,7 @@ DurabilityFigures DurabilityOfFiles::figures() const {
   figures.last_rewrite_duration_s =
       last_rewrite_duration_ms_ < 0 ? -1 : last_rewrite_duration_ms_ / 1000;
   figures.rewrites = rewrites_;
+  figures.rewrite_failures = rewrite_failures_;
   if (aof_ != nullptr) {
     figures.aof_last_write_ok = aof_->last_write_ok();
     figures.aof_current_bytes = aof_->current_size();
@@ -333,11 +400,7 @@ DurabilityFigures DurabilityOfFiles::figures() const {
   figures.structure_bytes = engine_.keyspace.retained_bytes() - figures.retained_bytes;
   figures.write_holds = throttle_.holds();
   figures.write_held_us = throttle_.held_us();
-  int64_t longest_s = 0;
-  for (const auto& [seconds, changes] : engine_.settings().save)
-    longest_s = std::max(longest_s, seconds);
-  figures.save_overdue =
-      longest_s > 0 && changes_ > 0 && engine_.now_ms() - last_save_ms_ > 2 * longest_s * 1000;
+  figures.save_overdue = IsSaveOverdue(engine_.now_ms());
   return figures;
 }
 

@@ -37,6 +37,7 @@ struct DurabilityFigures {
   int64_t last_rewrite_duration_s = -1;
   int64_t current_rewrite_started_s = -1;
   uint64_t rewrites = 0;
+  uint64_t rewrite_failures = 0;  ///< since the last that succeeded
   uint64_t aof_current_bytes = 0, aof_base_bytes = 0, aof_buffer_bytes = 0;
   uint64_t aof_delayed_fsync = 0;
   bool aof_pending_bio_fsync = false;
@@ -57,6 +58,13 @@ struct LoadFigures {
   uint64_t total_bytes = 0, loaded_bytes = 0;
 };
 
+/// A copy of the dataset for replicas, written to a file of its own.
+struct SyncSnapshot {
+  std::string path;              ///< removed again when the copy fails
+  std::function<void()> on_cut;  ///< at the cut, after the stream so far was handed over
+  std::function<void(const Status&)> on_done;  ///< on the executor, once
+};
+
 class Durability {
  public:
   virtual ~Durability() = default;
@@ -74,6 +82,14 @@ class Durability {
   /// Waits for (or aborts) background jobs; used by shutdown, DEBUG RELOAD, FLUSHALL keeps jobs
   /// running.
   virtual void AbortBackgroundSave() = 0;
+
+  /// Cuts and writes a copy for replicas. Errors: kNoSpace while another snapshot runs: try later.
+  virtual Status StartSyncSnapshot(SyncSnapshot request) = 0;
+  /// Replaces the dataset by the file a primary sent. Runs on the executor's turn: whoever calls it
+  /// makes `serve_while_loading` give way. Errors: those of the reader; the dataset is then empty.
+  virtual Status LoadFromPrimary(const std::string& path) = 0;
+  /// The dataset is another one now: with appendonly yes the log begins anew with it.
+  virtual Status RestartAppendOnly() = 0;
 
   /// DEBUG RELOAD [MERGE] [NOFLUSH] [NOSAVE], DEBUG LOADAOF.
   virtual Status DebugReload(bool save, bool flush, bool merge) = 0;

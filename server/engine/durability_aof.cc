@@ -1,6 +1,7 @@
 // The append-only half of DurabilityOfFiles, and loading: what comes from files and what goes to
 // the log thread.
 
+#include <algorithm>
 #include <future>
 
 #include "persistence/rdb_reader.h"
@@ -24,6 +25,8 @@ constexpr int64_t kLogThrottleMaxUs = 2000;
 /// A rewrite wants room for its base and some growth; then a full disk is looked at again.
 constexpr uint64_t kRewriteRoomPercent = 120;
 constexpr int64_t kNoRoomRetryMs = 60000;
+/// Bytes of a primary's copy that are loaded between two turns of the loop: some milliseconds.
+constexpr uint64_t kReplicaStepBytes = 256 * 1024;
 
 AofSyncPolicy PolicyOf(AppendFsync setting) {
   switch (setting) {
@@ -78,9 +81,11 @@ void DurabilityOfFiles::EndOfTurn() {
   throttle_left_us_ = kLogThrottleMaxUs;
   // BGREWRITEAOF and SAVE come here from inside their own command, whose group is open and still
   // empty; DEBUG RELOAD may come from inside EXEC, whose effects wait for its end.
-  if (aof_ == nullptr || engine_.propagation.empty() || !engine_.propagation.CanTake()) return;
+  if (engine_.propagation.empty() || !engine_.propagation.CanTake()) return;
   int64_t database_before = -1;
   std::string bytes = engine_.propagation.TakeBuffer(&database_before);
+  if (engine_.replicas != nullptr) engine_.replicas->OnStream(bytes);
+  if (aof_ == nullptr) return;
   if (engine_.settings().latency_monitor_threshold == 0) {
     aof_->Append(std::move(bytes), database_before);
     return;
@@ -181,7 +186,7 @@ void DurabilityOfFiles::BeginStream() {
 Status DurabilityOfFiles::OpenAof(AofManifest manifest, bool last_file_covered) {
   auto writer = NewWriter();
   CAIRN_RETURN_IF_ERROR(
-      writer->Open(std::move(manifest), engine_.propagation.offset(), last_file_covered));
+      writer->Open(std::move(manifest), engine_.propagation.handed_over(), last_file_covered));
   aof_ = std::move(writer);
   BeginStream();
   return Status::Ok();
@@ -189,12 +194,13 @@ Status DurabilityOfFiles::OpenAof(AofManifest manifest, bool last_file_covered) 
 
 Status DurabilityOfFiles::StartFreshAof(AofManifest old_manifest, bool in_background) {
   auto writer = NewWriter();
+  // Replicas may have been fed all along: what is not handed over yet goes to the log as well.
   CAIRN_RETURN_IF_ERROR(
-      writer->OpenForFirstRewrite(std::move(old_manifest), engine_.propagation.offset()));
+      writer->OpenForFirstRewrite(std::move(old_manifest), engine_.propagation.handed_over()));
   aof_ = std::move(writer);
   BeginStream();
   if (in_background) {
-    if (job_.has_value()) {
+    if (job_.has_value() || !engine_.propagation.CanTake()) {
       rewrite_scheduled_ = true;
       return Status::Ok();
     }
@@ -214,6 +220,7 @@ Status DurabilityOfFiles::SetAppendOnly(bool on) {
   if (on) {
     auto manifest = PrepareAofDirectory(engine_.env, engine_.settings().dir, Location());
     if (!manifest.ok()) return manifest.status();
+    EndOfTurn();
     return StartFreshAof(std::move(*manifest), true);
   }
   if (aof_ == nullptr) return Status::Ok();
@@ -278,11 +285,23 @@ void DurabilityOfFiles::FinishRewrite(const Job& job, const Status& status) {
     aof_->AbortRewrite();
     if (status.code() != StatusCode::kCancelled) {
       last_rewrite_ok_ = false;
+      ++rewrite_failures_;
       next_rewrite_attempt_ms_ = engine_.env.WallMicros() / 1000 + kRewriteRetryMs;
       engine_.log.Log(LogLevel::kWarning, "Error rewriting the append only file: {}",
                       status.message());
     }
     return;
+  }
+  if (job.saves_too) {
+    const Status& also = job.snapshot->also_status();
+    if (also.ok()) {
+      save_scheduled_ = false;
+      FinishSave(job, also);
+    } else {
+      // Another file system, for instance: the save is due still, and walks by itself.
+      engine_.log.Log(LogLevel::kNotice, "The new base does not serve as RDB file: {}",
+                      also.message());
+    }
   }
   publishing_ = true;
   // The kind of file was fixed when the job began.
@@ -299,6 +318,7 @@ void DurabilityOfFiles::OnRewritePublished(int64_t started_ms, const Status& sta
   publishing_ = false;
   last_rewrite_duration_ms_ = engine_.env.WallMicros() / 1000 - started_ms;
   last_rewrite_ok_ = status.ok();
+  rewrite_failures_ = status.ok() ? 0 : rewrite_failures_ + 1;
   if (status.ok()) {
     ++rewrites_;
     engine_.log.Log(LogLevel::kNotice, "Background AOF rewrite finished successfully");
@@ -338,9 +358,10 @@ void DurabilityOfFiles::CheckAutomaticRewrite() {
 Status DurabilityOfFiles::LoadProgress(uint64_t offset) {
   load_.loaded_bytes = offset;
   engine_.RefreshClock();
-  if (engine_.serve_while_loading) engine_.serve_while_loading();
-  return engine_.stop_requested ? Status(StatusCode::kCancelled, "loading was interrupted")
-                                : Status::Ok();
+  const bool go_on = !engine_.serve_while_loading || engine_.serve_while_loading();
+  return engine_.stop_requested || !go_on
+             ? Status(StatusCode::kCancelled, "loading was interrupted")
+             : Status::Ok();
 }
 
 Status DurabilityOfFiles::LoadRdb(const std::string& path, bool merge, uint64_t* end_offset) {
@@ -350,9 +371,13 @@ Status DurabilityOfFiles::LoadRdb(const std::string& path, bool merge, uint64_t*
   options.verify_checksum = engine_.settings().rdbchecksum;
   options.progress_interval_bytes =
       static_cast<uint64_t>(engine_.settings().loading_process_events_interval_bytes);
+  // A replica that loads has clients to answer, and a primary to keep company.
+  if (engine_.is_replica())
+    options.progress_interval_bytes = std::min(options.progress_interval_bytes, kReplicaStepBytes);
   options.on_progress = [this](uint64_t offset) { return LoadProgress(offset); };
   RdbReader reader(source->get(), options);
-  DatasetLoader loader(engine_, {.drop_expired = true, .merge = merge});
+  // Which keys are past their time is for the primary of a replica to say.
+  DatasetLoader loader(engine_, {.drop_expired = !engine_.is_replica(), .merge = merge});
   Result<uint64_t> end = reader.Load(loader);
   if (!end.ok()) return end.status();
   CAIRN_RETURN_IF_ERROR(loader.Finish());
@@ -428,6 +453,28 @@ Status DurabilityOfFiles::LoadAppendOnlyAtStart() {
   if (!report.ok()) return report.status();
   load_.total_bytes = report->total_bytes;
   return OpenAof(std::move(*manifest), report->last_file_covered);
+}
+
+Status DurabilityOfFiles::LoadFromPrimary(const std::string& path) {
+  AbortBackgroundSave();
+  // What is logged belongs to the old dataset; RestartAppendOnly begins anew.
+  if (aof_ != nullptr) CAIRN_RETURN_IF_ERROR(SetAppendOnly(false));
+  load_ = {};
+  load_.started_s = engine_.env.WallMicros() / 1000000;
+  const auto size = engine_.env.FileSize(path);
+  load_.total_bytes = size.ok() ? *size : 0;
+  engine_.loading = true;
+  engine_.keyspace.FlushAll(true);
+  uint64_t end = 0;
+  const Status status = LoadRdb(path, false, &end);
+  engine_.loading = false;
+  if (!status.ok()) engine_.keyspace.FlushAll(true);
+  return status;
+}
+
+Status DurabilityOfFiles::RestartAppendOnly() {
+  if (!engine_.settings().appendonly) return Status::Ok();
+  return aof_ != nullptr ? Status::Ok() : SetAppendOnly(true);
 }
 
 Status DurabilityOfFiles::DebugReload(bool save, bool flush, bool merge) {

@@ -1,8 +1,9 @@
 #pragma once
 
 // DurabilityOfFiles: Durability over real (or simulated) files: dump.rdb by SnapshotJob, the
-// append-only files by AofWriter. One snapshot at a time; a second request is refused or scheduled
-// in Redis's words.
+// append-only files by AofWriter. One snapshot in the background at a time; a second request is
+// refused or scheduled in Redis's words. SAVE goes on beside a rewrite, each with a view of its
+// own.
 //
 //   idle --StartBackgroundSave/StartRewrite--> walking (walker thread) --OnJobDone--> idle
 //   walking --AbortBackgroundSave--> walking, job returns kCancelled --OnJobDone--> idle
@@ -34,6 +35,9 @@ class DurabilityOfFiles final : public Durability {
   Status StartBackgroundSave(bool schedule, std::string* reply) override;
   Status StartRewrite(std::string* reply) override;
   void AbortBackgroundSave() override;
+  Status StartSyncSnapshot(SyncSnapshot request) override;
+  Status LoadFromPrimary(const std::string& path) override;
+  Status RestartAppendOnly() override;
   Status DebugReload(bool save, bool flush, bool merge) override;
   Status DebugLoadAof() override;
   void AddChanges(uint64_t changes) override { changes_ += changes; }
@@ -53,7 +57,7 @@ class DurabilityOfFiles final : public Durability {
   void ResetFigures() override;
 
  private:
-  enum class JobKind { kSave, kRewrite };
+  enum class JobKind { kSave, kRewrite, kSync };
   /// How Run() ended: written by the walker before it posts, read after the post or after Drain().
   struct Outcome {
     Status status;
@@ -64,19 +68,26 @@ class DurabilityOfFiles final : public Durability {
     uint64_t number = 0;
     View* view = nullptr;
     std::shared_ptr<Outcome> outcome = std::make_shared<Outcome>();
-    std::unique_ptr<SnapshotJob> snapshot;
+    std::unique_ptr<SnapshotJob> snapshot = nullptr;
     uint64_t changes_at_cut = 0;
     int64_t started_ms = 0;
     int64_t cut_us = 0;        ///< monotonic
     bool as_commands = false;  ///< the rewrite writes commands, not an RDB file
+    bool saves_too = false;    ///< the rewrite's base is also the RDB file of a save that was due
+    SyncSnapshot sync = {};    ///< of kSync
+  };
+  /// Why a save should begin now.
+  struct SaveWish {
+    bool scheduled = false;  ///< BGSAVE SCHEDULE, or BGSAVE inside MULTI
+    bool due = false;        ///< a save rule
   };
 
   std::string PathInDir(const std::string& name) const;
   AofLocation Location() const;
-  SnapshotJobOptions JobOptions(JobKind kind) const;
+  SnapshotJobOptions JobOptions(JobKind kind, const SyncSnapshot& sync) const;
   /// The cut: hands the stream over, rotates the log when rewriting, freezes the keyspace.
   void Cut(Job& job);
-  Status Launch(JobKind kind);
+  Status Launch(JobKind kind, SyncSnapshot sync = {});
   void OnJobDone(Status status);
   void FinishSave(const Job& job, const Status& status);
   void FinishRewrite(const Job& job, const Status& status);
@@ -104,7 +115,10 @@ class DurabilityOfFiles final : public Durability {
   void PatienceEnds();
   void NoteDiskLoad();
   Status CheckRoomForRewrite() const;
+  SaveWish WishToSave(int64_t now_ms) const;
   void CheckSaveRules(int64_t now_ms);
+  bool IsSaveOverdue(int64_t now_ms) const;
+  void WarnOfOverdueSave(int64_t now_ms);
   void CheckAutomaticRewrite();
 
   Engine& engine_;
@@ -127,7 +141,10 @@ class DurabilityOfFiles final : public Durability {
   TimerId patience_timer_ = 0;
   int64_t throttle_left_us_ = 0;  // what this turn may still wait for the log's buffer
 
-  uint64_t changes_ = 0;
+  uint64_t UnsavedChanges() const { return changes_ - changes_saved_; }
+
+  uint64_t changes_ = 0;        // since start
+  uint64_t changes_saved_ = 0;  // of them, those ahead of the newest cut that was saved
   int64_t last_save_ms_ = 0;
   int64_t last_attempt_ms_ = 0;
   bool last_save_ok_ = true;
@@ -135,7 +152,9 @@ class DurabilityOfFiles final : public Durability {
   uint64_t saves_ = 0;
   bool last_rewrite_ok_ = true;
   int64_t last_rewrite_duration_ms_ = -1;
+  int64_t overdue_warned_ms_ = -1;
   uint64_t rewrites_ = 0;
+  uint64_t rewrite_failures_ = 0;  // since the last that succeeded
   int64_t next_rewrite_attempt_ms_ = 0;
   uint64_t last_cut_us_ = 0;
   SnapshotThrottle throttle_;

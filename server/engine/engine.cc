@@ -17,7 +17,8 @@ Engine::Engine(Env& env_in, EventLoopPort& loop_in, Logger& log_in, Config& conf
       log(log_in),
       config(config_in),
       keyspace(keyspace_in),
-      arena(arena_in) {
+      arena(arena_in),
+      draw_state_(env_in.RandomU64()) {
   RegisterHooks();
   UpdateObservation();
 }
@@ -65,7 +66,8 @@ void Engine::HoldReply(Session& session) {
 void Engine::OutputAdded(Session& session) {
   if (session.port == nullptr || session.closing) return;
   // appendfsync always: whatever is said may rest on any write so far.
-  if (durability != nullptr && durability->GatesReplies()) HoldReply(session);
+  if (durability != nullptr && durability->GatesReplies() && session.source == nullptr)
+    HoldReply(session);
   session.port->OutputReady();
 }
 
@@ -79,7 +81,7 @@ Session* Engine::CreateSession(SessionPort* port, SessionKind kind) {
   const uint64_t id = next_session_id_++;
   auto session = std::make_unique<Session>(id, port, kind);
   session->created_ms = session->last_interaction_ms = env.WallMicros() / 1000;
-  if (kind != SessionKind::kInternal) acl.LogInAsDefault(*session);
+  if (kind != SessionKind::kInternal && kind != SessionKind::kPrimary) acl.LogInAsDefault(*session);
   Session* raw = session.get();
   sessions_.emplace(id, std::move(session));
   return raw;
@@ -96,6 +98,7 @@ void Engine::DetachSession(Session& session) {
   pubsub.Leave(session);
   monitors.Leave(session);
   tracking.Disable(session);
+  if (replicas != nullptr) replicas->Forget(session);
 }
 
 Session* Engine::FindSession(uint64_t id) const {

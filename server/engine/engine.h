@@ -12,6 +12,7 @@
 #include <string>
 #include <vector>
 
+#include "server/base/hash.h"
 #include "server/base/log.h"
 #include "server/engine/acl.h"
 #include "server/engine/blocking.h"
@@ -22,6 +23,8 @@
 #include "server/engine/monitor.h"
 #include "server/engine/propagation.h"
 #include "server/engine/pubsub.h"
+#include "server/engine/replica_feed.h"
+#include "server/engine/script_scope.h"
 #include "server/engine/session.h"
 #include "server/engine/slowlog.h"
 #include "server/engine/stats.h"
@@ -39,6 +42,7 @@ class Dispatcher;
 class FunctionStore;
 class JobRunner;
 class ModuleHost;
+class ScriptHost;
 class ModuleValueFactory;
 class PeerConnections;
 
@@ -87,8 +91,10 @@ class Engine {
 
   Durability* durability = nullptr;  ///< set by app before the first command
   Dispatcher* dispatcher = nullptr;
-  JobRunner* jobs = nullptr;  ///< nullptr: every command runs at once
+  ReplicaFeed* replicas = nullptr;  ///< nullptr: no replication (tests)
+  JobRunner* jobs = nullptr;        ///< nullptr: every command runs at once
   ModuleHost* modules = nullptr;
+  ScriptHost* scripts = nullptr;                ///< server/scripting; nullptr: no scripts here
   FunctionStore* functions = nullptr;           ///< nullptr: no function libraries
   ModuleValueFactory* module_values = nullptr;  ///< the same host, as loading and RESTORE see it
 
@@ -126,18 +132,37 @@ class Engine {
   void EndOfTurn() { tracking.SendBroadcasts(); }
   uint64_t last_session_id() const { return next_session_id_ - 1; }
 
+  // --- scripts ---
+  /// The script or function that runs, nullptr between them.
+  ScriptScope* script = nullptr;
+  /// Filled by server/scripting; empty: nothing is held.
+  std::function<ScriptFigures()> script_figures;
+  /// Lets the loop answer other clients (most with -BUSY) while the running script is over its
+  /// time. Set by app; empty: there is no loop.
+  std::function<void()> serve_while_busy;
+
   // --- states that gate commands ---
   bool loading = false;
   /// Lets the loop answer (with LOADING) while a long load runs; empty when the load runs inside a
-  /// turn.
-  std::function<void()> serve_while_loading;
+  /// turn. False: the load is to be given up.
+  std::function<bool()> serve_while_loading;
   PauseMode pause_mode = PauseMode::kNone;
   int64_t pause_until_ms = 0;
   bool IsPaused(bool write) const;
+  /// This server follows a primary.
+  bool is_replica() const { return replicas != nullptr && replicas->is_replica(); }
+  /// A replica that lost its primary and shall not answer from old data.
+  bool is_stale() const {
+    return is_replica() && !replicas->link_is_up() && !settings().replica_serve_stale_data;
+  }
 
   /// used_memory: what the allocator handed out and the arena's blobs, less the room in the record
   /// slab's pages that holds no record: as in Redis, fragmentation is not use. Cost: 10 us.
   uint64_t UsedMemory() const;
+
+  /// A number that commands choose members and keys by: each call another. Env's chance costs a
+  /// system call, so it only seeds the sequence. Not for secrets.
+  uint64_t Draw() { return NextRandom(&draw_state_); }
 
   // --- observation ---
   /// A command that took so many ticks is looked at once more: for monitors every one, for the slow
@@ -166,6 +191,11 @@ class Engine {
   /// Implemented by app: SHUTDOWN and SIGTERM both call it. `save`: 1 save, 0 nosave, -1 as the
   /// save rules say.
   std::function<Status(int save, bool now, bool force)> prepare_shutdown;
+  /// prepare_shutdown was Ok, but replicas lag: the end comes once they have caught up, or at
+  /// shutdown-timeout.
+  bool shutdown_waits = false;
+  /// Takes back a shutdown that waits; false when none does.
+  std::function<bool()> abort_shutdown;
 
   /// `key` changed: watchers and caches are told. `origin` is the session whose command did it;
   /// nullptr: it expired or was evicted.
@@ -190,6 +220,7 @@ class Engine {
   void RegisterHooks();
   void PublishKeyspaceEvent(std::string_view event, std::string_view key, uint32_t db);
 
+  uint64_t draw_state_;
   std::unique_ptr<PeerConnections> peers_;
   std::map<uint64_t, std::unique_ptr<Session>> sessions_;
   uint64_t next_session_id_ = 1;
@@ -210,7 +241,7 @@ inline Keyspace& CommandContext::keyspace() { return engine_.keyspace; }
 inline int64_t CommandContext::now_ms() const { return engine_.keyspace.now_ms(); }
 
 inline void CommandContext::TouchWatchers(uint32_t db, std::string_view key) {
-  engine_.KeyModified(&session_, db, key);
+  engine_.KeyModified(engine_.running_session, db, key);
 }
 
 inline void CommandContext::Notify(NotifyClass cls, std::string_view event, std::string_view key,

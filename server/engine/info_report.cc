@@ -111,9 +111,11 @@ void AddClients(Engine& engine, Fields out) {
 }
 
 void AddMemory(Engine& engine, Fields out) {
+  const uint64_t backlog_bytes = engine.replicas != nullptr ? engine.replicas->backlog_bytes() : 0;
   const MemoryReport memory = ReadMemoryReport(engine);
   const Settings& settings = engine.settings();
   const KeyspaceFigures& keys = engine.keyspace.figures();
+  const ScriptFigures scripts = engine.script_figures ? engine.script_figures() : ScriptFigures{};
   const double fragmentation =
       Ratio(static_cast<double>(memory.rss), static_cast<double>(memory.used));
   out.AddBytes("used_memory", memory.used)
@@ -129,18 +131,17 @@ void AddMemory(Engine& engine, Fields out) {
       .Add("allocator_active", memory.active)
       .Add("allocator_resident", memory.resident)
       .AddBytes("total_system_memory", TotalSystemMemory())
-      // Scripts and functions hold nothing: there is no interpreter yet.
-      .Add("used_memory_lua", 0)
-      .Add("used_memory_vm_eval", 0)
-      .Add("used_memory_lua_human", "0B")
-      .Add("used_memory_scripts_eval", 0)
-      .Add("number_of_cached_scripts", 0)
-      .Add("number_of_functions", 0)
-      .Add("number_of_libraries", 0)
-      .Add("used_memory_vm_functions", 0)
-      .AddBytes("used_memory_vm_total", 0)
-      .Add("used_memory_functions", 0)
-      .AddBytes("used_memory_scripts", 0)
+      .Add("used_memory_lua", scripts.eval_vm_bytes)
+      .Add("used_memory_vm_eval", scripts.eval_vm_bytes)
+      .Add("used_memory_lua_human", FormatBytesHuman(scripts.eval_vm_bytes))
+      .Add("used_memory_scripts_eval", scripts.eval_cache_bytes)
+      .Add("number_of_cached_scripts", scripts.cached_scripts)
+      .Add("number_of_functions", scripts.functions)
+      .Add("number_of_libraries", scripts.libraries)
+      .Add("used_memory_vm_functions", scripts.functions_vm_bytes)
+      .AddBytes("used_memory_vm_total", scripts.eval_vm_bytes + scripts.functions_vm_bytes)
+      .Add("used_memory_functions", scripts.functions_bytes)
+      .AddBytes("used_memory_scripts", scripts.eval_cache_bytes + scripts.functions_bytes)
       .AddBytes("maxmemory", settings.maxmemory)
       .Add("maxmemory_policy", engine.config.GetOne("maxmemory-policy"))
       .AddFixed("allocator_frag_ratio",
@@ -155,8 +156,8 @@ void AddMemory(Engine& engine, Fields out) {
       .AddFixed("mem_fragmentation_ratio", fragmentation)
       .Add("mem_fragmentation_bytes", Difference(memory.rss, memory.used))
       .Add("mem_not_counted_for_evict", engine.keyspace.BytesNotEvictable() + memory.aof_buffer)
-      .Add("mem_replication_backlog", 0)
-      .Add("mem_total_replication_buffers", 0)
+      .Add("mem_replication_backlog", backlog_bytes)
+      .Add("mem_total_replication_buffers", backlog_bytes)
       .Add("mem_clients_slaves", 0)
       .Add("mem_clients_normal", memory.clients)
       .Add("mem_cluster_links", 0)
@@ -243,7 +244,7 @@ void AddPersistence(Engine& engine, Fields out) {
            figures.rewrite_running ? SecondsSince(now_s, figures.current_rewrite_started_s) : -1)
       .Add("aof_last_bgrewrite_status", figures.aof_last_rewrite_ok ? "ok" : "err")
       .Add("aof_rewrites", figures.rewrites)
-      .Add("aof_rewrites_consecutive_failures", figures.aof_last_rewrite_ok ? 0 : 1)
+      .Add("aof_rewrites_consecutive_failures", figures.rewrite_failures)
       .Add("aof_last_write_status", figures.aof_last_write_ok ? "ok" : "err")
       .Add("aof_last_cow_size", 0)
       .Add("module_fork_in_progress", 0)
@@ -274,23 +275,27 @@ void AddStats(Engine& engine, Fields out) {
       stats.eviction_exceeded_since_us == 0
           ? 0
           : static_cast<uint64_t>(engine.env.MonotonicMicros() - stats.eviction_exceeded_since_us);
+  const ReplicaFeed::SyncCounts syncs =
+      engine.replicas != nullptr ? engine.replicas->sync_counts() : ReplicaFeed::SyncCounts();
   out.Add("total_connections_received", stats.connections_received)
       .Add("total_commands_processed", stats.commands_processed)
       .Add("instantaneous_ops_per_sec", stats.ops_rate.PerSecond())
       .Add("total_net_input_bytes", stats.net_input_bytes)
       .Add("total_net_output_bytes", stats.net_output_bytes)
-      .Add("total_net_repl_input_bytes", 0)
-      .Add("total_net_repl_output_bytes", 0)
+      .Add("total_net_repl_input_bytes", stats.net_repl_input_bytes)
+      .Add("total_net_repl_output_bytes", stats.net_repl_output_bytes)
       .AddFixed("instantaneous_input_kbps",
                 static_cast<double>(stats.input_rate.PerSecond()) / 1024)
       .AddFixed("instantaneous_output_kbps",
                 static_cast<double>(stats.output_rate.PerSecond()) / 1024)
-      .AddFixed("instantaneous_input_repl_kbps", 0)
-      .AddFixed("instantaneous_output_repl_kbps", 0)
+      .AddFixed("instantaneous_input_repl_kbps",
+                static_cast<double>(stats.repl_input_rate.PerSecond()) / 1024)
+      .AddFixed("instantaneous_output_repl_kbps",
+                static_cast<double>(stats.repl_output_rate.PerSecond()) / 1024)
       .Add("rejected_connections", stats.rejected_connections)
-      .Add("sync_full", 0)
-      .Add("sync_partial_ok", 0)
-      .Add("sync_partial_err", 0)
+      .Add("sync_full", syncs.full)
+      .Add("sync_partial_ok", syncs.partial_ok)
+      .Add("sync_partial_err", syncs.partial_refused)
       .Add("expired_keys", keys.expired_keys)
       .AddFixed("expired_stale_perc", static_cast<double>(keys.expired_stale_permille) / 10)
       .Add("expired_time_cap_reached_count", keys.expire_cycle_time_limit_hits)
@@ -331,17 +336,8 @@ void AddStats(Engine& engine, Fields out) {
 }
 
 void AddReplication(Engine& engine, Fields out) {
-  out.Add("role", "master")
-      .Add("connected_slaves", 0)
-      .Add("master_failover_state", "no-failover")
-      .Add("master_replid", engine.replication_id)
-      .Add("master_replid2", std::string(40, '0'))
-      .Add("master_repl_offset", engine.propagation.offset())
-      .Add("second_repl_offset", -1)
-      .Add("repl_backlog_active", 0)
-      .Add("repl_backlog_size", engine.settings().repl_backlog_size)
-      .Add("repl_backlog_first_byte_offset", 0)
-      .Add("repl_backlog_histlen", 0);
+  if (engine.replicas == nullptr) return;
+  for (const auto& [name, value] : engine.replicas->InfoFields()) out.Add(name, value);
 }
 
 double Seconds(const timeval& time) {

@@ -117,7 +117,7 @@ void RemoveAlreadyExpired(CommandContext& ctx, KeyRef key);
 /// True when a TTL ending at `expire_at_ms` removes the key at once; never while an append-only
 /// file is loaded.
 inline bool IsAlreadyExpired(const CommandContext& ctx, int64_t expire_at_ms) {
-  return !ctx.is_loading() && expire_at_ms <= ctx.now_ms();
+  return !ctx.obeys() && expire_at_ms <= ctx.now_ms();
 }
 
 /// arg(i) as an integer of `low`..`high`. Errors: not an integer, or Redis's line that names the

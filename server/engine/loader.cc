@@ -31,6 +31,7 @@ DatasetLoader::DatasetLoader(Engine& engine, Options options)
 
 Status DatasetLoader::Aux(std::string_view name, std::string_view value) {
   engine_.log.Log(LogLevel::kVerbose, "RDB field {}: {}", name, value);
+  if (engine_.replicas != nullptr) engine_.replicas->OnLoadedField(name, value);
   return Status::Ok();
 }
 

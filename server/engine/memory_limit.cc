@@ -67,6 +67,11 @@ int64_t MemoryLimit::TimeLimitUs(int tenacity) {
 uint64_t MemoryLimit::CountedBytes() const {
   uint64_t spared = engine_.keyspace.BytesNotEvictable();
   if (engine_.durability != nullptr) spared += engine_.durability->figures().aof_buffer_bytes;
+  // Replicas that lag must not lead to evictions, which would make them lag more.
+  if (engine_.replicas != nullptr) {
+    const uint64_t held = engine_.replicas->backlog_bytes();
+    spared += held - std::min(held, static_cast<uint64_t>(engine_.settings().repl_backlog_size));
+  }
   const uint64_t used = engine_.UsedMemory();
   return used - std::min(used, spared);
 }
@@ -93,6 +98,8 @@ bool MemoryLimit::Hold() {
   const uint64_t limit = engine_.settings().maxmemory;
   // A paused server must not change, and what is being loaded was admitted when it was written.
   if (limit == 0 || engine_.loading || engine_.IsPaused(true)) return true;
+  // What a replica holds is its primary's to decide.
+  if (engine_.is_replica() && engine_.settings().replica_ignore_maxmemory) return true;
   if (FarFromLimit(limit)) {
     WithinAgain();
     return true;

@@ -85,6 +85,13 @@ void Propagation::CloseGroup() {
   group_effects_ = 0;
 }
 
+void Propagation::AbandonGroup() {
+  enabled_ = false;
+  if (group_effects_ == 0) return;
+  buffer_.resize(group_start_);
+  group_effects_ = 0;
+}
+
 std::string Propagation::TakeBuffer(int64_t* database_before) {
   CAIRN_CHECK(CanTake());
   *database_before = db_at_buffer_start_;

@@ -1,7 +1,7 @@
 #pragma once
 
 // Propagation: the stream of effects. Each change of the dataset is appended once, as a RESP
-// command, and read by the append-only file (later also by replicas and their backlog). SELECT is
+// command, and read by the append-only file and by the replicas' backlog. SELECT is
 // inserted when the database changes; several commands of one top-level command are wrapped in
 // MULTI/EXEC. The buffer is handed over at the end of each turn. Offsets count bytes since start.
 // Thread: executor.
@@ -17,8 +17,16 @@ namespace cairn {
 
 class Propagation {
  public:
-  /// Off (no append-only file, no replica): Append does nothing.
-  void set_enabled(bool on) { enabled_ = on; }
+  /// Off (no append-only file, no replica): Append does nothing. Each of the two readers of the
+  /// stream says for itself whether it wants it.
+  void set_enabled(bool on) {
+    logged_ = on;
+    enabled_ = logged_ || fed_;
+  }
+  void set_fed(bool on) {
+    fed_ = on;
+    enabled_ = logged_ || fed_;
+  }
   bool enabled() const { return enabled_; }
 
   /// Appends one effect.
@@ -34,11 +42,17 @@ class Propagation {
     if (--group_depth_ == 0 && group_effects_ != 0) CloseGroup();
   }
 
+  /// The effects of the open group are dropped, and none is taken from here on: the server ends in
+  /// the middle of it.
+  void AbandonGroup();
+
   /// A command, transaction or script is running: its effects are not complete.
   bool in_group() const { return group_depth_ > 0; }
 
   /// Forgets which database is selected: a new file or replica begins here.
   void ResetSelectedDatabase() { selected_db_ = -1; }
+  /// The database that the stream's last SELECT names; -1: the next effect brings its own.
+  int64_t selected_database() const { return selected_db_; }
 
   /// Stream offset behind the last byte appended.
   uint64_t offset() const { return handed_over_ + buffer_.size(); }
@@ -56,7 +70,9 @@ class Propagation {
   void AppendHeader(uint32_t db);
   void AppendCommand(const auto& args);
 
-  bool enabled_ = false;
+  bool enabled_ = false;  // logged_ || fed_
+  bool logged_ = false;
+  bool fed_ = false;
   std::string buffer_;
   size_t last_taken_ = 0;  // size of the buffer last handed over: the next one begins with room
   uint64_t handed_over_ = 0;

@@ -28,6 +28,19 @@ struct CommandSpec;
 struct Subscriptions;
 struct TrackingState;
 
+/// Where a session's output comes from once its buffer is empty: a replica is fed a file, then the
+/// stream, at its own pace. Thread: executor.
+class OutputSource {
+ public:
+  virtual ~OutputSource() = default;
+  /// Appends the next bytes to session.output, or nothing while there are none. Whoever has more
+  /// later calls port->OutputReady().
+  virtual void Fill(Session& session) = 0;
+  /// Bytes in memory that wait for this session beyond its buffer: they count against
+  /// client-output-buffer-limit.
+  virtual uint64_t waiting_bytes() const = 0;
+};
+
 /// The connection below a session.
 class SessionPort {
  public:
@@ -39,6 +52,8 @@ class SessionPort {
   /// The session may run again (CLIENT PAUSE ended, its job has worked): hand it to the dispatcher
   /// in the next turn.
   virtual void InputReady() = 0;
+  /// Fewer and larger packets, later (repl-disable-tcp-nodelay). Without a TCP socket: nothing.
+  virtual void DelayPackets() {}
   virtual int fd() const = 0;
   /// Bytes held for reading: buffered now, and capacity (CLIENT LIST qbuf, qbuf-free).
   virtual size_t query_bytes() const = 0;
@@ -59,7 +74,8 @@ struct OwnedCommand {
   size_t MemoryUsage() const;
 };
 
-enum class SessionKind : uint8_t { kNormal, kReplica, kPubsub, kInternal };
+/// kPrimary: what runs there came from the primary this server follows; kInternal: from a file.
+enum class SessionKind : uint8_t { kNormal, kReplica, kPubsub, kPrimary, kInternal };
 enum class ReplyMode : uint8_t { kOn, kOff, kSkipNext, kSkipThis };
 
 /// One key a session watches.
@@ -116,6 +132,15 @@ class Session {
   bool pause_exempt = false;
 
   TransactionState transaction;
+
+  /// Feeds `output` when it is empty; nullptr: commands alone do. Borrowed.
+  OutputSource* source = nullptr;
+  /// Offset of the replication stream behind the last effect of this session's commands (WAIT);
+  /// kNotYetKnown inside the group of commands that wrote.
+  uint64_t written_offset = 0;
+  static constexpr uint64_t kNotYetKnown = UINT64_MAX;
+  /// What it runs was decided elsewhere and is not refused here: a primary's stream or a file.
+  bool obeys() const { return kind == SessionKind::kPrimary || kind == SessionKind::kInternal; }
 
   /// What of `output` must wait for the append-only file.
   ReplyGate reply_gate;

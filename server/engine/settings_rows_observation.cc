@@ -16,8 +16,7 @@ constexpr SettingSpec kRows[] = {
      .value = Number(&Settings::busy_reply_threshold, 0, kMaxInt64),
      .unit = "milliseconds",
      .help = "A script that runs longer than this makes other clients get -BUSY, so that somebody "
-             "can end it with SCRIPT KILL. 0 never does.",
-     .later = "scripts"},
+             "can end it with SCRIPT KILL. 0 never does."},
 
     {.name = "slowlog-log-slower-than",
      .section = Section::kObservation,

@@ -66,6 +66,7 @@ void Stats::CountError(std::string_view line) {
 
 void Stats::Reset() {
   connections_received = commands_processed = net_input_bytes = net_output_bytes = 0;
+  net_repl_input_bytes = net_repl_output_bytes = 0;
   rejected_connections = evicted_clients = 0;
   query_buffer_limit_disconnections = output_buffer_limit_disconnections = 0;
   total_error_replies = unexpected_error_replies = reads_processed = writes_processed = 0;
@@ -75,6 +76,8 @@ void Stats::Reset() {
   ops_rate.Reset();
   input_rate.Reset();
   output_rate.Reset();
+  repl_input_rate.Reset();
+  repl_output_rate.Reset();
   errors.clear();
 }
 

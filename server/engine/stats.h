@@ -49,6 +49,7 @@ struct Stats {
   uint64_t commands_processed = 0;
   uint64_t net_input_bytes = 0;
   uint64_t net_output_bytes = 0;
+  uint64_t net_repl_input_bytes = 0, net_repl_output_bytes = 0;  ///< parts of the two above
   uint64_t rejected_connections = 0;
   uint64_t evicted_clients = 0;
   uint64_t query_buffer_limit_disconnections = 0;
@@ -65,6 +66,7 @@ struct Stats {
   size_t peak_memory = 0;
   size_t startup_memory = 0;
   RateSampler ops_rate, input_rate, output_rate;
+  RateSampler repl_input_rate, repl_output_rate;
   TickClock ticks;
   /// errorstats: by error code word ("ERR", "WRONGTYPE").
   std::map<std::string, uint64_t, std::less<>> errors;

@@ -9,5 +9,7 @@ namespace cairn {
 
 inline constexpr std::string_view kCairnVersion = "0.1.0";
 inline constexpr std::string_view kRedisVersion = "7.0.15";
+/// The same, a byte for each number: redis.REDIS_VERSION_NUM.
+inline constexpr int kRedisVersionNumber = 7 << 16 | 0 << 8 | 15;
 
 }  // namespace cairn

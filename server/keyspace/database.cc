@@ -66,7 +66,9 @@ uint64_t Database::size() const { return table_->size(); }
 uint64_t Database::TableBytes() const { return table_->structure_bytes(); }
 KeyRef Database::MakeKey(std::string_view key) const { return {key, table_->HashOf(key)}; }
 void Database::PrefetchSlot(uint64_t hash) const { table_->PrefetchSlot(hash); }
-void Database::PrefetchBucket(uint64_t hash) const { table_->PrefetchBucket(hash); }
+void Database::PrefetchBucket(uint64_t hash, bool for_write) const {
+  table_->PrefetchBucket(hash, for_write);
+}
 void Database::PrefetchEntry(uint64_t hash) const { table_->PrefetchRecord(hash); }
 
 const Entry* Database::Peek(KeyRef key) const {
@@ -74,11 +76,17 @@ const Entry* Database::Peek(KeyRef key) const {
   return place ? place.record() : nullptr;
 }
 
+const Container* Database::PeekContainer(KeyRef key) const {
+  const Entry* entry = Peek(key);
+  if (entry == nullptr || entry->form() != ValueForm::kObject) return nullptr;
+  return entry->object()->AsContainer();
+}
+
 const Entry* Database::LookupRead(KeyRef key, unsigned flags) {
   const auto place = table_->Find(key.hash, key.key);
   const Entry* entry = place ? place.record() : nullptr;
   if (entry != nullptr && owner_->IsExpired(*entry)) [[unlikely]] {
-    Expire(key);
+    if (!owner_->hide_expired_) Expire(key);
     entry = nullptr;
   }
   if (!(flags & kLookupNoStats)) ++(entry ? owner_->figures_.hits : owner_->figures_.misses);

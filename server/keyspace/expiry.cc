@@ -117,7 +117,7 @@ uint64_t Keyspace::ActiveExpire(int64_t budget_us, int effort) {
   }
   while (slab_.DrainRemote(kDrainBatch) == kDrainBatch && MonotonicUs() < deadline_us) {
   }
-  if (view_ == nullptr) frames_.Trim(kWarmFramesKept, kFramesPerTrim);
+  if (views_.empty()) frames_.Trim(kWarmFramesKept, kFramesPerTrim);
   return expired;
 }
 

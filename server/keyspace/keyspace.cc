@@ -35,7 +35,7 @@ Keyspace::Keyspace(const Options& options)
 }
 
 Keyspace::~Keyspace() {
-  CAIRN_CHECK(view_ == nullptr);
+  CAIRN_CHECK(views_.empty());
   reaper_.reset();
   for (const auto& database : databases_) DestroyEntries(*database->table_, slab_, &Entry::Destroy);
 }
@@ -128,16 +128,19 @@ void Keyspace::Swap(uint32_t a, uint32_t b) {
   std::swap(left.expire_cursor_, right.expire_cursor_);
 }
 
-// Gives up a whole table. A running view reads it to the end, whatever part of it is still frozen.
+// Gives up a whole table. Running views read it to the end, whatever part of it is still frozen.
 void Keyspace::FreeTable(std::unique_ptr<EntryTable> table, bool lazy) {
-  if (view_ != nullptr) {
-    const double share = static_cast<double>(table->size()) /
-                         static_cast<double>(std::max<uint64_t>(1, AllKeys() + table->size()));
-    detached_bytes_ += table->structure_bytes() +
-                       static_cast<uint64_t>(static_cast<double>(slab_.used_bytes()) * share);
-    detached_.push_back(std::move(table));
-    return;
-  }
+  if (views_.empty()) return ReapTable(std::move(table), lazy);
+  const double share = static_cast<double>(table->size()) /
+                       static_cast<double>(std::max<uint64_t>(1, AllKeys() + table->size()));
+  const uint64_t size_bytes =
+      table->structure_bytes() +
+      static_cast<uint64_t>(static_cast<double>(slab_.used_bytes()) * share);
+  detached_.push_back({std::move(table), size_bytes, gate_.open_lanes()});
+}
+
+// Requires: no view reads it.
+void Keyspace::ReapTable(std::unique_ptr<EntryTable> table, bool lazy) {
   if (!lazy) {
     DestroyEntries(*table, slab_, &Entry::Destroy);
     return;
@@ -170,31 +173,56 @@ uint64_t Keyspace::FlushAll(bool lazy) {
   return keys;
 }
 
+// A table that a running view froze keeps its place in the order: both judge what leaves it by the
+// same positions. The others come behind all that are in use.
+bool Keyspace::PlaceTables() {
+  constexpr uint32_t kMostPlaces = 1u << (64 - kPositionHashBits);
+  if (views_.empty()) next_cut_index_ = 0;
+  for (const auto& database : databases_) {
+    EntryTable& table = *database->table_;
+    if (!table.HasPlace() && next_cut_index_ == kMostPlaces) return false;
+    table.FreezeAs(table.HasPlace() ? table.cut_index() : next_cut_index_++);
+  }
+  return true;
+}
+
 View* Keyspace::BeginView() {
-  if (view_ != nullptr) return nullptr;
+  if (views_.size() == SnapshotGate::kMaxViews || !PlaceTables()) return nullptr;
   std::vector<FrozenTable> tables;
   for (const auto& database : databases_) {
-    database->table_->FreezeAs(database->index());
+    const EntryTable& table = *database->table_;
     // An empty table with structure counts: its segments are frozen all the same.
-    if (database->table_->root() == nullptr) continue;
-    tables.push_back(
-        {database->index(), database->table_->root(), database->size(), database->expire_count()});
+    if (table.root() == nullptr) continue;
+    tables.push_back({table.cut_index(), database->index(), table.root(), database->size(),
+                      database->expire_count()});
   }
-  gate_.Open();
+  std::sort(tables.begin(), tables.end(),
+            [](const FrozenTable& a, const FrozenTable& b) { return a.cut_index < b.cut_index; });
+  ViewLane* lane = gate_.Open();
   View::Access access = View::Access::kNone;
   if (save_access_) access = lfu_ ? View::Access::kFrequency : View::Access::kIdle;
-  view_.reset(new View(&gate_, &frames_, &slab_, std::move(tables), now_ms_, access));
-  return view_.get();
+  views_.push_back(std::unique_ptr<View>(
+      new View(&gate_, lane, &frames_, &slab_, std::move(tables), now_ms_, access)));
+  return views_.back().get();
 }
 
 void Keyspace::EndView(View* view) {
-  CAIRN_CHECK(view != nullptr && view == view_.get());
+  const auto at = std::find_if(views_.begin(), views_.end(),
+                               [view](const auto& each) { return each.get() == view; });
+  CAIRN_CHECK(at != views_.end());
   view->Finish();
-  gate_.Close();
-  view_.reset();
-  detached_bytes_ = 0;
-  frames_.Trim(kWarmFramesKept, kFramesPerTrim);
-  for (auto& table : std::exchange(detached_, {})) FreeTable(std::move(table), true);
+  const unsigned lane = gate_.BitOf(*view->lane_);
+  gate_.Close(*view->lane_);
+  views_.erase(at);
+  if (views_.empty()) frames_.Trim(kWarmFramesKept, kFramesPerTrim);
+  std::vector<std::unique_ptr<EntryTable>> free_now;
+  std::erase_if(detached_, [&](Detached& each) {
+    each.lanes &= ~lane;
+    if (each.lanes != 0) return false;
+    free_now.push_back(std::move(each.table));
+    return true;
+  });
+  for (auto& table : free_now) ReapTable(std::move(table), true);
 }
 
 uint64_t Keyspace::AllKeys() const {
@@ -205,7 +233,7 @@ uint64_t Keyspace::AllKeys() const {
 
 uint64_t Keyspace::detached_keys() const {
   uint64_t keys = 0;
-  for (const auto& table : detached_) keys += table->size();
+  for (const Detached& each : detached_) keys += each.table->size();
   return keys;
 }
 
@@ -227,7 +255,9 @@ uint64_t Keyspace::SlabFreeBytes() const {
 }
 
 uint64_t Keyspace::BytesNotEvictable() const {
-  return retained_bytes() + detached_bytes_ + frames_.free_frames() * frames_.frame_bytes();
+  uint64_t detached_bytes = 0;
+  for (const Detached& each : detached_) detached_bytes += each.size_bytes;
+  return retained_bytes() + detached_bytes + frames_.free_frames() * frames_.frame_bytes();
 }
 
 uint64_t Keyspace::OverheadBytes() const {

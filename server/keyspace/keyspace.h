@@ -78,8 +78,12 @@ class Database {
   /// The three prefetch passes of a batch, in order: where the table notes the bucket of `hash`,
   /// the bucket, the entry.
   void PrefetchSlot(uint64_t hash) const;
-  void PrefetchBucket(uint64_t hash) const;
+  /// `for_write`: with what a change of the segment reads first.
+  void PrefetchBucket(uint64_t hash, bool for_write) const;
   void PrefetchEntry(uint64_t hash) const;
+  /// The container under `key` for Container::PrefetchMember, which follows; nullptr when there is
+  /// none.
+  const Container* PeekContainer(KeyRef key) const;
 
   /// The live entry or nullptr. Expired keys are removed and reported to the listener first.
   const Entry* LookupRead(KeyRef key, unsigned flags = kLookupDefault);
@@ -185,6 +189,10 @@ class Keyspace {
   /// While off (loading an append-only file, DEBUG SET-ACTIVE-EXPIRE for the cycle) look-ups show
   /// expired keys.
   void set_lazy_expiry(bool on) { lazy_expiry_ = on; }
+  /// While on (a replica, whose primary decides): keys past their TTL are not seen by look-ups, but
+  /// stay until they are removed by command. lazy_expiry off shows them, as the primary's own
+  /// commands must.
+  void set_hide_expired(bool on) { hide_expired_ = on; }
   /// nullptr: nobody, which costs a test per stored key.
   void set_observer(KeyObserver* observer) { observer_ = observer; }
   KeyObserver* observer() const { return observer_; }
@@ -217,18 +225,20 @@ class Keyspace {
   uint64_t EvictOne(const EvictionRules& rules);
 
   /// The cut: freezes the structure of every database as of now (2-4 us; no allocation proportional
-  /// to data). At most one view at a time for now (nullptr when one is running).
+  /// to data). Views are independent of each other; nullptr when SnapshotGate::kMaxViews are open.
   View* BeginView();
   /// Ends it: W := end, queue drained, memory balance restored. Requires: the walker has stopped.
   void EndView(View* view);
-  View* active_view() const { return view_.get(); }
-  /// Bytes held only for the running view (retired values and superseded structure) that the walker
-  /// frees as it goes. Thread: any.
+  /// The one begun last, or nullptr.
+  View* active_view() const { return views_.empty() ? nullptr : views_.back().get(); }
+  size_t view_count() const { return views_.size(); }
+  /// Bytes held only for the running views (retired values and superseded structure) that the
+  /// walker frees as it goes. Thread: any.
   uint64_t retained_bytes() const { return gate_.retained_bytes(); }
   /// The old values among them: what back-pressure is judged by. Thread: any.
   uint64_t retained_value_bytes() const { return gate_.retained_record_bytes(); }
-  /// Keys of databases that were flushed while the view reads them: freed when it ends, so no
-  /// writer should wait for them.
+  /// Keys of databases that were flushed while views read them: freed when those end, so no writer
+  /// should wait for them.
   uint64_t detached_keys() const;
 
   const KeyspaceFigures& figures() const;
@@ -259,6 +269,8 @@ class Keyspace {
   void Reap(std::function<void()> job, uint64_t objects);
   std::unique_ptr<EntryTable> NewTable();
   void FreeTable(std::unique_ptr<EntryTable> table, bool lazy);
+  void ReapTable(std::unique_ptr<EntryTable> table, bool lazy);
+  bool PlaceTables();
   uint64_t AllKeys() const;
 
   KeyspaceListener* const listener_;
@@ -266,6 +278,7 @@ class Keyspace {
   const uint64_t hash_seed_;
   int64_t now_ms_ = 0;
   bool lazy_expiry_ = true;
+  bool hide_expired_ = false;
   bool lfu_ = false;
   bool save_access_ = false;
   int lfu_log_factor_ = 10;
@@ -278,7 +291,6 @@ class Keyspace {
   uint32_t evict_database_ = 0;
   EvictionRules eviction_rules_;
   EvictionPool eviction_pool_;
-  uint64_t detached_bytes_ = 0;
 
   // Databases go before what they are built on, the reaper before both.
   RecordSlab slab_;
@@ -286,9 +298,16 @@ class Keyspace {
   SnapshotGate gate_;
   const ValueHome home_{&gate_, &slab_, hash_seed_};
   std::vector<std::unique_ptr<Database>> databases_;
-  std::unique_ptr<View> view_;
-  std::vector<std::unique_ptr<EntryTable>> detached_;  // flushed while the view reads them
-  std::unique_ptr<WorkerThread> reaper_;               // started by the first job
+  std::vector<std::unique_ptr<View>> views_;  // in the order of their cuts
+  /// Flushed while views (lanes of the gate, bits) read it.
+  struct Detached {
+    std::unique_ptr<EntryTable> table;
+    uint64_t size_bytes = 0;
+    unsigned lanes = 0;
+  };
+  std::vector<Detached> detached_;
+  uint32_t next_cut_index_ = 0;
+  std::unique_ptr<WorkerThread> reaper_;  // started by the first job
 };
 
 }  // namespace cairn

@@ -12,24 +12,26 @@ constexpr uint32_t kAccessClockMask = 0xffffff;
 
 }  // namespace
 
-View::View(SnapshotGate* gate, FramePool* frames, RecordSlab* slab, std::vector<FrozenTable> tables,
-           int64_t now_ms, Access access)
-    : gate_(gate),
+View::View(SnapshotGate* gate, ViewLane* lane, FramePool* frames, RecordSlab* slab,
+           std::vector<FrozenTable> tables, int64_t now_ms, Access access)
+    : lane_(lane),
       slab_(slab),
-      walk_(gate, frames, slab, std::move(tables)),
+      walk_(gate, lane, frames, slab, std::move(tables)),
       cut_clock_s_(static_cast<uint32_t>(now_ms / 1000) & kAccessClockMask),
       access_(access) {
-  for (const FrozenTable& table : walk_.tables()) key_count_ += table.key_count;
-  if (!walk_.tables().empty()) announced_.resize(walk_.tables().back().cut_index + 1);
+  for (const FrozenTable& table : walk_.tables()) {
+    key_count_ += table.key_count;
+    if (announced_.size() <= table.database) announced_.resize(table.database + 1);
+  }
 }
 
 Status View::Emit(DatasetSink& sink, const FrozenTable& table, const Entry& entry) {
-  if (selected_ != table.cut_index) {
-    const bool first = !announced_[table.cut_index];
-    CAIRN_RETURN_IF_ERROR(sink.SelectDatabase(table.cut_index, first ? table.key_count : 0,
+  if (selected_ != table.database) {
+    const bool first = !announced_[table.database];
+    CAIRN_RETURN_IF_ERROR(sink.SelectDatabase(table.database, first ? table.key_count : 0,
                                               first ? table.expire_count : 0));
-    announced_[table.cut_index] = true;
-    selected_ = table.cut_index;
+    announced_[table.database] = true;
+    selected_ = table.database;
   }
   KeyMeta meta;
   meta.expire_at_ms = entry.expire_at_ms();

@@ -24,20 +24,20 @@ class View : public SnapshotSource {
   Result<bool> Step(DatasetSink& sink, size_t budget_keys) override;
   void Abandon() override { Finish(); }
 
-  /// Place of the walk, for tests and progress: database at the cut << 48 | top 48 bits of the
-  /// hash.
-  uint64_t watermark() const { return gate_->watermark(); }
+  /// Place of the walk, for tests and progress: table in the walk's order << 48 | top 48 bits of
+  /// the hash.
+  uint64_t watermark() const { return lane_->watermark(); }
   uint64_t keys_emitted() const { return emitted_; }
 
  private:
   friend class Keyspace;
   enum class Access { kNone, kIdle, kFrequency };
-  View(SnapshotGate* gate, FramePool* frames, RecordSlab* slab, std::vector<FrozenTable> tables,
-       int64_t now_ms, Access access);
+  View(SnapshotGate* gate, ViewLane* lane, FramePool* frames, RecordSlab* slab,
+       std::vector<FrozenTable> tables, int64_t now_ms, Access access);
   Status Emit(DatasetSink& sink, const FrozenTable& table, const Entry& entry);
   void Finish();
 
-  SnapshotGate* const gate_;
+  ViewLane* const lane_;
   RecordSlab* const slab_;
   FrozenWalk<EntryPolicy> walk_;
   const uint32_t cut_clock_s_;

@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <utility>
 
 #include "server/engine/client_report.h"
 #include "server/engine/durability.h"
@@ -110,7 +111,64 @@ void ClientHost::EnqueueFlush(Connection* connection) {
   flush_.push_back(connection);
 }
 
+void ClientHost::AnswerBusy(Connection& connection) {
+  engine_.dispatcher->RunBusy(*connection.session_, connection.parser_);
+  connection.unparsed_ = false;
+  connection.stream_->ResumeReads();
+  if (connection.peer_ended_) {
+    connection.CloseNow();
+  } else {
+    CheckLimits(connection);
+  }
+}
+
+void ClientHost::ServeWhileBusy() {
+  const Session* const caller = engine_.script->caller;
+  if (!engine_.script->served) {
+    engine_.script->served = true;
+    // What came in the same turn as the script would wait behind it, perhaps a SCRIPT KILL.
+    was_busy_ = true;
+    engine_.dispatcher->AnswerBatchBusy();
+    for (Connection* connection : running_) {
+      if (connection->session_ != caller) AnswerBusy(*connection);
+    }
+    RunBusyTurn();
+  }
+  loop_.RunSocketsNoWait();
+}
+
+// The turn inside of a turn: no effects to hand over, no connection goes (their ends are posted).
+void ClientHost::RunBusyTurn() {
+  const Session* const caller = engine_.script->caller;
+  std::vector<Connection*> later;
+  for (Connection* connection : std::exchange(ready_, {})) {
+    if (connection->session_ == caller) {
+      later.push_back(connection);
+      continue;
+    }
+    connection->in_ready_ = false;
+    AnswerBusy(*connection);
+  }
+  ready_.insert(ready_.end(), later.begin(), later.end());
+  later.clear();
+  const uint64_t durable =
+      engine_.durability != nullptr ? engine_.durability->DurableOffset() : UINT64_MAX;
+  for (Connection* connection : std::exchange(flush_, {})) {
+    if (connection->session_ == caller) {
+      later.push_back(connection);
+      continue;
+    }
+    connection->in_flush_ = false;
+    if (!connection->Flush(durable) && !connection->in_held_) {
+      connection->in_held_ = true;
+      held_.push_back(connection);
+    }
+  }
+  flush_.insert(flush_.end(), later.begin(), later.end());
+}
+
 void ClientHost::RunTurn() {
+  if (engine_.script != nullptr) return RunBusyTurn();
   if (!ready_.empty()) {
     std::vector<Connection*> ready;
     ready.swap(ready_);
@@ -120,9 +178,13 @@ void ClientHost::RunTurn() {
       connection->parser_.set_max_bulk_bytes(engine_.settings().proto_max_bulk_len);
       turn_.push_back({connection->session_, &connection->parser_});
     }
+    running_ = ready;
     engine_.dispatcher->RunTurn(turn_);
+    running_.clear();
+    const bool was_busy = std::exchange(was_busy_, false);
     for (Connection* connection : ready) {
       connection->unparsed_ = false;
+      if (was_busy) connection->stream_->ResumeReads();
       if (connection->peer_ended_) {
         connection->CloseNow();
       } else {
@@ -161,7 +223,8 @@ void ClientHost::FlushAll() {
       connection->in_held_ = true;
       held_.push_back(connection);
     }
-    if (!connection->session_->output.empty()) CheckLimits(*connection);
+    const Session& session = *connection->session_;
+    if (!session.output.empty() || session.source != nullptr) CheckLimits(*connection);
     CountMemory(*connection);
   }
   flush.clear();
@@ -204,8 +267,13 @@ void ClientHost::CheckLimits(Connection& connection) {
     connection.CloseNow();
     return;
   }
-  const OutputBufferLimit& limit = settings.client_output_buffer_limit[ClassOf(session)];
-  const size_t size = session.output.size();
+  OutputBufferLimit limit = settings.client_output_buffer_limit[ClassOf(session)];
+  // What the backlog keeps anyway is no reason to cut a replica off.
+  if (session.kind == SessionKind::kReplica && limit.hard_bytes != 0)
+    limit.hard_bytes = std::max<decltype(limit.hard_bytes)>(
+        limit.hard_bytes, static_cast<decltype(limit.hard_bytes)>(settings.repl_backlog_size));
+  uint64_t size = session.output.size();
+  if (session.source != nullptr) size += session.source->waiting_bytes();
   bool over = limit.hard_bytes != 0 && size >= limit.hard_bytes;
   if (limit.soft_bytes != 0 && size >= limit.soft_bytes) {
     if (session.soft_limit_since_ms == 0) session.soft_limit_since_ms = engine_.now_ms();

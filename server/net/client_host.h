@@ -29,6 +29,10 @@ class ClientHost {
   void OnAccept(const Accepted& accepted);
   /// After each poll: executes, hands over to durability, flushes.
   void RunTurn();
+  /// A script is over its time: serves what clients send, most with -BUSY, without waiting. Called
+  /// from inside the turn that runs the script, again and again; its caller and what came with it
+  /// in one pipeline wait.
+  void ServeWhileBusy();
   /// DurableOffset() advanced: sends what was held.
   void ReleaseHeld();
   /// Ten times a second: timeouts, limits, pause.
@@ -42,6 +46,8 @@ class ClientHost {
 
  private:
   friend class Connection;
+  void RunBusyTurn();
+  void AnswerBusy(Connection& connection);
   void Enqueue(Connection* connection);
   void EnqueueFlush(Connection* connection);
   void FlushAll();
@@ -66,6 +72,8 @@ class ClientHost {
   std::vector<Connection*> flush_;
   std::vector<Connection*> held_;
   std::vector<ReadySession> turn_;
+  std::vector<Connection*> running_;  // those whose input the turn runs
+  bool was_busy_ = false;
   uint64_t clients_bytes_ = 0;  // of all connections, while it is kept
   bool counts_memory_ = false;  // there is a limit to keep it for
 };

@@ -1,5 +1,9 @@
 #include "server/net/connection.h"
 
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <sys/socket.h>
+
 #include <array>
 
 #include "server/net/client_host.h"
@@ -58,6 +62,13 @@ void Connection::InputReady() {
   host_.Enqueue(this);
 }
 
+void Connection::DelayPackets() {
+  const int off = 0;
+  // On a unix socket it fails, and nothing is lost.
+  [[maybe_unused]] const int result =
+      setsockopt(stream_->fd(), IPPROTO_TCP, TCP_NODELAY, &off, sizeof off);
+}
+
 void Connection::Close(bool after_output) {
   if (after_output && !session_->output.empty()) {
     session_->close_after_reply = true;
@@ -104,9 +115,36 @@ size_t Connection::SendUpTo(ReplyBuffer& output, uint64_t allowed) {
   return sent;
 }
 
+// A session that is fed: one piece after the other, as long as the stream takes them.
+void Connection::FlushSource() {
+  ReplyBuffer& output = session_->output;
+  size_t sent = 0;
+  while (sent < kMaxBytesPerTurn && !session_->closing) {
+    if (output.empty() && session_->source != nullptr) session_->source->Fill(*session_);
+    if (output.empty()) break;
+    const size_t taken = Send(output);
+    sent += taken;
+    session_->sent_bytes += taken;
+    if (!output.empty()) break;
+  }
+  host_.engine_.stats.net_output_bytes += sent;
+  host_.engine_.stats.net_repl_output_bytes += sent;
+  host_.engine_.stats.writes_processed += sent > 0;
+  if (session_->closing) return;
+  if (output.empty() && session_->close_after_reply) {
+    CloseNow();
+  } else if (sent >= kMaxBytesPerTurn) {
+    host_.EnqueueFlush(this);
+  }
+}
+
 bool Connection::Flush(uint64_t durable_offset) {
   if (session_->closing) return true;
   ReplyBuffer& output = session_->output;
+  if (session_->source != nullptr && session_->reply_gate.empty()) {
+    FlushSource();
+    return true;
+  }
   const uint64_t released = session_->reply_gate.Released(durable_offset);
   if (released <= session_->sent_bytes && !output.empty()) return false;
   const size_t sent =
@@ -121,7 +159,9 @@ bool Connection::Flush(uint64_t durable_offset) {
   } else if (sent >= kMaxBytesPerTurn) {
     host_.EnqueueFlush(this);
   }
-  return session_->reply_gate.empty();
+  if (!session_->reply_gate.empty()) return false;
+  if (session_->source != nullptr) host_.EnqueueFlush(this);
+  return true;
 }
 
 }  // namespace cairn

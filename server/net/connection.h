@@ -32,6 +32,7 @@ class Connection final : public StreamReceiver, public SessionPort {
   void OutputReady() override;
   void Close(bool after_output) override;
   void InputReady() override;
+  void DelayPackets() override;
   int fd() const override { return stream_->fd(); }
   size_t query_bytes() const override { return parser_.buffered_bytes(); }
   size_t query_capacity() const override { return parser_.footprint(); }
@@ -48,6 +49,7 @@ class Connection final : public StreamReceiver, public SessionPort {
   void CloseNow();
   /// Writes what the stream takes, as far as one turn may. Returns how much that was.
   size_t Send(ReplyBuffer& output);
+  void FlushSource();
   /// The same for the first `allowed` bytes only.
   size_t SendUpTo(ReplyBuffer& output, uint64_t allowed);
 

@@ -19,6 +19,7 @@ EventLoop::EventLoop() {
   uv_check_start(check_->get(), [](uv_check_t* handle) {
     auto* self = static_cast<EventLoop*>(handle->data);
     if (self->after_poll_) self->after_poll_();
+    if (!self->sockets_only_) self->CatchUp();
   });
 }
 
@@ -44,12 +45,50 @@ void EventLoop::Post(std::function<void()> job) {
 }
 
 void EventLoop::RunPosted() {
+  if (sockets_only_) {
+    missed_posted_ = true;
+    return;
+  }
   std::vector<std::function<void()>> jobs;
   {
     std::lock_guard lock(posted_mutex_);
     jobs.swap(posted_);
   }
   for (auto& job : jobs) job();
+}
+
+void EventLoop::FireTimer(uv_timer_t* handle) {
+  auto* due = static_cast<Timer*>(handle->data);
+  if (due->loop->sockets_only_) {
+    if (!due->repeats) due->loop->missed_timers_.push_back(due->id);
+    return;
+  }
+  if (due->repeats) {
+    due->fn();  // may stop and free this timer: nothing of it is used afterwards
+    return;
+  }
+  std::function<void()> once = std::move(due->fn);
+  due->loop->timers_.erase(due->id);
+  once();
+}
+
+void EventLoop::RunSocketsNoWait() {
+  sockets_only_ = true;
+  uv_run(&loop_, UV_RUN_NOWAIT);
+  sockets_only_ = false;
+}
+
+// What came while only sockets were served: asked for again, so that it runs from the loop itself.
+void EventLoop::CatchUp() {
+  if (std::exchange(missed_posted_, false)) uv_async_send(async_->get());
+  for (TimerId id : std::exchange(missed_timers_, {})) {
+    const auto found = timers_.find(id);
+    if (found != timers_.end()) uv_timer_start(found->second->handle.get(), FireTimer, 0, 0);
+  }
+  if (!std::exchange(missed_signal_, false)) return;
+  for (const auto& signal : signals_) {
+    if (std::exchange(signal->missed, false)) signal->fn(signal->handle.get()->signum);
+  }
 }
 
 TimerId EventLoop::StartTimer(int64_t delay_ms, int64_t period_ms, std::function<void()> fn) {
@@ -60,20 +99,8 @@ TimerId EventLoop::StartTimer(int64_t delay_ms, int64_t period_ms, std::function
   timer->id = next_timer_++;
   uv_timer_init(&loop_, timer->handle.get());
   timer->handle.get()->data = timer.get();
-  uv_timer_start(
-      timer->handle.get(),
-      [](uv_timer_t* handle) {
-        auto* due = static_cast<Timer*>(handle->data);
-        if (due->repeats) {
-          due->fn();  // may stop and free this timer: nothing of it is used afterwards
-          return;
-        }
-        std::function<void()> once = std::move(due->fn);
-        due->loop->timers_.erase(due->id);
-        once();
-      },
-      static_cast<uint64_t>(delay_ms < 0 ? 0 : delay_ms),
-      static_cast<uint64_t>(period_ms < 0 ? 0 : period_ms));
+  uv_timer_start(timer->handle.get(), FireTimer, static_cast<uint64_t>(delay_ms < 0 ? 0 : delay_ms),
+                 static_cast<uint64_t>(period_ms < 0 ? 0 : period_ms));
   const TimerId id = timer->id;
   timers_.emplace(id, std::move(timer));
   return id;
@@ -97,9 +124,17 @@ void EventLoop::OnSignal(int signal_number, std::function<void(int)> fn) {
   signal->fn = std::move(fn);
   uv_signal_init(&loop_, signal->handle.get());
   signal->handle.get()->data = signal.get();
+  signal->loop = this;
   uv_signal_start(
       signal->handle.get(),
-      [](uv_signal_t* handle, int number) { static_cast<Signal*>(handle->data)->fn(number); },
+      [](uv_signal_t* handle, int number) {
+        auto* self = static_cast<Signal*>(handle->data);
+        if (self->loop->sockets_only_) {
+          self->missed = self->loop->missed_signal_ = true;
+        } else {
+          self->fn(number);
+        }
+      },
       signal_number);
   signals_.push_back(std::move(signal));
 }

@@ -64,6 +64,9 @@ class EventLoop final : public EventLoopPort {
   void Run();
   /// One turn without waiting: keeps sockets answered during a long load. Posted jobs run too.
   void RunOnceNoWait();
+  /// One turn without waiting in which only sockets are served, from inside the after-poll step:
+  /// timers, signals and posted jobs keep until the step that called has ended. Not reentrant.
+  void RunSocketsNoWait();
   void Stop();
   uv_loop_t* uv() { return &loop_; }
 
@@ -78,8 +81,12 @@ class EventLoop final : public EventLoopPort {
   struct Signal {
     UvOwned<uv_signal_t> handle;
     std::function<void(int)> fn;
+    EventLoop* loop = nullptr;
+    bool missed = false;  // came while only sockets were served
   };
+  static void FireTimer(uv_timer_t* handle);
   void RunPosted();
+  void CatchUp();
 
   uv_loop_t loop_;
   std::unique_ptr<UvOwned<uv_async_t>> async_;
@@ -90,6 +97,10 @@ class EventLoop final : public EventLoopPort {
   std::vector<std::unique_ptr<Signal>> signals_;
   TimerId next_timer_ = 1;
   std::function<void()> after_poll_;
+  bool sockets_only_ = false;
+  bool missed_posted_ = false;
+  bool missed_signal_ = false;
+  std::vector<TimerId> missed_timers_;  // one-shot ones
 };
 
 }  // namespace cairn

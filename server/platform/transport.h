@@ -7,6 +7,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <functional>
+#include <memory>
 #include <span>
 #include <string>
 #include <string_view>
@@ -50,6 +51,29 @@ class Stream {
   virtual const std::string& local_address() const = 0;
   /// The descriptor for display; -1 when there is none.
   virtual int fd() const = 0;
+};
+
+struct ConnectRequest {
+  std::string host;  ///< name or address
+  int port = 0;
+  std::string source_address;  ///< to connect from; empty: the system chooses
+};
+
+/// An attempt to connect; destroying it gives up, and nothing is called any more.
+class Connecting {
+ public:
+  virtual ~Connecting() = default;
+};
+
+/// Makes outgoing connections. Thread: loop.
+class Connector {
+ public:
+  virtual ~Connector() = default;
+  /// Called once, from the loop, never from inside Connect. `receiver` hears of the stream from
+  /// then on. Errors: kIo with the system's text. How long it may take is the caller's to say.
+  using Done = std::function<void(Result<std::unique_ptr<Stream>>)>;
+  virtual std::unique_ptr<Connecting> Connect(const ConnectRequest& request,
+                                              StreamReceiver* receiver, Done done) = 0;
 };
 
 /// Identifies a timer for its loop's lifetime; 0 is never used.

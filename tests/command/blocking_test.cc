@@ -21,7 +21,7 @@ CommandFamily DatabaseCommands();
 CommandFamily SessionCommands();
 CommandFamily ClientCommands();
 CommandFamily ServerCommands();
-CommandFamily WaitCommands();
+CommandFamily ReplicationCommands();
 
 namespace {
 
@@ -133,7 +133,7 @@ class BlockingTest : public ::testing::Test {
   }
 
   CommandHarness harness_{{kTestSpecs, StringCommands(), KeyCommands(), DatabaseCommands(),
-                           SessionCommands(), ClientCommands(), ServerCommands(), WaitCommands()}};
+                           SessionCommands(), ClientCommands(), ServerCommands(), ReplicationCommands()}};
 };
 
 TEST_F(BlockingTest, AnswersAtOnceWhenThereIsSomething) {

@@ -327,6 +327,58 @@ TEST_F(DurabilityTest, RewritesByItselfAtPercentageAndSize) {
   EXPECT_LT(process.durability_->figures().aof_current_bytes, 4096u);
 }
 
+TEST_F(DurabilityTest, ARewriteIsAlsoTheSaveThatIsDue) {
+  Process process(env_, kAlways);
+  ASSERT_EQ(process.Run({"SET", "a", "1"}), "+OK");
+  ASSERT_TRUE(process.AllDurable());
+  ASSERT_EQ(process.Run({"CONFIG", "SET", "save", "1 1"}), "+OK");
+  env_.AdvanceMicros(5'000'000);
+  const uint64_t rewrites_before = process.durability_->figures().rewrites;
+  ASSERT_EQ(process.Run({"BGREWRITEAOF"}), "+Background append only file rewriting started");
+  ASSERT_EQ(process.Run({"SET", "b", "2"}), "+OK");  // behind the cut: in neither
+  ASSERT_TRUE(process.NoRewrite());
+  const DurabilityFigures figures = process.durability_->figures();
+  EXPECT_EQ(figures.rewrites, rewrites_before + 1);
+  EXPECT_EQ(figures.saves, 1u);
+  EXPECT_TRUE(figures.last_save_ok);
+  EXPECT_EQ(figures.changes_since_save, 1u);
+  const auto rdb = env_.FileSize("/dump.rdb");
+  ASSERT_TRUE(rdb.ok());
+  EXPECT_EQ(*rdb, *env_.FileSize("/appendonlydir/appendonly.aof.2.base.rdb"));
+  // The base goes with the next rewrite, the RDB file stays.
+  ASSERT_EQ(process.Run({"CONFIG", "SET", "save", ""}), "+OK");
+  ASSERT_EQ(process.Run({"BGREWRITEAOF"}), "+Background append only file rewriting started");
+  ASSERT_TRUE(process.NoRewrite());
+  ASSERT_TRUE(
+      process.Until([&] { return !env_.FileExists("/appendonlydir/appendonly.aof.2.base.rdb"); }));
+  EXPECT_EQ(*env_.FileSize("/dump.rdb"), *rdb);
+  EXPECT_EQ(process.durability_->figures().saves, 1u);
+  env_.Crash(9);
+  ASSERT_TRUE(env_.FileExists("/dump.rdb"));
+  Process from_rdb(env_, {{"appendonly", "no"}});
+  ASSERT_TRUE(from_rdb.loaded_.ok()) << from_rdb.loaded_.message();
+  EXPECT_EQ(from_rdb.Run({"DBSIZE"}), ":1");
+}
+
+TEST_F(DurabilityTest, SaveDoesNotWaitForARewriteThatRuns) {
+  Process process(env_, {{"appendonly", "yes"}});
+  for (int i = 0; i < 2000; ++i)
+    ASSERT_EQ(process.Run({"SET", "key:" + std::to_string(i), "before"}), "+OK");
+  ASSERT_EQ(process.Run({"CONFIG", "SET", "rdb-key-save-delay", "60000"}), "+OK");  // two minutes
+  ASSERT_EQ(process.Run({"BGREWRITEAOF"}), "+Background append only file rewriting started");
+  ASSERT_EQ(process.Run({"CONFIG", "SET", "rdb-key-save-delay", "0"}), "+OK");
+  for (int i = 0; i < 2000; i += 3)
+    ASSERT_EQ(process.Run({"SET", "key:" + std::to_string(i), "after"}), "+OK");
+  EXPECT_EQ(process.Run({"SAVE"}), "+OK");
+  EXPECT_TRUE(process.durability_->figures().rewrite_running);
+  EXPECT_EQ(process.durability_->figures().changes_since_save, 0u);
+  EXPECT_TRUE(process.Run({"BGSAVE"}).starts_with("-ERR Another child process is active"));
+  process.durability_->AbortBackgroundSave();
+  EXPECT_FALSE(process.durability_->figures().rewrite_running);
+  Process saved(env_, {{"appendonly", "no"}});
+  EXPECT_EQ(saved.Run({"MGET", "key:0", "key:1"}), "[\"after\", \"before\"]");
+}
+
 TEST_F(DurabilityTest, AFailedSaveTakesNoChangesBackAndKeepsTheServerRunning) {  // V12
   Process process(env_, kAlways);
   ASSERT_EQ(process.Run({"SET", "a", "1"}), "+OK");

@@ -92,7 +92,7 @@ TEST_F(SortTest, StoreReplacesAndPropagatesAsSent) {
   EXPECT_EQ(Run({"TTL", "d"}), ":-1");
   harness_.TakeEvents();
   EXPECT_EQ(Run({"SORT", "none", "STORE", "d"}), ":0");
-  EXPECT_EQ(harness_.TakeEvents(), Lines{"0 del d"});
+  EXPECT_EQ(harness_.TakeEvents(), (Lines{"0 keymiss none", "0 del d"}));
   EXPECT_EQ(Propagated({"SORT", "none", "STORE", "d"}), Lines{});
   EXPECT_EQ(Propagated({"SORT", "l"}), Lines{});
 }

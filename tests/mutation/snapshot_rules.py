@@ -7,6 +7,8 @@ DATABASE = "server/keyspace/database.cc"
 TABLE = "server/data/seg_table.h"
 STRUCTURE = "server/data/seg_table_structure.h"
 WALK = "server/data/frozen_walk.h"
+GATE = "server/data/snapshot_gate.h"
+CONTAINER = "server/data/container.h"
 
 MUTATIONS = [
     ("R1 a frozen entry's expiry is edited", DATABASE,
@@ -16,7 +18,7 @@ MUTATIONS = [
      "if (table_->IsPrivate(place, key.hash) && old->TryOverwrite(value, expire_at_ms, access)) {",
      "if (old->TryOverwrite(value, expire_at_ms, access)) {"),
     ("R2 a frozen segment is written without a copy", TABLE,
-     "return CopySegment(segment);",
+     "return CopySegment(segment, readers);",
      "segment->generation = gate_->generation();\n    return segment;"),
     ("R2 a frozen directory is written without a copy", STRUCTURE,
      "if (old->generation == gate_->generation()) return old;",
@@ -34,13 +36,13 @@ MUTATIONS = [
      "if (shared || HoldsFrozenNodes(*entry)) {",
      "if (false) {"),
     ("R4 a segment is freed instead of retired", STRUCTURE,
-     "gate_->Retire(Retired::Kind::kSegment, old, Position(old->prefix), sizeof(Seg));",
+     "gate_->RetireTo(readers, Retired::Kind::kSegment, old, Position(old->prefix), sizeof(Seg));",
      "frames_->Give(old);"),
     ("R4 a directory is freed instead of retired", STRUCTURE,
-     "if (old->generation == gate_->generation() || gate_->Passed(end)) {",
+     "if (gate_->Readers(old->generation, end) == 0) {",
      "if (true) {"),
     ("R4 a root is freed instead of retired", STRUCTURE,
-     "if (old->generation == gate_->generation() || !gate_->active()) {",
+     "if (gate_->Readers(old->generation, kWatermarkEnd) == 0) {",
      "if (true) {"),
     ("R5 W is published before the segment is read", WALK,
      "      CAIRN_RETURN_IF_ERROR(VisitSegment(table, SegmentRef::Get<P>(ref), visit));\n      cursor_ = end;\n      Publish(end);\n",
@@ -49,11 +51,11 @@ MUTATIONS = [
      "      cursor_ = end;\n      Publish(end);\n",
      "      cursor_ = end;\n      Publish(end + 2);\n"),
     ("R6 a superseded segment comes after the entry retired behind it", WALK,
-     "    if (!gate_->Pop(&item)) return false;\n",
-     "    if (!gate_->Pop(&item)) return false;\n"
+     "    if (!lane_->Pop(&item)) return false;\n",
+     "    if (!lane_->Pop(&item)) return false;\n"
      "    if (item.kind == Retired::Kind::kSegment) {\n"
      "      Retired next;\n"
-     "      if (gate_->Pop(&next)) {\n"
+     "      if (lane_->Pop(&next)) {\n"
      "        if (next.kind == Retired::Kind::kRecord) {\n"
      "          Free(next, destroy);\n"
      "        } else {\n"
@@ -62,6 +64,18 @@ MUTATIONS = [
      "      }\n"
      "    }\n"),
     ("R6 a superseded segment is freed unread", WALK,
-     "if (item.kind == Retired::Kind::kSegment && item.position >= gate_->watermark()) {",
+     "if (item.kind == Retired::Kind::kSegment && item.position >= lane_->watermark()) {",
      "if (item.kind == Retired::Kind::kSegment && item.position > UINT64_MAX - 1) {"),
+    ("R8 what two views read is freed by the first", GATE,
+     "if (readers_left->fetch_sub(1, std::memory_order_acq_rel) != 1) return false;",
+     "if (readers_left->fetch_sub(1, std::memory_order_acq_rel) == 1) return false;"),
+    ("R8 a superseded segment goes to the oldest view alone", STRUCTURE,
+     "gate_->RetireTo(readers, Retired::Kind::kSegment, old, Position(old->prefix), sizeof(Seg));",
+     "gate_->RetireTo(readers & -readers, Retired::Kind::kSegment, old, Position(old->prefix), sizeof(Seg));"),
+    ("R8 a segment goes to a view that does not have it", TABLE,
+     "return gate_->Readers(segment->generation, EndOf(segment));",
+     "return gate_->Readers(0, EndOf(segment));"),
+    ("R8 a header forgets what an older view reads through it", CONTAINER,
+     "if (!IsFrozen()) frozen_until_ = 0;",
+     "frozen_until_ = 0;"),
 ]

@@ -90,6 +90,14 @@ class CommandHarness::FixedDirectory final : public WorkingDirectory {
   std::string Current() const override { return "/"; }
 };
 
+/// Connections that are never made.
+class CommandHarness::NoNetwork final : public Connector {
+ public:
+  std::unique_ptr<Connecting> Connect(const ConnectRequest&, StreamReceiver*, Done) override {
+    return std::make_unique<Connecting>();
+  }
+};
+
 namespace {
 
 /// Hands removals by TTL to the dispatcher, as the server does.
@@ -128,10 +136,13 @@ CommandHarness::CommandHarness(std::initializer_list<CommandFamily> families)
   engine_ = std::make_unique<Engine>(env_, *loop_, *log_, *config_, *keyspace_, *arena_);
   dispatcher_ = std::make_unique<Dispatcher>(*engine_);
   engine_->dispatcher = dispatcher_.get();
+  network_ = std::make_unique<NoNetwork>();
+  replication_ = std::make_unique<Replication>(*engine_, *network_);
   engine_->on_keyspace_event = [this](NotifyClass, std::string_view event, std::string_view key,
                                       uint32_t db) {
     events_.push_back(std::to_string(db) + " " + std::string(event) + " " + std::string(key));
   };
+  scripts_ = std::make_unique<ScriptHost>(*engine_);
   for (CommandFamily family : families) engine_->commands.Add(family);
   engine_->propagation.set_enabled(true);
   engine_->RefreshClock();

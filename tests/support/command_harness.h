@@ -15,6 +15,8 @@
 #include "server/engine/engine.h"
 #include "server/platform/fake_env.h"
 #include "server/protocol/resp_reader.h"
+#include "server/replication/replication.h"
+#include "server/scripting/script_host.h"
 
 namespace cairn {
 
@@ -60,6 +62,7 @@ class CommandHarness {
   int64_t now_ms() const { return engine_->now_ms(); }
 
   Engine& engine() { return *engine_; }
+  Replication& replication() { return *replication_; }
   Session& session() { return *session_; }
   FakeEnv& env() { return env_; }
 
@@ -67,6 +70,7 @@ class CommandHarness {
   class StillLoop;
   class NoLog;
   class FixedDirectory;
+  class NoNetwork;
 
   void Settle();
 
@@ -81,6 +85,9 @@ class CommandHarness {
   std::unique_ptr<Keyspace> keyspace_;
   std::unique_ptr<Engine> engine_;
   std::unique_ptr<Dispatcher> dispatcher_;
+  std::unique_ptr<ScriptHost> scripts_;
+  std::unique_ptr<NoNetwork> network_;
+  std::unique_ptr<Replication> replication_;
   Session* session_ = nullptr;
   std::vector<std::string> events_;
 };

@@ -97,8 +97,8 @@ def store(chance):
 
 @FAMILY.row(weight=2)
 def store_by_number(chance):
-    """What is stored goes again: the two may have stored different things (mode errno)."""
+    """What is stored is replaced: the two may have stored different things (mode errno)."""
     target = b"sorted"
     by = [b"BY", chance.pick(BY)] if chance.flip() else []
     return Call([b"SORT", some_key(chance), *by, *limit(chance), *gets(chance), b"STORE", target], mode="errno",
-                alone=True, after=[[b"DEL", target]])
+                alone=True, after=[[b"SET", target, b"same"]])

@@ -140,9 +140,9 @@ SetRef Hold(const IntSet* set) {
   return {set, [](const IntSet* each) { each->Unref(); }};
 }
 
-void DrainQueue(SnapshotGate& gate) {
+void DrainQueue(SnapshotGate& gate, ViewLane& lane) {
   Retired item;
-  while (gate.Pop(&item)) {
+  while (lane.Pop(&item)) {
     std::free(item.object);
     gate.Released(item.kind, item.size_bytes);
   }
@@ -166,6 +166,7 @@ class CowTreeTest : public ::testing::Test {
 
   RecordSlab slab_;
   SnapshotGate gate_;
+  ViewLane* lane_ = nullptr;
   ValueHome home_{&gate_, &slab_, 1};
   std::mt19937_64 random_{std::random_device{}()};
 };
@@ -224,7 +225,7 @@ TEST_F(CowTreeTest, AViewSeesTheStateOfTheCut) {
   std::vector<int64_t> model;
   for (int round = 0; round < 40; ++round) {
     for (int i = 0; i < 200; ++i) Step(set, &model, 300);
-    gate_.Open();
+    lane_ = gate_.Open();
     const std::vector<int64_t> at_cut = model;
     const SetRef frozen = Hold(set);
     set = frozen->tree().empty() ? set : const_cast<IntSet*>(frozen.get())->Fork(1000);
@@ -239,13 +240,13 @@ TEST_F(CowTreeTest, AViewSeesTheStateOfTheCut) {
     ASSERT_EQ(frozen->Items(), at_cut);
     ASSERT_EQ(set->Items(), model);
     // Behind the walk nodes are written in place.
-    gate_.PublishWatermark(1000);
+    lane_->PublishWatermark(1000);
     const uint64_t retained = gate_.retained_bytes();
     for (int i = 0; i < 100; ++i) Step(set, &model, 250);
     EXPECT_EQ(gate_.retained_bytes(), retained);
-    DrainQueue(gate_);
-    gate_.PublishWatermark(kWatermarkEnd);
-    gate_.Close();
+    DrainQueue(gate_, *lane_);
+    lane_->PublishWatermark(kWatermarkEnd);
+    gate_.Close(*lane_);
     ASSERT_EQ(set->Items(), model);
     set->CheckInvariants();
   }
@@ -255,15 +256,15 @@ TEST_F(CowTreeTest, AViewSeesTheStateOfTheCut) {
 TEST_F(CowTreeTest, CopiesNoMoreThanThePath) {
   auto* set = new IntSet(home_);
   for (int64_t i = 0; i < 5000; ++i) set->Add(i);
-  gate_.Open();
+  lane_ = gate_.Open();
   const SetRef frozen = Hold(set);
   const SetRef live = Hold(set->Fork(1000));
   const_cast<IntSet*>(live.get())->RemoveAt(2500);
   EXPECT_LE(gate_.retained_bytes(), sizeof(IntLeaf) + 8 * sizeof(IntSet::Tree::Inner));
   EXPECT_GT(gate_.retained_bytes(), 0u);
-  DrainQueue(gate_);
-  gate_.PublishWatermark(kWatermarkEnd);
-  gate_.Close();
+  DrainQueue(gate_, *lane_);
+  lane_->PublishWatermark(kWatermarkEnd);
+  gate_.Close(*lane_);
 }
 
 // The executor writes while a thread reads what is frozen and frees what is retired, over and over.
@@ -272,7 +273,7 @@ TEST_F(CowTreeTest, AWalkerThreadReadsWhileTheExecutorWrites) {
   std::vector<int64_t> model;
   for (int i = 0; i < 2000; ++i) Step(set, &model, 1000);
   for (int round = 0; round < 30; ++round) {
-    gate_.Open();
+    lane_ = gate_.Open();
     const std::vector<int64_t> at_cut = model;
     const IntSet* frozen = set;
     set = set->Fork(1000);
@@ -280,16 +281,16 @@ TEST_F(CowTreeTest, AWalkerThreadReadsWhileTheExecutorWrites) {
     bool same = true;
     std::thread walker([&] {
       for (int i = 0; i < 5; ++i) same = same && frozen->Items() == at_cut;
-      gate_.PublishWatermark(1000);
-      while (!stop.load(std::memory_order_acquire)) DrainQueue(gate_);
-      DrainQueue(gate_);
+      lane_->PublishWatermark(1000);
+      while (!stop.load(std::memory_order_acquire)) DrainQueue(gate_, *lane_);
+      DrainQueue(gate_, *lane_);
       frozen->Unref();
-      gate_.PublishWatermark(kWatermarkEnd);
+      lane_->PublishWatermark(kWatermarkEnd);
     });
     for (int i = 0; i < 600; ++i) Step(set, &model, 1000);
     stop.store(true, std::memory_order_release);
     walker.join();
-    gate_.Close();
+    gate_.Close(*lane_);
     EXPECT_TRUE(same);
     ASSERT_EQ(set->Items(), model);
     set->CheckInvariants();

@@ -117,7 +117,7 @@ class QuickListTest : public ::testing::Test {
 
   void DrainQueue() {
     Retired item;
-    while (gate_.Pop(&item)) {
+    while (lane_->Pop(&item)) {
       std::free(item.object);
       gate_.Released(item.kind, item.size_bytes);
     }
@@ -125,6 +125,7 @@ class QuickListTest : public ::testing::Test {
 
   RecordSlab slab_;
   SnapshotGate gate_;
+  ViewLane* lane_ = nullptr;
   ValueHome home_{&gate_, &slab_, 1};
   std::mt19937_64 random_{1};
 };
@@ -164,7 +165,7 @@ TEST_P(QuickListShapeTest, AViewSeesTheStateOfTheCut) {
   Model model;
   for (int i = 0; i < 300; ++i) Step(list, &model);
   for (int round = 0; round < 20; ++round) {
-    gate_.Open();
+    lane_ = gate_.Open();
     const ListRef frozen = Hold(list);
     const Model at_cut = model;
     list = list->Fork(1000);
@@ -172,10 +173,10 @@ TEST_P(QuickListShapeTest, AViewSeesTheStateOfTheCut) {
     ASSERT_EQ(Items(*frozen), at_cut);
     ASSERT_EQ(Items(*list), model);
     list->CheckInvariants();
-    gate_.PublishWatermark(kWatermarkEnd);
+    lane_->PublishWatermark(kWatermarkEnd);
     for (int i = 0; i < 10; ++i) Step(list, &model);
     DrainQueue();
-    gate_.Close();
+    gate_.Close(*lane_);
     ASSERT_EQ(Items(*list), model);
     list->CheckInvariants();
   }

@@ -73,6 +73,7 @@ class SegTableTest : public ::testing::Test {
   }
 
   SnapshotGate gate_;
+  ViewLane* lane_ = nullptr;
   FramePool frames_;
   SmallTable table_;
   std::map<std::string, std::unique_ptr<Item>> items_;
@@ -136,7 +137,7 @@ TEST_F(SegTableTest, SegmentKeepsALowerBoundOfItsExpiries) {
 TEST_F(SegTableTest, AViewMakesWritersCopyASegmentOnceAndOnlyAheadOfTheWatermark) {
   for (int i = 0; i < 200; ++i) Insert(std::to_string(i));
   table_.FreezeAs(0);
-  gate_.Open();
+  lane_ = gate_.Open();
   const std::string key = "50";
   const uint64_t hash = table_.HashOf(key);
   auto place = table_.Find(hash, key);
@@ -152,7 +153,7 @@ TEST_F(SegTableTest, AViewMakesWritersCopyASegmentOnceAndOnlyAheadOfTheWatermark
   EXPECT_GT(gate_.retained_bytes(), sizeof(SmallTable::Seg));
   EXPECT_EQ(gate_.retained_record_bytes(), 0u);
   // Behind W nothing is copied, and what is marked SHARED is private all the same.
-  gate_.PublishWatermark(kWatermarkEnd);
+  lane_->PublishWatermark(kWatermarkEnd);
   const std::string other = "51";
   auto behind = table_.Find(table_.HashOf(other), other);
   const SmallTable::Seg* stamped = behind.segment;
@@ -160,11 +161,11 @@ TEST_F(SegTableTest, AViewMakesWritersCopyASegmentOnceAndOnlyAheadOfTheWatermark
   EXPECT_EQ(behind.segment, stamped);
   EXPECT_TRUE(table_.IsPrivate(behind, table_.HashOf(other)));
   Retired item;
-  while (gate_.Pop(&item)) {
+  while (lane_->Pop(&item)) {
     item.kind == Retired::Kind::kSegment ? frames_.GiveRemote(item.object) : std::free(item.object);
     gate_.Released(item.kind, item.size_bytes);
   }
-  gate_.Close();
+  gate_.Close(*lane_);
   ExpectSame();
 }
 

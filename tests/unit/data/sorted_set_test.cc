@@ -101,7 +101,7 @@ class SortedSetTest : public ::testing::Test {
 
   void DrainQueue() {
     Retired item;
-    while (gate_.Pop(&item)) {
+    while (lane_->Pop(&item)) {
       if (item.kind == Retired::Kind::kMemberRecord) {
         slab_.FreeRemote(item.object, item.position);
       } else {
@@ -113,6 +113,7 @@ class SortedSetTest : public ::testing::Test {
 
   RecordSlab slab_;
   SnapshotGate gate_;
+  ViewLane* lane_ = nullptr;
   ValueHome home_{&gate_, &slab_, 7};
   std::mt19937_64 random_{1};
 };
@@ -187,7 +188,7 @@ TEST_F(SortedSetTest, AViewSeesTheStateOfTheCut) {
   Model model;
   for (int round = 0; round < 30; ++round) {
     for (int i = 0; i < 200; ++i) Step(set, &model, 600);
-    gate_.Open();
+    lane_ = gate_.Open();
     const SetRef frozen = Hold(set);
     const auto at_cut = Sorted(model);
     set = set->Fork(1000);
@@ -201,11 +202,11 @@ TEST_F(SortedSetTest, AViewSeesTheStateOfTheCut) {
     frozen->CheckInvariants();
     set->CheckInvariants();
     ASSERT_EQ(Pairs(*set), Sorted(model));
-    gate_.PublishWatermark(1000);
+    lane_->PublishWatermark(1000);
     for (int i = 0; i < 100; ++i) Step(set, &model, 600);
     DrainQueue();
-    gate_.PublishWatermark(kWatermarkEnd);
-    gate_.Close();
+    lane_->PublishWatermark(kWatermarkEnd);
+    gate_.Close(*lane_);
     set->CheckInvariants();
     ASSERT_EQ(Pairs(*set), Sorted(model));
   }
@@ -220,7 +221,7 @@ TEST_F(SortedSetTest, AWalkerThreadReadsWhileTheExecutorWrites) {
   Model model;
   for (int i = 0; i < 3000; ++i) Step(set, &model, 2000);
   for (int round = 0; round < 15; ++round) {
-    gate_.Open();
+    lane_ = gate_.Open();
     SortedSet* frozen = set;
     const auto at_cut = Sorted(model);
     set = set->Fork(1000);
@@ -228,16 +229,16 @@ TEST_F(SortedSetTest, AWalkerThreadReadsWhileTheExecutorWrites) {
     bool same = true;
     std::thread walker([&] {
       for (int i = 0; i < 3; ++i) same = same && Pairs(*frozen) == at_cut;
-      gate_.PublishWatermark(1000);
+      lane_->PublishWatermark(1000);
       while (!stop.load(std::memory_order_acquire)) DrainQueue();
       DrainQueue();
       frozen->Unref();
-      gate_.PublishWatermark(kWatermarkEnd);
+      lane_->PublishWatermark(kWatermarkEnd);
     });
     for (int i = 0; i < 500; ++i) Step(set, &model, 2000);
     stop.store(true, std::memory_order_release);
     walker.join();
-    gate_.Close();
+    gate_.Close(*lane_);
     EXPECT_TRUE(same);
     ASSERT_EQ(Pairs(*set), Sorted(model));
   }

@@ -98,6 +98,7 @@ class StreamTest : public ::testing::Test {
   }
 
   SnapshotGate gate_;
+  ViewLane* lane_ = nullptr;
   RecordSlab slab_;
   const ValueHome home_{&gate_, &slab_, 0};
   StreamValue* stream_ = new StreamValue(home_);
@@ -166,7 +167,7 @@ TEST_F(StreamTest, AViewKeepsWhatItSawWhileAForkChanges) {
   StreamConsumer* consumer = group->AddConsumer("c", 1);
   for (uint64_t i = 1; i <= 200; ++i) group->Deliver({i, 0}, consumer, 5, 1, *stream_);
 
-  gate_.Open();
+  lane_ = gate_.Open();
   StreamValue* frozen = stream_;
   stream_ = frozen->Fork(kWatermarkEnd);
   const Model at_cut = model_;
@@ -182,14 +183,14 @@ TEST_F(StreamTest, AViewKeepsWhatItSawWhileAForkChanges) {
   EXPECT_EQ(frozen->FindGroup("g")->pending().size(), 200u);
   EXPECT_EQ(frozen->FindGroup("g")->consumer_count(), 1u);
   frozen->Unref();
-  gate_.PublishWatermark(kWatermarkEnd);
+  lane_->PublishWatermark(kWatermarkEnd);
   Retired item;
-  while (gate_.Pop(&item)) {
+  while (lane_->Pop(&item)) {
     ASSERT_EQ(item.kind, Retired::Kind::kBlock);
     std::free(item.object);
     gate_.Released(item.kind, item.size_bytes);
   }
-  gate_.Close();
+  gate_.Close(*lane_);
   Check();
 }
 

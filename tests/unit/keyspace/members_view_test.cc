@@ -6,11 +6,13 @@
 
 #include <atomic>
 #include <map>
+#include <memory>
 #include <optional>
 #include <random>
 #include <set>
 #include <string>
 #include <thread>
+#include <vector>
 
 #include "persistence/packed_value.h"
 #include "server/base/strings.h"
@@ -183,6 +185,45 @@ TEST_F(MembersUnderViewTest, StepsOfAWalkSeeTheStateOfTheCut) {
     EXPECT_EQ(sink.keys, cut);
     EXPECT_EQ(keyspace().retained_bytes(), 0u);
     CheckAll();
+  }
+}
+
+// Renamed between two cuts, a value stands at one place for the older view and at another for the
+// younger; its nodes must outlast both.
+TEST_F(MembersUnderViewTest, StepsOfSeveralWalksEachSeeTheirOwnCut) {
+  struct Walk {
+    Dataset cut;
+    View* view;
+    MembersSink sink;
+  };
+  for (uint64_t seed = 1; seed <= 4; ++seed) {
+    SCOPED_TRACE(testing::Message() << "seed " << seed);
+    std::mt19937_64 random(seed);
+    for (int i = 0; i < 300; ++i) Disturb(random);
+    std::vector<std::unique_ptr<Walk>> walks;
+    for (int step = 0; step < 200 || !walks.empty(); ++step) {
+      for (uint64_t i = random() % 30; i > 0; --i) Disturb(random);
+      if (step < 200 && walks.size() < SnapshotGate::kMaxViews && random() % 8 == 0) {
+        walks.push_back(std::make_unique<Walk>());
+        walks.back()->cut = Contents(keyspace());
+        walks.back()->view = keyspace().BeginView();
+        ASSERT_NE(walks.back()->view, nullptr);
+      }
+      if (walks.empty()) continue;
+      const size_t at = random() % walks.size();
+      Walk& walk = *walks[at];
+      Result<bool> more = walk.view->Step(walk.sink, 1);
+      ASSERT_TRUE(more.ok());
+      const bool aborted = *more && random() % 200 == 0;
+      if (*more && !aborted) continue;
+      if (!aborted) {
+        EXPECT_EQ(walk.sink.keys, walk.cut);
+      }
+      keyspace().EndView(walk.view);
+      walks.erase(walks.begin() + static_cast<std::ptrdiff_t>(at));
+      CheckAll();
+    }
+    EXPECT_EQ(keyspace().retained_bytes(), 0u);
   }
 }
 

@@ -123,7 +123,6 @@ TEST(ViewTest, EmitsTheStateAtTheCutWhateverHappensLater) {
       const CollectedKeys cut = Contents(keyspace);
       View* view = keyspace.BeginView();
       ASSERT_NE(view, nullptr);
-      EXPECT_EQ(keyspace.BeginView(), nullptr);
       EXPECT_EQ(view->key_count(), cut.size());
       CollectingSink sink;
       bool more = true;
@@ -185,6 +184,73 @@ TEST(ViewTest, WalkerThreadAgainstAdversarialWriter) {
       keyspace.ForEachDatabase([](Database& db) { db.CheckInvariants(); });
       if (round == 1) keyspace.Swap(0, 1);
     }
+    keyspace.FlushAll(false);
+    keyspace.DrainReaper();
+    EXPECT_EQ(keyspace.RecordBytes(), 0u);
+  }
+}
+
+// Four walkers at a time, each of its own cut, that begin and end in any order.
+TEST(ViewTest, SeveralWalkersEachSeeTheirOwnCut) {
+  struct Running {
+    View* view;
+    CollectedKeys cut;
+    CollectingSink sink;
+    std::atomic<bool> finished{false};
+    std::thread walker;
+  };
+  for (uint64_t seed = 1; seed <= 2; ++seed) {
+    SCOPED_TRACE("seed " + std::to_string(seed));
+    std::mt19937_64 random(seed);
+    Keyspace keyspace({.databases = 2, .hash_seed = seed});
+    keyspace.set_lazy_expiry(false);
+    const int keys = 3000;
+    Fill(keyspace, 0, keys);
+    Fill(keyspace, 1, 500);
+    const auto order = KeysByPosition(keyspace, keys);
+    std::vector<std::unique_ptr<Running>> running;
+    for (int round = 0; round < 60; ++round) {
+      if (round < 50 && running.size() < SnapshotGate::kMaxViews && random() % 3 != 0) {
+        auto fresh = std::make_unique<Running>();
+        fresh->cut = Contents(keyspace);
+        fresh->view = keyspace.BeginView();
+        ASSERT_NE(fresh->view, nullptr);
+        if (running.size() + 1 == SnapshotGate::kMaxViews) {
+          EXPECT_EQ(keyspace.BeginView(), nullptr);
+        }
+        const size_t budget = random() % 2 ? 16 : 200;
+        fresh->walker = std::thread([each = fresh.get(), budget] {
+          WalkAll(each->view, each->sink, budget);
+          each->finished.store(true);
+        });
+        running.push_back(std::move(fresh));
+      }
+      for (int i = 0; i < 500; ++i) Disturb(keyspace, random, keys, order);
+      if (round % 11 == 5) keyspace.Swap(0, 1);
+      if (round % 17 == 9) {
+        keyspace.FlushAll(true);
+        Fill(keyspace, 0, keys);
+      }
+      if (running.empty() || (running.size() < SnapshotGate::kMaxViews && round < 50)) continue;
+      // Any of them: the youngest may well end first.
+      const size_t at = random() % running.size();
+      Running& ended = *running[at];
+      while (!ended.finished.load()) Disturb(keyspace, random, keys, order);
+      ended.walker.join();
+      EXPECT_EQ(ended.sink.repeated, 0u);
+      EXPECT_TRUE(ended.sink.keys == ended.cut)
+          << ended.sink.keys.size() << " keys walked, " << ended.cut.size() << " at the cut";
+      keyspace.EndView(ended.view);
+      running.erase(running.begin() + static_cast<std::ptrdiff_t>(at));
+      keyspace.ForEachDatabase([](Database& db) { db.CheckInvariants(); });
+    }
+    for (auto& each : running) {
+      each->walker.join();
+      EXPECT_TRUE(each->sink.keys == each->cut);
+      keyspace.EndView(each->view);
+    }
+    EXPECT_EQ(keyspace.view_count(), 0u);
+    EXPECT_EQ(keyspace.retained_bytes(), 0u);
     keyspace.FlushAll(false);
     keyspace.DrainReaper();
     EXPECT_EQ(keyspace.RecordBytes(), 0u);

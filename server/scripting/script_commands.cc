@@ -1,0 +1,274 @@
+// EVAL and its kin, and SCRIPT: the commands' words; what they do is script_host.h.
+
+#include <array>
+
+#include "server/base/strings.h"
+#include "server/engine/command_reference.h"
+#include "server/engine/engine.h"
+#include "server/scripting/script_host.h"
+
+namespace cairn {
+
+namespace {
+
+constexpr uint64_t kEvalFlags =
+    kCmdNoScript | kCmdStale | kCmdSkipMonitor | kCmdNoMandatoryKeys | kCmdMayReplicate;
+constexpr size_t kShaDigits = 40;
+constexpr size_t kFirstKey = 3;
+
+/// The count at arg(2) of keys from kFirstKey on.
+constexpr KeySpec CountedKeys(uint32_t flags, std::string_view notes) {
+  return {KeySpec::Begin::kIndex, flags, 2, {}, KeySpec::Find::kKeyCount, 0, 1, 1, notes};
+}
+constexpr uint32_t kAnyUse = kKeyRW | kKeyAccess | kKeyUpdate;
+constexpr uint32_t kReadUse = kKeyRO | kKeyAccess;
+
+Status ReadKeyCount(const CommandContext& ctx, size_t* keys) {
+  int64_t count;
+  CAIRN_RETURN_IF_ERROR(ctx.ArgInt64(2, &count));
+  if (count > static_cast<int64_t>(ctx.argc() - kFirstKey))
+    return RespError(resp_errors::kTooManyKeys);
+  if (count < 0) return RespError(resp_errors::kNegativeKeys);
+  *keys = static_cast<size_t>(count);
+  return Status::Ok();
+}
+
+// Monitors see the script before the commands it runs.
+void ShowToMonitors(CommandContext& ctx) {
+  ctx.engine().monitors.Feed(ctx.session().db, &ctx.session(), ctx.spec(), ctx.args());
+}
+
+Status RunScript(CommandContext& ctx, const CachedScript& script, size_t keys, bool read_only) {
+  ScriptHost& host = *ctx.engine().scripts;
+  const auto words = ctx.args().subspan(kFirstKey);
+  return host.Run(ctx, host.eval_engine(), script.function, script.sha, script.flags,
+                  /*is_eval=*/true, read_only, words.first(keys), words.subspan(keys));
+}
+
+Status RunBody(CommandContext& ctx, bool read_only) {
+  ShowToMonitors(ctx);
+  size_t keys;
+  CAIRN_RETURN_IF_ERROR(ReadKeyCount(ctx, &keys));
+  const Result<const CachedScript*> script = ctx.engine().scripts->Define(ctx.arg(1));
+  if (!script.ok()) return script.status();
+  return RunScript(ctx, **script, keys, read_only);
+}
+
+Status RunCached(CommandContext& ctx, bool read_only) {
+  ShowToMonitors(ctx);
+  if (ctx.arg(1).size() != kShaDigits) return RespError(resp_errors::kNoScript);
+  size_t keys;
+  CAIRN_RETURN_IF_ERROR(ReadKeyCount(ctx, &keys));
+  const CachedScript* script = ctx.engine().scripts->Find(ctx.arg(1));
+  if (script == nullptr) return RespError(resp_errors::kNoScript);
+  return RunScript(ctx, *script, keys, read_only);
+}
+
+Status Eval(CommandContext& ctx) { return RunBody(ctx, false); }
+constexpr CommandSpec kEvalSpec{
+    .name = "eval",
+    .arity = -3,
+    .flags = kEvalFlags,
+    .acl = kAclScripting,
+    .keys = {CountedKeys(
+        kAnyUse, "We cannot tell how the keys will be used so we assume the worst, RW and UPDATE")},
+    .group = "scripting",
+    .since = "2.6.0",
+    .complexity = "Depends on the script that is executed.",
+    .summary = "Runs a Lua script in the server.",
+    .synopsis = "script numkeys:integer [key#0...] [arg...]",
+    .handler = Eval,
+};
+
+Status EvalSha(CommandContext& ctx) { return RunCached(ctx, false); }
+constexpr CommandSpec kEvalShaSpec{
+    .name = "evalsha",
+    .arity = -3,
+    .flags = kEvalFlags,
+    .acl = kAclScripting,
+    .keys = {CountedKeys(kAnyUse, {})},
+    .group = "scripting",
+    .since = "2.6.0",
+    .complexity = "Depends on the script that is executed.",
+    .summary = "Runs a Lua script that the server has cached.",
+    .synopsis = "sha1 numkeys:integer [key#0...] [arg...]",
+    .handler = EvalSha,
+};
+
+Status EvalRo(CommandContext& ctx) { return RunBody(ctx, true); }
+constexpr CommandSpec kEvalRoSpec{
+    .name = "eval_ro",
+    .arity = -3,
+    .flags = kEvalFlags | kCmdReadonly,
+    .acl = kAclScripting,
+    .keys = {CountedKeys(
+        kReadUse,
+        "We cannot tell how the keys will be used so we assume the worst, RO and ACCESS")},
+    .group = "scripting",
+    .since = "7.0.0",
+    .complexity = "Depends on the script that is executed.",
+    .summary = "Runs a Lua script that must not write.",
+    .synopsis = "script numkeys:integer [key#0...] [arg...]",
+    .handler = EvalRo,
+};
+
+Status EvalShaRo(CommandContext& ctx) { return RunCached(ctx, true); }
+constexpr CommandSpec kEvalShaRoSpec{
+    .name = "evalsha_ro",
+    .arity = -3,
+    .flags = kEvalFlags | kCmdReadonly,
+    .acl = kAclScripting,
+    .keys = {CountedKeys(kReadUse, {})},
+    .group = "scripting",
+    .since = "7.0.0",
+    .complexity = "Depends on the script that is executed.",
+    .summary = "Runs a cached Lua script that must not write.",
+    .synopsis = "sha1 numkeys:integer [key#0...] [arg...]",
+    .handler = EvalShaRo,
+};
+
+constexpr CommandSpec kScriptSpec{
+    .name = "script",
+    .arity = -2,
+    .group = "scripting",
+    .since = "2.6.0",
+    .complexity = "Depends on subcommand.",
+    .summary = "Groups the commands about cached scripts.",
+};
+
+Status ScriptLoad(CommandContext& ctx) {
+  const Result<const CachedScript*> script = ctx.engine().scripts->Define(ctx.arg(2));
+  if (!script.ok()) return script.status();
+  ctx.reply().Bulk((*script)->sha);
+  return Status::Ok();
+}
+constexpr CommandSpec kScriptLoadSpec{
+    .name = "load",
+    .parent = "script",
+    .arity = 3,
+    .flags = kCmdNoScript | kCmdStale,
+    .acl = kAclScripting,
+    .group = "scripting",
+    .since = "2.6.0",
+    .complexity = "O(N) with N being the length in bytes of the script body.",
+    .summary = "Puts a script into the cache without running it.",
+    .synopsis = "script",
+    .tips = "request_policy:all_nodes response_policy:all_succeeded",
+    .handler = ScriptLoad,
+};
+
+Status ScriptExists(CommandContext& ctx) {
+  ctx.reply().ArrayHeader(ctx.argc() - 2);
+  for (size_t i = 2; i < ctx.argc(); ++i)
+    ctx.reply().Integer(ctx.engine().scripts->Find(ctx.arg(i)) != nullptr);
+  return Status::Ok();
+}
+constexpr CommandSpec kScriptExistsSpec{
+    .name = "exists",
+    .parent = "script",
+    .arity = -3,
+    .flags = kCmdNoScript,
+    .acl = kAclScripting,
+    .group = "scripting",
+    .since = "2.6.0",
+    .complexity =
+        "O(N) with N being the number of scripts to check (so checking a single script is an O(1) "
+        "operation).",
+    .summary = "Tells which scripts are cached.",
+    .synopsis = "sha1...",
+    .tips = "request_policy:all_shards response_policy:agg_logical_and",
+    .handler = ScriptExists,
+};
+
+// Freeing takes well under a millisecond, so both modes do it at once.
+Status ScriptFlush(CommandContext& ctx) {
+  const bool fits =
+      ctx.argc() == 2 || (ctx.argc() == 3 && (ctx.ArgIs(2, "sync") || ctx.ArgIs(2, "async")));
+  if (!fits) return Status::Client("ERR SCRIPT FLUSH only support SYNC|ASYNC option");
+  ctx.engine().scripts->Flush();
+  ctx.reply().Ok();
+  return Status::Ok();
+}
+constexpr CommandSpec kScriptFlushSpec{
+    .name = "flush",
+    .parent = "script",
+    .arity = -2,
+    .flags = kCmdNoScript,
+    .acl = kAclScripting,
+    .group = "scripting",
+    .since = "2.6.0",
+    .complexity = "O(N) with N being the number of scripts in cache",
+    .summary = "Empties the cache of scripts.",
+    .synopsis = "[async(ASYNC|SYNC)@6.2.0]",
+    .tips = "request_policy:all_nodes response_policy:all_succeeded",
+    .history = "6.2.0|The modes `ASYNC` and `SYNC`.",
+    .handler = ScriptFlush,
+};
+
+Status ScriptKill(CommandContext& ctx) {
+  CAIRN_RETURN_IF_ERROR(ctx.engine().scripts->Kill(/*is_eval=*/true));
+  ctx.reply().Ok();
+  return Status::Ok();
+}
+constexpr CommandSpec kScriptKillSpec{
+    .name = "kill",
+    .parent = "script",
+    .arity = 2,
+    .flags = kCmdNoScript | kCmdAllowBusy,
+    .acl = kAclScripting,
+    .group = "scripting",
+    .since = "2.6.0",
+    .complexity = "O(1)",
+    .summary = "Ends the script that runs, unless it has written.",
+    .tips = "request_policy:all_shards response_policy:one_succeeded",
+    .handler = ScriptKill,
+};
+
+Status ScriptDebug(CommandContext& ctx) {
+  if (ctx.ArgIs(2, "no")) {
+    ctx.reply().Ok();
+    return Status::Ok();
+  }
+  if (ctx.ArgIs(2, "yes") || ctx.ArgIs(2, "sync"))
+    return Status::Client("ERR scripts cannot be debugged on this server");
+  return Status::Client("ERR Use SCRIPT DEBUG YES/SYNC/NO");
+}
+constexpr CommandSpec kScriptDebugSpec{
+    .name = "debug",
+    .parent = "script",
+    .arity = 3,
+    .flags = kCmdNoScript,
+    .acl = kAclScripting,
+    .group = "scripting",
+    .since = "3.2.0",
+    .complexity = "O(1)",
+    .summary = "Switches the debugger of scripts, of which there is none: only NO is accepted.",
+    .synopsis = "mode(YES|SYNC|NO)",
+    .handler = ScriptDebug,
+};
+
+constexpr CommandSpec kScriptHelpSpec{
+    .name = "help",
+    .parent = "script",
+    .arity = 2,
+    .flags = kCmdLoading | kCmdStale,
+    .acl = kAclScripting,
+    .group = "scripting",
+    .since = "5.0.0",
+    .complexity = "O(1)",
+    .summary = "Lists the subcommands.",
+    .handler = ReplyContainerHelp,
+};
+
+constexpr std::array kScriptSpecs = {
+    kEvalSpec,       kEvalShaSpec,     kEvalRoSpec,       kEvalShaRoSpec,
+    kScriptSpec,     kScriptDebugSpec, kScriptExistsSpec, kScriptFlushSpec,
+    kScriptKillSpec, kScriptLoadSpec,  kScriptHelpSpec,
+};
+static_assert(ValidSpecs(kScriptSpecs));
+
+}  // namespace
+
+CommandFamily ScriptCommands() { return kScriptSpecs; }
+
+}  // namespace cairn

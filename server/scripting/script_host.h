@@ -1,0 +1,78 @@
+#pragma once
+
+// ScriptHost: what is known of scripts between runs: the cache of EVAL, its interpreter, and the
+// session on which scripts run their commands. It decides whether a script may begin (its flags),
+// runs it as one unit, and stops it. Function libraries run through it too (Run). Thread: executor.
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+#include <unordered_map>
+
+#include "server/base/status.h"
+#include "server/engine/engine.h"
+#include "server/scripting/lua_engine.h"
+#include "server/scripting/script_random.h"
+
+namespace cairn {
+
+/// One cached script.
+struct CachedScript {
+  std::string sha;  ///< 40 lower-case hex digits
+  std::string body;
+  uint32_t flags = kScriptCompat;  ///< ScriptFlag bits
+  LuaRef function = 0;
+};
+
+class ScriptHost {
+ public:
+  explicit ScriptHost(Engine& engine);
+  ~ScriptHost();
+  ScriptHost(const ScriptHost&) = delete;
+  ScriptHost& operator=(const ScriptHost&) = delete;
+
+  /// The script with this body, compiled if it is new. Errors: of its `#!` line and of the
+  /// interpreter. Cost: one hash of the body when it is known.
+  Result<const CachedScript*> Define(std::string_view body);
+  /// By SHA-1 in hex, either case; nullptr when unknown.
+  const CachedScript* Find(std::string_view sha) const;
+  /// Forgets all scripts and everything they left in the interpreter.
+  void Flush();
+
+  /// Runs a function of `lua` for the caller of `ctx`, as its flags allow. `read_only`: by an _RO
+  /// command. The reply is written, or the status says why it may not run.
+  Status Run(CommandContext& ctx, LuaEngine& lua, LuaRef function, std::string_view name,
+             uint32_t flags, bool is_eval, bool read_only, std::span<const std::string_view> keys,
+             std::span<const std::string_view> args);
+
+  /// SCRIPT KILL (`is_eval`) and FUNCTION KILL. Errors: NOTBUSY, UNKILLABLE, BUSY.
+  Status Kill(bool is_eval);
+
+  LuaEngine& eval_engine() { return *eval_; }
+  ScriptRandom& random() { return random_; }
+  size_t cached_scripts() const { return by_sha_.size(); }
+  uint64_t cache_bytes() const { return cache_bytes_; }
+
+ private:
+  struct BodyHash {
+    size_t operator()(std::string_view body) const;
+  };
+  Status MayRun(const Session& caller, uint32_t flags, bool read_only, bool over_memory) const;
+  void Look();
+
+  Engine& engine_;
+  ScriptRandom random_;
+  std::unique_ptr<LuaEngine> eval_;
+  std::unique_ptr<Session> session_;
+  std::function<void()> look_;
+  std::unordered_map<std::string_view, std::unique_ptr<CachedScript>> by_sha_;
+  std::unordered_map<std::string_view, const CachedScript*, BodyHash> by_body_;
+  uint64_t cache_bytes_ = 0;
+};
+
+/// The flags in a `#!lua ...` line without its end. Errors: Redis's lines.
+Status ParseScriptShebang(std::string_view line, uint32_t* flags);
+
+}  // namespace cairn

@@ -1,0 +1,255 @@
+// Replication as commands see it, without a network: the gates of a replica and of a primary with
+// too few, who is granted a partial resync, what goes into the stream and comes out of it.
+
+#include <gtest/gtest.h>
+
+#include <string>
+
+#include "tests/support/command_harness.h"
+#include "tests/support/fake_client.h"
+
+namespace cairn {
+
+CommandFamily ClientCommands();
+CommandFamily ConfigCommands();
+CommandFamily KeyCommands();
+CommandFamily KeyExpireCommands();
+CommandFamily KeyScanCommands();
+CommandFamily DatabaseCommands();
+CommandFamily ReplicationCommands();
+CommandFamily ServerCommands();
+CommandFamily SessionCommands();
+CommandFamily StringCommands();
+
+namespace {
+
+class ReplicationTest : public ::testing::Test {
+ protected:
+  std::string Run(const std::vector<std::string>& args) { return harness_.Run(args); }
+  Primary& primary() { return harness_.replication().primary(); }
+  const std::string& id() { return harness_.engine().replication_id; }
+  /// Hands the stream over, as the end of a turn does.
+  void HandOver() {
+    int64_t before = 0;
+    if (!harness_.engine().propagation.empty())
+      harness_.engine().replicas->OnStream(harness_.engine().propagation.TakeBuffer(&before));
+  }
+  /// REPLCONF, whose reply has left before PSYNC comes.
+  static void Introduce(FakeClient& client, std::vector<std::string> words) {
+    words.insert(words.begin(), "REPLCONF");
+    client.Send({words});
+    EXPECT_EQ(client.TakeReplies(), "+OK\r\n");
+  }
+  /// What the replica's connection would send now.
+  static std::string Sent(FakeClient& client) {
+    std::string sent = client.TakeReplies();
+    while (client.session().source != nullptr) {
+      client.session().source->Fill(client.session());
+      const std::string more = client.TakeReplies();
+      if (more.empty()) break;
+      sent += more;
+    }
+    return sent;
+  }
+
+  CommandHarness harness_{{ClientCommands(), ConfigCommands(), KeyCommands(), KeyExpireCommands(),
+                           KeyScanCommands(), DatabaseCommands(), ReplicationCommands(),
+                           ServerCommands(), SessionCommands(), StringCommands()}};
+};
+
+TEST_F(ReplicationTest, AReplicaRefusesWritesOfClients) {
+  EXPECT_EQ(Run({"SET", "k", "v"}), "+OK");
+  EXPECT_EQ(Run({"REPLICAOF", "127.0.0.1", "1"}), "+OK");
+  EXPECT_EQ(Run({"REPLICAOF", "127.0.0.1", "1"}), "+OK Already connected to specified master");
+  EXPECT_EQ(Run({"SET", "k", "w"}), "-READONLY You can't write against a read only replica.");
+  EXPECT_EQ(Run({"GET", "k"}), "\"v\"");
+  EXPECT_EQ(Run({"CONFIG", "GET", "replicaof"}), "[\"replicaof\", \"127.0.0.1 1\"]");
+  harness_.SetSetting("replica-read-only", "no");
+  EXPECT_EQ(Run({"SET", "k", "w"}), "+OK");
+  EXPECT_EQ(Run({"REPLICAOF", "NO", "ONE"}), "+OK");
+  harness_.SetSetting("replica-read-only", "yes");
+  EXPECT_EQ(Run({"SET", "k", "x"}), "+OK");
+}
+
+TEST_F(ReplicationTest, AStaleReplicaAnswersOrNotAsItIsSet) {
+  Run({"SET", "k", "v"});
+  Run({"REPLICAOF", "127.0.0.1", "1"});
+  EXPECT_EQ(Run({"GET", "k"}), "\"v\"");
+  harness_.SetSetting("replica-serve-stale-data", "no");
+  const std::string down =
+      "-MASTERDOWN Link with MASTER is down and replica-serve-stale-data is set to 'no'.";
+  EXPECT_EQ(Run({"GET", "k"}), down);
+  EXPECT_EQ(Run({"ROLE"}), "[\"slave\", \"127.0.0.1\", :1, \"connecting\", :-1]");
+  Run({"REPLICAOF", "NO", "ONE"});
+  EXPECT_EQ(Run({"GET", "k"}), "\"v\"");
+}
+
+TEST_F(ReplicationTest, TooFewReplicasTakeNoWrites) {
+  harness_.SetSetting("min-replicas-to-write", "1");
+  EXPECT_EQ(Run({"SET", "k", "v"}), "-NOREPLICAS Not enough good replicas to write.");
+  EXPECT_EQ(Run({"GET", "k"}), "nil");
+  harness_.SetSetting("min-replicas-max-lag", "0");
+  EXPECT_EQ(Run({"SET", "k", "v"}), "+OK");
+}
+
+TEST_F(ReplicationTest, AKeyPastItsTimeIsHiddenAndStaysOnAReplica) {
+  Run({"SET", "k", "v", "PX", "100"});
+  Run({"REPLICAOF", "127.0.0.1", "1"});
+  harness_.TakePropagated();
+  harness_.AdvanceMs(200);
+  EXPECT_EQ(Run({"GET", "k"}), "nil");
+  EXPECT_EQ(Run({"EXISTS", "k"}), ":0");
+  EXPECT_EQ(Run({"KEYS", "*"}), "[]");
+  EXPECT_EQ(Run({"RANDOMKEY"}), "\"k\"");  // as Redis: all it has are past their time
+  EXPECT_EQ(Run({"DBSIZE"}), ":1");
+  EXPECT_TRUE(harness_.TakePropagated().empty());
+  Run({"REPLICAOF", "NO", "ONE"});
+  EXPECT_EQ(Run({"GET", "k"}), "nil");
+  EXPECT_EQ(Run({"DBSIZE"}), ":0");
+}
+
+TEST_F(ReplicationTest, TheStreamGoesOnWhereTheReplicaStopped) {
+  primary().BeginBacklog(100);
+  harness_.engine().propagation.set_fed(true);
+  Run({"SET", "a", "1"});
+  HandOver();
+  const std::string select = "*2\r\n$6\r\nSELECT\r\n$1\r\n0\r\n";
+  const std::string set_a = "*3\r\n$3\r\nSET\r\n$1\r\na\r\n$1\r\n1\r\n";
+  ASSERT_EQ(primary().offset(), 100 + select.size() + set_a.size());
+
+  FakeClient replica(harness_);
+  Introduce(replica, {"listening-port", "7000", "capa", "psync2"});
+  replica.Send({{"PSYNC", id(), std::to_string(101 + select.size())}});
+  EXPECT_EQ(Sent(replica), "+CONTINUE " + id() + "\r\n" + set_a);
+  Run({"SET", "b", "2"});
+  HandOver();
+  EXPECT_EQ(Sent(replica), "*3\r\n$3\r\nSET\r\n$1\r\nb\r\n$1\r\n2\r\n");
+  EXPECT_EQ(primary().replica_count(), 1u);
+  EXPECT_EQ(replica.session().kind, SessionKind::kReplica);
+
+  // Nothing is said in the middle of the stream: an acknowledgement has no reply.
+  const std::string offset = std::to_string(primary().offset());
+  replica.Send({{"REPLCONF", "ACK", offset}});
+  EXPECT_EQ(Sent(replica), "");
+  EXPECT_EQ(primary().CountAcked(primary().offset()), 1u);
+  EXPECT_EQ(Run({"ROLE"}), "[\"master\", :" + offset + ", [[\"\", \"7000\", \"" + offset + "\"]]]");
+  replica.Disconnect();
+  EXPECT_EQ(primary().replica_count(), 0u);
+}
+
+TEST_F(ReplicationTest, AReplicaDoesNotTouchKeys) {
+  primary().BeginBacklog(0);
+  FakeClient replica(harness_);
+  replica.Send({{"PSYNC", id(), "1"}});
+  EXPECT_EQ(Sent(replica), "+CONTINUE\r\n");
+  replica.Send({{"SET", "k", "v"}});
+  EXPECT_EQ(Sent(replica), "");
+  EXPECT_TRUE(replica.session().closing);
+  EXPECT_EQ(Run({"EXISTS", "k"}), ":0");
+}
+
+TEST_F(ReplicationTest, PartialResyncIsGrantedToThoseOfTheSameHistoryOnly) {
+  primary().BeginBacklog(100);
+  const uint64_t refused_before = primary().counts.partial_refused;
+  struct Case {
+    std::string id, offset;
+    bool granted;
+  };
+  for (const Case& each : {Case{id(), "101", true}, Case{id(), "100", false},
+                           Case{id(), "102", false}, Case{id(), "-1", false},
+                           Case{id(), "0", false}, Case{std::string(40, 'b'), "101", false}}) {
+    FakeClient replica(harness_);
+    replica.Send({{"PSYNC", each.id, each.offset}});
+    EXPECT_EQ(Sent(replica) == "+CONTINUE\r\n", each.granted) << each.id << each.offset;
+  }
+  EXPECT_EQ(primary().counts.partial_ok, 1u);
+  EXPECT_EQ(primary().counts.partial_refused - refused_before, 5u);
+  EXPECT_EQ(primary().counts.full, 5u);
+}
+
+TEST_F(ReplicationTest, APromotedReplicaHonoursTheFormerHistoryUpToItsEnd) {
+  primary().BeginBacklog(100);
+  harness_.engine().propagation.set_fed(true);
+  Run({"SET", "a", "1"});
+  HandOver();
+  const std::string old_id = id();
+  const uint64_t end = primary().offset();
+  Run({"REPLICAOF", "127.0.0.1", "1"});
+  Run({"REPLICAOF", "NO", "ONE"});
+  EXPECT_NE(id(), old_id);
+  EXPECT_EQ(primary().offset(), end);
+  Run({"SET", "b", "2"});
+  HandOver();
+  const auto granted = [this](const std::string& name, uint64_t offset) {
+    FakeClient replica(harness_);
+    Introduce(replica, {"capa", "psync2"});
+    replica.Send({{"PSYNC", name, std::to_string(offset)}});
+    return Sent(replica).starts_with("+CONTINUE " + id());
+  };
+  EXPECT_TRUE(granted(old_id, end + 1));
+  EXPECT_FALSE(granted(old_id, end + 2));
+  EXPECT_TRUE(granted(id(), end + 2));
+}
+
+TEST_F(ReplicationTest, PsyncBehindAnUnsentReplyIsRefused) {
+  FakeClient replica(harness_);
+  replica.Send({{"PING"}, {"PSYNC", "?", "-1"}});
+  EXPECT_EQ(Sent(replica), "+PONG\r\n-ERR SYNC and PSYNC are invalid with pending output\r\n");
+  EXPECT_EQ(primary().replica_count(), 0u);
+}
+
+TEST_F(ReplicationTest, WaitIsServedByAcknowledgements) {
+  primary().BeginBacklog(0);
+  harness_.engine().propagation.set_fed(true);
+  FakeClient replica(harness_);
+  replica.Send({{"PSYNC", id(), "1"}});
+  Session& writer = harness_.AddSession();
+  harness_.CallOn(writer, {"SET", "k", "v"});
+  HandOver();
+  const uint64_t written = primary().offset();
+  harness_.Send(writer, {"WAIT", "1", "0"});
+  EXPECT_EQ(harness_.Received(writer), "");
+  harness_.AdvanceMs(1);
+  EXPECT_GT(primary().offset(), written);  // the replica is asked
+  replica.Send({{"REPLCONF", "ACK", std::to_string(written - 1)}});
+  EXPECT_EQ(harness_.Received(writer), "");
+  replica.Send({{"REPLCONF", "ACK", std::to_string(written)}});
+  EXPECT_EQ(harness_.Received(writer), ":1");
+  EXPECT_EQ(harness_.CallOn(writer, {"WAIT", "1", "0"}).ToString(), ":1");
+  harness_.Send(writer, {"WAIT", "2", "10"});
+  harness_.AdvanceMs(20);
+  EXPECT_EQ(harness_.Received(writer), ":1");
+}
+
+TEST_F(ReplicationTest, FailoverPausesWritesUntilItIsOver) {
+  primary().BeginBacklog(0);
+  harness_.engine().propagation.set_fed(true);
+  EXPECT_EQ(Run({"FAILOVER"}), "-ERR FAILOVER requires connected replicas.");
+  FakeClient replica(harness_);
+  Introduce(replica, {"listening-port", "7000", "ip-address", "10.0.0.1"});
+  replica.Send({{"PSYNC", id(), "1"}});
+  EXPECT_EQ(Run({"FAILOVER", "TO", "10.0.0.1", "7001"}),
+            "-ERR FAILOVER target HOST and PORT is not a replica.");
+  Run({"SET", "k", "v"});
+  HandOver();
+  EXPECT_EQ(Run({"FAILOVER", "TO", "10.0.0.1", "7000"}), "+OK");
+  EXPECT_EQ(Run({"FAILOVER"}), "-ERR FAILOVER already in progress.");
+  EXPECT_EQ(Run({"REPLICAOF", "a", "1"}), "-ERR REPLICAOF not allowed while failing over.");
+  EXPECT_TRUE(harness_.engine().IsPaused(/*write=*/true));
+  EXPECT_FALSE(harness_.engine().IsPaused(/*write=*/false));
+  EXPECT_EQ(Run({"FAILOVER", "ABORT"}), "+OK");
+  EXPECT_FALSE(harness_.engine().IsPaused(/*write=*/true));
+  // With all acknowledged the roles change.
+  EXPECT_EQ(Run({"FAILOVER"}), "+OK");
+  replica.Send({{"REPLCONF", "ACK", std::to_string(primary().offset())}});
+  EXPECT_TRUE(harness_.replication().is_replica());
+  EXPECT_EQ(harness_.replication().link().host(), "10.0.0.1");
+  EXPECT_EQ(harness_.replication().link().master_port(), 7000);
+  // The target refuses: a primary again.
+  harness_.replication().OnPsyncAnswered(/*granted=*/false);
+  EXPECT_FALSE(harness_.replication().is_replica());
+  EXPECT_FALSE(harness_.engine().IsPaused(/*write=*/true));
+}
+
+}  // namespace
+}  // namespace cairn
