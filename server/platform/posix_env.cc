@@ -13,7 +13,6 @@
 #include <cerrno>
 #include <cstring>
 #include <ctime>
-#include <mutex>
 #include <system_error>
 
 #include "server/platform/env.h"
@@ -278,31 +277,15 @@ class PosixEnv final : public Env {
   int64_t WallMicros() override { return Clock(CLOCK_REALTIME); }
   int64_t MonotonicMicros() override { return Clock(CLOCK_MONOTONIC); }
 
-  // Small wishes are met from bytes that were asked for together: with a system call for each draw,
-  // SPOP cost more than twice as much. A byte is given out once.
   void FillRandom(std::span<char> out) override {
-    if (out.empty()) return;
-    if (out.size() > kMaxPooledBytes) return AskKernel(out);
-    std::lock_guard lock(random_mutex_);
-    if (out.size() > random_left_.size()) {
-      AskKernel(random_pool_);
-      random_left_ = random_pool_;
-    }
-    std::memcpy(out.data(), random_left_.data(), out.size());
-    std::memset(random_left_.data(), 0, out.size());
-    random_left_ = random_left_.subspan(out.size());
-  }
-
- private:
-  static constexpr size_t kMaxPooledBytes = 64;
-
-  static void AskKernel(std::span<char> out) {
     while (!out.empty()) {
       const ssize_t bytes = Uninterrupted([&] { return ::getrandom(out.data(), out.size(), 0); });
       CAIRN_CHECK(bytes > 0);
       out = out.subspan(static_cast<size_t>(bytes));
     }
   }
+
+ private:
   static int64_t ToMicros(const timespec& time) {
     return int64_t{time.tv_sec} * 1000000 + time.tv_nsec / 1000;
   }
@@ -328,10 +311,6 @@ class PosixEnv final : public Env {
     return std::unique_ptr<WritableFile>(
         new PosixWritableFile(path, fd, static_cast<uint64_t>(status.st_size)));
   }
-
-  std::mutex random_mutex_;
-  std::array<char, 8 * kMaxPooledBytes> random_pool_{};
-  std::span<char> random_left_;  // of the pool: what was not given out
 };
 
 }  // namespace
