@@ -141,8 +141,8 @@ void ReplicaLink::LoadCopy() {
 
 void ReplicaLink::StepLoad() {
   if (loading_->Resume()) {
-    // A turn of the loop between two steps.
-    engine_.loop.StartTimer(0, 0, [this, alive = std::weak_ptr<int>(alive_)] {
+    // A turn of the loop between two steps. Posted: a timer due at once would run within this turn.
+    engine_.loop.Post([this, alive = std::weak_ptr<int>(alive_)] {
       if (!alive.expired() && loading_ != nullptr) StepLoad();
     });
     return;

@@ -33,6 +33,9 @@ Status ReadFlags(std::string_view list, uint32_t* flags) {
     const uint32_t flag = ScriptFlagNamed(name);
     if (flag == 0) return QuotingError({"ERR Unexpected flag in script shebang: ", name});
     *flags |= flag;
+    // A comma at the end has an empty name behind it.
+    if (name.size() + 1 == list.size())
+      return Status::Client("ERR Unexpected flag in script shebang: ");
     list.remove_prefix(std::min(list.size(), name.size() + 1));
   }
   return Status::Ok();
@@ -141,11 +144,7 @@ Status ScriptHost::MayRun(const Session& caller, uint32_t flags, bool read_only,
   if (engine_.is_stale() && !(declares && (flags & kScriptAllowStale)))
     return RespError(resp_errors::kMasterDown);
   if (!declares) return Status::Ok();
-  if (!(flags & kScriptAllowOom) && over_memory) {
-    return Status::Client(
-        "OOM allow-oom flag is not set on the script, can not run it when used memory > "
-        "'maxmemory'");
-  }
+  if (may_write && over_memory && !(flags & kScriptAllowOom)) return RespError(resp_errors::kOom);
   if (!may_write) return Status::Ok();
   if (!obeys && engine_.durability != nullptr) {
     if (const Status refusal = engine_.durability->WriteRefusal(); !refusal.ok())

@@ -196,7 +196,8 @@ class Generator:
             at = chance.count(1, len(arguments) - 1)
             # A wrong word may also be a right one of another meaning: only of a kind that is small.
             arguments[at] = chance.pick(ODD_NUMBERS, [b"-1", b"0", b"1", b"\xff\x00", arguments[1]])
-            if arguments[at] == b"1" and arguments[0].upper() in LIFETIMES:
+            short = arguments[at] == b"1" and arguments[0].upper() in LIFETIMES
+            if short or (arguments[0].upper() == b"ACL" and b"\x00" in arguments[at]):  # the latter: errors.script
                 arguments[at] = b"-1"
         if arguments[0].upper() == b"PFMERGE" and len(arguments) == 2:
             arguments.append(arguments[1])  # Redis does not ask ACL about its key (docs/differences.md)

@@ -26,6 +26,8 @@ GUARDED = {
     b"function|stats", b"eval", b"evalsha", b"eval_ro", b"evalsha_ro", b"fcall", b"fcall_ro", b"cluster|reset",
     b"set", b"setex", b"psetex", b"getex", b"expire", b"pexpire",  # see generator.LIFETIMES
     b"sort", b"sort_ro",  # have rows of their own
+    b"hscan", b"sscan", b"zscan",  # any cursor but 0 is each server's own
+    b"script|debug",               # Redis looks at what the socket holds already
     b"object|idletime", b"object|freq", b"object|refcount", b"xinfo|consumers", b"publish", b"spublish", b"scan",
 }
 FREE_ORDER = {
