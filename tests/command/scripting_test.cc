@@ -39,7 +39,8 @@ class ScriptingTest : public testing::Test {
   }
 
   CommandHarness harness_{{AclCommands(), KeyCommands(), KeyExpireCommands(), ListCommands(),
-                           ScriptCommands(), SessionCommands(), StringCommands(), HashCommands()}};
+                           ScriptCommands(), SessionCommands(), StringCommands(), HashCommands(),
+                           HashReadCommands(), ListMoveCommands(), StringEditCommands()}};
 };
 
 TEST_F(ScriptingTest, ValuesBecomeReplies) {
@@ -107,7 +108,7 @@ TEST_F(ScriptingTest, InsideExecEffectsStayInItsTransaction) {
   harness_.Run({"EVAL", "redis.call('incr','a') return redis.call('incr','a')", "0"});
   EXPECT_EQ(harness_.Run({"EXEC"}), "[+OK, :3]");
   EXPECT_EQ(harness_.TakePropagated(),
-            (std::vector<std::string>{"SELECT 0", "MULTI", "SET a 1", "incr a", "incr a", "EXEC"}));
+            (std::vector<std::string>{"MULTI", "SELECT 0", "SET a 1", "incr a", "incr a", "EXEC"}));
 }
 
 TEST_F(ScriptingTest, ShutdownInsideAScriptKeepsWhatWasBeforeIt) {
