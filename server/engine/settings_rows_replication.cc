@@ -32,7 +32,8 @@ constexpr SettingSpec kRows[] = {
      .alias = "slave-serve-stale-data",
      .section = Section::kReplication,
      .value = Bool(&Settings::replica_serve_stale_data),
-     .help = "Answer reads while the primary is out of reach, instead of refusing with MASTERDOWN."},
+     .help =
+         "Answer reads while the primary is out of reach, instead of refusing with MASTERDOWN."},
     {.name = "replica-read-only",
      .alias = "slave-read-only",
      .section = Section::kReplication,

@@ -133,7 +133,8 @@ class BlockingTest : public ::testing::Test {
   }
 
   CommandHarness harness_{{kTestSpecs, StringCommands(), KeyCommands(), DatabaseCommands(),
-                           SessionCommands(), ClientCommands(), ServerCommands(), ReplicationCommands()}};
+                           SessionCommands(), ClientCommands(), ServerCommands(),
+                           ReplicationCommands()}};
 };
 
 TEST_F(BlockingTest, AnswersAtOnceWhenThereIsSomething) {
