@@ -292,11 +292,13 @@ void StoreElements(CommandContext& ctx, const SortOptions& options,
                    const std::vector<Element>& elements, std::span<const size_t> chosen) {
   const KeyRef key = ctx.Key(options.store_at);
   const size_t count = chosen.size() * std::max<size_t>(options.get.size(), 1);
-  ctx.reply().Integer(static_cast<int64_t>(count));
+  // The reply comes last: a client that listens to its own events sees them first.
   if (count == 0) {
-    if (ctx.db().LookupWrite(key) == nullptr) return;
-    ctx.db().Remove(key, /*lazy=*/false);
-    return ctx.Changed(key, NotifyClass::kGeneric, "del");
+    if (ctx.db().LookupWrite(key) != nullptr) {
+      ctx.db().Remove(key, /*lazy=*/false);
+      ctx.Changed(key, NotifyClass::kGeneric, "del");
+    }
+    return ctx.reply().Integer(0);
   }
   // Nodes as Redis fills them here, whatever list-max-listpack-size and list-compress-depth say.
   const ListShape now = CurrentListShape(ctx);
@@ -319,6 +321,7 @@ void StoreElements(CommandContext& ctx, const SortOptions& options,
                                       : ValueInput::FromObject(ValueType::kList, holder));
   ctx.Changed(key, NotifyClass::kList, "sortstore");
   ctx.AddDirty(count - 1);
+  ctx.reply().Integer(static_cast<int64_t>(count));
 }
 
 /// The part of `size` elements that LIMIT asks for.

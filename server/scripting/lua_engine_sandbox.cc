@@ -355,6 +355,14 @@ void SetStandIn(lua_State* lua, LuaEngine::State& state, const char* field) {
   lua_setfield(lua, -2, field);
 }
 
+/// What the table at the top does not have is an error to read.
+void RefuseUnknown(lua_State* lua) {
+  lua_newtable(lua);
+  lua_pushcfunction(lua, RefuseUnknownGlobal);
+  lua_setfield(lua, -2, "__index");
+  lua_setmetatable(lua, -2);
+}
+
 /// A metatable to look at, with one field.
 int MakeShownMetatable(lua_State* lua, LuaEngine::State& state) {
   lua_newtable(lua);
@@ -404,10 +412,7 @@ void LuaBuildSandbox(lua_State* lua, LuaEngine::State& state) {
   SetStandIn(lua, state, "redis");
   lua_pushvalue(lua, LUA_GLOBALSINDEX);
   lua_setfield(lua, -2, "_G");
-  lua_newtable(lua);
-  lua_pushcfunction(lua, RefuseUnknownGlobal);
-  lua_setfield(lua, -2, "__index");
-  lua_setmetatable(lua, -2);
+  RefuseUnknown(lua);
 
   lua_pushnil(lua);
   while (lua_next(lua, LUA_GLOBALSINDEX)) {
@@ -431,11 +436,9 @@ void LuaBuildSandbox(lua_State* lua, LuaEngine::State& state) {
 
   lua_newtable(lua);
   LuaPushLibraryTable(lua);
+  RefuseUnknown(lua);
   SetStandIn(lua, state, "redis");
-  lua_newtable(lua);
-  lua_pushcfunction(lua, RefuseUnknownGlobal);
-  lua_setfield(lua, -2, "__index");
-  lua_setmetatable(lua, -2);
+  RefuseUnknown(lua);
   state.library_globals = luaL_ref(lua, LUA_REGISTRYINDEX);
 }
 
