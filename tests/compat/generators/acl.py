@@ -82,10 +82,9 @@ def dryrun(chance):
 
 @FAMILY.row(weight=1)
 def log(chance):
-    if chance.flip(0.4):
-        return [b"ACL", b"LOG", b"RESET"]
+    count = [chance.pick([b"1", b"3", b"100", b"0", b"-1", b"x"])] if chance.flip(0.7) else []
+    words = [b"ACL", b"LOG", *([b"RESET"] if chance.flip(0.4) else count)]
     # What depends on the moment and on the connection: age and the line of CLIENT LIST.
-    words = [b"ACL", b"LOG", *([chance.pick([b"1", b"3", b"100", b"0", b"-1", b"x"])] if chance.flip(0.7) else [])]
     return Call(words, r"mask:^(\d+(\.\d+)?(e-\d+)?|id=\d+ addr=.*)$")
 
 
