@@ -228,7 +228,7 @@ class Machine {
     const std::string_view raw = Take(size);
     if (raw.size() > sizeof(int64_t)) return Fail("an integer beyond 64 bits");
     uint64_t value = !raw.empty() && (raw.back() & 0x80) != 0 ? ~uint64_t{0} : 0;
-    std::memcpy(&value, raw.data(), raw.size());
+    if (!raw.empty()) std::memcpy(&value, raw.data(), raw.size());
     PushInteger(static_cast<int64_t>(value));
   }
   void Remember(uint32_t slot) {

@@ -143,6 +143,7 @@ TEST_F(PtArchiveTest, OnlyWhatStateDictsHoldIsRead) {
       << "below the mark";
   EXPECT_NE(why("\x80\x02h\x07."), "");
   EXPECT_NE(why("\x80\x02X\xff\xff\xff\x7fx."), "");
+  EXPECT_NE(why("\x80\x02\x8a\x08."), "") << "a long that ends early";
   EXPECT_NE(why("\x80\x02"
                 "ctorch\nFloatStorage\n)R."),
             "")
