@@ -6,12 +6,11 @@
 #include "server/engine/command_reference.h"
 #include "server/engine/engine.h"
 #include "server/scripting/function_host.h"
+#include "server/scripting/script_args.h"
 
 namespace cairn {
 
 namespace {
-
-constexpr size_t kFirstKey = 3;
 
 FunctionHost& HostOf(CommandContext& ctx) {
   return static_cast<FunctionHost&>(*ctx.engine().functions);
@@ -19,24 +18,17 @@ FunctionHost& HostOf(CommandContext& ctx) {
 
 // --- FCALL -----------------------------------------------------------------------------------
 
-/// The count at arg(2) of keys from kFirstKey on.
-constexpr KeySpec CountedKeys(uint32_t flags, std::string_view notes) {
-  return {KeySpec::Begin::kIndex, flags, 2, {}, KeySpec::Find::kKeyCount, 0, 1, 1, notes};
-}
 constexpr uint64_t kCallFlags = kCmdNoScript | kCmdStale | kCmdSkipMonitor | kCmdNoMandatoryKeys |
                                 kCmdMovableKeys | kCmdMayReplicate;
 
 Status CallFunction(CommandContext& ctx, bool read_only) {
-  // Monitors see the call before the commands it makes.
-  ctx.engine().monitors.Feed(ctx.session().db, &ctx.session(), ctx.spec(), ctx.args());
+  ShowToMonitors(ctx);
   FunctionHost& host = HostOf(ctx);
   if (host.set().FindFunction(std::string(ctx.arg(1))) == nullptr)
     return Status::Client("ERR Function not found");
   int64_t keys = 0;
   if (!ParseInt64(ctx.arg(2), &keys)) return Status::Client("ERR Bad number of keys provided");
-  if (keys > static_cast<int64_t>(ctx.argc() - kFirstKey))
-    return Status::Client("ERR Number of keys can't be greater than number of args");
-  if (keys < 0) return Status::Client("ERR Number of keys can't be negative");
+  CAIRN_RETURN_IF_ERROR(CheckScriptKeyCount(ctx, keys));
   return host.Call(ctx, static_cast<size_t>(keys), read_only);
 }
 
@@ -46,7 +38,7 @@ constexpr CommandSpec kFCallSpec{
     .arity = -3,
     .flags = kCallFlags,
     .acl = kAclScripting,
-    .keys = {CountedKeys(
+    .keys = {ScriptKeys(
         kKeyRW | kKeyAccess | kKeyUpdate,
         "We cannot tell how the keys will be used so we assume the worst, RW and UPDATE")},
     .group = "scripting",
@@ -63,7 +55,7 @@ constexpr CommandSpec kFCallRoSpec{
     .arity = -3,
     .flags = kCallFlags | kCmdReadonly,
     .acl = kAclScripting,
-    .keys = {CountedKeys(
+    .keys = {ScriptKeys(
         kKeyRO | kKeyAccess,
         "We cannot tell how the keys will be used so we assume the worst, RO and ACCESS")},
     .group = "scripting",

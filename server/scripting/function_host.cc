@@ -6,6 +6,7 @@
 #include "persistence/rdb_reader.h"
 #include "persistence/rdb_writer.h"
 #include "server/base/strings.h"
+#include "server/scripting/script_args.h"
 
 namespace cairn {
 
@@ -245,10 +246,9 @@ Status FunctionHost::Join(FunctionSet incoming, bool replace) {
 }
 
 Status FunctionHost::Call(CommandContext& ctx, size_t key_count, bool read_only) {
-  constexpr size_t kFirstKey = 3;
   const FunctionSet::Found* found = set_.FindFunction(std::string(ctx.arg(1)));
   CAIRN_CHECK(found != nullptr);
-  const auto words = ctx.args().subspan(kFirstKey);
+  const auto words = ctx.args().subspan(kScriptFirstKey);
   const auto outer = std::exchange(running_args_, ctx.args());
   const Status status = scripts_.Run(ctx, *lua_, found->function->callback, found->function->name,
                                      found->function->flags, /*is_eval=*/false, read_only,

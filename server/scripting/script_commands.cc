@@ -5,6 +5,7 @@
 #include "server/base/strings.h"
 #include "server/engine/command_reference.h"
 #include "server/engine/engine.h"
+#include "server/scripting/script_args.h"
 #include "server/scripting/script_host.h"
 
 namespace cairn {
@@ -13,34 +14,20 @@ namespace {
 
 constexpr uint64_t kEvalFlags =
     kCmdNoScript | kCmdStale | kCmdSkipMonitor | kCmdNoMandatoryKeys | kCmdMayReplicate;
-constexpr size_t kShaDigits = 40;
-constexpr size_t kFirstKey = 3;
-
-/// The count at arg(2) of keys from kFirstKey on.
-constexpr KeySpec CountedKeys(uint32_t flags, std::string_view notes) {
-  return {KeySpec::Begin::kIndex, flags, 2, {}, KeySpec::Find::kKeyCount, 0, 1, 1, notes};
-}
 constexpr uint32_t kAnyUse = kKeyRW | kKeyAccess | kKeyUpdate;
 constexpr uint32_t kReadUse = kKeyRO | kKeyAccess;
 
 Status ReadKeyCount(const CommandContext& ctx, size_t* keys) {
   int64_t count;
   CAIRN_RETURN_IF_ERROR(ctx.ArgInt64(2, &count));
-  if (count > static_cast<int64_t>(ctx.argc() - kFirstKey))
-    return RespError(resp_errors::kTooManyKeys);
-  if (count < 0) return RespError(resp_errors::kNegativeKeys);
+  CAIRN_RETURN_IF_ERROR(CheckScriptKeyCount(ctx, count));
   *keys = static_cast<size_t>(count);
   return Status::Ok();
 }
 
-// Monitors see the script before the commands it runs.
-void ShowToMonitors(CommandContext& ctx) {
-  ctx.engine().monitors.Feed(ctx.session().db, &ctx.session(), ctx.spec(), ctx.args());
-}
-
 Status RunScript(CommandContext& ctx, const CachedScript& script, size_t keys, bool read_only) {
   ScriptHost& host = *ctx.engine().scripts;
-  const auto words = ctx.args().subspan(kFirstKey);
+  const auto words = ctx.args().subspan(kScriptFirstKey);
   return host.Run(ctx, host.eval_engine(), script.function, script.sha, script.flags,
                   /*is_eval=*/true, read_only, words.first(keys), words.subspan(keys));
 }
@@ -56,7 +43,7 @@ Status RunBody(CommandContext& ctx, bool read_only) {
 
 Status RunCached(CommandContext& ctx, bool read_only) {
   ShowToMonitors(ctx);
-  if (ctx.arg(1).size() != kShaDigits) return RespError(resp_errors::kNoScript);
+  if (ctx.arg(1).size() != kScriptShaDigits) return RespError(resp_errors::kNoScript);
   size_t keys;
   CAIRN_RETURN_IF_ERROR(ReadKeyCount(ctx, &keys));
   const CachedScript* script = ctx.engine().scripts->Find(ctx.arg(1));
@@ -70,7 +57,7 @@ constexpr CommandSpec kEvalSpec{
     .arity = -3,
     .flags = kEvalFlags,
     .acl = kAclScripting,
-    .keys = {CountedKeys(
+    .keys = {ScriptKeys(
         kAnyUse, "We cannot tell how the keys will be used so we assume the worst, RW and UPDATE")},
     .group = "scripting",
     .since = "2.6.0",
@@ -86,7 +73,7 @@ constexpr CommandSpec kEvalShaSpec{
     .arity = -3,
     .flags = kEvalFlags,
     .acl = kAclScripting,
-    .keys = {CountedKeys(kAnyUse, {})},
+    .keys = {ScriptKeys(kAnyUse, {})},
     .group = "scripting",
     .since = "2.6.0",
     .complexity = "Depends on the script that is executed.",
@@ -101,7 +88,7 @@ constexpr CommandSpec kEvalRoSpec{
     .arity = -3,
     .flags = kEvalFlags | kCmdReadonly,
     .acl = kAclScripting,
-    .keys = {CountedKeys(
+    .keys = {ScriptKeys(
         kReadUse,
         "We cannot tell how the keys will be used so we assume the worst, RO and ACCESS")},
     .group = "scripting",
@@ -118,7 +105,7 @@ constexpr CommandSpec kEvalShaRoSpec{
     .arity = -3,
     .flags = kEvalFlags | kCmdReadonly,
     .acl = kAclScripting,
-    .keys = {CountedKeys(kReadUse, {})},
+    .keys = {ScriptKeys(kReadUse, {})},
     .group = "scripting",
     .since = "7.0.0",
     .complexity = "Depends on the script that is executed.",

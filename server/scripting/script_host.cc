@@ -16,7 +16,6 @@ namespace cairn {
 
 namespace {
 
-constexpr size_t kShaDigits = 40;
 constexpr std::string_view kFlagsOption = "flags=";
 
 constexpr std::string_view kAofError = "MISCONF Errors writing to the AOF file: ";
@@ -119,7 +118,7 @@ Result<const CachedScript*> ScriptHost::Define(std::string_view body) {
 }
 
 const CachedScript* ScriptHost::Find(std::string_view sha) const {
-  if (sha.size() != kShaDigits) return nullptr;
+  if (sha.size() != kScriptShaDigits) return nullptr;
   auto found = by_sha_.find(sha);
   if (found == by_sha_.end()) found = by_sha_.find(ToLower(sha));
   return found == by_sha_.end() ? nullptr : found->second.get();

@@ -18,9 +18,12 @@
 
 namespace cairn {
 
+/// Hex digits of a script's SHA-1, by which EVALSHA names it.
+inline constexpr size_t kScriptShaDigits = 40;
+
 /// One cached script.
 struct CachedScript {
-  std::string sha;  ///< 40 lower-case hex digits
+  std::string sha;  ///< kScriptShaDigits lower-case hex digits
   std::string body;
   uint32_t flags = kScriptCompat;  ///< ScriptFlag bits
   LuaRef function = 0;
