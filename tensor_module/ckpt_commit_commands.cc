@@ -264,9 +264,6 @@ Status DelCommand(CommandRun& run) {
   return Status::Ok();
 }
 
-constexpr CairnKeySpec kRunRw = {CAIRN_KEYS_RANGE, 1, 0, 1, CAIRN_KEY_RW};
-constexpr CairnKeySpec kRunRo = {CAIRN_KEYS_RANGE, 1, 0, 1, CAIRN_KEY_RO};
-
 constexpr CairnCommandSpec kSpecs[] = {
     {
         .name = "ckpt.commit",

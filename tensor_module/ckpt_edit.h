@@ -13,6 +13,10 @@
 
 namespace cairn::tensor {
 
+/// The key of a CKPT command is its run, at argument 1.
+inline constexpr CairnKeySpec kRunRw = {CAIRN_KEYS_RANGE, 1, 0, 1, CAIRN_KEY_RW};
+inline constexpr CairnKeySpec kRunRo = {CAIRN_KEYS_RANGE, 1, 0, 1, CAIRN_KEY_RO};
+
 class RunEdit {
  public:
   RunEdit() = default;  ///< for Result alone

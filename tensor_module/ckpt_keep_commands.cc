@@ -74,8 +74,6 @@ Status RetainCommand(CommandRun& run) {
   return Status::Ok();
 }
 
-constexpr CairnKeySpec kRunRw = {CAIRN_KEYS_RANGE, 1, 0, 1, CAIRN_KEY_RW};
-
 constexpr CairnCommandSpec kSpecs[] = {
     {
         .name = "ckpt.tag",

@@ -308,8 +308,6 @@ Status FetchDeltaCommand(CommandRun& run) {
       });
 }
 
-constexpr CairnKeySpec kRunRo = {CAIRN_KEYS_RANGE, 1, 0, 1, CAIRN_KEY_RO};
-
 constexpr CairnCommandSpec kSpecs[] = {
     {
         .name = "ckpt.load",

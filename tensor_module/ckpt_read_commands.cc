@@ -348,8 +348,6 @@ Status VerifyCommand(CommandRun& run) {
       });
 }
 
-constexpr CairnKeySpec kRunRo = {CAIRN_KEYS_RANGE, 1, 0, 1, CAIRN_KEY_RO};
-
 constexpr CairnCommandSpec kSpecs[] = {
     {
         .name = "ckpt.manifest",

@@ -253,9 +253,6 @@ Status SaveCommand(CommandRun& run) {
       });
 }
 
-constexpr CairnKeySpec kRunRw = {CAIRN_KEYS_RANGE, 1, 0, 1, CAIRN_KEY_RW};
-constexpr CairnKeySpec kRunRo = {CAIRN_KEYS_RANGE, 1, 0, 1, CAIRN_KEY_RO};
-
 constexpr CairnCommandSpec kSpecs[] = {
     {
         .name = "ckpt.create",

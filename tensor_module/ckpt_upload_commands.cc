@@ -331,9 +331,6 @@ Status PrepareCommand(CommandRun& run) {
   return Status::Ok();
 }
 
-constexpr CairnKeySpec kRunRw = {CAIRN_KEYS_RANGE, 1, 0, 1, CAIRN_KEY_RW};
-constexpr CairnKeySpec kRunRo = {CAIRN_KEYS_RANGE, 1, 0, 1, CAIRN_KEY_RO};
-
 constexpr CairnCommandSpec kSpecs[] = {
     {
         .name = "ckpt.put",
