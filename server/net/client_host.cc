@@ -158,11 +158,7 @@ void ClientHost::RunBusyTurn() {
       later.push_back(connection);
       continue;
     }
-    connection->in_flush_ = false;
-    if (!connection->Flush(durable) && !connection->in_held_) {
-      connection->in_held_ = true;
-      held_.push_back(connection);
-    }
+    FlushOrHold(connection, durable);
   }
   flush_.insert(flush_.end(), later.begin(), later.end());
 }
@@ -211,6 +207,13 @@ void ClientHost::WakeIfPending() {
   if (!ready_.empty() || !flush_.empty()) loop_.Post([] {});
 }
 
+void ClientHost::FlushOrHold(Connection* connection, uint64_t durable) {
+  connection->in_flush_ = false;
+  if (connection->Flush(durable) || connection->in_held_) return;
+  connection->in_held_ = true;
+  held_.push_back(connection);
+}
+
 void ClientHost::FlushAll() {
   if (flush_.empty()) return;
   const uint64_t durable =
@@ -218,11 +221,7 @@ void ClientHost::FlushAll() {
   std::vector<Connection*> flush;
   flush.swap(flush_);
   for (Connection* connection : flush) {
-    connection->in_flush_ = false;
-    if (!connection->Flush(durable) && !connection->in_held_) {
-      connection->in_held_ = true;
-      held_.push_back(connection);
-    }
+    FlushOrHold(connection, durable);
     const Session& session = *connection->session_;
     if (!session.output.empty() || session.source != nullptr) CheckLimits(*connection);
     CountMemory(*connection);

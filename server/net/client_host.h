@@ -50,6 +50,8 @@ class ClientHost {
   void AnswerBusy(Connection& connection);
   void Enqueue(Connection* connection);
   void EnqueueFlush(Connection* connection);
+  /// Sends what may go; what waits for the disk is held until ReleaseHeld().
+  void FlushOrHold(Connection* connection, uint64_t durable);
   void FlushAll();
   static ClientClass ClassOf(const Session& session);
   void CheckLimits(Connection& connection);
