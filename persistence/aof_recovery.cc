@@ -130,7 +130,7 @@ Status AofWriter::MoveRetainedToNewFile() {
   unsynced_.clear();
   file_ = std::move(*opened);
   group_end_ = synced_size_ = sync_started_size_ = 0;
-  covered_ = true;
+  covered_ = padding_ = true;
   select_needed_ = true;
   last_timestamp_s_ = -1;
 

@@ -11,12 +11,16 @@ namespace cairn {
 namespace {
 
 constexpr uint64_t kNowhere = UINT64_MAX;
+/// No note begins like this. It stands where a group was lost and a later one was not.
+constexpr std::string_view kPaddingInside = "##";
+/// What is read where bytes never reached the disk.
+constexpr std::string_view kBlank("\0#", 2);
 
 class Scanner {
  public:
   Scanner(std::string_view text, uint64_t start, CommandSink& sink, AofScan* scan,
           uint64_t progress_interval_bytes, const std::function<Status(uint64_t)>& on_progress)
-      : text_(text),
+      : text_(text.substr(0, std::max<uint64_t>(start, text.find_last_not_of(kAofPadding) + 1))),
         position_(start),
         sink_(sink),
         scan_(scan),
@@ -25,6 +29,7 @@ class Scanner {
         on_progress_(on_progress) {
     scan_->good_bytes = start;
     scan_->covered = start == 0;
+    scan_->pad_bytes = text.size() - text_.size();
   }
 
   Status Run() {
@@ -82,6 +87,11 @@ class Scanner {
     while (position_ < end) {
       if (text[position_] == '#') {
         if (stop_at_check && text.substr(position_).starts_with(kAofCheckMark)) return Status::Ok();
+        if (text.substr(position_).starts_with(kPaddingInside)) {
+          // A note to redis-server, which would swallow the beginning of what follows.
+          Fail(AofParse::kInvalid, position_, position_, "padding in front of a group", end);
+          return Status::Ok();
+        }
         const size_t newline = text.find('\n', position_);
         if (newline == std::string_view::npos) {
           Fail(AofParse::kIncomplete, position_, position_, "an annotation is cut short", end);
@@ -129,9 +139,10 @@ class Scanner {
       return;
     }
     const bool torn = parsed == AofParse::kIncomplete || TornBeforeZeros(begin);
-    if (checked_file() || SoundGroupBehind(begin) || HoleBeforeGroup(begin)) {
+    const bool padded = text_.substr(begin).starts_with(kPaddingInside);
+    if (padded || checked_file() || SoundGroupBehind(begin) || HoleBeforeGroup(begin)) {
       // Behind verified groups stand commands of a server that writes no checks, or the ruins of a
-      // group.
+      // group. Padding stands only where groups have checks.
       if (torn && !ProvenDurable(uncovered_start_)) {
         End(AofTail::kTorn, begin, at, std::move(reason));
       } else {
@@ -180,12 +191,13 @@ class Scanner {
     return false;
   }
 
-  /// Whether zeros stand at `begin`, where a command or group should, and then the beginning of a
-  /// group: writes that were lost in front of one that was torn.
+  /// Whether zeros or padding stand at `begin`, where a command or group should, and then the
+  /// beginning of a group: writes that were lost in front of one that was torn.
   bool HoleBeforeGroup(uint64_t begin) const {
-    const size_t after = text_.find_first_not_of('\0', begin);
+    size_t after = text_.find_first_not_of(kBlank, begin);
     if (after == std::string_view::npos || after == begin) return false;
-    return kAofCheckMark.starts_with(text_.substr(after, kAofCheckMark.size()));
+    if (text_[after - 1] == kAofCheckMark.front()) --after;  // the mark begins as padding looks
+    return after > begin && kAofCheckMark.starts_with(text_.substr(after, kAofCheckMark.size()));
   }
 
   /// Whether a sound group behind `begin` says that bytes above `begin` were synced before it was
@@ -203,9 +215,11 @@ class Scanner {
     return false;
   }
 
-  /// Start of the run of zeros that ends the text; text_.size() when there is none.
+  /// Start of the run of zeros, or of zeros and padding, that ends the text; text_.size() when
+  /// there is none.
   uint64_t TrailingZeros() const {
-    const size_t last = text_.find_last_not_of('\0');
+    if (text_.empty() || text_.back() != '\0') return text_.size();
+    const size_t last = text_.find_last_not_of(kBlank);
     return last == std::string_view::npos ? 0 : last + 1;
   }
   bool ZerosToTheEnd(uint64_t begin) const {

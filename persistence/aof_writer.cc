@@ -22,6 +22,7 @@ AofWriter::AofWriter(Env& env, AofWriterOptions options, AofCallbacks callbacks)
     : env_(env),
       location_(std::move(options.location)),
       reserve_bytes_(options.reserve_bytes),
+      pad_bytes_(options.pad_bytes),
       callbacks_(std::move(callbacks)),
       policy_(options.policy),
       checksum_(options.checksum),
@@ -133,6 +134,7 @@ Status AofWriter::Close() {
     outcome = last_error();
     if (outcome.ok()) outcome = Status::Io("the append-only file was closed with unsynced bytes");
   }
+  if (file_ != nullptr) TrimPadding();
   file_.reset();
   ReleaseReserve();
   SetState(AofState::kClosed);

@@ -67,8 +67,12 @@ struct AofWriterOptions {
   bool timestamps = false;                     ///< `aof-timestamp-enabled`: #TS lines
   uint64_t buffer_limit_bytes = 256ull << 20;  ///< `aof-buffer-limit`
   uint64_t reserve_bytes = 16ull << 20;        ///< size of the reserve file; 0 = none
-  bool keep_history = false;                   ///< `aof-disable-auto-gc`: leave superseded files
-  bool executor_writes = true;                 ///< false: every write is the log thread's
+  /// Under policy always, with checks on, the open file is kept this much longer than what it
+  /// holds, filled with kAofPadding: a sync that finds the file's length as it was waits for the
+  /// data only, not for the file system's journal. Taken away when the file ends. 0 = none
+  uint64_t pad_bytes = 256ull << 10;
+  bool keep_history = false;    ///< `aof-disable-auto-gc`: leave superseded files
+  bool executor_writes = true;  ///< false: every write is the log thread's
 };
 
 struct AofCallbacks {
@@ -203,6 +207,8 @@ class AofWriter {
   void TakeQueues();
   bool ProcessItems(int64_t now_us);
   Status WriteGroup(size_t count);
+  void PadFor(uint64_t group_bytes);
+  void TrimPadding();
   bool SyncIsDue(int64_t now_us, bool final) const;
   Status SyncFile();
   void AfterSync(uint64_t synced_size, uint64_t durable_offset);
@@ -250,6 +256,7 @@ class AofWriter {
   Env& env_;
   const AofLocation location_;
   const uint64_t reserve_bytes_;
+  const uint64_t pad_bytes_;
   const AofCallbacks callbacks_;
 
   // Settings, read by the log thread at each step.
@@ -297,6 +304,7 @@ class AofWriter {
   uint64_t older_files_bytes_ = 0;  ///< files in force without the open one
   AofSyncPolicy step_policy_ = AofSyncPolicy::kEverySecond;
   bool step_checksum_ = true;
+  bool padding_ = true;         ///< until the open file could not be padded
   bool covered_ = true;         ///< every byte of the file lies in a checked group
   bool select_needed_ = false;  ///< the file is new: its first group must name its database
   bool repair_needed_ = false;  ///< a write failed: cut the file to group_end_ first

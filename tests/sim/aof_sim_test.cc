@@ -201,12 +201,13 @@ std::string NameOf(const testing::TestParamInfo<SimOptions>& info) {
   std::string name = info.param.policy == AofSyncPolicy::kAlways        ? "Always"
                      : info.param.policy == AofSyncPolicy::kEverySecond ? "Everysec"
                                                                         : "No";
-  if (!info.param.checksum) name += "WithoutChecks";
+  if (info.param.pad_bytes == 0) name += "WithoutPadding";
   return name;
 }
 
 INSTANTIATE_TEST_SUITE_P(Policies, AofSimTest,
                          testing::Values(SimOptions{AofSyncPolicy::kAlways, true, false},
+                                         SimOptions{AofSyncPolicy::kAlways, true, false, 0},
                                          SimOptions{AofSyncPolicy::kEverySecond, true, true},
                                          SimOptions{AofSyncPolicy::kNever, true, false}),
                          NameOf);
