@@ -37,7 +37,7 @@ int64_t AofWriter::Work(bool final) {
   std::unique_lock<std::mutex> io(io_mutex_);
   SampleSettings();
   TakeQueues();
-  if (NeedsQuietLanes(final)) lanes_idle_.wait(io, [this] { return syncs_in_flight_ == 0; });
+  if (MustBeQuiet(final)) sync_idle_.wait(io, [this] { return !sync_in_flight_; });
   const int64_t wish_ms = WorkLocked(final);
   sync_scheduled_ = wish_ms >= 0;
   return wish_ms;
@@ -58,16 +58,19 @@ int64_t AofWriter::WorkLocked(bool final) {
     ReportProgress();
     if (!recovered) return NextWish(now_us, final);
   }
-  // Under always, what comes while every lane is busy becomes one group when one is free.
-  const bool lane_free = !LanesUsable() || syncs_in_flight_ < kSyncLanes;
-  if (step_policy_ == AofSyncPolicy::kAlways && !lane_free && waiting_cuts_ == 0) return -1;
+  // Under always, what comes during a sync, or while a group gathers, waits for the sync thread.
+  const bool sync_free = !sync_in_flight_;
+  if (step_policy_ == AofSyncPolicy::kAlways && waiting_cuts_ == 0 &&
+      (!sync_free || gather_goal_bytes_ != 0)) {
+    return -1;
+  }
   const bool all_written = ProcessItems(now_us);
   // Replies that wait for the kernel only must not wait for the sync as well.
   if (step_policy_ != AofSyncPolicy::kAlways) ReportProgress();
-  if (all_written && lane_free && SyncIsDue(now_us, final)) {
+  if (all_written && sync_free && SyncIsDue(now_us, final)) {
     last_sync_us_ = now_us;
-    if (LanesUsable()) {
-      StartSync(/*from_lane=*/false);
+    if (sync_file_ != nullptr) {
+      StartSync();
     } else if (Status status = SyncFile(); !status.ok()) {
       file_suspect_ = true;
       Fail(status, "sync", now_us);
@@ -137,7 +140,7 @@ bool AofWriter::ProcessItems(int64_t now_us) {
     if (Status status = WriteGroup(count); !status.ok()) {
       Fail(status, "write", now_us);
       // Freeing the reserve may be all it takes to get these bytes down.
-      if (!reserve_spent_ || syncs_in_flight_ > 0 || !Recover(now_us)) return false;
+      if (!reserve_spent_ || sync_in_flight_ || !Recover(now_us)) return false;
     }
   }
   return true;
@@ -216,7 +219,7 @@ void AofWriter::TrimPadding() {
 
 bool AofWriter::SyncIsDue(int64_t now_us, bool final) const {
   const bool begun = group_end_ == sync_started_size_ && sync_started_offset_ == written_offset();
-  if (begun && (syncs_in_flight_ > 0 || durable_offset() == written_offset())) return false;
+  if (begun && (sync_in_flight_ || durable_offset() == written_offset())) return false;
   if (final || force_sync_offset_.load() > durable_offset()) return true;
   switch (step_policy_) {
     case AofSyncPolicy::kAlways:
@@ -230,7 +233,7 @@ bool AofWriter::SyncIsDue(int64_t now_us, bool final) const {
 }
 
 Status AofWriter::SyncFile() {
-  CAIRN_CHECK(syncs_in_flight_ == 0);
+  CAIRN_CHECK(!sync_in_flight_);
   CAIRN_RETURN_IF_ERROR(file_->Sync());
   AfterSync(group_end_, written_offset());
   return Status::Ok();
@@ -311,7 +314,7 @@ Status AofWriter::OpenNext() {
 void AofWriter::UseNewFile(std::unique_ptr<WritableFile> file) {
   file_ = std::move(file);
   group_end_ = synced_size_ = sync_started_size_ = file_->size();
-  OpenLaneFiles();
+  OpenSyncFile();
   database_marks_.clear();
   covered_ = padding_ = true;
   select_needed_ = true;

@@ -157,7 +157,7 @@ Status AofWriter::MoveRetainedToNewFile() {
   }
   file_suspect_ = false;
   group_end_ = new_end;
-  OpenLaneFiles();
+  OpenSyncFile();
   RecountOlderFiles();
   AfterSync(new_end, written_offset());
   return Status::Ok();

@@ -11,7 +11,7 @@ namespace cairn {
 namespace {
 
 constexpr uint64_t kNowhere = UINT64_MAX;
-/// No note begins like this. It stands where a group was lost and a later one was not.
+/// No note holds this. It stands where bytes of a group were lost and later ones were not.
 constexpr std::string_view kPaddingInside = "##";
 /// What is read where bytes never reached the disk.
 constexpr std::string_view kBlank("\0#", 2);
@@ -87,19 +87,20 @@ class Scanner {
     while (position_ < end) {
       if (text[position_] == '#') {
         if (stop_at_check && text.substr(position_).starts_with(kAofCheckMark)) return Status::Ok();
-        if (text.substr(position_).starts_with(kPaddingInside)) {
-          // A note to redis-server, which would swallow the beginning of what follows.
-          Fail(AofParse::kInvalid, position_, position_, "padding in front of a group", end);
-          return Status::Ok();
-        }
         const size_t newline = text.find('\n', position_);
         if (newline == std::string_view::npos) {
           Fail(AofParse::kIncomplete, position_, position_, "an annotation is cut short", end);
           return Status::Ok();
         }
-        if (text.substr(position_, newline - position_).find('\0') != std::string_view::npos) {
+        const std::string_view note = text.substr(position_, newline - position_);
+        if (note.find('\0') != std::string_view::npos) {
           // A hole that swallowed the end of a line and the beginning of others.
           Fail(AofParse::kInvalid, position_, position_, "an annotation holds a zero byte", end);
+          return Status::Ok();
+        }
+        if (note.find(kPaddingInside) != std::string_view::npos) {
+          padding_inside_ = true;
+          Fail(AofParse::kInvalid, position_, position_, "padding stands in front of a group", end);
           return Status::Ok();
         }
         position_ = newline + 1;
@@ -139,8 +140,7 @@ class Scanner {
       return;
     }
     const bool torn = parsed == AofParse::kIncomplete || TornBeforeZeros(begin);
-    const bool padded = text_.substr(begin).starts_with(kPaddingInside);
-    if (padded || checked_file() || SoundGroupBehind(begin) || HoleBeforeGroup(begin)) {
+    if (padding_inside_ || checked_file() || SoundGroupBehind(begin) || HoleBeforeGroup(begin)) {
       // Behind verified groups stand commands of a server that writes no checks, or the ruins of a
       // group. Padding stands only where groups have checks.
       if (torn && !ProvenDurable(uncovered_start_)) {
@@ -247,6 +247,7 @@ class Scanner {
   std::string reason_;
   uint64_t uncovered_start_ = kNowhere;    // first byte that no check covers
   uint64_t transaction_start_ = kNowhere;  // of the open MULTI
+  bool padding_inside_ = false;
   bool ended_ = false;
 };
 

@@ -335,7 +335,7 @@ TEST_F(AofWriterTest, ADiskThatNeverVouchesStopsTheMachine) {
   options_.policy = AofSyncPolicy::kAlways;
   auto writer = Open();
   writer->Append(SetCommand("a", "1"), 0);
-  env_.FailNthCall(2, Status::Io("I/O error"), true);
+  env_.FailNthCall(3, Status::Io("I/O error"), true);  // 1 is the padding, 2 the write
   for (int i = 0; i < 30 && writer->state() != AofState::kStopped; ++i) {
     (void)writer->RunOnce();
     env_.AdvanceMicros(5'000'000);
@@ -437,8 +437,8 @@ TEST_F(AofWriterTest, ExecutorAndLogThreadShareTheFile) {
   EXPECT_EQ(Load(), wanted);
 }
 
-// Under always the lanes write what comes while they sync; cuts must still find them quiet.
-TEST_F(AofWriterTest, LanesGoOnUnderAlwaysAcrossCuts) {
+// Under always the sync thread writes what comes while it syncs; cuts must still find it quiet.
+TEST_F(AofWriterTest, TheSyncThreadGoesOnUnderAlwaysAcrossCuts) {
   options_.policy = AofSyncPolicy::kAlways;
   std::vector<std::string> wanted;
   auto writer = Open();
