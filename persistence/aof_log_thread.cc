@@ -235,6 +235,7 @@ bool AofWriter::SyncIsDue(int64_t now_us, bool final) const {
 Status AofWriter::SyncFile() {
   CAIRN_CHECK(!sync_in_flight_);
   CAIRN_RETURN_IF_ERROR(file_->Sync());
+  cut_unsynced_ = false;
   AfterSync(group_end_, written_offset());
   return Status::Ok();
 }
@@ -292,12 +293,21 @@ Status AofWriter::Publish(const AofManifest& manifest) {
   return Status::Ok();
 }
 
+/// Creates the file of an INCR that no manifest names yet. One of that name may be left of a
+/// process that ended: it goes, for when emptying it fails half way its old bytes may come back.
+Result<std::unique_ptr<WritableFile>> AofWriter::CreateIncrement(const AofFile& file) {
+  const std::string path = location_.PathOf(file.name);
+  Status removed = env_.Remove(path);
+  if (!removed.ok() && removed.code() != StatusCode::kNotFound) return removed;
+  return env_.OpenTruncate(path);
+}
+
 /// Opens the INCR behind the last one and publishes it. A file whose publication failed stays where
 /// it is, empty: the manifest on disk may name it all the same.
 Status AofWriter::OpenNext() {
   AofManifest next = manifest_;
   const AofFile added = next.AddIncrement(location_.append_name);
-  Result<std::unique_ptr<WritableFile>> file = env_.OpenTruncate(location_.PathOf(added.name));
+  Result<std::unique_ptr<WritableFile>> file = CreateIncrement(added);
   if (!file.ok()) return file.status();
   CAIRN_RETURN_IF_ERROR((*file)->Sync());
   CAIRN_RETURN_IF_ERROR(env_.SyncDir(location_.directory));
@@ -317,13 +327,14 @@ void AofWriter::UseNewFile(std::unique_ptr<WritableFile> file) {
   OpenSyncFile();
   database_marks_.clear();
   covered_ = padding_ = true;
+  cut_unsynced_ = false;
   select_needed_ = true;
   last_timestamp_s_ = -1;
   RecountOlderFiles();
 }
 
 Status AofWriter::Rotate() {
-  if (group_end_ > synced_size_ || durable_offset() < written_offset()) {
+  if (group_end_ > synced_size_ || durable_offset() < written_offset() || cut_unsynced_) {
     if (Status status = SyncFile(); !status.ok()) {
       file_suspect_ = true;
       Fail(status, "sync", env_.MonotonicMicros());

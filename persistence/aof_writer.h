@@ -31,6 +31,7 @@
 //  A8 Nothing is written to the last INCR while it is not known which manifest is on disk.
 //  A9 Bytes below written_offset are the kernel's: the end of this process alone loses none of
 //  them.
+//  A10 A new file has no name that is in the history, and no bytes of a file that was there before.
 
 #include <atomic>
 #include <condition_variable>
@@ -213,6 +214,7 @@ class AofWriter {
   void ReportProgress();
   void UpdateOldest();
   Status Publish(const AofManifest& manifest);
+  Result<std::unique_ptr<WritableFile>> CreateIncrement(const AofFile& file);
   Status OpenNext();
   void UseNewFile(std::unique_ptr<WritableFile> file);
   Status Rotate();
@@ -306,6 +308,7 @@ class AofWriter {
   bool covered_ = true;         ///< every byte of the file lies in a checked group
   bool select_needed_ = false;  ///< the file is new: its first group must name its database
   bool repair_needed_ = false;  ///< a write failed: cut the file to group_end_ first
+  bool cut_unsynced_ = false;   ///< what was cut off may come back: sync before the next file (A6)
   bool file_suspect_ = false;   ///< a sync failed: move to a new file
   bool reserve_present_ = false;
   bool reserve_spent_ = false;  ///< freed because the disk was full

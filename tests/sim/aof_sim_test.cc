@@ -159,7 +159,7 @@ TEST_P(AofSimTest, PowerCutAfterAnError) {  // the error machine's own calls are
 
 TEST_P(AofSimTest, RandomWorlds) {
   const char* wish = std::getenv("CAIRN_SIM_WORLDS");
-  const uint64_t worlds = wish != nullptr ? std::strtoull(wish, nullptr, 10) : 150;
+  const uint64_t worlds = wish != nullptr ? std::strtoull(wish, nullptr, 10) : 600;
   for (uint64_t seed = 1; seed <= worlds; ++seed) {
     SCOPED_TRACE("seed " + std::to_string(seed));
     std::mt19937_64 random(seed);
