@@ -9,7 +9,8 @@
     upload.commit(wait_ms=..)
 
 Parts go in windows of WINDOW_BYTES. While one window travels, the next is hashed by a thread. Within a window: one HAVE for all
-chunks, REF for what is there, then the rest as PUTs of at most PIECE_BYTES, sent ahead of their replies.
+chunks, REF for what is there, then the rest as PUTs of at most PIECE_BYTES, sent ahead of their replies. PUTs have connections of
+their own, in turn: while the server hashes what one brought, it receives from the next.
 """
 
 import concurrent.futures
@@ -22,7 +23,8 @@ from cairnkv.wire import Wire
 
 PIECE_BYTES = 4 << 20        # of one PUT: a whole number of the server's chunks
 WINDOW_BYTES = 64 << 20
-MAX_WAITING = 32             # requests that are out, before a reply is awaited
+PUT_CONNECTIONS = 2
+MAX_WAITING = 8              # PUTs of one connection that are out, before a reply is awaited
 DECLARE_TENSORS = 512        # of one DECLARE
 
 
@@ -57,14 +59,16 @@ class Part:
 class Upload:
     def __init__(self, client: redis.Redis, run: str, rank: int):
         self.run, self.rank, self.tx = run, rank, None
-        self._wire = Wire(client)
+        self._client, self._wire = client, Wire(client)
+        self._putting, self._turn, self._put_connections = [], 0, PUT_CONNECTIONS
         self.sent_bytes = 0
 
     def __enter__(self):
         return self
 
     def __exit__(self, *_):
-        self._wire.close()
+        for wire in (self._wire, *self._putting):
+            wire.close()
 
     # Errors of all that follow: redis.ResponseError with the server's word; redis.ConnectionError and TimeoutError.
 
@@ -84,7 +88,7 @@ class Upload:
         if not reuse:
             for window in windows:
                 self._put([(part, part.cells) for part in window], bar)
-            self._wire.drain()
+            self._finish_puts()
             return
         with concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix="cairnkv-hash") as hasher:
             ahead = [_submit(hasher, window) for window in windows[:1]]
@@ -92,7 +96,7 @@ class Upload:
                 digests = ahead.pop()()
                 ahead += [_submit(hasher, following) for following in windows[number + 1:number + 2]]
                 self._put(self._refer(window, digests, bar), bar)
-            self._wire.drain()
+            self._finish_puts()
 
     def state(self, name, kind, blob):
         self._call("CKPT.STATE", name, "KIND", kind, "BLOB", blob)
@@ -120,7 +124,7 @@ class Upload:
     def _refer(self, window, digests, bar):
         """Names to the server what it has; returns [(part, the cells that it has not)]."""
         wire, every = self._wire, [digest for of_part in digests for digest in of_part]
-        wire.drain()
+        wire.drain()  # nothing, but where it is the only connection
         bits = wire.call("CKPT.HAVE", self.run, self.tx, len(every), *every) if every else b""
         held = [bool(bits[i // 8] & (0x80 >> (i % 8))) for i in range(len(every))]
         missing, referred, first = [], [], 0
@@ -153,11 +157,28 @@ class Upload:
     def _put(self, wanted, bar):
         for part, cells in wanted:
             for begin, end in _merged(cells, PIECE_BYTES):
-                self._wire.send("CKPT.PUT", *self._place(part), begin, "BLOB", part.memory[begin:end])
+                wire = self._next_wire()
+                wire.send("CKPT.PUT", *self._place(part), begin, "BLOB", part.memory[begin:end])
                 self.sent_bytes += end - begin
                 bar.update(end - begin)
-                if self._wire.waiting >= MAX_WAITING:
-                    self._wire.reply()
+
+    def _next_wire(self):
+        if len(self._putting) < self._put_connections:
+            try:
+                self._putting.append(Wire(self._client))
+                return self._putting[-1]
+            except redis.ConnectionError:  # a pool of few connections
+                self._putting = self._putting or [self._wire]
+                self._put_connections = len(self._putting)
+        wire = self._putting[self._turn % len(self._putting)]
+        self._turn += 1
+        if wire.waiting >= MAX_WAITING:
+            wire.reply()
+        return wire
+
+    def _finish_puts(self):
+        for wire in self._putting:
+            wire.drain()
 
 
 def fields(reply):

@@ -250,6 +250,17 @@ class OnTheWire(WithServer):
                 state, rank_state = run.load()
                 self.assertEqual((state["w"].sum().item(), rank_state), (torch.arange(100_000.0).sum().item(), {"a": 1}))
 
+    def test_a_pool_of_one_connection_is_enough(self):
+        for most in (1, 2, 3):
+            with self.subTest(most):
+                self.client.flushall()
+                pool = redis.ConnectionPool(port=self.server.port, max_connections=most)
+                run = cairnkv.Run("run", client=redis.Redis(connection_pool=pool), rank=0, world=1, attempt=0)
+                weight = torch.randn(500_000)
+                with mock.patch.object(upload, "WINDOW_BYTES", 1):
+                    run.save(1, {"a": weight, "b": weight + 1})
+                self.assertTrue(torch.equal(run.load()[0]["b"], weight + 1))
+
     def test_replies_of_both_protocols(self):
         with Wire(self.client) as wire:
             self.assertEqual(wire.call("SET", "k", b"x" * 100_000), b"OK")
