@@ -69,6 +69,7 @@ Status AofWriter::RepairFile() {
   if (!repair_needed_) return Status::Ok();
   CAIRN_RETURN_IF_ERROR(file_->Truncate(group_end_));
   repair_needed_ = false;
+  cut_unsynced_ = true;
   return Status::Ok();
 }
 
@@ -114,7 +115,7 @@ Status AofWriter::ReadBack() {
 Status AofWriter::MoveRetainedToNewFile() {
   AofManifest next = manifest_;
   const AofFile added = next.AddIncrement(location_.append_name);
-  Result<std::unique_ptr<WritableFile>> opened = env_.OpenTruncate(location_.PathOf(added.name));
+  Result<std::unique_ptr<WritableFile>> opened = CreateIncrement(added);
   if (!opened.ok()) return opened.status();
 
   // From here on every byte that no sync covered is in memory.
@@ -130,7 +131,7 @@ Status AofWriter::MoveRetainedToNewFile() {
   unsynced_.clear();
   file_ = std::move(*opened);
   group_end_ = synced_size_ = sync_started_size_ = 0;
-  covered_ = true;
+  covered_ = padding_ = true;
   select_needed_ = true;
   last_timestamp_s_ = -1;
 
@@ -155,9 +156,9 @@ Status AofWriter::MoveRetainedToNewFile() {
     unsynced_ = retained;
     return status;
   }
-  file_suspect_ = false;
+  file_suspect_ = cut_unsynced_ = false;
   group_end_ = new_end;
-  OpenLaneFiles();
+  OpenSyncFile();
   RecountOlderFiles();
   AfterSync(new_end, written_offset());
   return Status::Ok();
