@@ -3,6 +3,7 @@
 #include "server/base/strings.h"
 #include "server/engine/client_report.h"
 #include "server/engine/engine.h"
+#include "server/protocol/resp_errors.h"
 
 namespace cairn {
 
@@ -58,8 +59,7 @@ Status Acl::SetUser(std::string_view name, std::span<const std::string_view> rul
   AclUser changed = user != nullptr ? *user : AclUser(std::string(name), AllChannelsByDefault());
   for (const std::string& rule : *joined) {
     if (Status status = changed.Apply(engine_.commands, rule); !status.ok()) {
-      return Status::Client("ERR Error in ACL SETUSER modifier '" + rule +
-                            "': " + std::string(status.message()));
+      return QuotingError({"ERR Error in ACL SETUSER modifier '", rule, "': ", status.message()});
     }
   }
   if (user == nullptr) {
