@@ -18,8 +18,16 @@ FunctionHost& HostOf(CommandContext& ctx) {
 
 // --- FCALL -----------------------------------------------------------------------------------
 
-constexpr uint64_t kCallFlags = kCmdNoScript | kCmdStale | kCmdSkipMonitor | kCmdNoMandatoryKeys |
-                                kCmdMovableKeys | kCmdMayReplicate;
+constexpr uint64_t kReadFlags = kCmdNoScript | kCmdStale | kCmdSkipMonitor | kCmdNoMandatoryKeys |
+                                kCmdMovableKeys | kCmdReadonly;
+constexpr uint64_t kCallFlags = (kReadFlags & ~kCmdReadonly) | kCmdMayReplicate;
+
+uint64_t FlagsOfFunction(const Engine& engine, uint64_t flags,
+                         std::span<const std::string_view> args) {
+  const auto& host = static_cast<const FunctionHost&>(*engine.functions);
+  const FunctionSet::Found* found = host.set().FindFunction(std::string(args[1]));
+  return found == nullptr ? flags : FlagsOfScript(flags, found->function->flags);
+}
 
 Status CallFunction(CommandContext& ctx, bool read_only) {
   ShowToMonitors(ctx);
@@ -41,6 +49,7 @@ constexpr CommandSpec kFCallSpec{
     .keys = {ScriptKeys(
         kKeyRW | kKeyAccess | kKeyUpdate,
         "We cannot tell how the keys will be used so we assume the worst, RW and UPDATE")},
+    .find_flags = FlagsOfFunction,
     .group = "scripting",
     .since = "7.0.0",
     .complexity = "That of the function.",
@@ -53,11 +62,12 @@ Status FCallRo(CommandContext& ctx) { return CallFunction(ctx, /*read_only=*/tru
 constexpr CommandSpec kFCallRoSpec{
     .name = "fcall_ro",
     .arity = -3,
-    .flags = kCallFlags | kCmdReadonly,
+    .flags = kReadFlags,
     .acl = kAclScripting,
     .keys = {ScriptKeys(
         kKeyRO | kKeyAccess,
         "We cannot tell how the keys will be used so we assume the worst, RO and ACCESS")},
+    .find_flags = FlagsOfFunction,
     .group = "scripting",
     .since = "7.0.0",
     .complexity = "That of the function.",

@@ -45,7 +45,7 @@ class FunctionSet {
   using Libraries = std::map<std::string, std::unique_ptr<FunctionLibrary>, std::less<>>;
 
   const Libraries& libraries() const { return libraries_; }
-  size_t function_count() const { return functions_.size(); }
+  size_t function_count() const;
   const FunctionLibrary* Find(std::string_view library) const;
   /// By a function's name in any letter case.
   const Found* FindFunction(const std::string& name) const;
@@ -103,6 +103,7 @@ class FunctionHost final : public FunctionStore {
   Engine& engine_;
   ScriptHost& scripts_;
   std::unique_ptr<LuaEngine> lua_;
+  std::vector<std::unique_ptr<LuaEngine>> retired_;  // until the running function ends
   FunctionSet set_;
   std::span<const std::string_view> running_args_;
 };
