@@ -185,10 +185,14 @@ bool Dispatcher::Admit(Session& session, Command* command, Command* container,
     return false;
   }
   if (session.in_transaction() && !in_exec_ && !ControlsTransaction(command->full_name)) {
-    session.transaction.flags_union |= flags.all;
-    session.transaction.flags_lacking |= flags.lacking;
-    session.transaction.queue.push_back(OwnedCommand::From(command->spec, args, request));
-    session.transaction.queue_bytes += session.transaction.queue.back().MemoryUsage();
+    TransactionState& transaction = session.transaction;
+    // One that will not run takes no memory.
+    if (!transaction.dirty_exec && !transaction.dirty_cas) {
+      transaction.flags_union |= flags.all;
+      transaction.flags_lacking |= flags.lacking;
+      transaction.queue.push_back(OwnedCommand::From(command->spec, args, request));
+      transaction.queue_bytes += transaction.queue.back().MemoryUsage();
+    }
     session.reply.SimpleString("QUEUED");
     FinishReply(session);
     return false;

@@ -54,7 +54,7 @@ Status ReadHead(std::string_view source, LibraryHead* head) {
 
 // --- FunctionSet -----------------------------------------------------------------------------
 
-bool FunctionSet::NoCase::operator()(const std::string& a, const std::string& b) const {
+bool FunctionSet::NoCase::operator()(std::string_view a, std::string_view b) const {
   return std::lexicographical_compare(
       a.begin(), a.end(), b.begin(), b.end(),
       [](unsigned char x, unsigned char y) { return std::tolower(x) < std::tolower(y); });
@@ -65,7 +65,7 @@ const FunctionLibrary* FunctionSet::Find(std::string_view library) const {
   return found == libraries_.end() ? nullptr : found->second.get();
 }
 
-const FunctionSet::Found* FunctionSet::FindFunction(const std::string& name) const {
+const FunctionSet::Found* FunctionSet::FindFunction(std::string_view name) const {
   const auto found = functions_.find(name);
   return found == functions_.end() ? nullptr : &found->second;
 }
@@ -251,7 +251,7 @@ Status FunctionHost::Join(FunctionSet incoming, bool replace) {
 }
 
 Status FunctionHost::Call(CommandContext& ctx, size_t key_count, bool read_only) {
-  const FunctionSet::Found* found = set_.FindFunction(std::string(ctx.arg(1)));
+  const FunctionSet::Found* found = set_.FindFunction(ctx.arg(1));
   CAIRN_CHECK(found != nullptr);
   const auto words = ctx.args().subspan(kScriptFirstKey);
   const auto outer = std::exchange(running_args_, ctx.args());

@@ -40,7 +40,8 @@ class FunctionSet {
     const LuaFunction* function;
   };
   struct NoCase {
-    bool operator()(const std::string& a, const std::string& b) const;
+    using is_transparent = void;
+    bool operator()(std::string_view a, std::string_view b) const;
   };
   using Libraries = std::map<std::string, std::unique_ptr<FunctionLibrary>, std::less<>>;
 
@@ -48,7 +49,7 @@ class FunctionSet {
   size_t function_count() const;
   const FunctionLibrary* Find(std::string_view library) const;
   /// By a function's name in any letter case.
-  const Found* FindFunction(const std::string& name) const;
+  const Found* FindFunction(std::string_view name) const;
   /// Requires: no library of that name and no function of its is here.
   void Add(std::unique_ptr<FunctionLibrary> library);
   /// Takes it out; nullptr when there is none.

@@ -239,10 +239,11 @@ void ReadNamed(lua_State* lua, LuaFunction* function, bool* has_name, bool* has_
   lua_settop(lua, 2);
   lua_pushnil(lua);
   while (lua_next(lua, 1)) {
-    // The key stays as it is: lua_next goes on from it.
-    if (lua_type(lua, -2) != LUA_TSTRING)
+    // The key stays as it is, lua_next goes on from it; a number is a name that nobody knows.
+    const int type = lua_type(lua, -2);
+    if (type != LUA_TSTRING && type != LUA_TNUMBER)
       RaiseRegister(lua, "named argument key given to redis.register_function is not a string");
-    const std::string_view key = LuaText(lua, -2);
+    const std::string_view key = type == LUA_TSTRING ? LuaText(lua, -2) : std::string_view();
     if (key == "function_name") {
       if (!lua_isstring(lua, -1))
         RaiseRegister(lua,
