@@ -162,7 +162,7 @@ Status PfCount(CommandContext& ctx) {
 constexpr CommandSpec kPfCountSpec{
     .name = "pfcount",
     .arity = -2,
-    .flags = kCmdReadonly,
+    .flags = kCmdReadonly | kCmdMayReplicate,
     .acl = kAclHyperLogLog,
     .keys = {{KeySpec::Begin::kIndex,
               kKeyRW | kKeyAccess,
