@@ -237,6 +237,9 @@ class CairnToRedisTest(CrossCases, unittest.TestCase):
         self.assertIn("RDB looks OK", outcome.stdout)
 
     def check_aof(self, manifest):
+        increments = glob.glob(os.path.join(os.path.dirname(manifest), "*.incr.aof"))
+        with open(max(increments, key=os.path.getmtime), "rb") as file:
+            self.assertTrue(file.read().endswith(b"###"), "a killed server leaves the padding of its file")
         outcome = check_tool("/usr/bin/redis-check-aof", manifest)
         self.assertEqual(outcome.returncode, 0, outcome.stdout)
         self.assertIn("is valid", outcome.stdout)
