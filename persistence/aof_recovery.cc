@@ -77,7 +77,13 @@ Status AofWriter::RepairFile() {
 Status AofWriter::DrainRetained() {
   while (!todo_.empty() && std::holds_alternative<Buffer>(todo_.front())) {
     CAIRN_RETURN_IF_ERROR(WriteGroup(1));
+    // Without checks a group that is lost in front of one that is not reads as damage.
+    if (!step_checksum_) CAIRN_RETURN_IF_ERROR(SyncOrSuspect());
   }
+  return SyncOrSuspect();
+}
+
+Status AofWriter::SyncOrSuspect() {
   Status synced = SyncFile();
   if (!synced.ok()) file_suspect_ = true;
   return synced;

@@ -244,6 +244,7 @@ class AofWriter {
   bool Recover(int64_t now_us);
   Status RepairFile();
   Status DrainRetained();
+  Status SyncOrSuspect();
   Status MoveRetainedToNewFile();
   Status ReadBack();
   std::string ReservePath() const;

@@ -59,9 +59,10 @@ int Module::Register() {
   if (tensor_type == nullptr || upload_type == nullptr || run_type == nullptr) return CAIRN_FAILED;
   for (const auto registrar :
        {RegisterStoreCommands, RegisterFetchCommands, RegisterAnalysisCommands,
-        RegisterUploadCommands, RegisterCkptSaveCommands, RegisterCkptUploadCommands,
-        RegisterCkptCommitCommands, RegisterCkptReadCommands, RegisterCkptLoadCommands,
-        RegisterCkptKeepCommands, RegisterCkptFileCommands}) {
+        RegisterCombineCommands, RegisterUploadCommands, RegisterCkptSaveCommands,
+        RegisterCkptUploadCommands, RegisterCkptCommitCommands, RegisterCkptReadCommands,
+        RegisterCkptLoadCommands, RegisterCkptKeepCommands, RegisterCkptMergeCommands,
+        RegisterCkptFileCommands}) {
     if (registrar(*this) != CAIRN_OK) return CAIRN_FAILED;
   }
   return CAIRN_OK;

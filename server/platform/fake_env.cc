@@ -72,9 +72,8 @@ struct FakeEnv::Inode {
       const uint64_t end = offset + bytes.size();
       for (uint64_t at = offset; at < end;) {
         const uint64_t next = std::min(end, (at / kSectorBytes + 1) * kSectorBytes);
-        if ((*random)() % 2 == 0) {
-          bytes.replace(at - offset, next - at, content.substr(at, next - at));
-        }
+        const size_t size = next - at;
+        if ((*random)() % 2 == 0) bytes.replace(at - offset, size, content.substr(at, size));
         at = next;
       }
     }
@@ -107,19 +106,13 @@ class FakeEnv::Writer final : public WritableFile {
         padded_size_(size_) {}
 
   Status Append(std::string_view bytes) override { return Appendv({&bytes, 1}); }
-
   Status Appendv(std::span<const std::string_view> pieces) override {
     std::lock_guard lock(env_->mutex_);
     std::string bytes;
     for (const std::string_view piece : pieces) bytes.append(piece);
-    if (Status fault = Begin("write"); !fault.ok()) {
-      if (env_->short_writes_ && Usable() && !bytes.empty()) {
-        bytes.resize(env_->random_() % bytes.size());
-        [[maybe_unused]] const Status partial = Write(bytes);
-      }
-      return fault;
-    }
-    return Write(bytes);
+    const Status status = Write(std::move(bytes), &size_);
+    padded_size_ = std::max(padded_size_, size_);
+    return status;
   }
 
   Status Sync() override {
@@ -144,15 +137,8 @@ class FakeEnv::Writer final : public WritableFile {
   }
   Status Pad(uint64_t end_bytes, char fill) override {
     std::lock_guard lock(env_->mutex_);
-    std::string bytes(end_bytes > padded_size_ ? end_bytes - padded_size_ : 0, fill);
-    if (Status fault = Begin("write"); !fault.ok()) {
-      if (env_->short_writes_ && Usable() && !bytes.empty()) {
-        bytes.resize(env_->random_() % bytes.size());
-        [[maybe_unused]] const Status partial = WriteAtEnd(bytes, &padded_size_);
-      }
-      return fault;
-    }
-    return WriteAtEnd(bytes, &padded_size_);
+    const uint64_t missing = end_bytes > padded_size_ ? end_bytes - padded_size_ : 0;
+    return Write(std::string(missing, fill), &padded_size_);
   }
   uint64_t padded_size() const override { return padded_size_; }
   Status DropCache() override { return Hint("posix_fadvise"); }
@@ -168,7 +154,6 @@ class FakeEnv::Writer final : public WritableFile {
   }
 
   uint64_t size() const override { return size_; }
-
   Status Close() override {
     std::lock_guard lock(env_->mutex_);
     if (closed_) return Status::Ok();
@@ -195,14 +180,19 @@ class FakeEnv::Writer final : public WritableFile {
     return Error(StatusCode::kNoSpace, call, path_, "No space left on device");
   }
 
-  Status Write(std::string_view bytes) {
-    const Status status = WriteAtEnd(bytes, &size_);
-    padded_size_ = std::max(padded_size_, size_);
-    return status;
+  /// A write at *end, which a planted fault may hit.
+  Status Write(std::string bytes, uint64_t* end) {
+    const Status fault = Begin("write");
+    if (fault.ok()) return WriteAt(bytes, end);
+    if (env_->short_writes_ && Usable() && !bytes.empty()) {
+      bytes.resize(env_->random_() % bytes.size());
+      [[maybe_unused]] const Status partial = WriteAt(bytes, end);
+    }
+    return fault;
   }
 
   /// Writes at *end, and moves it, as far as the disk has room. Padding is room already taken.
-  Status WriteAtEnd(std::string_view bytes, uint64_t* end) {
+  Status WriteAt(std::string_view bytes, uint64_t* end) {
     const uint64_t held = inode_->current.size();
     const uint64_t own = held > *end ? held - *end : 0;
     const uint64_t free_bytes = env_->FreeLocked();

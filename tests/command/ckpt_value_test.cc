@@ -49,7 +49,7 @@ TEST_F(CkptTest, CommandInfoNamesKeysFlagsAndCategories) {
     const RespValue docs = Call({"COMMAND", "DOCS", command->full_name});
     EXPECT_NE(docs.ToString().find("\"arguments\""), std::string::npos) << command->full_name;
   }
-  EXPECT_EQ(seen, 32);
+  EXPECT_EQ(seen, 33);
 }
 
 TEST_F(CkptTest, DumpAndRestoreKeepAnOpenTransaction) {
