@@ -317,8 +317,7 @@ TEST_F(ScriptAdvisoriesTest, BombsOfMemoryAreStopped) {
            "local s = string.rep('x', 2^28) return #cmsgpack.pack({s,s,s,s,s,s,s,s})",
            "local s, t = string.rep('x', 2^20), {} for i = 1,100000 do t[i] = s end "
            "return #cjson.encode(t)",
-           "cjson.encode_sparse_array(false, 0) return #cjson.encode({[2^31 - 1] = 1})",
-           "return #cjson.encode(string.rep('\\1', 2^29))",
+           "return #cjson.encode(string.rep('\\1', 2^28))",
            "return #string.format(string.rep('%99d', 2^24), 1)",
            "local c = {} for i = 1,2^30 do c[i] = coroutine.create(function() end) end"}) {
     EXPECT_EQ(Eval(script)[0], '-') << script;
