@@ -204,7 +204,11 @@ Status Commit(CkptRun* run, std::string_view tx, Durable durable, std::string_vi
   CAIRN_RETURN_IF_ERROR(CheckNotPinned(*run, transaction.step));
   Result<Version> version = BuildVersion(transaction, durable, moment);
   if (!version.ok()) return version.status();
-  return CommitVersion(run, std::move(*version), tag, moment);
+  CkptRun next = *run;
+  std::erase_if(next.transactions, [tx](const auto& other) { return other->id == tx; });
+  CAIRN_RETURN_IF_ERROR(CommitVersion(&next, std::move(*version), tag, moment));
+  *run = std::move(next);
+  return Status::Ok();
 }
 
 Status CheckNotPinned(const CkptRun& run, uint64_t step) {
@@ -226,11 +230,13 @@ Status CommitVersion(CkptRun* run, Version version, std::string_view tag, Moment
   version.committed_ms = moment.now_ms;
   Insert(&next, std::move(version));
   if (!tag.empty()) CAIRN_RETURN_IF_ERROR(SetTag(&next, tag, step, false));
-  std::erase_if(next.transactions, [&](const auto& other) { return other->id == tx; });
   next.last_commit_ms = moment.now_ms;
   Note(&next, moment.now_ms, "committed", step, tx);
   if (next.config.keep > 0) {
-    RemoveVersions(&next, NotRetained(next, {.keep = next.config.keep}, moment.now_ms));
+    // What was committed just now stays, however low its step is: its reply tells of it.
+    std::vector<uint64_t> gone = NotRetained(next, {.keep = next.config.keep}, moment.now_ms);
+    std::erase(gone, step);
+    RemoveVersions(&next, gone);
   }
   *run = std::move(next);
   return Status::Ok();

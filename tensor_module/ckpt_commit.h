@@ -16,9 +16,9 @@ namespace cairn::tensor {
 Result<std::string> WhatIsMissing(const CkptRun& run, const Transaction& transaction);
 
 /// Makes the transaction the version of its step, replacing one that is there, and removes what
-/// `keep` leaves no room for. Errors: those of FindLive; CKPTINCOMPLETE; CKPTDIVERGED when replicas
-/// of one box have other bytes; CKPTBUSY when the version of that step is pinned; TAG with an empty
-/// name or too many tags.
+/// `keep` leaves no room for, but never what it has just made. Errors: those of FindLive;
+/// CKPTINCOMPLETE; CKPTDIVERGED when replicas of one box have other bytes; CKPTBUSY when the
+/// version of that step is pinned; TAG with an empty name or too many tags.
 Status Commit(CkptRun* run, std::string_view tx, Durable durable, std::string_view tag,
               Moment moment);
 
