@@ -31,7 +31,7 @@ namespace {
 
 using Lines = std::vector<std::string>;
 
-constexpr size_t kSize = 3 * kBigStringBytes / 2 + 77;
+constexpr size_t kSize = (size_t{3} << 19) + 77;  // big, and no whole number of chunks
 
 std::string Noise(uint64_t seed, size_t size) {
   std::mt19937_64 random(seed);
