@@ -31,7 +31,7 @@ namespace {
 
 using Lines = std::vector<std::string>;
 
-constexpr size_t kSize = 3 * kBigStringBytes / 2 + 77;
+constexpr size_t kSize = (size_t{3} << 19) + 77;  // big, and no whole number of chunks
 
 std::string Noise(uint64_t seed, size_t size) {
   std::mt19937_64 random(seed);
@@ -283,18 +283,24 @@ TEST_F(BigStringCommandTest, RepliesInFlightKeepTheirBytes) {
 }
 
 TEST_F(BigStringCommandTest, MemoryComesBack) {
-  const uint64_t before = harness_.engine().UsedMemory();
-  Run({"SET", "k", Noise(1, 4 * kSize)});
-  View* view = keyspace().BeginView();
-  for (size_t at = 0; at < 4 * kSize; at += 50'000) Run({"SETRANGE", "k", std::to_string(at), "x"});
-  Run({"COPY", "k", "k2"});
-  Run({"APPEND", "k", std::string(300'000, 'x')});
-  Save(view);
-  Run({"APPEND", "k2", std::string(300'000, 'x')});
-  Run({"DEL", "k", "k2"});
-  keyspace().DrainReaper();
-  EXPECT_EQ(keyspace().retained_bytes(), 0u);
-  EXPECT_LT(harness_.engine().UsedMemory(), before + kSize);
+  const auto round = [this] {
+    Run({"SET", "k", Noise(1, 4 * kSize)});
+    View* view = keyspace().BeginView();
+    for (size_t at = 0; at < 4 * kSize; at += 50'000)
+      Run({"SETRANGE", "k", std::to_string(at), "x"});
+    Run({"COPY", "k", "k2"});
+    Run({"APPEND", "k", std::string(300'000, 'x')});
+    Save(view);
+    Run({"APPEND", "k2", std::string(300'000, 'x')});
+    Run({"DEL", "k", "k2"});
+    keyspace().DrainReaper();
+    harness_.TakePropagated();
+    EXPECT_EQ(keyspace().retained_bytes(), 0u);
+    return harness_.engine().UsedMemory();
+  };
+  // The first round leaves behind the buffers that the words passed through.
+  const uint64_t before = round();
+  for (int i = 0; i < 5; ++i) EXPECT_LT(round(), before + kSize);
 }
 
 }  // namespace
