@@ -100,9 +100,8 @@ class PosixWritableFile final : public WritableFile {
     const std::string block(size_t{64} << 10, fill);
     while (padded_size_ < end_bytes) {
       const size_t wanted = std::min<uint64_t>(block.size(), end_bytes - padded_size_);
-      const ssize_t written = Uninterrupted([&] {
-        return ::pwrite(fd_, block.data(), wanted, static_cast<off_t>(padded_size_));
-      });
+      const ssize_t written = Uninterrupted(
+          [&] { return ::pwrite(fd_, block.data(), wanted, static_cast<off_t>(padded_size_)); });
       if (written < 0) return Failed("write");
       padded_size_ += static_cast<uint64_t>(written);
     }
