@@ -28,7 +28,8 @@
 namespace cairn {
 
 /// Strings of at least this many bytes are changed by chunks when they are shared, and grow by
-/// chunks when their block is full. Below it the copy of the whole costs less than 0.3 ms.
+/// chunks when their block is full. Below it the copy of the whole costs less than 0.3 ms in warm
+/// memory, several where the allocator has to ask for fresh pages.
 inline constexpr size_t kBigStringBytes = size_t{1} << 20;
 /// What one write copies at most of what a view reads (bench/string_bench.cc).
 inline constexpr size_t kStringChunkBytes = size_t{128} << 10;
