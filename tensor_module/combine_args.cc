@@ -17,11 +17,7 @@ Status NextWeight(Cursor& cursor, double* out) {
 
 /// A count of 1 to kMaxCombined, `each` arguments behind it for every one.
 Status NextCount(Cursor& cursor, size_t each, uint64_t* out) {
-  CAIRN_RETURN_IF_ERROR(cursor.NextUnsigned(out));
-  if (*out == 0 || *out > kMaxCombined) {
-    return Status::Client("ERR value is out of range, must be 1 to " +
-                          std::to_string(kMaxCombined));
-  }
+  CAIRN_RETURN_IF_ERROR(NextBounded(cursor, 1, kMaxCombined, out));
   return *out <= cursor.left() / each ? Status::Ok() : SyntaxError();
 }
 
@@ -29,20 +25,6 @@ Status ReadKeys(Cursor& cursor, std::vector<std::string_view>* out) {
   uint64_t count = 0;
   CAIRN_RETURN_IF_ERROR(NextCount(cursor, 1, &count));
   for (uint64_t i = 0; i < count; ++i) CAIRN_RETURN_IF_ERROR(cursor.Next(&out->emplace_back()));
-  return Status::Ok();
-}
-
-Status ReadTxName(Cursor& cursor, std::string_view* out) {
-  CAIRN_RETURN_IF_ERROR(cursor.Next(out));
-  if (!out->empty() && out->size() <= kMaxNameBytes) return Status::Ok();
-  return Status::Client("ERR a name has 1 to " + std::to_string(kMaxNameBytes) + " bytes");
-}
-
-Status ReadAt(Cursor& cursor, std::optional<int64_t>* out) {
-  int64_t at_ms = 0;
-  CAIRN_RETURN_IF_ERROR(cursor.NextSigned(&at_ms));
-  if (at_ms < 0) return Status::Client("ERR a time is 0 or more milliseconds");
-  *out = at_ms;
   return Status::Ok();
 }
 
@@ -119,8 +101,8 @@ Result<MergeArgs> ParseMerge(Args args) {
       if (!lerp) CAIRN_RETURN_IF_ERROR(cursor.Expect("ema"));
       CAIRN_RETURN_IF_ERROR(Fold(&out.recipe, lerp));
     } else if (out.tx.empty() && cursor.Take("tx")) {
-      CAIRN_RETURN_IF_ERROR(ReadTxName(cursor, &out.tx));
-    } else if (!out.at_ms && cursor.Take("at")) {
+      CAIRN_RETURN_IF_ERROR(NextName(cursor, &out.tx));
+    } else if (cursor.Take("at")) {
       CAIRN_RETURN_IF_ERROR(ReadAt(cursor, &out.at_ms));
     } else {
       return SyntaxError();

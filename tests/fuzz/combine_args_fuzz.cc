@@ -2,7 +2,6 @@
 // and whatever recipe one accepts makes elements of every type, with one NaN only. Words are the
 // input's lines; the first byte chooses the command.
 
-#include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <cstring>
@@ -14,6 +13,7 @@
 #include "tensor_module/ckpt_model.h"
 #include "tensor_module/combine_args.h"
 #include "tensor_module/numeric.h"
+#include "tests/fuzz/words.h"
 
 namespace {
 
@@ -73,16 +73,8 @@ void Check(unsigned which, Args args) {
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   if (size == 0) return 0;
-  // Words of their own, so that a read past the end of one is seen.
-  std::vector<std::vector<char>> owned;
-  std::string_view rest(reinterpret_cast<const char*>(data) + 1, size - 1);
-  while (!rest.empty()) {
-    const size_t end = std::min(rest.find('\n'), rest.size());
-    owned.emplace_back(rest.begin(), rest.begin() + static_cast<ptrdiff_t>(end));
-    rest.remove_prefix(std::min(end + 1, rest.size()));
-  }
-  std::vector<std::string_view> args;
-  for (const auto& word : owned) args.emplace_back(word.data(), word.size());
+  const cairn::FuzzWords words({reinterpret_cast<const char*>(data) + 1, size - 1});
+  const std::vector<std::string_view>& args = words.args();
   // Arity is checked before a parser runs: the least of each command; LERP has no more.
   constexpr size_t kLeast[] = {4, 4, 6, 6};
   const unsigned which = data[0] % 4;

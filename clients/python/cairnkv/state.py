@@ -83,49 +83,40 @@ def block_names(tree, count):
         used.add(unique)
         names[block] = unique
 
-    def walk(node, path):
-        if isinstance(node, list):
-            for i, item in enumerate(node):
-                walk(item, [*path, str(i)])
-        elif isinstance(node, dict):
-            for kind, value in node.items():
-                if kind in ("dict", "odict"):
-                    for key, item in value:
-                        walk(item, [*path, str(key)])
-                elif kind in ("tuple", "metadata"):
-                    walk(value, path)
-                elif kind in ("tensor", "view", "shard", "numpy", "scalar", "blob"):
-                    name(value, path)
-
-    walk(tree, [])
+    for kind, value, path in _leaves(tree, []):
+        if kind in ("tensor", "view", "shard", "numpy", "scalar", "blob"):
+            name(value, path)
     return names
+
+
+def _leaves(node, path):
+    """(kind, value, path) of all that is no container in a tree of flatten(), in its order."""
+    if isinstance(node, list):
+        for i, item in enumerate(node):
+            yield from _leaves(item, [*path, str(i)])
+    elif isinstance(node, dict):
+        for kind, value in node.items():
+            if kind in ("dict", "odict"):
+                for key, item in value:
+                    yield from _leaves(item, [*path, str(key)])
+            elif kind in ("tuple", "metadata"):
+                yield from _leaves(value, path)
+            else:
+                yield kind, value, path
 
 
 def tied_names(tree, names):
     """[(name, block)] of the places where a whole tensor is met once more: its other names. No two alike, none of `names`."""
     tensors, out, used = [], [], set(names)
-
-    def walk(node, path):
-        if isinstance(node, list):
-            for i, item in enumerate(node):
-                walk(item, [*path, str(i)])
-        elif isinstance(node, dict):
-            for kind, value in node.items():
-                if kind in ("dict", "odict"):
-                    for key, item in value:
-                        walk(item, [*path, str(key)])
-                elif kind in ("tuple", "metadata"):
-                    walk(value, path)
-                elif kind in ("tensor", "view"):
-                    tensors.append(value if kind == "tensor" else None)
-                elif kind == "same":
-                    tensors.append(tensors[value])
-                    name = ".".join(path)
-                    if tensors[value] is not None and name not in used:
-                        used.add(name)
-                        out.append((name, tensors[value]))
-
-    walk(tree, [])
+    for kind, value, path in _leaves(tree, []):
+        if kind in ("tensor", "view"):
+            tensors.append(value if kind == "tensor" else None)
+        elif kind == "same":
+            tensors.append(tensors[value])
+            name = ".".join(path)
+            if tensors[value] is not None and name not in used:
+                used.add(name)
+                out.append((name, tensors[value]))
     return out
 
 
