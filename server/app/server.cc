@@ -54,6 +54,11 @@ Server::Server(Env& env, Config& config, Logger& log, std::string executable)
   functions_ = std::make_unique<FunctionHost>(*engine_, *scripts_);
   clients_ = std::make_unique<ClientHost>(*engine_, loop_);
   engine_->serve_while_busy = [this] { clients_->ServeWhileBusy(); };
+  arena_->SetOnWarm([this] {
+    loop_.Post([this] {
+      if (clients_ != nullptr) clients_->OnMemory();
+    });
+  });
   connector_ = std::make_unique<SocketConnector>(loop_);
   replication_ = std::make_unique<Replication>(*engine_, *connector_);
   durability_ = NewDurability(*engine_, [this] {
@@ -80,6 +85,7 @@ Server::~Server() {
   // Waits for work that runs: it may allocate from the arena and hold values of modules.
   jobs_.reset();
   engine_->jobs = nullptr;
+  arena_->SetOnWarm(nullptr);
   clients_.reset();
   functions_.reset();
   scripts_.reset();

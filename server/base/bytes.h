@@ -29,6 +29,11 @@ class BlobSource {
   /// Returns a blob of `size` bytes with one reference, contents undefined; nullptr when memory is
   /// refused. Thread: any.
   virtual Blob* Allocate(size_t size) = 0;
+  /// The same for who must not wait for the kernel: of a big blob the pages may still be on their
+  /// way, and whoever touches it before IsWarm() waits for each.
+  virtual Blob* AllocateSoon(size_t size) { return Allocate(size); }
+  /// Whether a blob of this source has all its pages. Once true it stays so.
+  virtual bool IsWarm(const Blob&) const { return true; }
 };
 
 /// The alignment spreads to the bytes of a heap blob, which follow it: kernels load elements of up

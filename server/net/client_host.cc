@@ -111,9 +111,27 @@ void ClientHost::EnqueueFlush(Connection* connection) {
   flush_.push_back(connection);
 }
 
+void ClientHost::NoteCold(Connection& connection) {
+  if (!connection.parser_.waits_for_memory() || connection.in_cold_) return;
+  connection.in_cold_ = true;
+  cold_.push_back(&connection);
+}
+
+void ClientHost::OnMemory() {
+  for (Connection* connection : std::exchange(cold_, {})) {
+    connection->in_cold_ = false;
+    if (connection->parser_.waits_for_memory() && !connection->parser_.memory_came()) {
+      NoteCold(*connection);
+    } else {
+      connection->InputReady();
+    }
+  }
+}
+
 void ClientHost::AnswerBusy(Connection& connection) {
   engine_.dispatcher->RunBusy(*connection.session_, connection.parser_);
   connection.unparsed_ = false;
+  NoteCold(connection);
   connection.stream_->ResumeReads();
   if (connection.peer_ended_) {
     connection.CloseNow();
@@ -134,6 +152,7 @@ void ClientHost::ServeWhileBusy() {
     }
     RunBusyTurn();
   }
+  OnMemory();
   loop_.RunSocketsNoWait();
 }
 
@@ -180,6 +199,7 @@ void ClientHost::RunTurn() {
     const bool was_busy = std::exchange(was_busy_, false);
     for (Connection* connection : ready) {
       connection->unparsed_ = false;
+      NoteCold(*connection);
       if (was_busy) connection->stream_->ResumeReads();
       if (connection->peer_ended_) {
         connection->CloseNow();
@@ -404,6 +424,7 @@ void ClientHost::Remove(Connection* connection) {
   std::erase(ready_, connection);
   std::erase(flush_, connection);
   std::erase(held_, connection);
+  std::erase(cold_, connection);
   clients_bytes_ -= std::min<uint64_t>(clients_bytes_, connection->counted_bytes_);
   engine_.DestroySession(connection->session_);
   connections_.erase(connection);

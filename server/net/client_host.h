@@ -35,6 +35,8 @@ class ClientHost {
   void ServeWhileBusy();
   /// DurableOffset() advanced: sends what was held.
   void ReleaseHeld();
+  /// Pages of a big argument have come: those that waited for theirs go on.
+  void OnMemory();
   /// Ten times a second: timeouts, limits, pause.
   void Cron();
   /// Keeps the next poll from waiting when there is input to run or output to send. Called at the
@@ -50,6 +52,8 @@ class ClientHost {
   void AnswerBusy(Connection& connection);
   void Enqueue(Connection* connection);
   void EnqueueFlush(Connection* connection);
+  /// After its input was parsed: it may wait for memory now.
+  void NoteCold(Connection& connection);
   /// Sends what may go; what waits for the disk is held until ReleaseHeld().
   void FlushOrHold(Connection* connection, uint64_t durable);
   void FlushAll();
@@ -73,6 +77,7 @@ class ClientHost {
   std::vector<Connection*> ready_;
   std::vector<Connection*> flush_;
   std::vector<Connection*> held_;
+  std::vector<Connection*> cold_;
   std::vector<ReadySession> turn_;
   std::vector<Connection*> running_;  // those whose input the turn runs
   bool was_busy_ = false;

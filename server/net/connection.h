@@ -64,6 +64,7 @@ class Connection final : public StreamReceiver, public SessionPort {
   bool in_ready_ = false;
   bool in_flush_ = false;
   bool in_held_ = false;
+  bool in_cold_ = false;
   bool unparsed_ =
       false;  // bytes were committed and not yet parsed: no further read before the turn
   bool peer_ended_ = false;

@@ -3,6 +3,7 @@
 #include <sys/mman.h>
 
 #include <algorithm>
+#include <atomic>
 #include <bit>
 #include <cstdlib>
 #include <new>
@@ -17,6 +18,8 @@ namespace {
 
 constexpr size_t kHugePageBytes = size_t{2} << 20;
 constexpr size_t kPageBytes = 4096;
+// The warmers share a blob in pieces of this.
+constexpr size_t kWarmPieceBytes = kHugePageBytes;
 
 constexpr size_t RoundUp(size_t size, size_t unit) { return (size + unit - 1) / unit * unit; }
 
@@ -61,12 +64,15 @@ struct BlobArena::Region {
 struct BlobArena::Header {
   BlobArena* arena;
   Slot slot;
+  std::atomic<uint32_t> cold_pieces = 0;  ///< that the warmers have not finished
+  bool released = false;                  ///< guarded by the arena's mutex: the last piece frees it
   alignas(Blob) unsigned char blob[sizeof(Blob)];
 };
 
 BlobArena::BlobArena(uint64_t retained_limit_bytes) : retained_limit_bytes_(retained_limit_bytes) {}
 
 BlobArena::~BlobArena() {
+  for (auto& warmer : warmers_) warmer.reset();  // what was released while it was cold comes back
   std::lock_guard lock(mutex_);
   CAIRN_CHECK(in_use_bytes_ == 0);
 }
@@ -85,26 +91,104 @@ size_t BlobArena::ClassOf(size_t size) {
   return (static_cast<size_t>(shift) - 13) * 4 + (last >> shift) - 7;
 }
 
-Blob* BlobArena::Allocate(size_t size) {
-  if (size < kSmallestSlotBytes) return Blob::Create(size);
+BlobArena::Header* BlobArena::HeaderOf(const Blob& blob) {
+  auto* bytes = reinterpret_cast<char*>(const_cast<Blob*>(&blob));
+  return reinterpret_cast<Header*>(bytes - offsetof(Header, blob));
+}
+
+Blob* BlobArena::Take(size_t size, bool* cold) {
   if (size > kLargestSlotBytes) return nullptr;
   auto* header = static_cast<Header*>(std::malloc(sizeof(Header)));
   if (header == nullptr) return nullptr;
   const size_t slot_bytes = SlotBytes(size);
-  bool cold = false;
-  const Slot slot = TakeSlot(slot_bytes, ClassOf(size), &cold);
+  const Slot slot = TakeSlot(slot_bytes, ClassOf(size), cold);
   if (slot.region == nullptr) {
     std::free(header);
     return nullptr;
   }
-  // Kernels before 5.14 do not know this advice; the pages then come one fault at a time.
-  if (cold) ::madvise(slot.data, RoundUp(size, kPageBytes), MADV_POPULATE_WRITE);
   new (header) Header{.arena = this, .slot = slot, .blob = {}};
   return new (header->blob) Blob(slot.data, size, slot_bytes + sizeof(Header), &ReleaseBlob);
 }
 
+Blob* BlobArena::Allocate(size_t size) {
+  if (size < kSmallestSlotBytes) return Blob::Create(size);
+  bool cold = false;
+  Blob* blob = Take(size, &cold);
+  // Kernels before 5.14 do not know this advice; the pages then come one fault at a time.
+  if (blob != nullptr && cold) {
+    ::madvise(blob->mutable_data(), RoundUp(size, kPageBytes), MADV_POPULATE_WRITE);
+  }
+  return blob;
+}
+
+// --- warming ---
+
+Blob* BlobArena::AllocateSoon(size_t size) {
+  if (size < kSmallestSoonBytes) return Allocate(size);
+  bool cold = false;
+  Blob* blob = Take(size, &cold);
+  if (blob != nullptr && cold) Warm(HeaderOf(*blob), RoundUp(size, kPageBytes));
+  return blob;
+}
+
+bool BlobArena::IsWarm(const Blob& blob) const {
+  if (blob.size() < kSmallestSoonBytes) return true;
+  return HeaderOf(blob)->cold_pieces.load(std::memory_order_acquire) == 0;
+}
+
+void BlobArena::SetOnWarm(std::function<void()> fn) {
+  std::lock_guard lock(on_warm_mutex_);
+  on_warm_ = std::move(fn);
+}
+
+void BlobArena::Warm(Header* header, size_t bytes) {
+  std::call_once(warmers_started_, [this] {
+    for (auto& warmer : warmers_) {
+      warmer = std::make_unique<WorkerThread>(WorkerOptions{.name = "warmer"});
+    }
+  });
+  const size_t pieces = (bytes + kWarmPieceBytes - 1) / kWarmPieceBytes;
+  header->cold_pieces.store(static_cast<uint32_t>(pieces), std::memory_order_relaxed);
+  char* const data = header->slot.data;
+  for (size_t i = 0; i < pieces; ++i) {
+    const size_t at = i * kWarmPieceBytes;
+    const size_t length = std::min(kWarmPieceBytes, bytes - at);
+    warmers_[i % warmers_.size()]->Post([this, header, begin = data + at, length] {
+      bool wanted;
+      {
+        std::lock_guard lock(mutex_);
+        wanted = !header->released;
+      }
+      if (wanted) ::madvise(begin, length, MADV_POPULATE_WRITE);
+      FinishPiece(header);
+    });
+  }
+}
+
+void BlobArena::FinishPiece(Header* header) {
+  bool released;
+  {
+    std::lock_guard lock(mutex_);
+    released = header->released;
+    // With the last piece the header is its user's, who may free it, or was released and is ours.
+    if (header->cold_pieces.fetch_sub(1, std::memory_order_acq_rel) > 1) return;
+  }
+  if (released) return Release(header);
+  std::lock_guard lock(on_warm_mutex_);
+  if (on_warm_) on_warm_();
+}
+
 void BlobArena::ReleaseBlob(Blob* blob) {
-  auto* header = reinterpret_cast<Header*>(reinterpret_cast<char*>(blob) - offsetof(Header, blob));
+  Header* const header = HeaderOf(*blob);
+  if (header->cold_pieces.load(std::memory_order_acquire) > 0) {
+    std::lock_guard lock(header->arena->mutex_);
+    header->released = header->cold_pieces.load(std::memory_order_acquire) > 0;
+    if (header->released) return;
+  }
+  Release(header);
+}
+
+void BlobArena::Release(Header* header) {
   BlobArena* arena = header->arena;
   const Slot slot = header->slot;
   std::free(header);

@@ -5,7 +5,9 @@
 // pages; released slots stay warm (their pages present) up to a limit, because the first touch of
 // fresh pages is ten times slower than a copy into warm ones. Smaller payloads come from the heap.
 // Data is 4096-byte aligned. Allocate and release from any thread: one lock, system calls outside
-// of it. The arena outlives its blobs; its destructor checks that.
+// of it. The arena outlives its blobs; its destructor checks that. The loop asks with
+// AllocateSoon(), and two threads fetch the pages: a kernel that clears them, or a hypervisor that
+// has to find them, may take milliseconds a megabyte.
 //
 //   B1  Slot sizes step four times per power of two: a slot is less than 25 % larger than its
 //   payload. B2  Regions below 2 MiB slots hold many slots of one size, with at most 1/32 left
@@ -18,11 +20,13 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <mutex>
 #include <vector>
 
 #include "server/base/bytes.h"
+#include "server/platform/worker.h"
 
 namespace cairn {
 
@@ -40,6 +44,15 @@ class BlobArena final : public BlobSource {
 
   /// Pages of a cold slot are faulted in by one system call before it is given out.
   Blob* Allocate(size_t size) override;
+  /// A cold slot of kSmallestSoonBytes or more is given out at once; its pages come by the warmers.
+  Blob* AllocateSoon(size_t size) override;
+  bool IsWarm(const Blob& blob) const override;
+  /// `fn` is called by a warmer whenever a blob of AllocateSoon() has become warm. Null: nobody is
+  /// told. Returns when no call of the one before is running.
+  void SetOnWarm(std::function<void()> fn);
+
+  /// Pages of less than this are not worth two changes of thread.
+  static constexpr size_t kSmallestSoonBytes = 256 * 1024;
 
   /// Takes effect with the next release; ReleaseRetained applies it at once.
   void set_retained_limit_bytes(uint64_t bytes);
@@ -76,6 +89,12 @@ class BlobArena final : public BlobSource {
   static constexpr size_t kClasses = 4 * (46 - 16) + 1;
 
   static size_t ClassOf(size_t size);
+  static Header* HeaderOf(const Blob& blob);
+  /// A blob whose slot may be cold; null when memory is refused.
+  Blob* Take(size_t size, bool* cold);
+  void Warm(Header* header, size_t bytes);
+  void FinishPiece(Header* header);
+  static void Release(Header* header);
   static void ReleaseBlob(Blob* blob);
   /// Takes a free slot, mapping a region when there is none. region is null when memory is refused.
   Slot TakeSlot(size_t slot_bytes, size_t size_class, bool* cold);
@@ -91,6 +110,12 @@ class BlobArena final : public BlobSource {
   uint64_t mapped_bytes_ = 0;
   std::array<SizeClass, kClasses> classes_;
   std::vector<std::unique_ptr<Region>> regions_;
+
+  std::mutex on_warm_mutex_;
+  std::function<void()> on_warm_;
+  // Last, so that they end first. They start with the first blob that needs them.
+  std::once_flag warmers_started_;
+  std::array<std::unique_ptr<WorkerThread>, 2> warmers_;
 };
 
 }  // namespace cairn

@@ -156,6 +156,7 @@ RequestParser::RequestParser(BlobSource* source) : source_(source), buffer_(null
 RequestParser::~RequestParser() = default;
 
 std::span<char> RequestParser::Reserve(size_t suggested_bytes) {
+  CAIRN_CHECK(!cold_);
   if (big_ && big_filled_ < big_->size()) {
     reserved_in_blob_ = true;
     reserved_bytes_ = big_->size() - big_filled_;
@@ -368,11 +369,14 @@ RequestParser::Step RequestParser::TakeBulk() {
 RequestParser::Step RequestParser::TakeBigArgument() {
   const size_t size = static_cast<size_t>(bulk_size_);
   if (!big_) {
-    Blob* blob = source_ != nullptr ? source_->Allocate(size) : AllocateHeapBlob(size);
+    Blob* blob = source_ != nullptr ? source_->AllocateSoon(size) : AllocateHeapBlob(size);
     if (blob == nullptr) return Fail("invalid bulk length");
     big_ = BlobRef::Adopt(blob);
     big_filled_ = 0;
+    cold_ = source_ != nullptr;
   }
+  if (cold_) cold_ = !source_->IsWarm(*big_.get());
+  if (cold_) return Step::kNeedMore;
   if (big_filled_ < size) {
     const size_t available = end_ - cursor_;
     const size_t taken = std::min(available, size - big_filled_);

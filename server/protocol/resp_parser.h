@@ -102,9 +102,15 @@ class RequestParser {
   /// change.
   void set_authenticated(bool authenticated) { authenticated_ = authenticated; }
 
+  /// Whether Next() found the memory of a big argument still on its way. Until a Next() after
+  /// memory_came() nothing may be read: bytes for that argument may lie in the read buffer.
+  bool waits_for_memory() const { return cold_; }
+  /// Requires: waits_for_memory().
+  bool memory_came() const { return source_->IsWarm(*big_.get()); }
+
   /// Where the next read() lands: at least one byte, normally `suggested_bytes` or more of the read
   /// buffer; while a big argument is incomplete, exactly the rest of its blob. Invalidates the
-  /// views of all requests yielded so far (never their blobs).
+  /// views of all requests yielded so far (never their blobs). Requires: not waits_for_memory().
   std::span<char> Reserve(size_t suggested_bytes = kReadBufferInitialBytes);
   /// States that the first `size_bytes` of the last Reserve() were filled. Requires: not more than
   /// that.
@@ -173,6 +179,7 @@ class RequestParser {
   std::vector<Piece> pieces_;
   std::vector<Request::BigArgument> big_arguments_;
   BlobRef big_;                    // argument being received straight into its blob
+  bool cold_ = false;              // the pages of big_ were not all there when it was last asked
   size_t big_filled_ = 0;          // bytes of big_ received
   size_t big_received_bytes_ = 0;  // bytes of this request that went to blobs
   bool reserved_in_blob_ = false;

@@ -1,8 +1,10 @@
 #include "server/platform/blob_arena.h"
 
 #include <gtest/gtest.h>
+#include <sys/mman.h>
 
 #include <atomic>
+#include <chrono>
 #include <cstdlib>
 #include <cstring>
 #include <mutex>
@@ -67,6 +69,93 @@ TEST(BlobArenaTest, BytesAreWritableAlignedAndCounted) {
   EXPECT_EQ(arena.in_use_bytes(), 0u);
   EXPECT_EQ(arena.retained_bytes(), expected);
 }
+
+// --- AllocateSoon ---
+
+BlobRef TakeSoon(BlobArena* arena, size_t size) {
+  Blob* blob = arena->AllocateSoon(size);
+  CAIRN_CHECK(blob != nullptr);
+  return BlobRef::Adopt(blob);
+}
+
+/// Counts the calls of OnWarm and waits for one more.
+class WarmCalls {
+ public:
+  explicit WarmCalls(BlobArena* arena) {
+    arena->SetOnWarm([this] {
+      ++calls_;
+      calls_.notify_all();
+    });
+  }
+  void AwaitWarm(const BlobArena& arena, const Blob& blob) {
+    for (int seen = calls_; !arena.IsWarm(blob); seen = calls_) calls_.wait(seen);
+  }
+  int calls() const { return calls_; }
+
+ private:
+  std::atomic<int> calls_ = 0;
+};
+
+TEST(BlobArenaTest, PagesOfAColdSlotComeByThemselvesAndAreTold) {
+  BlobArena arena(64 * kMiB);
+  WarmCalls calls(&arena);
+  // Several pieces and a last one that is no whole page.
+  const BlobRef blob = TakeSoon(&arena, 9 * kMiB + 17);
+  calls.AwaitWarm(arena, *blob.get());
+  uint64_t faults_before = 0;
+  std::vector<unsigned char> present(9 * 256 + 1);
+  ASSERT_EQ(::mincore(const_cast<char*>(blob->data()), blob->size(), present.data()), 0);
+  for (const unsigned char page : present) faults_before += (page & 1) == 0;
+  EXPECT_EQ(faults_before, 0u) << "pages that are missing";
+  arena.SetOnWarm(nullptr);
+  EXPECT_EQ(calls.calls(), 1);
+}
+
+TEST(BlobArenaTest, WarmSlotsAndSmallBlobsAreReadyAtOnce) {
+  BlobArena arena(64 * kMiB);
+  WarmCalls calls(&arena);
+  EXPECT_TRUE(arena.IsWarm(*TakeSoon(&arena, 100).get()));
+  EXPECT_TRUE(arena.IsWarm(*TakeSoon(&arena, BlobArena::kSmallestSoonBytes - 1).get()));
+  Take(&arena, 4 * kMiB);
+  EXPECT_TRUE(arena.IsWarm(*TakeSoon(&arena, 4 * kMiB).get()));
+  arena.SetOnWarm(nullptr);
+  EXPECT_EQ(calls.calls(), 0);
+}
+
+TEST(BlobArenaTest, ABlobReleasedWhileItIsColdComesBack) {
+  BlobArena arena(64 * kMiB);
+  for (int i = 0; i < 200; ++i) TakeSoon(&arena, 8 * kMiB + static_cast<size_t>(i));
+  // Everything asked for is in use or free again once the warmers are through.
+  for (int i = 0; i < 2000 && arena.in_use_bytes() > 0; ++i) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(5));
+  }
+  EXPECT_EQ(arena.in_use_bytes(), 0u);
+}
+
+TEST(BlobArenaTest, ItEndsWhileBlobsThatNobodyWantsAreCold) {
+  BlobArena arena(64 * kMiB);
+  for (int i = 0; i < 20; ++i) TakeSoon(&arena, 8 * kMiB);
+}
+
+TEST(BlobArenaTest, ManyThreadsAskSoonAndWriteWhatTheyGot) {
+  BlobArena arena(16 * kMiB);
+  std::vector<std::thread> threads;
+  for (unsigned seed = 1; seed <= 4; ++seed) {
+    threads.emplace_back([&arena, seed] {
+      std::mt19937 random(seed);
+      for (int i = 0; i < 200; ++i) {
+        const BlobRef blob =
+            TakeSoon(&arena, BlobArena::kSmallestSoonBytes + random() % (3 * kMiB));
+        if (random() % 3 == 0) continue;  // gone again, cold or not
+        while (random() % 2 == 0 && !arena.IsWarm(*blob.get())) std::this_thread::yield();
+        std::memset(blob->mutable_data(), 1, blob->size());
+      }
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+}
+
+// --- slots ---
 
 TEST(BlobArenaTest, ReleasedSlotsAreUsedAgain) {
   BlobArena arena(64 * kMiB);

@@ -327,6 +327,49 @@ TEST(RequestParserTest, RefusedMemoryIsAnErrorOfTheClient) {
   EXPECT_EQ(source.asked, 100000u);
 }
 
+/// Gives memory whose pages come when the test says so.
+class SlowSource : public BlobSource {
+ public:
+  Blob* Allocate(size_t size) override { return Blob::Create(size); }
+  bool IsWarm(const Blob&) const override { return warm; }
+  bool warm = false;
+};
+
+TEST(RequestParserTest, WaitsForTheMemoryOfABigArgument) {
+  const std::string value(300'000, 'v');
+  const std::string wire = Encode({"SET", "key", value}) + Encode({"PING"});
+  for (const size_t ahead : {size_t{40}, size_t{5'000}, wire.size()}) {
+    SlowSource source;
+    RequestParser parser(&source);
+    Request request;
+    std::memcpy(parser.Reserve(wire.size()).data(), wire.data(), ahead);
+    parser.Commit(ahead);
+    for (int i = 0; i < 3; ++i) {
+      ASSERT_EQ(parser.Next(&request), ParseResult::kNeedMore);
+      ASSERT_TRUE(parser.waits_for_memory());
+      ASSERT_FALSE(parser.memory_came());
+    }
+    source.warm = true;
+    // Still, until it is asked again: the bytes that were read must go in first.
+    ASSERT_TRUE(parser.waits_for_memory());
+    ASSERT_TRUE(parser.memory_came());
+    std::string_view rest = std::string_view(wire).substr(ahead);
+    ParseResult result = parser.Next(&request);
+    ASSERT_FALSE(parser.waits_for_memory());
+    while (result == ParseResult::kNeedMore) {
+      ASSERT_FALSE(rest.empty());
+      const std::span<char> room = parser.Reserve();
+      const size_t taken = std::min(room.size(), rest.size());
+      std::memcpy(room.data(), rest.data(), taken);
+      parser.Commit(taken);
+      rest.remove_prefix(taken);
+      result = parser.Next(&request);
+    }
+    ASSERT_EQ(result, ParseResult::kRequest);
+    EXPECT_EQ(request.args[2], value) << ahead;
+  }
+}
+
 TEST(RequestParserTest, ShrinksWhenIdleAndKeepsAPartialRequest) {
   RequestParser parser;
   const std::string large = Encode({"SET", std::string(60000, 'x')});
