@@ -16,7 +16,7 @@
 namespace cairn {
 namespace {
 
-constexpr size_t kHugePageBytes = size_t{2} << 20;
+constexpr size_t kHugePageBytes = AddressSpace::kAlignment;
 constexpr size_t kPageBytes = 4096;
 // The warmers share a blob in pieces of this.
 constexpr size_t kWarmPieceBytes = kHugePageBytes;
@@ -31,24 +31,10 @@ size_t RegionBytes(size_t slot_bytes) {
   return bytes;
 }
 
-/// Address space on a huge page boundary: maps more than asked and trims both ends.
-char* MapAligned(size_t bytes) {
-  const size_t wide = bytes + kHugePageBytes;
-  void* map = ::mmap(nullptr, wide, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-  if (map == MAP_FAILED) return nullptr;
-  char* const begin = static_cast<char*>(map);
-  const auto address = reinterpret_cast<uintptr_t>(begin);
-  const size_t head = RoundUp(address, kHugePageBytes) - address;
-  if (head > 0) ::munmap(begin, head);
-  ::munmap(begin + head + bytes, wide - head - bytes);
-  // Advice only: without huge pages everything still works, slower.
-  ::madvise(begin + head, bytes, MADV_HUGEPAGE);
-  return begin + head;
-}
-
 }  // namespace
 
 struct BlobArena::Region {
+  AddressSpace* space;
   char* data;
   size_t bytes;
   size_t slot_bytes;
@@ -56,7 +42,7 @@ struct BlobArena::Region {
   size_t used = 0;
   size_t index = 0;  ///< place in regions_
 
-  ~Region() { ::munmap(data, bytes); }
+  ~Region() { space->Give(data, bytes); }
 };
 
 /// What the arena must know of a blob. It lives on the heap, so that a payload of a power of two
@@ -224,9 +210,9 @@ BlobArena::Slot BlobArena::TakeSlot(size_t slot_bytes, size_t size_class, bool* 
 
 std::unique_ptr<BlobArena::Region> BlobArena::MapRegion(size_t slot_bytes, size_t size_class) {
   const size_t bytes = RegionBytes(slot_bytes);
-  char* data = MapAligned(bytes);
+  char* data = space_.Take(bytes);
   if (data == nullptr) return nullptr;
-  return std::unique_ptr<Region>(new Region{data, bytes, slot_bytes, size_class});
+  return std::unique_ptr<Region>(new Region{&space_, data, bytes, slot_bytes, size_class});
 }
 
 void BlobArena::ReturnSlot(Slot slot) {
@@ -234,7 +220,7 @@ void BlobArena::ReturnSlot(Slot slot) {
   const size_t slot_bytes = region->slot_bytes;
   SizeClass& free = classes_[region->size_class];
   std::unique_ptr<Region>
-      unmapped;  // Declared before the lock: its destructor runs after unlocking.
+      dropped;  // Declared before the lock: its destructor runs after unlocking.
   Lock lock(mutex_);
   in_use_bytes_ -= slot_bytes;
   if (retained_bytes_ + slot_bytes <= retained_limit_bytes_) {
@@ -245,15 +231,15 @@ void BlobArena::ReturnSlot(Slot slot) {
   }
   if (region->used == 1) {
     region->used = 0;
-    unmapped = Forget(region);
+    dropped = Forget(region);
     return;
   }
-  // The slot still counts as used while its pages go, so nobody else takes it or unmaps its region.
+  // The slot still counts as used while its pages go, so nobody else takes it or drops its region.
   lock.unlock();
   ::madvise(slot.data, slot_bytes, MADV_DONTNEED);
   lock.lock();
   free.cold.push_back(slot);
-  if (--region->used == 0) unmapped = Forget(region);
+  if (--region->used == 0) dropped = Forget(region);
 }
 
 std::unique_ptr<BlobArena::Region> BlobArena::Forget(Region* region) {
@@ -278,10 +264,10 @@ void BlobArena::set_retained_limit_bytes(uint64_t bytes) {
 }
 
 void BlobArena::ReleaseRetained() {
-  std::vector<std::unique_ptr<Region>> unmapped;  // Unmaps after unlocking, as above.
+  std::vector<std::unique_ptr<Region>> dropped;  // After unlocking, as above.
   std::lock_guard lock(mutex_);
   for (size_t i = regions_.size(); i-- > 0;) {
-    if (regions_[i]->used == 0) unmapped.push_back(Forget(regions_[i].get()));
+    if (regions_[i]->used == 0) dropped.push_back(Forget(regions_[i].get()));
   }
   for (SizeClass& free : classes_) {
     for (const Slot& slot : free.warm) {

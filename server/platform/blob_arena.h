@@ -9,13 +9,14 @@
 // AllocateSoon(), and two threads fetch the pages: a kernel that clears them, or a hypervisor that
 // has to find them, may take milliseconds a megabyte.
 //
-//   B1  Slot sizes step four times per power of two: a slot is less than 25 % larger than its
-//   payload. B2  Regions below 2 MiB slots hold many slots of one size, with at most 1/32 left
-//   over; larger slots
-//       have a region each.
-//   B3  A free slot is warm (counted in retained_bytes) or cold (no pages). Warm ones are given out
-//   first. B4  A region without used slots is unmapped as soon as a release finds the arena over
-//   its limit.
+// - B1 Slot sizes step four times per power of two: a slot is less than 25 % larger than its
+//   payload.
+// - B2 Regions below 2 MiB slots hold many slots of one size, with at most 1/32 left over; larger
+//   slots have a region each.
+// - B3 A free slot is warm (counted in retained_bytes) or cold (no pages). Warm ones are given out
+//   first.
+// - B4 A region without used slots goes back to the address space as soon as a release finds the
+//   arena over its limit.
 
 #include <array>
 #include <cstddef>
@@ -26,6 +27,7 @@
 #include <vector>
 
 #include "server/base/bytes.h"
+#include "server/platform/address_space.h"
 #include "server/platform/worker.h"
 
 namespace cairn {
@@ -63,7 +65,7 @@ class BlobArena final : public BlobSource {
   uint64_t in_use_bytes() const;
   /// Bytes of warm free slots.
   uint64_t retained_bytes() const;
-  /// Address space mapped, warm or not.
+  /// Bytes of all regions, warm or not.
   uint64_t mapped_bytes() const;
 
   /// Size of the slot that a payload of `size` bytes gets. Requires: size >= kSmallestSlotBytes.
@@ -96,13 +98,14 @@ class BlobArena final : public BlobSource {
   void FinishPiece(Header* header);
   static void Release(Header* header);
   static void ReleaseBlob(Blob* blob);
-  /// Takes a free slot, mapping a region when there is none. region is null when memory is refused.
+  /// Takes a free slot, making a region when there is none. region is null when memory is refused.
   Slot TakeSlot(size_t slot_bytes, size_t size_class, bool* cold);
   void ReturnSlot(Slot slot);
-  static std::unique_ptr<Region> MapRegion(size_t slot_bytes, size_t size_class);
-  /// Takes a region without used slots out of all lists; the caller unmaps it after unlocking.
+  std::unique_ptr<Region> MapRegion(size_t slot_bytes, size_t size_class);
+  /// Takes a region without used slots out of all lists; the caller drops it after unlocking.
   std::unique_ptr<Region> Forget(Region* region);
 
+  AddressSpace space_;  // first: regions give back to it
   mutable std::mutex mutex_;
   uint64_t retained_limit_bytes_;
   uint64_t in_use_bytes_ = 0;

@@ -1,0 +1,45 @@
+#pragma once
+
+// AddressSpace: ranges of zeroed memory on 2 MiB boundaries, advised to use huge pages. It is
+// mapped in large spans that stay mapped: mmap and munmap wait until no other thread of the process
+// faults pages in, which for cold memory may take many milliseconds, while taking a range and
+// giving one back do not. Without pages a range costs nothing. Thread: any.
+
+#include <cstddef>
+#include <map>
+#include <mutex>
+#include <set>
+#include <utility>
+#include <vector>
+
+namespace cairn {
+
+class AddressSpace {
+ public:
+  static constexpr size_t kAlignment = size_t{2} << 20;
+  /// What is mapped at a time, unless more is asked for at once.
+  static constexpr size_t kSpanBytes = size_t{1} << 30;
+
+  AddressSpace() = default;
+  AddressSpace(const AddressSpace&) = delete;
+  AddressSpace& operator=(const AddressSpace&) = delete;
+  /// Unmaps all, ranges that were not given back too.
+  ~AddressSpace();
+
+  /// Returns a range without pages of `bytes`, rounded up to kAlignment; nullptr when the system
+  /// refuses. Cost: O(log free ranges), and now and then one mmap.
+  char* Take(size_t bytes);
+  /// Drops the pages of a range from Take(`bytes`) and takes it back.
+  void Give(char* range, size_t bytes);
+
+ private:
+  void Insert(char* range, size_t bytes);
+  void Erase(std::map<char*, size_t>::iterator range);
+
+  std::mutex mutex_;
+  std::vector<std::pair<char*, size_t>> spans_;  // as mapped, for munmap
+  std::map<char*, size_t> free_;                 // no two of them adjacent
+  std::set<std::pair<size_t, char*>> by_size_;   // the same: the smallest that fits is taken
+};
+
+}  // namespace cairn
