@@ -65,8 +65,7 @@ std::string MissingGroups(const CkptRun& run, const Transaction& transaction) {
 
 bool SameBytes(const ShardData& a, const ShardData& b) {
   for (size_t i = 0; i < a.cells().size(); ++i) {
-    const Chunk &x = *a.cells()[i].chunk, &y = *b.cells()[i].chunk;
-    if (&x != &y && x.bytes().view() != y.bytes().view()) return false;
+    if (!SameBytes(*a.cells()[i].chunk, *b.cells()[i].chunk)) return false;
   }
   return true;
 }

@@ -83,6 +83,7 @@ void ReplyLoaded(CommandRun& run, const Loaded& loaded) {
 /// Thread: any.
 Result<Chunks> LoadRange(BlobSource& source, const LogicalTensor& tensor, ByteRange range) {
   if (range.begin == range.end) return Chunks();
+  CAIRN_RETURN_IF_ERROR(CheckIntact(tensor, range));
   Chunks out = ReadByReference(tensor, range.begin, range.end - range.begin);
   if (!out.empty()) return out;
   Result<Chunks> whole = GatherBox(source, tensor, Extent::Whole(tensor.shape).AsBox());
@@ -180,6 +181,11 @@ Status StateGetCommand(CommandRun& run) {
   std::vector<const StateBlob*> blobs;
   for (const RankState& state : (*version)->states) {
     if (state.rank != args->rank || (args->kind && state.blob->kind != *args->kind)) continue;
+    for (const ChunkRef& chunk : state.blob->chunks) {
+      if (chunk->IsIntact()) continue;
+      return Status::Client("CKPTDAMAGED bytes of state '" + state.blob->name +
+                            "' in the chunk log do not have the hash they were saved with");
+    }
     blobs.push_back(state.blob.get());
   }
   run.Array(blobs.size());

@@ -68,6 +68,10 @@ class CheckpointKill(unittest.TestCase):
             ranks = self.start_ranks(world, attempt)
             # Into the middle of the work: after a commit of this attempt, then anywhere.
             wait_until(lambda: self.last_acknowledged() > reached, what="a commit of the new attempt", limit_s=120)
+            # Under a save or a rewrite, which move payloads to the chunk log and name them from there.
+            job = chance.choice(["BGSAVE SCHEDULE", "BGREWRITEAOF", None])
+            if job:
+                self.client().execute_command(*job.split())
             time.sleep(chance.random() * 0.5)
             victim = chance.choice(["server", "rank", "both"])
             if victim != "server":
