@@ -37,7 +37,7 @@ int64_t AofWriter::Work(bool final) {
   std::unique_lock<std::mutex> io(io_mutex_);
   SampleSettings();
   TakeQueues();
-  if (NeedsQuietLanes(final)) lanes_idle_.wait(io, [this] { return syncs_in_flight_ == 0; });
+  if (MustBeQuiet(final)) sync_idle_.wait(io, [this] { return !sync_in_flight_; });
   const int64_t wish_ms = WorkLocked(final);
   sync_scheduled_ = wish_ms >= 0;
   return wish_ms;
@@ -58,16 +58,19 @@ int64_t AofWriter::WorkLocked(bool final) {
     ReportProgress();
     if (!recovered) return NextWish(now_us, final);
   }
-  // Under always, what comes while every lane is busy becomes one group when one is free.
-  const bool lane_free = !LanesUsable() || syncs_in_flight_ < kSyncLanes;
-  if (step_policy_ == AofSyncPolicy::kAlways && !lane_free && waiting_cuts_ == 0) return -1;
+  // Under always, what comes during a sync, or while a group gathers, waits for the sync thread.
+  const bool sync_free = !sync_in_flight_;
+  if (step_policy_ == AofSyncPolicy::kAlways && waiting_cuts_ == 0 &&
+      (!sync_free || gather_goal_bytes_ != 0)) {
+    return -1;
+  }
   const bool all_written = ProcessItems(now_us);
   // Replies that wait for the kernel only must not wait for the sync as well.
   if (step_policy_ != AofSyncPolicy::kAlways) ReportProgress();
-  if (all_written && lane_free && SyncIsDue(now_us, final)) {
+  if (all_written && sync_free && SyncIsDue(now_us, final)) {
     last_sync_us_ = now_us;
-    if (LanesUsable()) {
-      StartSync(/*from_lane=*/false);
+    if (sync_file_ != nullptr) {
+      StartSync();
     } else if (Status status = SyncFile(); !status.ok()) {
       file_suspect_ = true;
       Fail(status, "sync", now_us);
@@ -137,7 +140,7 @@ bool AofWriter::ProcessItems(int64_t now_us) {
     if (Status status = WriteGroup(count); !status.ok()) {
       Fail(status, "write", now_us);
       // Freeing the reserve may be all it takes to get these bytes down.
-      if (!reserve_spent_ || syncs_in_flight_ > 0 || !Recover(now_us)) return false;
+      if (!reserve_spent_ || sync_in_flight_ || !Recover(now_us)) return false;
     }
   }
   return true;
@@ -165,6 +168,9 @@ Status AofWriter::WriteGroup(size_t count) {
     line = FormatAofCheckLine(group_end_, synced_size_, {pieces.data() + 1, pieces.size() - 1});
   }
   pieces[0] = line;
+  uint64_t group_bytes = 0;
+  for (const std::string_view piece : pieces) group_bytes += piece.size();
+  PadFor(group_bytes);
   const size_t skipped = step_checksum_ ? 0 : 1;
   const int64_t began_us = env_.MonotonicMicros();
   Status written = file_->Appendv({pieces.data() + skipped, pieces.size() - skipped});
@@ -195,9 +201,25 @@ Status AofWriter::WriteGroup(size_t count) {
   return Status::Ok();
 }
 
+/// Keeps the file longer than the group that comes. Not without checks: a group that is lost in
+/// front of one that is not then leaves a hole, and only a check tells it from damage.
+void AofWriter::PadFor(uint64_t group_bytes) {
+  const uint64_t end = file_->size() + group_bytes;
+  if (!padding_ || step_policy_ != AofSyncPolicy::kAlways || !step_checksum_) return;
+  if (end <= file_->padded_size() || group_bytes > pad_bytes_) return;
+  if (Status padded = file_->Pad(end + pad_bytes_, kAofPadding); padded.ok()) return;
+  padding_ = false;  // the disk may be full: the bytes that count come first
+  TrimPadding();
+}
+
+/// What cannot be taken away stays: a reader passes over it.
+void AofWriter::TrimPadding() {
+  if (file_->padded_size() > file_->size()) (void)file_->Truncate(file_->size()).ok();
+}
+
 bool AofWriter::SyncIsDue(int64_t now_us, bool final) const {
   const bool begun = group_end_ == sync_started_size_ && sync_started_offset_ == written_offset();
-  if (begun && (syncs_in_flight_ > 0 || durable_offset() == written_offset())) return false;
+  if (begun && (sync_in_flight_ || durable_offset() == written_offset())) return false;
   if (final || force_sync_offset_.load() > durable_offset()) return true;
   switch (step_policy_) {
     case AofSyncPolicy::kAlways:
@@ -211,8 +233,9 @@ bool AofWriter::SyncIsDue(int64_t now_us, bool final) const {
 }
 
 Status AofWriter::SyncFile() {
-  CAIRN_CHECK(syncs_in_flight_ == 0);
+  CAIRN_CHECK(!sync_in_flight_);
   CAIRN_RETURN_IF_ERROR(file_->Sync());
+  cut_unsynced_ = false;
   AfterSync(group_end_, written_offset());
   return Status::Ok();
 }
@@ -270,12 +293,21 @@ Status AofWriter::Publish(const AofManifest& manifest) {
   return Status::Ok();
 }
 
+/// Creates the file of an INCR that no manifest names yet. One of that name may be left of a
+/// process that ended: it goes, for when emptying it fails half way its old bytes may come back.
+Result<std::unique_ptr<WritableFile>> AofWriter::CreateIncrement(const AofFile& file) {
+  const std::string path = location_.PathOf(file.name);
+  Status removed = env_.Remove(path);
+  if (!removed.ok() && removed.code() != StatusCode::kNotFound) return removed;
+  return env_.OpenTruncate(path);
+}
+
 /// Opens the INCR behind the last one and publishes it. A file whose publication failed stays where
 /// it is, empty: the manifest on disk may name it all the same.
 Status AofWriter::OpenNext() {
   AofManifest next = manifest_;
   const AofFile added = next.AddIncrement(location_.append_name);
-  Result<std::unique_ptr<WritableFile>> file = env_.OpenTruncate(location_.PathOf(added.name));
+  Result<std::unique_ptr<WritableFile>> file = CreateIncrement(added);
   if (!file.ok()) return file.status();
   CAIRN_RETURN_IF_ERROR((*file)->Sync());
   CAIRN_RETURN_IF_ERROR(env_.SyncDir(location_.directory));
@@ -292,22 +324,24 @@ Status AofWriter::OpenNext() {
 void AofWriter::UseNewFile(std::unique_ptr<WritableFile> file) {
   file_ = std::move(file);
   group_end_ = synced_size_ = sync_started_size_ = file_->size();
-  OpenLaneFiles();
+  OpenSyncFile();
   database_marks_.clear();
-  covered_ = true;
+  covered_ = padding_ = true;
+  cut_unsynced_ = false;
   select_needed_ = true;
   last_timestamp_s_ = -1;
   RecountOlderFiles();
 }
 
 Status AofWriter::Rotate() {
-  if (group_end_ > synced_size_ || durable_offset() < written_offset()) {
+  if (group_end_ > synced_size_ || durable_offset() < written_offset() || cut_unsynced_) {
     if (Status status = SyncFile(); !status.ok()) {
       file_suspect_ = true;
       Fail(status, "sync", env_.MonotonicMicros());
       return status;
     }
   }
+  TrimPadding();
   return OpenNext();
 }
 

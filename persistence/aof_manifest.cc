@@ -98,7 +98,18 @@ Result<AofManifest> AofManifest::Parse(std::string_view text, std::string_view w
                      std::string(Trim(line)) + "': " + std::string(status.message()));
     }
   }
+  // What is in force is never deleted, whatever else the file calls it.
+  std::erase_if(manifest.history_, [&manifest](const AofFile& file) {
+    const auto same = [&file](const AofFile& other) { return other.name == file.name; };
+    return (manifest.base_ && same(*manifest.base_)) ||
+           std::any_of(manifest.increments_.begin(), manifest.increments_.end(), same);
+  });
   return manifest;
+}
+
+bool AofManifest::IsHistory(std::string_view name) const {
+  return std::any_of(history_.begin(), history_.end(),
+                     [name](const AofFile& file) { return file.name == name; });
 }
 
 Status AofManifest::AddLine(std::string_view line) {
@@ -134,9 +145,11 @@ std::string AofManifest::Format() const {
 }
 
 AofFile AofManifest::AddIncrement(std::string_view append_name) {
-  ++increment_sequence_;
-  increments_.push_back({NumberedName(append_name, increment_sequence_, ".incr.aof"),
-                         increment_sequence_, AofFileType::kIncrement});
+  std::string name;
+  do {
+    name = NumberedName(append_name, ++increment_sequence_, ".incr.aof");
+  } while (IsHistory(name));
+  increments_.push_back({std::move(name), increment_sequence_, AofFileType::kIncrement});
   return increments_.back();
 }
 
@@ -145,9 +158,12 @@ AofFile AofManifest::ReplaceBase(std::string_view append_name, bool is_rdb) {
     base_->type = AofFileType::kHistory;
     history_.push_back(*base_);
   }
-  ++base_sequence_;
-  base_ = AofFile{NumberedName(append_name, base_sequence_, is_rdb ? ".base.rdb" : ".base.aof"),
-                  base_sequence_, AofFileType::kBase};
+  // After a restart the history may hold a base of a higher number, whose publication failed.
+  std::string name;
+  do {
+    name = NumberedName(append_name, ++base_sequence_, is_rdb ? ".base.rdb" : ".base.aof");
+  } while (IsHistory(name));
+  base_ = AofFile{std::move(name), base_sequence_, AofFileType::kBase};
   return *base_;
 }
 

@@ -41,6 +41,7 @@ class AofManifest {
   uint64_t base_sequence() const { return base_sequence_; }
   uint64_t increment_sequence() const { return increment_sequence_; }
 
+  // New files get names that no file of the history has: those are about to be deleted.
   /// Registers a new last INCR named after `append_name` and returns it.
   AofFile AddIncrement(std::string_view append_name);
   /// Replaces the BASE by a new one (the old becomes HISTORY) and returns it.
@@ -59,6 +60,7 @@ class AofManifest {
 
  private:
   Status AddLine(std::string_view line);
+  bool IsHistory(std::string_view name) const;
 
   std::optional<AofFile> base_;
   std::vector<AofFile> increments_;

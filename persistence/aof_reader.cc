@@ -37,7 +37,7 @@ Status CutFile(Replay* replay, const std::string& path, uint64_t size, const Aof
   AofLoadReport& report = replay->report;
   report.cut_path = path;
   report.cut_offset = scan.good_bytes;
-  report.cut_bytes = size - scan.good_bytes;
+  report.cut_bytes = size - scan.pad_bytes - scan.good_bytes;
   report.cut_reason = scan.reason;
   if (!replay->options.change_files) return Status::Ok();
   replay->Log("!!! Warning: short read while loading the AOF file " + path + "!!! (" + scan.reason +
@@ -48,6 +48,15 @@ Status CutFile(Replay* replay, const std::string& path, uint64_t size, const Aof
   if (!file.ok()) return file.status();
   CAIRN_RETURN_IF_ERROR((*file)->Truncate(scan.good_bytes));
   CAIRN_RETURN_IF_ERROR((*file)->Sync());
+  return (*file)->Close();
+}
+
+/// Takes away what a writer that did not end in order had filled the file with.
+Status RemovePadding(Replay* replay, const std::string& path, const AofScan& scan) {
+  if (scan.pad_bytes == 0 || !replay->options.change_files) return Status::Ok();
+  Result<std::unique_ptr<WritableFile>> file = replay->env.OpenAppend(path);
+  if (!file.ok()) return file.status();
+  CAIRN_RETURN_IF_ERROR((*file)->Truncate(scan.good_bytes));
   return (*file)->Close();
 }
 
@@ -80,10 +89,10 @@ Status ReplayFile(Replay* replay, const std::string& path, std::string_view name
                                     replay->options.progress_interval_bytes, progress));
   replay->report.commands += scan.commands;
   replay->report.checked_bytes += scan.checked_bytes;
-  replay->report.total_bytes += size;
+  replay->report.total_bytes += size - scan.pad_bytes;
   replay->report.last_file_covered = scan.covered;
   replay->bytes_before += size;
-  if (scan.tail == AofTail::kWhole) return Status::Ok();
+  if (scan.tail == AofTail::kWhole) return RemovePadding(replay, path, scan);
   if (!last || !MayCut(scan, replay->options)) return Refuse(path, scan);
   return CutFile(replay, path, size, scan);
 }

@@ -64,6 +64,10 @@ Result<AofLoadReport> LoadAof(Env& env, const AofLocation& location, const AofMa
                               const RdbLoadFunction& load_rdb, CommandSink& sink,
                               const AofLoadOptions& options);
 
+/// The byte that the writer fills a file with ahead of its groups (AofWriterOptions::pad_bytes).
+/// From any place on, a run of it reads as notes: redis-server skips it too.
+inline constexpr char kAofPadding = '#';
+
 /// How the text of one file ends.
 enum class AofTail : uint8_t {
   kWhole,
@@ -75,6 +79,7 @@ enum class AofTail : uint8_t {
 struct AofScan {
   AofTail tail = AofTail::kWhole;
   uint64_t good_bytes = 0;    ///< everything before is sound: where to cut
+  uint64_t pad_bytes = 0;     ///< of padding at the end of the file; no damage
   uint64_t error_offset = 0;  ///< where reading failed
   std::string reason;
   uint64_t commands = 0;

@@ -11,12 +11,16 @@ namespace cairn {
 namespace {
 
 constexpr uint64_t kNowhere = UINT64_MAX;
+/// No note holds this. It stands where bytes of a group were lost and later ones were not.
+constexpr std::string_view kPaddingInside = "##";
+/// What is read where bytes never reached the disk.
+constexpr std::string_view kBlank("\0#", 2);
 
 class Scanner {
  public:
   Scanner(std::string_view text, uint64_t start, CommandSink& sink, AofScan* scan,
           uint64_t progress_interval_bytes, const std::function<Status(uint64_t)>& on_progress)
-      : text_(text),
+      : text_(text.substr(0, std::max<uint64_t>(start, text.find_last_not_of(kAofPadding) + 1))),
         position_(start),
         sink_(sink),
         scan_(scan),
@@ -25,6 +29,7 @@ class Scanner {
         on_progress_(on_progress) {
     scan_->good_bytes = start;
     scan_->covered = start == 0;
+    scan_->pad_bytes = text.size() - text_.size();
   }
 
   Status Run() {
@@ -87,9 +92,15 @@ class Scanner {
           Fail(AofParse::kIncomplete, position_, position_, "an annotation is cut short", end);
           return Status::Ok();
         }
-        if (text.substr(position_, newline - position_).find('\0') != std::string_view::npos) {
+        const std::string_view note = text.substr(position_, newline - position_);
+        if (note.find('\0') != std::string_view::npos) {
           // A hole that swallowed the end of a line and the beginning of others.
           Fail(AofParse::kInvalid, position_, position_, "an annotation holds a zero byte", end);
+          return Status::Ok();
+        }
+        if (note.find(kPaddingInside) != std::string_view::npos) {
+          padding_inside_ = true;
+          Fail(AofParse::kInvalid, position_, position_, "padding stands in front of a group", end);
           return Status::Ok();
         }
         position_ = newline + 1;
@@ -129,9 +140,9 @@ class Scanner {
       return;
     }
     const bool torn = parsed == AofParse::kIncomplete || TornBeforeZeros(begin);
-    if (checked_file() || SoundGroupBehind(begin) || HoleBeforeGroup(begin)) {
+    if (padding_inside_ || checked_file() || SoundGroupBehind(begin) || HoleBeforeGroup(begin)) {
       // Behind verified groups stand commands of a server that writes no checks, or the ruins of a
-      // group.
+      // group. Padding stands only where groups have checks.
       if (torn && !ProvenDurable(uncovered_start_)) {
         End(AofTail::kTorn, begin, at, std::move(reason));
       } else {
@@ -180,12 +191,13 @@ class Scanner {
     return false;
   }
 
-  /// Whether zeros stand at `begin`, where a command or group should, and then the beginning of a
-  /// group: writes that were lost in front of one that was torn.
+  /// Whether zeros or padding stand at `begin`, where a command or group should, and then the
+  /// beginning of a group: writes that were lost in front of one that was torn.
   bool HoleBeforeGroup(uint64_t begin) const {
-    const size_t after = text_.find_first_not_of('\0', begin);
+    size_t after = text_.find_first_not_of(kBlank, begin);
     if (after == std::string_view::npos || after == begin) return false;
-    return kAofCheckMark.starts_with(text_.substr(after, kAofCheckMark.size()));
+    if (text_[after - 1] == kAofCheckMark.front()) --after;  // the mark begins as padding looks
+    return after > begin && kAofCheckMark.starts_with(text_.substr(after, kAofCheckMark.size()));
   }
 
   /// Whether a sound group behind `begin` says that bytes above `begin` were synced before it was
@@ -203,9 +215,11 @@ class Scanner {
     return false;
   }
 
-  /// Start of the run of zeros that ends the text; text_.size() when there is none.
+  /// Start of the run of zeros, or of zeros and padding, that ends the text; text_.size() when
+  /// there is none.
   uint64_t TrailingZeros() const {
-    const size_t last = text_.find_last_not_of('\0');
+    if (text_.empty() || text_.back() != '\0') return text_.size();
+    const size_t last = text_.find_last_not_of(kBlank);
     return last == std::string_view::npos ? 0 : last + 1;
   }
   bool ZerosToTheEnd(uint64_t begin) const {
@@ -233,6 +247,7 @@ class Scanner {
   std::string reason_;
   uint64_t uncovered_start_ = kNowhere;    // first byte that no check covers
   uint64_t transaction_start_ = kNowhere;  // of the open MULTI
+  bool padding_inside_ = false;
   bool ended_ = false;
 };
 

@@ -22,6 +22,7 @@ AofWriter::AofWriter(Env& env, AofWriterOptions options, AofCallbacks callbacks)
     : env_(env),
       location_(std::move(options.location)),
       reserve_bytes_(options.reserve_bytes),
+      pad_bytes_(options.pad_bytes),
       callbacks_(std::move(callbacks)),
       policy_(options.policy),
       checksum_(options.checksum),
@@ -86,7 +87,7 @@ Status AofWriter::OpenForFirstRewrite(AofManifest old_manifest, uint64_t stream_
 
 void AofWriter::StartThread() {
   CAIRN_CHECK(state() != AofState::kClosed && !thread_.joinable());
-  StartLanes();
+  StartSyncThread();
   thread_ = std::thread([this] { ThreadMain(); });
 }
 
@@ -124,7 +125,7 @@ Status AofWriter::Close() {
     }
     wake_.notify_all();
     thread_.join();
-    StopLanes();
+    StopSyncThread();
   }
   retry_at_us_ = 0;
   Work(true);
@@ -133,6 +134,7 @@ Status AofWriter::Close() {
     outcome = last_error();
     if (outcome.ok()) outcome = Status::Io("the append-only file was closed with unsynced bytes");
   }
+  if (file_ != nullptr) TrimPadding();
   file_.reset();
   ReleaseReserve();
   SetState(AofState::kClosed);
@@ -147,7 +149,7 @@ void AofWriter::Append(std::string bytes, int64_t database_before) {
   buffer.end_offset = appended_offset_.load(std::memory_order_relaxed) + bytes.size();
   buffer.bytes = std::move(bytes);
   buffer.database_before = database_before;
-  bool lane_takes_it = false;
+  bool sync_thread_takes_it = false;
   {
     std::lock_guard<std::mutex> lock(mutex_);
     appended_offset_.store(buffer.end_offset, std::memory_order_release);
@@ -155,27 +157,28 @@ void AofWriter::Append(std::string bytes, int64_t database_before) {
       oldest_unsynced_us_.store(now_us, std::memory_order_relaxed);
     }
     queue_.emplace_back(std::move(buffer));
-    // A lane says that it is no longer busy before it takes the queue under this lock.
-    lane_takes_it = policy_.load(std::memory_order_relaxed) == AofSyncPolicy::kAlways &&
-                    lanes_full_.load(std::memory_order_relaxed);
+    // It says that it is no longer busy before it takes the queue under this lock.
+    sync_thread_takes_it = policy_.load(std::memory_order_relaxed) == AofSyncPolicy::kAlways &&
+                           sync_busy_.load(std::memory_order_relaxed);
   }
-  if (!lane_takes_it && !WriteHere(now_us)) Wake();
+  if (!sync_thread_takes_it && !WriteHere(now_us)) Wake();
 }
 
-/// Writes what was appended when that takes no waiting; under always it hands the sync to a lane.
+/// Writes what was appended when that takes no waiting; under always it hands the sync to
+/// the sync thread.
 /// False: the log thread must look.
 bool AofWriter::WriteHere(int64_t now_us) {
   if (!executor_writes_ || disk_busy_.load(std::memory_order_relaxed)) return false;
   std::unique_lock<std::mutex> io(io_mutex_, std::try_to_lock);
   if (!io.owns_lock() || state() != AofState::kOk || now_us < slow_until_us_) return false;
-  if (syncs_in_flight_ > 0) return false;
+  if (sync_in_flight_) return false;
   SampleSettings();
   TakeQueues();
   if (waiting_cuts_ > 0 || !endings_.empty() || todo_.empty()) return false;
   const bool always = step_policy_ == AofSyncPolicy::kAlways;
-  if ((always && !LanesUsable()) || (step_checksum_ && !covered_)) return false;
-  size_t bytes = 0;
-  for (const Item& item : todo_) bytes += std::get<Buffer>(item).bytes.size();
+  if ((always && sync_file_ == nullptr) || (step_checksum_ && !covered_)) return false;
+  const uint64_t bytes = WaitingBytes();
+  if (bytes < gather_goal_bytes_) return true;
   if (todo_.size() > kMaxGroupBuffers || bytes > kMaxHereBytes) return false;
   if (Status status = WriteGroup(todo_.size()); !status.ok()) {
     Fail(status, "write", now_us);
@@ -185,7 +188,8 @@ bool AofWriter::WriteHere(int64_t now_us) {
   UpdateSizes();
   if (always) {
     last_sync_us_ = now_us;
-    StartSync(/*from_lane=*/false);
+    gather_goal_bytes_ = 0;
+    StartSync();
     return true;
   }
   if (step_policy_ == AofSyncPolicy::kNever || sync_scheduled_) return true;

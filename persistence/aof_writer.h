@@ -10,8 +10,8 @@
 // safe anywhere. Whoever touches the file holds io_mutex_: the log thread for as long as it works;
 // the executor inside Append, when the log thread is idle and the disk has been quick lately: a
 // small write to the page cache is cheaper than waking another thread, and the bytes are the
-// kernel's before the reply leaves; under always a lane that ends its sync, for what came
-// meanwhile. The executor never waits for the mutex, never syncs (it hands that to a lane) and
+// kernel's before the reply leaves; under always the sync thread when it ends a sync, for what came
+// meanwhile. The executor never waits for the mutex, never syncs (that is the sync thread's) and
 // never writes while a sync runs. Callbacks come from whoever holds io_mutex_. Without
 // StartThread() a test drives the log thread's work by RunOnce().
 //
@@ -31,6 +31,7 @@
 //  A8 Nothing is written to the last INCR while it is not known which manifest is on disk.
 //  A9 Bytes below written_offset are the kernel's: the end of this process alone loses none of
 //  them.
+//  A10 A new file has no name that is in the history, and no bytes of a file that was there before.
 
 #include <atomic>
 #include <condition_variable>
@@ -39,6 +40,7 @@
 #include <functional>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <thread>
@@ -67,8 +69,12 @@ struct AofWriterOptions {
   bool timestamps = false;                     ///< `aof-timestamp-enabled`: #TS lines
   uint64_t buffer_limit_bytes = 256ull << 20;  ///< `aof-buffer-limit`
   uint64_t reserve_bytes = 16ull << 20;        ///< size of the reserve file; 0 = none
-  bool keep_history = false;                   ///< `aof-disable-auto-gc`: leave superseded files
-  bool executor_writes = true;                 ///< false: every write is the log thread's
+  /// Under policy always, with checks on, the open file is kept this much longer than what it
+  /// holds, filled with kAofPadding: a sync that finds the file's length as it was waits for the
+  /// data only, not for the file system's journal. Taken away when the file ends. 0 = none
+  uint64_t pad_bytes = 256ull << 10;
+  bool keep_history = false;    ///< `aof-disable-auto-gc`: leave superseded files
+  bool executor_writes = true;  ///< false: every write is the log thread's
 };
 
 struct AofCallbacks {
@@ -83,10 +89,6 @@ struct AofCallbacks {
 
 class AofWriter {
  public:
-  /// Syncs that may run at the same time. Two let one begin while another ends; more than that only
-  /// makes each group smaller.
-  static constexpr size_t kSyncLanes = 2;
-
   /// Outcome of FinishRewrite; called on the log thread.
   using Done = std::function<void(const Status&)>;
 
@@ -203,6 +205,8 @@ class AofWriter {
   void TakeQueues();
   bool ProcessItems(int64_t now_us);
   Status WriteGroup(size_t count);
+  void PadFor(uint64_t group_bytes);
+  void TrimPadding();
   bool SyncIsDue(int64_t now_us, bool final) const;
   Status SyncFile();
   void AfterSync(uint64_t synced_size, uint64_t durable_offset);
@@ -210,6 +214,7 @@ class AofWriter {
   void ReportProgress();
   void UpdateOldest();
   Status Publish(const AofManifest& manifest);
+  Result<std::unique_ptr<WritableFile>> CreateIncrement(const AofFile& file);
   Status OpenNext();
   void UseNewFile(std::unique_ptr<WritableFile> file);
   Status Rotate();
@@ -219,25 +224,27 @@ class AofWriter {
   void RecountOlderFiles();
   void UpdateSizes();
 
-  /// What a lane's sync will have made durable when it succeeds.
+  /// What a sync will have made durable when it succeeds.
   struct SyncJob {
     uint64_t size;    ///< of the file
     uint64_t offset;  ///< of the stream
   };
-  bool NeedsQuietLanes(bool final) const;
-  bool LanesUsable() const { return !lane_files_.empty(); }
-  void OpenLaneFiles();
-  void StartLanes();
-  void StopLanes();
-  void LaneMain(size_t lane);
-  void StartSync(bool from_lane);
-  bool GoOnFromLane();
+  bool MustBeQuiet(bool final) const;
+  void OpenSyncFile();
+  void StartSyncThread();
+  void StopSyncThread();
+  void SyncThreadMain();
+  void StartSync();
+  void Gather(std::unique_lock<std::mutex>& io, uint64_t goal_bytes, int64_t longest_us);
+  uint64_t WaitingBytes() const;
+  bool GoOn();
   void FinishSync(const SyncJob& job, const Status& status);
 
   void Fail(const Status& status, std::string_view what, int64_t now_us);
   bool Recover(int64_t now_us);
   Status RepairFile();
   Status DrainRetained();
+  Status SyncOrSuspect();
   Status MoveRetainedToNewFile();
   Status ReadBack();
   std::string ReservePath() const;
@@ -250,6 +257,7 @@ class AofWriter {
   Env& env_;
   const AofLocation location_;
   const uint64_t reserve_bytes_;
+  const uint64_t pad_bytes_;
   const AofCallbacks callbacks_;
 
   // Settings, read by the log thread at each step.
@@ -259,7 +267,7 @@ class AofWriter {
   std::atomic<uint64_t> buffer_limit_bytes_;
   std::atomic<bool> keep_history_;
   std::atomic<bool> disk_busy_{false};
-  std::atomic<bool> lanes_full_{false};  ///< what is appended is taken when a sync ends
+  std::atomic<bool> sync_busy_{false};  ///< what is appended is taken when the sync ends
   const bool executor_writes_;
 
   // Published by the log thread (appended_offset_ by the executor).
@@ -297,9 +305,11 @@ class AofWriter {
   uint64_t older_files_bytes_ = 0;  ///< files in force without the open one
   AofSyncPolicy step_policy_ = AofSyncPolicy::kEverySecond;
   bool step_checksum_ = true;
+  bool padding_ = true;         ///< until the open file could not be padded
   bool covered_ = true;         ///< every byte of the file lies in a checked group
   bool select_needed_ = false;  ///< the file is new: its first group must name its database
   bool repair_needed_ = false;  ///< a write failed: cut the file to group_end_ first
+  bool cut_unsynced_ = false;   ///< what was cut off may come back: sync before the next file (A6)
   bool file_suspect_ = false;   ///< a sync failed: move to a new file
   bool reserve_present_ = false;
   bool reserve_spent_ = false;  ///< freed because the disk was full
@@ -317,14 +327,14 @@ class AofWriter {
   int64_t slow_until_us_ = 0;           ///< a write took long: the executor keeps off until then
   uint64_t reported_written_ = 0, reported_durable_ = 0;
 
-  // Lanes. Each has a descriptor of its own: Linux reports a write-back error once per open file,
-  // so of two syncs on one descriptor the wrong one may learn of it (A3).
-  std::condition_variable lane_wake_, lanes_idle_;  // with io_mutex_
-  std::deque<SyncJob> lane_jobs_;
-  std::vector<std::unique_ptr<WritableFile>> lane_files_;  // empty: syncs are the log thread's own
-  size_t syncs_in_flight_ = 0;
-  bool lanes_stop_ = false;
-  std::vector<std::thread> lanes_;
+  // The sync thread. It has a descriptor of its own, as a file handle belongs to one thread.
+  std::condition_variable sync_wake_, sync_idle_;  // with io_mutex_
+  std::unique_ptr<WritableFile> sync_file_;        // none: syncs are the log thread's own
+  std::optional<SyncJob> sync_job_;                // handed over, not taken
+  bool sync_in_flight_ = false;
+  bool sync_stop_ = false;
+  uint64_t gather_goal_bytes_ = 0;  ///< not 0: it waits until so much is there to be written
+  std::thread sync_thread_;
 
   bool rewriting_ = false;  // executor's own
   std::thread thread_;

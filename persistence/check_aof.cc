@@ -80,6 +80,7 @@ class Checker {
                  "%s: size %" PRIu64 ", RDB part %" PRIu64 ", commands %" PRIu64
                  ", bytes under a verified check %" PRIu64 ": ",
                  path.c_str(), size, start, scan.commands, scan.checked_bytes);
+    if (scan.pad_bytes > 0) std::fprintf(out_, "padding %" PRIu64 ": ", scan.pad_bytes);
     if (scan.tail == AofTail::kWhole) {
       std::fprintf(out_, "sound\n");
       return;

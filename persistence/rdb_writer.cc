@@ -25,6 +25,23 @@ constexpr size_t kPrimitiveBytes = 16;
 /// A compressed string must save this much, as in Redis.
 constexpr size_t kMinSavedBytes = 4;
 
+/// Copies kSampleBytes bytes from `at` on. Requires: they are there.
+void CopySample(std::span<const std::string_view> pieces, size_t at, char* out) {
+  size_t wanted = kSampleBytes;
+  for (std::string_view piece : pieces) {
+    if (at >= piece.size()) {
+      at -= piece.size();
+      continue;
+    }
+    const std::string_view part = piece.substr(at, wanted);
+    std::memcpy(out, part.data(), part.size());
+    out += part.size();
+    wanted -= part.size();
+    at = 0;
+    if (wanted == 0) return;
+  }
+}
+
 /// Writes the shortest form of a length to `out`; returns its size (at most kMaxLengthBytes).
 size_t EncodeLength(uint64_t length, char* out) {
   if (length < 64) {
@@ -137,23 +154,25 @@ Status RdbEncoder::PutIntegerString(int64_t value) {
   return PutRaw({text, text_size});
 }
 
-bool RdbEncoder::WorthCompressing(std::string_view bytes) {
-  if (bytes.size() < kBigBytes) return true;
+bool RdbEncoder::WorthCompressing(std::span<const std::string_view> pieces, size_t size) {
+  if (size < kBigBytes) return true;
   // Weights and media do not shrink, and finding that out costs seconds a GiB: ask three samples
   // first.
   size_t packed = 0;
   scratch_.resize(std::max(scratch_.size(), kSampleBytes));
-  for (const size_t at : {size_t{0}, bytes.size() / 2, bytes.size() - kSampleBytes}) {
-    const unsigned size =
-        lzf_compress(bytes.data() + at, kSampleBytes, scratch_.data(), kSampleBytes);
-    packed += size == 0 ? kSampleBytes : size;
+  char sample[kSampleBytes];
+  for (const size_t at : {size_t{0}, size / 2, size - kSampleBytes}) {
+    CopySample(pieces, at, sample);
+    const unsigned taken = lzf_compress(sample, kSampleBytes, scratch_.data(), kSampleBytes);
+    packed += taken == 0 ? kSampleBytes : taken;
   }
   return packed < 3 * kSampleBytes * 31 / 32;
 }
 
 size_t RdbEncoder::Compress(std::string_view bytes) {
   if (!compress_ || bytes.size() < rdb::kMinCompressedBytes ||
-      bytes.size() > std::numeric_limits<unsigned>::max() || !WorthCompressing(bytes)) {
+      bytes.size() > std::numeric_limits<unsigned>::max() ||
+      !WorthCompressing({&bytes, 1}, bytes.size())) {
     return 0;
   }
   const size_t room = bytes.size() - kMinSavedBytes;
@@ -187,6 +206,19 @@ Status RdbEncoder::PutType(uint8_t type) {
 Status RdbEncoder::String(std::string_view bytes) {
   CAIRN_RETURN_IF_ERROR(PutType(rdb::kString));
   return PutString(bytes);
+}
+
+Status RdbEncoder::StringPieces(std::span<const std::string_view> pieces) {
+  size_t size = 0;
+  for (std::string_view piece : pieces) size += piece.size();
+  if (size < kBigBytes || (compress_ && size <= std::numeric_limits<unsigned>::max() &&
+                           WorthCompressing(pieces, size))) {
+    return ValueSink::StringPieces(pieces);
+  }
+  CAIRN_RETURN_IF_ERROR(PutType(rdb::kString));
+  CAIRN_RETURN_IF_ERROR(PutLength(size));
+  for (std::string_view piece : pieces) CAIRN_RETURN_IF_ERROR(PutRaw(piece));
+  return Status::Ok();
 }
 
 Status RdbEncoder::Integer(int64_t value) {

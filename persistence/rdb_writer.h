@@ -9,6 +9,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <span>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -38,6 +39,8 @@ class RdbEncoder : public ValueSink, public TargetedSink {
   RdbEncoder(ByteSink* sink, bool compress, bool checksum, size_t buffer_bytes);
 
   Status String(std::string_view bytes) override;
+  /// The same bytes as String of the whole. They are brought together only to be compressed.
+  Status StringPieces(std::span<const std::string_view> pieces) override;
   Status Integer(int64_t value) override;
   Status Begin(ValueKind kind, uint64_t count) override;
   Status Item(std::string_view element) override;
@@ -87,7 +90,7 @@ class RdbEncoder : public ValueSink, public TargetedSink {
   Status PutStreamId(StreamId id);
   Status ListChild(Open wanted, uint8_t type);
   Status PutNode(uint8_t rdb_type, std::string_view blob);
-  bool WorthCompressing(std::string_view bytes);
+  bool WorthCompressing(std::span<const std::string_view> pieces, size_t size);
   size_t Compress(std::string_view bytes);
   Status PassThrough(std::string_view bytes);
   Status Reserve(size_t bytes) { return used_ + bytes > capacity_ ? Flush() : Status::Ok(); }

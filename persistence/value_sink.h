@@ -9,6 +9,7 @@
 
 #include <compare>
 #include <cstdint>
+#include <span>
 #include <string>
 #include <string_view>
 
@@ -73,6 +74,16 @@ class ValueSink {
   /// The same for bytes that already stand in a counted blob (sources use it from 64 KiB on): a
   /// sink that keeps blobs takes the reference instead of a copy.
   virtual Status StringBlob(BlobRef bytes) { return String(bytes.view()); }
+  /// A whole string that stands in several pieces, in order. A sink that can take them one by one
+  /// spares the copy that the default makes.
+  virtual Status StringPieces(std::span<const std::string_view> pieces) {
+    std::string whole;
+    size_t size = 0;
+    for (std::string_view piece : pieces) size += piece.size();
+    whole.reserve(size);
+    for (std::string_view piece : pieces) whole += piece;
+    return String(whole);
+  }
   /// A string value known to be an integer (encoded form "int").
   virtual Status Integer(int64_t value) = 0;
 

@@ -1,12 +1,31 @@
 // The commands that look at tensors: what they are, what is in them, whether two are the same.
 
 #include <algorithm>
+#include <cmath>
 #include <unordered_map>
 
+#include "tensor_module/combine_tensors.h"
 #include "tensor_module/module.h"
 #include "tensor_module/stats.h"
 
 namespace cairn::tensor {
+
+void ReplyDifference(CommandRun& run, const Difference& difference) {
+  const auto count = static_cast<double>(difference.count);
+  const double lengths = std::sqrt(difference.a_squares) * std::sqrt(difference.b_squares);
+  run.Bulk("changed_percent");
+  run.Double(count > 0 ? 100.0 * static_cast<double>(difference.changed) / count : 0);
+  run.Bulk("l2");
+  run.Double(std::sqrt(difference.squares));
+  run.Bulk("max");
+  run.Double(difference.max);
+  run.Bulk("cosine");
+  if (lengths > 0) {
+    run.Double(difference.dot / lengths);
+  } else {
+    run.Null();
+  }
+}
 
 namespace {
 
@@ -175,6 +194,33 @@ Status EqualCommand(CommandRun& run) {
       });
 }
 
+/// Two payloads of one dtype and size.
+Difference CompareTensors(const Tensor& a, const Tensor& b) {
+  Difference out;
+  for (size_t i = 0; i < a.chunks().size(); ++i) {
+    out.Add(Compare(a.dtype(), a.chunks()[i].view(), b.chunks()[i].view()));
+  }
+  return out;
+}
+
+Status DistCommand(CommandRun& run) {
+  Result<const Tensor*> a = run.NeedTensor(run.args()[1], CAIRN_READ);
+  if (!a.ok()) return a.status();
+  Result<const Tensor*> b = run.NeedTensor(run.args()[2], CAIRN_READ);
+  if (!b.ok()) return b.status();
+  CAIRN_RETURN_IF_ERROR(CheckSameForm(*a.value(), *b.value()));
+  return run.RunLate(
+      a.value()->size_bytes() * 2 * kStatsPasses,
+      [left = Ref<Tensor>(*a.value()), right = Ref<Tensor>(*b.value())] {
+        return CompareTensors(*left, *right);
+      },
+      [](CommandRun& late, const Difference& difference) {
+        late.Map(4);
+        ReplyDifference(late, difference);
+        return Status::Ok();
+      });
+}
+
 constexpr CairnKeySpec OneKey(int at, uint32_t flags) {
   return {CAIRN_KEYS_RANGE, at, 0, 1, flags};
 }
@@ -223,6 +269,17 @@ constexpr CairnCommandSpec kSpecs[] = {
         .summary = "Compares two tensors, bit for bit or within a tolerance.",
         .synopsis = "a#0 b#0 [RTOL=relative:double] [ATOL=absolute:double]",
         .run = Run<EqualCommand>,
+    },
+    {
+        .name = "tensor.dist",
+        .arity = 3,
+        .flags = CAIRN_CMD_READONLY,
+        .keys = {{CAIRN_KEYS_RANGE, 1, 1, 1, CAIRN_KEY_RO}},
+        .since = "1.0.0",
+        .complexity = "O(N) in the number of elements.",
+        .summary = "Tells how far two tensors are apart.",
+        .synopsis = "a#0 b#0",
+        .run = Run<DistCommand>,
     },
 };
 

@@ -79,4 +79,13 @@ Status ReadHead(Cursor& cursor, TensorHead* head);
 /// Behind the word SLICE: n, then n triples.
 Status ReadSliceWords(Cursor& cursor, std::vector<SliceWords>* out);
 
+// Defined beside the parsers of CKPT commands, ckpt_args.cc.
+
+/// A number from `low` to `high`.
+Status NextBounded(Cursor& cursor, uint64_t low, uint64_t high, uint64_t* out);
+/// A name of a tensor, group, transaction or tag: 1 to kMaxNameBytes bytes.
+Status NextName(Cursor& cursor, std::string_view* out);
+/// Behind the word AT: a time in milliseconds since the epoch. A syntax error when *out has one.
+Status ReadAt(Cursor& cursor, std::optional<int64_t>* out);
+
 }  // namespace cairn::tensor

@@ -4,6 +4,7 @@
 #include <cinttypes>
 #include <cstdio>
 #include <unordered_set>
+#include <utility>
 
 #include "server/base/hash.h"
 #include "server/base/strings.h"
@@ -39,16 +40,6 @@ bool ParseSegmentName(std::string_view name, uint64_t* number) {
 std::string HashText(std::string_view text) { return Hash128Hex(HashBytes128(text)); }
 
 }  // namespace
-
-struct ChunkLog::Segment {
-  std::string name;
-  uint64_t number = 0;
-  uint64_t salt = 0;
-  uint64_t bytes = 0;    ///< appended or found
-  uint64_t synced = 0;   ///< what lies in front is on disk
-  bool damaged = false;  ///< a needed record does not fit its hash (L5)
-  MappingRef mapping;
-};
 
 ChunkLog::ChunkLog(std::unique_ptr<LogFiles> files, ChunkLogOptions options)
     : files_(std::move(files)), options_(std::move(options)) {}
@@ -117,7 +108,8 @@ Status ChunkLog::OpenSegment(const std::string& name) {
     // Heads may have reached the disk before what they describe.
     if (!durable && HashBytes128(bytes) != record.hash) continue;
     Entry& entry = index_[{record.hash, record.raw_bytes}];
-    if (entry.segment != nullptr && (entry.durable || !durable)) continue;
+    // A chunk is written again when its record was damaged or without proof: the later one counts.
+    if (entry.durable && !durable) continue;
     entry = {segment.get(), record.offset, next_number_++, 0, durable};
   }
   (*segment->mapping)->ExpectLongReads();
@@ -183,6 +175,7 @@ bool ChunkLog::EnsureWritable(Status* why) {
   // Before the first segment, so that a missing list means something (L6).
   if (!pinned_) {
     if (Status written = WriteNamed(named_); !written.ok()) return refuse(written);
+    list_is_old_ = false;
   }
   writable_ = true;
   return true;
@@ -191,11 +184,13 @@ bool ChunkLog::EnsureWritable(Status* why) {
 Status ChunkLog::Register(uint64_t number, const std::vector<std::string>& files) {
   if (number == 0) return Status::Ok();
   std::set<std::string> names;
+  bool is_old = false;
   {
     const std::lock_guard lock(state_mutex_);
     running_.insert(number);
     last_number_ = std::max(last_number_, number);
     names = named_;
+    is_old = std::exchange(list_is_old_, false);
   }
   const size_t before = names.size();
   for (const std::string& file : files) {
@@ -204,11 +199,15 @@ Status ChunkLog::Register(uint64_t number, const std::vector<std::string>& files
     }
     names.insert(file);
   }
-  if (names.size() == before) return Status::Ok();
+  if (names.size() == before && !is_old) return Status::Ok();
   // A list that cannot be read is left alone: it pins everything.
-  if (!pinned_) CAIRN_RETURN_IF_ERROR(WriteNamed(names));
+  const Status written = pinned_ ? Status::Ok() : WriteNamed(names);
   const std::lock_guard lock(state_mutex_);
-  named_ = std::move(names);
+  if (!written.ok()) {
+    list_is_old_ = list_is_old_ || is_old;
+    return written;
+  }
+  named_.merge(names);
   return Status::Ok();
 }
 
@@ -314,6 +313,24 @@ Status ChunkLog::SyncActive() {
   return Status::Ok();
 }
 
+/// L8.
+void ChunkLog::ForgetMissing() {
+  // Only who holds write_mutex_ changes the list of segments.
+  for (size_t i = 0; i < segments_.size();) {
+    Segment* segment = segments_[i].get();
+    if (files_->HasFile(segment->name, segment->bytes)) {
+      ++i;
+      continue;
+    }
+    options_.say("chunk log: " + segment->name +
+                 " is gone, or shorter than it was: what it had is written again");
+    if (segment == active_) CloseActive();
+    const std::lock_guard lock(state_mutex_);
+    std::erase_if(index_, [&](const auto& item) { return item.second.segment == segment; });
+    segments_.erase(segments_.begin() + static_cast<std::ptrdiff_t>(i));
+  }
+}
+
 ChunkLog::Look ChunkLog::Compare(const Entry& entry, const Chunk& chunk) {
   MappingRef mapping;
   ChunkRecord record;
@@ -338,7 +355,11 @@ Status ChunkLog::Keep(const std::vector<const Chunk*>& chunks, uint64_t number,
   const std::lock_guard write(write_mutex_);
   Status status;
   if (!EnsureWritable(&status)) return status;
-  CAIRN_RETURN_IF_ERROR(Register(number, files));
+  if (status = Register(number, files); !status.ok()) {
+    options_.say("chunk log: " + std::string(status.message()));
+    return status;
+  }
+  ForgetMissing();
   std::unordered_set<Key, HashOfKey> fresh;
   for (const Chunk* chunk : chunks) {
     if (chunk->size() < kLeastBytes) continue;
@@ -380,6 +401,13 @@ Status ChunkLog::Keep(const std::vector<const Chunk*>& chunks, uint64_t number,
   return status;
 }
 
+void ChunkLog::Presume(const std::vector<std::string>& files) {
+  const std::lock_guard lock(state_mutex_);
+  for (const std::string& file : files) {
+    if (named_.insert(file).second) list_is_old_ = true;
+  }
+}
+
 bool ChunkLog::Has(const Chunk& chunk) const {
   if (chunk.size() < kLeastBytes) return true;
   const std::lock_guard lock(state_mutex_);
@@ -415,147 +443,6 @@ ChunkLog::Found ChunkLog::Find(Hash128 hash, size_t size) {
   out.bytes = view.substr(static_cast<size_t>(out.record.payload_offset()), size);
   out.number = entry.number;
   return out;
-}
-
-// --- what is not needed any more ---
-
-void ChunkLog::OnSaved(const std::string& file, uint64_t number) {
-  const std::lock_guard lock(state_mutex_);
-  last_number_ = std::max(last_number_, number);
-  if (file.empty()) {
-    running_.erase(number);
-    collect_wanted_ = true;
-    wake_.notify_all();
-    return;
-  }
-  file_number_[file] = number;
-  last_done_ = std::max(last_done_, number);
-}
-
-uint64_t ChunkLog::Floor(std::string* held_by) const {
-  if (pinned_) return 0;
-  uint64_t floor = last_done_;
-  if (!running_.empty()) floor = std::min(floor, *running_.begin());
-  for (const std::string& file : named_) {
-    const auto found = file_number_.find(file);
-    const uint64_t number = found == file_number_.end() ? 0 : found->second;
-    if (number >= floor || !files_->MayExist(file)) continue;
-    floor = number;
-    if (held_by != nullptr) *held_by = file;
-  }
-  return floor;
-}
-
-std::map<ChunkLog::Segment*, uint64_t> ChunkLog::NeededBytes(uint64_t floor) const {
-  std::map<Segment*, uint64_t> needed;
-  for (const auto& segment : segments_) needed[segment.get()] = 0;
-  for (const auto& [key, entry] : index_) {
-    if (entry.named >= floor) needed[entry.segment] += key.size + kRecordHeadBytes;
-  }
-  return needed;
-}
-
-Status ChunkLog::Move(Segment* segment, uint64_t floor, bool* damaged) {
-  std::vector<std::pair<uint64_t, Key>> moving;
-  {
-    const std::lock_guard lock(state_mutex_);
-    for (const auto& [key, entry] : index_) {
-      if (entry.segment == segment && entry.named >= floor) moving.emplace_back(entry.offset, key);
-    }
-  }
-  std::sort(moving.begin(), moving.end(),
-            [](const auto& a, const auto& b) { return a.first < b.first; });
-  for (const auto& [offset, key] : moving) {
-    const Found found = Find(key.hash, static_cast<size_t>(key.size));
-    if (!found.mapping || HashBytes128(found.bytes) != key.hash) {
-      *damaged = true;
-      continue;
-    }
-    CAIRN_RETURN_IF_ERROR(
-        Append(key, found.record.dtype, found.record.figures, found.bytes, nullptr));
-  }
-  return SyncActive();
-}
-
-// True: there may be more to do.
-bool ChunkLog::CollectOne() {
-  const std::lock_guard write(write_mutex_);
-  Segment* worst = nullptr;
-  uint64_t worst_needed = 0, floor = 0;
-  {
-    const std::lock_guard lock(state_mutex_);
-    // As long as write_mutex_ is held nobody names anything, and the floor does not fall.
-    floor = Floor();
-    if (!opened_ || !locked_ || stop_ || floor == 0) return false;
-    for (const auto& [segment, needed] : NeededBytes(floor)) {
-      if (segment == active_ || segment->damaged) continue;
-      if (needed * 100 >= segment->bytes * static_cast<uint64_t>(options_.needed_percent)) continue;
-      if (worst != nullptr && needed >= worst_needed) continue;
-      worst = segment;
-      worst_needed = needed;
-    }
-  }
-  if (worst == nullptr) return false;
-  bool damaged = false;
-  if (worst_needed > 0) {
-    const Status moved = Move(worst, floor, &damaged);
-    if (!moved.ok()) {
-      options_.say("chunk log: " + worst->name +
-                   " is not rewritten: " + std::string(moved.message()));
-      CloseActive();
-      return false;
-    }
-  }
-  const std::lock_guard lock(state_mutex_);
-  if (damaged) {
-    worst->damaged = true;
-    options_.say("chunk log: " + worst->name + " is damaged and stays");
-    return true;
-  }
-  // Nothing in it is needed any more (L5): nobody can have named it meanwhile but under
-  // write_mutex_.
-  std::erase_if(index_, [&](const auto& item) { return item.second.segment == worst; });
-  if (Status removed = files_->Remove(worst->name);
-      !removed.ok() && removed.code() != StatusCode::kNotFound) {
-    options_.say("chunk log: " + std::string(removed.message()));
-  }
-  ++counts_.removed_segments;
-  std::erase_if(segments_, [&](const auto& segment) { return segment.get() == worst; });
-  return true;
-}
-
-void ChunkLog::Collect() {
-  {
-    // The next save begins a segment of its own when little of the active one is needed.
-    const std::lock_guard write(write_mutex_);
-    bool close = false;
-    {
-      const std::lock_guard lock(state_mutex_);
-      if (active_ != nullptr) {
-        const uint64_t needed = NeededBytes(Floor())[active_];
-        close = needed * 100 < active_->bytes * static_cast<uint64_t>(options_.needed_percent);
-      }
-    }
-    if (close) CloseActive();
-  }
-  while (CollectOne()) {
-  }
-}
-
-void ChunkLog::StartThread() {
-  thread_ = std::thread([this] { Run(); });
-}
-
-void ChunkLog::Run() {
-  std::unique_lock lock(state_mutex_);
-  while (true) {
-    wake_.wait(lock, [this] { return collect_wanted_ || stop_; });
-    if (stop_) return;
-    collect_wanted_ = false;
-    lock.unlock();
-    Collect();
-    lock.lock();
-  }
 }
 
 ChunkLogFigures ChunkLog::figures() const {

@@ -23,6 +23,8 @@
 //       it its segment.
 //   L6  Without a readable list nothing is ever removed.
 //   L7  Only the holder of the lock writes and removes. Others read.
+//   L8  A segment that somebody else has deleted or cut is believed gone at the next Keep(): what
+//       it had is written again before it is named.
 //
 // Thread: any. Keep() and Collect() take turns and may take as long as the disk does; the rest
 // takes microseconds, but for Find(), which maps a segment at the first look into it.
@@ -98,6 +100,10 @@ class ChunkLog {
   /// mapping is unset when there is no such record.
   Found Find(Hash128 hash, size_t size);
 
+  /// These files (relative to the server's directory) may name chunks too, though no save of a
+  /// process with this module made them: a server without it writes on what it has loaded.
+  void Presume(const std::vector<std::string>& files);
+
   /// Nothing is left to do for Keep().
   bool Has(const Chunk& chunk) const;
 
@@ -112,7 +118,15 @@ class ChunkLog {
   ChunkLogFigures figures() const;
 
  private:
-  struct Segment;
+  struct Segment {
+    std::string name;
+    uint64_t number = 0;
+    uint64_t salt = 0;
+    uint64_t bytes = 0;    ///< appended or found
+    uint64_t synced = 0;   ///< what lies in front is on disk
+    bool damaged = false;  ///< a needed record does not fit its hash (L5)
+    MappingRef mapping;
+  };
   struct Key {
     Hash128 hash;
     uint64_t size;
@@ -148,6 +162,7 @@ class ChunkLog {
   /// L1, L2: what was appended becomes part of the index, or is forgotten.
   Status SyncActive();
   void CloseActive();
+  void ForgetMissing();
   Look Compare(const Entry& entry, const Chunk& chunk);
   Status Move(Segment* segment, uint64_t floor, bool* damaged);
   bool CollectOne();
@@ -173,6 +188,7 @@ class ChunkLog {
   std::unordered_map<Key, Entry, HashOfKey> index_;
   uint64_t next_segment_ = 1, next_number_ = 1;
   std::set<std::string> named_;  // files of the list
+  bool list_is_old_ = false;     // named_ has more than the list on disk
   std::map<std::string, uint64_t> file_number_;
   std::set<uint64_t> running_;                // saves that have named something and are not over
   uint64_t last_number_ = 0, last_done_ = 0;  // of saves

@@ -6,14 +6,29 @@
 
 namespace cairn::tensor {
 
-namespace {
-
 Status NextBounded(Cursor& cursor, uint64_t low, uint64_t high, uint64_t* out) {
   CAIRN_RETURN_IF_ERROR(cursor.NextUnsigned(out));
   if (*out >= low && *out <= high) return Status::Ok();
   return Status::Client("ERR value is out of range, must be " + std::to_string(low) + " to " +
                         std::to_string(high));
 }
+
+Status NextName(Cursor& cursor, std::string_view* out) {
+  CAIRN_RETURN_IF_ERROR(cursor.Next(out));
+  if (!out->empty() && out->size() <= kMaxNameBytes) return Status::Ok();
+  return Status::Client("ERR a name has 1 to " + std::to_string(kMaxNameBytes) + " bytes");
+}
+
+Status ReadAt(Cursor& cursor, std::optional<int64_t>* out) {
+  if (out->has_value()) return SyntaxError();
+  int64_t at_ms = 0;
+  CAIRN_RETURN_IF_ERROR(cursor.NextSigned(&at_ms));
+  if (at_ms < 0) return Status::Client("ERR a time is 0 or more milliseconds");
+  *out = at_ms;
+  return Status::Ok();
+}
+
+namespace {
 
 Status NextRank(Cursor& cursor, uint32_t* out) {
   uint64_t rank = 0;
@@ -32,21 +47,6 @@ Status NextMs(Cursor& cursor, int64_t* out) {
   uint64_t value = 0;
   CAIRN_RETURN_IF_ERROR(NextBounded(cursor, 0, kMaxTimeoutMs, &value));
   *out = static_cast<int64_t>(value);
-  return Status::Ok();
-}
-
-Status NextName(Cursor& cursor, std::string_view* out) {
-  CAIRN_RETURN_IF_ERROR(cursor.Next(out));
-  if (!out->empty() && out->size() <= kMaxNameBytes) return Status::Ok();
-  return Status::Client("ERR a name has 1 to " + std::to_string(kMaxNameBytes) + " bytes");
-}
-
-Status ReadAt(Cursor& cursor, std::optional<int64_t>* out) {
-  if (out->has_value()) return SyntaxError();
-  int64_t at_ms = 0;
-  CAIRN_RETURN_IF_ERROR(cursor.NextSigned(&at_ms));
-  if (at_ms < 0) return Status::Client("ERR a time is 0 or more milliseconds");
-  *out = at_ms;
   return Status::Ok();
 }
 

@@ -49,6 +49,15 @@ std::string MissingRanks(const Transaction& transaction) {
   return (missing == 1 ? "rank " : "ranks ") + text + " not prepared";
 }
 
+/// Of the groups that the run requires (C1), those that are not `there`.
+std::string GroupsNotIn(const CkptRun& run, const std::set<std::string_view>& there) {
+  std::string text;
+  for (const std::string& group : run.config.require) {
+    if (!there.contains(group)) text += (text.empty() ? "group " : ", ") + group;
+  }
+  return text.empty() ? "" : text + " missing";
+}
+
 std::string MissingGroups(const CkptRun& run, const Transaction& transaction) {
   std::set<std::string_view> there;
   for (const auto& part : transaction.ranks) {
@@ -56,11 +65,14 @@ std::string MissingGroups(const CkptRun& run, const Transaction& transaction) {
     for (const auto& spec : part->specs) there.insert(spec->group);
     for (const auto& state : part->states) there.insert(StateKindName(state->kind));
   }
-  std::string text;
-  for (const std::string& group : run.config.require) {
-    if (!there.contains(group)) text += (text.empty() ? "group " : ", ") + group;
-  }
-  return text.empty() ? "" : text + " missing";
+  return GroupsNotIn(run, there);
+}
+
+std::string MissingGroups(const CkptRun& run, const Version& version) {
+  std::set<std::string_view> there;
+  for (const auto& tensor : version.tensors) there.insert(tensor->group);
+  for (const RankState& state : version.states) there.insert(StateKindName(state.blob->kind));
+  return GroupsNotIn(run, there);
 }
 
 bool SameBytes(const ShardData& a, const ShardData& b) {
@@ -70,7 +82,8 @@ bool SameBytes(const ShardData& a, const ShardData& b) {
   return true;
 }
 
-Result<Kept<LogicalTensor>> BuildTensor(const Transaction& transaction, const Gathered& gathered) {
+Result<Kept<LogicalTensor>> BuildTensor(const Transaction& transaction, const Gathered& gathered,
+                                        Moment moment) {
   const ShardSpec& head = *gathered.head;
   LogicalTensor tensor{head.name, head.group, head.dtype, head.shape, head.alias_of, {}};
   std::map<std::pair<Shape, Shape>, std::pair<uint32_t, const ShardData*>> seen;
@@ -83,7 +96,7 @@ Result<Kept<LogicalTensor>> BuildTensor(const Transaction& transaction, const Ga
         seen.try_emplace({spec.extent.off, spec.extent.len}, part.rank, &data);
     if (fresh) {
       tensor.shards.push_back({spec.extent, spec.phase, data.Chunks()});
-    } else if (!SameBytes(*found->second.second, data)) {
+    } else if (!moment.replayed && !SameBytes(*found->second.second, data)) {
       return Status::Client("CKPTDIVERGED ranks " + std::to_string(found->second.first) + " and " +
                             std::to_string(part.rank) + " have other bytes of '" + spec.name + "'");
     }
@@ -105,7 +118,7 @@ Result<Version> BuildVersion(const Transaction& transaction, Durable durable, Mo
   version.durable = durable;
   for (const auto& [name, gathered] : Gather(transaction)) {
     if (gathered.shards.empty()) continue;
-    Result<Kept<LogicalTensor>> tensor = BuildTensor(transaction, gathered);
+    Result<Kept<LogicalTensor>> tensor = BuildTensor(transaction, gathered, moment);
     if (!tensor.ok()) return tensor.status();
     version.tensors.push_back(std::move(*tensor));
   }
@@ -188,22 +201,42 @@ Status Commit(CkptRun* run, std::string_view tx, Durable durable, std::string_vi
   Result<std::string> missing = WhatIsMissing(*run, transaction);
   if (!missing.ok()) return missing.status();
   if (!missing->empty()) return Status::Client("CKPTINCOMPLETE " + *missing);
-  if (IsPinned(*run, transaction.step)) {
-    return Status::Client("CKPTBUSY the version of step " + std::to_string(transaction.step) +
-                          " is pinned by a tag");
-  }
+  CAIRN_RETURN_IF_ERROR(CheckNotPinned(*run, transaction.step));
   Result<Version> version = BuildVersion(transaction, durable, moment);
   if (!version.ok()) return version.status();
-
   CkptRun next = *run;
-  const uint64_t step = transaction.step;
-  Insert(&next, std::move(*version));
-  if (!tag.empty()) CAIRN_RETURN_IF_ERROR(SetTag(&next, tag, step, false));
   std::erase_if(next.transactions, [tx](const auto& other) { return other->id == tx; });
+  CAIRN_RETURN_IF_ERROR(CommitVersion(&next, std::move(*version), tag, moment));
+  *run = std::move(next);
+  return Status::Ok();
+}
+
+Status CheckNotPinned(const CkptRun& run, uint64_t step) {
+  if (!IsPinned(run, step)) return Status::Ok();
+  return Status::Client("CKPTBUSY the version of step " + std::to_string(step) +
+                        " is pinned by a tag");
+}
+
+Status CheckGroups(const CkptRun& run, const Version& version) {
+  const std::string missing = MissingGroups(run, version);
+  return missing.empty() ? Status::Ok() : Status::Client("CKPTINCOMPLETE " + missing);
+}
+
+Status CommitVersion(CkptRun* run, Version version, std::string_view tag, Moment moment) {
+  CAIRN_RETURN_IF_ERROR(CheckNotPinned(*run, version.step));
+  CkptRun next = *run;
+  const uint64_t step = version.step;
+  const std::string tx = version.tx;
+  version.committed_ms = moment.now_ms;
+  Insert(&next, std::move(version));
+  if (!tag.empty()) CAIRN_RETURN_IF_ERROR(SetTag(&next, tag, step, false));
   next.last_commit_ms = moment.now_ms;
-  Note(&next, moment.now_ms, "committed", step, std::string(tx));
+  Note(&next, moment.now_ms, "committed", step, tx);
   if (next.config.keep > 0) {
-    RemoveVersions(&next, NotRetained(next, {.keep = next.config.keep}, moment.now_ms));
+    // What was committed just now stays, however low its step is: its reply tells of it.
+    std::vector<uint64_t> gone = NotRetained(next, {.keep = next.config.keep}, moment.now_ms);
+    std::erase(gone, step);
+    RemoveVersions(&next, gone);
   }
   *run = std::move(next);
   return Status::Ok();

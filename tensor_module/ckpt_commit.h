@@ -16,11 +16,19 @@ namespace cairn::tensor {
 Result<std::string> WhatIsMissing(const CkptRun& run, const Transaction& transaction);
 
 /// Makes the transaction the version of its step, replacing one that is there, and removes what
-/// `keep` leaves no room for. Errors: those of FindLive; CKPTINCOMPLETE; CKPTDIVERGED when replicas
-/// of one box have other bytes; CKPTBUSY when the version of that step is pinned; TAG with an empty
-/// name or too many tags.
+/// `keep` leaves no room for, but never what it has just made. Errors: those of FindLive;
+/// CKPTINCOMPLETE; CKPTDIVERGED when replicas of one box have other bytes; CKPTBUSY when the
+/// version of that step is pinned; TAG with an empty name or too many tags.
 Status Commit(CkptRun* run, std::string_view tx, Durable durable, std::string_view tag,
               Moment moment);
+
+/// The end of Commit, for a version that no transaction made: its time is `moment`'s. Errors:
+/// CKPTBUSY when the version of its step is pinned; too many tags.
+Status CommitVersion(CkptRun* run, Version version, std::string_view tag, Moment moment);
+/// Errors: CKPTBUSY.
+Status CheckNotPinned(const CkptRun& run, uint64_t step);
+/// The version has all groups that the run requires (C1). Errors: CKPTINCOMPLETE.
+Status CheckGroups(const CkptRun& run, const Version& version);
 
 /// step | @tag | LATEST. Errors: no such version, or not a version's name.
 Result<const Version*> ResolveVersion(const CkptRun& run, std::string_view text);

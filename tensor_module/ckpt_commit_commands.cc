@@ -83,6 +83,12 @@ bool IsWhole(CommandRun& run) {
   return missing.ok() && missing->empty();
 }
 
+/// Nothing for a commit that is about to be refused.
+ToLog FindUnloggedOfWhole(CommandRun& run, const std::optional<Durable>& asked) {
+  ToLog what = FindUnlogged(run, run.args()[2], std::nullopt, asked);
+  return what.chunks.empty() || IsWhole(run) ? std::move(what) : ToLog();
+}
+
 Status CommitNow(CommandRun& run) {
   Result<CommitArgs> args = ParseCommit(run.args());
   if (!args.ok()) return args.status();
@@ -100,9 +106,7 @@ Status CommitNow(CommandRun& run) {
   if (!transaction.ok()) return transaction.status();
   const uint64_t step = transaction.value()->step;
   // What has arrived while the rest was logged.
-  if (IsWhole(run)) {
-    CAIRN_RETURN_IF_ERROR(LogNow(FindUnlogged(run, tx, std::nullopt, durable.value())));
-  }
+  CAIRN_RETURN_IF_ERROR(LogNow(FindUnloggedOfWhole(run, durable.value())));
   Moment moment = edit->moment();
   moment.now_ms = args->at_ms.value_or(moment.now_ms);
   CAIRN_RETURN_IF_ERROR(Commit(&edit->run, tx, durable.value(), args->tag, moment));
@@ -124,11 +128,7 @@ Status CommitCommand(CommandRun& run) {
   Result<bool> parked = ParkUntilWhole(run, *args);
   if (!parked.ok()) return parked.status();
   if (*parked) return Status::Ok();
-  // Nothing is written for a commit that is about to be refused.
-  const bool whole = IsWhole(run);
-  return AfterLogging(
-      run, whole ? FindUnlogged(run, run.args()[2], std::nullopt, args->durable) : ToLog(),
-      CommitNow);
+  return AfterLogging(run, FindUnloggedOfWhole(run, args->durable), CommitNow);
 }
 
 // --- STATUS ---

@@ -1,7 +1,6 @@
 // CKPT.MANIFEST, PLAN, DIFF, VERIFY: what a version is, without its bytes.
 
 #include <algorithm>
-#include <cmath>
 
 #include "server/base/strings.h"
 #include "tensor_module/ckpt_edit.h"
@@ -249,23 +248,10 @@ void ReplyDiff(CommandRun& run, const Diff& diff) {
   run.Bulk("changed");
   run.Array(diff.rows.size());
   for (const DiffRow& row : diff.rows) {
-    const Difference& figures = row.difference;
-    const double lengths = std::sqrt(figures.a_squares) * std::sqrt(figures.b_squares);
     run.Map(5);
     run.Bulk("name");
     run.Bulk(row.name);
-    run.Bulk("changed_percent");
-    run.Double(100.0 * static_cast<double>(figures.changed) / static_cast<double>(figures.count));
-    run.Bulk("l2");
-    run.Double(std::sqrt(figures.squares));
-    run.Bulk("max");
-    run.Double(figures.max);
-    run.Bulk("cosine");
-    if (lengths > 0) {
-      run.Double(figures.dot / lengths);
-    } else {
-      run.Null();
-    }
+    ReplyDifference(run, row.difference);
   }
   ReplyNames(run, "new", diff.fresh);
   ReplyNames(run, "removed", diff.removed);

@@ -37,6 +37,8 @@ Result<std::vector<Extent>> FindGaps(const Shape& shape, const std::vector<Exten
 /// The chunks with bytes of the range have the bytes they were saved with (P5). Errors:
 /// CKPTDAMAGED.
 Status CheckIntact(const LogicalTensor& tensor, ByteRange range);
+/// The same of all chunks of one of its shards.
+Status CheckIntact(const LogicalTensor& tensor, const StoredShard& shard);
 
 /// Bytes [offset, offset + size) of a stored shard, by reference. Requires: within it, intact.
 Chunks ReadShard(const StoredShard& shard, uint64_t offset, uint64_t size);

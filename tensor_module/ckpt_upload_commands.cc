@@ -8,6 +8,7 @@
 
 #include "tensor_module/ckpt_durable.h"
 #include "tensor_module/ckpt_edit.h"
+#include "tensor_module/ckpt_unread.h"
 
 namespace cairn::tensor {
 
@@ -161,7 +162,7 @@ void LogAsPuts(RunEdit& edit, CommandRun& run, const ReferArgs& refer,
   }
 }
 
-Status ReferCommand(CommandRun& run) {
+Status ReferNow(CommandRun& run) {
   Result<ReferArgs> refer = ParseRefer(run.args());
   if (!refer.ok()) return refer.status();
   Result<RunEdit> edit = RunEdit::Open(run);
@@ -183,12 +184,13 @@ Status ReferCommand(CommandRun& run) {
     const ByteRange range = spec.CellRange(first + i);
     chunks.push_back(run.module().pool.Find(refer->hashes[i], range.end - range.begin));
     // A replay takes what the log's writer could take; whoever reads it looks again.
-    const bool usable = chunks.back() && (run.is_loading() || chunks.back()->IsIntact());
+    const bool replayed = run.is_loading();
+    const bool usable = chunks.back() && (replayed || chunks.back()->IsIntact());
     if (!usable) {
       return Status::Client("CKPTHASH no chunk of hash " + Hash128Hex(refer->hashes[i]) + " and " +
                             std::to_string(range.end - range.begin) + " bytes is held: PUT it");
     }
-    CAIRN_RETURN_IF_ERROR(CheckBoolChunk(spec.dtype, *chunks.back()));
+    if (!replayed) CAIRN_RETURN_IF_ERROR(CheckBoolChunk(spec.dtype, *chunks.back()));
   }
   ShardData data = *place->data;
   const bool complete = data.IsComplete();
@@ -214,6 +216,16 @@ Status ReferCommand(CommandRun& run) {
   }
   run.Unsigned(next);
   return Status::Ok();
+}
+
+Status ReferCommand(CommandRun& run) {
+  // A replay does not look at bytes.
+  if (run.is_loading()) return ReferNow(run);
+  Result<ReferArgs> refer = ParseRefer(run.args());
+  if (!refer.ok()) return refer.status();
+  std::vector<ChunkRef> chunks;
+  for (const Hash128& hash : refer->hashes) chunks.push_back(run.module().pool.Find(hash));
+  return AfterReading(run, std::move(chunks), ReferNow);
 }
 
 // --- STATE ---

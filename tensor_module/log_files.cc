@@ -167,6 +167,11 @@ class PosixLogFiles final : public LogFiles {
     mapping->DropReference();
     return out;
   }
+  bool HasFile(const std::string& name, uint64_t size) override {
+    struct stat facts {};
+    if (::lstat(PathOf(name).c_str(), &facts) != 0) return errno != ENOENT && errno != ENOTDIR;
+    return S_ISREG(facts.st_mode) && static_cast<uint64_t>(facts.st_size) >= size;
+  }
   Status Remove(const std::string& name) override {
     const std::string path = PathOf(name);
     return ::unlink(path.c_str()) == 0 ? Status::Ok() : Failed("unlink", path);

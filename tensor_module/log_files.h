@@ -53,6 +53,8 @@ class LogFiles {
   /// A new file whose name is durable. Errors: also when there is one of the name.
   virtual Result<std::unique_ptr<LogFile>> Create(const std::string& name) = 0;
   virtual Result<MappingRef> Map(const std::string& name) = 0;
+  /// Whether the file is there with `size` bytes at least. True when nobody can tell.
+  virtual bool HasFile(const std::string& name, uint64_t size) = 0;
   virtual Status Remove(const std::string& name) = 0;
   /// Replaces a small file, durably and at once.
   virtual Status Replace(const std::string& name, std::string_view text) = 0;

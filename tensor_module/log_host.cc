@@ -1,6 +1,7 @@
 #include "tensor_module/log_host.h"
 
 #include <climits>
+#include <utility>
 
 #include "tensor_module/module.h"
 
@@ -10,13 +11,15 @@ void LogHost::Say(std::string_view line) const {
   api_.log(module_, CAIRN_LOG_WARNING, {line.data(), line.size()});
 }
 
-std::string LogHost::ServerDirectory() const {
+std::string LogHost::Setting(const char* name) const {
   std::string text(PATH_MAX, '\0');
-  const int64_t size = api_.setting_text(module_, "dir", text.data(), text.size());
+  const int64_t size = api_.setting_text(module_, name, text.data(), text.size());
   if (size < 0 || static_cast<size_t>(size) > text.size()) return "";
   text.resize(static_cast<size_t>(size));
   return text;
 }
+
+std::string LogHost::ServerDirectory() const { return Setting("dir"); }
 
 ChunkLog* LogHost::opened() const {
   const std::lock_guard lock(mutex_);
@@ -60,6 +63,13 @@ std::vector<bool> LogHost::KeepFor(CairnWriter* writer, const std::vector<const 
 ChunkRef LogHost::Load(ChunkPool& pool, PayloadMemory& memory, Hash128 hash, size_t size) {
   const std::string directory = ServerDirectory();
   ChunkLog* log = Open(directory);
+  if (log != nullptr && !std::exchange(presumed_, true)) {
+    // What is being read now. A server without the module may have written it.
+    log->Presume({Setting("dbfilename")});
+    if (Setting("appendonly") == "yes") {
+      log->Presume({Setting("appenddirname") + "/" + Setting("appendfilename") + ".manifest"});
+    }
+  }
   const ChunkLog::Found found = log == nullptr ? ChunkLog::Found() : log->Find(hash, size);
   if (!found.mapping) {
     Say("a checkpoint names a chunk of " + std::to_string(size) + " bytes with hash " +

@@ -42,6 +42,7 @@ class LogHost {
   void Say(std::string_view line) const;
 
  private:
+  std::string Setting(const char* name) const;
   const CairnApi& api_;
   CairnModule* const module_;
   bool saving_ = false;
@@ -49,6 +50,7 @@ class LogHost {
   std::string directory_;
   std::unique_ptr<ChunkLog> log_;
   bool broken_ = false;
+  bool presumed_ = false;  // executor
 };
 
 }  // namespace cairn::tensor

@@ -62,9 +62,10 @@ int Module::Register() {
   });
   for (const auto registrar :
        {RegisterStoreCommands, RegisterFetchCommands, RegisterAnalysisCommands,
-        RegisterUploadCommands, RegisterCkptSaveCommands, RegisterCkptUploadCommands,
-        RegisterCkptCommitCommands, RegisterCkptReadCommands, RegisterCkptLoadCommands,
-        RegisterCkptKeepCommands, RegisterCkptFileCommands, RegisterCkptLogCommands}) {
+        RegisterCombineCommands, RegisterUploadCommands, RegisterCkptSaveCommands,
+        RegisterCkptUploadCommands, RegisterCkptCommitCommands, RegisterCkptReadCommands,
+        RegisterCkptLoadCommands, RegisterCkptKeepCommands, RegisterCkptMergeCommands,
+        RegisterCkptFileCommands, RegisterCkptLogCommands}) {
     if (registrar(*this) != CAIRN_OK) return CAIRN_FAILED;
   }
   return CAIRN_OK;

@@ -20,6 +20,7 @@
 #include "tensor_module/ckpt_file.h"
 #include "tensor_module/compute.h"
 #include "tensor_module/log_host.h"
+#include "tensor_module/stats.h"
 #include "tensor_module/tensor.h"
 
 namespace cairn::tensor {
@@ -225,12 +226,17 @@ Status CheckPayload(DType dtype, const Chunks& chunks, bool guard_finite,
 /// What CheckPayload costs, in RunLate's measure.
 uint64_t CheckCost(DType dtype, uint64_t size_bytes, bool guard_finite, bool hash);
 
+/// The four entries of a map that say how far two tensors are apart. cosine: null where one of them
+/// has no length.
+void ReplyDifference(CommandRun& run, const Difference& difference);
+
 // --- the pieces that Module::Register enters ---
 
 /// Each registers its commands. CAIRN_OK or CAIRN_FAILED.
 int RegisterStoreCommands(Module& module);
 int RegisterFetchCommands(Module& module);
 int RegisterAnalysisCommands(Module& module);
+int RegisterCombineCommands(Module& module);
 int RegisterUploadCommands(Module& module);
 int RegisterCkptSaveCommands(Module& module);
 int RegisterCkptUploadCommands(Module& module);
@@ -239,6 +245,7 @@ int RegisterCkptReadCommands(Module& module);
 int RegisterCkptLoadCommands(Module& module);
 int RegisterCkptKeepCommands(Module& module);
 int RegisterCkptLogCommands(Module& module);
+int RegisterCkptMergeCommands(Module& module);
 /// Files carry these as "cairntens" and "cairntnup".
 CairnType* RegisterTensorType(Module& module);
 CairnType* RegisterUploadType(Module& module);

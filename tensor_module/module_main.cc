@@ -9,7 +9,7 @@ namespace {
 
 constexpr int kModuleVersion = 100;  // 1.0.0, as MODULE LIST shows versions
 
-constexpr bool kChunkLogsByDefault = true;
+constexpr bool kChunkLogsByDefault = false;
 
 bool ParseArguments(int argc, const char* const* argv, bool* chunk_logs) {
   if (argc != 2 || !cairn::EqualsIgnoreCase(argv[0], "chunk-logs")) return false;

@@ -19,12 +19,15 @@ import subprocess
 import sys
 
 import blob_rows
+import ckpt_rows
+import ckpt_trainer_rows
 import durability_rows
 import memory_rows
 import speed_rows
 from rows import BIN, OURS, ROOT, THEIRS, Row, Run
 
-GROUPS = [*speed_rows.GROUPS, *memory_rows.GROUPS, *durability_rows.GROUPS, *blob_rows.GROUPS]
+GROUPS = [*speed_rows.GROUPS, *memory_rows.GROUPS, *durability_rows.GROUPS, *blob_rows.GROUPS,
+          *ckpt_rows.GROUPS, *ckpt_trainer_rows.GROUPS]
 
 
 def parse_arguments():
@@ -85,12 +88,12 @@ def table(rows, figures, skipped):
     names = []
     for by_peer in figures.values():
         names += [name for name in by_peer if name not in names]
-    lines = ["| row | unit | " + " | ".join(names) + f" | {OURS} / {THEIRS} | must hold | goal | |",
+    lines = ["| row | unit | " + " | ".join(names) + f" | {OURS} / {THEIRS} or the other | must hold | goal | |",
              "|---|---|" + "---|" * len(names) + "---|---|---|---|"]
     for row_name, row in rows.items():
         by_peer = figures[row_name]
         cells = [f"{figure_text(statistics.median(by_peer[n]))} ±{spread(by_peer[n]) * 100:.0f}%" if n in by_peer else "-" for n in names]
-        pairs = [a / b for a, b in zip(by_peer.get(OURS, []), by_peer.get(THEIRS, [])) if b]
+        pairs = [a / b for a, b in zip(by_peer.get(OURS, []), by_peer.get(row.baseline, [])) if b]
         ratio = statistics.median(pairs) if pairs else None
         ours = statistics.median(by_peer[OURS]) if OURS in by_peer else None
         verdict = verdict_of(row, ratio, ours, max(map(spread, by_peer.values())))
@@ -139,7 +142,7 @@ def combine(paths):
         rows.update((row["name"], Row(**row)) for row in result["rows"])
         figures.update(result["figures"])
         skipped.update(result["skipped"])
-    measured = {name for name, by_peer in figures.items() if OURS in by_peer and THEIRS in by_peer}
+    measured = {name for name, by_peer in figures.items() if OURS in by_peer and rows[name].baseline in by_peer}
     return heads, rows, figures, {name: why for name, why in skipped.items() if name not in measured}
 
 

@@ -32,9 +32,20 @@ class Peer:
         command = ["taskset", "-c", cores, binary, "--port", str(self.port), "--dir", self.directory,
                    "--unixsocket", self.unix_path, "--save", "", "--enable-debug-command", "yes",
                    "--enable-module-command", "yes", *arguments]
+        self.command = command
         self.log = open(os.path.join(self.directory, "log"), "w")
         self.process = subprocess.Popen(command, stdout=self.log, stderr=self.log)
         self._wait_ready()
+
+    def restarted(self, answered):
+        """SIGKILL, and the same command again in the same directory. answered() returns when the server has answered it.
+        Returns the seconds from the start of the process until then."""
+        self.process.send_signal(signal.SIGKILL)
+        self.process.wait()
+        began = time.monotonic()
+        self.process = subprocess.Popen(self.command, stdout=self.log, stderr=self.log)
+        answered()
+        return time.monotonic() - began
 
     def _wait_ready(self):
         deadline = time.monotonic() + START_DEADLINE_S

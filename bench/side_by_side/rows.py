@@ -17,7 +17,7 @@ CLIENTS = 50
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """One line of the table. `bound` is what must hold and `goal` what is reached for: of the ratio to redis-server
+    """One line of the table. `bound` is what must hold and `goal` what is reached for: of the ratio to `baseline`
     where `of_ratio`, else of our own figure."""
     name: str
     unit: str
@@ -25,6 +25,7 @@ class Row:
     goal: float | None = None
     of_ratio: bool = True
     at_least: bool = False
+    baseline: str = THEIRS  # whom the ratio is to
 
     def limit_text(self, limit):
         if limit is None:

@@ -226,7 +226,7 @@ Status AclCat(CommandContext& ctx) {
     for (std::string_view name : names) reply.Bulk(name.substr(1));
     return Status::Ok();
   }
-  const uint64_t category = AclCategoryByName(ctx.arg(2));
+  const uint64_t category = AclCategoryByName(UpToNul(ctx.arg(2)));
   if (category == 0) return QuotingError({"ERR Unknown category '", ctx.arg(2), "'"});
   const auto mark = reply.BeginDeferred();
   size_t count = 0;
@@ -283,9 +283,6 @@ constexpr CommandSpec kAclGenPassSpec{
     .synopsis = "[bits:integer]",
     .handler = AclGenPass,
 };
-
-/// As C shows a text.
-std::string_view UpToNul(std::string_view text) { return text.substr(0, text.find('\0')); }
 
 Status AclDryRun(CommandContext& ctx) {
   const AclUser* user = ctx.engine().acl.Find(ctx.arg(2));

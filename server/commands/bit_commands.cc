@@ -14,7 +14,8 @@ namespace cairn {
 
 namespace {
 
-constexpr size_t kScratchBytes = kMaxInt64Chars + 3;
+/// What an integer of 64 bits touches at most when it begins within a byte.
+constexpr size_t kFieldBytes = 9;
 
 /// arg(i) as a bit offset. With `field_bits` != 0 the form "#n" is known too: n fields of that
 /// width.
@@ -32,18 +33,16 @@ Status ArgBitOffset(const CommandContext& ctx, size_t i, unsigned field_bits, ui
   return Status::Ok();
 }
 
-/// The string of `key` as bytes to change, long enough for bit `highest`. *grown tells whether the
-/// key is new or its string got longer.
-Status BytesForBit(CommandContext& ctx, KeyRef key, uint64_t highest, char** bytes, size_t* size,
-                   bool* grown) {
+/// The string of `key` to be changed, long enough for bit `highest`. *grown tells whether the key
+/// is new or its string got longer.
+Result<StringEdit> EditForBit(CommandContext& ctx, KeyRef key, uint64_t highest, bool* grown) {
   const Entry* entry = ctx.db().LookupWrite(key);
   CAIRN_RETURN_IF_ERROR(ExpectString(entry));
   const size_t old_size = entry != nullptr ? entry->StringSize() : 0;
-  *size = std::max<size_t>(old_size, highest / 8 + 1);
-  *grown = *size != old_size;
+  const size_t size = std::max<size_t>(old_size, highest / 8 + 1);
+  *grown = size != old_size;
   if (entry == nullptr) StoreKey(ctx, ctx.db(), key, ValueInput::RawString({}));
-  *bytes = ctx.db().MutableString(key, *size);
-  return Status::Ok();
+  return ctx.db().EditString(key, size);
 }
 
 // --- one bit ---------------------------------------------------------------------------------
@@ -56,12 +55,16 @@ Status SetBit(CommandContext& ctx) {
     return RespError(resp_errors::kBitValue);
 
   const KeyRef key = ctx.Key(1);
-  char* bytes = nullptr;
-  size_t size = 0;
   bool grown = false;
-  CAIRN_RETURN_IF_ERROR(BytesForBit(ctx, key, offset, &bytes, &size, &grown));
-  const bool before = GetBit({bytes, size}, offset);
-  if (before != (bit == 1)) bytes[offset / 8] ^= static_cast<char>(1 << (7 - offset % 8));
+  Result<StringEdit> edit = EditForBit(ctx, key, offset, &grown);
+  if (!edit.ok()) return edit.status();
+  char byte = 0;
+  edit->Read(offset / 8, 1, &byte);
+  const bool before = GetBit({&byte, 1}, offset % 8);
+  if (before != (bit == 1)) {
+    byte ^= static_cast<char>(1 << (7 - offset % 8));
+    edit->Write(offset / 8, {&byte, 1});
+  }
   // A bit that was already so is no change, and not worth a line in the log.
   if (grown || before != (bit == 1)) ctx.Changed(key, NotifyClass::kString, "setbit");
   ctx.reply().Integer(before);
@@ -86,8 +89,7 @@ Status GetBitCommand(CommandContext& ctx) {
   CAIRN_RETURN_IF_ERROR(ArgBitOffset(ctx, 2, 0, &offset));
   const Entry* entry = ReadKey(ctx, ctx.Key(1));
   CAIRN_RETURN_IF_ERROR(ExpectString(entry));
-  char scratch[kScratchBytes];
-  ctx.reply().Integer(entry != nullptr && GetBit(entry->StringView(scratch), offset));
+  ctx.reply().Integer(GetBit(StringBytes(entry).RunAt(offset / 8), offset % 8));
   return Status::Ok();
 }
 constexpr CommandSpec kGetBitSpec{
@@ -129,6 +131,31 @@ BitRange ClampRange(int64_t start, int64_t end, size_t size_bytes, bool by_bit) 
   return by_bit ? BitRange{start, end} : BitRange{start * 8, end * 8 + 7};
 }
 
+uint64_t CountBitsIn(const StringBytes& bytes, BitRange range) {
+  uint64_t count = 0;
+  for (uint64_t at = static_cast<uint64_t>(range.first),
+                end = static_cast<uint64_t>(range.last) + 1;
+       at < end;) {
+    const std::string_view run = bytes.RunAt(at / 8);
+    const uint64_t base = at / 8 * 8, stop = std::min<uint64_t>(end, base + run.size() * 8);
+    count += CountBits(run, at - base, stop - base - 1);
+    at = stop;
+  }
+  return count;
+}
+
+std::optional<uint64_t> FindBitIn(const StringBytes& bytes, bool bit, BitRange range) {
+  for (uint64_t at = static_cast<uint64_t>(range.first),
+                end = static_cast<uint64_t>(range.last) + 1;
+       at < end;) {
+    const std::string_view run = bytes.RunAt(at / 8);
+    const uint64_t base = at / 8 * 8, stop = std::min<uint64_t>(end, base + run.size() * 8);
+    if (const auto found = FindBit(run, bit, at - base, stop - base - 1)) return base + *found;
+    at = stop;
+  }
+  return std::nullopt;
+}
+
 Status BitCount(CommandContext& ctx) {
   const Entry* entry = ReadKey(ctx, ctx.Key(1));
   if (entry == nullptr) {  // as Redis 7.0: without a key the range is not even read
@@ -136,10 +163,15 @@ Status BitCount(CommandContext& ctx) {
     return Status::Ok();
   }
   CAIRN_RETURN_IF_ERROR(ExpectString(entry));
-  char scratch[kScratchBytes];
-  const std::string_view bytes = entry->StringView(scratch);
+  const StringBytes bytes(entry);
   if (ctx.argc() == 2) {
-    ctx.reply().Integer(static_cast<int64_t>(CountBits(bytes)));
+    uint64_t count = 0;
+    for (size_t at = 0; at < bytes.size();) {
+      const std::string_view run = bytes.RunAt(at);
+      count += CountBits(run);
+      at += run.size();
+    }
+    ctx.reply().Integer(static_cast<int64_t>(count));
     return Status::Ok();
   }
   if (ctx.argc() != 4 && ctx.argc() != 5) return RespError(resp_errors::kSyntax);
@@ -155,10 +187,7 @@ Status BitCount(CommandContext& ctx) {
   }
   if (ctx.argc() == 5) CAIRN_RETURN_IF_ERROR(ArgBitUnit(ctx, 4, &by_bit));
   const BitRange range = ClampRange(start, end, bytes.size(), by_bit);
-  ctx.reply().Integer(range.last < range.first ? 0
-                                               : static_cast<int64_t>(CountBits(
-                                                     bytes, static_cast<uint64_t>(range.first),
-                                                     static_cast<uint64_t>(range.last))));
+  ctx.reply().Integer(static_cast<int64_t>(CountBitsIn(bytes, range)));
   return Status::Ok();
 }
 constexpr CommandSpec kBitCountSpec{
@@ -187,8 +216,7 @@ Status BitPos(CommandContext& ctx) {
   }
   CAIRN_RETURN_IF_ERROR(ExpectString(entry));
   if (ctx.argc() > 6) return RespError(resp_errors::kSyntax);
-  char scratch[kScratchBytes];
-  const std::string_view bytes = entry->StringView(scratch);
+  const StringBytes bytes(entry);
   int64_t start = 0, end = -1;
   bool by_bit = false;
   if (ctx.argc() > 3) CAIRN_RETURN_IF_ERROR(ctx.ArgInt64(3, &start));
@@ -198,8 +226,7 @@ Status BitPos(CommandContext& ctx) {
   const BitRange range = ClampRange(start, end, bytes.size(), by_bit);
   int64_t found = -1;
   if (range.first <= range.last) {
-    const auto at = FindBit(bytes, bit == 1, static_cast<uint64_t>(range.first),
-                            static_cast<uint64_t>(range.last));
+    const auto at = FindBitIn(bytes, bit == 1, range);
     // Zeros go on behind the string, unless the caller named the end.
     if (at.has_value()) {
       found = static_cast<int64_t>(*at);
@@ -239,11 +266,17 @@ Status ReadSources(CommandContext& ctx, std::vector<std::string>* small,
     if (entry == nullptr) {
       out->emplace_back();
     } else {
-      // Bytes in the record are copied: a later look-up may expire a key and free its record.
-      char scratch[kScratchBytes];
-      const std::string_view bytes = entry->StringView(scratch);
-      const bool stays = entry->form() == ValueForm::kBlob;
-      out->push_back(stays ? bytes : std::string_view(small->emplace_back(bytes)));
+      // Bytes in the record are copied: a later look-up may expire a key and free its record. Those
+      // in chunks are brought together.
+      const StringBytes bytes(entry);
+      if (entry->form() == ValueForm::kBlob) {
+        out->push_back(bytes.RunAt(0));
+        continue;
+      }
+      std::string& copy = small->emplace_back();
+      const std::string_view whole = bytes.Whole(&copy);
+      if (copy.empty()) copy = whole;
+      out->push_back(copy);
     }
   }
   return Status::Ok();
@@ -390,29 +423,50 @@ Status ParseFieldProgram(const CommandContext& ctx, FieldProgram* program) {
   return Status::Ok();
 }
 
+/// The bytes that an operation's number touches, as far as the string goes.
+struct FieldWindow {
+  FieldWindow(const StringEdit& edit, const FieldOperation& operation)
+      : at(operation.offset / 8), first_bit(operation.offset % 8) {
+    if (at >= edit.size()) return;
+    size = std::min({kFieldBytes, edit.size() - at, (first_bit + operation.type.bits + 7) / 8});
+    edit.Read(at, size, bytes);
+  }
+  std::string_view view() const { return {bytes, size}; }
+
+  size_t at;
+  uint64_t first_bit;
+  size_t size = 0;
+  char bytes[kFieldBytes];
+};
+
 /// Runs one writing operation and replies. Returns whether the stored number changed.
-bool RunFieldWrite(CommandContext& ctx, const FieldOperation& operation, char* bytes, size_t size) {
+bool RunFieldWrite(CommandContext& ctx, const FieldOperation& operation, StringEdit& edit) {
   const bool set = operation.kind == FieldOperation::Kind::kSet;
-  const int64_t before = ReadBitField({bytes, size}, operation.offset, operation.type);
+  FieldWindow window(edit, operation);
+  const int64_t before = ReadBitField(window.view(), window.first_bit, operation.type);
   const auto after = AddBitField(operation.type, set ? operation.argument : before,
                                  set ? 0 : operation.argument, operation.overflow);
   if (!after.has_value()) {
     ctx.reply().Null();
     return false;
   }
-  WriteBitField(bytes, size, operation.offset, operation.type, *after);
   ctx.reply().Integer(set ? before : *after);
-  return *after != before;
+  if (*after == before) return false;
+  WriteBitField(window.bytes, window.size, window.first_bit, operation.type, *after);
+  edit.Write(window.at, window.view());
+  return true;
 }
 
 Status RunReadingProgram(CommandContext& ctx, const FieldProgram& program) {
   const Entry* entry = ReadKey(ctx, ctx.Key(1));
   CAIRN_RETURN_IF_ERROR(ExpectString(entry));
-  char scratch[kScratchBytes];
-  const std::string_view bytes = entry != nullptr ? entry->StringView(scratch) : std::string_view();
+  const StringBytes bytes(entry);
   ctx.reply().ArrayHeader(program.operations.size());
-  for (const FieldOperation& operation : program.operations)
-    ctx.reply().Integer(ReadBitField(bytes, operation.offset, operation.type));
+  for (const FieldOperation& operation : program.operations) {
+    char copy[kFieldBytes];
+    const std::string_view window = bytes.Window(operation.offset / 8, kFieldBytes, copy);
+    ctx.reply().Integer(ReadBitField(window, operation.offset % 8, operation.type));
+  }
   return Status::Ok();
 }
 
@@ -422,16 +476,16 @@ Status BitField(CommandContext& ctx) {
   if (!program.writes) return RunReadingProgram(ctx, program);
 
   const KeyRef key = ctx.Key(1);
-  char* bytes = nullptr;
-  size_t size = 0;
   bool grown = false;
-  CAIRN_RETURN_IF_ERROR(BytesForBit(ctx, key, program.highest_bit, &bytes, &size, &grown));
+  Result<StringEdit> edit = EditForBit(ctx, key, program.highest_bit, &grown);
+  if (!edit.ok()) return edit.status();
   ctx.reply().ArrayHeader(program.operations.size());
   uint64_t changes = 0;
   for (const FieldOperation& operation : program.operations) {
     if (operation.kind == FieldOperation::Kind::kGet) {
-      ctx.reply().Integer(ReadBitField({bytes, size}, operation.offset, operation.type));
-    } else if (RunFieldWrite(ctx, operation, bytes, size)) {
+      const FieldWindow window(*edit, operation);
+      ctx.reply().Integer(ReadBitField(window.view(), window.first_bit, operation.type));
+    } else if (RunFieldWrite(ctx, operation, *edit)) {
       ++changes;
     }
   }

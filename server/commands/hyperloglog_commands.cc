@@ -12,10 +12,14 @@ namespace {
 
 Status CorruptHyperLogLog() { return Status::Client("INVALIDOBJ Corrupted HLL object detected"); }
 
-/// The bytes of an entry that holds a HyperLogLog. An integer is too short to be one.
+/// The bytes of an entry that holds a HyperLogLog. An integer is too short to be one, what is in
+/// chunks (keyspace.h) a hundred times too long.
 Status HyperLogLogBytes(const Entry& entry, std::string_view* out) {
   CAIRN_RETURN_IF_ERROR(ExpectString(&entry));
-  if (entry.form() != ValueForm::kInt) {
+  if (entry.form() == ValueForm::kObject) {
+    // With the right first bytes it is a broken one.
+    if (hyperloglog::HasValidHeader(StringBytes(&entry).RunAt(0))) return CorruptHyperLogLog();
+  } else if (entry.form() != ValueForm::kInt) {
     *out = entry.StringView(nullptr);
     if (hyperloglog::HasValidHeader(*out)) return Status::Ok();
   }
@@ -158,7 +162,7 @@ Status PfCount(CommandContext& ctx) {
 constexpr CommandSpec kPfCountSpec{
     .name = "pfcount",
     .arity = -2,
-    .flags = kCmdReadonly,
+    .flags = kCmdReadonly | kCmdMayReplicate,
     .acl = kAclHyperLogLog,
     .keys = {{KeySpec::Begin::kIndex,
               kKeyRW | kKeyAccess,

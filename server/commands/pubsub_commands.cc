@@ -168,7 +168,7 @@ Status Publish(CommandContext& ctx) {
 constexpr CommandSpec kPublishSpec{
     .name = "publish",
     .arity = 3,
-    .flags = kCmdPubsub | kCmdLoading | kCmdStale | kCmdFast,
+    .flags = kCmdPubsub | kCmdLoading | kCmdStale | kCmdFast | kCmdMayReplicate,
     .group = "pubsub",
     .since = "2.0.0",
     .complexity =
@@ -186,7 +186,7 @@ Status SPublish(CommandContext& ctx) {
 constexpr CommandSpec kSPublishSpec{
     .name = "spublish",
     .arity = 3,
-    .flags = kCmdPubsub | kCmdLoading | kCmdStale | kCmdFast,
+    .flags = kCmdPubsub | kCmdLoading | kCmdStale | kCmdFast | kCmdMayReplicate,
     .keys = {OneKey(1, kKeyNotKey)},
     .group = "pubsub",
     .since = "7.0.0",

@@ -39,8 +39,11 @@ void StoreResult(CommandContext& ctx, MemberBuilder& result, std::string_view ev
   const uint64_t size = result.size();
   if (size > 0) {
     StoreKey(ctx, ctx.db(), key, result.TakeValue());
+    // Caches hear of it ahead of the reply, listeners behind.
+    ctx.TouchWatchers(ctx.session().db, key.key);
     ctx.reply().Integer(static_cast<int64_t>(size));
-    ctx.Changed(key, NotifyClass::kSet, event);
+    ctx.AddDirty(1);
+    ctx.Notify(NotifyClass::kSet, event, key.key, ctx.session().db);
     return;
   }
   if (!source_missing) ctx.reply().Integer(0);

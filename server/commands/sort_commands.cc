@@ -33,7 +33,9 @@ struct Found {
   std::string Text() const {
     if (element != nullptr) return *element;
     char scratch[kMaxInt64Chars + 3];
-    return std::string(field ? field->value.Text(scratch) : entry->StringView(scratch));
+    if (field) return std::string(field->value.Text(scratch));
+    std::string copy;
+    return std::string(StringBytes(entry).Whole(&copy));
   }
 };
 

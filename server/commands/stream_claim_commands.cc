@@ -225,11 +225,13 @@ Status XAutoClaim(CommandContext& ctx) {
   ClaimOptions options;
   StreamId start;
   int64_t count = kDefaultClaims;
-  CAIRN_RETURN_IF_ERROR(ParseAutoClaim(ctx, &options, &start, &count));
   const KeyRef key = ctx.Key(1);
   StreamValue* stream = nullptr;
   StreamGroup* group = nullptr;
-  CAIRN_RETURN_IF_ERROR(GroupForWrite(ctx, key, ctx.arg(2), &stream, &group));
+  // A key that is missing is told of even if the arguments are wrong, whose error comes first.
+  const Status found = GroupForWrite(ctx, key, ctx.arg(2), &stream, &group);
+  CAIRN_RETURN_IF_ERROR(ParseAutoClaim(ctx, &options, &start, &count));
+  CAIRN_RETURN_IF_ERROR(found);
 
   ctx.PropagateNotAsSent();
   Claim claim(ctx, key, *stream, *group, options);

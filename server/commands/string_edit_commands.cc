@@ -37,8 +37,8 @@ Status Append(CommandContext& ctx) {
     const size_t old_size = entry->StringSize();
     CAIRN_RETURN_IF_ERROR(CheckLength(ctx, old_size, tail.size()));
     size += old_size;
-    char* bytes = ctx.db().MutableString(key, size);
-    if (!tail.empty()) std::memcpy(bytes + old_size, tail.data(), tail.size());
+    // All of the growth is written here: none of it has to be zeroed.
+    ctx.db().EditString(key, size, old_size).Write(old_size, tail);
   }
   ctx.Changed(key, NotifyClass::kString, "append");
   ctx.reply().Integer(static_cast<int64_t>(size));
@@ -74,7 +74,8 @@ Status SetRange(CommandContext& ctx) {
   CAIRN_RETURN_IF_ERROR(CheckLength(ctx, static_cast<uint64_t>(offset), patch.size()));
   const size_t size = std::max(old_size, static_cast<size_t>(offset) + patch.size());
   if (entry == nullptr) StoreKey(ctx, ctx.db(), key, ValueInput::RawString({}));
-  std::memcpy(ctx.db().MutableString(key, size) + offset, patch.data(), patch.size());
+  const size_t at = static_cast<size_t>(offset);
+  ctx.db().EditString(key, size, at).Write(at, patch);
   ctx.Changed(key, NotifyClass::kString, "setrange");
   ctx.reply().Integer(static_cast<int64_t>(size));
   return Status::Ok();
@@ -111,12 +112,7 @@ Status GetRange(CommandContext& ctx) {
     return Status::Ok();
   }
   const size_t length = static_cast<size_t>(end - start + 1);
-  if (entry->form() == ValueForm::kBlob && length >= kReplyByReferenceBytes) {
-    ctx.reply().BulkBlob({entry->BlobValue(), static_cast<size_t>(start), length});
-  } else {
-    char scratch[kMaxInt64Chars + 3];
-    ctx.reply().Bulk(entry->StringView(scratch).substr(static_cast<size_t>(start), length));
-  }
+  ReplyStringPart(ctx, *entry, static_cast<size_t>(start), length);
   return Status::Ok();
 }
 constexpr CommandSpec kGetRangeSpec{
@@ -157,7 +153,8 @@ Status IntegerOf(const Entry& entry, int64_t* out) {
     return Status::Ok();
   }
   char scratch[kMaxInt64Chars + 3];
-  if (ParseInt64(entry.StringView(scratch), out)) return Status::Ok();
+  const bool in_chunks = entry.form() == ValueForm::kObject;  // nothing that long is a number
+  if (!in_chunks && ParseInt64(entry.StringView(scratch), out)) return Status::Ok();
   return RespError(resp_errors::kNotInteger);
 }
 
@@ -264,8 +261,10 @@ Status IncrByFloat(CommandContext& ctx) {
   const Entry* entry = ctx.db().LookupWrite(key);
   CAIRN_RETURN_IF_ERROR(ExpectString(entry));
   long double value = 0, delta = 0;
+  // Nothing that long is a number.
+  const bool in_chunks = entry != nullptr && entry->form() == ValueForm::kObject;
   char scratch[kMaxInt64Chars + 3];
-  if ((entry != nullptr && !ParseLongDouble(entry->StringView(scratch), &value)) ||
+  if (in_chunks || (entry != nullptr && !ParseLongDouble(entry->StringView(scratch), &value)) ||
       !ParseLongDouble(ctx.arg(2), &delta)) {
     return RespError(resp_errors::kNotFloat);
   }

@@ -141,11 +141,9 @@ Status Lcs(CommandContext& ctx) {
   }
   LcsOptions options;
   CAIRN_RETURN_IF_ERROR(ParseLcsOptions(ctx, &options));
-  char scratch_a[kMaxInt64Chars + 3], scratch_b[kMaxInt64Chars + 3];
-  const std::string_view a =
-      entry_a != nullptr ? entry_a->StringView(scratch_a) : std::string_view();
-  const std::string_view b =
-      entry_b != nullptr ? entry_b->StringView(scratch_b) : std::string_view();
+  const StringBytes bytes_a(entry_a), bytes_b(entry_b);
+  std::string copy_a, copy_b;
+  const std::string_view a = bytes_a.Whole(&copy_a), b = bytes_b.Whole(&copy_b);
   constexpr size_t kTooLong = std::numeric_limits<uint32_t>::max() - 1;
   if (a.size() >= kTooLong || b.size() >= kTooLong)
     return Status::Client("ERR String too long for LCS");

@@ -6,6 +6,7 @@
 #include "persistence/rdb_format.h"
 #include "server/base/check.h"
 #include "server/base/strings.h"
+#include "server/data/chunked_string.h"
 #include "server/data/container.h"
 #include "server/data/record_slab.h"
 
@@ -77,7 +78,7 @@ ValueInput ValueInput::Integer(int64_t value) {
 }
 
 ValueInput ValueInput::FromObject(ValueType type, ObjectRef object) {
-  CAIRN_CHECK(object && type != ValueType::kString);
+  CAIRN_CHECK(object);
   ValueInput input;
   input.type = type;
   input.form = ValueForm::kObject;
@@ -174,6 +175,11 @@ const Object* Entry::object() const {
   return reinterpret_cast<const Object*>(value_word());
 }
 
+const ChunkedString* Entry::chunks() const {
+  CAIRN_CHECK(is_string());
+  return static_cast<const ChunkedString*>(object());
+}
+
 ObjectRef Entry::ShareObject() const { return ObjectRef::Share(object()); }
 
 size_t Entry::StringSize() const {
@@ -184,6 +190,8 @@ size_t Entry::StringSize() const {
       return value_size_;
     case ValueForm::kInt:
       return FormatInt64(integer(), scratch);
+    case ValueForm::kObject:
+      return chunks()->size();
     default:
       return blob_unchecked()->size();
   }

@@ -27,6 +27,7 @@
 
 namespace cairn {
 
+class ChunkedString;
 class RecordSlab;
 
 enum class ValueType : uint8_t { kString, kList, kSet, kSortedSet, kHash, kStream, kModule };
@@ -39,7 +40,7 @@ enum class ValueForm : uint8_t {
                ///< a packed container that shows as Redis's big encoding
   kInt,        ///< 64-bit integer; OBJECT ENCODING int
   kBlob,       ///< string in a counted Blob; OBJECT ENCODING raw
-  kObject,     ///< counted Object
+  kObject,     ///< counted Object; of a string a ChunkedString, OBJECT ENCODING raw
 };
 
 /// Strings up to this many bytes live inside their entry.
@@ -109,10 +110,12 @@ class Entry {
   /// A container that is still packed.
   bool is_packed() const { return !is_string() && has_bytes(); }
   ObjectRef ShareObject() const;
+  /// Requires: a string in form kObject.
+  const ChunkedString* chunks() const;
   /// Size of the string in its text form. Requires is_string().
   size_t StringSize() const;
   /// The string's bytes; integers are formatted into `scratch` (at least 24 bytes). Borrows: the
-  /// entry.
+  /// entry. Requires: not in chunks (string_bytes.h reads those too).
   std::string_view StringView(char* scratch) const;
   /// The value as an input that shares blobs and objects: for RENAME, MOVE, re-keying.
   ValueInput ShareValue() const;

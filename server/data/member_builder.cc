@@ -107,7 +107,8 @@ bool MemberBuilder::Set(std::string_view member, std::string_view value) {
     MoveToTable();
   if (form_ == Form::kTable) return table_->table().Set(member, value);
   const bool is_new = SetInListpack(member, value);
-  if (form_ == Form::kListpack && is_new && size() > limits_.hash_max_listpack_entries) Convert();
+  // Also an update does that, where the limit was lowered meanwhile.
+  if (form_ == Form::kListpack && size() > limits_.hash_max_listpack_entries) Convert();
   KeepConvertedSmall();
   return is_new;
 }

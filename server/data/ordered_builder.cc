@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <unordered_set>
 
 #include "server/data/packed_sorted_set.h"
 
@@ -58,6 +59,8 @@ Status SortedSetBuilder::AddListpack(std::string_view listpack) {
   return Status::Ok();
 }
 
+Status SortedSetBuilder::Twice() { return Status::Corruption("a sorted set holds a member twice"); }
+
 Result<ValueInput> SortedSetBuilder::TakeValue() {
   const auto before = [](const ScoredRecord* a, const ScoredRecord* b) {
     return CompareScored(*a, {b->score(), b->member()}) < 0;
@@ -66,14 +69,12 @@ Result<ValueInput> SortedSetBuilder::TakeValue() {
   std::reverse(records_.begin(), records_.end());
   if (!std::is_sorted(records_.begin(), records_.end(), before))
     std::sort(records_.begin(), records_.end(), before);
-  std::unordered_set<std::string_view> members;
-  members.reserve(records_.size());
-  for (const ScoredRecord* record : records_) {
-    if (!members.insert(record->member()).second)
-      return Status::Corruption("a sorted set holds a member twice");
-  }
   const bool is_short = trust_length_ || longest_ <= limits_.value_bytes;
   if (is_short && records_.size() <= limits_.entries) {
+    std::unordered_set<std::string_view> members;
+    for (const ScoredRecord* record : records_) {
+      if (!members.insert(record->member()).second) return Twice();
+    }
     packed_ = NewListpack();
     for (const ScoredRecord* record : records_) {
       ListpackAppend(&packed_, record->member());
@@ -83,8 +84,10 @@ Result<ValueInput> SortedSetBuilder::TakeValue() {
   }
   auto* set = new SortedSet(home_);
   ObjectRef holder = ObjectRef::Adopt(set);
-  set->Fill(records_);
-  records_.clear();
+  const size_t taken = set->Fill(records_);
+  const bool all = taken == records_.size();
+  records_.erase(records_.begin(), records_.begin() + static_cast<ptrdiff_t>(taken));
+  if (!all) return Twice();
   return ValueInput::FromObject(ValueType::kSortedSet, std::move(holder));
 }
 

@@ -7,7 +7,6 @@
 
 #include <string>
 #include <string_view>
-#include <unordered_set>
 #include <vector>
 
 #include "server/data/entry.h"
@@ -55,6 +54,8 @@ class SortedSetBuilder {
   Result<ValueInput> TakeValue();
 
  private:
+  static Status Twice();
+
   const ValueHome home_;
   const SortedSetLimits limits_;
   std::vector<const ScoredRecord*> records_;  // owned until TakeValue

@@ -198,13 +198,29 @@ void RecordIndex::Split(Path* path, uint64_t hash) {
   Discard(page, page->generation, sizeof(Page));
 }
 
-void RecordIndex::Insert(const ScoredRecord* record) {
+/// The way to the page of `hash`, owned, in an index that may be empty.
+RecordIndex::Path RecordIndex::PathToAdd(uint64_t hash) {
   if (root_ == nullptr) {
     root_ = NewDirectory(0, 0);
     root_->slots[0] = SlotFor(NewPage(0));
   }
+  return OwnedPath(hash);
+}
+
+void RecordIndex::Insert(const ScoredRecord* record) {
   const uint64_t hash = HashOf(record);
-  Path path = OwnedPath(hash);
+  AddTo(PathToAdd(hash), hash, record);
+}
+
+bool RecordIndex::InsertNew(const ScoredRecord* record) {
+  const uint64_t hash = HashOf(record);
+  const Path path = PathToAdd(hash);
+  if (FindIn(*path.page, hash, record->member()) >= 0) return false;
+  AddTo(path, hash, record);
+  return true;
+}
+
+void RecordIndex::AddTo(Path path, uint64_t hash, const ScoredRecord* record) {
   while (path.page->count == kPageRecords) Split(&path, hash);
   path.page->Append(record, Fingerprint(hash), /*is_shared_record=*/false);
   ++size_;

@@ -40,6 +40,8 @@ class RecordIndex {
   void Prefetch(std::string_view member, int pass) const;
   /// Adds a record. Requires: no record has its member.
   void Insert(const ScoredRecord* record);
+  /// Adds a record unless one has its member already. Returns whether it did.
+  bool InsertNew(const ScoredRecord* record);
   /// Gives a member another score, in its record or a new one. Returns the record it now has.
   /// `may_edit`: the record may keep its place. Requires: the member is there.
   const ScoredRecord* SetScore(std::string_view member, double score);
@@ -124,6 +126,8 @@ class RecordIndex {
 
   uint64_t HashOf(std::string_view member) const;
   uint64_t HashOf(const ScoredRecord* record) const { return HashOf(record->member()); }
+  Path PathToAdd(uint64_t hash);
+  void AddTo(Path path, uint64_t hash, const ScoredRecord* record);
   Path Descend(uint64_t hash) const;
   static int FindIn(const Page& page, uint64_t hash, std::string_view member);
   Path OwnedPath(uint64_t hash);

@@ -24,13 +24,19 @@ SortedSet* SortedSet::Clone() const {
     records.push_back(ScoredRecord::Create(*home().slab, record.member(), record.score()));
     return true;
   });
-  clone->Fill(records);
+  const size_t taken = clone->Fill(records);
+  CAIRN_CHECK(taken == records.size());  // S1
   return clone;
 }
 
-void SortedSet::Fill(std::span<const ScoredRecord* const> records) {
-  for (const ScoredRecord* record : records) members_.Insert(record);
+size_t SortedSet::Fill(std::span<const ScoredRecord* const> records) {
+  constexpr size_t kAhead = 16;  // pages of the index are all over the memory
+  for (size_t i = 0; i < records.size(); ++i) {
+    if (i + kAhead < records.size()) members_.Prefetch(records[i + kAhead]->member(), 0);
+    if (!members_.InsertNew(records[i])) return i;
+  }
   order_.Build(records, *this);
+  return records.size();
 }
 
 bool SortedSet::Find(std::string_view member, double* score) const {

@@ -1,8 +1,13 @@
 #include "server/engine/acl.h"
 
+#include <algorithm>
+#include <set>
+
 #include "server/base/strings.h"
 #include "server/engine/client_report.h"
+#include "server/engine/dispatcher.h"
 #include "server/engine/engine.h"
+#include "server/protocol/resp_errors.h"
 
 namespace cairn {
 
@@ -13,6 +18,30 @@ constexpr std::string_view kDefaultName = "default";
 bool SameRefusal(const AclLogEntry& a, const AclLogEntry& b) {
   return a.reason == b.reason && a.context == b.context && a.object == b.object &&
          a.username == b.username && b.at_ms - a.at_ms <= kAclLogGroupingMs;
+}
+
+// The channel rules of all selectors, "&glob"; globs hold no spaces.
+std::set<std::string, std::less<>> ChannelRulesOf(const AclUser& user) {
+  std::set<std::string, std::less<>> rules;
+  const auto add = [&rules](const AclSelector& selector) {
+    const std::string text = selector.ChannelRules();
+    for (size_t at = 0; at < text.size();) {
+      const size_t end = std::min(text.find(' ', at), text.size());
+      rules.insert(text.substr(at, end - at));
+      at = end + 1;
+    }
+  };
+  add(user.root());
+  for (const AclSelector& selector : user.selectors()) add(selector);
+  return rules;
+}
+
+// Then nobody is cut off, whatever it listened to before it became this user.
+bool KeepsChannels(const AclUser& before, const AclUser& after) {
+  const auto kept = ChannelRulesOf(after);
+  if (kept.contains("&*")) return true;
+  const auto had = ChannelRulesOf(before);
+  return std::includes(kept.begin(), kept.end(), had.begin(), had.end());
 }
 
 }  // namespace
@@ -58,8 +87,7 @@ Status Acl::SetUser(std::string_view name, std::span<const std::string_view> rul
   AclUser changed = user != nullptr ? *user : AclUser(std::string(name), AllChannelsByDefault());
   for (const std::string& rule : *joined) {
     if (Status status = changed.Apply(engine_.commands, rule); !status.ok()) {
-      return Status::Client("ERR Error in ACL SETUSER modifier '" + rule +
-                            "': " + std::string(status.message()));
+      return QuotingError({"ERR Error in ACL SETUSER modifier '", rule, "': ", status.message()});
     }
   }
   if (user == nullptr) {
@@ -111,6 +139,7 @@ void Acl::CloseSessionsOf(const AclUser& user) {
 }
 
 void Acl::CloseListenersCutOff(const AclUser& before, const AclUser& after) {
+  if (KeepsChannels(before, after)) return;
   for (const auto& [id, session] : engine_.sessions()) {
     if (session->acl != &before || session->subscriptions == nullptr) continue;
     bool cut_off = false;
@@ -131,8 +160,9 @@ Status Acl::Authenticate(Session& session, std::string_view name, std::string_vi
     LogIn(session, *user);
     return Status::Ok();
   }
+  const bool queued = engine_.dispatcher != nullptr && engine_.dispatcher->in_exec();
   Note(session, AclVerdict::kAuth, command, name,
-       session.in_transaction() ? AclContext::kMulti : AclContext::kToplevel);
+       queued ? AclContext::kMulti : AclContext::kToplevel);
   return RespError(resp_errors::kWrongPass);
 }
 

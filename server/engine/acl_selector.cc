@@ -161,13 +161,13 @@ Status AclSelector::AllowFirstArgument(const CommandTable& table, std::string_vi
   if (command == nullptr) return Refused(kAclUnknownName);
   if (command->parent != nullptr) return Refused(kFirstArgumentOfSubcommand);
   const std::string_view word = name.substr(bar + 1);
+  if (word.empty()) return Refused(kSyntaxError);
   if (!command->subcommands.empty()) {
     const Command* sub = FindOriginal(table, name);
     if (sub == nullptr) return Refused(kAclUnknownName);
     SetCommand(*sub, true);
     return Status::Ok();
   }
-  if (word.empty()) return Refused(kSyntaxError);
   std::vector<std::string>& words = first_arguments_[command->id];
   if (std::none_of(words.begin(), words.end(),
                    [word](const std::string& each) { return EqualsIgnoreCase(each, word); }))
@@ -225,28 +225,29 @@ Status AclSelector::ApplyChannelRule(std::string_view glob) {
 
 Status AclSelector::Apply(const CommandTable& table, std::string_view rule) {
   if (rule.empty()) return Refused(kSyntaxError);
-  if (EqualsIgnoreCase(rule, "allkeys") || rule == "~*") {
+  const std::string_view word = UpToNul(rule);  // patterns do not end there
+  if (EqualsIgnoreCase(word, "allkeys") || word == "~*") {
     all_keys_ = true;
     keys_.clear();
-  } else if (EqualsIgnoreCase(rule, "resetkeys")) {
+  } else if (EqualsIgnoreCase(word, "resetkeys")) {
     all_keys_ = false;
     keys_.clear();
-  } else if (EqualsIgnoreCase(rule, "allchannels") || rule == "&*") {
+  } else if (EqualsIgnoreCase(word, "allchannels") || word == "&*") {
     all_channels_ = true;
     channels_.clear();
-  } else if (EqualsIgnoreCase(rule, "resetchannels")) {
+  } else if (EqualsIgnoreCase(word, "resetchannels")) {
     all_channels_ = false;
     channels_.clear();
-  } else if (EqualsIgnoreCase(rule, "allcommands")) {
+  } else if (EqualsIgnoreCase(word, "allcommands")) {
     SetAll(true);
-  } else if (EqualsIgnoreCase(rule, "nocommands")) {
+  } else if (EqualsIgnoreCase(word, "nocommands")) {
     SetAll(false);
   } else if (rule[0] == '~' || rule[0] == '%') {
     return ApplyKeyRule(rule);
   } else if (rule[0] == '&') {
     return ApplyChannelRule(rule.substr(1));
   } else if (rule[0] == '+' || rule[0] == '-') {
-    return ApplyCommandRule(table, rule);
+    return ApplyCommandRule(table, word);
   } else {
     return Refused(kSyntaxError);
   }

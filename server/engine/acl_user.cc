@@ -52,7 +52,7 @@ Result<std::vector<std::string>> JoinSelectors(std::span<const std::string_view>
   }
   if (open != nullptr) {
     return Status::Client("Unmatched parenthesis in acl selector starting at '" +
-                          std::string(*open) + "'.");
+                          std::string(UpToNul(*open)) + "'.");
   }
   return joined;
 }
@@ -89,7 +89,7 @@ Status AclUser::ApplyPasswordRule(std::string_view rule) {
 
 Status AclUser::AddSelector(const CommandTable& table, std::string_view rule) {
   if (!rule.ends_with(')')) return Refused(kSyntaxError);
-  Result<std::vector<std::string>> rules = SplitArgs(rule.substr(1, rule.size() - 2));
+  Result<std::vector<std::string>> rules = SplitArgs(UpToNul(rule.substr(1, rule.size() - 2)));
   if (!rules.ok()) return Refused(kSyntaxError);
   AclSelector selector(all_channels_by_default_);
   for (const std::string& each : *rules) CAIRN_RETURN_IF_ERROR(selector.Apply(table, each));
@@ -99,28 +99,29 @@ Status AclUser::AddSelector(const CommandTable& table, std::string_view rule) {
 
 Status AclUser::Apply(const CommandTable& table, std::string_view rule) {
   if (rule.empty()) return Status::Ok();
+  const std::string_view word = UpToNul(rule);  // passwords do not end there
   Status status;
-  if (EqualsIgnoreCase(rule, "on")) {
+  if (EqualsIgnoreCase(word, "on")) {
     enabled_ = true;
-  } else if (EqualsIgnoreCase(rule, "off")) {
+  } else if (EqualsIgnoreCase(word, "off")) {
     enabled_ = false;
-  } else if (EqualsIgnoreCase(rule, "nopass")) {
+  } else if (EqualsIgnoreCase(word, "nopass")) {
     no_password_ = true;
     passwords_.clear();
-  } else if (EqualsIgnoreCase(rule, "resetpass")) {
+  } else if (EqualsIgnoreCase(word, "resetpass")) {
     no_password_ = false;
     passwords_.clear();
-  } else if (EqualsIgnoreCase(rule, "sanitize-payload")) {
+  } else if (EqualsIgnoreCase(word, "sanitize-payload")) {
     sanitize_ = Sanitize::kYes;
-  } else if (EqualsIgnoreCase(rule, "skip-sanitize-payload")) {
+  } else if (EqualsIgnoreCase(word, "skip-sanitize-payload")) {
     sanitize_ = Sanitize::kSkip;
   } else if (std::string_view("><#!").find(rule[0]) != std::string_view::npos) {
     status = ApplyPasswordRule(rule);
   } else if (rule[0] == '(') {
     status = AddSelector(table, rule);
-  } else if (EqualsIgnoreCase(rule, "clearselectors")) {
+  } else if (EqualsIgnoreCase(word, "clearselectors")) {
     selectors_.clear();
-  } else if (EqualsIgnoreCase(rule, "reset")) {
+  } else if (EqualsIgnoreCase(word, "reset")) {
     Reset(table);
   } else {
     status = root_.Apply(table, rule);

@@ -32,6 +32,9 @@ inline constexpr size_t kAclCommandBits = 1024;
 /// The refusal of a rule that names no command and no category.
 inline constexpr std::string_view kAclUnknownName = "Unknown command or category name in ACL";
 
+/// A text as C shows it: rules and names end at a NUL there, passwords and patterns do not.
+inline std::string_view UpToNul(std::string_view text) { return text.substr(0, text.find('\0')); }
+
 /// What a key may be used for; bits.
 inline constexpr uint8_t kAclReadKey = 1, kAclWriteKey = 2;
 

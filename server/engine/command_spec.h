@@ -16,6 +16,7 @@
 namespace cairn {
 
 class CommandContext;
+class Engine;
 using CommandHandler = Status (*)(CommandContext& ctx);
 
 /// Command flags, named as COMMAND INFO prints them.
@@ -123,6 +124,11 @@ struct KeyPosition {
 /// where no spec reaches. Returns an error when the arguments make no sense. Requires: *out empty.
 using KeyFinder = Status (*)(std::span<const std::string_view> args, std::vector<KeyPosition>* out);
 
+/// What one request may do, where that depends on its arguments: a script declares it. `flags` are
+/// the command's. Returns CommandFlag bits. Requires: the arity fits.
+using FlagsFinder = uint64_t (*)(const Engine& engine, uint64_t flags,
+                                 std::span<const std::string_view> args);
+
 struct CommandSpec {
   std::string_view name;         ///< lower case; a subcommand's own word ("setname")
   std::string_view parent = {};  ///< container of a subcommand ("client"), else empty
@@ -134,6 +140,7 @@ struct CommandSpec {
                        ///< member): fetched ahead with its batch; 0 = none
   KeyFinder find_keys =
       nullptr;  ///< instead of `keys` for GETKEYS and ACLs, where those fall short
+  FlagsFinder find_flags = nullptr;  ///< instead of `flags` for the gates
   std::string_view group =
       {};  ///< "string", "generic", "connection", "server", "transactions", "module" ..
   std::string_view since = {};

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <climits>
+#include <cstdlib>
 #include <cstring>
 
 #include "server/base/strings.h"
@@ -26,7 +27,7 @@ uint64_t DerivedCategories(const CommandSpec& spec) {
 // Commands that run others, wait, or come from a module may do more than their flags say.
 bool IsPlain(const CommandSpec& spec) {
   constexpr uint64_t kNeverPlain = kCmdAdmin | kCmdProtected | kCmdModule | kCmdBlocking |
-                                   kCmdPubsub | kCmdNoScript | kCmdNoMulti | kCmdMayReplicate;
+                                   kCmdPubsub | kCmdNoScript | kCmdNoMulti;
   return spec.handler != nullptr && spec.parent.empty() &&
          (spec.flags & (kCmdWrite | kCmdReadonly)) && !(spec.flags & kNeverPlain) &&
          !(spec.acl & kAclDangerous);
@@ -260,17 +261,39 @@ bool AppendCounted(const KeySpec& key, size_t begin, std::span<const std::string
                    std::vector<KeyPosition>* out) {
   const size_t count_at = begin + static_cast<size_t>(key.last);
   int64_t count;
-  if (count_at >= args.size() || !ParseInt64(args[count_at], &count) || count < 0) return false;
+  if (count_at >= args.size() || !ParseInt64(args[count_at], &count)) return false;
+  count = static_cast<int32_t>(count);  // as Redis keeps it
+  if (count < 1) return false;
   const size_t first = begin + static_cast<size_t>(key.limit);
   if (static_cast<uint64_t>(count) > args.size() ||
-      (count > 0 &&
-       first + static_cast<size_t>(count - 1) * static_cast<size_t>(key.step) >= args.size())) {
+      first + static_cast<size_t>(count - 1) * static_cast<size_t>(key.step) >= args.size()) {
     return false;
   }
   for (int64_t i = 0; i < count; ++i) {
     out->push_back({first + static_cast<size_t>(i) * static_cast<size_t>(key.step), key.flags});
   }
   return true;
+}
+
+// Where the specs do not fit, Redis 7.0 asks an older finder: it reads the count as atoi does,
+// knows no flags, and names the destination last.
+void ExtractByLooseCount(const CommandSpec& spec, std::span<const std::string_view> args,
+                         std::vector<KeyPosition>* out) {
+  for (const KeySpec& key : spec.keys) {
+    if (key.find != KeySpec::Find::kKeyCount || key.begin != KeySpec::Begin::kIndex) continue;
+    const auto begin = static_cast<size_t>(key.index);
+    const size_t first = begin + static_cast<size_t>(key.limit);
+    if (begin + static_cast<size_t>(key.last) >= args.size() || first > args.size()) return;
+    const std::string text(args[begin + static_cast<size_t>(key.last)]);
+    const auto count = static_cast<int>(std::strtol(text.c_str(), nullptr, 10));
+    if (count < 1 || static_cast<size_t>(count) > args.size() - first) return;
+    for (size_t i = 0; i < static_cast<size_t>(count); ++i) out->push_back({first + i, 0});
+  }
+  if (out->empty()) return;
+  for (const KeySpec& key : spec.keys) {
+    if (key.find == KeySpec::Find::kRange && key.begin == KeySpec::Begin::kIndex)
+      out->push_back({static_cast<size_t>(key.index), 0});
+  }
 }
 
 }  // namespace
@@ -286,10 +309,10 @@ Status ExtractKeys(const Command& command, std::span<const std::string_view> arg
     const bool whole = key.find == KeySpec::Find::kRange ? AppendRange(key, begin, args.size(), out)
                        : key.find == KeySpec::Find::kKeyCount ? AppendCounted(key, begin, args, out)
                                                               : true;
-    if (!whole) {
-      out->clear();
-      return Status::Client("ERR Invalid arguments specified for command");
-    }
+    if (whole) continue;
+    out->clear();
+    ExtractByLooseCount(*command.spec, args, out);
+    break;
   }
   if (out->empty()) return Status::Client("ERR Invalid arguments specified for command");
   return Status::Ok();

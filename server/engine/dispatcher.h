@@ -55,8 +55,9 @@ class Dispatcher {
   /// it; the line is counted and nothing was replied. Requires: inside RunScript.
   Status RunScriptCommand(ScriptScope& scope, std::span<const std::string_view> args);
   /// Runs a script or function (`run`) as one unit: its commands do not wait, its effects go out
-  /// together, the clock stands still.
-  void RunScript(ScriptScope& scope, const std::function<void()>& run);
+  /// together, the clock stands still. Errors: what it declares may not be done now, though the
+  /// gates let its command pass; it did not run.
+  Status RunScript(ScriptScope& scope, const std::function<void()>& run);
 
   /// While a script is over its time: runs what `parser` holds; most is answered with -BUSY.
   void RunBusy(Session& session, RequestParser& parser);
@@ -95,6 +96,12 @@ class Dispatcher {
     uint32_t hash_count = 0;
     bool done = false;  // answered ahead of its turn, while a script kept the server
   };
+  // What a request may do. Of EXEC: what any of its queue does.
+  struct RequestFlags {
+    uint64_t all = 0;      // CommandFlag bits of one or more
+    uint64_t lacking = 0;  // bits that one or more has not
+    bool exec = false;     // EXEC of a transaction
+  };
   // What holds for all plain commands (command_table.h) until one that is not plain has run. Looked
   // up once a batch, so that nobody pays per command for states that are rare.
   struct Gates {
@@ -117,12 +124,14 @@ class Dispatcher {
   Status CheckForm(Command* command, Command* container,
                    std::span<const std::string_view> args) const;
   Status CheckProtected(const Session& session, const Command& command) const;
-  Status CheckState(Session& session, const Command& command);
+  RequestFlags FlagsOf(const Session& session, const Command& command,
+                       std::span<const std::string_view> args) const;
+  Status CheckState(Session& session, const Command& command, const RequestFlags& flags);
   Status CheckWritable() const;
   Status CheckScriptWrites() const;
-  Status CheckDiskOfReplica(const Command& command);
-  bool HeldForSnapshot(const Session& session, const Command& command) const;
-  static Status CheckListener(const Session& session, const Command& command);
+  Status CheckDiskOfReplica(const RequestFlags& flags);
+  bool HeldForSnapshot(const Session& session, const RequestFlags& flags) const;
+  static Status CheckSubscriber(const Session& session, const Command& command);
   void Call(CommandContext& ctx, Command& command);
   void CountCall(Session& session, Command& command, uint64_t ticks, bool failed);
   void SettleReplyMode(Session& session, ReplyBuffer::Mark mark);
@@ -142,6 +151,7 @@ class Dispatcher {
                      std::span<const std::string_view> args);
   // dispatcher_script.cc
   void RunBusyRequest(Session& session, const Request& request);
+  Status CheckScript(const ScriptScope& scope) const;
   Status CheckScriptCommand(ScriptScope& scope, const Command* command,
                             std::span<const std::string_view> args);
   // dispatcher_blocking.cc
@@ -173,6 +183,8 @@ class Dispatcher {
   uint64_t errors_seen_ = 0;          // error replies before the innermost command that runs
   uint64_t resolved_generation_ = 0;  // of the command table, when the batch was prepared
   bool in_exec_ = false;
+  bool over_memory_ =
+      false;  // when the last gate was passed: holds for EXEC and scripts as a whole
   MemoryLimit memory_limit_;
 };
 

@@ -12,11 +12,14 @@ namespace cairn {
 
 namespace {
 
+bool EndsTransaction(std::string_view name) {
+  return name == "exec" || name == "discard" || name == "quit" || name == "reset";
+}
+
 // Commands that act on the transaction itself and so are never queued in it. `name` is the full
 // one: "slowlog|reset" is not among them.
 bool ControlsTransaction(std::string_view name) {
-  return name == "exec" || name == "discard" || name == "multi" || name == "watch" ||
-         name == "quit" || name == "reset";
+  return EndsTransaction(name) || name == "multi" || name == "watch";
 }
 
 }  // namespace
@@ -66,55 +69,60 @@ Status Dispatcher::CheckProtected(const Session& session, const Command& command
       "need to set this option in the configuration file, and then restart the server.");
 }
 
-Status Dispatcher::CheckState(Session& session, const Command& command) {
+Dispatcher::RequestFlags Dispatcher::FlagsOf(const Session& session, const Command& command,
+                                             std::span<const std::string_view> args) const {
+  uint64_t own = command.flags;
+  if (command.spec->find_flags != nullptr) own = command.spec->find_flags(engine_, own, args);
+  RequestFlags flags{own, ~own, session.in_transaction() && command.spec->name == "exec"};
+  if (flags.exec) {
+    flags.all |= session.transaction.flags_union;
+    flags.lacking |= session.transaction.flags_lacking;
+  }
+  return flags;
+}
+
+Status Dispatcher::CheckState(Session& session, const Command& command, const RequestFlags& flags) {
   // What a log replays or a primary sends was admitted when it was first run: refusing it now
   // would lose data.
   if (session.kind == SessionKind::kInternal) return Status::Ok();
-  if (session.kind == SessionKind::kPrimary) return CheckDiskOfReplica(command);
-  const bool exec = command.spec->name == "exec" && session.in_transaction();
-  const uint64_t queued = exec ? session.transaction.flags_union : 0;
-  const bool write = (command.flags | queued) & kCmdWrite;
+  if (session.kind == SessionKind::kPrimary) return CheckDiskOfReplica(flags);
+  const bool write = flags.all & kCmdWrite;
   // A transaction in the making takes memory without bound, whatever its commands do.
-  const bool deny_oom = ((command.flags | queued) & kCmdDenyOom) ||
-                        (session.in_transaction() && !ControlsTransaction(command.full_name));
+  const bool deny_oom = (flags.all & kCmdDenyOom) ||
+                        (session.in_transaction() && !EndsTransaction(command.full_name));
   // Nothing is evicted while a script waits for its clients to be served.
-  if (engine_.script == nullptr && !memory_limit_.Hold() && deny_oom)
-    return RespError(resp_errors::kOom);
+  if (engine_.script == nullptr) {
+    over_memory_ = !memory_limit_.Hold();
+    if (over_memory_ && deny_oom) return RespError(resp_errors::kOom);
+  }
   if ((write || command.spec->name == "ping") && engine_.durability != nullptr) {
     CAIRN_RETURN_IF_ERROR(engine_.durability->WriteRefusal());
   }
   if (write && engine_.replicas != nullptr) CAIRN_RETURN_IF_ERROR(CheckWritable());
-  if (session.kind == SessionKind::kPubsub || session.monitor ||
-      session.kind == SessionKind::kReplica) [[unlikely]]
-    CAIRN_RETURN_IF_ERROR(CheckListener(session, command));
-  if (engine_.is_stale() && !((command.flags | queued) & kCmdStale)) {
-    return RespError(resp_errors::kMasterDown);
-  }
-  if (engine_.loading && !((command.flags | queued) & kCmdLoading)) {
-    return RespError(resp_errors::kLoading);
-  }
+  if (session.kind == SessionKind::kPubsub) [[unlikely]]
+    CAIRN_RETURN_IF_ERROR(CheckSubscriber(session, command));
+  if (engine_.is_stale() && (flags.lacking & kCmdStale)) return RespError(resp_errors::kMasterDown);
+  if (engine_.loading && (flags.lacking & kCmdLoading)) return RespError(resp_errors::kLoading);
   if (engine_.script != nullptr && !(command.flags & kCmdAllowBusy)) [[unlikely]]
     return BusyRefusal(*engine_.script);
+  // Monitors count as replicas.
+  if ((session.monitor || session.kind == SessionKind::kReplica) &&
+      (flags.all & (kCmdWrite | kCmdReadonly | kCmdMayReplicate))) [[unlikely]]
+    return Status::Client("ERR Replica can't interact with the keyspace");
   return Status::Ok();
 }
 
-// Those who listen in RESP2 could not tell a reply from a message; monitors count as replicas.
-Status Dispatcher::CheckListener(const Session& session, const Command& command) {
-  if (session.kind == SessionKind::kPubsub && session.reply.version() == 2) {
-    static constexpr std::string_view kAllowed[] = {"ping",         "subscribe",    "ssubscribe",
-                                                    "unsubscribe",  "sunsubscribe", "psubscribe",
-                                                    "punsubscribe", "quit",         "reset"};
-    if (std::find(std::begin(kAllowed), std::end(kAllowed), command.full_name) ==
-        std::end(kAllowed)) {
-      return Status::Client("ERR Can't execute '" + command.full_name +
-                            "': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / RESET are "
-                            "allowed in this context");
-    }
-  }
-  if ((session.monitor || session.kind == SessionKind::kReplica) &&
-      (command.flags & (kCmdWrite | kCmdReadonly | kCmdMayReplicate)))
-    return Status::Client("ERR Replica can't interact with the keyspace");
-  return Status::Ok();
+// Those who listen in RESP2 could not tell a reply from a message.
+Status Dispatcher::CheckSubscriber(const Session& session, const Command& command) {
+  if (session.reply.version() != 2) return Status::Ok();
+  static constexpr std::string_view kAllowed[] = {"ping",         "subscribe",    "ssubscribe",
+                                                  "unsubscribe",  "sunsubscribe", "psubscribe",
+                                                  "punsubscribe", "quit",         "reset"};
+  if (std::find(std::begin(kAllowed), std::end(kAllowed), command.full_name) != std::end(kAllowed))
+    return Status::Ok();
+  return Status::Client("ERR Can't execute '" + command.full_name +
+                        "': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / RESET are "
+                        "allowed in this context");
 }
 
 bool Dispatcher::Admit(Session& session, Command* command, Command* container,
@@ -143,7 +151,6 @@ bool Dispatcher::Admit(Session& session, Command* command, Command* container,
     Reject(session, command, RespError(resp_errors::kNoAuth));
     return false;
   }
-  // A log puts what one command did between MULTI and EXEC.
   // A log and a primary put what one command did between MULTI and EXEC.
   if (session.in_transaction() && (command->flags & kCmdNoMulti) &&
       (session.kind == SessionKind::kNormal || session.kind == SessionKind::kPubsub)) {
@@ -159,27 +166,33 @@ bool Dispatcher::Admit(Session& session, Command* command, Command* container,
       return false;
     }
   }
-  if (Status state = CheckState(session, *command); !state.ok()) {
+  const RequestFlags flags = FlagsOf(session, *command, args);
+  if (Status state = CheckState(session, *command, flags); !state.ok()) {
     Reject(session, command, state);
     return false;
   }
   if (engine_.pause_mode != PauseMode::kNone && session.MayBePaused() &&
-      engine_.IsPaused(command->flags & (kCmdWrite | kCmdMayReplicate)) && !session.pause_exempt) {
+      engine_.IsPaused(flags.all & (kCmdWrite | kCmdMayReplicate)) && !session.pause_exempt) {
     if (request != nullptr)
       session.deferred.push_back(OwnedCommand::From(command->spec, args, request));
     session.suspended = true;
     return false;
   }
-  if (HeldForSnapshot(session, *command)) {
+  if (HeldForSnapshot(session, flags)) {
     if (request != nullptr)
       session.deferred.push_back(OwnedCommand::From(command->spec, args, request));
     engine_.HoldSession(session);
     return false;
   }
   if (session.in_transaction() && !in_exec_ && !ControlsTransaction(command->full_name)) {
-    session.transaction.flags_union |= command->flags;
-    session.transaction.queue.push_back(OwnedCommand::From(command->spec, args, request));
-    session.transaction.queue_bytes += session.transaction.queue.back().MemoryUsage();
+    TransactionState& transaction = session.transaction;
+    // One that will not run takes no memory.
+    if (!transaction.dirty_exec && !transaction.dirty_cas) {
+      transaction.flags_union |= flags.all;
+      transaction.flags_lacking |= flags.lacking;
+      transaction.queue.push_back(OwnedCommand::From(command->spec, args, request));
+      transaction.queue_bytes += transaction.queue.back().MemoryUsage();
+    }
     session.reply.SimpleString("QUEUED");
     FinishReply(session);
     return false;
@@ -188,13 +201,11 @@ bool Dispatcher::Admit(Session& session, Command* command, Command* container,
 }
 
 // What only queues in a transaction is not held: its EXEC is.
-bool Dispatcher::HeldForSnapshot(const Session& session, const Command& command) const {
+bool Dispatcher::HeldForSnapshot(const Session& session, const RequestFlags& flags) const {
   if (!gates_.may_hold || !session.MayBePaused() || session.port == nullptr) return false;
-  const bool exec = session.in_transaction() && command.spec->name == "exec";
-  if (session.in_transaction() && !exec) return false;
-  const uint64_t flags = command.flags | (exec ? session.transaction.flags_union : 0);
+  if (session.in_transaction() && !flags.exec) return false;
   const bool may_write =
-      (flags & kCmdWrite) || ((flags & kCmdMayReplicate) && !(flags & kCmdReadonly));
+      (flags.all & kCmdWrite) || ((flags.all & kCmdMayReplicate) && !(flags.all & kCmdReadonly));
   return may_write && engine_.durability->HoldsWrites();
 }
 

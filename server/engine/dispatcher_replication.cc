@@ -18,8 +18,8 @@ Status Dispatcher::CheckWritable() const {
 
 // What the primary sends is never refused. A replica that cannot write its own files ends instead,
 // unless replica-ignore-disk-write-errors says that following matters more.
-Status Dispatcher::CheckDiskOfReplica(const Command& command) {
-  if (engine_.durability == nullptr || !(command.flags & kCmdWrite)) return Status::Ok();
+Status Dispatcher::CheckDiskOfReplica(const RequestFlags& flags) {
+  if (engine_.durability == nullptr || !(flags.all & kCmdWrite)) return Status::Ok();
   const Status refusal = engine_.durability->WriteRefusal();
   if (refusal.ok() || engine_.settings().replica_ignore_disk_write_errors) return Status::Ok();
   engine_.log.Log(LogLevel::kWarning, "Replica was unable to write command to disk: {}",

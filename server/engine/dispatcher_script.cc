@@ -1,6 +1,6 @@
 // The dispatcher's part in scripts: the gates that a script's commands pass in place of a client's,
-// in Redis 7.0's order and words (script.c), and what clients are told while a script keeps the
-// server.
+// in Redis 7.0's order and words (script.c), the second look at a script that was queued, and what
+// clients are told while a script keeps the server.
 
 #include <utility>
 
@@ -14,6 +14,8 @@ namespace {
 
 constexpr std::string_view kRunsFunction =
     "BUSY Redis is busy running a script. You can only call FUNCTION KILL or SHUTDOWN NOSAVE.";
+
+constexpr std::string_view kAofError = "MISCONF Errors writing to the AOF file: ";
 
 Status Refused(std::string_view text) { return Status::Client("ERR " + std::string(text)); }
 
@@ -29,6 +31,21 @@ std::string_view AclWords(AclVerdict verdict) {
     default:
       return "The user executing the script is lacking the permissions for the command";
   }
+}
+
+// The refusal of writes in the words for a script that may write.
+Status DiskRefusal(const Status& refusal) {
+  const std::string_view why = refusal.message();
+  constexpr std::string_view kBlocked =
+      "but it's currently unable to persist to disk. Writable scripts are blocked. Use 'no-writes' "
+      "flag for read only scripts.";
+  if (!why.starts_with(kAofError)) {
+    return Status::Client("MISCONF Redis is configured to save RDB snapshots, " +
+                          std::string(kBlocked));
+  }
+  return Status::Client("MISCONF Redis is configured to persist data to AOF, " +
+                        std::string(kBlocked) +
+                        " AOF error: " + std::string(why.substr(kAofError.size())));
 }
 
 }  // namespace
@@ -53,11 +70,11 @@ Status Dispatcher::CheckScriptCommand(ScriptScope& scope, const Command* command
       return Refused(AclWords(decision.verdict));
     }
   }
-  if ((command->flags & kCmdWrite)) {
-    if (scope.read_only) return Refused("Write commands are not allowed from read-only scripts.");
-    // What follows a first write belongs to it.
-    if (!scope.wrote && !caller.obeys()) CAIRN_RETURN_IF_ERROR(CheckScriptWrites());
-  }
+  if (scope.read_only && (command->flags & (kCmdWrite | kCmdMayReplicate)))
+    return Refused("Write commands are not allowed from read-only scripts.");
+  // What follows a first write belongs to it.
+  if ((command->flags & kCmdWrite) && !scope.wrote && !caller.obeys())
+    CAIRN_RETURN_IF_ERROR(CheckScriptWrites());
   // Once it has written it must be let finish.
   if ((command->flags & kCmdDenyOom) && scope.over_memory && !scope.wrote &&
       !(scope.flags & kScriptAllowOom)) {
@@ -89,12 +106,47 @@ Status Dispatcher::RunScriptCommand(ScriptScope& scope, std::span<const std::str
   return Status::Ok();
 }
 
-void Dispatcher::RunScript(ScriptScope& scope, const std::function<void()>& run) {
+// EXEC passed the gates with what was known of the script when it was queued; a command before it
+// in the transaction may have defined it or changed the server's state. Only a writing script that
+// was called by an _RO command comes here otherwise.
+Status Dispatcher::CheckScript(const ScriptScope& scope) const {
+  if (scope.caller->obeys()) return Status::Ok();
+  const bool stale = engine_.is_stale();
+  if (scope.flags & kScriptCompat)
+    return stale ? RespError(resp_errors::kMasterDown) : Status::Ok();
+  if (stale && !(scope.flags & kScriptAllowStale)) {
+    return Status::Client(
+        "MASTERDOWN Link with MASTER is down, replica-serve-stale-data is set to 'no' and "
+        "'allow-stale' flag is not set on the script.");
+  }
+  if (scope.flags & kScriptNoWrites) return Status::Ok();
+  if (engine_.is_replica() && engine_.settings().replica_read_only) {
+    return Status::Client("READONLY Can not run script with write flag on readonly replica");
+  }
+  if (engine_.durability != nullptr) {
+    if (const Status refusal = engine_.durability->WriteRefusal(); !refusal.ok())
+      return DiskRefusal(refusal);
+  }
+  if (scope.read_only)
+    return Refused("Can not execute a script with write flag using *_ro command.");
+  if (engine_.replicas != nullptr) CAIRN_RETURN_IF_ERROR(CheckWritable());
+  if (scope.over_memory && !(scope.flags & kScriptAllowOom)) {
+    return Status::Client(
+        "OOM allow-oom flag is not set on the script, can not run it when used memory > "
+        "'maxmemory'");
+  }
+  return Status::Ok();
+}
+
+Status Dispatcher::RunScript(ScriptScope& scope, const std::function<void()>& run) {
+  scope.over_memory = over_memory_ && engine_.settings().maxmemory != 0 && !scope.caller->obeys();
+  CAIRN_RETURN_IF_ERROR(CheckScript(scope));
   ScriptScope* const outer_script = std::exchange(engine_.script, &scope);
   const bool outer_exec = std::exchange(in_exec_, true);
   run();
   in_exec_ = outer_exec;
   engine_.script = outer_script;
+  return Status::Ok();
 }
 
 void Dispatcher::RunBusyRequest(Session& session, const Request& request) {

@@ -5,6 +5,20 @@
 
 namespace cairn {
 
+void ReplyStringPart(CommandContext& ctx, const Entry& entry, size_t at, size_t size) {
+  if (entry.form() == ValueForm::kObject) {
+    const ChunkedString& chunks = *entry.chunks();
+    std::vector<BlobSlice> slices;
+    for (size_t left = size; left > 0; left -= slices.back().size, at += slices.back().size)
+      slices.push_back(chunks.SliceAt(at, left));
+    return ctx.reply().BulkSlices(slices);
+  }
+  if (entry.form() == ValueForm::kBlob && size >= kReplyByReferenceBytes)
+    return ctx.reply().BulkBlob({entry.BlobValue(), at, size});
+  char scratch[kMaxInt64Chars + 3];
+  ctx.reply().Bulk(entry.StringView(scratch).substr(at, size));
+}
+
 PackedLimits LimitsOf(const Settings& settings) {
   PackedLimits limits;
   limits.hash_max_listpack_entries = static_cast<uint64_t>(settings.hash_max_listpack_entries);

@@ -47,6 +47,10 @@ inline const Entry* StoreKey(CommandContext& ctx, Database& db, KeyRef key, Valu
   return entry;
 }
 
+/// Replies `size` bytes of a string from `at` on as a bulk string; many go by reference. Requires:
+/// they are there.
+void ReplyStringPart(CommandContext& ctx, const Entry& entry, size_t at, size_t size);
+
 /// Replies a string entry as a bulk string, or null for nullptr. Long values go by reference.
 inline void ReplyString(CommandContext& ctx, const Entry* entry) {
   RespWriter& reply = ctx.reply();
@@ -59,6 +63,8 @@ inline void ReplyString(CommandContext& ctx, const Entry* entry) {
       const size_t size = blob->size();
       return reply.BulkBlob({std::move(blob), 0, size});
     }
+    case ValueForm::kObject:
+      return ReplyStringPart(ctx, *entry, 0, entry->StringSize());
     default: {
       char scratch[kMaxInt64Chars + 3];
       return reply.Bulk(entry->StringView(scratch));

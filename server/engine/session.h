@@ -90,8 +90,9 @@ struct TransactionState {
   bool dirty_cas = false;   ///< a watched key changed
   bool dirty_exec = false;  ///< a queued command was refused
   std::vector<OwnedCommand> queue;
-  uint64_t flags_union = 0;  ///< CommandFlag bits of all queued commands
-  size_t queue_bytes = 0;    ///< of the commands in `queue`
+  uint64_t flags_union = 0;    ///< CommandFlag bits of all queued commands
+  uint64_t flags_lacking = 0;  ///< bits that one of them or more has not
+  size_t queue_bytes = 0;      ///< of the commands in `queue`
   std::vector<WatchedKey> watched;
 };
 

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "server/base/check.h"
+#include "server/base/strings.h"
 #include "server/engine/command_table.h"
 #include "server/engine/engine.h"
 
@@ -81,6 +82,14 @@ void Tracking::RememberKeys(Session& session, const Command& command,
   if ((state.opt_in && !state.caching) || (state.opt_out && state.caching)) return;
   // Shard channels look like keys and are none.
   if (command.flags & kCmdPubsub) return;
+  // XREAD asks its own finder in Redis, which sees no keys where names and IDs do not match.
+  const KeySpec& spec = command.spec->keys[0];
+  if (spec.begin == KeySpec::Begin::kKeyword && spec.limit == 2) {
+    const auto at = std::find_if(args.begin() + 1, args.end(), [&](std::string_view word) {
+      return EqualsIgnoreCase(word, spec.keyword);
+    });
+    if ((args.end() - at) % 2 == 0) return;
+  }
   std::vector<KeyPosition> keys;
   if (command.spec->keys[0].begin == KeySpec::Begin::kNone ||
       !ExtractKeys(command, args, &keys).ok()) {

@@ -204,29 +204,67 @@ Container* Database::MutableContainer(KeyRef key) {
   return fork;
 }
 
-char* Database::MutableString(KeyRef key, size_t size) {
+template <typename Place>
+Entry* Database::Reform(const Place& owned, KeyRef key, ValueInput value) {
+  const Entry* entry = owned.record();
+  Entry* fresh = Entry::Create(owner_->slab_, key.key, std::move(value), entry->expire_at_ms(),
+                               entry->access());
+  const auto removed = table_->Exchange(owned, key.hash, fresh);
+  Dispose(removed.record, removed.shared, key.hash, true);
+  return fresh;
+}
+
+StringEdit Database::EditChunks(KeyRef key, size_t size, size_t zero_until) {
+  auto* chunks = static_cast<ChunkedString*>(MutableContainer(key));
+  chunks->PutOneBack();
+  if (size <= chunks->size()) {
+    ValueInput whole;
+    whole.form = ValueForm::kBlob;
+    whole.blob = chunks->WholeBlock();
+    if (!whole.blob) return StringEdit(chunks);
+    auto place = table_->Find(key.hash, key.key);
+    table_->Own(&place);
+    const Entry* entry = Reform(place, key, std::move(whole));
+    return {entry->blob_unchecked()->mutable_data(), entry->StringSize()};
+  }
+  chunks->Grow(size, zero_until);
+  return StringEdit(chunks);
+}
+
+StringEdit Database::EditString(KeyRef key, size_t size, size_t zero_until) {
   auto place = table_->Find(key.hash, key.key);
   CAIRN_CHECK(place && place.record()->is_string());
+  if (place.record()->form() == ValueForm::kObject) [[unlikely]]
+    return EditChunks(key, size, zero_until);
   table_->Own(&place);
   Entry* entry = place.record();
   char scratch[32];
   const std::string_view old = entry->StringView(scratch);
+  const size_t zero_end = std::min(size, zero_until);
   if (table_->IsPrivate(place, key.hash)) {
     if (entry->form() == ValueForm::kInlineRaw && old.size() == size)
-      return entry->mutable_inline();
+      return {entry->mutable_inline(), size};
     if (entry->form() == ValueForm::kBlob && size > kMaxInlineValueBytes &&
         entry->blob_unchecked()->IsUnique()) {
       Blob* blob = entry->blob_unchecked();
       const size_t old_size = blob->size();
       if (size <= old_size) {
         blob->Truncate(size);
-        return blob->mutable_data();
+        return {blob->mutable_data(), size};
       }
       if (blob->TryGrow(size)) {
-        std::memset(blob->mutable_data() + old_size, 0, size - old_size);
-        return blob->mutable_data();
+        if (old_size < zero_end)
+          std::memset(blob->mutable_data() + old_size, 0, zero_end - old_size);
+        return {blob->mutable_data(), size};
       }
     }
+  }
+  if (entry->form() == ValueForm::kBlob && old.size() >= owner_->big_string_bytes_ &&
+      size >= old.size()) {
+    auto* chunks =
+        new ChunkedString(owner_->home_, entry->BlobValue(), owner_->string_chunk_bytes_);
+    Reform(place, key, ValueInput::FromObject(ValueType::kString, ObjectRef::Adopt(chunks)));
+    return EditChunks(key, size, zero_until);
   }
   const size_t kept = std::min(old.size(), size);
   ValueInput value;
@@ -241,16 +279,20 @@ char* Database::MutableString(KeyRef key, size_t size) {
         BlobRef::Adopt(Blob::Create(growing ? size + std::min(size, kMaxSpareBytes) : size));
     blob->Truncate(size);
     if (kept != 0) std::memcpy(blob->mutable_data(), old.data(), kept);
-    std::memset(blob->mutable_data() + kept, 0, size - kept);
+    if (kept < zero_end) std::memset(blob->mutable_data() + kept, 0, zero_end - kept);
     value.form = ValueForm::kBlob;
     value.blob = std::move(blob);
   }
-  Entry* fresh = Entry::Create(owner_->slab_, key.key, std::move(value), entry->expire_at_ms(),
-                               entry->access());
-  const auto removed = table_->Exchange(place, key.hash, fresh);
-  Dispose(removed.record, removed.shared, key.hash, true);
-  return fresh->form() == ValueForm::kBlob ? fresh->blob_unchecked()->mutable_data()
-                                           : fresh->mutable_inline();
+  Entry* fresh = Reform(place, key, std::move(value));
+  return {fresh->form() == ValueForm::kBlob ? fresh->blob_unchecked()->mutable_data()
+                                            : fresh->mutable_inline(),
+          size};
+}
+
+char* Database::MutableString(KeyRef key, size_t size) {
+  char* bytes = EditString(key, size).flat();
+  CAIRN_CHECK(bytes != nullptr);
+  return bytes;
 }
 
 bool Database::SetExpiry(KeyRef key, int64_t expire_at_ms) {

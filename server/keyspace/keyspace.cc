@@ -1,6 +1,7 @@
 #include "server/keyspace/keyspace.h"
 
 #include <algorithm>
+#include <bit>
 #include <utility>
 
 #include "server/keyspace/entry_policy.h"
@@ -27,8 +28,11 @@ void DestroyEntries(EntryTable& table, RecordSlab& slab, DestroyEntry destroy) {
 Keyspace::Keyspace(const Options& options)
     : listener_(options.listener),
       hash_seed_(options.hash_seed),
+      big_string_bytes_(options.big_string_bytes),
+      string_chunk_bytes_(options.string_chunk_bytes),
       random_(options.hash_seed | 1),
       frames_(sizeof(Segment<EntryPolicy>)) {
+  CAIRN_CHECK(big_string_bytes_ > kMaxInlineValueBytes && std::has_single_bit(string_chunk_bytes_));
   for (uint32_t i = 0; i < options.databases; ++i) {
     databases_.push_back(std::unique_ptr<Database>(new Database(this, i)));
   }

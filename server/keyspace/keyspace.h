@@ -18,6 +18,7 @@
 #include "server/data/entry.h"
 #include "server/data/record_slab.h"
 #include "server/data/snapshot_gate.h"
+#include "server/data/string_bytes.h"
 #include "server/keyspace/eviction.h"
 #include "server/platform/worker.h"
 
@@ -107,9 +108,14 @@ class Database {
   /// the key exists in form kObject and is a Container. Valid until the next call on this keyspace
   /// that changes the key. Cost: O(1) for containers that share their structure.
   Container* MutableContainer(KeyRef key);
-  /// A private string blob with `size` bytes, old bytes kept and growth zeroed, as form
-  /// kBlob/kInlineRaw; for SETRANGE, APPEND, SETBIT: returns where to write. Requires: key holds a
-  /// string.
+  /// The string under `key` with `size` bytes (or as many as it has, when those are more and it is
+  /// in chunks), to be changed in place: for SETRANGE, APPEND, SETBIT. Old bytes are kept; growth
+  /// before `zero_until` is zeroed, the rest of it is for the caller to write. Shows as encoding
+  /// raw from then on. Requires: key holds a string. Valid until the next call on this keyspace.
+  /// Cost: O(growth), and the copy of the whole up to Options::big_string_bytes, above it of a
+  /// table of 16 bytes a chunk, when somebody shares the string.
+  StringEdit EditString(KeyRef key, size_t size, size_t zero_until = SIZE_MAX);
+  /// The same in one piece, which only strings below Options::big_string_bytes are sure to be.
   char* MutableString(KeyRef key, size_t size);
   /// Sets (or with kNoExpiry removes) the TTL. Returns false when the key is absent.
   bool SetExpiry(KeyRef key, int64_t expire_at_ms);
@@ -144,6 +150,11 @@ class Database {
   Database(Keyspace* owner, uint32_t index);
   /// Removes an expired key and reports it. `key` must not live in the entry.
   void Expire(KeyRef key);
+  /// EditString of a string that is in chunks.
+  StringEdit EditChunks(KeyRef key, size_t size, size_t zero_until);
+  /// Puts another form of the value where `owned` points, with TTL and access word as they are.
+  template <typename Place>
+  Entry* Reform(const Place& owned, KeyRef key, ValueInput value);
   void CountExpiry(const Entry* added, const Entry* removed);
   /// Frees or, when a view may read it, retires an entry that left the table.
   void Dispose(Entry* entry, bool shared, uint64_t hash, bool lazy);
@@ -174,6 +185,10 @@ class Keyspace {
     uint32_t databases = 16;
     uint64_t hash_seed = 0;
     KeyspaceListener* listener = nullptr;
+    /// From how many bytes on strings are changed and grown by chunks, and the size of those:
+    /// smaller in tests. More than kMaxInlineValueBytes, and a power of two.
+    size_t big_string_bytes = kBigStringBytes;
+    size_t string_chunk_bytes = kStringChunkBytes;
   };
   explicit Keyspace(const Options& options);
   ~Keyspace();
@@ -276,6 +291,8 @@ class Keyspace {
   KeyspaceListener* const listener_;
   KeyObserver* observer_ = nullptr;
   const uint64_t hash_seed_;
+  const size_t big_string_bytes_;
+  const size_t string_chunk_bytes_;
   int64_t now_ms_ = 0;
   bool lazy_expiry_ = true;
   bool hide_expired_ = false;

@@ -43,6 +43,12 @@ class WritableFile {
   /// Reserves disk blocks up to `size_bytes` without changing size(). File systems that cannot do
   /// it return Ok; a full disk returns kNoSpace.
   virtual Status Preallocate(uint64_t size_bytes) = 0;
+  /// Writes `fill` behind what the file holds, up to `end_bytes`: size() stays, and an Append
+  /// writes over the padding. Once the padding is synced, a Sync of what was appended inside it has
+  /// no length to record. Truncate takes it away. A failure may leave part of it.
+  virtual Status Pad(uint64_t end_bytes, char fill) = 0;
+  /// size() plus the padding behind it.
+  virtual uint64_t padded_size() const = 0;
   /// Hint: lets the page cache forget what is already on disk.
   virtual Status DropCache() = 0;
   /// Bytes in the file as far as this handle knows.

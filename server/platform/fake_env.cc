@@ -66,6 +66,17 @@ struct FakeEnv::Inode {
         WriteAt(bytes, offset, content);
       }
     }
+    /// Some of the sectors keep what `content` has there. Small ones: histories of tests are short.
+    void LoseSectors(std::string_view content, std::mt19937_64* random) {
+      constexpr uint64_t kSectorBytes = 32;
+      const uint64_t end = offset + bytes.size();
+      for (uint64_t at = offset; at < end;) {
+        const uint64_t next = std::min(end, (at / kSectorBytes + 1) * kSectorBytes);
+        const size_t size = next - at;
+        if ((*random)() % 2 == 0) bytes.replace(at - offset, size, content.substr(at, size));
+        at = next;
+      }
+    }
   };
 
   void Do(Step step) {
@@ -91,22 +102,17 @@ class FakeEnv::Writer final : public WritableFile {
         path_(std::move(path)),
         inode_(std::move(inode)),
         generation_(env->generation_),
-        size_(inode_->current.size()) {}
+        size_(inode_->current.size()),
+        padded_size_(size_) {}
 
   Status Append(std::string_view bytes) override { return Appendv({&bytes, 1}); }
-
   Status Appendv(std::span<const std::string_view> pieces) override {
     std::lock_guard lock(env_->mutex_);
     std::string bytes;
     for (const std::string_view piece : pieces) bytes.append(piece);
-    if (Status fault = Begin("write"); !fault.ok()) {
-      if (env_->short_writes_ && Usable() && !bytes.empty()) {
-        bytes.resize(env_->random_() % bytes.size());
-        [[maybe_unused]] const Status partial = Write(bytes);
-      }
-      return fault;
-    }
-    return Write(bytes);
+    const Status status = Write(std::move(bytes), &size_);
+    padded_size_ = std::max(padded_size_, size_);
+    return status;
   }
 
   Status Sync() override {
@@ -129,6 +135,12 @@ class FakeEnv::Writer final : public WritableFile {
     const uint64_t more = size_bytes > size_ ? size_bytes - size_ : 0;
     return more <= env_->FreeLocked() ? Status::Ok() : NoSpace("fallocate");
   }
+  Status Pad(uint64_t end_bytes, char fill) override {
+    std::lock_guard lock(env_->mutex_);
+    const uint64_t missing = end_bytes > padded_size_ ? end_bytes - padded_size_ : 0;
+    return Write(std::string(missing, fill), &padded_size_);
+  }
+  uint64_t padded_size() const override { return padded_size_; }
   Status DropCache() override { return Hint("posix_fadvise"); }
 
   Status Truncate(uint64_t size_bytes) override {
@@ -137,12 +149,11 @@ class FakeEnv::Writer final : public WritableFile {
     CAIRN_RETURN_IF_ERROR(Begin("ftruncate"));
     inode_->Do({true, size_bytes, {}});
     inode_->modified_us = env_->wall_us_;
-    size_ = size_bytes;
+    size_ = padded_size_ = size_bytes;
     return Status::Ok();
   }
 
   uint64_t size() const override { return size_; }
-
   Status Close() override {
     std::lock_guard lock(env_->mutex_);
     if (closed_) return Status::Ok();
@@ -169,13 +180,28 @@ class FakeEnv::Writer final : public WritableFile {
     return Error(StatusCode::kNoSpace, call, path_, "No space left on device");
   }
 
-  Status Write(std::string_view bytes) {
-    const uint64_t room = env_->FreeLocked();
+  /// A write at *end, which a planted fault may hit.
+  Status Write(std::string bytes, uint64_t* end) {
+    const Status fault = Begin("write");
+    if (fault.ok()) return WriteAt(bytes, end);
+    if (env_->short_writes_ && Usable() && !bytes.empty()) {
+      bytes.resize(env_->random_() % bytes.size());
+      [[maybe_unused]] const Status partial = WriteAt(bytes, end);
+    }
+    return fault;
+  }
+
+  /// Writes at *end, and moves it, as far as the disk has room. Padding is room already taken.
+  Status WriteAt(std::string_view bytes, uint64_t* end) {
+    const uint64_t held = inode_->current.size();
+    const uint64_t own = held > *end ? held - *end : 0;
+    const uint64_t free_bytes = env_->FreeLocked();
+    const uint64_t room = free_bytes > UINT64_MAX - own ? UINT64_MAX : free_bytes + own;
     const bool fits = bytes.size() <= room;
     bytes = bytes.substr(0, room);
-    if (!bytes.empty()) inode_->Do({false, size_, std::string(bytes)});
+    if (!bytes.empty()) inode_->Do({false, *end, std::string(bytes)});
     inode_->modified_us = env_->wall_us_;
-    size_ += bytes.size();
+    *end += bytes.size();
     return fits ? Status::Ok() : NoSpace("write");
   }
 
@@ -184,6 +210,7 @@ class FakeEnv::Writer final : public WritableFile {
   const InodeRef inode_;
   const uint64_t generation_;
   uint64_t size_;
+  uint64_t padded_size_;
   bool closed_ = false;
 };
 
@@ -282,7 +309,12 @@ void FakeEnv::CrashFile(Inode* inode, std::mt19937_64* random) {
     const bool last =
         std::find(kept.begin() + static_cast<ptrdiff_t>(i) + 1, kept.end(), true) == kept.end();
     const bool torn = last && !step.truncate && (*random)() % 2 == 0;
-    if (torn) step.bytes.resize((*random)() % step.bytes.size());
+    const bool overwrites = step.offset + step.bytes.size() <= inode->synced.size();
+    if (torn && overwrites && (*random)() % 2 == 0) {
+      step.LoseSectors(inode->synced, random);
+    } else if (torn) {
+      step.bytes.resize((*random)() % step.bytes.size());
+    }
     step.ApplyTo(&inode->synced);
   }
   inode->unsynced.clear();

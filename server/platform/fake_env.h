@@ -8,11 +8,13 @@
 //
 // The model of the disk:
 //   D1  Bytes survive a crash for certain only if Sync of their file returned after they were
-//   written. D2  A name (creation, rename, link, removal) survives for certain only after SyncDir
-//   of its directory. D3  What is not certain survives by the crash's seed: a prefix or an
-//   arbitrary subset of the unsynced
-//       writes of a file, the last kept one possibly torn; dropped writes before kept ones read as
-//       zeros.
+//       written.
+//   D2  A name (creation, rename, link, removal) survives for certain only after SyncDir of its
+//       directory.
+//   D3  What is not certain survives by the crash's seed: a prefix or an arbitrary subset of the
+//       unsynced writes of a file; dropped writes before kept ones read as zeros, or as what stood
+//       there. The last kept one is possibly torn: cut short or, where it overwrites, with any of
+//       its sectors missing.
 //   D4  Handles opened before a crash fail with kIo after it.
 
 #include <condition_variable>

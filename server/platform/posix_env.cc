@@ -39,7 +39,7 @@ auto Uninterrupted(Call call) {
 class PosixWritableFile final : public WritableFile {
  public:
   PosixWritableFile(std::string path, int fd, uint64_t size)
-      : path_(std::move(path)), fd_(fd), size_(size) {}
+      : path_(std::move(path)), fd_(fd), size_(size), padded_size_(size) {}
   ~PosixWritableFile() override {
     if (fd_ >= 0) ::close(fd_);
   }
@@ -82,7 +82,7 @@ class PosixWritableFile final : public WritableFile {
     if (Uninterrupted([&] { return ::ftruncate(fd_, static_cast<off_t>(size_bytes)); }) < 0) {
       return Failed("ftruncate");
     }
-    size_ = size_bytes;
+    size_ = padded_size_ = size_bytes;
     return Status::Ok();
   }
 
@@ -95,6 +95,19 @@ class PosixWritableFile final : public WritableFile {
     if (result < 0 && errno != EOPNOTSUPP && errno != ENOSYS) return Failed("fallocate");
     return Status::Ok();
   }
+
+  Status Pad(uint64_t end_bytes, char fill) override {
+    const std::string block(size_t{64} << 10, fill);
+    while (padded_size_ < end_bytes) {
+      const size_t wanted = std::min<uint64_t>(block.size(), end_bytes - padded_size_);
+      const ssize_t written = Uninterrupted(
+          [&] { return ::pwrite(fd_, block.data(), wanted, static_cast<off_t>(padded_size_)); });
+      if (written < 0) return Failed("write");
+      padded_size_ += static_cast<uint64_t>(written);
+    }
+    return Status::Ok();
+  }
+  uint64_t padded_size() const override { return padded_size_; }
 
   Status DropCache() override {
     const int error = ::posix_fadvise(fd_, 0, 0, POSIX_FADV_DONTNEED);
@@ -126,6 +139,7 @@ class PosixWritableFile final : public WritableFile {
       });
       if (written < 0) return Failed("write");
       size_ += static_cast<uint64_t>(written);
+      padded_size_ = std::max(padded_size_, size_);
       auto left = static_cast<size_t>(written);
       while (!vectors.empty() && left >= vectors.front().iov_len) {
         left -= vectors.front().iov_len;
@@ -142,6 +156,7 @@ class PosixWritableFile final : public WritableFile {
   const std::string path_;
   int fd_;
   uint64_t size_;
+  uint64_t padded_size_;
 };
 
 class PosixRandomAccessFile final : public RandomAccessFile {

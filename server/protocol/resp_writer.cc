@@ -113,6 +113,14 @@ void RespWriter::BulkBlob(BlobSlice slice) {
   out_->Append("\r\n");
 }
 
+void RespWriter::BulkSlices(std::span<BlobSlice> slices) {
+  size_t size = 0;
+  for (const BlobSlice& slice : slices) size += slice.size;
+  Header('$', size);
+  for (BlobSlice& slice : slices) out_->AppendBlob(std::move(slice));
+  out_->Append("\r\n");
+}
+
 void RespWriter::BulkInt64(int64_t value) {
   char digits[kHeaderBytes];
   const char* end = std::to_chars(digits, digits + sizeof digits, value).ptr;

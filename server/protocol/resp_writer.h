@@ -7,6 +7,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <span>
 #include <string_view>
 
 #include "server/base/bytes.h"
@@ -38,6 +39,9 @@ class RespWriter {
   void Bulk(std::string_view bytes);
   /// A bulk string whose bytes are sent from the blob when they are many.
   void BulkBlob(BlobSlice slice);
+  /// A bulk string in several pieces, in order, each sent from its blob when it is large. They are
+  /// moved from.
+  void BulkSlices(std::span<BlobSlice> slices);
   /// A bulk string with the decimal digits of `value`.
   void BulkInt64(int64_t value);
   void EmptyBulk() { out_->Append("$0\r\n\r\n"); }

@@ -18,13 +18,21 @@ FunctionHost& HostOf(CommandContext& ctx) {
 
 // --- FCALL -----------------------------------------------------------------------------------
 
-constexpr uint64_t kCallFlags = kCmdNoScript | kCmdStale | kCmdSkipMonitor | kCmdNoMandatoryKeys |
-                                kCmdMovableKeys | kCmdMayReplicate;
+constexpr uint64_t kReadFlags = kCmdNoScript | kCmdStale | kCmdSkipMonitor | kCmdNoMandatoryKeys |
+                                kCmdMovableKeys | kCmdReadonly;
+constexpr uint64_t kCallFlags = (kReadFlags & ~kCmdReadonly) | kCmdMayReplicate;
+
+uint64_t FlagsOfFunction(const Engine& engine, uint64_t flags,
+                         std::span<const std::string_view> args) {
+  const auto& host = static_cast<const FunctionHost&>(*engine.functions);
+  const FunctionSet::Found* found = host.set().FindFunction(args[1]);
+  return found == nullptr ? flags : FlagsOfScript(flags, found->function->flags);
+}
 
 Status CallFunction(CommandContext& ctx, bool read_only) {
   ShowToMonitors(ctx);
   FunctionHost& host = HostOf(ctx);
-  if (host.set().FindFunction(std::string(ctx.arg(1))) == nullptr)
+  if (host.set().FindFunction(ctx.arg(1)) == nullptr)
     return Status::Client("ERR Function not found");
   int64_t keys = 0;
   if (!ParseInt64(ctx.arg(2), &keys)) return Status::Client("ERR Bad number of keys provided");
@@ -41,6 +49,7 @@ constexpr CommandSpec kFCallSpec{
     .keys = {ScriptKeys(
         kKeyRW | kKeyAccess | kKeyUpdate,
         "We cannot tell how the keys will be used so we assume the worst, RW and UPDATE")},
+    .find_flags = FlagsOfFunction,
     .group = "scripting",
     .since = "7.0.0",
     .complexity = "That of the function.",
@@ -53,11 +62,12 @@ Status FCallRo(CommandContext& ctx) { return CallFunction(ctx, /*read_only=*/tru
 constexpr CommandSpec kFCallRoSpec{
     .name = "fcall_ro",
     .arity = -3,
-    .flags = kCallFlags | kCmdReadonly,
+    .flags = kReadFlags,
     .acl = kAclScripting,
     .keys = {ScriptKeys(
         kKeyRO | kKeyAccess,
         "We cannot tell how the keys will be used so we assume the worst, RO and ACCESS")},
+    .find_flags = FlagsOfFunction,
     .group = "scripting",
     .since = "7.0.0",
     .complexity = "That of the function.",
@@ -209,6 +219,13 @@ struct ListOptions {
   bool has_pattern = false;
 };
 
+// Line ends become spaces, at the end too: Redis trims other errors there.
+Status UnknownArgument(std::string_view word) {
+  std::string line = "ERR Unknown argument ";
+  for (const char c : UpToNul(word)) line += c == '\r' || c == '\n' ? ' ' : c;
+  return Status::Client(std::move(line));
+}
+
 Status ParseList(const CommandContext& ctx, ListOptions* out) {
   for (size_t i = 2; i < ctx.argc(); ++i) {
     if (!out->with_code && ctx.ArgIs(i, "withcode")) {
@@ -218,7 +235,7 @@ Status ParseList(const CommandContext& ctx, ListOptions* out) {
       out->pattern = ctx.arg(++i);
       out->has_pattern = true;
     } else {
-      return QuotingError({"ERR Unknown argument ", ctx.arg(i)});
+      return UnknownArgument(ctx.arg(i));
     }
   }
   return Status::Ok();

@@ -54,7 +54,7 @@ Status ReadHead(std::string_view source, LibraryHead* head) {
 
 // --- FunctionSet -----------------------------------------------------------------------------
 
-bool FunctionSet::NoCase::operator()(const std::string& a, const std::string& b) const {
+bool FunctionSet::NoCase::operator()(std::string_view a, std::string_view b) const {
   return std::lexicographical_compare(
       a.begin(), a.end(), b.begin(), b.end(),
       [](unsigned char x, unsigned char y) { return std::tolower(x) < std::tolower(y); });
@@ -65,9 +65,15 @@ const FunctionLibrary* FunctionSet::Find(std::string_view library) const {
   return found == libraries_.end() ? nullptr : found->second.get();
 }
 
-const FunctionSet::Found* FunctionSet::FindFunction(const std::string& name) const {
+const FunctionSet::Found* FunctionSet::FindFunction(std::string_view name) const {
   const auto found = functions_.find(name);
   return found == functions_.end() ? nullptr : &found->second;
+}
+
+size_t FunctionSet::function_count() const {
+  size_t count = 0;
+  for (const auto& [name, library] : libraries_) count += library->functions.size();
+  return count;
 }
 
 std::string FunctionSet::Clash(const FunctionLibrary& library) const {
@@ -147,9 +153,6 @@ Result<std::string> FunctionHost::Create(FunctionSet& set, std::string_view sour
     return QuotingError({"ERR Engine '", head.engine, "' not found"});
   if (!replace && set.Find(head.name) != nullptr)
     return QuotingError({"ERR Library '", head.name, "' already exists"});
-  // Only with DEBUG SET-DISABLE-DENY-SCRIPTS: the interpreter is at work.
-  if (engine_.script != nullptr)
-    return Status::Client("ERR Libraries cannot be loaded while a script runs");
   auto library = std::make_unique<FunctionLibrary>();
   library->name = head.name;
   library->source = source;
@@ -177,6 +180,8 @@ bool FunctionHost::Delete(std::string_view library) {
 
 void FunctionHost::Clear() {
   set_ = FunctionSet();
+  // A function that flushes (DEBUG SET-DISABLE-DENY-SCRIPTS, DEBUG RELOAD) goes on.
+  if (engine_.script != nullptr && !engine_.script->is_eval) retired_.push_back(std::move(lua_));
   lua_ = std::make_unique<LuaEngine>(engine_, scripts_.random(), LuaEngine::Use::kFunctions);
 }
 
@@ -246,14 +251,17 @@ Status FunctionHost::Join(FunctionSet incoming, bool replace) {
 }
 
 Status FunctionHost::Call(CommandContext& ctx, size_t key_count, bool read_only) {
-  const FunctionSet::Found* found = set_.FindFunction(std::string(ctx.arg(1)));
+  const FunctionSet::Found* found = set_.FindFunction(ctx.arg(1));
   CAIRN_CHECK(found != nullptr);
   const auto words = ctx.args().subspan(kScriptFirstKey);
   const auto outer = std::exchange(running_args_, ctx.args());
-  const Status status = scripts_.Run(ctx, *lua_, found->function->callback, found->function->name,
-                                     found->function->flags, /*is_eval=*/false, read_only,
-                                     words.first(key_count), words.subspan(key_count));
+  // The library may go while it runs, see Clear.
+  const std::string name = found->function->name;
+  const Status status =
+      scripts_.Run(ctx, *lua_, found->function->callback, name, found->function->flags,
+                   /*is_eval=*/false, read_only, words.first(key_count), words.subspan(key_count));
   running_args_ = outer;
+  if (engine_.script == nullptr) retired_.clear();
   return status;
 }
 

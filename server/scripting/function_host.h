@@ -40,15 +40,16 @@ class FunctionSet {
     const LuaFunction* function;
   };
   struct NoCase {
-    bool operator()(const std::string& a, const std::string& b) const;
+    using is_transparent = void;
+    bool operator()(std::string_view a, std::string_view b) const;
   };
   using Libraries = std::map<std::string, std::unique_ptr<FunctionLibrary>, std::less<>>;
 
   const Libraries& libraries() const { return libraries_; }
-  size_t function_count() const { return functions_.size(); }
+  size_t function_count() const;
   const FunctionLibrary* Find(std::string_view library) const;
   /// By a function's name in any letter case.
-  const Found* FindFunction(const std::string& name) const;
+  const Found* FindFunction(std::string_view name) const;
   /// Requires: no library of that name and no function of its is here.
   void Add(std::unique_ptr<FunctionLibrary> library);
   /// Takes it out; nullptr when there is none.
@@ -103,6 +104,7 @@ class FunctionHost final : public FunctionStore {
   Engine& engine_;
   ScriptHost& scripts_;
   std::unique_ptr<LuaEngine> lua_;
+  std::vector<std::unique_ptr<LuaEngine>> retired_;  // until the running function ends
   FunctionSet set_;
   std::span<const std::string_view> running_args_;
 };

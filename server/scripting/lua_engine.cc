@@ -253,11 +253,12 @@ Result<LuaRef> LuaEngine::Compile(std::string_view body) {
   CompileCall call;
   call.source = body;
   lua_State* const lua = state_->lua;
+  const int top = lua_gettop(lua);  // not empty while a script runs
   if (lua_cpcall(lua, CompileProtected, &call) != 0) {
     call.fault = "ERR Error compiling script (new function): ";
     call.fault += lua_isstring(lua, -1) ? LuaText(lua, -1) : std::string_view("unknown error");
   }
-  lua_settop(lua, 0);
+  lua_settop(lua, top);
   if (call.ref == LUA_NOREF) return Status::Client(std::move(call.fault));
   return call.ref;
 }
@@ -300,8 +301,9 @@ void LuaEngine::Run(ScriptScope& scope, LuaRef ref, std::span<const std::string_
 
 Status LuaEngine::LoadLibrary(std::string_view code, int64_t limit_ms,
                               std::vector<LuaFunction>* out) {
-  CAIRN_CHECK(state_->use == Use::kFunctions && state_->scope == nullptr);
+  CAIRN_CHECK(state_->use == Use::kFunctions && state_->registering == nullptr);
   lua_State* const lua = state_->lua;
+  const int top = lua_gettop(lua);  // not empty while a function runs
   state_->registering = out;
   state_->load_deadline_us =
       limit_ms > 0 ? state_->engine.env.MonotonicMicros() + limit_ms * 1000 : 0;
@@ -311,8 +313,9 @@ Status LuaEngine::LoadLibrary(std::string_view code, int64_t limit_ms,
     call.fault = "ERR Error registering functions: ";
     call.fault += lua_isstring(lua, -1) ? LuaText(lua, -1) : std::string_view("unknown error");
   }
-  lua_sethook(lua, nullptr, 0, 0);
-  lua_settop(lua, 0);
+  const bool looks = state_->look != nullptr && *state_->look;
+  lua_sethook(lua, looks ? Hook : nullptr, looks ? LUA_MASKCOUNT : 0, kLuaHookInstructions);
+  lua_settop(lua, top);
   LuaShowGlobals(lua, *state_, state_->real_globals);
   state_->registering = nullptr;
   if (!call.fault.empty()) return Status::Client(std::move(call.fault));

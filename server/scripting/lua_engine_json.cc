@@ -86,6 +86,7 @@ class Encoder {
           break;
         default:
           if (byte < 0x20 || byte == 0x7f) {
+            LuaLimitText(lua_, out_.size());
             out_ += "\\u00";
             out_ += kHex[byte >> 4];
             out_ += kHex[byte & 15];
@@ -153,6 +154,7 @@ class Encoder {
   void Array(int length, int depth) {
     out_ += '[';
     for (int i = 1; i <= length; ++i) {
+      LuaLimitText(lua_, out_.size());
       if (i > 1) out_ += ',';
       lua_rawgeti(lua_, -1, i);
       Value(depth);
@@ -166,6 +168,7 @@ class Encoder {
     bool first = true;
     lua_pushnil(lua_);
     while (lua_next(lua_, -2)) {
+      LuaLimitText(lua_, out_.size());
       if (!first) out_ += ',';
       first = false;
       switch (lua_type(lua_, -2)) {

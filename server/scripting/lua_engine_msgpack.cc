@@ -148,6 +148,7 @@ void EncodeMap(lua_State* lua, std::string* out, int level) {
 
 // Pops the value.
 void EncodeValue(lua_State* lua, std::string* out, int level) {
+  LuaLimitText(lua, out->size());
   int type = lua_type(lua, -1);
   if (type == LUA_TTABLE && level == kMostNesting) type = LUA_TNIL;
   switch (type) {

@@ -85,6 +85,10 @@ bool RunCommand(lua_State* lua, LuaEngine::State& state) {
   if (!only.empty()) {
     failed = only[0] == '-';
     LuaPushReply(lua, only);
+  } else if (output.empty()) {
+    // CLIENT REPLY OFF, after DEBUG SET-DISABLE-DENY-SCRIPTS.
+    lua_pushnil(lua);
+    return false;
   } else {
     const std::string whole = output.Flatten();
     failed = whole[0] == '-';
@@ -213,8 +217,9 @@ void ReadFlags(lua_State* lua, uint32_t* flags) {
   for (int i = 1;; ++i) {
     lua_rawgeti(lua, -1, i);
     if (lua_isnil(lua, -1)) break;
-    const std::string_view name = lua_isstring(lua, -1) ? LuaText(lua, -1) : std::string_view();
-    const uint32_t flag = ScriptFlagNamed(name);
+    // In any letter case here; a `#!` line is stricter.
+    const char* name = lua_isstring(lua, -1) ? lua_tostring(lua, -1) : "";
+    const uint32_t flag = ScriptFlagNamed(ToLower(name));
     if (flag == 0) RaiseRegister(lua, "unknown flag given");
     *flags |= flag;
     lua_pop(lua, 1);
@@ -234,10 +239,11 @@ void ReadNamed(lua_State* lua, LuaFunction* function, bool* has_name, bool* has_
   lua_settop(lua, 2);
   lua_pushnil(lua);
   while (lua_next(lua, 1)) {
-    // The key stays as it is: lua_next goes on from it.
-    if (lua_type(lua, -2) != LUA_TSTRING)
+    // The key stays as it is, lua_next goes on from it; a number is a name that nobody knows.
+    const int type = lua_type(lua, -2);
+    if (type != LUA_TSTRING && type != LUA_TNUMBER)
       RaiseRegister(lua, "named argument key given to redis.register_function is not a string");
-    const std::string_view key = LuaText(lua, -2);
+    const std::string_view key = type == LUA_TSTRING ? LuaText(lua, -2) : std::string_view();
     if (key == "function_name") {
       if (!lua_isstring(lua, -1))
         RaiseRegister(lua,

@@ -71,6 +71,12 @@ inline void LuaPush(lua_State* lua, std::string_view text) {
   lua_pushlstring(lua, text.data(), text.size());
 }
 
+/// Refuses to let a text that is made outside of Lua's own memory grow beyond what Lua may hold
+/// (L3): few strings that are shared many times make it.
+inline void LuaLimitText(lua_State* lua, size_t size_bytes) {
+  if (size_bytes > kLuaMemoryBytes) luaL_error(lua, "not enough memory");
+}
+
 /// Raises {err = "ERR text"} as redis.call does; a text that begins with '-' has its own code.
 [[noreturn]] void LuaRaise(lua_State* lua, std::string_view text);
 /// Pushes the table that LuaRaise raises.

@@ -8,6 +8,7 @@
 
 #include "server/base/status.h"
 #include "server/engine/engine.h"
+#include "server/engine/script_scope.h"
 #include "server/protocol/resp_errors.h"
 
 namespace cairn {
@@ -24,6 +25,17 @@ inline Status CheckScriptKeyCount(const CommandContext& ctx, int64_t count) {
   if (count > static_cast<int64_t>(ctx.argc() - kScriptFirstKey))
     return RespError(resp_errors::kTooManyKeys);
   return count < 0 ? RespError(resp_errors::kNegativeKeys) : Status::Ok();
+}
+
+/// The flags of EVAL or FCALL for a script that declares `declared` (ScriptFlag bits). Source:
+/// scriptFlagsToCmdFlags of Redis 7.0.
+constexpr uint64_t FlagsOfScript(uint64_t command, uint32_t declared) {
+  if (declared & kScriptCompat) return command;
+  command &= ~(kCmdStale | kCmdDenyOom | kCmdWrite | kCmdMayReplicate);
+  if (!(declared & (kScriptAllowOom | kScriptNoWrites))) command |= kCmdDenyOom;
+  if (!(declared & kScriptNoWrites)) command |= kCmdWrite;
+  if (declared & kScriptAllowStale) command |= kCmdStale;
+  return command;
 }
 
 /// Monitors see the script before the commands it runs.

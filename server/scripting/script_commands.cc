@@ -12,8 +12,9 @@ namespace cairn {
 
 namespace {
 
-constexpr uint64_t kEvalFlags =
-    kCmdNoScript | kCmdStale | kCmdSkipMonitor | kCmdNoMandatoryKeys | kCmdMayReplicate;
+constexpr uint64_t kReadFlags =
+    kCmdNoScript | kCmdStale | kCmdSkipMonitor | kCmdNoMandatoryKeys | kCmdReadonly;
+constexpr uint64_t kEvalFlags = (kReadFlags & ~kCmdReadonly) | kCmdMayReplicate;
 constexpr uint32_t kAnyUse = kKeyRW | kKeyAccess | kKeyUpdate;
 constexpr uint32_t kReadUse = kKeyRO | kKeyAccess;
 
@@ -23,6 +24,16 @@ Status ReadKeyCount(const CommandContext& ctx, size_t* keys) {
   CAIRN_RETURN_IF_ERROR(CheckScriptKeyCount(ctx, count));
   *keys = static_cast<size_t>(count);
   return Status::Ok();
+}
+
+uint64_t FlagsOfBody(const Engine& engine, uint64_t flags, std::span<const std::string_view> args) {
+  return FlagsOfScript(flags, engine.scripts->DeclaredBy(args[1]));
+}
+
+uint64_t FlagsOfCached(const Engine& engine, uint64_t flags,
+                       std::span<const std::string_view> args) {
+  const CachedScript* script = engine.scripts->Find(args[1]);
+  return script == nullptr ? flags : FlagsOfScript(flags, script->flags);
 }
 
 Status RunScript(CommandContext& ctx, const CachedScript& script, size_t keys, bool read_only) {
@@ -59,6 +70,7 @@ constexpr CommandSpec kEvalSpec{
     .acl = kAclScripting,
     .keys = {ScriptKeys(
         kAnyUse, "We cannot tell how the keys will be used so we assume the worst, RW and UPDATE")},
+    .find_flags = FlagsOfBody,
     .group = "scripting",
     .since = "2.6.0",
     .complexity = "Depends on the script that is executed.",
@@ -74,6 +86,7 @@ constexpr CommandSpec kEvalShaSpec{
     .flags = kEvalFlags,
     .acl = kAclScripting,
     .keys = {ScriptKeys(kAnyUse, {})},
+    .find_flags = FlagsOfCached,
     .group = "scripting",
     .since = "2.6.0",
     .complexity = "Depends on the script that is executed.",
@@ -86,11 +99,12 @@ Status EvalRo(CommandContext& ctx) { return RunBody(ctx, true); }
 constexpr CommandSpec kEvalRoSpec{
     .name = "eval_ro",
     .arity = -3,
-    .flags = kEvalFlags | kCmdReadonly,
+    .flags = kReadFlags,
     .acl = kAclScripting,
     .keys = {ScriptKeys(
         kReadUse,
         "We cannot tell how the keys will be used so we assume the worst, RO and ACCESS")},
+    .find_flags = FlagsOfBody,
     .group = "scripting",
     .since = "7.0.0",
     .complexity = "Depends on the script that is executed.",
@@ -103,9 +117,10 @@ Status EvalShaRo(CommandContext& ctx) { return RunCached(ctx, true); }
 constexpr CommandSpec kEvalShaRoSpec{
     .name = "evalsha_ro",
     .arity = -3,
-    .flags = kEvalFlags | kCmdReadonly,
+    .flags = kReadFlags,
     .acl = kAclScripting,
     .keys = {ScriptKeys(kReadUse, {})},
+    .find_flags = FlagsOfCached,
     .group = "scripting",
     .since = "7.0.0",
     .complexity = "Depends on the script that is executed.",
@@ -212,6 +227,8 @@ constexpr CommandSpec kScriptKillSpec{
 };
 
 Status ScriptDebug(CommandContext& ctx) {
+  if (!ctx.session().output.empty())
+    return Status::Client("ERR SCRIPT DEBUG must be called outside a pipeline");
   if (ctx.ArgIs(2, "no")) {
     ctx.reply().Ok();
     return Status::Ok();

@@ -3,6 +3,7 @@
 #include <openssl/sha.h>
 
 #include <algorithm>
+#include <functional>
 #include <utility>
 #include <vector>
 
@@ -17,8 +18,6 @@ namespace cairn {
 namespace {
 
 constexpr std::string_view kFlagsOption = "flags=";
-
-constexpr std::string_view kAofError = "MISCONF Errors writing to the AOF file: ";
 
 std::string Sha1Hex(std::string_view text) {
   unsigned char digest[SHA_DIGEST_LENGTH];
@@ -38,21 +37,6 @@ Status ReadFlags(std::string_view list, uint32_t* flags) {
     list.remove_prefix(std::min(list.size(), name.size() + 1));
   }
   return Status::Ok();
-}
-
-// The refusal of writes in the words for a script that may write.
-Status ScriptRefusal(const Status& refusal) {
-  const std::string_view why = refusal.message();
-  constexpr std::string_view kBlocked =
-      "but it's currently unable to persist to disk. Writable scripts are blocked. Use 'no-writes' "
-      "flag for read only scripts.";
-  if (!why.starts_with(kAofError)) {
-    return Status::Client("MISCONF Redis is configured to save RDB snapshots, " +
-                          std::string(kBlocked));
-  }
-  return Status::Client("MISCONF Redis is configured to persist data to AOF, " +
-                        std::string(kBlocked) +
-                        " AOF error: " + std::string(why.substr(kAofError.size())));
 }
 
 }  // namespace
@@ -95,16 +79,34 @@ ScriptHost::~ScriptHost() {
   engine_.script_figures = nullptr;
 }
 
+namespace {
+
+// The flags of a body that begins with `#!`; *line_end is set behind its first line.
+Status ReadShebang(std::string_view body, uint32_t* flags, size_t* line_end) {
+  *line_end = body.find('\n');
+  if (*line_end == std::string_view::npos) return Status::Client("ERR Invalid script shebang");
+  return ParseScriptShebang(body.substr(0, *line_end), flags);
+}
+
+}  // namespace
+
+uint32_t ScriptHost::DeclaredBy(std::string_view body) const {
+  if (!body.starts_with("#!")) return kScriptCompat;
+  if (const auto known = by_body_.find(body); known != by_body_.end()) return known->second->flags;
+  uint32_t flags;
+  size_t line_end;
+  return ReadShebang(body, &flags, &line_end).ok() ? flags : uint32_t{kScriptCompat};
+}
+
 Result<const CachedScript*> ScriptHost::Define(std::string_view body) {
   if (const auto known = by_body_.find(body); known != by_body_.end()) return known->second;
   auto script = std::make_unique<CachedScript>();
   script->sha = Sha1Hex(body);
   std::string_view code = body;
   if (body.starts_with("#!")) {
-    const size_t end = body.find('\n');
-    if (end == std::string_view::npos) return Status::Client("ERR Invalid script shebang");
-    CAIRN_RETURN_IF_ERROR(ParseScriptShebang(body.substr(0, end), &script->flags));
-    code.remove_prefix(end);
+    size_t line_end;
+    CAIRN_RETURN_IF_ERROR(ReadShebang(body, &script->flags, &line_end));
+    code.remove_prefix(line_end);
   }
   Result<LuaRef> function = eval_->Compile(code);
   if (!function.ok()) return function.status();
@@ -125,47 +127,23 @@ const CachedScript* ScriptHost::Find(std::string_view sha) const {
 }
 
 void ScriptHost::Flush() {
+  // Only with DEBUG SET-DISABLE-DENY-SCRIPTS does a script come here: what runs outlives itself.
+  if (engine_.script != nullptr && engine_.script->is_eval)
+    retired_.push_back({std::move(eval_), std::move(by_sha_)});
   by_body_.clear();
   by_sha_.clear();
   cache_bytes_ = 0;
   eval_ = std::make_unique<LuaEngine>(engine_, random_, LuaEngine::Use::kScripts);
 }
 
-// A script without a `#!` line is judged command by command, one with flags by them. The order is
-// that of Redis, which gives EVAL the flags that the script declares.
-Status ScriptHost::MayRun(const Session& caller, uint32_t flags, bool read_only,
-                          bool over_memory) const {
-  const bool declares = !(flags & kScriptCompat);
-  const bool may_write = declares && !(flags & kScriptNoWrites);
-  const bool obeys = caller.obeys();
-  if (may_write && !obeys && engine_.is_replica() && engine_.settings().replica_read_only)
-    return RespError(resp_errors::kReadonly);
-  if (engine_.is_stale() && !(declares && (flags & kScriptAllowStale)))
-    return RespError(resp_errors::kMasterDown);
-  if (!declares) return Status::Ok();
-  if (may_write && over_memory && !(flags & kScriptAllowOom)) return RespError(resp_errors::kOom);
-  if (!may_write) return Status::Ok();
-  if (!obeys && engine_.durability != nullptr) {
-    if (const Status refusal = engine_.durability->WriteRefusal(); !refusal.ok())
-      return ScriptRefusal(refusal);
-  }
-  if (read_only)
-    return Status::Client("ERR Can not execute a script with write flag using *_ro command.");
-  if (!obeys && engine_.replicas != nullptr && !engine_.replicas->has_enough_replicas())
-    return RespError(resp_errors::kNoReplicas);
-  return Status::Ok();
-}
-
 Status ScriptHost::Run(CommandContext& ctx, LuaEngine& lua, LuaRef function, std::string_view name,
                        uint32_t flags, bool is_eval, bool read_only,
                        std::span<const std::string_view> keys,
                        std::span<const std::string_view> args) {
+  // Only with DEBUG SET-DISABLE-DENY-SCRIPTS.
+  if (engine_.script != nullptr) return Status::Client("ERR A script cannot run another one");
   Session& caller = ctx.session();
   ScriptScope scope;
-  // What a log replays was admitted when it first ran.
-  scope.over_memory = engine_.settings().maxmemory != 0 && !ctx.is_loading() &&
-                      !engine_.dispatcher->memory_limit().Hold();
-  CAIRN_RETURN_IF_ERROR(MayRun(caller, flags, read_only, scope.over_memory));
   scope.caller = &caller;
   scope.session = session_.get();
   scope.name = name;
@@ -175,12 +153,20 @@ Status ScriptHost::Run(CommandContext& ctx, LuaEngine& lua, LuaRef function, std
   const int64_t limit_ms = engine_.settings().busy_reply_threshold;
   const bool looks = limit_ms > 0 && !ctx.is_loading();
   if (looks) scope.began_us = engine_.env.MonotonicMicros();
+  const bool may_all = engine_.debug.deny_scripts_disabled;
   session_->db = caller.db;
   session_->kind = ctx.is_loading() ? SessionKind::kInternal : SessionKind::kNormal;
   session_->reply.set_version(2);
-  engine_.dispatcher->RunScript(scope, [&] {
-    lua.Run(scope, function, keys, args, looks ? look_ : std::function<void()>());
-  });
+  static const std::function<void()> kNobody;
+  const auto run = [&] { lua.Run(scope, function, keys, args, looks ? look_ : kNobody); };
+  // By reference: no allocation.
+  CAIRN_RETURN_IF_ERROR(engine_.dispatcher->RunScript(scope, std::ref(run)));
+  retired_.clear();
+  // It may have been left in MULTI, subscribed, tracking ..
+  if (may_all || engine_.debug.deny_scripts_disabled) {
+    engine_.DetachSession(*session_);
+    session_ = std::make_unique<Session>(0, nullptr, SessionKind::kNormal);
+  }
   // Its commands were passed on one by one.
   ctx.PropagateNothing();
   return Status::Ok();

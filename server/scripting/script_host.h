@@ -1,8 +1,8 @@
 #pragma once
 
 // ScriptHost: what is known of scripts between runs: the cache of EVAL, its interpreter, and the
-// session on which scripts run their commands. It decides whether a script may begin (its flags),
-// runs it as one unit, and stops it. Function libraries run through it too (Run). Thread: executor.
+// session on which scripts run their commands. It says what a script declares, runs it as
+// one unit, and stops it. Function libraries run through it too (Run). Thread: executor.
 
 #include <cstdint>
 #include <memory>
@@ -10,6 +10,7 @@
 #include <string>
 #include <string_view>
 #include <unordered_map>
+#include <vector>
 
 #include "server/base/status.h"
 #include "server/engine/engine.h"
@@ -39,13 +40,16 @@ class ScriptHost {
   /// The script with this body, compiled if it is new. Errors: of its `#!` line and of the
   /// interpreter. Cost: one hash of the body when it is known.
   Result<const CachedScript*> Define(std::string_view body);
+  /// The flags that a script with this body declares, known or not; kScriptCompat: none, or none
+  /// that can be read.
+  uint32_t DeclaredBy(std::string_view body) const;
   /// By SHA-1 in hex, either case; nullptr when unknown.
   const CachedScript* Find(std::string_view sha) const;
-  /// Forgets all scripts and everything they left in the interpreter.
+  /// Forgets all scripts and everything they left in the interpreter; one that runs goes on.
   void Flush();
 
-  /// Runs a function of `lua` for the caller of `ctx`, as its flags allow. `read_only`: by an _RO
-  /// command. The reply is written, or the status says why it may not run.
+  /// Runs a function of `lua` for the caller of `ctx`. `read_only`: by an _RO command. The reply is
+  /// written, or the status says why it may not run (Dispatcher::RunScript).
   Status Run(CommandContext& ctx, LuaEngine& lua, LuaRef function, std::string_view name,
              uint32_t flags, bool is_eval, bool read_only, std::span<const std::string_view> keys,
              std::span<const std::string_view> args);
@@ -62,17 +66,24 @@ class ScriptHost {
   struct BodyHash {
     size_t operator()(std::string_view body) const;
   };
-  Status MayRun(const Session& caller, uint32_t flags, bool read_only, bool over_memory) const;
   void Look();
+
+  using Cache = std::unordered_map<std::string_view, std::unique_ptr<CachedScript>>;
+  /// What SCRIPT FLUSH took away while a script of it ran.
+  struct Retired {
+    std::unique_ptr<LuaEngine> eval;
+    Cache scripts;
+  };
 
   Engine& engine_;
   ScriptRandom random_;
   std::unique_ptr<LuaEngine> eval_;
   std::unique_ptr<Session> session_;
   std::function<void()> look_;
-  std::unordered_map<std::string_view, std::unique_ptr<CachedScript>> by_sha_;
+  Cache by_sha_;
   std::unordered_map<std::string_view, const CachedScript*, BodyHash> by_body_;
   uint64_t cache_bytes_ = 0;
+  std::vector<Retired> retired_;  // until the running script ends
 };
 
 /// The flags in a `#!lua ...` line without its end. Errors: Redis's lines.

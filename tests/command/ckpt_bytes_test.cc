@@ -240,6 +240,21 @@ TEST_F(CkptTest, TagsPinsRollbackAndRetention) {
   EXPECT_EQ(Run({"CKPT.RETAIN", "run", "DRYRUN"}), "-ERR RETAIN needs KEEP, EVERY or WITHIN");
 }
 
+TEST_F(CkptTest, AStepBelowWhatIsKeptIsCommittedAndGoesWithTheNext) {
+  Run({"CKPT.CREATE", "run", "KEEP", "1"});
+  Save(10, "a");
+  const std::string tx = Begin(5);
+  DeclareU8(tx, "w", 1);
+  Put(tx, "w", 0, "b");
+  Rank(tx, 0, "PREPARE");
+  EXPECT_EQ(Field(Call({"CKPT.COMMIT", "run", tx}), "step"), ":5");
+  EXPECT_EQ(Field(Call({"CKPT.COMMIT", "run", tx}), "step"), ":5") << "again";
+  EXPECT_EQ(Bytes("5", "w"), "b");
+  EXPECT_EQ(Bytes("LATEST", "w"), "a");
+  Save(11, "c");
+  EXPECT_EQ(Call({"CKPT.LIST", "run"}).elements.size(), 1u);
+}
+
 TEST_F(CkptTest, KeepPrunesAtCommitAndThePinnedStay) {
   Run({"CKPT.CREATE", "run", "KEEP", "2"});
   Save(1, "a");

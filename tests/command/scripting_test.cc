@@ -158,6 +158,31 @@ TEST_F(ScriptingTest, ReadOnlyScriptsDoNotWrite) {
             "-ERR Can not execute a script with write flag using *_ro command.");
 }
 
+TEST_F(ScriptingTest, APauseOfWritesHoldsWhatTheScriptDeclares) {
+  const std::vector<std::string> reads = {"EVAL", "#!lua flags=no-writes\nreturn 1", "0"};
+  const auto answer = [&](const std::vector<std::vector<std::string>>& commands) {
+    harness_.engine().pause_mode = PauseMode::kNone;
+    Session& client = harness_.AddSession();
+    for (size_t i = 0; i < commands.size(); ++i) {
+      if (i + 1 == commands.size()) {
+        harness_.engine().pause_mode = PauseMode::kWrites;
+        harness_.engine().pause_until_ms = harness_.now_ms() + 1000;
+      }
+      harness_.Received(client);
+      harness_.Send(client, commands[i]);
+    }
+    harness_.engine().pause_mode = PauseMode::kNone;
+    return harness_.Received(client);
+  };
+  EXPECT_EQ(answer({{"EVAL", "return 1", "0"}}), "");
+  EXPECT_EQ(answer({{"EVAL", "#!lua\nreturn 1", "0"}}), "");
+  EXPECT_EQ(answer({{"EVAL_RO", "return 1", "0"}}), ":1");
+  EXPECT_EQ(answer({reads}), ":1");
+  EXPECT_EQ(answer({{"MULTI"}, reads, {"EXEC"}}), "[:1]");
+  EXPECT_EQ(answer({{"MULTI"}, {"EVAL", "return 1", "0"}, {"EXEC"}}), "");
+  EXPECT_EQ(answer({{"MULTI"}, {"SET", "a", "1"}, {"EXEC"}}), "");
+}
+
 TEST_F(ScriptingTest, TheCacheKnowsScriptsByShaInEitherCase) {
   const std::string sha = "e0e1f9fabfc9d4800c877a703b823ac0578ff8db";
   EXPECT_EQ(harness_.Run({"EVALSHA", sha, "0"}), "-NOSCRIPT No matching script. Please use EVAL.");

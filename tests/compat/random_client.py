@@ -79,8 +79,9 @@ def run_of(push):
     words = [item[1] for item in tree[1]]
     if words[0] in (b"message", b"pmessage"):
         channel, text = words[-2:]
-        if text == b"expired" or channel.endswith(b"__:expired"):
-            return at, b"expired"
+        for event in (b"expired", b"keymiss"):  # by walks over members of sets
+            if text == event or channel.endswith(b"__:" + event):
+                return at, event
         if words[0] == b"pmessage":
             return at, channel, text
     return None
@@ -93,6 +94,7 @@ class Client:
         self.name, self.pair = name, Pair(ports, resp)
         self.queued, self.blocked = None, None
         self.listening = False      # speaks RESP2 and has subscriptions: little else is allowed
+        self.tracks = False         # has asked for CLIENT TRACKING once
         self.logs = [PushLog(), PushLog()]
         for side, log in zip(self.pair.sides, self.logs):
             side.on_push = log.add

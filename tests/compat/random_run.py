@@ -142,8 +142,9 @@ class RandomRun:
         calls = []
         queued = None if client.queued is None else len(client.queued)
         for _ in range(self.random.randint(1, LONGEST_BATCH)):
-            call = self.generator.call(queued, client.listening)
+            call = self.generator.call(queued, client.listening, client.tracks)
             calls.append(call)
+            client.tracks = client.tracks or [word.upper() for word in call.arguments[:2]] == [b"CLIENT", b"TRACKING"]
             calls += [type(call)(list(arguments)) for arguments in call.after]
             name = call.arguments[0].upper()
             if call.blocks or call.pause_s or name in (b"MULTI", b"EXEC", b"DISCARD", b"RESET", b"HELLO", b"AUTH"):
@@ -339,8 +340,8 @@ def run_seed(seed, commands, names=None, deadline=None):
         run = RandomRun(servers.ports, seed, chosen)
         try:
             run.run(commands, deadline)
-        except Closed:
-            pass  # the control connection; the servers' logs say why
+        except (Closed, ConnectionRefusedError):
+            pass  # a server ended; its log says why
         finally:
             run.close()
         for server in (servers.ours, servers.theirs):

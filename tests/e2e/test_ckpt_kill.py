@@ -14,7 +14,7 @@ import unittest
 import redis
 
 import ckpt_rank
-from cairn_server import Server, wait_until
+from cairn_server import TENSOR_MODULE, Server, wait_until
 
 ROUNDS = int(os.environ.get("CAIRN_CKPT_KILL_ROUNDS", "8"))
 SEED = int(os.environ.get("CAIRN_CKPT_KILL_SEED", str(time.time_ns() % 1_000_000)))
@@ -23,7 +23,8 @@ RANK_SCRIPT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "ckpt_ran
 
 class CheckpointKill(unittest.TestCase):
     def setUp(self):
-        self.server = Server(settings={"appendonly": "yes", "appendfsync": "always"}, tensors=True).start()
+        self.server = Server(settings={"appendonly": "yes", "appendfsync": "always",
+                                       "loadmodule": f"{TENSOR_MODULE} chunk-logs yes"}).start()
         self.addCleanup(self.server.close)
         self.acknowledged = os.path.join(self.server.directory, "acknowledged")
         open(self.acknowledged, "w").close()

@@ -4,6 +4,7 @@ happens when they are missing, damaged, shared or not wanted, and kill -9 under 
 CAIRN_CKPT_LOG_ROUNDS: how many kills (6 when not given). CAIRN_CKPT_LOG_SEED repeats a run of moments.
 """
 
+import array
 import os
 import random
 import shutil
@@ -174,6 +175,90 @@ class ChunkLogs(unittest.TestCase):
         server.client().save()
         server.restart()
         self.check(server, [1, 2, 3])
+
+    def test_a_merge_reads_what_a_restart_has_mapped(self):
+        server = self.start({"appendonly": "yes"})
+        call = server.client().execute_command
+        count = 200_000
+
+        def save(step):
+            payload = array.array("f", (float(i % 1000 + step) for i in range(count))).tobytes()
+            call("CKPT.SAVE", "run", step, 1, "w", "F32", "SHAPE", 1, count, "BLOB", payload)
+
+        def merged():
+            return call("CKPT.LOAD", "run", 7, "w", "RANGE", 0, 4 * count)
+
+        want = array.array("f", (float(i % 1000 + 3) for i in range(count))).tobytes()
+        for step in (2, 4):
+            save(step)
+        self.run_job(server, "BGREWRITEAOF", "aof_rewrites")
+        server.restart()
+        call("CKPT.MERGE", "run", 7, 2, 2, 1, 4, 1)
+        self.assertEqual(merged(), want)
+        server.restart()    # merges again, from what the base names
+        self.assertEqual(merged(), want)
+        server.kill()
+        needle = array.array("f", [1002, 1003, 4, 5]).tobytes()    # step 2 goes up to 1001
+        for path in self.segments(server):
+            with open(path, "r+b") as segment:
+                at = segment.read().find(needle)
+                if at >= 0:
+                    segment.seek(at + 10)
+                    segment.write(bytes([needle[10] ^ 1]))
+        server.start()
+        self.assertIn("cannot be merged again", server.log())
+        with self.assertRaisesRegex(redis.ResponseError, "CKPTDAMAGED"):
+            call("CKPT.MERGE", "run", 8, 2, 2, 1, 4, 1)
+        self.assertEqual([row[1] for row in call("CKPT.LIST", "run")], [4, 2])
+        save(5)
+        call("CKPT.MERGE", "run", 8, 2, 2, 1, 2, 3)
+
+    def test_segments_that_somebody_deletes_are_written_again(self):
+        server = self.start()
+        for step in (1, 2):
+            self.save(server, step)
+            server.client().save()
+            server.restart()    # so that chunks are mapped, and there are two segments
+        self.save(server, 3)
+        server.client().save()
+        for path in self.segments(server):
+            os.unlink(path)
+        self.save(server, 4)
+        server.client().save()
+        self.assertIn("is gone", server.log())
+        server.restart()
+        self.check(server, [1, 2, 3, 4])
+        shutil.rmtree(os.path.join(server.directory, "chunklogs"))
+        server.client().save()
+        self.assertGreater(self.size(server, "dump.rdb"), SIZE, "nowhere to write them: inline")
+        server.restart()
+        self.check(server, [1, 2, 3, 4])
+
+    def test_a_server_without_the_module_loses_nothing(self):
+        server = self.start({"appendonly": "yes"})
+        self.save(server, 1)
+        self.save(server, 2)
+        server.client().save()
+        server.kill()
+        shutil.rmtree(os.path.join(server.directory, "appendonlydir"))    # so that it loads dump.rdb
+        module = server.settings.pop("loadmodule")
+        server.settings["appendonly"] = "no"
+        server.start()
+        server.client().set("other", "value")
+        server.client().save()
+        server.client().config_set("appendonly", "yes")
+        wait_until(lambda: server.client().info("persistence")["aof_rewrites"] > 0, what="the append-only file")
+        server.kill()
+        server.settings.update(loadmodule=module, appendonly="yes")
+        server.start()
+        self.check(server, [1, 2])
+        # A base that the other server wrote names chunks that no save of this one does.
+        server.client().delete("run")
+        for _ in range(3):
+            server.client().save()
+        self.assertEqual(self.figures(server)["held_by"], b"appendonlydir/appendonly.aof.manifest")
+        server.restart()
+        self.assertEqual(server.client().get("other"), b"value")
 
     def test_a_torn_tail_costs_what_was_not_named(self):
         server = self.start()

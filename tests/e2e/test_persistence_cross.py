@@ -35,6 +35,12 @@ def fill_database(client, database):
     for size in (0, 1, 19, 20, 44, 45, 63, 64, 16383, 16384, 300000):
         client.set(f"same{size}", b"s" * size)                                  # compresses
         client.set(f"mixed{size}", MIXED[:size])
+    # Long enough to grow by chunks when the block they came in is full.
+    client.set("mixed in chunks", MIXED * 5)
+    client.append("mixed in chunks", MIXED[:1000])
+    client.setrange("mixed in chunks", 700_000, b"inside")
+    client.set("same in chunks", b"s" * 1_500_000)
+    client.append("same in chunks", b"s" * 400_000)
     client.set(b"\x00\r\n\xff", b"\xff\r\n\x00", pxat=FAR_MS + database)
     client.set(b"", b"of the empty key", ex=10**6)
     client.set("gone", "v", pxat=1)
@@ -237,6 +243,9 @@ class CairnToRedisTest(CrossCases, unittest.TestCase):
         self.assertIn("RDB looks OK", outcome.stdout)
 
     def check_aof(self, manifest):
+        increments = glob.glob(os.path.join(os.path.dirname(manifest), "*.incr.aof"))
+        with open(max(increments, key=os.path.getmtime), "rb") as file:
+            self.assertTrue(file.read().endswith(b"###"), "a killed server leaves the padding of its file")
         outcome = check_tool("/usr/bin/redis-check-aof", manifest)
         self.assertEqual(outcome.returncode, 0, outcome.stdout)
         self.assertIn("is valid", outcome.stdout)

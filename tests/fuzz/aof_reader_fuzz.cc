@@ -58,7 +58,8 @@ void FuzzText(std::string_view text) {
   CAIRN_CHECK(scan.commands == counter.commands);
   CAIRN_CHECK((scan.tail == AofTail::kWhole) == scan.reason.empty());
   if (scan.tail == AofTail::kWhole) {
-    CAIRN_CHECK(scan.good_bytes == text.size());
+    CAIRN_CHECK(scan.good_bytes + scan.pad_bytes == text.size());
+    CAIRN_CHECK(text.find_first_not_of(kAofPadding, scan.good_bytes) == std::string_view::npos);
     return;
   }
   AofScan cut;

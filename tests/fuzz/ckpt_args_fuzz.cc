@@ -2,13 +2,13 @@
 // keeps the bounds that handlers rely on; accepted declarations are put and read back. Words are
 // the input's lines; the first byte chooses the command.
 
-#include <algorithm>
 #include <cstdint>
 #include <string_view>
 #include <vector>
 
 #include "server/base/check.h"
 #include "tensor_module/ckpt_args.h"
+#include "tests/fuzz/words.h"
 
 namespace {
 
@@ -134,16 +134,8 @@ void Check(unsigned which, Args args) {
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   if (size == 0) return 0;
-  // Words of their own, so that a read past the end of one is seen.
-  std::vector<std::vector<char>> owned;
-  std::string_view rest(reinterpret_cast<const char*>(data) + 1, size - 1);
-  while (!rest.empty()) {
-    const size_t end = std::min(rest.find('\n'), rest.size());
-    owned.emplace_back(rest.begin(), rest.begin() + static_cast<ptrdiff_t>(end));
-    rest.remove_prefix(std::min(end + 1, rest.size()));
-  }
-  std::vector<std::string_view> args;
-  for (const auto& word : owned) args.emplace_back(word.data(), word.size());
+  const cairn::FuzzWords words({reinterpret_cast<const char*>(data) + 1, size - 1});
+  const std::vector<std::string_view>& args = words.args();
   // Arity is checked before a parser runs: the least that any command of a group has.
   constexpr size_t kLeast[] = {2, 3, 11, 10, 5, 5, 3, 10, 4, 5, 3};
   const unsigned which = data[0] % 11;

@@ -12,6 +12,7 @@
 #include "tensor_module/args.h"
 #include "tensor_module/slicing.h"
 #include "tensor_module/stats.h"
+#include "tests/fuzz/words.h"
 
 namespace {
 
@@ -119,16 +120,8 @@ void Check(unsigned which, Args args) {
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   if (size == 0) return 0;
-  // Words of their own, so that a read past the end of one is seen.
-  std::vector<std::vector<char>> owned;
-  std::string_view rest(reinterpret_cast<const char*>(data) + 1, size - 1);
-  while (!rest.empty()) {
-    const size_t end = std::min(rest.find('\n'), rest.size());
-    owned.emplace_back(rest.begin(), rest.begin() + static_cast<ptrdiff_t>(end));
-    rest.remove_prefix(std::min(end + 1, rest.size()));
-  }
-  std::vector<std::string_view> args;
-  for (const auto& word : owned) args.emplace_back(word.data(), word.size());
+  const cairn::FuzzWords words({reinterpret_cast<const char*>(data) + 1, size - 1});
+  const std::vector<std::string_view>& args = words.args();
   // Arity is checked before a parser runs: the least of each command.
   constexpr size_t kLeast[] = {6, 2, 8, 3, 6, 5, 6, 3, 3};
   if (args.size() < kLeast[data[0] % 9]) return 0;

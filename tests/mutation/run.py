@@ -19,7 +19,7 @@ ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)
 COPY = os.path.join(ROOT, "build/mutation")
 BUILD = os.path.join(COPY, "build/dev")
 TARGET = "unit_keyspace"
-FILTER = "View*:Keyspace*"
+FILTER = "View*:Keyspace*:BigString*"
 RUN_LIMIT_S = 240
 BUILD_LIMIT_S = 600
 

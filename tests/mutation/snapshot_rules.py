@@ -9,6 +9,7 @@ STRUCTURE = "server/data/seg_table_structure.h"
 WALK = "server/data/frozen_walk.h"
 GATE = "server/data/snapshot_gate.h"
 CONTAINER = "server/data/container.h"
+STRING = "server/data/chunked_string.cc"
 
 MUTATIONS = [
     ("R1 a frozen entry's expiry is edited", DATABASE,
@@ -78,4 +79,22 @@ MUTATIONS = [
     ("R8 a header forgets what an older view reads through it", CONTAINER,
      "if (!IsFrozen()) frozen_until_ = 0;",
      "frozen_until_ = 0;"),
+    ("C2 a chunk that a view reads is written", STRING,
+     "if (!in_block && MayWrite(chunk.generation) && chunk.blob->IsUnique()) {",
+     "if (!in_block && chunk.blob->IsUnique()) {"),
+    ("C2 a chunk that a reply or a copy holds is written", STRING,
+     "if (!in_block && MayWrite(chunk.generation) && chunk.blob->IsUnique()) {",
+     "if (!in_block && MayWrite(chunk.generation)) {"),
+    ("C2 a block that a view reads is written", STRING,
+     "if (!MayWrite(block_generation_) || !block_->IsUnique()) return false;",
+     "if (!block_->IsUnique()) return false;"),
+    ("C2 a block that a reply or a copy holds is written", STRING,
+     "if (!MayWrite(block_generation_) || !block_->IsUnique()) return false;",
+     "if (!MayWrite(block_generation_)) return false;"),
+    ("F1 a table of chunks that a view reads is written", STRING,
+     "if (MayWrite(table_->generation) && table_->capacity >= chunks) {",
+     "if (table_->capacity >= chunks) {"),
+    ("F1 a chunk is freed instead of retired", STRING,
+     "if (MayWrite(chunk.generation)) {",
+     "if (true) {"),
 ]

@@ -159,7 +159,7 @@ TEST_P(AofSimTest, PowerCutAfterAnError) {  // the error machine's own calls are
 
 TEST_P(AofSimTest, RandomWorlds) {
   const char* wish = std::getenv("CAIRN_SIM_WORLDS");
-  const uint64_t worlds = wish != nullptr ? std::strtoull(wish, nullptr, 10) : 150;
+  const uint64_t worlds = wish != nullptr ? std::strtoull(wish, nullptr, 10) : 600;
   for (uint64_t seed = 1; seed <= worlds; ++seed) {
     SCOPED_TRACE("seed " + std::to_string(seed));
     std::mt19937_64 random(seed);
@@ -201,12 +201,13 @@ std::string NameOf(const testing::TestParamInfo<SimOptions>& info) {
   std::string name = info.param.policy == AofSyncPolicy::kAlways        ? "Always"
                      : info.param.policy == AofSyncPolicy::kEverySecond ? "Everysec"
                                                                         : "No";
-  if (!info.param.checksum) name += "WithoutChecks";
+  if (info.param.pad_bytes == 0) name += "WithoutPadding";
   return name;
 }
 
 INSTANTIATE_TEST_SUITE_P(Policies, AofSimTest,
                          testing::Values(SimOptions{AofSyncPolicy::kAlways, true, false},
+                                         SimOptions{AofSyncPolicy::kAlways, true, false, 0},
                                          SimOptions{AofSyncPolicy::kEverySecond, true, true},
                                          SimOptions{AofSyncPolicy::kNever, true, false}),
                          NameOf);

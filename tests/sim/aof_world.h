@@ -73,6 +73,7 @@ struct SimOptions {
   AofSyncPolicy policy = AofSyncPolicy::kAlways;
   bool checksum = true;
   bool timestamps = false;
+  uint64_t pad_bytes = 300;  ///< a few turns
 };
 
 class AofWorld {
@@ -99,6 +100,7 @@ class AofWorld {
     options.checksum = options_.checksum;
     options.timestamps = options_.timestamps;
     options.reserve_bytes = 4096;
+    options.pad_bytes = options_.pad_bytes;
     writer = std::make_unique<AofWriter>(env, options, AofCallbacks{});
     const bool fresh = manifest->empty();
     const Status opened =

@@ -20,9 +20,10 @@ from cairnkv.checkpoint import (
     steps,
 )
 from cairnkv.rng import capture_rng, restore_rng
-from cairnkv.run import Run, SaveFailed
+from cairnkv.run import Run
 from cairnkv.shards import Shard, even_rows
 from cairnkv.trainer import CheckpointCallback
+from cairnkv.upload import SaveFailed
 
 __all__ = [
     "CheckpointCallback",

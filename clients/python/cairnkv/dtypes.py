@@ -20,7 +20,7 @@ NUMPY = {
     "F64": "<f8", "F32": "<f4", "F16": "<f2", "I64": "<i8", "I32": "<i4", "I16": "<i2", "I8": "|i1",
     "U64": "<u8", "U32": "<u4", "U16": "<u2", "U8": "|u1", "BOOL": "|b1", "C64": "<c8", "C128": "<c16",
 }
-SIZE_BYTES = {name: numpy.dtype(kind).itemsize for name, kind in NUMPY.items()} | {"BF16": 2}
+SIZE_BYTES = {name: numpy.dtype(kind).itemsize for name, kind in NUMPY.items()} | {"BF16": 2, "F8_E4M3": 1, "F8_E5M2": 1}
 _OF_TORCH = {kind: name for name, kind in TORCH.items()}
 _OF_NUMPY = {kind: name for name, kind in NUMPY.items()}
 
@@ -51,13 +51,13 @@ def memory_of_numpy(array: numpy.ndarray) -> memoryview:
     return memoryview(array.reshape(-1).view(numpy.uint8))
 
 
-def torch_of_bytes(blob: bytearray, dtype: str, shape) -> torch.Tensor:
-    """A tensor over `blob`, which must stay untouched from then on. No copy."""
-    if not blob:
+def torch_of_bytes(blob, dtype: str, shape) -> torch.Tensor:
+    """A tensor over `blob` (writable memory), which must stay untouched from then on. No copy."""
+    if len(blob) == 0:
         return torch.empty(tuple(shape), dtype=TORCH[dtype])
     return torch.frombuffer(blob, dtype=TORCH[dtype]).reshape(tuple(shape))
 
 
-def numpy_of_bytes(blob: bytearray, dtype: str, shape) -> numpy.ndarray:
+def numpy_of_bytes(blob, dtype: str, shape) -> numpy.ndarray:
     """An array over `blob`, which must stay untouched from then on. No copy."""
     return numpy.frombuffer(blob, dtype=NUMPY[dtype]).reshape(tuple(shape))

@@ -6,6 +6,8 @@ available() is False where there is neither: saves then send all bytes.
 import ctypes
 import ctypes.util
 
+import numpy
+
 CHUNK_BYTES = 256 << 10      # the server's grid
 
 
@@ -14,14 +16,16 @@ class _Hash128(ctypes.Structure):
 
 
 def _from_binding():
+    """A function (memory, [(begin, end)]) -> digests, or None where there is no binding."""
     try:
-        import xxhash
+        from xxhash import xxh3_128_hexdigest
     except ImportError:
         return None
-    return lambda view: xxhash.xxh3_128_hexdigest(view)
+    return lambda memory, ranges: [xxh3_128_hexdigest(memory[begin:end]) for begin, end in ranges]
 
 
 def _from_library():
+    """The same by libxxhash (0.8 and later). The interpreter's lock is not held while it hashes."""
     name = ctypes.util.find_library("xxhash")
     try:
         function = ctypes.CDLL(name).XXH3_128bits if name else None
@@ -32,21 +36,26 @@ def _from_library():
     function.restype = _Hash128
     function.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
 
-    def digest(view):
+    def digests(memory, ranges):
         # numpy gives the address of read-only memory too, which ctypes refuses.
-        import numpy
-        memory = numpy.frombuffer(view, dtype=numpy.uint8)
-        result = function(memory.ctypes.data, memory.nbytes)
-        return f"{result.high:016x}{result.low:016x}"
+        whole = numpy.frombuffer(memory, dtype=numpy.uint8)
+        address, size = whole.ctypes.data, whole.nbytes
+        out = []
+        for begin, end in ranges:
+            if not 0 <= begin <= end <= size:
+                raise ValueError(f"bytes {begin} to {end} of {size}")
+            result = function(address + begin, end - begin)
+            out.append(f"{result.high:016x}{result.low:016x}")
+        return out
 
-    return digest
+    return digests
 
 
-_DIGEST = _from_binding() or _from_library()
+_DIGESTS = _from_binding() or _from_library()
 
 
 def available() -> bool:
-    return _DIGEST is not None
+    return _DIGESTS is not None
 
 
 def chunk_ranges(size_bytes: int, phase: int = 0) -> list:
@@ -55,6 +64,6 @@ def chunk_ranges(size_bytes: int, phase: int = 0) -> list:
     return [(begin, end) for begin, end in zip(cuts, cuts[1:]) if begin < end]
 
 
-def digest(view) -> str:
-    """32 hexadecimal digits. Requires: available(). The interpreter's lock is not held by ctypes."""
-    return _DIGEST(view)
+def digests(memory, ranges) -> list:
+    """32 hexadecimal digits of each range of `memory`. Requires: available(); a memory that is not empty."""
+    return _DIGESTS(memory, ranges)

@@ -83,22 +83,41 @@ def block_names(tree, count):
         used.add(unique)
         names[block] = unique
 
-    def walk(node, path):
-        if isinstance(node, list):
-            for i, item in enumerate(node):
-                walk(item, [*path, str(i)])
-        elif isinstance(node, dict):
-            for kind, value in node.items():
-                if kind in ("dict", "odict"):
-                    for key, item in value:
-                        walk(item, [*path, str(key)])
-                elif kind in ("tuple", "metadata"):
-                    walk(value, path)
-                elif kind in ("tensor", "view", "shard", "numpy", "scalar", "blob"):
-                    name(value, path)
-
-    walk(tree, [])
+    for kind, value, path in _leaves(tree, []):
+        if kind in ("tensor", "view", "shard", "numpy", "scalar", "blob"):
+            name(value, path)
     return names
+
+
+def _leaves(node, path):
+    """(kind, value, path) of all that is no container in a tree of flatten(), in its order."""
+    if isinstance(node, list):
+        for i, item in enumerate(node):
+            yield from _leaves(item, [*path, str(i)])
+    elif isinstance(node, dict):
+        for kind, value in node.items():
+            if kind in ("dict", "odict"):
+                for key, item in value:
+                    yield from _leaves(item, [*path, str(key)])
+            elif kind in ("tuple", "metadata"):
+                yield from _leaves(value, path)
+            else:
+                yield kind, value, path
+
+
+def tied_names(tree, names):
+    """[(name, block)] of the places where a whole tensor is met once more: its other names. No two alike, none of `names`."""
+    tensors, out, used = [], [], set(names)
+    for kind, value, path in _leaves(tree, []):
+        if kind in ("tensor", "view"):
+            tensors.append(value if kind == "tensor" else None)
+        elif kind == "same":
+            tensors.append(tensors[value])
+            name = ".".join(path)
+            if tensors[value] is not None and name not in used:
+                used.add(name)
+                out.append((name, tensors[value]))
+    return out
 
 
 def unflatten(tree, blocks):
@@ -107,9 +126,13 @@ def unflatten(tree, blocks):
     return _Reader(blocks).read(tree)
 
 
-def _visit_tensors(value, visit, depth):
+def check_depth(depth):
     if depth > MAX_DEPTH:
         raise ValueError(f"the state is nested deeper than {MAX_DEPTH}, or contains itself")
+
+
+def _visit_tensors(value, visit, depth):
+    check_depth(depth)
     if isinstance(value, torch.Tensor):
         visit(value)
     elif isinstance(value, dict):
@@ -128,6 +151,11 @@ def memory_key(tensor):
 
 def _view_key(tensor):
     return (tensor.storage_offset(), tuple(tensor.shape), tensor.stride())
+
+
+def extent_of(tensor):
+    """(first, one past the last) element of its storage that a tensor touches. Requires: memory_key is not None."""
+    return _extent(_view_key(tensor))
 
 
 def _extent(view):

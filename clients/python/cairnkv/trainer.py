@@ -5,13 +5,19 @@
 
 It has the habits of the Trainer's own options of these names and imports no transformers: any loop that calls the same
 events with the same keyword arguments can use it. What it saves: model, optimizer, learning rate scheduler, the trainer's
-state (its plain fields), and each rank's random numbers.
+state (what of it is plain values), and each rank's random numbers. Where the data loader stands is the loop's own matter: a Trainer
+that resumes this way counts its steps on, but begins an epoch of data anew.
 """
+
+import json
 
 from cairnkv.rng import capture_rng, restore_rng
 
 BEST_TAG = "best"
 _PLAIN = (bool, int, float, str, type(None))
+# What a Trainer sets from its arguments, or from which process it is: this start's values stay.
+_OF_THIS_START = frozenset(("max_steps", "num_train_epochs", "logging_steps", "eval_steps", "save_steps", "train_batch_size",
+                            "is_local_process_zero", "is_world_process_zero", "is_hyper_param_search", "trial_name"))
 
 
 class CheckpointCallback:
@@ -21,8 +27,9 @@ class CheckpointCallback:
         """run: a cairnkv.Run. save_steps: every so many global steps, and at the end of training.
 
         save_total_limit: versions that stay, besides the best one. resume_from_checkpoint: True for LATEST if there is
-        one, or a step or "@tag" that must be there. best_metric: of the evaluations; the version saved at the step of the
-        best one is pinned under the tag "best". asynchronous: saves go on beside training, from a copy.
+        one, or a step or "@tag" that must be there. best_metric: of the evaluations, equal on all ranks, with or without the
+        prefix "eval_"; an evaluation that is better than all before is saved, whatever save_steps, and pinned under the tag "best".
+        asynchronous: saves go on beside training, from a copy.
         """
         if save_steps < 1 or (save_total_limit is not None and save_total_limit < 1):
             raise ValueError("save_steps and save_total_limit are 1 or more")
@@ -31,7 +38,6 @@ class CheckpointCallback:
         self.asynchronous = asynchronous
         self.best_value = None
         self._saved_step = None
-        self._best_step = None     # wanted as the best, not saved yet
 
     def __getattr__(self, name):
         # A Trainer calls all its events; those that are not here are of no interest.
@@ -43,7 +49,7 @@ class CheckpointCallback:
 
     def on_train_begin(self, args, state, control, model=None, optimizer=None, lr_scheduler=None, **_):
         """Errors: KeyError when a version was named that is not there."""
-        if self.resume is False:
+        if self.resume is False or self.resume is None:
             return
         version = "LATEST" if self.resume is True else self.resume
         try:
@@ -56,8 +62,9 @@ class CheckpointCallback:
             if part is not None and saved.get(name) is not None:
                 part.load_state_dict(saved[name])
         for name, value in saved["trainer"].items():
-            setattr(state, name, value)
-        self.best_value = saved["best_value"]
+            if name not in _OF_THIS_START:
+                setattr(state, name, value)
+        self.best_value = self._best_until(state.global_step, saved["best_value"])
         self._saved_step = state.global_step
         if rank_state is not None:
             restore_rng(rank_state["rng"])
@@ -67,20 +74,33 @@ class CheckpointCallback:
             self._save(state, parts)
 
     def on_evaluate(self, args, state, control, metrics=None, **parts):
-        value = (metrics or {}).get(self.best_metric, float("nan"))
+        value = self._metric(metrics or {})
         if value != value:  # absent, or not a number: never the best
             return
         better = self.best_value is None or (value > self.best_value if self.greater_is_better else value < self.best_value)
         if better:
-            self.best_value, self._best_step = value, state.global_step
-            self._pin_best()
+            self.best_value = value
+            self._save(state, parts)
+            self._behind_saves(self._pin_best, state.global_step, float(value))
 
     def on_train_end(self, args, state, control, **parts):
         self._save(state, parts)
         self.run.wait()
-        self._after_save()
+
+    def _best_until(self, step, saved):
+        """A step is saved before it is evaluated: what its evaluation gave stands in the key RUN:best."""
+        text = self.run.client.get(f"{self.run.name}:best")
+        if text is None:
+            return saved
+        best = json.loads(text)
+        return best["value"] if best["step"] <= step else saved
 
     # --- saving ---
+
+    def _metric(self, metrics):
+        if self.best_metric is None:
+            return float("nan")
+        return metrics.get(self.best_metric, metrics.get("eval_" + self.best_metric, float("nan")))
 
     def _save(self, state, parts):
         if self._saved_step == state.global_step:
@@ -88,23 +108,35 @@ class CheckpointCallback:
         whole = {name: part.state_dict() if part is not None else None
                  for name, part in (("model", parts.get("model")), ("optimizer", parts.get("optimizer")),
                                     ("scheduler", parts.get("lr_scheduler")))}
-        whole["trainer"] = {name: value for name, value in vars(state).items() if isinstance(value, _PLAIN)}
+        whole["trainer"] = {name: value for name, value in vars(state).items() if _is_plain(value)}
         whole["best_value"] = self.best_value
         save = self.run.save_async if self.asynchronous else self.run.save
         save(state.global_step, whole, rank_state={"rng": capture_rng()})
         self._saved_step = state.global_step
-        if not self.asynchronous:
-            self._after_save()
+        # Behind a save of its own, not with it: a best version that is not pinned yet must not be taken.
+        self._behind_saves(self._retain)
 
-    def _after_save(self):
-        self._pin_best()
-        if self.save_total_limit is not None and self.run.rank == 0 and self._saved_step is not None:
+    def _behind_saves(self, work, *arguments):
+        if self.run.rank != 0:
+            return
+        if self.asynchronous:
+            self.run.later(work, *arguments)
+        else:
+            work(*arguments)
+
+    def _retain(self):
+        if self.save_total_limit is not None:
             self.run.client.execute_command("CKPT.RETAIN", self.run.name, "KEEP", self.save_total_limit)
 
-    def _pin_best(self):
-        """Pins the best step once its version is there; until then it is only remembered."""
-        if self._best_step is None or self.run.rank != 0 or self._best_step != self._saved_step:
-            return
-        self.run.wait()
-        self.run.client.execute_command("CKPT.TAG", self.run.name, BEST_TAG, self._best_step, "PIN")
-        self._best_step = None
+    def _pin_best(self, step, value):
+        self.run.client.execute_command("CKPT.TAG", self.run.name, BEST_TAG, step, "PIN")
+        self.run.client.set(f"{self.run.name}:best", json.dumps({"step": step, "value": value}))
+        self._retain()
+
+
+def _is_plain(value):
+    if type(value) in (list, tuple):
+        return all(map(_is_plain, value))
+    if type(value) is dict:
+        return all(type(key) in _PLAIN and _is_plain(item) for key, item in value.items())
+    return type(value) in _PLAIN

@@ -14,7 +14,7 @@ sys.path[:0] = [os.path.join(SOURCE_DIR, "clients", "python"), os.path.join(SOUR
 import torch  # noqa: E402
 
 import cairnkv  # noqa: E402
-from cairnkv import hashing, run as runs, shards, state as states  # noqa: E402
+from cairnkv import hashing, packed, shards, state as states  # noqa: E402
 from cairn_server import Server  # noqa: E402
 
 EXAMPLE = os.path.join(SOURCE_DIR, "clients", "python", "examples", "train_ranks.py")
@@ -206,10 +206,10 @@ class PartsOfRun(unittest.TestCase):
         self.assertEqual(hashing.chunk_ranges(10, 5), [(0, 10)])
 
     def test_a_cut_rank_state_is_refused(self):
-        blob = runs._pack({"a": torch.ones(10)})
+        blob = packed.pack({"a": torch.ones(10)})
         for size in (0, 7, 20, len(blob) - 1):
             with self.assertRaises(ValueError):
-                runs._unpack(blob[:size])
+                packed.unpack(blob[:size])
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """CheckpointCallback, driven by a loop that calls the events of a Trainer, against a real server."""
 
 import os
+import subprocess
 import sys
 import types
 import unittest
@@ -84,6 +85,39 @@ class TrainerCallbackTest(unittest.TestCase):
     def test_asynchronous_saves_are_all_there_at_the_end(self):
         Loop(self.callback(save_steps=1, asynchronous=True, save_total_limit=3)).train(5)
         self.assertEqual(self.run_.steps(), [5, 4, 3])
+
+    def test_the_limit_holds_while_saves_go_on_beside(self):
+        callback = self.callback(save_steps=1, asynchronous=True, save_total_limit=1, best_metric="loss")
+        loop = Loop(callback)
+        loop.event("on_train_begin")
+        for step in range(1, 6):
+            loop.state.global_step = step
+            loop.event("on_step_end")
+            loop.event("on_evaluate", metrics={"eval_loss": 0.1 if step == 2 else 0.5})
+        self.run_.wait()
+        self.assertEqual(self.run_.steps(), [5, 2])
+
+    def test_a_better_evaluation_is_saved_between_the_saves(self):
+        Loop(self.callback(save_steps=100, best_metric="eval_loss")).train(7, {3: 0.4, 5: 0.6})
+        self.assertEqual(self.run_.steps(), [7, 3])
+        self.assertEqual(self.run_.load("@best")[0]["trainer"]["global_step"], 3)
+
+    def test_a_resumed_run_knows_the_best_so_far_and_keeps_its_own_arguments(self):
+        first = Loop(self.callback(save_steps=2, best_metric="eval_loss"))
+        first.state.max_steps, first.state.is_world_process_zero, first.state.log_history = 4, True, [{"loss": 1.5, "step": 1}]
+        first.train(4, {4: 0.3})
+        callback = self.callback(save_steps=2, best_metric="eval_loss", resume_from_checkpoint=True)
+        second = Loop(callback)
+        second.state.max_steps, second.state.is_world_process_zero = 9, False
+        second.train(6, {6: 0.35})
+        self.assertEqual(callback.best_value, 0.3)
+        self.assertEqual(self.run_.load("@best")[0]["trainer"]["global_step"], 4)
+        self.assertEqual((second.state.max_steps, second.state.is_world_process_zero), (9, False))
+        self.assertEqual(second.state.log_history, [{"loss": 1.5, "step": 1}])
+
+    def test_nothing_imports_transformers(self):
+        code = "import sys, cairnkv; cairnkv.CheckpointCallback(None).on_log(); sys.exit('transformers' in sys.modules)"
+        subprocess.run([sys.executable, "-c", code], check=True, timeout=60, env={**os.environ, "PYTHONPATH": os.path.join(SOURCE_DIR, "clients", "python")})
 
     def test_resume_takes_what_is_there_and_misses_what_was_named(self):
         Loop(self.callback(resume_from_checkpoint=True)).train(1)

@@ -32,9 +32,9 @@ GUARDED = {
 }
 FREE_ORDER = {
     b"smembers", b"hgetall", b"hkeys", b"hvals", b"keys", b"sinter", b"sunion", b"sdiff", b"hscan", b"sscan", b"zscan",
-    b"pubsub|shardchannels", b"acl|users", b"acl|list",
+    b"pubsub|shardchannels", b"acl|users", b"acl|list", b"function|list",
 }
-ONLY_TYPE = {b"scan", b"memory|usage", b"command|count", b"dump"}
+ONLY_TYPE = {b"scan", b"memory|usage", b"command|count", b"dump", b"function|dump"}
 CLOCK = {b"ttl", b"pttl", b"expiretime", b"pexpiretime", b"xpending", b"xinfo|consumers", b"slowlog|len"}
 EXTRA = [b"*", b"-", b"+", b"(1", b"[a", b"$", b">", b"0", b"1", b"2", b"-1", b"1-1", b"left", b"km"]
 

@@ -112,8 +112,8 @@ def fail(chance):
          f"return nosuch", "x = 1", "return #nil", "local t = nil return t.x", "return 1 +", "return {} .. 'a'", f"return loadstring({text})"]))
 
 
-@FAMILY.row(weight=6)
-def call(chance):
+def call_source(chance):
+    """The source of one redis.call with its answer returned."""
     key = "'" + chance.key("string").decode("latin1").replace("\\", "\\\\").replace("\0", "\\0").replace("\r", "\\r").replace("\n", "\\n") + "'"
     if any(ord(letter) > 126 for letter in key):
         key = "'k1'"
@@ -123,9 +123,15 @@ def call(chance):
          f"'lpush',{key},{one},{one}", f"'lrange',{key},0,-1", f"'zadd',{key},1.5,{one}", f"'zscore',{key},{one}",
          f"'zrange',{key},0,-1,'withscores'", f"'sadd',{key},{one}", f"'exists',{key}", f"'type',{key}", f"'strlen',{key}", f"'del',{key}",
          "'ping'", "'nosuch'", "'get'", "'multi'", "'subscribe','x'", f"'mget',{key},{key}", "'echo',{}", "", f"'set',{key},nil",
-         f"'getrange',{key},0,{one}", "'config','nosuch'", f"'select',{one}"])
+         f"'getrange',{key},0,{one}", "'config','nosuch'", f"'select',{one}", f"'pfcount',{key}", "'publish','nobody','x'",
+         f"'blpop',{key},0", f"'hgetall',{key}", f"'setex',{key},1000,{one}", f"'rename',{key},'k1'", "'eval','return 1',0", "'time','x'"])
     resp = chance.random.choice(["", "redis.setresp(3) "])
-    return script(chance, f"{resp}return redis.{chance.random.choice(['call', 'pcall'])}({command})")
+    return f"{resp}return redis.{chance.random.choice(['call', 'pcall'])}({command})"
+
+
+@FAMILY.row(weight=6)
+def call(chance):
+    return script(chance, call_source(chance))
 
 
 @FAMILY.row(weight=2)
@@ -148,9 +154,11 @@ def cache(chance):
          [b"EVALSHA_RO", sha, b"0"], [b"SCRIPT", b"FLUSH"], [b"EVALSHA", sha, chance.number()], [b"SCRIPT", b"KILL"]])
 
 
-@FAMILY.row(weight=2)
+@FAMILY.row(weight=3)
 def flags(chance):
-    words = [w for w in ["no-writes", "allow-oom", "allow-stale", "no-cluster", "nosuch"] if chance.flip(0.3)]
-    engine = chance.random.choice(["lua", "lua", "lua", "js"])
-    command = chance.random.choice(["'set','k1','1'", "'get','k1'"])
-    return script(chance, f"#!{engine} flags={','.join(words)}\nreturn redis.call({command})")
+    words = [w for w in ["no-writes", "allow-oom", "allow-stale", "no-cluster"] if chance.flip(0.3)]
+    words += [w for w in ["nosuch", ""] if chance.flip(0.05)]
+    engine = chance.random.choice(["lua", "lua", "lua", "lua", "lua", "js"])
+    head = chance.random.choice([f"#!{engine} flags={','.join(words)}", f"#!{engine} flags={','.join(words)}", f"#!{engine}",
+                                 "#!lua flags=no-writes flags=allow-oom", "#!lua nosuch=1", "#!", "#!lua \"x"])
+    return script(chance, head + chance.random.choice(["\n", "\n", "\n\n", "\r\n", ""]) + call_source(chance))

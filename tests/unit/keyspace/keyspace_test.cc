@@ -28,8 +28,8 @@ class RecordingListener : public KeyspaceListener {
 };
 
 std::string Text(const Entry& entry) {
-  char scratch[32];
-  return std::string(entry.StringView(scratch));
+  std::string copy;
+  return std::string(StringBytes(&entry).Whole(&copy));
 }
 
 void ExpectEqual(const Database& db, const std::unordered_map<std::string, Model>& model) {
@@ -151,11 +151,17 @@ TEST(KeyspaceTest, MutableStringKeepsBytesAndZeroesGrowth) {
     EXPECT_STREQ(entry->EncodingName(), "raw");
   }
   // A reply still holds the blob: the next edit must not change it.
-  const BlobRef held = db.LookupRead(key)->BlobValue();
-  const std::string before(held.view());
-  db.MutableString(key, model.size())[0] = '#';
-  EXPECT_EQ(held.view(), before);
-  EXPECT_EQ(Text(*db.LookupRead(key))[0], '#');
+  for (const bool big : {false, true}) {
+    if (!big) db.Set(key, ValueInput::String(std::string(200000, 's')), 77);
+    if (big) db.Set(key, ValueInput::String(std::string(3000000, 'b')), 77);
+    const BlobRef held = db.LookupRead(key)->BlobValue();
+    const std::string before(held.view());
+    db.EditString(key, before.size()).Write(0, "#");
+    EXPECT_EQ(held.view(), before);
+    EXPECT_EQ(Text(*db.LookupRead(key)), "#" + before.substr(1));
+    EXPECT_EQ(db.LookupRead(key)->form(), big ? ValueForm::kObject : ValueForm::kBlob);
+    EXPECT_EQ(db.LookupRead(key)->expire_at_ms(), 77);
+  }
 }
 
 TEST(KeyspaceTest, ExpiredKeysVanishLazilyAndAreReported) {

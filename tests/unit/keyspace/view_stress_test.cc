@@ -39,8 +39,8 @@ CollectedKeys DeepCopy(Keyspace& keyspace) {
   CollectedKeys keys;
   keyspace.ForEachDatabase([&](Database& db) {
     db.ForEach([&](const Entry& entry) {
-      char scratch[32];
-      keys[{db.index(), std::string(entry.key())}] = {std::string(entry.StringView(scratch)),
+      std::string copy;
+      keys[{db.index(), std::string(entry.key())}] = {std::string(StringBytes(&entry).Whole(&copy)),
                                                       entry.expire_at_ms()};
       return true;
     });
@@ -52,7 +52,11 @@ class Adversary {
  public:
   explicit Adversary(uint64_t seed)
       : random_(seed),
-        keyspace_({.databases = kDatabases, .hash_seed = seed, .listener = &removals_}) {
+        keyspace_({.databases = kDatabases,
+                   .hash_seed = seed,
+                   .listener = &removals_,
+                   .big_string_bytes = 4500,  // what NewValue makes of the longest kind
+                   .string_chunk_bytes = 1024}) {
     now_ms_ = kStartMs;
     keyspace_.set_now_ms(now_ms_);
     keyspace_.set_access_mode(seed % 2, 10, 1);
@@ -178,9 +182,10 @@ class Adversary {
         return;
       case 5:
         if (const Entry* entry = database.LookupWrite(key)) {
+          Hold(*entry);
           const size_t size = entry->StringSize() + Below(100);
-          char* bytes = database.MutableString(key, size);
-          if (size) bytes[Below(size)] = '!';
+          StringEdit edit = database.EditString(key, size);
+          if (size) edit.Write(Below(size), "!");
         }
         return;
       case 6:
@@ -200,6 +205,14 @@ class Adversary {
         return;
     }
   }
+  /// A reply that is not sent at once: the bytes must stay as they are.
+  void Hold(const Entry& entry) {
+    for (const auto& [slice, bytes] : replies_) EXPECT_EQ(slice.view(), bytes);
+    if (replies_.size() > 8) replies_.erase(replies_.begin());
+    if (entry.form() != ValueForm::kObject || Below(4) != 0) return;
+    const BlobSlice slice = entry.chunks()->SliceAt(Below(entry.StringSize()), SIZE_MAX / 2);
+    replies_.emplace_back(slice, std::string(slice.view()));
+  }
   void Rename(uint32_t from, const std::string& name, uint32_t to, const std::string& target) {
     Database& source = keyspace_.db(from);
     Database& destination = keyspace_.db(to);
@@ -207,6 +220,11 @@ class Adversary {
     const Entry* entry = source.LookupWrite(key);
     if (entry == nullptr || (from == to && name == target)) return;
     destination.LookupWrite(other);  // expires it, if it is due
+    // COPY now and then: what is big is shared by both for as long as it stays as it is.
+    if (Below(4) == 0) {
+      destination.Set(other, entry->CloneValue(), entry->expire_at_ms());
+      return;
+    }
     destination.Set(other, entry->ShareValue(), entry->expire_at_ms());
     source.Remove(key, false);
   }
@@ -217,6 +235,7 @@ class Adversary {
   int64_t now_ms_;
   std::vector<std::string> names_;
   std::vector<std::pair<uint64_t, int>> order_;  // place in the walk, index of the name
+  std::vector<std::pair<BlobSlice, std::string>> replies_;
 };
 
 void RunRounds(uint64_t seed) {

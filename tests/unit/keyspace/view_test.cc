@@ -19,13 +19,22 @@ CollectedKeys Contents(Keyspace& keyspace) {
   CollectedKeys keys;
   keyspace.ForEachDatabase([&](Database& db) {
     db.ForEach([&](const Entry& entry) {
-      char scratch[32];
-      keys[{db.index(), std::string(entry.key())}] = {std::string(entry.StringView(scratch)),
+      std::string copy;
+      keys[{db.index(), std::string(entry.key())}] = {std::string(StringBytes(&entry).Whole(&copy)),
                                                       entry.expire_at_ms()};
       return true;
     });
   });
   return keys;
+}
+
+/// Strings of 5,000 bytes and more are big here, in chunks of 1 KiB.
+Keyspace::Options WithBigStrings(uint32_t databases, uint64_t seed) {
+  return {.databases = databases,
+          .hash_seed = seed,
+          .listener = nullptr,
+          .big_string_bytes = 5000,
+          .string_chunk_bytes = 1024};
 }
 
 void WalkAll(View* view, CollectingSink& sink, size_t budget = 100) {
@@ -89,8 +98,8 @@ void Disturb(Keyspace& keyspace, std::mt19937_64& random, int keys,
     case 10:
       if (const Entry* entry = db.LookupWrite(key)) {
         const size_t size = entry->StringSize() + random() % 200;
-        char* bytes = db.MutableString(key, size);
-        if (size) bytes[random() % size] = '!';
+        StringEdit edit = db.EditString(key, size);
+        if (size) edit.Write(random() % size, "!");
       }
       break;
     default:
@@ -112,7 +121,7 @@ TEST(ViewTest, EmitsTheStateAtTheCutWhateverHappensLater) {
   for (uint64_t seed = 1; seed <= 6; ++seed) {
     SCOPED_TRACE("seed " + std::to_string(seed));
     std::mt19937_64 random(seed);
-    Keyspace keyspace({.databases = 3, .hash_seed = seed});
+    Keyspace keyspace(WithBigStrings(3, seed));
     keyspace.set_lazy_expiry(false);
     const int keys = seed % 2 ? 2000 : 30000;
     Fill(keyspace, 0, keys);
@@ -155,7 +164,7 @@ TEST(ViewTest, WalkerThreadAgainstAdversarialWriter) {
   for (uint64_t seed = 1; seed <= 4; ++seed) {
     SCOPED_TRACE("seed " + std::to_string(seed));
     std::mt19937_64 random(seed);
-    Keyspace keyspace({.databases = 2, .hash_seed = seed});
+    Keyspace keyspace(WithBigStrings(2, seed));
     keyspace.set_lazy_expiry(false);
     const int keys = 20000;
     Fill(keyspace, 0, keys);
@@ -202,7 +211,7 @@ TEST(ViewTest, SeveralWalkersEachSeeTheirOwnCut) {
   for (uint64_t seed = 1; seed <= 2; ++seed) {
     SCOPED_TRACE("seed " + std::to_string(seed));
     std::mt19937_64 random(seed);
-    Keyspace keyspace({.databases = 2, .hash_seed = seed});
+    Keyspace keyspace(WithBigStrings(2, seed));
     keyspace.set_lazy_expiry(false);
     const int keys = 3000;
     Fill(keyspace, 0, keys);

@@ -26,6 +26,27 @@ TEST(AofManifestTest, ReadsAndWritesRedis7sForm) {
   EXPECT_EQ(manifest.history().size(), 1u);
 }
 
+TEST(AofManifestTest, ANewFileNeverGetsTheNameOfOneThatIsToBeDeleted) {
+  // A base whose publication failed is history with a higher number than the base in force.
+  auto manifest = AofManifest::Parse(
+      "file a.1.base.rdb seq 1 type b\nfile a.2.base.rdb seq 2 type h\n"
+      "file a.4.incr.aof seq 4 type h\nfile a.3.incr.aof seq 3 type i\n",
+      "here");
+  ASSERT_TRUE(manifest.ok()) << manifest.status().message();
+  EXPECT_EQ(manifest->ReplaceBase("a", true).name, "a.3.base.rdb");
+  EXPECT_EQ(manifest->AddIncrement("a").name, "a.5.incr.aof");
+}
+
+TEST(AofManifestTest, WhatIsInForceIsNoHistory) {
+  auto manifest = AofManifest::Parse(
+      "file a.2.base.rdb seq 2 type b\nfile a.2.base.rdb seq 2 type h\n"
+      "file a.1.base.rdb seq 1 type h\nfile a.3.incr.aof seq 3 type i\n",
+      "here");
+  ASSERT_TRUE(manifest.ok()) << manifest.status().message();
+  ASSERT_EQ(manifest->history().size(), 1u);
+  EXPECT_EQ(manifest->history()[0].name, "a.1.base.rdb");
+}
+
 TEST(AofManifestTest, RefusesWhatRedisRefusesWithLineAndReason) {
   const std::pair<std::string, std::string> cases[] = {
       {"", "m: Found an empty AOF manifest"},

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <chrono>
+#include <set>
 #include <thread>
 
 #include "persistence/aof_reader.h"
@@ -115,9 +116,60 @@ TEST_F(AofWriterTest, AlwaysMakesOneGroupAndOneSyncOfAllThatWaits) {
   for (int i = 0; i < 40; ++i) writer->Append(SetCommand("k", std::to_string(i)), 0);
   EXPECT_EQ(writer->written_offset(), 0u);  // never on the executor
   (void)writer->RunOnce();
-  EXPECT_EQ(env_.io_calls() - calls, 2u);  // a write and a sync
+  EXPECT_EQ(env_.io_calls() - calls, 3u);  // the padding, a write and a sync
   EXPECT_EQ(progress_, 1);                 // one wake-up
   EXPECT_EQ(writer->durable_offset(), writer->appended_offset());
+}
+
+TEST_F(AofWriterTest, AlwaysKeepsTheFileLongerThanItsGroups) {
+  options_.policy = AofSyncPolicy::kAlways;
+  options_.pad_bytes = 200;
+  auto writer = Open();
+  const std::string name = writer->manifest().increments().back().name;
+  std::set<size_t> sizes;
+  for (int i = 0; i < 40; ++i) {
+    writer->Append(SetCommand("k", std::to_string(i)), 0);
+    (void)writer->RunOnce();
+    const std::string text = Read(name);
+    EXPECT_EQ(text.back(), '#');
+    sizes.insert(text.size());
+    AofScan scan;
+    Recorder recorder;
+    ASSERT_TRUE(ScanAofText(text, 0, recorder, &scan).ok());
+    EXPECT_EQ(scan.tail, AofTail::kWhole);
+    EXPECT_EQ(scan.good_bytes, writer->current_size());
+  }
+  EXPECT_LE(sizes.size(), 20u);  // most groups found the length as it was
+  ASSERT_TRUE(Rewrite(*writer, "").ok());
+  writer->Append(SetCommand("k", "end"), 0);
+  ASSERT_TRUE(writer->Close().ok());
+  for (const std::string& file : Names()) {
+    if (file.ends_with(".incr.aof")) EXPECT_FALSE(Read(file).ends_with('#')) << file;
+  }
+}
+
+TEST_F(AofWriterTest, NoPaddingWithoutChecksOrUnderOtherPolicies) {
+  for (const AofSyncPolicy policy : {AofSyncPolicy::kAlways, AofSyncPolicy::kEverySecond}) {
+    options_.policy = policy;
+    options_.checksum = policy != AofSyncPolicy::kAlways;
+    auto writer = Open();
+    writer->Append(SetCommand("k", "v"), 0);
+    (void)writer->RunOnce();
+    EXPECT_FALSE(Read(writer->manifest().increments().back().name).ends_with('#'));
+    ASSERT_TRUE(writer->Close().ok());
+  }
+}
+
+TEST_F(AofWriterTest, AFullDiskIsNotFilledWithPadding) {
+  options_.policy = AofSyncPolicy::kAlways;
+  auto writer = Open();
+  const std::string command = SetCommand("k", "v");
+  env_.SetCapacity(env_.used_bytes() + 400);
+  writer->Append(command, 0);
+  (void)writer->RunOnce();
+  EXPECT_EQ(writer->state(), AofState::kOk);
+  EXPECT_EQ(writer->durable_offset(), writer->appended_offset());
+  EXPECT_FALSE(Read(writer->manifest().increments().back().name).ends_with('#'));
 }
 
 TEST_F(AofWriterTest, TheExecutorLeavesABusyDiskToTheLogThread) {
@@ -283,7 +335,7 @@ TEST_F(AofWriterTest, ADiskThatNeverVouchesStopsTheMachine) {
   options_.policy = AofSyncPolicy::kAlways;
   auto writer = Open();
   writer->Append(SetCommand("a", "1"), 0);
-  env_.FailNthCall(2, Status::Io("I/O error"), true);
+  env_.FailNthCall(3, Status::Io("I/O error"), true);  // 1 is the padding, 2 the write
   for (int i = 0; i < 30 && writer->state() != AofState::kStopped; ++i) {
     (void)writer->RunOnce();
     env_.AdvanceMicros(5'000'000);
@@ -385,8 +437,8 @@ TEST_F(AofWriterTest, ExecutorAndLogThreadShareTheFile) {
   EXPECT_EQ(Load(), wanted);
 }
 
-// Under always the lanes write what comes while they sync; cuts must still find them quiet.
-TEST_F(AofWriterTest, LanesGoOnUnderAlwaysAcrossCuts) {
+// Under always the sync thread writes what comes while it syncs; cuts must still find it quiet.
+TEST_F(AofWriterTest, TheSyncThreadGoesOnUnderAlwaysAcrossCuts) {
   options_.policy = AofSyncPolicy::kAlways;
   std::vector<std::string> wanted;
   auto writer = Open();

@@ -88,6 +88,24 @@ TEST_P(EnvTest, TruncateMovesTheEnd) {
   EXPECT_EQ(*env_->ReadFileToString(Path("t")), "0123x");
 }
 
+TEST_P(EnvTest, PaddingStandsBehindTheEndAndIsWrittenOver) {
+  auto file = env_->OpenTruncate(Path("p"));
+  ASSERT_TRUE(file.ok());
+  EXPECT_TRUE((*file)->Append("ab").ok());
+  EXPECT_TRUE((*file)->Pad(6, '#').ok());
+  EXPECT_TRUE((*file)->Pad(5, '#').ok());  // is there already
+  EXPECT_EQ((*file)->size(), 2u);
+  EXPECT_EQ((*file)->padded_size(), 6u);
+  EXPECT_TRUE((*file)->Append("cd").ok());
+  EXPECT_EQ(*env_->ReadFileToString(Path("p")), "abcd##");
+  EXPECT_TRUE((*file)->Append("efgh").ok());
+  EXPECT_EQ((*file)->padded_size(), 8u);
+  EXPECT_TRUE((*file)->Pad(10, '#').ok());
+  EXPECT_TRUE((*file)->Truncate(8).ok());
+  EXPECT_EQ((*file)->padded_size(), 8u);
+  EXPECT_EQ(*env_->ReadFileToString(Path("p")), "abcdefgh");
+}
+
 TEST_P(EnvTest, HintsLeaveTheContentAlone) {
   auto file = env_->OpenTruncate(Path("h"));
   ASSERT_TRUE(file.ok());

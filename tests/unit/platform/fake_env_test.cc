@@ -217,6 +217,34 @@ TEST(FakeEnvTest, FullDiskTakesWhatFits) {
   EXPECT_EQ(*env.ReadFileToString("/f"), "awxyz");
 }
 
+TEST(FakeEnvTest, PaddingIsRoomTaken) {
+  FakeEnv env(1);
+  auto file = Create(&env, "/f");
+  env.SetCapacity(6);
+  EXPECT_TRUE(file->Append("ab").ok());
+  EXPECT_TRUE(file->Pad(5, '#').ok());
+  EXPECT_EQ(*env.FreeSpace("/"), 1u);
+  EXPECT_TRUE(file->Append("cdef").ok());
+  EXPECT_EQ(file->Pad(8, '#').code(), StatusCode::kNoSpace);
+  EXPECT_EQ(*env.ReadFileToString("/f"), "abcdef");
+}
+
+TEST(FakeEnvTest, AnOverwriteMayLoseAnyOfItsSectors) {
+  std::set<std::string> seen;
+  for (uint64_t seed = 1; seed <= 200; ++seed) {
+    FakeEnv env(seed);
+    auto file = Create(&env, "/f");
+    ASSERT_TRUE(env.SyncDir("/").ok());
+    ASSERT_TRUE(file->Pad(96, '#').ok() && file->Sync().ok());
+    ASSERT_TRUE(file->Append(std::string(32, 'a') + std::string(32, 'b')).ok());
+    env.Crash(seed);
+    std::string text = *env.ReadFileToString("/f");
+    ASSERT_EQ(text.size(), 96u);
+    seen.insert({text[0], text[32], text[64]});
+  }
+  for (const char* found : {"###", "a##", "#b#", "ab#"}) EXPECT_TRUE(seen.contains(found)) << found;
+}
+
 TEST(FakeEnvTest, FlipBitsRotsOneByte) {
   FakeEnv env(1);
   ASSERT_TRUE(Create(&env, "/f")->Append("aaa").ok());

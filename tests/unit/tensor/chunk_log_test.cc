@@ -209,6 +209,9 @@ TEST_F(ChunkLogTest, ADamagedRecordIsNotNamedButWrittenAnew) {
   Save(*log, {chunk}, 1);
   EXPECT_EQ(log->figures().appended_bytes, kSize);
   EXPECT_EQ(Read(*log, *chunk), chunk->bytes().view());
+  log.reset();
+  log = Open();
+  EXPECT_EQ(Read(*log, *chunk), chunk->bytes().view()) << "the next process finds both records";
 }
 
 // L4, L5
@@ -301,6 +304,23 @@ TEST_F(ChunkLogTest, WhatWasThereAtTheStartStaysUntilEveryFileIsReplaced) {
   EXPECT_FALSE(log->Find(old[0]->hash(), kSize).mapping);
 }
 
+TEST_F(ChunkLogTest, AFileThatIsPresumedToNameChunksHoldsThem) {
+  const auto old = Several(1, 20);
+  {
+    auto log = Open();
+    Save(*log, old, 1);
+  }
+  for (const bool listed : {false, true}) {
+    auto log = Open();
+    disk_.server_files.insert("aof/manifest");
+    // The second time the list says it.
+    if (!listed) log->Presume({"aof/manifest"});
+    for (uint64_t save = 1; save < 4; ++save) Save(*log, Several(100 * save, 20), save);
+    for (const Chunk* chunk : old) EXPECT_EQ(Read(*log, *chunk), chunk->bytes().view());
+    EXPECT_EQ(log->figures().held_by, "aof/manifest");
+  }
+}
+
 TEST_F(ChunkLogTest, ADamagedRecordThatIsNeededKeepsItsSegment) {
   auto log = Open();
   const auto old = Several(1, 30);
@@ -312,6 +332,23 @@ TEST_F(ChunkLogTest, ADamagedRecordThatIsNeededKeepsItsSegment) {
   EXPECT_TRUE(log->Find(old[0]->hash(), kSize).mapping) << "it is not for the log to give it up";
   EXPECT_EQ(Read(*log, *old[1]), old[1]->bytes().view());
   EXPECT_TRUE(disk_.files.contains("0000000000000001.chunks"));
+}
+
+// L8
+TEST_F(ChunkLogTest, ASegmentThatSomebodyDeletedIsWrittenAgainBeforeItIsNamed) {
+  auto log = Open();
+  const auto chunks = Several(1, 40);
+  Save(*log, chunks, 1);
+  ASSERT_GE(Segments(), 3u);
+  disk_.files.erase("0000000000000001.chunks");                            // not written any more
+  LastSegment().content.resize(LastSegment().content.size() - 2 * kSize);  // the active one
+  Save(*log, chunks, 2);
+  EXPECT_NE(said_.find("0000000000000001.chunks is gone"), std::string::npos) << said_;
+  log.reset();
+  disk_.Crash(random_);
+  log = Open();
+  for (const Chunk* chunk : chunks) EXPECT_EQ(Read(*log, *chunk), chunk->bytes().view());
+  EXPECT_TRUE(said_.find("damaged") == std::string::npos) << said_;
 }
 
 // L6

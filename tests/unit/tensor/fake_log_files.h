@@ -84,6 +84,10 @@ class FakeLogFiles final : public LogFiles {
     mapping->DropReference();
     return out;
   }
+  bool HasFile(const std::string& name, uint64_t size) override {
+    const auto found = disk_.files.find(name);
+    return found != disk_.files.end() && found->second.content.size() >= size;
+  }
   Status Remove(const std::string& name) override {
     return disk_.files.erase(name) == 1 ? Status::Ok() : Status(StatusCode::kNotFound, "unlink");
   }

@@ -1,0 +1,173 @@
+// CKPT.MERGE: a version made of others. The first half makes its tensors on a worker; the second
+// commits them if the versions are still what they were. The log names steps in place of tags and
+// LATEST, and gets no bytes: what they make is the same everywhere (combine.h).
+
+#include "tensor_module/ckpt_durable.h"
+#include "tensor_module/ckpt_edit.h"
+#include "tensor_module/ckpt_merge.h"
+#include "tensor_module/ckpt_whole.h"
+#include "tensor_module/combine_args.h"
+
+namespace cairn::tensor {
+
+namespace {
+
+/// How much longer than a pass at memory speed a version takes: arithmetic, hash, figures.
+constexpr uint64_t kMergePasses = 5;
+/// Where the first version stands among the arguments.
+constexpr size_t kVersionsAt = 4;
+
+Result<std::vector<Kept<Version>>> FindVersions(const CkptRun& run,
+                                                const std::vector<std::string_view>& names) {
+  std::vector<Kept<Version>> versions;
+  for (std::string_view name : names) {
+    Result<const Version*> version = ResolveVersion(run, name);
+    if (!version.ok()) return version.status();
+    versions.push_back(run.FindStep(version.value()->step)->version);
+  }
+  return versions;
+}
+
+std::vector<ChunkRef> ChunksOf(const Version& version) {
+  std::vector<ChunkRef> chunks;
+  for (const auto& tensor : version.tensors) {
+    for (const StoredShard& shard : tensor->shards) {
+      chunks.insert(chunks.end(), shard.chunks.begin(), shard.chunks.end());
+    }
+  }
+  for (const RankState& state : version.states) {
+    chunks.insert(chunks.end(), state.blob->chunks.begin(), state.blob->chunks.end());
+  }
+  return chunks;
+}
+
+/// They are still the versions of their steps.
+bool AreThere(const CkptRun& run, const std::vector<Kept<Version>>& versions) {
+  for (const auto& version : versions) {
+    const VersionRow* row = run.FindStep(version->step);
+    if (row == nullptr || row->version.get() != version.get()) return false;
+  }
+  return true;
+}
+
+Status Merge(CommandRun& run, int attempt);
+
+class MergeWork final : public LateWork {
+ public:
+  /// `log`: LogOfNewVersion().
+  MergeWork(Module& module, MergePlan plan, ChunkLog* log, int attempt)
+      : module_(module), plan_(std::move(plan)), log_(log), attempt_(attempt) {}
+  void Work() override {
+    made_ = MergeTensors(module_.pool, module_.memory, plan_);
+    if (!made_.ok()) return;
+    const Version version = MergedVersion(plan_, 0, *made_);
+    if (Status logged = LogMade(log_, {ChunksOf(version)}); !logged.ok()) made_ = logged;
+  }
+  Status Finish(CommandRun& run) override;
+
+ private:
+  Module& module_;
+  const MergePlan plan_;
+  ChunkLog* const log_;
+  const int attempt_;
+  Result<std::vector<Kept<LogicalTensor>>> made_ = std::vector<Kept<LogicalTensor>>();
+};
+
+Status MergeWork::Finish(CommandRun& run) {
+  Result<MergeArgs> merge = ParseMerge(run.args());
+  if (!merge.ok()) return merge.status();
+  // Looked at before anything is swept: a run that waits again has had no effect.
+  Result<const RunValue*> now = run.NeedRun(run.key(), CAIRN_WRITE);
+  if (!now.ok()) return now.status();
+  if (!AreThere(now.value()->run(), plan_.versions)) return Merge(run, attempt_ + 1);
+  if (!made_.ok()) {
+    // Nobody reads the reply of a replay, and a version is missing.
+    if (run.is_loading()) {
+      run.logs().Say("step " + std::to_string(merge->step) + " of run '" + std::string(run.key()) +
+                     "' cannot be merged again: " + std::string(made_.status().message()));
+    }
+    return made_.status();
+  }
+  Result<RunEdit> edit = RunEdit::Open(run);
+  if (!edit.ok()) return edit.status();
+  Result<Durable> durable = DurabilityFor(run, edit->run, std::nullopt);
+  if (!durable.ok()) return durable.status();
+  Moment moment = edit->moment();
+  moment.now_ms = merge->at_ms.value_or(moment.now_ms);
+  const bool first = merge->tx.empty();
+  const std::string tx = first ? NewTransactionId(module_) : std::string(merge->tx);
+
+  Version version = MergedVersion(plan_, merge->step, std::move(*made_));
+  version.tx = tx;
+  version.attempt = edit->run.highest_attempt;
+  version.durable = durable.value();
+  version.began_ms = version.first_prepare_ms = version.last_prepare_ms = moment.now_ms;
+  CAIRN_RETURN_IF_ERROR(CheckGroups(edit->run, version));
+  CAIRN_RETURN_IF_ERROR(LogNow(FindUnlogged(run, durable.value(), {ChunksOf(version)})));
+  CAIRN_RETURN_IF_ERROR(CommitVersion(&edit->run, std::move(version), "", moment));
+
+  const std::string at = std::to_string(moment.now_ms);
+  std::vector<std::string_view> logged =
+      first ? With(run.args(), {"TX", tx, "AT", at}) : With(run.args(), {});
+  std::vector<std::string> steps;
+  for (const auto& source : plan_.versions) steps.push_back(std::to_string(source->step));
+  for (size_t i = 0; i < steps.size(); ++i) logged[kVersionsAt + 2 * i] = steps[i];
+  edit->StoreAs("ckpt.commit", logged);
+  edit->Tell("committed", merge->step, tx);
+  run.Bulk(tx);
+  return Status::Ok();
+}
+
+Status Merge(CommandRun& run, int attempt) {
+  // Made in place it would hold everybody up for as long as all the bytes take.
+  if (attempt == kLateAttempts) {
+    return Status::Client("CKPTBUSY the versions were replaced while they were merged, " +
+                          std::to_string(attempt) + " times");
+  }
+  Result<MergeArgs> merge = ParseMerge(run.args());
+  if (!merge.ok()) return merge.status();
+  Result<const RunValue*> found = run.NeedRun(run.key(), CAIRN_WRITE);
+  if (!found.ok()) return found.status();
+  const CkptRun& state = found.value()->run();
+  CAIRN_RETURN_IF_ERROR(CheckNotPinned(state, merge->step));
+  if (Result<Durable> durable = DurabilityFor(run, state, std::nullopt); !durable.ok()) {
+    return durable.status();
+  }
+  Result<std::vector<Kept<Version>>> versions = FindVersions(state, merge->versions);
+  if (!versions.ok()) return versions.status();
+  Result<MergePlan> plan = PlanMerge(std::move(*versions), std::move(merge->recipe));
+  if (!plan.ok()) return plan.status();
+  CAIRN_RETURN_IF_ERROR(CheckQuota(run, plan->fresh_bytes));
+  const uint64_t cost = plan->fresh_bytes * plan->versions.size() * kMergePasses;
+  return run.RunLate(cost, std::make_unique<MergeWork>(run.module(), std::move(*plan),
+                                                       LogOfNewVersion(run), attempt));
+}
+
+Status MergeCommand(CommandRun& run) { return Merge(run, 0); }
+
+constexpr CairnCommandSpec kSpecs[] = {
+    {
+        .name = "ckpt.merge",
+        .arity = -6,
+        .flags = CAIRN_CMD_WRITE | CAIRN_CMD_DENY_OOM,
+        .keys = {kRunRw},
+        .since = "1.0.0",
+        .complexity = "O(N) in the bytes of all the versions, on a worker thread.",
+        .summary = "Makes a version of several, by weights.",
+        .synopsis = "key#0 step:integer count:integer source{version weight:double}... "
+                    "[METHOD=method(AVG|LERP|EMA)] [TX=tx] "
+                    "[AT=unix-time-milliseconds:unix-time]",
+        .run = Run<MergeCommand>,
+    },
+};
+
+}  // namespace
+
+int RegisterCkptMergeCommands(Module& module) {
+  for (const CairnCommandSpec& spec : kSpecs) {
+    if (module.api.register_command(module.self, &spec) != CAIRN_OK) return CAIRN_FAILED;
+  }
+  return CAIRN_OK;
+}
+
+}  // namespace cairn::tensor
