@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <optional>
 
 namespace cairn::tensor {
 
@@ -146,6 +147,48 @@ Result<std::vector<Extent>> FindGaps(const Shape& shape, const std::vector<Exten
     }
   }
   return gaps;
+}
+
+namespace {
+
+/// The one axis that any of the extents does not span, as the shape's length when all span all;
+/// nullopt: there are two.
+std::optional<size_t> OnlyAxis(const Shape& shape, const std::vector<const Extent*>& extents) {
+  size_t axis = shape.size();
+  for (const Extent* extent : extents) {
+    for (size_t i = 0; i < shape.size(); ++i) {
+      if (i == axis || extent->len[i] == shape[i]) continue;
+      if (axis != shape.size()) return std::nullopt;
+      axis = i;
+    }
+  }
+  return axis;
+}
+
+}  // namespace
+
+Result<bool> IsCovered(const Shape& shape, const std::vector<const Extent*>& extents) {
+  const std::optional<size_t> axis = OnlyAxis(shape, extents);
+  if (extents.empty() || !axis || std::find(shape.begin(), shape.end(), 0u) != shape.end()) {
+    std::vector<Extent> copies;
+    for (const Extent* extent : extents) copies.push_back(*extent);
+    Result<std::vector<Extent>> gaps = FindGaps(shape, copies);
+    if (!gaps.ok()) return gaps.status();
+    return gaps->empty();
+  }
+  if (*axis == shape.size()) return true;
+  std::vector<ByteRange> cuts;  // along the axis
+  for (const Extent* extent : extents) {
+    cuts.push_back({extent->off[*axis], extent->off[*axis] + extent->len[*axis]});
+  }
+  std::sort(cuts.begin(), cuts.end(),
+            [](const ByteRange& a, const ByteRange& b) { return a.begin < b.begin; });
+  uint64_t reached = 0;
+  for (const ByteRange& cut : cuts) {
+    if (cut.begin > reached) return false;
+    reached = std::max(reached, cut.end);
+  }
+  return reached == shape[*axis];
 }
 
 namespace {

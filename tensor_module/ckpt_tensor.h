@@ -33,6 +33,9 @@ inline constexpr size_t kMaxGapBoxes = 4096;
 /// What of a tensor of `shape` none of the extents covers. Errors: the sharding is too ragged
 /// (kMaxGapBoxes). Cost: O(extents * gaps).
 Result<std::vector<Extent>> FindGaps(const Shape& shape, const std::vector<Extent>& extents);
+/// Whether the extents, which lie within it, cover a tensor of `shape`. Errors: those of FindGaps.
+/// Cost: O(n log n) when they cut it along one axis, else that of FindGaps.
+Result<bool> IsCovered(const Shape& shape, const std::vector<const Extent*>& extents);
 
 /// The chunks with bytes of the range have the bytes they were saved with (P5). Errors:
 /// CKPTDAMAGED.
