@@ -208,7 +208,8 @@ Status ReferNow(CommandRun& run) {
     }
     CAIRN_RETURN_IF_ERROR(
         StoreShard(&edit->run, tx, refer->rank, place->shard, std::move(data), edit->moment()));
-    if (replayable) {
+    // The bytes are copied for whom there is alone.
+    if (replayable || !run.is_propagated()) {
       edit->Store("ckpt.put");
     } else {
       LogAsPuts(*edit, run, *refer, chunks);

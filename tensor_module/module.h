@@ -168,6 +168,8 @@ class CommandRun {
   int64_t now_ms() const { return module_.api.now_ms(ctx_); }
   bool is_loading() const { return module_.api.is_loading(ctx_) != 0; }
   void PropagateAs(const std::vector<std::string_view>& args);
+  /// False: PropagateAs does nothing.
+  bool is_propagated() const { return module_.api.is_propagated(ctx_) != 0; }
 
   // --- replies ---
   void Ok() { module_.api.reply_ok(ctx_); }

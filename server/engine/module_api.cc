@@ -146,6 +146,8 @@ void PropagateAs(CairnContext* ctx, const CairnBytes* args, size_t count) {
   ctx->command.PropagateAs(std::move(owned));
 }
 
+int IsPropagated(CairnContext* ctx) { return ctx->command.engine().propagation.enabled() ? 1 : 0; }
+
 bool IsClients(CairnContext* ctx) {
   const SessionKind kind = ctx->command.session().kind;
   return kind == SessionKind::kNormal || kind == SessionKind::kPubsub;
@@ -428,6 +430,7 @@ constexpr CairnApi kApi = {
     .save_target = GetSaveTarget,
     .load_is_file = LoadIsFile,
     .watch_saves = WatchSaves,
+    .is_propagated = IsPropagated,
 };
 
 }  // namespace

@@ -282,6 +282,10 @@ typedef struct CairnApi {
      it. Only inside CairnModule_OnLoad. */
   void (*watch_saves)(CairnModule* module,
                       void (*on_saved)(void* data, CairnBytes file, uint64_t number));
+
+  /* 1 when an append-only file or replicas get this command's effects; else propagate_as does
+     nothing, and its arguments need not be made. */
+  int (*is_propagated)(CairnContext* ctx);
 } CairnApi;
 
 /* Exported by every module. Returns CAIRN_OK when it is ready; otherwise the library is closed
