@@ -19,6 +19,7 @@
 #include "tensor_module/chunk_store.h"
 #include "tensor_module/ckpt_file.h"
 #include "tensor_module/compute.h"
+#include "tensor_module/log_host.h"
 #include "tensor_module/stats.h"
 #include "tensor_module/tensor.h"
 
@@ -55,7 +56,12 @@ class CommandRun;
 class Module {
  public:
   Module(const CairnApi& table, CairnModule* handle, const Compute& arithmetic)
-      : api(table), self(handle), compute(arithmetic), memory(table, handle), pool(memory) {}
+      : api(table),
+        self(handle),
+        compute(arithmetic),
+        memory(table, handle),
+        pool(memory),
+        logs(table, handle) {}
 
   /// Registers types and commands. CAIRN_OK or CAIRN_FAILED.
   int Register();
@@ -65,6 +71,7 @@ class Module {
   const Compute& compute;
   PayloadMemory memory;
   ChunkPool pool;
+  LogHost logs;
   CairnType* tensor_type = nullptr;
   CairnType* upload_type = nullptr;
   CairnType* run_type = nullptr;
@@ -98,6 +105,7 @@ class CommandRun {
 
   Module& module() { return module_; }
   PayloadMemory& memory() { return module_.memory; }
+  LogHost& logs() const { return module_.logs; }
   Args args() const { return args_; }
   std::string_view key() const { return args_[1]; }
 
@@ -160,6 +168,8 @@ class CommandRun {
   int64_t now_ms() const { return module_.api.now_ms(ctx_); }
   bool is_loading() const { return module_.api.is_loading(ctx_) != 0; }
   void PropagateAs(const std::vector<std::string_view>& args);
+  /// False: PropagateAs does nothing.
+  bool is_propagated() const { return module_.api.is_propagated(ctx_) != 0; }
 
   // --- replies ---
   void Ok() { module_.api.reply_ok(ctx_); }
@@ -236,6 +246,7 @@ int RegisterCkptCommitCommands(Module& module);
 int RegisterCkptReadCommands(Module& module);
 int RegisterCkptLoadCommands(Module& module);
 int RegisterCkptKeepCommands(Module& module);
+int RegisterCkptLogCommands(Module& module);
 int RegisterCkptMergeCommands(Module& module);
 /// Files carry these as "cairntens" and "cairntnup".
 CairnType* RegisterTensorType(Module& module);

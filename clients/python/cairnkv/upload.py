@@ -26,6 +26,7 @@ WINDOW_BYTES = 64 << 20
 PUT_CONNECTIONS = 2
 MAX_WAITING = 8              # PUTs of one connection that are out, before a reply is awaited
 DECLARE_TENSORS = 512        # of one DECLARE
+REFER_CELLS = 64             # of one REF: chunks of another run go into the server's append-only file with all their bytes
 
 
 class SaveFailed(Exception):
@@ -130,7 +131,7 @@ class Upload:
         missing, referred, first = [], [], 0
         for part, of_part in zip(window, digests):
             lacks = []
-            for begin, end, is_held in _runs(held[first:first + len(of_part)]):
+            for begin, end, is_held in _runs(held[first:first + len(of_part)], REFER_CELLS):
                 cells = part.cells[begin:end]
                 if is_held:
                     wire.send("CKPT.REF", *self._place(part), cells[0][0], len(cells), *of_part[begin:end])
@@ -213,11 +214,11 @@ def _windows(parts):
         yield window
 
 
-def _runs(flags):
-    """[(begin, end, flag)] of equal neighbours."""
+def _runs(flags, limit):
+    """[(begin, end, flag)] of equal neighbours, at most `limit` of them."""
     out = []
     for i, flag in enumerate(flags):
-        if out and out[-1][2] == flag:
+        if out and out[-1][2] == flag and i - out[-1][0] < limit:
             out[-1] = (out[-1][0], i + 1, flag)
         else:
             out.append((i, i + 1, flag))

@@ -147,6 +147,34 @@ TEST(FindGapsTest, FindsWhatIsNotCoveredAndNothingElse) {
   EXPECT_TRUE(FindGaps({}, {Extent{}}).value().empty());
 }
 
+TEST(IsCoveredTest, SaysWhatFindGapsSays) {
+  std::mt19937_64 random(10);
+  int covered = 0;
+  for (int round = 0; round < 4000; ++round) {
+    const Shape shape(random() % 4, 1 + random() % 5);
+    std::vector<Extent> extents;
+    const size_t axis = shape.empty() ? 0 : random() % shape.size();
+    for (uint64_t n = random() % 6; n > 0; --n) {
+      Extent box = Extent::Whole(shape);
+      // Mostly along one axis; a few along others too, or empty.
+      for (size_t i = 0; i < shape.size(); ++i) {
+        if (i != axis && random() % 16 != 0) continue;
+        box.off[i] = random() % (shape[i] + 1);
+        box.len[i] = random() % (shape[i] - box.off[i] + 1);
+      }
+      extents.push_back(std::move(box));
+    }
+    std::vector<const Extent*> pointers;
+    for (const Extent& extent : extents) pointers.push_back(&extent);
+    const bool expected = FindGaps(shape, extents).value().empty();
+    ASSERT_EQ(IsCovered(shape, pointers).value(), expected) << "round " << round;
+    covered += expected;
+  }
+  EXPECT_GT(covered, 200);
+  EXPECT_LT(covered, 3800);
+  EXPECT_TRUE(IsCovered({3, 0}, {}).value()) << "nothing to cover";
+}
+
 TEST(FindGapsTest, ARaggedShardingIsRefused) {
   std::vector<Extent> extents;
   for (uint64_t x = 0; x < 200; x += 2) {
