@@ -280,7 +280,9 @@ void Dispatcher::Call(CommandContext& ctx, Command& command) {
     session.ReleasePushes();
     return;
   }
-  CountCall(session, command, spent, engine_.stats.total_error_replies != errors_seen_);
+  // CONFIG RESETSTAT makes them fewer.
+  CountCall(session, command, spent, engine_.stats.total_error_replies > errors_seen_);
+  command.counters.failed += std::exchange(repeated_errors_, 0);
   errors_seen_ = engine_.stats.total_error_replies;
   SettleReplyMode(session, mark);
   if (in_exec_) return;
