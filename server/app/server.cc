@@ -24,8 +24,6 @@ constexpr int64_t kSlowCronMs = 100;
 // dynamic-hz: beyond so many clients a turn there are more turns, up to the most that hz may be.
 constexpr size_t kClientsPerTurn = 200;
 constexpr int kMostHz = 500;
-// How long the loop takes back freed records at a stretch, and how long it serves between two.
-constexpr int64_t kTakeBackSliceUs = 300, kTakeBackPauseMs = 4;
 // Descriptors beside those of clients: files, listeners, log.
 constexpr rlim_t kReservedDescriptors = 32;
 
@@ -73,7 +71,6 @@ Server::Server(Env& env, Config& config, Logger& log, std::string executable)
 Server::~Server() {
   loop_.SetAfterPoll(nullptr);
   loop_.StopTimer(cron_timer_);
-  loop_.StopTimer(take_back_timer_);
   listeners_.clear();
   // A load that waits for its turn ends first, as given up.
   engine_->stop_requested = true;
@@ -385,7 +382,6 @@ void Server::Cron() {
     keyspace_->ActiveExpire(budget_us, settings.active_expire_effort);
     engine_->NoteLatency("expire-cycle", (env_.MonotonicMicros() - began_us) / 1000);
   }
-  if (take_back_timer_ == 0) TakeBackMemory();
   const int64_t now_ms = loop_.NowMillis();
   if (now_ms < next_slow_cron_ms_ || engine_->debug.pause_cron) return;
   next_slow_cron_ms_ = now_ms + kSlowCronMs;
@@ -404,14 +400,6 @@ void Server::Cron() {
   replication_->Tick();
   CheckShutdownWait();
   clients_->WakeIfPending();
-}
-
-// A big value that the reaper freed is hundreds of thousands of records: in slices, because the
-// loop must not stand still for it.
-void Server::TakeBackMemory() {
-  take_back_timer_ = 0;
-  if (keyspace_->TakeBackMemory(kTakeBackSliceUs))
-    take_back_timer_ = loop_.StartTimer(kTakeBackPauseMs, 0, [this] { TakeBackMemory(); });
 }
 
 void Server::OnExpired(uint32_t db, std::string_view key) {

@@ -61,7 +61,6 @@ class Server final : public KeyspaceListener {
   void Cron();
   /// Lets cron run as often as hz and dynamic-hz ask.
   void AdjustCron();
-  void TakeBackMemory();
   void WritePidFile();
 
   Env& env_;
@@ -82,7 +81,6 @@ class Server final : public KeyspaceListener {
   std::unique_ptr<ClientHost> clients_;
   std::vector<std::unique_ptr<Listener>> listeners_;
   TimerId cron_timer_ = 0;
-  TimerId take_back_timer_ = 0;  // 0: nothing is left to take back
   int64_t next_slow_cron_ms_ = 0;
   bool shutdown_asked_ = false;
   struct PendingShutdown {

@@ -282,7 +282,6 @@ void Dispatcher::Call(CommandContext& ctx, Command& command) {
   }
   // CONFIG RESETSTAT makes them fewer.
   CountCall(session, command, spent, engine_.stats.total_error_replies > errors_seen_);
-  command.counters.failed += std::exchange(repeated_errors_, 0);
   errors_seen_ = engine_.stats.total_error_replies;
   SettleReplyMode(session, mark);
   if (in_exec_) return;

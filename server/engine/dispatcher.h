@@ -181,7 +181,6 @@ class Dispatcher {
   Session* flushing_ = nullptr;  // asked its port for a flush since the gates were read; in a turn
   uint64_t last_ticks_ = 0;
   uint64_t errors_seen_ = 0;          // error replies before the innermost command that runs
-  uint64_t repeated_errors_ = 0;      // in the reply of the script that just ended
   uint64_t resolved_generation_ = 0;  // of the command table, when the batch was prepared
   bool in_exec_ = false;
   bool over_memory_ =

@@ -147,7 +147,6 @@ Status Dispatcher::RunScript(ScriptScope& scope, const std::function<void()>& ru
   run();
   in_exec_ = outer_exec;
   engine_.script = outer_script;
-  repeated_errors_ = scope.repeated_errors;
   return Status::Ok();
 }
 

@@ -51,7 +51,6 @@ struct ScriptScope {
   bool wrote = false;   ///< a command that writes was run: no way back
   bool busy = false;    ///< over busy-reply-threshold: other clients are answered with -BUSY
   bool served = false;  ///< other clients were served meanwhile
-  uint32_t repeated_errors = 0;  ///< error replies that its commands had counted already
   bool killed = false;  ///< SCRIPT KILL, FUNCTION KILL or SHUTDOWN NOSAVE: ends at the next look
 };
 

@@ -230,11 +230,9 @@ class Keyspace {
   uint64_t FlushAll(bool lazy);
 
   /// One round of active expiry: visits due segments for at most budget_us, and at most 1,024
-  /// segments times `effort` (1..10) a database. Returns keys expired.
+  /// segments times `effort` (1..10) a database. Also takes back memory that other threads freed.
+  /// Returns keys expired.
   uint64_t ActiveExpire(int64_t budget_us, int effort);
-  /// Takes back records that the reaper and walkers freed, for at most budget_us. Returns whether
-  /// some may be left.
-  bool TakeBackMemory(int64_t budget_us);
 
   /// Removes the key that `rules` would have go first, as far as samples tell; the listener hears
   /// of it. Returns the bytes it took, 0 when no key qualifies. What a view still needs of it is

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstdlib>
 #include <string>
+#include <utility>
 
 #include "server/protocol/resp_errors.h"
 #include "server/scripting/lua_engine_state.h"
@@ -118,7 +119,7 @@ void PushStrings(lua_State* lua, std::span<const std::string_view> strings) {
 void SetError(RunCall& call, std::string line, bool counted) {
   while (!line.empty() && (line.back() == '\r' || line.back() == '\n')) line.pop_back();
   if (counted) {
-    ++call.state.scope->repeated_errors;
+    ++call.state.repeated_errors;
   } else {
     call.state.engine.stats.CountError(line);
   }
@@ -327,5 +328,7 @@ Status LuaEngine::LoadLibrary(std::string_view code, int64_t limit_ms,
 }
 
 size_t LuaEngine::memory_bytes() const { return state_->bytes; }
+
+uint64_t LuaEngine::TakeRepeatedErrors() { return std::exchange(state_->repeated_errors, 0); }
 
 }  // namespace cairn

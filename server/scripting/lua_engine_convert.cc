@@ -203,7 +203,7 @@ class ReplyWriter {
     // This one is looked for with metamethods, as Redis does.
     lua_getfield(lua_, -1, "ignore_error_stats_update");
     if (lua_toboolean(lua_, -1)) {
-      ++state_.scope->repeated_errors;
+      ++state_.repeated_errors;
     } else {
       state_.engine.stats.CountError(line);
     }

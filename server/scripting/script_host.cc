@@ -162,6 +162,10 @@ Status ScriptHost::Run(CommandContext& ctx, LuaEngine& lua, LuaRef function, std
   const auto run = [&] { lua.Run(scope, function, keys, args, looks ? look_ : kNobody); };
   // By reference: no allocation.
   CAIRN_RETURN_IF_ERROR(engine_.dispatcher->RunScript(scope, std::ref(run)));
+  if (const uint64_t repeated = lua.TakeRepeatedErrors(); repeated != 0) [[unlikely]] {
+    // Counted as errors by those that made them; to have replied them is EVAL's own failure.
+    if (Command* command = engine_.commands.Find(ctx.arg(0))) command->counters.failed += repeated;
+  }
   retired_.clear();
   // It may have been left in MULTI, subscribed, tracking ..
   if (may_all || engine_.debug.deny_scripts_disabled) {

@@ -2,12 +2,10 @@
 
 #include <gtest/gtest.h>
 
-#include <chrono>
 #include <map>
 #include <random>
 #include <set>
 #include <string>
-#include <thread>
 #include <unordered_map>
 
 #include "server/data/record_slab.h"
@@ -247,27 +245,6 @@ TEST(KeyspaceTest, FlushEmptiesAndTheReaperFrees) {
     keyspace.db(2).Set(keyspace.db(2).MakeKey("again"), ValueInput::Integer(1), kNoExpiry);
     keyspace.db(2).CheckInvariants();
   }
-}
-
-TEST(KeyspaceTest, TakesBackWhatTheReaperFreedInSlices) {
-  constexpr int kKeys = 20000;
-  Keyspace keyspace({.databases = 1});
-  Database& db = keyspace.db(0);
-  for (int i = 0; i < kKeys; ++i)
-    db.Set(db.MakeKey(std::to_string(i)), ValueInput::String("some value"), kNoExpiry);
-  const uint64_t held = keyspace.RecordBytes();
-  EXPECT_EQ(keyspace.FlushAll(true), static_cast<uint64_t>(kKeys));
-  const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(60);
-  while (keyspace.RecordBytes() != 0 && std::chrono::steady_clock::now() < deadline)
-    std::this_thread::yield();
-  ASSERT_EQ(keyspace.RecordBytes(), 0u);
-  // Freed, but not yet ready for the next ones.
-  EXPECT_LT(keyspace.SlabFreeBytes(), held / 2);
-  int slices = 0;
-  while (keyspace.TakeBackMemory(1)) ++slices;
-  EXPECT_GT(slices, 10);
-  EXPECT_LT(keyspace.SlabFreeBytes(), held / 2);  // whole pages go back to the system
-  EXPECT_FALSE(keyspace.TakeBackMemory(1000000));
 }
 
 TEST(KeyspaceTest, ReservedTableHoldsWhatItIsGiven) {
