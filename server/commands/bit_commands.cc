@@ -397,7 +397,8 @@ Status ParseFieldOperation(const CommandContext& ctx, size_t i, BitOverflow* ove
   } else {
     return RespError(resp_errors::kSyntax);
   }
-  const auto type = ParseBitFieldType(ctx.arg(i + 1));
+  const std::string_view word = ctx.arg(i + 1);
+  const auto type = ParseBitFieldType(word.substr(0, word.find('\0')));  // as Redis reads it
   if (!type.has_value()) {
     return Status::Client(
         "ERR Invalid bitfield type. Use something like i16 u8. Note that u64 is not supported but "

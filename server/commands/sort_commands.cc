@@ -103,7 +103,7 @@ struct SortOptions {
 
 /// Patterns reach keys that no key spec names, so they are for those who may read every key.
 bool MayReadEveryKey(CommandContext& ctx) {
-  const AclUser* user = ctx.session().acl;
+  const AclUser* user = ctx.engine().running_session->acl;  // in a script its caller's
   if (user == nullptr || user->unrestricted()) return true;
   const Command* command = ctx.engine().commands.Find(ctx.arg(0));
   if (command == nullptr) return false;

@@ -104,6 +104,11 @@ class CowTree {
 
   /// F1: makes the leaf and the way to it writable and returns it, copying what a view needs.
   Leaf* Own(Cursor* cursor, const Container& owner);
+  /// The leaf of the cursor, owned, is at `leaf` now (it was reallocated).
+  void Moved(Cursor* cursor, Leaf* leaf) {
+    cursor->leaf_ = leaf;
+    *ParentSlot(*cursor, 0) = leaf;
+  }
   /// The leaf's weight has changed, and its first key if `first_changed` (which spares a look at
   /// the item when not). Requires: owned.
   void Refresh(const Cursor& cursor, bool first_changed = true);

@@ -73,12 +73,10 @@ void PutLittle(char* at, uint32_t value, int bytes) {
 }
 
 StreamNode* NewNode(StreamId master_id, size_t capacity) {
-  void* memory = std::malloc(sizeof(StreamNode));
-  void* block = std::malloc(capacity);
-  CAIRN_CHECK(memory != nullptr && block != nullptr);
+  void* memory = std::malloc(sizeof(StreamNode) + capacity);
+  CAIRN_CHECK(memory != nullptr);
   auto* node = new (memory) StreamNode{};
   node->master_id = master_id;
-  node->block = static_cast<char*>(block);
   node->capacity = static_cast<uint32_t>(capacity);
   return node;
 }
@@ -99,32 +97,28 @@ StreamNode* StreamNode::New(StreamId id, std::span<const std::string_view> field
   const std::string_view elements = writer.bytes();
   const size_t size = kListpackEmptyBytes + elements.size();
   StreamNode* node = NewNode(id, std::max(size, kFirstCapacity));
-  std::memcpy(node->block + kListpackHeaderBytes, elements.data(), elements.size());
+  std::memcpy(node->block() + kListpackHeaderBytes, elements.data(), elements.size());
   node->bytes = static_cast<uint32_t>(size);
-  node->block[size - 1] = kListpackEnd;
+  node->block()[size - 1] = kListpackEnd;
   node->live = 1;
-  PutLittle(node->block + 4, std::min(writer.count(), kUnknownElementCount), 2);
+  PutLittle(node->block() + 4, std::min(writer.count(), kUnknownElementCount), 2);
   node->WriteSize();
   return node;
 }
 
 StreamNode* StreamNode::Copy(const StreamNode& node) {
   StreamNode* copy = NewNode(node.master_id, node.capacity);
-  std::memcpy(copy->block, node.block, node.bytes);
+  std::memcpy(copy->block(), node.block(), node.bytes);
   copy->bytes = node.bytes;
   copy->live = node.live;
   copy->deleted = node.deleted;
   return copy;
 }
 
-void StreamNode::Free(StreamNode* node) {
-  std::free(node->block);
-  std::free(node);
-}
+void StreamNode::Free(StreamNode* node) { std::free(node); }
 
 void StreamNode::Retire(SnapshotGate& gate, StreamNode* node) {
-  gate.Retire(Retired::Kind::kBlock, node->block, 0, node->capacity);
-  gate.Retire(Retired::Kind::kBlock, node, 0, sizeof(StreamNode));
+  gate.Retire(Retired::Kind::kBlock, node, 0, node->HeapBytes());
 }
 
 // --- bytes from outside ----------------------------------------------------------------------
@@ -212,7 +206,7 @@ Result<StreamNode*> StreamNode::FromBytes(StreamId master_id, std::string_view l
   if (!check.any) return Corrupt("no entry");
   if (check.live != live || check.deleted != deleted) return Corrupt("wrong counts");
   StreamNode* node = NewNode(master_id, listpack.size());
-  std::memcpy(node->block, listpack.data(), listpack.size());
+  std::memcpy(node->block(), listpack.data(), listpack.size());
   node->bytes = static_cast<uint32_t>(listpack.size());
   node->live = static_cast<uint32_t>(live);
   node->deleted = static_cast<uint32_t>(deleted);
@@ -288,73 +282,76 @@ bool StreamNode::Find(StreamId id, StreamEntry* out) const {
 
 // --- changing --------------------------------------------------------------------------------
 
-void StreamNode::Reserve(size_t more) {
-  const size_t needed = bytes + more;
-  if (needed <= capacity) return;
-  const size_t grown = needed + needed / 2;
-  block = static_cast<char*>(std::realloc(block, grown));
-  CAIRN_CHECK(block != nullptr);
-  capacity = static_cast<uint32_t>(grown);
+StreamNode* StreamNode::Reallocate(size_t new_capacity) {
+  void* memory = std::realloc(static_cast<void*>(this), sizeof(StreamNode) + new_capacity);
+  CAIRN_CHECK(memory != nullptr);
+  auto* node = static_cast<StreamNode*>(memory);
+  node->capacity = static_cast<uint32_t>(new_capacity);
+  return node;
 }
 
-void StreamNode::WriteSize() { PutLittle(block, bytes, 4); }
+StreamNode* StreamNode::Reserve(size_t more) {
+  const size_t needed = bytes + more;
+  return needed <= capacity ? this : Reallocate(needed + needed / 2);
+}
 
-void StreamNode::Append(StreamId id, std::span<const std::string_view> fields) {
+void StreamNode::WriteSize() { PutLittle(block(), bytes, 4); }
+
+StreamNode* StreamNode::Append(StreamId id, std::span<const std::string_view> fields) {
   StreamEntry master;
   ReadMaster(&master);
   ElementWriter writer;
   AddEntry(&writer, master_id, id, SameNames(master, fields), fields);
   const std::string_view elements = writer.bytes();
-  Reserve(elements.size());
-  std::memcpy(block + end(), elements.data(), elements.size());
-  bytes += static_cast<uint32_t>(elements.size());
-  block[end()] = kListpackEnd;
+  StreamNode* node = Reserve(elements.size());
+  char* const block = node->block();
+  std::memcpy(block + node->end(), elements.data(), elements.size());
+  node->bytes += static_cast<uint32_t>(elements.size());
+  block[node->end()] = kListpackEnd;
   const uint32_t count =
       static_cast<uint8_t>(block[4]) | static_cast<uint32_t>(static_cast<uint8_t>(block[5])) << 8;
   PutLittle(block + 4, std::min(count + writer.count(), kUnknownElementCount), 2);
-  WriteSize();
-  SetCounts(live + 1, deleted);
+  node->WriteSize();
+  return node->SetCounts(node->live + 1, node->deleted);
 }
 
-void StreamNode::Delete(StreamEntry* entry) {
+StreamNode* StreamNode::Delete(StreamEntry* entry) {
   CAIRN_CHECK(!entry->deleted);
   // A small integer is its own encoding.
-  block[entry->at] = static_cast<char>(entry->same_fields ? kDeleted | kSameFields : kDeleted);
+  block()[entry->at] = static_cast<char>(entry->same_fields ? kDeleted | kSameFields : kDeleted);
   const uint32_t old_bytes = bytes;
-  SetCounts(live - 1, deleted + 1);
+  StreamNode* node = SetCounts(live - 1, deleted + 1);
   // The counts in front may have grown by a byte, which moved all that follows.
-  const uint32_t moved = bytes - old_bytes;
+  const uint32_t moved = node->bytes - old_bytes;
   entry->deleted = true;
-  entry->listpack = listpack();
+  entry->listpack = node->listpack();
   for (uint32_t* offset : {&entry->at, &entry->body, &entry->end, &entry->master_fields})
     *offset += moved;
+  return node;
 }
 
 // The two counts stand at the front; one of 128 and more takes another byte.
-void StreamNode::SetCounts(uint32_t new_live, uint32_t new_deleted) {
+StreamNode* StreamNode::SetCounts(uint32_t new_live, uint32_t new_deleted) {
   ElementWriter writer;
   writer.Add(static_cast<int64_t>(new_live));
   writer.Add(static_cast<int64_t>(new_deleted));
   const std::string_view elements = writer.bytes();
   const ListpackView view(listpack());
   const uint32_t before = view.Next(view.Next(view.begin())) - kListpackHeaderBytes;
-  if (elements.size() > before) Reserve(elements.size() - before);
-  char* const place = block + kListpackHeaderBytes;
+  StreamNode* node = elements.size() > before ? Reserve(elements.size() - before) : this;
+  char* const place = node->block() + kListpackHeaderBytes;
   if (elements.size() != before) {
-    std::memmove(place + elements.size(), place + before, bytes - kListpackHeaderBytes - before);
-    bytes = static_cast<uint32_t>(bytes + elements.size() - before);
-    WriteSize();
+    std::memmove(place + elements.size(), place + before,
+                 node->bytes - kListpackHeaderBytes - before);
+    node->bytes = static_cast<uint32_t>(node->bytes + elements.size() - before);
+    node->WriteSize();
   }
   std::memcpy(place, elements.data(), elements.size());
-  live = new_live;
-  deleted = new_deleted;
+  node->live = new_live;
+  node->deleted = new_deleted;
+  return node;
 }
 
-void StreamNode::Trim() {
-  if (capacity == bytes) return;
-  block = static_cast<char*>(std::realloc(block, bytes));
-  CAIRN_CHECK(block != nullptr);
-  capacity = bytes;
-}
+StreamNode* StreamNode::Trim() { return capacity == bytes ? this : Reallocate(bytes); }
 
 }  // namespace cairn

@@ -60,14 +60,15 @@ struct StreamEntry {
   }
 };
 
+/// One allocation: this head, then the listpack. So a node that grows may move: the calls that
+/// change one return where it is now, and whoever points to it must take that.
 struct StreamNode {
   uint64_t generation;
   StreamId master_id;
-  char* block;  ///< from malloc; holds the listpack
-  uint32_t capacity;
-  uint32_t bytes;
-  uint32_t live;     ///< the listpack's first element
-  uint32_t deleted;  ///< its second
+  uint32_t capacity;  ///< bytes behind the head that the listpack may use
+  uint32_t bytes;     ///< of the listpack
+  uint32_t live;      ///< the listpack's first element
+  uint32_t deleted;   ///< its second
 
   /// A node with its first entry. `fields` are names and values in turn.
   static StreamNode* New(StreamId id, std::span<const std::string_view> fields);
@@ -79,7 +80,7 @@ struct StreamNode {
   static void Retire(SnapshotGate& gate, StreamNode* node);
 
   size_t HeapBytes() const { return sizeof(StreamNode) + capacity; }
-  std::string_view listpack() const { return {block, bytes}; }
+  std::string_view listpack() const { return {block(), bytes}; }
   uint64_t entry_count() const { return uint64_t{live} + deleted; }
 
   /// The first and last entry, deleted or not. Returns false when the node has none.
@@ -90,20 +91,23 @@ struct StreamNode {
   /// The entry of an ID, deleted or not.
   bool Find(StreamId id, StreamEntry* out) const;
 
-  // Below: the node is owned (container.h, F1).
+  // Below: the node is owned (container.h, F1). Each returns the node, which may have moved.
   /// Requires: `id` is above every ID in the node.
-  void Append(StreamId id, std::span<const std::string_view> fields);
+  [[nodiscard]] StreamNode* Append(StreamId id, std::span<const std::string_view> fields);
   /// Marks a live entry as deleted; *entry goes on to name it.
-  void Delete(StreamEntry* entry);
+  [[nodiscard]] StreamNode* Delete(StreamEntry* entry);
   /// Gives back the room kept for growth.
-  void Trim();
+  [[nodiscard]] StreamNode* Trim();
 
  private:
+  char* block() { return reinterpret_cast<char*>(this + 1); }
+  const char* block() const { return reinterpret_cast<const char*>(this + 1); }
   uint32_t ReadMaster(StreamEntry* out) const;
   bool Read(uint32_t at, StreamEntry* out) const;
-  void Reserve(size_t more);
+  StreamNode* Reallocate(size_t new_capacity);
+  StreamNode* Reserve(size_t more);
   void WriteSize();
-  void SetCounts(uint32_t new_live, uint32_t new_deleted);
+  StreamNode* SetCounts(uint32_t new_live, uint32_t new_deleted);
   uint32_t end() const { return bytes - 1; }
 };
 

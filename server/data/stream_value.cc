@@ -74,15 +74,17 @@ void StreamValue::Append(StreamId id, std::span<const std::string_view> fields,
     if (full) {
       StreamNode* node = nodes_.Own(&last, *this);
       node_bytes_ -= node->HeapBytes();
-      node->Trim();
+      node = node->Trim();
       node_bytes_ += node->HeapBytes();
+      nodes_.Moved(&last, node);
     }
     AddNode(StreamNode::New(id, fields));
   } else {
     StreamNode* node = nodes_.Own(&last, *this);
     node_bytes_ -= node->HeapBytes();
-    node->Append(id, fields);
+    node = node->Append(id, fields);
     node_bytes_ += node->HeapBytes();
+    nodes_.Moved(&last, node);
     nodes_.Refresh(last, false);
   }
   ++length_;
@@ -101,8 +103,9 @@ bool StreamValue::Erase(StreamId id) {
     StreamNode* node = nodes_.Own(&at, *this);
     node->Find(id, &entry);  // again: owning may have copied the node
     node_bytes_ -= node->HeapBytes();
-    node->Delete(&entry);
+    node = node->Delete(&entry);
     node_bytes_ += node->HeapBytes();
+    nodes_.Moved(&at, node);
   }
   --length_;
   if (length_ == 0) {
@@ -129,13 +132,14 @@ uint64_t StreamValue::TrimInside(Cursor* cursor, const StreamTrim& trim) {
                                                                   : entry.id >= trim.min_id;
     if (enough) break;
     if (!entry.deleted) {
-      node->Delete(&entry);
+      node = node->Delete(&entry);
       ++removed;
       --length_;
     }
     more = node->Next(entry, &entry);
   }
   node_bytes_ += node->HeapBytes();
+  nodes_.Moved(cursor, node);
   return removed;
 }
 

@@ -115,7 +115,7 @@ class StreamValue final : public Container {
   struct NodePolicy {
     using Leaf = StreamNode;
     using Key = StreamId;
-    static constexpr uint32_t kFanout = 16;
+    static constexpr uint32_t kFanout = 15;  ///< inner nodes of 496 bytes
     // Deleted entries count: a node may consist of them alone.
     static uint64_t Weight(const StreamNode& node) { return node.entry_count(); }
     static StreamId FirstKey(const StreamNode& node) { return node.master_id; }

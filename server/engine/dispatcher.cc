@@ -280,7 +280,8 @@ void Dispatcher::Call(CommandContext& ctx, Command& command) {
     session.ReleasePushes();
     return;
   }
-  CountCall(session, command, spent, engine_.stats.total_error_replies != errors_seen_);
+  // CONFIG RESETSTAT makes them fewer.
+  CountCall(session, command, spent, engine_.stats.total_error_replies > errors_seen_);
   errors_seen_ = engine_.stats.total_error_replies;
   SettleReplyMode(session, mark);
   if (in_exec_) return;

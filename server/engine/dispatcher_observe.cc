@@ -20,13 +20,15 @@ void Dispatcher::Observe(const Session& session, const Command& command,
 void Dispatcher::ObserveDuration(const Session& session, const Command& command,
                                  std::span<const std::string_view> args, uint64_t ticks) {
   const Settings& settings = engine_.settings();
-  const Session& client = IsScript(session) ? *engine_.script->caller : session;
+  const bool of_script = IsScript(session);  // no client's, as in Redis
   const auto duration_us = static_cast<int64_t>(engine_.stats.ticks.ToMicros(ticks));
   if (settings.slowlog_log_slower_than >= 0 && duration_us >= settings.slowlog_log_slower_than &&
       !(command.flags & kCmdSkipSlowlog)) {
     const std::vector<std::string_view> shown = RedactedArgs(*command.spec, args);
-    engine_.slowlog.Add(engine_.env.WallMicros() / 1000000, duration_us, shown, client.peer_address,
-                        client.name, static_cast<size_t>(settings.slowlog_max_len));
+    engine_.slowlog.Add(engine_.env.WallMicros() / 1000000, duration_us, shown,
+                        of_script ? std::string_view("?:0") : session.peer_address,
+                        of_script ? std::string_view() : session.name,
+                        static_cast<size_t>(settings.slowlog_max_len));
   }
   engine_.NoteLatency(command.flags & kCmdFast ? "fast-command" : "command", duration_us / 1000);
 }

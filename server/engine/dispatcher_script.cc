@@ -97,6 +97,7 @@ Status Dispatcher::RunScriptCommand(ScriptScope& scope, std::span<const std::str
   if (Status refused = CheckScriptCommand(scope, command, args); !refused.ok()) {
     if (command != nullptr) ++command->counters.rejected;
     engine_.stats.CountError(refused.message());
+    errors_seen_ = engine_.stats.total_error_replies;
     return refused;
   }
   if (command->flags & kCmdWrite) scope.wrote = true;

@@ -51,21 +51,18 @@ void Propagation::AppendCommand(const auto& args) {
 
 void Propagation::AppendHeader(uint32_t db) {
   // MULTI is put in front of the first effect when a second one comes: a lone effect, the usual
-  // case, costs no wrapper.
-  if (group_depth_ > 0) {
-    if (group_effects_ == 0) {
-      group_start_ = buffer_.size();
-    } else if (group_effects_ == 1) {
-      buffer_.insert(group_start_, kMulti);
-    }
-  }
-  ++group_effects_;
+  // case, costs no wrapper. The SELECT of the first effect stands before the MULTI, as Redis has
+  // it.
+  if (group_effects_ == 1) buffer_.insert(group_start_, kMulti);
   if (selected_db_ != static_cast<int64_t>(db)) {
     char number[kMaxInt64Chars];
     const std::string_view select[] = {"SELECT", {number, FormatInt64(db, number)}};
     AppendCommand(std::span(select));
     selected_db_ = db;
   }
+  if (group_depth_ == 0) return;
+  if (group_effects_ == 0) group_start_ = buffer_.size();
+  ++group_effects_;
 }
 
 void Propagation::Append(uint32_t db, std::span<const std::string_view> args) {

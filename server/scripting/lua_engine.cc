@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstdlib>
 #include <string>
+#include <utility>
 
 #include "server/protocol/resp_errors.h"
 #include "server/scripting/lua_engine_state.h"
@@ -49,7 +50,7 @@ void Hook(lua_State* lua, lua_Debug*) {
   if (*state.look && !state.scope->killed) (*state.look)();
   if (!state.scope->killed) return;
   lua_sethook(lua, Hook, LUA_MASKLINE, 0);
-  LuaRaise(lua, "Script killed by user with SCRIPT KILL.");
+  LuaRaise(lua, "Script killed by user with SCRIPT KILL...");
 }
 
 // The message handler of a run: makes the error a table and notes where it was raised.
@@ -117,7 +118,11 @@ void PushStrings(lua_State* lua, std::span<const std::string_view> strings) {
 
 void SetError(RunCall& call, std::string line, bool counted) {
   while (!line.empty() && (line.back() == '\r' || line.back() == '\n')) line.pop_back();
-  if (!counted) call.state.engine.stats.CountError(line);
+  if (counted) {
+    ++call.state.repeated_errors;
+  } else {
+    call.state.engine.stats.CountError(line);
+  }
   call.state.scope->caller->reply.Error(line);
 }
 
@@ -323,5 +328,7 @@ Status LuaEngine::LoadLibrary(std::string_view code, int64_t limit_ms,
 }
 
 size_t LuaEngine::memory_bytes() const { return state_->bytes; }
+
+uint64_t LuaEngine::TakeRepeatedErrors() { return std::exchange(state_->repeated_errors, 0); }
 
 }  // namespace cairn

@@ -82,6 +82,9 @@ class LuaEngine {
   /// runs longer than `limit_ms` (0: no limit) fails. Requires: kFunctions.
   Status LoadLibrary(std::string_view code, int64_t limit_ms, std::vector<LuaFunction>* out);
 
+  /// Error replies of the last run that a command of it had made, and so counted, already.
+  uint64_t TakeRepeatedErrors();
+
   /// What the interpreter holds, in bytes.
   size_t memory_bytes() const;
 

@@ -202,7 +202,11 @@ class ReplyWriter {
     lua_pop(lua_, 1);
     // This one is looked for with metamethods, as Redis does.
     lua_getfield(lua_, -1, "ignore_error_stats_update");
-    if (!lua_toboolean(lua_, -1)) state_.engine.stats.CountError(line);
+    if (lua_toboolean(lua_, -1)) {
+      ++state_.repeated_errors;
+    } else {
+      state_.engine.stats.CountError(line);
+    }
     reply_.Error(line);
   }
 

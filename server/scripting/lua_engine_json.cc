@@ -210,25 +210,35 @@ void OnlyArguments(lua_State* lua, int most) {
   while (lua_gettop(lua) < most) lua_pushnil(lua);
 }
 
-// Sets *value when the argument is given, and pushes it.
+// Sets *value when the argument is given, and pushes it. A fault is said to be of argument 1,
+// whichever it is, as lua-cjson does.
 void IntegerOption(lua_State* lua, int index, int* value, int least, int most) {
   if (!lua_isnil(lua, index)) {
     const auto given = luaL_checkinteger(lua, index);
-    const char* fault = lua_pushfstring(lua, "expected integer between %d and %d", least, most);
-    luaL_argcheck(lua, least <= given && given <= most, index, fault);
+    if (given < least || given > most) {
+      luaL_argerror(lua, 1,
+                    lua_pushfstring(lua, "expected integer between %d and %d", least, most));
+    }
     *value = static_cast<int>(given);
   }
   lua_pushinteger(lua, *value);
 }
 
+// The same for a boolean, which may also be given as a word.
+void BooleanOption(lua_State* lua, int index, bool* value) {
+  static const char* const kWords[] = {"off", "on", nullptr};
+  if (lua_isboolean(lua, index)) {
+    *value = lua_toboolean(lua, index);
+  } else if (!lua_isnil(lua, index)) {
+    *value = luaL_checkoption(lua, index, nullptr, kWords) == 1;
+  }
+  lua_pushboolean(lua, *value);
+}
+
 int SparseArray(lua_State* lua) {
   JsonSettings& settings = SettingsOf(lua);
   OnlyArguments(lua, 3);
-  if (!lua_isnil(lua, 1)) {
-    luaL_checktype(lua, 1, LUA_TBOOLEAN);
-    settings.sparse_convert = lua_toboolean(lua, 1);
-  }
-  lua_pushboolean(lua, settings.sparse_convert);
+  BooleanOption(lua, 1, &settings.sparse_convert);
   IntegerOption(lua, 2, &settings.sparse_ratio, 0, std::numeric_limits<int>::max());
   IntegerOption(lua, 3, &settings.sparse_safe, 0, std::numeric_limits<int>::max());
   return 3;
@@ -244,12 +254,7 @@ int SetInteger(lua_State* lua) {
 template <bool JsonSettings::*kField>
 int SetBoolean(lua_State* lua) {
   OnlyArguments(lua, 1);
-  bool& value = SettingsOf(lua).*kField;
-  if (!lua_isnil(lua, 1)) {
-    luaL_checktype(lua, 1, LUA_TBOOLEAN);
-    value = lua_toboolean(lua, 1);
-  }
-  lua_pushboolean(lua, value);
+  BooleanOption(lua, 1, &(SettingsOf(lua).*kField));
   return 1;
 }
 

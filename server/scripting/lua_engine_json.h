@@ -12,7 +12,8 @@ enum class JsonInvalid : int { kRefuse = 0, kEncode = 1, kNull = 2 };
 
 /// Settings of one cjson instance; the values are lua-cjson's.
 struct JsonSettings {
-  int sparse_convert = 0, sparse_ratio = 2, sparse_safe = 10;
+  bool sparse_convert = false;
+  int sparse_ratio = 2, sparse_safe = 10;
   int encode_max_depth = 1000, decode_max_depth = 1000;
   JsonInvalid encode_invalid = JsonInvalid::kRefuse;
   bool decode_invalid = true;

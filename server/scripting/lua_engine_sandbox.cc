@@ -160,8 +160,10 @@ int Unpack(lua_State* lua) {
 int ProtectedCall(lua_State* lua) {
   const int count = lua_gettop(lua);
   if (count == 0) {
+    // Redis's calls the `true` that it pushed for its own result.
     lua_pushboolean(lua, 0);
-    return 1;
+    lua_pushliteral(lua, "attempt to call a boolean value");
+    return 2;
   }
   lua_pushboolean(lua, 1);
   lua_insert(lua, 1);
@@ -242,8 +244,11 @@ int Load(lua_State* lua) {
       lua_pushliteral(lua, "reader function must return a string");
       return 2;
     }
-    if (LuaText(lua, -1).empty()) break;
+    const std::string_view piece = LuaText(lua, -1);
+    if (piece.empty()) break;
+    const bool bytecode = pieces == 0 && piece[0] == LUA_SIGNATURE[0];
     lua_rawseti(lua, 3, ++pieces);
+    if (bytecode) break;  // refused by its first byte: no more is asked for
   }
   lua_settop(lua, 3);
   luaL_Buffer whole;

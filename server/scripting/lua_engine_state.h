@@ -49,7 +49,7 @@ struct LuaEngine::State {
   int runs_since_collect = 0;
   std::vector<std::string_view> args;  // of redis.call, kept for its capacity
   std::vector<std::array<char, 32>> numbers;
-  bool error_counted = false;  // the last error came from a command, which counted it
+  uint64_t repeated_errors = 0;  // replied since they were last taken, counted before
 
   /// The stand-in at `address`, nullptr when the table is an ordinary one.
   const LuaStandIn* FindStandIn(const void* address) const;

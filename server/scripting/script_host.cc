@@ -12,6 +12,7 @@
 #include "server/base/strings.h"
 #include "server/engine/dispatcher.h"
 #include "server/engine/durability.h"
+#include "server/scripting/script_args.h"
 
 namespace cairn {
 
@@ -83,7 +84,7 @@ namespace {
 
 // The flags of a body that begins with `#!`; *line_end is set behind its first line.
 Status ReadShebang(std::string_view body, uint32_t* flags, size_t* line_end) {
-  *line_end = body.find('\n');
+  *line_end = FirstLineEnd(body);
   if (*line_end == std::string_view::npos) return Status::Client("ERR Invalid script shebang");
   return ParseScriptShebang(body.substr(0, *line_end), flags);
 }
@@ -161,6 +162,10 @@ Status ScriptHost::Run(CommandContext& ctx, LuaEngine& lua, LuaRef function, std
   const auto run = [&] { lua.Run(scope, function, keys, args, looks ? look_ : kNobody); };
   // By reference: no allocation.
   CAIRN_RETURN_IF_ERROR(engine_.dispatcher->RunScript(scope, std::ref(run)));
+  if (const uint64_t repeated = lua.TakeRepeatedErrors(); repeated != 0) [[unlikely]] {
+    // Counted as errors by those that made them; to have replied them is EVAL's own failure.
+    if (Command* command = engine_.commands.Find(ctx.arg(0))) command->counters.failed += repeated;
+  }
   retired_.clear();
   // It may have been left in MULTI, subscribed, tracking ..
   if (may_all || engine_.debug.deny_scripts_disabled) {

@@ -63,6 +63,30 @@ TEST_F(ScriptingTest, RepliesBecomeValues) {
             "\"v\"");
 }
 
+// What redis-server 7.0.15 counts as failed_calls of EVAL: each error reply that a command had
+// made, or an error of its own; not what the script kept to itself.
+TEST_F(ScriptingTest, CountsFailedCallsOfTheCaller) {
+  harness_.Run({"SET", "a", "1"});
+  const Command& eval = *harness_.engine().commands.Find("eval");
+  const std::pair<const char*, uint64_t> expected[] = {
+      {"redis.pcall('lpush','a','1')", 0},
+      {"redis.pcall('nosuch')", 0},
+      {"redis.pcall('lpush','a','1') redis.pcall('get')", 0},
+      {"return redis.call('lpush','a','1')", 1},
+      {"return redis.pcall('lpush','a','1')", 1},
+      {"return redis.call('nosuch')", 1},
+      {"return {redis.pcall('lpush','a','1'),redis.pcall('nosuch')}", 2},
+      {"redis.pcall('lpush','a','1') error('x')", 1},
+      {"return {err='X y'}", 1},
+      {"x x", 1},
+  };
+  for (const auto& [script, failed] : expected) {
+    const uint64_t before = eval.counters.failed;
+    Eval(script);
+    EXPECT_EQ(eval.counters.failed - before, failed) << script;
+  }
+}
+
 TEST_F(ScriptingTest, NumbersOfArgumentsKeepSeventeenDigits) {
   EXPECT_EQ(Eval("redis.call('set','n',0.1) return redis.call('get','n')"),
             "\"0.10000000000000001\"");
@@ -87,7 +111,7 @@ TEST_F(ScriptingTest, EffectsGoOutAsOneTransaction) {
   harness_.TakePropagated();
   Eval("redis.call('set','a','1') redis.call('incr','a') return redis.call('get','a')");
   EXPECT_EQ(harness_.TakePropagated(),
-            (std::vector<std::string>{"MULTI", "SELECT 0", "set a 1", "incr a", "EXEC"}));
+            (std::vector<std::string>{"SELECT 0", "MULTI", "set a 1", "incr a", "EXEC"}));
   Eval("return redis.call('set','b','1')");
   EXPECT_EQ(harness_.TakePropagated(), (std::vector<std::string>{"set b 1"}));
   Eval("return redis.call('get','b')");
@@ -108,7 +132,7 @@ TEST_F(ScriptingTest, InsideExecEffectsStayInItsTransaction) {
   harness_.Run({"EVAL", "redis.call('incr','a') return redis.call('incr','a')", "0"});
   EXPECT_EQ(harness_.Run({"EXEC"}), "[+OK, :3]");
   EXPECT_EQ(harness_.TakePropagated(),
-            (std::vector<std::string>{"MULTI", "SELECT 0", "SET a 1", "incr a", "incr a", "EXEC"}));
+            (std::vector<std::string>{"SELECT 0", "MULTI", "SET a 1", "incr a", "incr a", "EXEC"}));
 }
 
 TEST_F(ScriptingTest, ShutdownInsideAScriptKeepsWhatWasBeforeIt) {
@@ -320,7 +344,8 @@ TEST_F(ScriptingTest, AKilledScriptCannotCatchIt) {
     }
   };
   const std::string line = Eval("while true do pcall(function() while true do end end) end");
-  EXPECT_NE(line.find("Script killed by user with SCRIPT KILL"), std::string::npos) << line;
+  EXPECT_NE(line.find("Script killed by user with SCRIPT KILL... script:"), std::string::npos)
+      << line;
   EXPECT_EQ(looks, 3);
   EXPECT_EQ(Eval("return 1"), ":1");
 }

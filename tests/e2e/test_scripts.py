@@ -104,7 +104,7 @@ class ScriptsTest(unittest.TestCase):
         fresh = self.connect()
         self.assertTrue(fresh.script_kill())
         until(lambda: said, "the end of the script")
-        self.assertRegex(str(said[0]), "Script killed by user with SCRIPT KILL")
+        self.assertRegex(str(said[0]), "Script killed by user with SCRIPT KILL\\.\\.\\. script:")
         self.assertTrue(self.client.ping())
         self.assertRaisesRegex(redis.ResponseError, "No scripts in execution", self.client.script_kill)
 
