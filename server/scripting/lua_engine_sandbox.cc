@@ -159,8 +159,7 @@ int Unpack(lua_State* lua) {
 // is no text comes behind the table.
 int ProtectedCall(lua_State* lua) {
   const int count = lua_gettop(lua);
-  if (count == 0) {
-    // Redis's calls the `true` that it pushed for its own result.
+  if (count == 0) {  // Redis calls the place that it keeps for the outcome
     lua_pushboolean(lua, 0);
     lua_pushliteral(lua, "attempt to call a boolean value");
     return 2;
