@@ -197,18 +197,24 @@ TEST_F(ChunkLogTest, AFullDiskFailsThatCallAndNothingElse) {
 // first and repaired as something else: here only that damage is not named.
 TEST_F(ChunkLogTest, ADamagedRecordIsNotNamedButWrittenAnew) {
   const Chunk* chunk = Make(1);
+  // Others keep the segment.
+  auto chunks = Several(2, 5);
+  chunks.insert(chunks.begin(), chunk);
   {
     auto log = Open();
-    Save(*log, {chunk}, 1);
+    Save(*log, chunks, 1);
   }
   LastSegment().content[kSegmentHeaderBytes + kRecordHeadBytes + 9] ^= 4;
   auto log = Open();
   held_.clear();
+  chunks = Several(2, 5);
   chunk = Make(1);
+  chunks.insert(chunks.begin(), chunk);
   EXPECT_EQ(chunk->record(), 0u) << "a new process knows no records";
-  Save(*log, {chunk}, 1);
+  Save(*log, chunks, 1);
   EXPECT_EQ(log->figures().appended_bytes, kSize);
   EXPECT_EQ(Read(*log, *chunk), chunk->bytes().view());
+  EXPECT_EQ(Segments(), 2u);
   log.reset();
   log = Open();
   EXPECT_EQ(Read(*log, *chunk), chunk->bytes().view()) << "the next process finds both records";
@@ -313,7 +319,9 @@ TEST_F(ChunkLogTest, AFileThatIsPresumedToNameChunksHoldsThem) {
   for (const bool listed : {false, true}) {
     auto log = Open();
     disk_.server_files.insert("aof/manifest");
-    // The second time the list says it.
+    // The list is there already. The second time it says it.
+    std::vector<bool> kept;
+    ASSERT_TRUE(log->Keep({Make(50)}, 0, {}, &kept).ok());
     if (!listed) log->Presume({"aof/manifest"});
     for (uint64_t save = 1; save < 4; ++save) Save(*log, Several(100 * save, 20), save);
     for (const Chunk* chunk : old) EXPECT_EQ(Read(*log, *chunk), chunk->bytes().view());
@@ -340,8 +348,10 @@ TEST_F(ChunkLogTest, ASegmentThatSomebodyDeletedIsWrittenAgainBeforeItIsNamed) {
   const auto chunks = Several(1, 40);
   Save(*log, chunks, 1);
   ASSERT_GE(Segments(), 3u);
-  disk_.files.erase("0000000000000001.chunks");                            // not written any more
-  LastSegment().content.resize(LastSegment().content.size() - 2 * kSize);  // the active one
+  disk_.files.erase("0000000000000001.chunks");  // not written any more
+  FakeDisk::File& active = LastSegment();
+  active.content.resize(active.content.size() - 2 * kSize);
+  active.durable = active.content.size();
   Save(*log, chunks, 2);
   EXPECT_NE(said_.find("0000000000000001.chunks is gone"), std::string::npos) << said_;
   log.reset();
