@@ -233,7 +233,7 @@ Status ParseKillOption(const Acl& acl, std::string_view option, std::string_view
     filter->local_address = value;
   } else if (EqualsIgnoreCase(option, "USER")) {
     if (acl.Find(value) == nullptr)
-      return Status::Client("ERR No such user '" + std::string(value) + "'");
+      return Status::Client("ERR No such user '" + std::string(UpToNul(value)) + "'");
     filter->user = value;
   } else if (EqualsIgnoreCase(option, "SKIPME") &&
              (EqualsIgnoreCase(value, "yes") || EqualsIgnoreCase(value, "no"))) {

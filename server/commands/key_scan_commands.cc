@@ -107,10 +107,9 @@ Status Scan(CommandContext& ctx) {
   const auto visit = [&](const Entry& entry) {
     ++seen;
     if (!options.Matches(entry.key())) return;
-    if (options.by_type && !EqualsIgnoreCase(options.type, entry.TypeName())) return;
     if (IsExpired(entry, ctx.now_ms())) {
       expired.emplace_back(entry.key());
-    } else {
+    } else if (!options.by_type || EqualsIgnoreCase(options.type, entry.TypeName())) {
       found.push_back(entry.key());
     }
   };
@@ -127,7 +126,7 @@ Status Scan(CommandContext& ctx) {
   reply.BulkInt64(static_cast<int64_t>(cursor));
   reply.ArrayHeader(found.size());
   for (std::string_view key : found) reply.Bulk(key);
-  // A scan removes what it finds past its TTL, as any other look-up.
+  // A scan removes what it finds past its TTL, whatever its type, as any other look-up.
   for (const std::string& key : expired)
     ctx.db().LookupRead(ctx.db().MakeKey(key), kLookupNoTouch | kLookupNoStats);
   return Status::Ok();

@@ -291,6 +291,7 @@ constexpr CommandSpec kLIndexSpec{
 struct LPosOptions {
   bool has_count = false;
   bool from_tail = false;
+  bool least_rank = false;
   uint64_t skip = 0;  ///< matches to pass over
   uint64_t count = 1;
   uint64_t max_seen = UINT64_MAX;
@@ -313,9 +314,10 @@ Status ParseLPos(const CommandContext& ctx, LPosOptions* out) {
             "use negative to start from the end of the list");
       }
       out->from_tail = value < 0;
-      // The most negative number has no positive of its own; Redis then takes the first match.
-      const bool least = value == std::numeric_limits<int64_t>::min();
-      out->skip = least ? 0 : static_cast<uint64_t>(value < 0 ? -value : value) - 1;
+      // The most negative number has no positive of its own; Redis then takes the first match, or
+      // all of them when there is a COUNT, whatever it is.
+      out->least_rank = value == std::numeric_limits<int64_t>::min();
+      out->skip = out->least_rank ? 0 : static_cast<uint64_t>(value < 0 ? -value : value) - 1;
     } else if (ctx.ArgIs(i, "COUNT") && has_value) {
       CAIRN_RETURN_IF_ERROR(NotNegative(ctx, i + 1, "ERR COUNT can't be negative", &value));
       out->has_count = true;
@@ -327,6 +329,7 @@ Status ParseLPos(const CommandContext& ctx, LPosOptions* out) {
       return RespError(resp_errors::kSyntax);
     }
   }
+  if (out->least_rank && out->has_count) out->count = UINT64_MAX;
   return Status::Ok();
 }
 

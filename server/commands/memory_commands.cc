@@ -30,7 +30,8 @@ Status MemoryUsage(CommandContext& ctx) {
     CAIRN_RETURN_IF_ERROR(ctx.ArgInt64(i + 1, &samples));
     if (samples < 0) return RespError(resp_errors::kSyntax);
   }
-  const Entry* entry = ctx.db().LookupRead(ctx.Key(2), kLookupNoTouch | kLookupNoStats);
+  // A key past its TTL takes memory until it is removed, and this is no reason to.
+  const Entry* entry = ctx.db().Peek(ctx.Key(2));
   if (entry == nullptr) {
     ctx.reply().Null();
   } else {

@@ -228,6 +228,17 @@ bool HasEntriesFor(const StreamValue& stream, const ReadOptions& options,
   return stream.EdgeId(false) > after;
 }
 
+/// Replies the part of one stream, which may turn out to be without entries.
+void ReplyPart(CommandContext& ctx, KeyRef key, const StreamValue& stream,
+               const ReadOptions& options, const ReadPosition& position, uint64_t count) {
+  if (options.group_given) {
+    ReadForGroup(ctx, key, options, position, count);
+    return;
+  }
+  BeginPart(ctx, key);
+  ReplyStreamRange(ctx, stream, *NextStreamId(position.after), kMaxStreamId, count, false);
+}
+
 /// Replies the part of one stream. Returns false, replying nothing, when it has none.
 bool ReadOne(CommandContext& ctx, KeyRef key, const ReadOptions& options,
              const ReadPosition& position, uint64_t count) {
@@ -235,12 +246,7 @@ bool ReadOne(CommandContext& ctx, KeyRef key, const ReadOptions& options,
   if (entry == nullptr) return false;
   const auto* stream = static_cast<const StreamValue*>(entry->object());
   if (!HasEntriesFor(*stream, options, position)) return false;
-  if (options.group_given) {
-    ReadForGroup(ctx, key, options, position, count);
-    return true;
-  }
-  BeginPart(ctx, key);
-  ReplyStreamRange(ctx, *stream, *NextStreamId(position.after), kMaxStreamId, count, false);
+  ReplyPart(ctx, key, *stream, options, position, count);
   return true;
 }
 
@@ -285,10 +291,14 @@ Status RetryRead(CommandContext& ctx, KeyRef key, bool* served) {
   }
   ReadPosition position;
   CAIRN_RETURN_IF_ERROR(ParsePosition(ctx, options, i, &position));
-  if (!HasEntriesFor(*stream, options, position)) return Status::Ok();
+  // Who waits is served once the stream's last ID is behind its own, even if that entry is gone: a
+  // stream that was renamed, restored or emptied in the meantime gives a part without entries.
+  const StreamId after = of_group ? stream->FindGroup(options.group)->last_id : position.after;
+  if (!(stream->last_id > after)) return Status::Ok();
   if (of_group) ctx.PropagateNotAsSent();
   const auto mark = ctx.reply().BeginDeferred();
-  ReadOne(ctx, key, options, position, options.count != 0 ? options.count : kCountWhenWoken);
+  ReplyPart(ctx, key, *stream, options, position,
+            options.count != 0 ? options.count : kCountWhenWoken);
   EndParts(ctx, mark, 1);
   *served = true;
   return Status::Ok();

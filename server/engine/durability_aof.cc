@@ -486,12 +486,19 @@ Status DurabilityOfFiles::RestartAppendOnly() {
   return aof_ != nullptr ? Status::Ok() : SetAppendOnly(true);
 }
 
+void DurabilityOfFiles::EmptyForReload() {
+  for (uint32_t db = 0; db < engine_.keyspace.database_count(); ++db) {
+    engine_.watches.TouchDatabase(engine_.keyspace, db, db);
+    engine_.blocking.SignalDatabase(db);
+  }
+  engine_.keyspace.FlushAll(false);
+  engine_.tracking.InvalidateAll();
+  if (engine_.functions != nullptr) engine_.functions->Clear();
+}
+
 Status DurabilityOfFiles::DebugReload(bool save, bool flush, bool merge) {
   if (save) CAIRN_RETURN_IF_ERROR(RunJobHere(JobKind::kSave));
-  if (flush) {
-    engine_.keyspace.FlushAll(false);
-    if (engine_.functions != nullptr) engine_.functions->Clear();
-  }
+  if (flush) EmptyForReload();
   engine_.loading = true;
   uint64_t end = 0;
   const Status status = LoadRdb(PathInDir(engine_.settings().dbfilename), merge, &end);
@@ -505,8 +512,7 @@ Status DurabilityOfFiles::DebugLoadAof() {
   if (!aof_->WaitDurable(engine_.propagation.offset(), kDebugLoadWaitMs)) {
     return Status::Client("ERR The append only file could not be written");
   }
-  engine_.keyspace.FlushAll(false);
-  if (engine_.functions != nullptr) engine_.functions->Clear();
+  EmptyForReload();
   engine_.loading = true;
   engine_.propagation.set_enabled(false);
   auto report = LoadAppendOnly(aof_->manifest(), false);

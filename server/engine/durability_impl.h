@@ -102,6 +102,8 @@ class DurabilityOfFiles final : public Durability {
   /// Waits for the running job and applies its outcome.
   void JoinJob();
   Status RunJobHere(JobKind kind);
+  /// Empties the keyspace and the functions; who watches keys or keeps copies of them is told.
+  void EmptyForReload();
 
   void RegisterHooks();
   std::unique_ptr<AofWriter> NewWriter();

@@ -159,9 +159,10 @@ int Unpack(lua_State* lua) {
 // is no text comes behind the table.
 int ProtectedCall(lua_State* lua) {
   const int count = lua_gettop(lua);
-  if (count == 0) {
+  if (count == 0) {  // Redis calls the place that it keeps for the outcome
     lua_pushboolean(lua, 0);
-    return 1;
+    lua_pushliteral(lua, "attempt to call a boolean value");
+    return 2;
   }
   lua_pushboolean(lua, 1);
   lua_insert(lua, 1);

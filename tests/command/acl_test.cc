@@ -222,6 +222,26 @@ TEST_F(AclTest, ListenersCutOffAreClosed) {
   EXPECT_TRUE(session.close_after_reply);
 }
 
+TEST_F(AclTest, RulesThatStayTheSameCutOffWhoListenedBefore) {
+  Set({"on", ">p", "+@all", "&c1"});
+  Session& session = harness_.AddSession();
+  On(session, {"HELLO", "3"});
+  On(session, {"SUBSCRIBE", "other"});
+  On(session, {"AUTH", "u", "p"});
+  Set({"resetchannels"});
+  EXPECT_TRUE(session.close_after_reply);
+  Session& later = harness_.AddSession();
+  On(later, {"HELLO", "3"});
+  On(later, {"SUBSCRIBE", "other"});
+  On(later, {"AUTH", "u", "p"});
+  Set({"nocommands"});
+  EXPECT_FALSE(later.close_after_reply);
+  Set({"&c1"});
+  EXPECT_FALSE(later.close_after_reply);
+  Set({"+ping"});
+  EXPECT_TRUE(later.close_after_reply);
+}
+
 TEST_F(AclTest, TheDefaultUserGuardsNewConnections) {
   EXPECT_EQ(Run({"CONFIG", "SET", "requirepass", "foo"}), "+OK");
   EXPECT_EQ(Run({"GET", "k"}), "nil");  // was in before

@@ -117,6 +117,18 @@ TEST_F(GroupReaderTest, APlainReaderWaitsOn) {
   EXPECT_EQ(harness_.Received(reader), "[[\"s\", [[\"7-7\", [\"a\", \"b\"]]]]]");
 }
 
+TEST_F(GroupReaderTest, TheLastIdServesAPlainReaderThoughItsEntryIsGone) {
+  Run({"XADD", "other", "30-1", "a", "b"});
+  Run({"XDEL", "other", "30-1"});
+  Session& reader = harness_.AddSession();
+  harness_.Send(reader, {"XREAD", "BLOCK", "0", "STREAMS", "s", "30-1"});
+  Session& earlier = harness_.AddSession();
+  harness_.Send(earlier, {"XREAD", "BLOCK", "0", "STREAMS", "none", "s", "$", "18-2"});
+  Run({"RENAME", "other", "s"});
+  EXPECT_EQ(harness_.Received(reader), "");
+  EXPECT_EQ(harness_.Received(earlier), "[[\"s\", []]]");
+}
+
 TEST_F(GroupReaderTest, EveryWaiterIsToldOnce) {
   MakeStream();
   Session& first = Reader();

@@ -295,6 +295,15 @@ TEST_F(KeyTest, ScanRemovesWhatExpired) {
   EXPECT_EQ(Run({"DBSIZE"}), ":1");
 }
 
+TEST_F(KeyTest, ScanRemovesWhatExpiredOfAnyTypeIfTheNameMatches) {
+  Run({"SET", "a", "v", "PX", "5"});
+  harness_.AdvanceMs(6);
+  EXPECT_EQ(ScanAll({"MATCH", "x*", "TYPE", "list"}).size(), 0u);
+  EXPECT_EQ(Run({"DBSIZE"}), ":1");
+  EXPECT_EQ(ScanAll({"TYPE", "list"}).size(), 0u);
+  EXPECT_EQ(Run({"DBSIZE"}), ":0");
+}
+
 TEST_F(KeyTest, ScanChecksItsArguments) {
   EXPECT_EQ(Run({"SCAN", "abc"}), "-ERR invalid cursor");
   EXPECT_EQ(Run({"SCAN", " 1"}), "-ERR invalid cursor");

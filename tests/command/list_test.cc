@@ -146,6 +146,8 @@ TEST_F(ListTest, FindsPositions) {
   EXPECT_EQ(Run({"LPOS", "l", "c", "RANK", "-1"}), ":7");
   EXPECT_EQ(Run({"LPOS", "l", "c", "COUNT", "0"}), "[:2, :6, :7]");
   EXPECT_EQ(Run({"LPOS", "l", "c", "COUNT", "2", "RANK", "-1"}), "[:7, :6]");
+  EXPECT_EQ(Run({"LPOS", "l", "c", "RANK", "-9223372036854775808"}), ":7");
+  EXPECT_EQ(Run({"LPOS", "l", "c", "RANK", "-9223372036854775808", "COUNT", "1"}), "[:7, :6, :2]");
   EXPECT_EQ(Run({"LPOS", "l", "c", "MAXLEN", "2"}), "nil");
   EXPECT_EQ(Run({"LPOS", "l", "x", "COUNT", "1"}), "[]");
   EXPECT_EQ(Run({"LPOS", "absent", "x"}), "nil");

@@ -22,15 +22,15 @@ UNIX_SECONDS = [b"33177117420", b"4102444800", b"1"]
 UNIX_MS = [b"33177117420000", b"4102444800000", b"1"]
 
 # With other arguments than the row's they answer with a choice of each server's own.
-CHOOSING = {b"HRANDFIELD", b"ZRANDMEMBER", b"SRANDMEMBER", b"SPOP", b"RANDOMKEY"}
+CHOOSING = {b"HRANDFIELD", b"ZRANDMEMBER", b"SRANDMEMBER", b"SPOP", b"RANDOMKEY", b"SCAN", b"HSCAN", b"SSCAN", b"ZSCAN"}
 # A short time to live would run out on one server before the other: only rows that pause give one.
-LIFETIMES = {b"EXPIRE", b"PEXPIRE", b"SET", b"SETEX", b"PSETEX", b"GETEX", b"RESTORE"}
+LIFETIMES = {b"EXPIRE", b"PEXPIRE", b"SET", b"SETEX", b"PSETEX", b"GETEX", b"RESTORE", b"RESTORE-ASKING"}
 WRONG_ARITY = 0.02      # of all commands
 WRONG_ARGUMENT = 0.02
 FOREIGN_KEY = 0.08      # a key that mostly holds another type
 LONGEST_TRANSACTION = 20
-# Which keys a script's client remembers differs (docs/differences.md).
-RUN_SCRIPTS = {b"EVAL", b"EVALSHA", b"EVAL_RO", b"EVALSHA_RO", b"FCALL", b"FCALL_RO"}
+LISTENS_NO_LONGER = 0.06
+OWN_KIND = 0.85         # of the second key of RENAME and its kin: values stay among the keys of their kind
 
 
 @dataclass
@@ -43,6 +43,7 @@ class Call:
     pause_s: how long nothing happens afterwards, so that a short time to live runs out on both.
     confirms: it is answered by any number of confirmations (SUBSCRIBE and its kin); not made while in MULTI.
     alone: never inside a transaction, whose replies are compared in one way.
+    kept: so many words stay as they are when others are broken. whole: all of them, and their number.
     """
     arguments: list
     mode: str = ""
@@ -51,6 +52,8 @@ class Call:
     pause_s: float = 0.0
     confirms: bool = False
     alone: bool = False
+    kept: int = 1
+    whole: bool = False
 
 
 class Family:
@@ -95,6 +98,8 @@ class Chance:
     def __init__(self, random, payloads=(), commands=()):
         self.random = random
         self.payloads, self.commands = list(payloads), list(commands)
+        self.last_id = 60    # of entries of streams, so far
+        self.reloads = self.flip()    # a run in which DEBUG RELOAD may come
         self.keys = {"string": [b"k%d" % i for i in range(12)] + [b"", b"bin\x00\r\n\xff", b"a" * 70]}
 
     def flip(self, probability=0.5):
@@ -118,6 +123,11 @@ class Chance:
 
     def any_key(self):
         return self.key(self.random.choice(sorted(self.keys)))
+
+    def two_keys(self):
+        """Of any kind, mostly of the same: values that move, so that few keys hold what nobody expects there."""
+        kind, other = self.random.choice(sorted(self.keys)), self.random.choice(sorted(self.keys))
+        return [self.key(kind), self.key(kind if self.flip(OWN_KIND) else other)]
 
     def client(self, kind=b"id"):
         """Stands for the number (`id`) or address (`addr`) of one of the run's clients; see random_client."""
@@ -162,20 +172,21 @@ class Generator:
         self._weights = [family.weight for family in chosen]
         self._talkers = [family for family in chosen if family.name == "pubsub"]
 
-    def call(self, queued=None, listening=False, tracks=False):
+    def call(self, queued=None, listening=False, barred=lambda words: False):
         """The next Call of a client with so many queued commands (None: not in MULTI).
 
         listening: it has subscriptions and speaks RESP2, so that most commands are refused.
-        tracks: it is told of keys that it read, so that it runs no scripts.
+        barred: tells of the words of a command whether this client may not send it now.
         """
         chance = self.chance
+        if listening and chance.flip(LISTENS_NO_LONGER):
+            return Call([b"RESET"])
         if queued is not None and (chance.flip(0.2) or queued > LONGEST_TRANSACTION):
             return Call([chance.random.choice([b"EXEC", b"EXEC", b"EXEC", b"DISCARD"])])
         talkers = self._talkers if listening and chance.flip(0.6) else None
         call = self._choose(talkers)
         # In a transaction it would run later, when nobody pauses; and EXEC's reply has one place for each command.
-        while (queued is not None and (call.pause_s or call.confirms or call.alone)) or (
-                tracks and call.arguments[0] in RUN_SCRIPTS):
+        while (queued is not None and (call.pause_s or call.confirms or call.alone)) or barred(call.arguments):
             call = self._choose()
         self._break(call)
         return call
@@ -189,15 +200,15 @@ class Generator:
 
     def _break(self, call):
         chance, arguments = self.chance, call.arguments
-        if call.pause_s or arguments[0] in CHOOSING:
+        if call.pause_s or call.whole or arguments[0] in CHOOSING:
             return
         if chance.flip(WRONG_ARITY):
             if chance.flip() and len(arguments) > 1:
                 arguments.pop()
             else:
                 arguments.append(chance.random.choice([b"extra", b"", b"1"]))
-        elif chance.flip(WRONG_ARGUMENT) and len(arguments) > 1 and not call.blocks:
-            at = chance.count(1, len(arguments) - 1)
+        elif chance.flip(WRONG_ARGUMENT) and len(arguments) > call.kept and not call.blocks:
+            at = chance.count(call.kept, len(arguments) - 1)
             # A wrong word may also be a right one of another meaning: only of a kind that is small.
             arguments[at] = chance.pick(ODD_NUMBERS, [b"-1", b"0", b"1", b"\xff\x00", arguments[1]])
             short = arguments[at] == b"1" and arguments[0].upper() in LIFETIMES

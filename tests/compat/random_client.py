@@ -13,6 +13,12 @@ CLOSED = (b"(connection closed)", (b"closed", b""))
 SILENT = (b"(no reply)", (b"silent", b""))
 
 
+# Which keys a script's client remembers differs (docs/differences.md).
+RUN_SCRIPTS = {b"EVAL", b"EVALSHA", b"EVAL_RO", b"EVALSHA_RO", b"FCALL", b"FCALL_RO"}
+
+TRACKING = [b"CLIENT", b"TRACKING"]
+
+
 class PushLog:
     """What one side of a client was told since the last `take`. `answers` counts its answers."""
 
@@ -94,7 +100,8 @@ class Client:
         self.name, self.pair = name, Pair(ports, resp)
         self.queued, self.blocked = None, None
         self.listening = False      # speaks RESP2 and has subscriptions: little else is allowed
-        self.tracks = False         # has asked for CLIENT TRACKING once
+        self.tracks = False         # may be told of keys that it read
+        self.subscribed, self.authenticated = False, False   # has once tried to
         self.logs = [PushLog(), PushLog()]
         for side, log in zip(self.pair.sides, self.logs):
             side.on_push = log.add
@@ -111,6 +118,30 @@ class Client:
                 if call.confirms:
                     data.append(encode([b"PING", MARKER]))
             connection.send(b"".join(data))
+
+    def sends(self, call):
+        """Remembers what bears on `barred`."""
+        words = [word.upper() for word in call.arguments[:2]]
+        self.tracks = self.tracks or words == TRACKING
+        self.subscribed = self.subscribed or call.confirms
+        self.authenticated = self.authenticated or words[0] == b"AUTH"
+
+    def answered(self, call, tree):
+        """Of what was sent: whether it tracks still."""
+        words = [word.upper() for word in call.arguments[:3]]
+        if tree == (b"+", b"RESET") or (words == [*TRACKING, b"OFF"] and tree == (b"+", b"OK")):
+            self.tracks = False
+        elif words[:2] == TRACKING and tree == (b"+", b"OK"):
+            self.tracks = True
+
+    def barred(self, words):
+        """Whether this client may not send it, for what it is or what it sent before."""
+        if words[0] in RUN_SCRIPTS:
+            return self.tracks
+        if words[:2] == TRACKING:
+            return self.name % 2 == 0   # these have scripts instead
+        # redis-server 7.0.15 frees a client whose own ACL SETUSER takes its channels away, and goes on with it.
+        return self.subscribed and self.authenticated and words[:2] == [b"ACL", b"SETUSER"]
 
     @staticmethod
     def expand(word, side, clients):

@@ -1,9 +1,10 @@
 """Runs random commands against CairnKV and redis-server and reports every difference.
 
-    random_run.py [COMMANDS] [SEED] [--families a,b] [--commands-a-seed N]
+    random_run.py [COMMANDS] [SEED] [--families a,b] [--commands-a-seed N] [--coverage]
 
 COMMANDS in runs of 50000, one seed each, from SEED on. The same COMMANDS (up to 50000) and SEED give the same
-commands again, as long as the generators are the same.
+commands again, as long as the generators are the same. --coverage: what redis-server lists and was never sent, or
+only ever refused, is named at the end.
 """
 
 import argparse
@@ -11,6 +12,7 @@ import random
 import sys
 import time
 
+from coverage_of_commands import Coverage
 from exchange import MODES, Closed, Pair, encode, shown
 from generator import Chance, Generator, families
 from generators.anything import known_commands
@@ -35,7 +37,8 @@ DIFFERENCES_SHOWN = 40
 class RandomRun:
     """One seed. `differences` and `commands` hold the outcome."""
 
-    def __init__(self, ports, seed, chosen):
+    def __init__(self, ports, seed, chosen, coverage=None):
+        self.coverage = coverage
         self.random = random.Random(seed)
         self.ports = ports
         self.differences, self.commands, self.steps = [], 0, 0
@@ -44,6 +47,8 @@ class RandomRun:
         self.history = []
         self.broadcasts = False      # some client tracks in broadcasting mode
         self._prepare(chosen)
+        if coverage:
+            coverage.ask(self.control)
         self.chance = Chance(self.random, self._payloads(), known_commands(self.control))
         for family in chosen:
             self.chance.keys.setdefault(family.name, [])
@@ -142,9 +147,9 @@ class RandomRun:
         calls = []
         queued = None if client.queued is None else len(client.queued)
         for _ in range(self.random.randint(1, LONGEST_BATCH)):
-            call = self.generator.call(queued, client.listening, client.tracks)
+            call = self.generator.call(queued, client.listening, lambda words: self._barred(client, words))
             calls.append(call)
-            client.tracks = client.tracks or [word.upper() for word in call.arguments[:2]] == [b"CLIENT", b"TRACKING"]
+            client.sends(call)
             calls += [type(call)(list(arguments)) for arguments in call.after]
             name = call.arguments[0].upper()
             if call.blocks or call.pause_s or name in (b"MULTI", b"EXEC", b"DISCARD", b"RESET", b"HELLO", b"AUTH"):
@@ -154,11 +159,19 @@ class RandomRun:
             self.broadcasts = self.broadcasts or b"BCAST" in [word.upper() for word in call.arguments]
         return calls
 
+    def _barred(self, client, words):
+        """What would make the answers a matter of chance, or end redis-server."""
+        # Of several keys that are ready all at once, Redis serves the first in the order of a hash table.
+        several_ready = words[0].upper() == b"SWAPDB" and any(other.blocked for other in self.clients)
+        return several_ready or client.barred(words)
+
     def _read_reply(self, client, call):
         """Returns False when the connection is gone."""
         ours, theirs = client.confirmations() if call.confirms else client.replies()
         if self._gone(client, ours, theirs, call):
             return False
+        if self.coverage:
+            self.coverage.answered(call.arguments, theirs[1])
         if not self._same(client, call, ours, theirs):
             self._mismatch(client, call, ours[0], theirs[0])
         self._follow_transaction(client, call, theirs)
@@ -190,6 +203,7 @@ class RandomRun:
     @staticmethod
     def _follow_transaction(client, call, theirs):
         name, tree = call.arguments[0].upper(), theirs[1]
+        client.answered(call, tree)
         if tree == (b"+", b"QUEUED") and client.queued is not None:
             client.queued.append(call.mode)
         elif name == b"MULTI" and tree == (b"+", b"OK"):
@@ -275,7 +289,10 @@ class RandomRun:
 
     def _compare_keyspaces(self):
         before = len(self.differences)
-        replies = compare_keyspaces(self.control, self._note, self.examiners)
+        examiners = self.examiners
+        if self.chance.reloads:
+            examiners = {**examiners, b"hash": lambda key: [([b"HGETALL", key], "unordered")]}
+        replies = compare_keyspaces(self.control, self._note, examiners)
         self._keep_payloads(replies)
         if len(self.differences) > before:
             self._start_over()
@@ -333,15 +350,17 @@ def compare(ours, theirs, mode):
     return MODES[name](ours, theirs, argument)
 
 
-def run_seed(seed, commands, names=None, deadline=None):
-    """Starts both servers for one seed. Returns the RandomRun."""
+def run_seed(seed, commands, names=None, deadline=None, coverage=None):
+    """Starts both servers for one seed. coverage: a Coverage that counts along. Returns the RandomRun."""
     chosen = [family for family in families() if not names or family.name in names]
     with BothServers() as servers:
-        run = RandomRun(servers.ports, seed, chosen)
+        run = RandomRun(servers.ports, seed, chosen, coverage)
         try:
             run.run(commands, deadline)
         except (Closed, ConnectionRefusedError):
             pass  # a server ended; its log says why
+        except TimeoutError:
+            run.differences.append(f"a new connection got no answer after {run.commands} commands")
         finally:
             run.close()
         for server in (servers.ours, servers.theirs):
@@ -357,17 +376,21 @@ def main():
     parser.add_argument("seed", nargs="?", type=int, default=1)
     parser.add_argument("--families", help="only these, separated by commas")
     parser.add_argument("--commands-a-seed", type=int, default=COMMANDS_A_SEED)
+    parser.add_argument("--coverage", action="store_true", help="name the commands that were never sent or always refused")
     options = parser.parse_args()
     names = options.families.split(",") if options.families else None
+    coverage = Coverage() if options.coverage else None
     left, seed, total, bad = options.commands, options.seed, 0, 0
     while left > 0:
         count, begin = min(left, options.commands_a_seed), time.monotonic()
-        run = run_seed(seed, count, names)
+        run = run_seed(seed, count, names, coverage=coverage)
         for difference in run.differences:
             print(difference)
         print(f"seed {seed}: {run.commands} commands, {len(run.differences)} differences, "
               f"{time.monotonic() - begin:.0f} s", flush=True)
         left, seed, total, bad = left - count, seed + 1, total + run.commands, bad + len(run.differences)
+    for line in coverage.report() if coverage else []:
+        print(line)
     print(f"{total} commands over {seed - options.seed} seeds, {bad} differences")
     return 1 if bad else 0
 

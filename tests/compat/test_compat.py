@@ -8,7 +8,7 @@ from random_run import run_seed
 from script import Script
 from servers import BothServers
 
-SEEDS = [101, 103, 104]
+SEEDS = [101, 102, 103, 104]
 COMMANDS_A_SEED = 4000
 SHOWN = 20
 

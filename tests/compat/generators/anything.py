@@ -29,7 +29,14 @@ GUARDED = {
     b"hscan", b"sscan", b"zscan",  # any cursor but 0 is each server's own
     b"script|debug",               # Redis looks at what the socket holds already
     b"object|idletime", b"object|freq", b"object|refcount", b"xinfo|consumers", b"publish", b"spublish", b"scan",
+    b"xadd",                             # with * for an ID, the clock's
+    b"pfadd",                            # see generators/hyperloglogs.py
+    b"zrangebylex", b"zrevrangebylex", b"zlexcount", b"zremrangebylex",  # scores differ (docs/differences.md)
 }
+LEXICAL = {b"zrange", b"zrangestore"}   # without BYLEX, for the same reason
+KIND_OF_GROUP = {b"string": "string", b"bitmap": "string", b"list": "list", b"set": "set", b"sorted-set": "zset", b"hash": "hash",
+                 b"stream": "stream", b"geo": "geo", b"hyperloglog": "hll"}
+OWN_KIND = 0.6
 FREE_ORDER = {
     b"smembers", b"hgetall", b"hkeys", b"hvals", b"keys", b"sinter", b"sunion", b"sdiff", b"hscan", b"sscan", b"zscan",
     b"pubsub|shardchannels", b"acl|users", b"acl|list", b"function|list",
@@ -41,12 +48,14 @@ EXTRA = [b"*", b"-", b"+", b"(1", b"[a", b"$", b">", b"0", b"1", b"2", b"-1", b"
 
 @dataclass
 class Known:
-    """name: `get` or `config|get`. arity: as COMMAND says it. keys: (first, last, step). words: of its options."""
+    """name: `get` or `config|get`. arity: as COMMAND says it. keys: (first, last, step). words: of its options.
+    kind: of the keys that it is made for; empty when of any."""
     name: bytes
     arity: int
     flags: set
     keys: tuple
     words: list
+    kind: str = ""
 
 
 def known_commands(pair):
@@ -57,9 +66,13 @@ def known_commands(pair):
     ABSENT.update({known.name for known in theirs} - names)
     ABSENT.update({name.split(b"|")[0] for name in ABSENT} - {name.split(b"|")[0] for name in names})
     pair.send(encode([b"COMMAND", b"DOCS"]))
-    words = _words_of_docs(pair.replies()[1][1])
+    docs = pair.replies()[1][1]
+    words, groups = _words_of_docs(docs), _groups_of_docs(docs)
     for known in theirs:
         known.words = words.get(known.name, [])
+        if known.name in LEXICAL:
+            known.words = [word for word in known.words if word != b"BYLEX"]
+        known.kind = KIND_OF_GROUP.get(groups.get(known.name.split(b"|")[0]), "")
     return sorted((known for known in theirs if known.name in names), key=lambda known: known.name)
 
 
@@ -83,6 +96,15 @@ def _words_of_docs(tree):
     return result
 
 
+def _groups_of_docs(tree):
+    """name -> group, `string` or `sorted-set`; of containers their own."""
+    result = {}
+    for name, (_, fields) in zip(tree[1][::2], tree[1][1::2]):
+        sections = {field[1]: value for field, value in zip(fields[::2], fields[1::2])}
+        result[name[1].lower()] = sections[b"group"][1]
+    return result
+
+
 def _tokens(arguments):
     found = set()
     for _, argument in arguments[1]:
@@ -97,7 +119,7 @@ def _tokens(arguments):
 def argument(chance, known, at):
     first, last, step = known.keys
     if first and at >= first and (last < 0 or at <= last) and (at - first) % max(step, 1) == 0 and chance.flip(0.9):
-        return chance.any_key()
+        return chance.key(known.kind) if known.kind and chance.flip(OWN_KIND) else chance.any_key()
     if known.words and chance.flip(0.3):
         return chance.pick(known.words)
     # No number that would make a reply or a value of many megabytes.
@@ -125,4 +147,4 @@ def anything(chance):
         mode = "type"
     elif known.name in CLOCK:
         mode = "near:100000000"
-    return Call(words, mode)
+    return Call(words, mode, whole=guarded)

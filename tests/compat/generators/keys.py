@@ -1,10 +1,13 @@
 """Keys of any type: expiry, renaming, copies, DUMP and RESTORE, databases. RANDOMKEY and SCAN answer with each
 server's own choice; the scripts have them."""
 
-from generator import ODD_SECONDS, SECONDS, UNIX_MS, UNIX_SECONDS, Call, Family
+from generator import ODD_SECONDS, OWN_KIND, SECONDS, UNIX_MS, UNIX_SECONDS, Call, Family
 
 FAMILY = Family("keys", weight=25)
 SOON_RUNS_OUT_S = 0.03
+KINDS = {bytes([number]): kind for kind, numbers in {
+    "string": [0], "list": [1, 10, 14, 18], "set": [2, 11], "zset": [3, 5, 12, 17], "hash": [4, 13, 16],
+    "stream": [15, 19]}.items() for number in numbers}   # of RDB's types
 
 
 @FAMILY.row(weight=4)
@@ -43,13 +46,13 @@ def ttl(chance):
 
 @FAMILY.row()
 def rename(chance):
-    return [chance.pick([b"RENAME", b"RENAMENX"]), chance.any_key(), chance.any_key()]
+    return [chance.pick([b"RENAME", b"RENAMENX"]), *chance.two_keys()]
 
 
 @FAMILY.row()
 def copy(chance):
     options = [b"DB", chance.pick([b"0", b"1", b"15", b"16", b"-1", b"x"])] if chance.flip(0.3) else []
-    return [b"COPY", chance.any_key(), chance.any_key(), *options, *chance.words(b"REPLACE")]
+    return [b"COPY", *chance.two_keys(), *options, *chance.words(b"REPLACE")]
 
 
 @FAMILY.row()
@@ -75,8 +78,25 @@ def use(chance):
 
 @FAMILY.row()
 def restore(chance):
+    """Mostly to a key of the kind that the payload begins with."""
     ttl = chance.pick([b"0", b"1000000", b"-1", b"x"])
-    return [b"RESTORE", chance.any_key(), ttl, chance.pick(chance.payloads), *chance.words(b"REPLACE")]
+    payload = chance.pick(chance.payloads)
+    kind = KINDS.get(payload[:1]) if chance.flip(OWN_KIND) else None
+    key = chance.key(kind) if kind else chance.any_key()
+    return [chance.pick([b"RESTORE", b"RESTORE", b"RESTORE", b"RESTORE-ASKING"]), key, ttl, payload, *chance.words(b"REPLACE")]
+
+
+@FAMILY.row(weight=0.3, mode="unordered")
+def scan(chance):
+    """All at once: other cursors are each server's own."""
+    options = [b"MATCH", chance.pick([b"*", b"k?", b"[^k]*", b"list*", b""])] if chance.flip(0.4) else []
+    options += [b"TYPE", chance.pick([b"string", b"list", b"hash", b"zset", b"stream", b"nosuch"])] if chance.flip(0.4) else []
+    return [b"SCAN", b"0", b"COUNT", b"100000", *options]
+
+
+@FAMILY.row(weight=0.3, mode="type")
+def randomkey(_):
+    return [b"RANDOMKEY"]
 
 
 @FAMILY.row(weight=0.3, mode="unordered")
@@ -89,7 +109,8 @@ def database(chance):
     return chance.random.choice([
         [b"SELECT", chance.pick([b"0", b"0", b"1", b"2"], [b"16", b"-1", b"x"])],
         [b"SELECT", b"0"], [b"DBSIZE"],
-        [b"SWAPDB", b"0", chance.pick([b"1", b"2", b"0", b"16", b"x"])],
+        # In a transaction it would come when somebody waits for several keys: see RandomRun._barred.
+        Call([b"SWAPDB", b"0", chance.pick([b"1", b"2", b"0", b"16", b"x"])], alone=True),
     ])
 
 

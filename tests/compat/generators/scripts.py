@@ -1,10 +1,14 @@
 """Scripts: values made by chance go through EVAL both ways, through the libraries and through redis.call; errors are
 raised in every form. What a script leaves in its interpreter is the same on both servers."""
 
+import hashlib
+
 from generator import Family
 
 FAMILY = Family("scripts", weight=12)
 
+CACHED = [b"return 1", b"return KEYS[1]", b"return {ARGV[1],ARGV[2]}", b"return redis.call('dbsize')", b"return redis.call('get',KEYS[1])",
+          b"return redis.call('set',KEYS[1],ARGV[1])", b"x x"]
 NUMBERS = ["0", "1", "-1", "3.99", "-0.5", "1e15", "1e300", "-1e300", "2^31", "2^53", "2^63", "-2^63", "1/0", "-1/0", "0/0",
            "123456789012345678", "0.1", "-0"]
 TEXTS = ["''", "'a'", "'a b'", r"'\0\1\255'", r"'line\r\nend'", "'\"q\\'/'", "'12'", "'-x'", r"'\226\130\172'",
@@ -147,11 +151,13 @@ return {{before,changed,redis.call('exists','{name}')}}""")
 
 @FAMILY.row(weight=2)
 def cache(chance):
-    source = chance.random.choice(["return 1", "return KEYS[1]", "return {ARGV[1],ARGV[2]}", "x x", "return redis.call('dbsize')"]).encode()
-    sha = chance.random.choice([b"e0e1f9fabfc9d4800c877a703b823ac0578ff8db", b"4ca238f611c9d0ae4e9a75a5dbac22aedc1e44c4", b"0" * 40, b"short"])
+    source = chance.random.choice(CACHED)
+    sha = chance.random.choice([*[hashlib.sha1(cached).hexdigest().encode() for cached in CACHED], b"0" * 40, b"short"])
     return chance.random.choice(
-        [[b"SCRIPT", b"LOAD", source], [b"SCRIPT", b"EXISTS", sha, sha.upper()], [b"EVALSHA", sha, b"1", chance.key(), chance.value()],
-         [b"EVALSHA_RO", sha, b"0"], [b"SCRIPT", b"FLUSH"], [b"EVALSHA", sha, chance.number()], [b"SCRIPT", b"KILL"]])
+        [[b"SCRIPT", b"LOAD", source], [b"SCRIPT", b"LOAD", source], [b"EVAL", source, b"1", chance.key(), chance.value()],
+         [b"EVALSHA", sha, b"0"], [b"EVALSHA", sha.upper(), b"1", chance.key(), chance.value()], [b"SCRIPT", b"DEBUG", b"NO"],
+         [b"SCRIPT", b"EXISTS", sha, sha.upper()], [b"EVALSHA", sha, b"1", chance.key(), chance.value()],
+         [b"EVALSHA_RO", sha, b"0"], [b"SCRIPT", b"FLUSH", *chance.words(b"SYNC", b"ASYNC")], [b"EVALSHA", sha, chance.number()], [b"SCRIPT", b"KILL"]])
 
 
 @FAMILY.row(weight=3)

@@ -87,3 +87,61 @@ def cluster(chance):
     return chance.random.choice([
         [b"ASKING"], [b"READONLY"], [b"READWRITE"], [b"CLUSTER", b"INFO"], [b"CLUSTER", b"KEYSLOT", chance.any_key()],
         [b"CLUSTER", b"SLOTS"], [b"CLUSTER", b"GETKEYSINSLOT", chance.number(), b"1"], [b"CLUSTER", b"BOGUS"]])
+
+
+CONTAINERS = [b"ACL", b"CLIENT", b"CLUSTER", b"COMMAND", b"CONFIG", b"FUNCTION", b"LATENCY", b"MEMORY", b"MODULE", b"OBJECT", b"PUBSUB",
+              b"SCRIPT", b"SLOWLOG", b"XGROUP", b"XINFO"]
+
+
+@FAMILY.row(weight=0.7, mode="type")
+def own_words(chance):
+    """What each server says in its own words or of itself."""
+    return chance.random.choice([
+        [chance.pick(CONTAINERS), b"HELP"], [chance.pick(CONTAINERS), b"HELP"], [b"CLIENT", b"ID"], [b"LASTSAVE"], [b"TIME"],
+        [b"ROLE"], [b"LOLWUT"], [b"MEMORY", b"DOCTOR"], [b"MEMORY", b"STATS"], [b"MEMORY", b"MALLOC-STATS"], [b"LATENCY", b"DOCTOR"],
+        [b"LATENCY", b"HISTOGRAM"], [b"SLOWLOG", b"GET", chance.number()], [b"SLOWLOG", b"LEN"], [b"COMMAND", b"COUNT"],
+        [b"COMMAND", b"DOCS", b"get", b"nosuch"]])
+
+
+@FAMILY.row(weight=1)
+def said_alike(chance):
+    return chance.random.choice([
+        [b"LATENCY", b"LATEST"], [b"LATENCY", b"RESET"], [b"LATENCY", b"HISTORY", b"command"], [b"LATENCY", b"GRAPH", b"nosuch"],
+        [b"SLOWLOG", b"RESET"], [b"MEMORY", b"PURGE"], [b"MODULE", b"LIST"], [b"CONFIG", b"RESETSTAT"], [b"CONFIG", b"REWRITE"],
+        [b"ACL", b"LOAD"], [b"ACL", b"SAVE"], [b"REPLICAOF", b"NO", b"ONE"], [b"SLAVEOF", b"no", b"one"], [b"FAILOVER"],
+        [b"FAILOVER", b"ABORT"], [b"WAIT", b"0", b"0"], [b"WAIT", chance.pick([b"1", b"0", b"-1", b"x"]), b"1"], [b"CLUSTER", b"RESET"],
+        [b"COMMAND", b"INFO", b"nosuch"], [b"DEBUG", b"SLEEP", b"0"],
+        [b"DEBUG", b"NOSUCH"], [b"MODULE", b"UNLOAD", b"nosuch"], [b"MODULE", b"LOAD", b"nosuch"]])
+
+
+@FAMILY.row(weight=0.5, mode="unordered")
+def about_commands(chance):
+    name = chance.pick(chance.commands).name
+    return [b"COMMAND", *chance.random.choice([
+        [b"INFO", name], [b"INFO", name, b"get"], [b"LIST", b"FILTERBY", b"PATTERN", chance.pick([b"*get*", b"x*", b"config|*", b""])],
+        [b"LIST", b"FILTERBY", b"ACLCAT", chance.pick([b"hash", b"stream", b"nosuch"])],
+        [b"LIST", b"FILTERBY", b"MODULE", b"nosuch"]])]
+
+
+@FAMILY.row(weight=0.3, mode="fields")
+def info_of_server(chance):
+    """INFO has its own tests; here that it answers at any moment."""
+    return [b"INFO", chance.pick([b"server", b"clients", b"memory", b"persistence", b"stats", b"replication", b"cpu", b"nosuch"])]
+
+
+@FAMILY.row(weight=0.1)
+def leave(_):
+    return Call([b"QUIT"], alone=True)
+
+
+@FAMILY.row(weight=0.15)
+def save(chance):
+    """Whether one runs already is chance; commands go on meanwhile, and what they change stays out of the file."""
+    return Call([chance.pick([b"BGSAVE", b"BGSAVE", b"BGREWRITEAOF", b"SAVE"])], mode="ignore", alone=True)
+
+
+@FAMILY.row(weight=0.1)
+def reload(chance):
+    """All keys go through a file, in half of the runs: afterwards the order of small hashes may be that of a hash table,
+    as a big one that has become small is read back as a small one."""
+    return Call([b"DEBUG", b"RELOAD"], alone=True) if chance.reloads else [b"PING"]

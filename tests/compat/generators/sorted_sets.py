@@ -110,7 +110,7 @@ def remove_range(chance):
 
 @FAMILY.row()
 def lex_add(chance):
-    return [b"ZADD", chance.pick(LEX_KEYS), *[item for _ in range(3) for item in (b"0", chance.pick(MEMBERS))]]
+    return Call([b"ZADD", chance.pick(LEX_KEYS), *[item for _ in range(3) for item in (b"0", chance.pick(MEMBERS))]], whole=True)
 
 
 @FAMILY.row()
@@ -118,12 +118,12 @@ def lex_read(chance):
     name = chance.pick([b"ZRANGEBYLEX", b"ZREVRANGEBYLEX", b"ZLEXCOUNT", b"ZRANGE"])
     options = [b"BYLEX", *chance.words(b"REV")] if name == b"ZRANGE" else []
     limited = limit(chance) if name != b"ZLEXCOUNT" else []
-    return [name, chance.pick(LEX_KEYS), lex_bound(chance), lex_bound(chance), *options, *limited]
+    return Call([name, chance.pick(LEX_KEYS), lex_bound(chance), lex_bound(chance), *options, *limited], kept=2)
 
 
 @FAMILY.row(weight=0.3)
 def lex_remove(chance):
-    return [b"ZREMRANGEBYLEX", chance.pick(LEX_KEYS), lex_bound(chance), lex_bound(chance)]
+    return Call([b"ZREMRANGEBYLEX", chance.pick(LEX_KEYS), lex_bound(chance), lex_bound(chance)], kept=2)
 
 
 @FAMILY.row()

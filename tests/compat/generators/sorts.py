@@ -10,7 +10,8 @@ GET = BY + [b"#", b"k*x", b"plain", b"list*", b"sorth*->", b"sorth*->n"]
 
 
 def own(chance, kind):
-    """A key that holds this kind for certain (no other family knows it): where the order of a set would be free."""
+    """A key that holds this kind for certain (no other family knows it): where the order of a set would be free.
+    Such rows keep it (`kept=2`): a wrong argument in its place is another key."""
     return b"%s%d" % (kind.encode(), chance.count(0, 7))
 
 
@@ -59,22 +60,24 @@ def by_number(chance):
     """Equal weights are told apart by the elements, so the order is never free."""
     words = [chance.pick([b"SORT", b"SORT_RO"]), some_key(chance)]
     parts = [[b"BY", chance.pick(BY)] if chance.flip() else [], limit(chance), gets(chance), chance.words(b"DESC", b"ASC")]
+    by = bool(parts[0])
     chance.random.shuffle(parts)
-    return Call(words + [word for part in parts for word in part], mode="errno", alone=True)
+    # A pattern broken into one without `*` would mean: do not sort.
+    return Call(words + [word for part in parts for word in part], mode="errno", alone=True, whole=by)
 
 
 @FAMILY.row(weight=2)
 def by_text(chance):
     """Of a list: equal texts keep their order. Without LIMIT, which makes Redis choose another way."""
     by = [b"BY", chance.pick(BY)] if chance.flip() else limit(chance)
-    return [b"SORT", own(chance, "sortlist"), *by, b"ALPHA", *gets(chance), *chance.words(b"DESC")]
+    return Call([b"SORT", own(chance, "sortlist"), *by, b"ALPHA", *gets(chance), *chance.words(b"DESC")], kept=2)
 
 
 @FAMILY.row(weight=1)
 def texts(chance):
     """Of a set or sorted set: texts that the locale takes for equal come in an order of chance."""
     key = own(chance, chance.random.choice(["sortset", "sortzset"]))
-    return Call([b"SORT", key, b"ALPHA", *chance.words(b"DESC")], mode="unordered")
+    return Call([b"SORT", key, b"ALPHA", *chance.words(b"DESC")], mode="unordered", kept=2)
 
 
 @FAMILY.row(weight=2)
@@ -82,8 +85,8 @@ def unsorted(chance):
     kind = chance.random.choice(["sortlist", "sortzset", "sortset"])
     words = [b"SORT", own(chance, kind), b"BY", b"nosort"]
     if kind == "sortset":
-        return Call(words, mode="unordered")
-    return words + limit(chance) + gets(chance) + chance.words(b"DESC")
+        return Call(words, mode="unordered", kept=2)
+    return Call(words + limit(chance) + gets(chance) + chance.words(b"DESC"), kept=2)
 
 
 @FAMILY.row(weight=2)
@@ -92,7 +95,7 @@ def store(chance):
         words = [own(chance, "sortlist"), b"BY", chance.pick(BY), b"ALPHA"]
     else:
         words = [some_key(chance), *chance.random.choice([[b"ALPHA"], [b"BY", b"nosort"]]), *limit(chance)]
-    return [b"SORT", *words, *gets(chance), *chance.words(b"DESC"), b"STORE", own(chance, "sortlist")]
+    return Call([b"SORT", *words, *gets(chance), *chance.words(b"DESC"), b"STORE", own(chance, "sortlist")], kept=2)
 
 
 @FAMILY.row(weight=2)
@@ -101,4 +104,4 @@ def store_by_number(chance):
     target = b"sorted"
     by = [b"BY", chance.pick(BY)] if chance.flip() else []
     return Call([b"SORT", some_key(chance), *by, *limit(chance), *gets(chance), b"STORE", target], mode="errno",
-                alone=True, after=[[b"SET", target, b"same"]])
+                alone=True, whole=bool(by), after=[[b"SET", target, b"same"]])

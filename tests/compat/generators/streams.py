@@ -21,8 +21,16 @@ def stream_id(chance):
     return b"%d-%d" % (chance.count(0, 60), chance.count(0, 2)) if chance.flip(0.8) else b"%d" % chance.count(0, 60)
 
 
+def added_id(chance):
+    """Of new entries: most are larger than all before, as IDs must be."""
+    if chance.flip(0.4):
+        return stream_id(chance)
+    chance.last_id += 1
+    return b"%d-%d" % (chance.last_id, chance.count(0, 2)) if chance.flip(0.8) else b"%d-*" % chance.last_id
+
+
 def group(chance):
-    return chance.pick([b"g1", b"g2", b"g1", b"absent"])
+    return chance.pick([b"g1", b"g1", b"g1", b"g2", b"g1", b"absent"])
 
 
 def consumer(chance):
@@ -43,7 +51,7 @@ def xadd(chance):
     words = [b"XADD", stream(chance), *chance.words(b"NOMKSTREAM")[:chance.flip(0.2)]]
     if chance.flip(0.2):
         words += trim(chance)
-    words.append(b"%d-*" % chance.count(0, 60) if chance.flip(0.2) else stream_id(chance))
+    words.append(added_id(chance))
     for _ in range(chance.count(1, 3)):
         words += [chance.pick([b"f", b"g", b"h"]), chance.value()]
     return words
@@ -90,7 +98,7 @@ def xread(chance):
 
 @FAMILY.row(weight=3)
 def xgroup(chance):
-    kind = chance.pick([b"CREATE", b"CREATE", b"SETID", b"DESTROY", b"CREATECONSUMER", b"DELCONSUMER"])
+    kind = chance.pick([b"CREATE", b"CREATE", b"CREATE", b"CREATE", b"CREATE", b"SETID", b"DESTROY", b"CREATECONSUMER", b"DELCONSUMER"])
     words = [b"XGROUP", kind, stream(chance), group(chance)]
     if kind in (b"CREATE", b"SETID"):
         words.append(chance.pick([b"$", b"0", stream_id(chance)]))
@@ -102,6 +110,12 @@ def xgroup(chance):
     return words
 
 
+@FAMILY.row(weight=2)
+def beginning(chance):
+    """Of a group, with a stream to it."""
+    return [b"XGROUP", b"CREATE", stream(chance), chance.pick([b"g1", b"g1", b"g2"]), b"0", b"MKSTREAM"]
+
+
 @FAMILY.row(weight=5)
 def xreadgroup(chance):
     words = [b"XREADGROUP", b"GROUP", group(chance), consumer(chance)]
@@ -109,6 +123,28 @@ def xreadgroup(chance):
         words += [b"COUNT", b"%d" % chance.count(0, 5)]
     words += [b"NOACK"] if chance.flip(0.1) else []
     return [*words, b"STREAMS", stream(chance), chance.pick([b">", b">", b">", b"0", stream_id(chance)])]
+
+
+@FAMILY.row(weight=0.4, blocks=True)
+def waiting_xread(chance):
+    keys = [stream(chance) for _ in range(chance.count(1, 2))]
+    return [b"XREAD", b"BLOCK", b"0", b"STREAMS", *keys, *[chance.pick([b"$", b"$", stream_id(chance)]) for _ in keys]]
+
+
+@FAMILY.row(weight=0.4, blocks=True)
+def waiting_xreadgroup(chance):
+    return [b"XREADGROUP", b"GROUP", group(chance), consumer(chance), b"BLOCK", b"0", b"STREAMS", stream(chance), b">"]
+
+
+@FAMILY.row(weight=1, mode="near:100000000")
+def xinfo(chance):
+    kind = chance.pick([b"CONSUMERS", b"GROUPS", b"STREAM", b"STREAM"])
+    words = [b"XINFO", kind, stream(chance)]
+    if kind == b"CONSUMERS":
+        words.append(group(chance))
+    elif kind == b"STREAM" and chance.flip(0.4):
+        words += [b"FULL", *([b"COUNT", chance.pick([b"0", b"1", b"-1", b"x"])] if chance.flip() else [])]
+    return words
 
 
 @FAMILY.row(weight=2)
