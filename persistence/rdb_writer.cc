@@ -385,7 +385,9 @@ Status RdbEncoder::End() {
 }
 
 RdbWriter::RdbWriter(ByteSink* sink, const RdbWriteOptions& options)
-    : options_(options), encoder_(sink, options.compress, options.checksum, options.buffer_bytes) {}
+    : options_(options), encoder_(sink, options.compress, options.checksum, options.buffer_bytes) {
+  if (!options_.target.directory.empty()) encoder_.SetTarget(&options_.target);
+}
 
 Status RdbWriter::Start() {
   CAIRN_RETURN_IF_ERROR(encoder_.PutRaw("REDIS0010"));

@@ -16,6 +16,7 @@
 #include <vector>
 
 #include "persistence/byte_stream.h"
+#include "persistence/save_target.h"
 #include "persistence/value_sink.h"
 
 namespace cairn {
@@ -29,10 +30,11 @@ struct RdbWriteOptions {
   /// Auxiliary fields between used-mem and aof-base: where in which replication history it stands.
   std::vector<std::pair<std::string, std::string>> fields = {};
   size_t buffer_bytes = size_t{1} << 20;
+  SaveTarget target = {};  ///< the default: values emit all that they are
 };
 
 /// Turns value events into RDB bytes. The common part of RdbWriter and DumpWriter; not for others.
-class RdbEncoder : public ValueSink {
+class RdbEncoder : public ValueSink, public TargetedSink {
  public:
   RdbEncoder(ByteSink* sink, bool compress, bool checksum, size_t buffer_bytes);
 
@@ -58,6 +60,9 @@ class RdbEncoder : public ValueSink {
   Status ModuleFloat(float value) override;
   Status ModuleString(std::string_view bytes) override;
   Status End() override;
+  const SaveTarget* target() const override { return target_; }
+  /// Borrows.
+  void SetTarget(const SaveTarget* target) { target_ = target; }
 
   /// The key stands between the type byte and the value, so it waits here until the value names its
   /// type.
@@ -91,6 +96,7 @@ class RdbEncoder : public ValueSink {
   Status Reserve(size_t bytes) { return used_ + bytes > capacity_ ? Flush() : Status::Ok(); }
 
   ByteSink* sink_;
+  const SaveTarget* target_ = nullptr;
   bool compress_;
   bool checksum_;
   bool has_key_ = false;

@@ -12,6 +12,13 @@ bool Chunk::TryAddReference() const {
   return false;
 }
 
+bool Chunk::Check() const {
+  const bool intact = HashBytes128(bytes_.view()) == hash_;
+  state_.store(intact ? State::kIntact : State::kDamaged, std::memory_order_release);
+  if (!intact) pool_.Hide(this);
+  return intact;
+}
+
 ChunkRef::~ChunkRef() {
   if (chunk_ == nullptr) return;
   if (chunk_->references_.fetch_sub(1, std::memory_order_acq_rel) != 1) return;
@@ -20,14 +27,16 @@ ChunkRef::~ChunkRef() {
 
 ChunkPool::~ChunkPool() { CAIRN_CHECK(chunk_count() == 0); }
 
+void ChunkPool::Hide(const Chunk* chunk) {
+  Shard& shard = ShardOf(chunk->hash_);
+  const std::lock_guard lock(shard.mutex);
+  // Another of the same hash may stand there by now (P1), or have stood there all along (P2).
+  const auto found = shard.chunks.find(chunk->hash_);
+  if (found != shard.chunks.end() && found->second == chunk) shard.chunks.erase(found);
+}
+
 void ChunkPool::Forget(const Chunk* chunk) {
-  {
-    Shard& shard = ShardOf(chunk->hash_);
-    const std::lock_guard lock(shard.mutex);
-    // Another of the same hash may stand there by now (P1), or have stood there all along (P2).
-    const auto found = shard.chunks.find(chunk->hash_);
-    if (found != shard.chunks.end() && found->second == chunk) shard.chunks.erase(found);
-  }
+  Hide(chunk);
   bytes_.fetch_sub(chunk->size(), std::memory_order_relaxed);
   delete chunk;
   if (count_.fetch_sub(1, std::memory_order_acq_rel) != 1) return;
@@ -51,19 +60,32 @@ ChunkRef ChunkPool::Find(Hash128 hash, size_t size) const {
 
 ChunkRef ChunkPool::FindEqual(Hash128 hash, std::string_view bytes) const {
   ChunkRef found = Find(hash, bytes.size());
-  return found && found->bytes().view() == bytes ? std::move(found) : ChunkRef();
+  return found && HasBytes(*found, bytes) ? std::move(found) : ChunkRef();
 }
 
 ChunkRef ChunkPool::Enter(BlobSlice bytes, Hash128 hash, DType dtype) {
   const ChunkFigures figures = ComputeFigures(dtype, bytes.view());
   // Found between the look before and now: rare, so the comparison may run under no lock again.
   if (ChunkRef other = FindEqual(hash, bytes.view())) return other;
-  const auto* chunk = new Chunk(*this, std::move(bytes), hash, dtype, figures);
+  return Add(new Chunk(*this, std::move(bytes), hash, dtype, figures));
+}
+
+ChunkRef ChunkPool::Map(BlobSlice bytes, Hash128 hash, DType dtype, const ChunkFigures& figures,
+                        uint64_t record) {
+  // By the record alone: comparing bytes would read them.
+  if (ChunkRef other = Find(hash, bytes.size); other && other->record() == record) return other;
+  const auto* chunk =
+      new Chunk(*this, std::move(bytes), hash, dtype, figures, Chunk::State::kUnread);
+  chunk->set_record(record);
+  return Add(chunk);
+}
+
+ChunkRef ChunkPool::Add(const Chunk* chunk) {
   count_.fetch_add(1, std::memory_order_relaxed);
   bytes_.fetch_add(chunk->size(), std::memory_order_relaxed);
-  Shard& shard = ShardOf(hash);
+  Shard& shard = ShardOf(chunk->hash_);
   const std::lock_guard lock(shard.mutex);
-  shard.chunks[hash] = chunk;
+  shard.chunks[chunk->hash_] = chunk;
   return ChunkRef::Adopt(chunk);
 }
 

@@ -13,6 +13,9 @@
 //   P3  Chunks below kSlabBytes lie in slabs, 64-byte aligned; others in memory of their own, or in
 //       the memory they arrived in when at least three quarters of that become chunks.
 //   P4  The index holds no reference: memory is bounded by what refers to chunks.
+//   P5  The bytes of a chunk that was mapped from a chunk log are compared with its hash before
+//       anybody sees them. One that does not fit is damaged: it is never found again, and the same
+//       bytes make a new chunk.
 
 #include <array>
 #include <atomic>
@@ -30,7 +33,23 @@ class ChunkPool;
 
 class Chunk {
  public:
-  const BlobSlice& bytes() const { return bytes_; }
+  /// Requires: IsIntact(), which is true of every chunk that was not mapped from a log (P5).
+  const BlobSlice& bytes() const {
+    CAIRN_CHECK(IsIntact());
+    return bytes_;
+  }
+  /// False: the bytes in the log are not those of the hash. Cost: at the first look at a mapped
+  /// chunk its bytes are read and hashed.
+  bool IsIntact() const {
+    const State state = state_.load(std::memory_order_acquire);
+    return state == State::kIntact || (state == State::kUnread && Check());
+  }
+  /// IsIntact() would have to read.
+  bool IsUnread() const { return state_.load(std::memory_order_relaxed) == State::kUnread; }
+  /// The record of the chunk log that has these very bytes; 0: none is known.
+  uint64_t record() const { return record_.load(std::memory_order_acquire); }
+  void set_record(uint64_t record) const { record_.store(record, std::memory_order_release); }
+
   size_t size() const { return bytes_.size; }
   Hash128 hash() const { return hash_; }
   /// The type that figures() were taken as.
@@ -40,8 +59,16 @@ class Chunk {
  private:
   friend class ChunkPool;
   friend class ChunkRef;
-  Chunk(ChunkPool& pool, BlobSlice bytes, Hash128 hash, DType dtype, ChunkFigures figures)
-      : pool_(pool), bytes_(std::move(bytes)), hash_(hash), dtype_(dtype), figures_(figures) {}
+  enum class State : uint8_t { kIntact, kUnread, kDamaged };
+  Chunk(ChunkPool& pool, BlobSlice bytes, Hash128 hash, DType dtype, ChunkFigures figures,
+        State state = State::kIntact)
+      : pool_(pool),
+        bytes_(std::move(bytes)),
+        hash_(hash),
+        dtype_(dtype),
+        figures_(figures),
+        state_(state) {}
+  bool Check() const;
   /// False when the last reference is gone.
   bool TryAddReference() const;
 
@@ -50,6 +77,8 @@ class Chunk {
   const Hash128 hash_;
   const DType dtype_;
   const ChunkFigures figures_;
+  mutable std::atomic<State> state_;
+  mutable std::atomic<uint64_t> record_{0};
   mutable std::atomic<uint32_t> references_{1};
 };
 
@@ -81,6 +110,15 @@ class ChunkRef {
   const Chunk* chunk_ = nullptr;
 };
 
+/// Whether the chunk has these bytes; a damaged one has none.
+inline bool HasBytes(const Chunk& chunk, std::string_view bytes) {
+  return chunk.size() == bytes.size() && chunk.IsIntact() && chunk.bytes().view() == bytes;
+}
+/// One chunk, or two with the same bytes.
+inline bool SameBytes(const Chunk& a, const Chunk& b) {
+  return &a == &b || (a.IsIntact() && HasBytes(b, a.bytes().view()));
+}
+
 class ChunkPool {
  public:
   static constexpr size_t kSlabBytes = 64 * 1024;
@@ -103,12 +141,17 @@ class ChunkPool {
   Result<std::vector<ChunkRef>> Intern(const BlobSlice& piece, const std::vector<size_t>& sizes,
                                        DType dtype);
   Result<ChunkRef> InternOne(const BlobSlice& bytes, DType dtype);
+  /// A chunk that the log's record number `record` has, unread; the one that is held already when
+  /// it came from that record too. `figures` were taken as `dtype`.
+  ChunkRef Map(BlobSlice bytes, Hash128 hash, DType dtype, const ChunkFigures& figures,
+               uint64_t record);
 
   /// Chunks alive, and their bytes.
   uint64_t chunk_count() const { return count_.load(std::memory_order_relaxed); }
   uint64_t chunk_bytes() const { return bytes_.load(std::memory_order_relaxed); }
 
  private:
+  friend class Chunk;
   friend class ChunkRef;
   static constexpr size_t kShards = 16;
   static constexpr size_t kSlabAlignment = 64;
@@ -126,8 +169,11 @@ class ChunkPool {
   ChunkRef FindEqual(Hash128 hash, std::string_view bytes) const;
   /// Enters a new chunk, or returns the one that another thread entered meanwhile.
   ChunkRef Enter(BlobSlice bytes, Hash128 hash, DType dtype);
+  ChunkRef Add(const Chunk* chunk);
   Result<BlobSlice> CopyOf(std::string_view bytes);
   void Forget(const Chunk* chunk);
+  /// Takes it out of the index.
+  void Hide(const Chunk* chunk);
 
   BlobSource& source_;
   std::array<Shard, kShards> shards_;

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "tensor_module/ckpt_durable.h"
 #include "tensor_module/ckpt_edit.h"
 #include "tensor_module/ckpt_whole.h"
 
@@ -72,12 +73,25 @@ Result<bool> ParkUntilWhole(CommandRun& run, const CommitArgs& args) {
   return run.WaitForKey(run.key(), std::min(args.wait_ms, left_ms + 1));
 }
 
-Status CommitCommand(CommandRun& run) {
+bool IsWhole(CommandRun& run) {
+  Result<const RunValue*> found = run.NeedRun(run.key(), CAIRN_WRITE);
+  if (!found.ok()) return false;
+  const CkptRun& state = found.value()->run();
+  Result<const Transaction*> transaction = FindLive(state, run.args()[2]);
+  if (!transaction.ok()) return false;
+  Result<std::string> missing = WhatIsMissing(state, *transaction.value());
+  return missing.ok() && missing->empty();
+}
+
+/// Nothing for a commit that is about to be refused.
+ToLog FindUnloggedOfWhole(CommandRun& run, const std::optional<Durable>& asked) {
+  ToLog what = FindUnlogged(run, run.args()[2], std::nullopt, asked);
+  return what.chunks.empty() || IsWhole(run) ? std::move(what) : ToLog();
+}
+
+Status CommitNow(CommandRun& run) {
   Result<CommitArgs> args = ParseCommit(run.args());
   if (!args.ok()) return args.status();
-  Result<bool> parked = ParkUntilWhole(run, *args);
-  if (!parked.ok()) return parked.status();
-  if (*parked) return Status::Ok();
   const std::string_view tx = run.args()[2];
   Result<RunEdit> edit = RunEdit::Open(run);
   if (!edit.ok()) return edit.status();
@@ -91,6 +105,8 @@ Status CommitCommand(CommandRun& run) {
   Result<const Transaction*> transaction = FindLive(edit->run, tx);
   if (!transaction.ok()) return transaction.status();
   const uint64_t step = transaction.value()->step;
+  // What has arrived while the rest was logged.
+  CAIRN_RETURN_IF_ERROR(LogNow(FindUnloggedOfWhole(run, durable.value())));
   Moment moment = edit->moment();
   moment.now_ms = args->at_ms.value_or(moment.now_ms);
   CAIRN_RETURN_IF_ERROR(Commit(&edit->run, tx, durable.value(), args->tag, moment));
@@ -104,6 +120,15 @@ Status CommitCommand(CommandRun& run) {
   CAIRN_CHECK(row != nullptr);
   ReplyVersion(run, edit->run, *row->version);
   return Status::Ok();
+}
+
+Status CommitCommand(CommandRun& run) {
+  Result<CommitArgs> args = ParseCommit(run.args());
+  if (!args.ok()) return args.status();
+  Result<bool> parked = ParkUntilWhole(run, *args);
+  if (!parked.ok()) return parked.status();
+  if (*parked) return Status::Ok();
+  return AfterLogging(run, FindUnloggedOfWhole(run, args->durable), CommitNow);
 }
 
 // --- STATUS ---

@@ -1,10 +1,11 @@
 // Runs in RDB files and DUMP payloads: the items of a module value (docs/rdb.md), in order. u is an
 // unsigned item, s a string item; a count stands before what it counts.
 //
-//   run "cairnckpt" v1 := config | chunk* | version* | transaction* | tag* | ended* | line*
+//   run "cairnckpt" v2 := config | chunk* | version* | transaction* | tag* | ended* | line*
 //   config      := world u | group s * | timeout u | max concurrent u | min pause u | keep u |
 //                  durable u | highest attempt u | last commit u
-//   chunk       := dtype u | hash low u | hash high u | bytes s          each distinct one once
+//   chunk       := dtype u | hash low u | hash high u | (0 u, bytes s | 1 u, size u)
+//                  each distinct one once; of kind 1 the bytes are in the chunk log (chunk_log.h)
 //   version     := rolled back u | step u | tx s | attempt u | world u | parent | began u |
 //                  first prepare u | last prepare u | committed u | durable u |
 //                  (rank u | shards u | bytes u)* | tensor* | (rank u | state)*
@@ -21,6 +22,9 @@
 //   ended       := tx s | step u | how u | reason s
 //   line        := at u | event s | step u | text s
 //
+// Version 1 has no kinds of chunks: bytes follow the hash. Kind 1 stands only in files of a server
+// and is only read from them: DUMP payloads and copies for replicas have kind 0.
+//
 // Deadlines are not kept: they count anew from the first look at the run. A chunk's hash must fit
 // its bytes, cells must have the sizes of their grid, and shards must cover their tensor.
 
@@ -30,19 +34,21 @@
 #include <unordered_map>
 #include <unordered_set>
 
+#include "tensor_module/ckpt_check.h"
 #include "tensor_module/module.h"
 
 namespace cairn::tensor {
 
 namespace {
 
-constexpr int kEncodingVersion = 1;
+constexpr int kFirstVersion = 1;
+constexpr int kEncodingVersion = 2;
 
 // --- saving ---
 
 class Saver {
  public:
-  Saver(const CairnApi& api, CairnWriter* writer) : api_(api), writer_(writer) {}
+  Saver(Module& module, CairnWriter* writer) : module_(module), api_(module.api), writer_(writer) {}
   bool failed() const { return failed_; }
 
   void SaveRun(const CkptRun& run) {
@@ -114,11 +120,22 @@ class Saver {
     run.ForEachChunk([&](const Chunk& chunk) {
       if (numbers_.try_emplace(&chunk, distinct.size()).second) distinct.push_back(&chunk);
     });
+    const std::vector<bool> logged = module_.logs.KeepFor(writer_, distinct);
+    size_t at = 0;
     List(distinct, [&](const Chunk* chunk) {
       U(static_cast<uint64_t>(chunk->dtype()));
       U(chunk->hash().low);
       U(chunk->hash().high);
-      S(chunk->bytes().view());
+      U(logged[at] ? 1 : 0);
+      if (logged[at++]) {
+        U(chunk->size());
+      } else if (chunk->IsIntact()) {
+        S(chunk->bytes().view());
+      } else {
+        module_.logs.Say("a damaged chunk of the chunk log cannot be saved: hash " +
+                         Hash128Hex(chunk->hash()));
+        failed_ = true;
+      }
     });
   }
   void SaveState(const StateBlob& state) {
@@ -210,6 +227,7 @@ class Saver {
     }
   }
 
+  Module& module_;
   const CairnApi& api_;
   CairnWriter* const writer_;
   bool failed_ = false;
@@ -221,7 +239,8 @@ class Saver {
 /// Reads what Saver wrote. After the first thing that does not fit all reads give nothing.
 class Loader {
  public:
-  Loader(Module& module, CairnReader* reader) : module_(module), reader_(reader) {}
+  Loader(Module& module, CairnReader* reader, int version)
+      : module_(module), reader_(reader), version_(version) {}
 
   bool LoadRun(CkptRun* run) {
     LoadConfig(run);
@@ -332,6 +351,12 @@ class Loader {
       Hash128 hash;
       hash.low = U();
       hash.high = U();
+      if (version_ >= 2 && Flag()) {
+        const auto size = static_cast<size_t>(Below(kChunkBytes + 1));
+        Require(size > 0 && size % DTypeSize(dtype) == 0);
+        LoadNamed(hash, size);
+        return;
+      }
       const BlobRef bytes = Bytes();
       Require(bytes && bytes->size() > 0 && bytes->size() <= kChunkBytes &&
               bytes->size() % DTypeSize(dtype) == 0);
@@ -340,6 +365,14 @@ class Loader {
       Require(chunk.ok() && (*chunk)->hash() == hash);
       if (!failed_) chunks_.push_back(std::move(*chunk));
     });
+  }
+  void LoadNamed(Hash128 hash, size_t size) {
+    // From a client it would be a value that no file brings back once the log has forgotten it.
+    Require(module_.api.load_is_file(reader_) != 0);
+    if (failed_) return;
+    ChunkRef chunk = module_.logs.Load(module_.pool, module_.memory, hash, size);
+    Require(!!chunk);
+    if (!failed_) chunks_.push_back(std::move(chunk));
   }
   Kept<StateBlob> LoadState() {
     StateBlob state;
@@ -493,48 +526,23 @@ class Loader {
     return cell;
   }
 
-  static bool IsConsistent(const Version& version) {
-    for (size_t i = 0; i < version.tensors.size(); ++i) {
-      const LogicalTensor& tensor = *version.tensors[i];
-      if (i > 0 && version.tensors[i - 1]->name >= tensor.name) return false;
-      if (tensor.alias_of.empty()) continue;
-      const LogicalTensor* target = version.Find(tensor.alias_of);
-      if (target == nullptr || !target->alias_of.empty() || target->shape != tensor.shape ||
-          target->dtype != tensor.dtype) {
-        return false;
-      }
-    }
-    return true;
-  }
-  static bool IsConsistent(const CkptRun& run) {
-    for (size_t i = 0; i < run.versions.size(); ++i) {
-      if (!run.versions[i].version || !IsConsistent(*run.versions[i].version)) return false;
-      if (i > 0 && run.versions[i - 1].version->step >= run.versions[i].version->step) return false;
-    }
-    for (size_t i = 0; i < run.tags.size(); ++i) {
-      if (i > 0 && run.tags[i - 1].name >= run.tags[i].name) return false;
-      if (run.FindStep(run.tags[i].step) == nullptr) return false;
-    }
-    return run.transactions.size() <= kMaxOpenTransactions && run.tags.size() <= kMaxTags &&
-           run.ended.size() <= kMaxEnded && run.log.size() <= kMaxLogLines;
-  }
-
   Module& module_;
   CairnReader* const reader_;
+  const int version_;
   bool failed_ = false;
   std::vector<ChunkRef> chunks_;
 };
 
 int SaveRunValue(const void* value, CairnWriter* writer, void* module) {
-  Saver saver(static_cast<Module*>(module)->api, writer);
+  Saver saver(*static_cast<Module*>(module), writer);
   saver.SaveRun(static_cast<const RunValue*>(value)->run());
   return saver.failed() ? CAIRN_FAILED : CAIRN_OK;
 }
 
 void* LoadRunValue(CairnReader* reader, int version, void* module) {
-  if (version != kEncodingVersion) return nullptr;
+  if (version < kFirstVersion || version > kEncodingVersion) return nullptr;
   CkptRun run;
-  if (!Loader(*static_cast<Module*>(module), reader).LoadRun(&run)) return nullptr;
+  if (!Loader(*static_cast<Module*>(module), reader, version).LoadRun(&run)) return nullptr;
   return new RunValue(std::move(run));
 }
 

@@ -9,6 +9,7 @@
 
 #include "server/base/strings.h"
 #include "tensor_module/ckpt_commands.h"
+#include "tensor_module/ckpt_durable.h"
 #include "tensor_module/ckpt_edit.h"
 #include "tensor_module/ckpt_whole.h"
 #include "tensor_module/pt_archive.h"
@@ -308,7 +309,11 @@ Status ImportCommand(CommandRun& run) {
   return run.RunLate(
       kFileCost,
       [&module = run.module(), room = MemoryRoom(run.module()), format = *format,
-       name = std::string(run.args()[6])] { return Import(module, room, format, name); },
+       log = LogOfNewVersion(run), name = std::string(run.args()[6])]() -> Result<Imported> {
+        Result<Imported> made = Import(module, room, format, name);
+        if (made.ok()) CAIRN_RETURN_IF_ERROR(LogMade(log, made->tensors.chunks));
+        return made;
+      },
       [](CommandRun& late, Result<Imported>& imported) {
         return imported.ok() ? FinishImport(late, *imported) : imported.status();
       });

@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "tensor_module/ckpt_edit.h"
+#include "tensor_module/ckpt_unread.h"
 
 namespace cairn::tensor {
 
@@ -83,6 +84,7 @@ void ReplyLoaded(CommandRun& run, const Loaded& loaded) {
 /// Thread: any.
 Result<Chunks> LoadRange(BlobSource& source, const LogicalTensor& tensor, ByteRange range) {
   if (range.begin == range.end) return Chunks();
+  CAIRN_RETURN_IF_ERROR(CheckIntact(tensor, range));
   Chunks out = ReadByReference(tensor, range.begin, range.end - range.begin);
   if (!out.empty()) return out;
   Result<Chunks> whole = GatherBox(source, tensor, Extent::Whole(tensor.shape).AsBox());
@@ -172,18 +174,34 @@ Status MLoadCommand(CommandRun& run) {
       });
 }
 
-Status StateGetCommand(CommandRun& run) {
+using KeptStates = std::vector<Kept<StateBlob>>;
+
+/// What STATEGET asks for, by reference.
+Result<KeptStates> FindStates(CommandRun& run) {
   Result<StateGetArgs> args = ParseStateGet(run.args());
   if (!args.ok()) return args.status();
   Result<Kept<Version>> version = FindVersion(run, run.args()[2]);
   if (!version.ok()) return version.status();
-  std::vector<const StateBlob*> blobs;
+  KeptStates blobs;
   for (const RankState& state : (*version)->states) {
     if (state.rank != args->rank || (args->kind && state.blob->kind != *args->kind)) continue;
-    blobs.push_back(state.blob.get());
+    blobs.push_back(state.blob);
   }
-  run.Array(blobs.size());
-  for (const StateBlob* blob : blobs) {
+  return blobs;
+}
+
+Status ReplyStates(CommandRun& run) {
+  Result<KeptStates> blobs = FindStates(run);
+  if (!blobs.ok()) return blobs.status();
+  for (const auto& blob : *blobs) {
+    for (const ChunkRef& chunk : blob->chunks) {
+      if (chunk->IsIntact()) continue;
+      return Status::Client("CKPTDAMAGED bytes of state '" + blob->name +
+                            "' in the chunk log do not have the hash they were saved with");
+    }
+  }
+  run.Array(blobs->size());
+  for (const auto& blob : *blobs) {
     run.Map(3);
     run.Bulk("kind");
     run.Bulk(StateKindName(blob->kind));
@@ -195,6 +213,16 @@ Status StateGetCommand(CommandRun& run) {
     run.Blob(bytes);
   }
   return Status::Ok();
+}
+
+Status StateGetCommand(CommandRun& run) {
+  Result<KeptStates> blobs = FindStates(run);
+  if (!blobs.ok()) return blobs.status();
+  std::vector<ChunkRef> chunks;
+  for (const auto& blob : *blobs) {
+    chunks.insert(chunks.end(), blob->chunks.begin(), blob->chunks.end());
+  }
+  return AfterReading(run, std::move(chunks), ReplyStates);
 }
 
 // --- FETCHDELTA ---

@@ -76,6 +76,7 @@ class PieceReader {
 Result<Chunks> BytesOf(BlobSource& source, const LogicalTensor& tensor, const Extent& extent) {
   for (const StoredShard& shard : tensor.shards) {
     if (shard.extent == extent) {
+      CAIRN_RETURN_IF_ERROR(CheckIntact(tensor, shard));
       return ReadShard(shard, 0, extent.numel() * DTypeSize(tensor.dtype));
     }
   }

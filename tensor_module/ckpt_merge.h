@@ -23,8 +23,8 @@ struct MergePlan {
 /// weight each.
 Result<MergePlan> PlanMerge(std::vector<Kept<Version>> versions, Recipe recipe);
 
-/// The tensors of the merged version, ascending by name. Errors: memory refused. Cost: about 1 GB/s
-/// of each version.
+/// The tensors of the merged version, ascending by name. Errors: memory refused, CKPTDAMAGED. Cost:
+/// about 1 GB/s of each version.
 Result<std::vector<Kept<LogicalTensor>>> MergeTensors(ChunkPool& pool, BlobSource& source,
                                                       const MergePlan& plan);
 

@@ -2,6 +2,7 @@
 // commits them if the versions are still what they were. The log names steps in place of tags and
 // LATEST, and gets no bytes: what they make is the same everywhere (combine.h).
 
+#include "tensor_module/ckpt_durable.h"
 #include "tensor_module/ckpt_edit.h"
 #include "tensor_module/ckpt_merge.h"
 #include "tensor_module/ckpt_whole.h"
@@ -27,6 +28,19 @@ Result<std::vector<Kept<Version>>> FindVersions(const CkptRun& run,
   return versions;
 }
 
+std::vector<ChunkRef> ChunksOf(const Version& version) {
+  std::vector<ChunkRef> chunks;
+  for (const auto& tensor : version.tensors) {
+    for (const StoredShard& shard : tensor->shards) {
+      chunks.insert(chunks.end(), shard.chunks.begin(), shard.chunks.end());
+    }
+  }
+  for (const RankState& state : version.states) {
+    chunks.insert(chunks.end(), state.blob->chunks.begin(), state.blob->chunks.end());
+  }
+  return chunks;
+}
+
 /// They are still the versions of their steps.
 bool AreThere(const CkptRun& run, const std::vector<Kept<Version>>& versions) {
   for (const auto& version : versions) {
@@ -40,14 +54,21 @@ Status Merge(CommandRun& run, int attempt);
 
 class MergeWork final : public LateWork {
  public:
-  MergeWork(Module& module, MergePlan plan, int attempt)
-      : module_(module), plan_(std::move(plan)), attempt_(attempt) {}
-  void Work() override { made_ = MergeTensors(module_.pool, module_.memory, plan_); }
+  /// `log`: LogOfNewVersion().
+  MergeWork(Module& module, MergePlan plan, ChunkLog* log, int attempt)
+      : module_(module), plan_(std::move(plan)), log_(log), attempt_(attempt) {}
+  void Work() override {
+    made_ = MergeTensors(module_.pool, module_.memory, plan_);
+    if (!made_.ok()) return;
+    const Version version = MergedVersion(plan_, 0, *made_);
+    if (Status logged = LogMade(log_, {ChunksOf(version)}); !logged.ok()) made_ = logged;
+  }
   Status Finish(CommandRun& run) override;
 
  private:
   Module& module_;
   const MergePlan plan_;
+  ChunkLog* const log_;
   const int attempt_;
   Result<std::vector<Kept<LogicalTensor>>> made_ = std::vector<Kept<LogicalTensor>>();
 };
@@ -59,7 +80,14 @@ Status MergeWork::Finish(CommandRun& run) {
   Result<const RunValue*> now = run.NeedRun(run.key(), CAIRN_WRITE);
   if (!now.ok()) return now.status();
   if (!AreThere(now.value()->run(), plan_.versions)) return Merge(run, attempt_ + 1);
-  if (!made_.ok()) return made_.status();
+  if (!made_.ok()) {
+    // Nobody reads the reply of a replay, and a version is missing.
+    if (run.is_loading()) {
+      run.logs().Say("step " + std::to_string(merge->step) + " of run '" + std::string(run.key()) +
+                     "' cannot be merged again: " + std::string(made_.status().message()));
+    }
+    return made_.status();
+  }
   Result<RunEdit> edit = RunEdit::Open(run);
   if (!edit.ok()) return edit.status();
   Result<Durable> durable = DurabilityFor(run, edit->run, std::nullopt);
@@ -75,6 +103,7 @@ Status MergeWork::Finish(CommandRun& run) {
   version.durable = durable.value();
   version.began_ms = version.first_prepare_ms = version.last_prepare_ms = moment.now_ms;
   CAIRN_RETURN_IF_ERROR(CheckGroups(edit->run, version));
+  CAIRN_RETURN_IF_ERROR(LogNow(FindUnlogged(run, durable.value(), {ChunksOf(version)})));
   CAIRN_RETURN_IF_ERROR(CommitVersion(&edit->run, std::move(version), "", moment));
 
   const std::string at = std::to_string(moment.now_ms);
@@ -110,7 +139,8 @@ Status Merge(CommandRun& run, int attempt) {
   if (!plan.ok()) return plan.status();
   CAIRN_RETURN_IF_ERROR(CheckQuota(run, plan->fresh_bytes));
   const uint64_t cost = plan->fresh_bytes * plan->versions.size() * kMergePasses;
-  return run.RunLate(cost, std::make_unique<MergeWork>(run.module(), std::move(*plan), attempt));
+  return run.RunLate(cost, std::make_unique<MergeWork>(run.module(), std::move(*plan),
+                                                       LogOfNewVersion(run), attempt));
 }
 
 Status MergeCommand(CommandRun& run) { return Merge(run, 0); }

@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "server/base/strings.h"
+#include "tensor_module/ckpt_durable.h"
 #include "tensor_module/ckpt_edit.h"
 #include "tensor_module/ckpt_whole.h"
 
@@ -235,7 +236,8 @@ Status SaveCommand(CommandRun& run) {
   }
   return run.RunLate(
       bytes * 2,
-      [&module = run.module(), payloads = std::move(payloads)]() -> SavedChunks {
+      [&module = run.module(), log = LogOfNewVersion(run),
+       payloads = std::move(payloads)]() -> SavedChunks {
         std::vector<std::vector<ChunkRef>> made;
         for (const SavedPayload& payload : payloads) {
           Result<std::vector<ChunkRef>> chunks =
@@ -246,6 +248,7 @@ Status SaveCommand(CommandRun& run) {
           }
           made.push_back(std::move(*chunks));
         }
+        CAIRN_RETURN_IF_ERROR(LogMade(log, made));
         return made;
       },
       [](CommandRun& late, SavedChunks& made) {

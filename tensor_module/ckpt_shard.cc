@@ -97,6 +97,7 @@ std::vector<ByteRange> WithRange(const std::vector<ByteRange>& ranges, ByteRange
 
 Status CheckBoolChunk(DType dtype, const Chunk& chunk) {
   if (dtype != DType::kBool) return Status::Ok();
+  if (!chunk.IsIntact()) return Status::Client("CKPTDAMAGED bytes of a chunk in the chunk log");
   for (char byte : chunk.bytes().view()) {
     if ((byte & ~1) != 0) {
       return Status::Client("ERR a byte of a BOOL tensor is neither 0 nor 1");
@@ -113,7 +114,8 @@ Status ShardData::Merge(ChunkPool& pool, BlobSource& source, const ShardSpec& sp
   const auto at = static_cast<size_t>(begin - range.begin);
   Cell& cell = cells_[index];
   if (cell.chunk) {
-    const bool same = cell.chunk->bytes().view().substr(at, bytes.size) == bytes.view();
+    const bool same =
+        cell.chunk->IsIntact() && cell.chunk->bytes().view().substr(at, bytes.size) == bytes.view();
     return same ? Status::Ok() : Diverged(spec, begin);
   }
   PartialCell next;
@@ -176,12 +178,11 @@ Status ShardData::Refer(const ShardSpec& spec, size_t first_cell,
                         const std::vector<ChunkRef>& chunks) {
   for (size_t i = 0; i < chunks.size(); ++i) {
     const Cell& cell = cells_[first_cell + i];
-    const std::string_view bytes = chunks[i]->bytes().view();
     const uint64_t begin = spec.CellRange(first_cell + i).begin;
-    if (cell.chunk && cell.chunk.get() != chunks[i].get() && cell.chunk->bytes().view() != bytes) {
-      return Diverged(spec, begin);
-    }
+    if (cell.chunk && !SameBytes(*cell.chunk, *chunks[i])) return Diverged(spec, begin);
     if (!cell.partial) continue;
+    if (!chunks[i]->IsIntact()) return Diverged(spec, begin);
+    const std::string_view bytes = chunks[i]->bytes().view();
     for (const ByteRange& old : cell.partial->received) {
       const auto from = static_cast<size_t>(old.begin),
                  length = static_cast<size_t>(old.end) - from;

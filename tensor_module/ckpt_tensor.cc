@@ -148,6 +148,57 @@ Result<std::vector<Extent>> FindGaps(const Shape& shape, const std::vector<Exten
   return gaps;
 }
 
+namespace {
+
+/// False when `test` is false of a chunk with bytes of the range; shards that do not lie in the
+/// tensor's order count whole.
+template <typename Test>
+bool AllChunks(const LogicalTensor& tensor, ByteRange range, Test test) {
+  const size_t element = DTypeSize(tensor.dtype);
+  for (const StoredShard& shard : tensor.shards) {
+    const uint64_t bytes = shard.extent.numel() * element;
+    if (bytes == 0) continue;
+    size_t cell = 0, end = shard.chunks.size();
+    if (IsOneRun(tensor.shape, element, shard.extent.AsBox())) {
+      const uint64_t first = FirstByte(tensor.shape, element, shard.extent.off);
+      if (range.begin >= first + bytes || range.end <= first) continue;
+      const uint64_t from = std::max(range.begin, first) - first;
+      const uint64_t to = std::min(range.end - first, bytes);
+      cell = static_cast<size_t>((from + shard.phase) / kChunkBytes);
+      end = static_cast<size_t>((to - 1 + shard.phase) / kChunkBytes) + 1;
+    }
+    for (; cell < end; ++cell) {
+      if (!test(*shard.chunks[cell])) return false;
+    }
+  }
+  return true;
+}
+
+/// Where the box lies; the whole tensor unless that is one run.
+ByteRange SpanOf(const LogicalTensor& tensor, const Box& box) {
+  const size_t element = DTypeSize(tensor.dtype);
+  return IsOneRun(tensor.shape, element, box) ? RunOf(tensor, box)
+                                              : ByteRange{0, tensor.size_bytes()};
+}
+
+Status Damaged(const LogicalTensor& tensor) {
+  return Status::Client("CKPTDAMAGED bytes of '" + tensor.name +
+                        "' in the chunk log do not have the hash they were saved with");
+}
+
+}  // namespace
+
+Status CheckIntact(const LogicalTensor& tensor, ByteRange range) {
+  const bool intact = AllChunks(tensor, range, [](const Chunk& chunk) { return chunk.IsIntact(); });
+  return intact ? Status::Ok() : Damaged(tensor);
+}
+
+Status CheckIntact(const LogicalTensor& tensor, const StoredShard& shard) {
+  const bool intact = std::all_of(shard.chunks.begin(), shard.chunks.end(),
+                                  [](const ChunkRef& chunk) { return chunk->IsIntact(); });
+  return intact ? Status::Ok() : Damaged(tensor);
+}
+
 Chunks ReadShard(const StoredShard& shard, uint64_t offset, uint64_t size) {
   Chunks out;
   while (size > 0) {
@@ -194,9 +245,12 @@ Chunks ReadByReference(const LogicalTensor& tensor, uint64_t offset, uint64_t si
 bool IsReadByReference(const LogicalTensor& tensor, const Box& box) {
   const size_t element = DTypeSize(tensor.dtype);
   if (!IsOneRun(tensor.shape, element, box)) return false;
-  return std::all_of(tensor.shards.begin(), tensor.shards.end(), [&](const StoredShard& shard) {
-    return IsOneRun(tensor.shape, element, shard.extent.AsBox());
-  });
+  const bool read =
+      AllChunks(tensor, RunOf(tensor, box), [](const Chunk& chunk) { return !chunk.IsUnread(); });
+  return read &&
+         std::all_of(tensor.shards.begin(), tensor.shards.end(), [&](const StoredShard& shard) {
+           return IsOneRun(tensor.shape, element, shard.extent.AsBox());
+         });
 }
 
 Result<Chunks> GatherBox(BlobSource& source, const LogicalTensor& tensor, const Box& box) {
@@ -204,6 +258,7 @@ Result<Chunks> GatherBox(BlobSource& source, const LogicalTensor& tensor, const 
   const Result<uint64_t> size = PayloadBytes(tensor.dtype, box.shape());
   if (!size.ok()) return size.status();
   if (size.value() == 0) return Chunks();
+  CAIRN_RETURN_IF_ERROR(CheckIntact(tensor, SpanOf(tensor, box)));
   if (IsOneRun(tensor.shape, element, box)) {
     const ByteRange run = RunOf(tensor, box);
     if (Chunks found = ReadByReference(tensor, run.begin, run.end - run.begin); !found.empty()) {
@@ -229,9 +284,9 @@ ChunkFigures FiguresOf(const LogicalTensor& tensor) {
     for (const ChunkRef& chunk : shard.chunks) {
       // Many cells of one chunk (zeros that were met as another type first): computed once.
       if (chunk.get() != last) {
-        of_last = chunk->dtype() == tensor.dtype
-                      ? chunk->figures()
-                      : ComputeFigures(tensor.dtype, chunk->bytes().view());
+        of_last = chunk->dtype() == tensor.dtype ? chunk->figures()
+                  : !chunk->IsIntact()           ? ChunkFigures()
+                                       : ComputeFigures(tensor.dtype, chunk->bytes().view());
         last = chunk.get();
       }
       figures.Add(of_last);

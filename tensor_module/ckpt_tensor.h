@@ -34,18 +34,24 @@ inline constexpr size_t kMaxGapBoxes = 4096;
 /// (kMaxGapBoxes). Cost: O(extents * gaps).
 Result<std::vector<Extent>> FindGaps(const Shape& shape, const std::vector<Extent>& extents);
 
-/// Bytes [offset, offset + size) of a stored shard, by reference. Requires: within it.
+/// The chunks with bytes of the range have the bytes they were saved with (P5). Errors:
+/// CKPTDAMAGED.
+Status CheckIntact(const LogicalTensor& tensor, ByteRange range);
+/// The same of all chunks of one of its shards.
+Status CheckIntact(const LogicalTensor& tensor, const StoredShard& shard);
+
+/// Bytes [offset, offset + size) of a stored shard, by reference. Requires: within it, intact.
 Chunks ReadShard(const StoredShard& shard, uint64_t offset, uint64_t size);
 
 /// Bytes [offset, offset + size) of the logical tensor as slices of its chunks; empty when the
-/// shards there do not lie in its order, and then GatherBox must copy. Requires: within it; size >
-/// 0.
+/// shards there do not lie in its order, and then GatherBox must copy. Requires: within it, intact;
+/// size > 0.
 Chunks ReadByReference(const LogicalTensor& tensor, uint64_t offset, uint64_t size);
 
 /// The bytes of a box, by reference where they lie in one run, else gathered into memory of
-/// `source`. Requires: the shards cover the tensor. Errors: memory refused.
+/// `source`. Requires: the shards cover the tensor. Errors: memory refused, CKPTDAMAGED.
 Result<Chunks> GatherBox(BlobSource& source, const LogicalTensor& tensor, const Box& box);
-/// GatherBox will not copy.
+/// GatherBox will neither copy nor read.
 bool IsReadByReference(const LogicalTensor& tensor, const Box& box);
 
 /// The sum over all shards.

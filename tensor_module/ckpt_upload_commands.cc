@@ -6,7 +6,9 @@
 #include <cstring>
 #include <unordered_set>
 
+#include "tensor_module/ckpt_durable.h"
 #include "tensor_module/ckpt_edit.h"
+#include "tensor_module/ckpt_unread.h"
 
 namespace cairn::tensor {
 
@@ -160,7 +162,7 @@ void LogAsPuts(RunEdit& edit, CommandRun& run, const ReferArgs& refer,
   }
 }
 
-Status ReferCommand(CommandRun& run) {
+Status ReferNow(CommandRun& run) {
   Result<ReferArgs> refer = ParseRefer(run.args());
   if (!refer.ok()) return refer.status();
   Result<RunEdit> edit = RunEdit::Open(run);
@@ -181,11 +183,14 @@ Status ReferCommand(CommandRun& run) {
   for (size_t i = 0; i < count; ++i) {
     const ByteRange range = spec.CellRange(first + i);
     chunks.push_back(run.module().pool.Find(refer->hashes[i], range.end - range.begin));
-    if (!chunks.back()) {
+    // A replay takes what the log's writer could take; whoever reads it looks again.
+    const bool replayed = run.is_loading();
+    const bool usable = chunks.back() && (replayed || chunks.back()->IsIntact());
+    if (!usable) {
       return Status::Client("CKPTHASH no chunk of hash " + Hash128Hex(refer->hashes[i]) + " and " +
                             std::to_string(range.end - range.begin) + " bytes is held: PUT it");
     }
-    CAIRN_RETURN_IF_ERROR(CheckBoolChunk(spec.dtype, *chunks.back()));
+    if (!replayed) CAIRN_RETURN_IF_ERROR(CheckBoolChunk(spec.dtype, *chunks.back()));
   }
   ShardData data = *place->data;
   const bool complete = data.IsComplete();
@@ -196,6 +201,11 @@ Status ReferCommand(CommandRun& run) {
     const bool replayable = std::all_of(chunks.begin(), chunks.end(), [&](const ChunkRef& chunk) {
       return committed.contains(chunk.get());
     });
+    for (const ChunkRef& chunk : chunks) {
+      if (!replayable && !chunk->IsIntact()) {
+        return Status::Client("CKPTDAMAGED bytes of a chunk in the chunk log");
+      }
+    }
     CAIRN_RETURN_IF_ERROR(
         StoreShard(&edit->run, tx, refer->rank, place->shard, std::move(data), edit->moment()));
     if (replayable) {
@@ -206,6 +216,16 @@ Status ReferCommand(CommandRun& run) {
   }
   run.Unsigned(next);
   return Status::Ok();
+}
+
+Status ReferCommand(CommandRun& run) {
+  // A replay does not look at bytes.
+  if (run.is_loading()) return ReferNow(run);
+  Result<ReferArgs> refer = ParseRefer(run.args());
+  if (!refer.ok()) return refer.status();
+  std::vector<ChunkRef> chunks;
+  for (const Hash128& hash : refer->hashes) chunks.push_back(run.module().pool.Find(hash));
+  return AfterReading(run, std::move(chunks), ReferNow);
 }
 
 // --- STATE ---
@@ -298,7 +318,7 @@ void ReplyPrepared(CommandRun& run, uint32_t rank, uint64_t shards, uint64_t byt
   run.Unsigned(bytes);
 }
 
-Status PrepareCommand(CommandRun& run) {
+Status PrepareNow(CommandRun& run) {
   Result<RankArgs> args = ParsePrepare(run.args());
   if (!args.ok()) return args.status();
   const std::string_view tx = run.args()[2];
@@ -329,6 +349,12 @@ Status PrepareCommand(CommandRun& run) {
              std::string(tx) + " " + std::to_string(args->rank));
   edit->Store("ckpt.prepare");
   return Status::Ok();
+}
+
+Status PrepareCommand(CommandRun& run) {
+  Result<RankArgs> args = ParsePrepare(run.args());
+  if (!args.ok()) return args.status();
+  return AfterLogging(run, FindUnlogged(run, run.args()[2], args->rank, std::nullopt), PrepareNow);
 }
 
 constexpr CairnCommandSpec kSpecs[] = {

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "tensor_module/ckpt_durable.h"
+
 namespace cairn::tensor {
 
 Result<Durable> DurabilityFor(const CommandRun& command, const CkptRun& run,
@@ -18,6 +20,7 @@ Status CommitWhole(const CommandRun& command, CkptRun* run, uint64_t step, const
                    const WholeTensors& tensors, std::string_view tag, Moment moment) {
   Result<Durable> durable = DurabilityFor(command, *run, std::nullopt);
   if (!durable.ok()) return durable.status();
+  CAIRN_RETURN_IF_ERROR(LogNow(FindUnlogged(command, durable.value(), tensors.chunks)));
   CkptRun next = *run;
   Transaction transaction;
   transaction.id = tx;

@@ -57,12 +57,15 @@ int Module::Register() {
   upload_type = RegisterUploadType(*this);
   run_type = RegisterRunType(*this);
   if (tensor_type == nullptr || upload_type == nullptr || run_type == nullptr) return CAIRN_FAILED;
+  api.watch_saves(self, [](void* data, CairnBytes file, uint64_t number) {
+    static_cast<Module*>(data)->logs.OnSaved({file.data, file.size}, number);
+  });
   for (const auto registrar :
        {RegisterStoreCommands, RegisterFetchCommands, RegisterAnalysisCommands,
         RegisterCombineCommands, RegisterUploadCommands, RegisterCkptSaveCommands,
         RegisterCkptUploadCommands, RegisterCkptCommitCommands, RegisterCkptReadCommands,
         RegisterCkptLoadCommands, RegisterCkptKeepCommands, RegisterCkptMergeCommands,
-        RegisterCkptFileCommands}) {
+        RegisterCkptFileCommands, RegisterCkptLogCommands}) {
     if (registrar(*this) != CAIRN_OK) return CAIRN_FAILED;
   }
   return CAIRN_OK;

@@ -19,6 +19,7 @@
 #include "tensor_module/chunk_store.h"
 #include "tensor_module/ckpt_file.h"
 #include "tensor_module/compute.h"
+#include "tensor_module/log_host.h"
 #include "tensor_module/stats.h"
 #include "tensor_module/tensor.h"
 
@@ -55,7 +56,12 @@ class CommandRun;
 class Module {
  public:
   Module(const CairnApi& table, CairnModule* handle, const Compute& arithmetic)
-      : api(table), self(handle), compute(arithmetic), memory(table, handle), pool(memory) {}
+      : api(table),
+        self(handle),
+        compute(arithmetic),
+        memory(table, handle),
+        pool(memory),
+        logs(table, handle) {}
 
   /// Registers types and commands. CAIRN_OK or CAIRN_FAILED.
   int Register();
@@ -65,6 +71,7 @@ class Module {
   const Compute& compute;
   PayloadMemory memory;
   ChunkPool pool;
+  LogHost logs;
   CairnType* tensor_type = nullptr;
   CairnType* upload_type = nullptr;
   CairnType* run_type = nullptr;
@@ -98,6 +105,7 @@ class CommandRun {
 
   Module& module() { return module_; }
   PayloadMemory& memory() { return module_.memory; }
+  LogHost& logs() const { return module_.logs; }
   Args args() const { return args_; }
   std::string_view key() const { return args_[1]; }
 
@@ -236,6 +244,7 @@ int RegisterCkptCommitCommands(Module& module);
 int RegisterCkptReadCommands(Module& module);
 int RegisterCkptLoadCommands(Module& module);
 int RegisterCkptKeepCommands(Module& module);
+int RegisterCkptLogCommands(Module& module);
 int RegisterCkptMergeCommands(Module& module);
 /// Files carry these as "cairntens" and "cairntnup".
 CairnType* RegisterTensorType(Module& module);

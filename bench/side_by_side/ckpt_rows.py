@@ -29,8 +29,9 @@ def ready(run, label):
     return False
 
 
-def start(run, name, *more, cores=BOTH):
-    return run.start(name, (*(("--loadmodule", MODULE) if name == OURS else ()), *more), cores)
+def start(run, name, *more, cores=BOTH, logs="no"):
+    """logs: whether saves name chunks (docs/checkpoints.md, "Chunk logs")."""
+    return run.start(name, (*(("--loadmodule", MODULE, "chunk-logs", logs) if name == OURS else ()), *more), cores)
 
 
 class on_core:
@@ -274,7 +275,7 @@ def run_restart(run):
     got = numpy.empty(first.nbytes, dtype=numpy.uint8)
     for _ in range(run.rounds):
         for name in run.names():
-            peer = start(run, name)
+            peer = start(run, name, logs="yes")
             try:
                 wire = Wire(peer)
                 push(wire, name, 0, arrays, None)

@@ -115,7 +115,7 @@ def run_durable(run):
     row = Row("ckpt: BEGIN to DURABLE DISK, all new", "s", 1 / 1.2, baseline=TORCH)
     try:
         for _ in range(run.rounds):
-            peer = start(run, OURS, *ALWAYS)
+            peer = start(run, OURS, *ALWAYS, logs="yes")
             try:
                 saver = cairnkv.Run("run", client=redis.Redis(unix_socket_path=peer.unix_path), rank=0, world=1, attempt=0, progress=False)
                 touch(state, 1.0)

@@ -5,6 +5,7 @@
 #include "server/engine/dispatcher.h"
 #include "server/engine/durability_impl.h"
 #include "server/engine/function_store.h"
+#include "server/engine/module_host.h"
 #include "server/keyspace/view.h"
 #include "server/platform/memory.h"
 
@@ -78,6 +79,7 @@ SnapshotJobOptions DurabilityOfFiles::JobOptions(JobKind kind, const SyncSnapsho
   if (engine_.functions != nullptr) options.function_libraries = engine_.functions->Sources();
   if (engine_.replicas != nullptr && kind != JobKind::kRewrite)
     options.rdb.fields = engine_.replicas->SnapshotFields();
+  options.rdb.target = NextTarget(kind, !options.also_final_path.empty());
   // Replicas check what they receive.
   options.verify = settings.rdb_verify && kind != JobKind::kSync;
   options.incremental_sync = kind == JobKind::kRewrite ? settings.aof_rewrite_incremental_fsync
@@ -85,6 +87,30 @@ SnapshotJobOptions DurabilityOfFiles::JobOptions(JobKind kind, const SyncSnapsho
   options.cpu_limit_percent = settings.snapshot_cpu_limit;
   options.key_delay_us = settings.rdb_key_save_delay;
   return options;
+}
+
+std::string DurabilityOfFiles::ManifestName() const {
+  return engine_.settings().appenddirname + "/" + engine_.settings().appendfilename + ".manifest";
+}
+
+SaveTarget DurabilityOfFiles::NextTarget(JobKind kind, bool saves_too) const {
+  SaveTarget target;
+  if (kind == JobKind::kSync) return target;
+  // "dir" may have been changed since the append-only file was opened.
+  if (kind == JobKind::kRewrite && DirName(aof_->TempBasePath()) != Location().directory) {
+    return target;
+  }
+  target.directory = engine_.settings().dir;
+  target.number = jobs_started_ + 1;
+  if (kind == JobKind::kRewrite) target.files.push_back(ManifestName());
+  if (kind == JobKind::kSave || saves_too) target.files.push_back(engine_.settings().dbfilename);
+  return target;
+}
+
+void DurabilityOfFiles::TellModules(const SaveTarget& target, std::string_view file) {
+  if (engine_.modules == nullptr || target.number == 0) return;
+  engine_.modules->OnSaved(file.empty() ? "" : target.directory + "/" + std::string(file),
+                           target.number);
 }
 
 void DurabilityOfFiles::Cut(Job& job) {
@@ -107,6 +133,7 @@ Status DurabilityOfFiles::Launch(JobKind kind, SyncSnapshot sync) {
   job_.emplace(Job{.kind = kind,
                    .number = ++jobs_started_,
                    .as_commands = options.as_commands,
+                   .target = options.rdb.target,
                    .sync = std::move(sync)});
   job_->saves_too = !options.also_final_path.empty();
   if (kind == JobKind::kSave) last_attempt_ms_ = engine_.env.WallMicros() / 1000;
@@ -134,12 +161,18 @@ Status DurabilityOfFiles::RunJobHere(JobKind kind) {
   SnapshotJobOptions options = JobOptions(kind, {});
   options.cpu_limit_percent = 100;  // clients wait for it: going slow would spare nobody
   options.also_final_path.clear();
-  Job job{.kind = kind};
+  if (options.rdb.target.files.size() > 1) options.rdb.target.files.pop_back();
+  Job job{.kind = kind, .number = ++jobs_started_, .target = options.rdb.target};
   Cut(job);
   SnapshotJob snapshot(engine_.env, *job.view, std::move(options));
   Status status = snapshot.Run();
   engine_.keyspace.EndView(job.view);
-  if (kind == JobKind::kSave) FinishSave(job, status);
+  if (kind == JobKind::kSave) {
+    FinishSave(job, status);
+    TellModules(job.target, "");
+  } else {
+    publishing_target_ = job.target;
+  }
   return status;
 }
 
@@ -150,6 +183,7 @@ void DurabilityOfFiles::OnJobDone(Status status) {
   engine_.keyspace.EndView(job.view);
   if (job.kind == JobKind::kSave) {
     FinishSave(job, status);
+    TellModules(job.target, "");
   } else if (job.kind == JobKind::kRewrite) {
     FinishRewrite(job, status);
   } else {
@@ -187,6 +221,7 @@ void DurabilityOfFiles::FinishSave(const Job& job, const Status& status) {
     last_save_ok_ = true;
     ++saves_;
     engine_.log.Log(LogLevel::kNotice, "DB saved on disk");
+    if (!job.target.files.empty()) TellModules(job.target, job.target.files.back());
   } else if (status.code() != StatusCode::kCancelled) {
     last_save_ok_ = false;
     engine_.log.Log(LogLevel::kWarning, "Error saving DB on disk: {}", status.message());

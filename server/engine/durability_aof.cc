@@ -280,6 +280,7 @@ Status DurabilityOfFiles::RewriteWhileOff(std::string* reply) {
 }
 
 void DurabilityOfFiles::FinishRewrite(const Job& job, const Status& status) {
+  if (aof_ == nullptr || !status.ok()) TellModules(job.target, "");
   if (aof_ == nullptr) return;
   if (!status.ok()) {
     aof_->AbortRewrite();
@@ -304,6 +305,7 @@ void DurabilityOfFiles::FinishRewrite(const Job& job, const Status& status) {
     }
   }
   publishing_ = true;
+  publishing_target_ = job.target;
   // The kind of file was fixed when the job began.
   aof_->FinishRewrite(
       aof_->TempBasePath(), !job.as_commands,
@@ -321,11 +323,17 @@ void DurabilityOfFiles::OnRewritePublished(int64_t started_ms, const Status& sta
   rewrite_failures_ = status.ok() ? 0 : rewrite_failures_ + 1;
   if (status.ok()) {
     ++rewrites_;
+    // Files that are kept as history name what the older saves named.
+    if (!publishing_target_.files.empty() && !engine_.settings().aof_disable_auto_gc) {
+      TellModules(publishing_target_, publishing_target_.files.front());
+    }
     engine_.log.Log(LogLevel::kNotice, "Background AOF rewrite finished successfully");
   } else {
     next_rewrite_attempt_ms_ = engine_.env.WallMicros() / 1000 + kRewriteRetryMs;
     engine_.log.Log(LogLevel::kWarning, "Background AOF rewrite failed: {}", status.message());
   }
+  TellModules(publishing_target_, "");
+  publishing_target_ = {};
   if (close_aof_after_rewrite_) {
     close_aof_after_rewrite_ = false;
     if (Status closed = SetAppendOnly(false); !closed.ok()) {

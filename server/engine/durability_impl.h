@@ -74,6 +74,7 @@ class DurabilityOfFiles final : public Durability {
     int64_t cut_us = 0;        ///< monotonic
     bool as_commands = false;  ///< the rewrite writes commands, not an RDB file
     bool saves_too = false;    ///< the rewrite's base is also the RDB file of a save that was due
+    SaveTarget target = {};    ///< what modules were told of it
     SyncSnapshot sync = {};    ///< of kSync
   };
   /// Why a save should begin now.
@@ -85,11 +86,15 @@ class DurabilityOfFiles final : public Durability {
   std::string PathInDir(const std::string& name) const;
   AofLocation Location() const;
   SnapshotJobOptions JobOptions(JobKind kind, const SyncSnapshot& sync) const;
+  /// What modules hear of the next save: nothing unless its files stay in the server's directory.
+  SaveTarget NextTarget(JobKind kind, bool saves_too) const;
+  void TellModules(const SaveTarget& target, std::string_view file);
   /// The cut: hands the stream over, rotates the log when rewriting, freezes the keyspace.
   void Cut(Job& job);
   Status Launch(JobKind kind, SyncSnapshot sync = {});
   void OnJobDone(Status status);
   void FinishSave(const Job& job, const Status& status);
+  std::string ManifestName() const;
   void FinishRewrite(const Job& job, const Status& status);
   void OnRewritePublished(int64_t started_ms, const Status& status);
   /// snapshot-over-limit-policy abort: ends the running walk; its outcome comes through the loop.
@@ -134,6 +139,7 @@ class DurabilityOfFiles final : public Durability {
   bool close_aof_after_rewrite_ = false;  // BGREWRITEAOF with appendonly no
   std::atomic<bool> exit_on_aof_error_{false};
   bool publishing_ = false;  // a rewrite's walk ended, its manifest is being replaced
+  SaveTarget publishing_target_;
 
   /// Set by the executor when replies may be held, taken back by the log thread that tells it of
   /// progress: so a wake-up is sent only when somebody waits, and once.

@@ -2,8 +2,12 @@
 
 #include "server/engine/module_api.h"
 
+#include <algorithm>
 #include <bit>
+#include <cstdlib>
+#include <cstring>
 
+#include "persistence/save_target.h"
 #include "server/base/strings.h"
 #include "server/engine/durability.h"
 #include "server/engine/engine.h"
@@ -94,7 +98,7 @@ int ValueGet(CairnContext* ctx, CairnBytes key, CairnType* type, int access, voi
   // Loaded before its module was: it becomes a value of the module now.
   const auto* foreign = static_cast<const ForeignObject*>(object);
   if (!ModuleHost::SameType(foreign->type_id(), type->id)) return CAIRN_WRONG_TYPE;
-  Result<ObjectRef> made = LoadModuleValue(*type, foreign->type_id(), foreign->events());
+  Result<ObjectRef> made = LoadModuleValue(*type, foreign->type_id(), foreign->events(), true);
   if (!made.ok()) return CAIRN_WRONG_TYPE;
   *value = static_cast<const ModuleObject*>(made->get())->value();
   ctx->command.db().Replace(ref, ValueInput::FromObject(ValueType::kModule, std::move(*made)));
@@ -217,6 +221,55 @@ char* BlobMutableData(CairnBlob* blob) {
 size_t BlobSize(const CairnBlob* blob) { return Of(blob)->size(); }
 size_t BlobFootprint(const CairnBlob* blob) { return Of(blob)->footprint(); }
 
+struct WrappedBlob {
+  alignas(Blob) unsigned char blob[sizeof(Blob)];
+  void (*release)(void* owner);
+  void* owner;
+};
+
+CairnBlob* BlobWrap(CairnModule*, const char* data, size_t size, void (*release)(void* owner),
+                    void* owner) {
+  void* room = std::malloc(sizeof(WrappedBlob));
+  CAIRN_CHECK(room != nullptr);
+  auto* wrapped = new (room) WrappedBlob{{}, release, owner};
+  const auto end = [](Blob* self) {
+    auto* ended = reinterpret_cast<WrappedBlob*>(self);
+    ended->release(ended->owner);
+    std::free(ended);
+  };
+  // Frozen from birth: the bytes are the caller's.
+  Blob* blob = new (wrapped->blob) Blob(const_cast<char*>(data), size, sizeof(WrappedBlob), end);
+  return reinterpret_cast<CairnBlob*>(blob);
+}
+
+// --- files ---
+
+int64_t SettingText(CairnModule* module, const char* name, char* out, size_t capacity) {
+  const std::string_view pattern = name;
+  const auto found = module->host->engine().config.Get(std::span(&pattern, 1));
+  if (found.size() != 1) return -1;
+  const std::string& text = found[0].second;
+  std::memcpy(out, text.data(), std::min(capacity, text.size()));
+  return static_cast<int64_t>(text.size());
+}
+
+int GetSaveTarget(CairnWriter* writer, CairnSaveTarget* target) {
+  const auto* targeted = dynamic_cast<const TargetedSink*>(&writer->sink);
+  const SaveTarget* known = targeted == nullptr ? nullptr : targeted->target();
+  if (known == nullptr || known->files.empty() || known->files.size() > 2) return CAIRN_FAILED;
+  target->directory = Bytes(known->directory);
+  target->number = known->number;
+  target->file_count = known->files.size();
+  for (size_t i = 0; i < known->files.size(); ++i) target->files[i] = Bytes(known->files[i]);
+  return CAIRN_OK;
+}
+
+int LoadIsFile(CairnReader* reader) { return reader->own_file ? 1 : 0; }
+
+void WatchSaves(CairnModule* module, void (*on_saved)(void*, CairnBytes, uint64_t)) {
+  module->on_saved = on_saved;
+}
+
 // --- surroundings ---
 
 int SettingUnsigned(CairnModule* module, const char* name, uint64_t* value) {
@@ -254,7 +307,8 @@ class ModuleJob final : public CommandJob {
 };
 
 int RunLater(CairnContext* ctx, const CairnJob* job) {
-  if (!ctx->command.CanRunLater()) return CAIRN_FAILED;
+  // A client that waits for a key is answered here and now.
+  if (ctx->again != CairnContext::Again::kNo || !ctx->command.CanRunLater()) return CAIRN_FAILED;
   ctx->command.RunLater(std::make_unique<ModuleJob>(ctx->host, *job));
   return CAIRN_OK;
 }
@@ -369,6 +423,11 @@ constexpr CairnApi kApi = {
     .signal_key = SignalKey,
     .publish = Publish,
     .durability = DurabilityOfEffects,
+    .blob_wrap = BlobWrap,
+    .setting_text = SettingText,
+    .save_target = GetSaveTarget,
+    .load_is_file = LoadIsFile,
+    .watch_saves = WatchSaves,
 };
 
 }  // namespace

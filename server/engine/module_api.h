@@ -127,6 +127,15 @@ typedef struct CairnCommandSpec {
   CairnCommandFn run;
 } CairnCommandSpec;
 
+/* Where a save of values goes to, see save_target. Borrowed: ends with the save of the value. */
+typedef struct CairnSaveTarget {
+  CairnBytes directory; /* the server's, absolute */
+  uint64_t number;      /* of the save: ascending within a process, from 1 */
+  /* The files that the save will become, relative to `directory`: one or two. */
+  CairnBytes files[2];
+  size_t file_count;
+} CairnSaveTarget;
+
 typedef struct CairnTypeSpec {
   const char* name;      /* 9 of A-Z a-z 0-9 - _ : the type's identity in files */
   int encoding_version;  /* 0..1023, given back to load */
@@ -235,8 +244,9 @@ typedef struct CairnApi {
   /* --- long work --- */
   /* Suspends the client, runs job->work on a worker while all others are served, then
      job->finish. CAIRN_OK: the job is taken, and the function returns without replies and without
-     effects. CAIRN_FAILED: this run may not wait (a transaction, a log that is loaded): do the
-     work here. Gates such as CLIENT PAUSE and memory are asked again before finish. */
+     effects. CAIRN_FAILED: this run may not wait (a transaction, a log that is loaded, a
+     client that wait_for_key had parked): do the work here. Gates such as CLIENT PAUSE and memory
+     are asked again before finish. */
   int (*run_later)(CairnContext* ctx, const CairnJob* job);
 
   /* --- waiting and telling --- */
@@ -252,6 +262,26 @@ typedef struct CairnApi {
   void (*publish)(CairnContext* ctx, CairnBytes channel, CairnBytes message);
   /* CairnDurability of this command's effects by the settings in force. */
   int (*durability)(CairnContext* ctx);
+
+  /* --- files beside the server's --- */
+  /* Bytes that the caller keeps at `data` until release(owner), on any thread, as a blob with one
+     reference. */
+  CairnBlob* (*blob_wrap)(CairnModule* module, const char* data, size_t size,
+                          void (*release)(void* owner), void* owner);
+  /* The text of a setting in force, cut to `capacity` bytes. Returns its whole length, or -1 when
+     there is none of the name. Executor. */
+  int64_t (*setting_text)(CairnModule* module, const char* name, char* out, size_t capacity);
+  /* CAIRN_OK when the value goes to files that stay in the server's directory: it may name other
+     files there instead of emitting what they hold. CAIRN_FAILED: it must emit everything (DUMP, a
+     copy for replicas, a digest). */
+  int (*save_target)(CairnWriter* writer, CairnSaveTarget* target);
+  /* 1 when what is read comes from a file that a server has written, 0 when a client sent it. */
+  int (*load_is_file)(CairnReader* reader);
+  /* on_saved is called on the executor with the module's data: `file` holds save `number` now, on
+     disk and for good; or, `file` empty, that save is over, well or not, and no more files become
+     it. Only inside CairnModule_OnLoad. */
+  void (*watch_saves)(CairnModule* module,
+                      void (*on_saved)(void* data, CairnBytes file, uint64_t number));
 } CairnApi;
 
 /* Exported by every module. Returns CAIRN_OK when it is ready; otherwise the library is closed

@@ -274,6 +274,14 @@ void ModuleHost::ForgetCommands(const CairnModule& module) {
   }
 }
 
+void ModuleHost::OnSaved(std::string_view file, uint64_t number) {
+  for (const auto& module : modules_) {
+    if (module->on_saved != nullptr) {
+      module->on_saved(module->data, {file.data(), file.size()}, number);
+    }
+  }
+}
+
 std::vector<LoadedModule> ModuleHost::modules() const {
   std::vector<LoadedModule> out;
   for (const auto& module : modules_) out.push_back(module->description);
@@ -281,7 +289,7 @@ std::vector<LoadedModule> ModuleHost::modules() const {
 }
 
 Result<std::unique_ptr<ModuleValueReader>> ModuleHost::Open(uint64_t type_id) {
-  return NewModuleValueReader(FindType(ModuleTypeName(type_id)), type_id);
+  return NewModuleValueReader(FindType(ModuleTypeName(type_id)), type_id, engine_->loading);
 }
 
 const CairnType* ModuleHost::FindType(std::string_view name) const {

@@ -58,6 +58,10 @@ class ModuleHost final : public ModuleValueFactory {
   /// In the order they were loaded.
   std::vector<LoadedModule> modules() const;
 
+  /// Tells the modules what save `number` has become (module_api.h, watch_saves): `file` holds it
+  /// now, relative to the server's directory; empty: it is over, nothing more will be.
+  void OnSaved(std::string_view file, uint64_t number);
+
   /// A reader for every type id; without its module the value is kept as it came.
   Result<std::unique_ptr<ModuleValueReader>> Open(uint64_t type_id) override;
   /// The registered type of these nine characters, or nullptr.

@@ -29,6 +29,7 @@ struct CairnModule {
   void* library = nullptr;  ///< dlopen's handle; nullptr when linked in
   void* data = nullptr;
   void (*free_data)(void*) = nullptr;
+  void (*on_saved)(void* data, CairnBytes file, uint64_t number) = nullptr;
   std::deque<cairn::ModuleCommand> commands;  ///< addresses stay
   std::deque<CairnType> types;
   bool entered = false;  ///< registered for good

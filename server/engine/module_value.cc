@@ -13,7 +13,8 @@ constexpr int kCharacterBits = 6;
 
 class EventCollector final : public ModuleValueReader {
  public:
-  EventCollector(const CairnType* type, uint64_t type_id) : type_(type), type_id_(type_id) {}
+  EventCollector(const CairnType* type, uint64_t type_id, bool own_file)
+      : type_(type), type_id_(type_id), own_file_(own_file) {}
 
   Status Unsigned(uint64_t value) override {
     return Add({ModuleEvent::Kind::kUnsigned, value, {}});
@@ -34,7 +35,7 @@ class EventCollector final : public ModuleValueReader {
     return Add({ModuleEvent::Kind::kString, 0, std::move(bytes)});
   }
   Result<ObjectRef> Finish() override {
-    if (type_ != nullptr) return LoadModuleValue(*type_, type_id_, events_);
+    if (type_ != nullptr) return LoadModuleValue(*type_, type_id_, events_, own_file_);
     return ObjectRef::Adopt(new ForeignObject(type_id_, std::move(events_)));
   }
 
@@ -46,6 +47,7 @@ class EventCollector final : public ModuleValueReader {
 
   const CairnType* const type_;
   const uint64_t type_id_;
+  const bool own_file_;
   ModuleEvents events_;
 };
 
@@ -115,8 +117,8 @@ size_t ForeignObject::MemoryUsage() const {
 }
 
 Result<ObjectRef> LoadModuleValue(const CairnType& type, uint64_t type_id,
-                                  const ModuleEvents& events) {
-  CairnReader reader{events};
+                                  const ModuleEvents& events, bool own_file) {
+  CairnReader reader{events, own_file};
   const int version = static_cast<int>(type_id & kMaxModuleEncodingVersion);
   void* value = type.spec.load(&reader, version, type.module_data);
   if (value == nullptr) {
@@ -131,8 +133,9 @@ Result<ObjectRef> LoadModuleValue(const CairnType& type, uint64_t type_id,
   return object;
 }
 
-std::unique_ptr<ModuleValueReader> NewModuleValueReader(const CairnType* type, uint64_t type_id) {
-  return std::make_unique<EventCollector>(type, type_id);
+std::unique_ptr<ModuleValueReader> NewModuleValueReader(const CairnType* type, uint64_t type_id,
+                                                        bool own_file) {
+  return std::make_unique<EventCollector>(type, type_id, own_file);
 }
 
 }  // namespace cairn

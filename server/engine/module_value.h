@@ -85,13 +85,15 @@ class ForeignObject final : public AnyModuleObject {
   const ModuleEvents events_;
 };
 
-/// The value that `events` make under `type`. Errors: kCorruption when the module refuses them.
+/// The value that `events` make under `type`. `own_file`: they come from a file of this server's
+/// directory, not from a client. Errors: kCorruption when the module refuses them.
 Result<ObjectRef> LoadModuleValue(const CairnType& type, uint64_t type_id,
-                                  const ModuleEvents& events);
+                                  const ModuleEvents& events, bool own_file);
 
 /// Collects the events of one value; Finish makes a ModuleObject of `type`, or without one a
 /// ForeignObject.
-std::unique_ptr<ModuleValueReader> NewModuleValueReader(const CairnType* type, uint64_t type_id);
+std::unique_ptr<ModuleValueReader> NewModuleValueReader(const CairnType* type, uint64_t type_id,
+                                                        bool own_file);
 
 }  // namespace cairn
 
@@ -104,5 +106,6 @@ struct CairnWriter {
 /// What a type's load reads from.
 struct CairnReader {
   const cairn::ModuleEvents& events;
+  bool own_file = false;
   size_t next = 0;
 };

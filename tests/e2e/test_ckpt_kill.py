@@ -14,7 +14,7 @@ import unittest
 import redis
 
 import ckpt_rank
-from cairn_server import Server, wait_until
+from cairn_server import TENSOR_MODULE, Server, wait_until
 
 ROUNDS = int(os.environ.get("CAIRN_CKPT_KILL_ROUNDS", "8"))
 SEED = int(os.environ.get("CAIRN_CKPT_KILL_SEED", str(time.time_ns() % 1_000_000)))
@@ -23,7 +23,8 @@ RANK_SCRIPT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "ckpt_ran
 
 class CheckpointKill(unittest.TestCase):
     def setUp(self):
-        self.server = Server(settings={"appendonly": "yes", "appendfsync": "always"}, tensors=True).start()
+        self.server = Server(settings={"appendonly": "yes", "appendfsync": "always",
+                                       "loadmodule": f"{TENSOR_MODULE} chunk-logs yes"}).start()
         self.addCleanup(self.server.close)
         self.acknowledged = os.path.join(self.server.directory, "acknowledged")
         open(self.acknowledged, "w").close()
@@ -68,6 +69,10 @@ class CheckpointKill(unittest.TestCase):
             ranks = self.start_ranks(world, attempt)
             # Into the middle of the work: after a commit of this attempt, then anywhere.
             wait_until(lambda: self.last_acknowledged() > reached, what="a commit of the new attempt", limit_s=120)
+            # Under a save or a rewrite, which move payloads to the chunk log and name them from there.
+            job = chance.choice(["BGSAVE SCHEDULE", "BGREWRITEAOF", None])
+            if job:
+                self.client().execute_command(*job.split())
             time.sleep(chance.random() * 0.5)
             victim = chance.choice(["server", "rank", "both"])
             if victim != "server":

@@ -1,0 +1,98 @@
+#include "tensor_module/log_host.h"
+
+#include <climits>
+#include <utility>
+
+#include "tensor_module/module.h"
+
+namespace cairn::tensor {
+
+void LogHost::Say(std::string_view line) const {
+  api_.log(module_, CAIRN_LOG_WARNING, {line.data(), line.size()});
+}
+
+std::string LogHost::Setting(const char* name) const {
+  std::string text(PATH_MAX, '\0');
+  const int64_t size = api_.setting_text(module_, name, text.data(), text.size());
+  if (size < 0 || static_cast<size_t>(size) > text.size()) return "";
+  text.resize(static_cast<size_t>(size));
+  return text;
+}
+
+std::string LogHost::ServerDirectory() const { return Setting("dir"); }
+
+ChunkLog* LogHost::opened() const {
+  const std::lock_guard lock(mutex_);
+  return broken_ ? nullptr : log_.get();
+}
+
+ChunkLog* LogHost::Open(std::string_view directory) {
+  const std::lock_guard lock(mutex_);
+  if (directory.empty()) return nullptr;
+  if (log_ != nullptr) return broken_ || directory != directory_ ? nullptr : log_.get();
+  directory_ = directory;
+  ChunkLogOptions options;
+  options.random = [this] { return api_.random_u64(module_); };
+  options.say = [this](std::string_view line) { Say(line); };
+  log_ =
+      std::make_unique<ChunkLog>(NewPosixLogFiles(directory_, kLogDirectory), std::move(options));
+  if (Status opened = log_->Open(); !opened.ok()) {
+    broken_ = true;
+    Say("chunk log: it cannot be read: " + std::string(opened.message()));
+    return nullptr;
+  }
+  log_->StartThread();
+  return log_.get();
+}
+
+std::vector<bool> LogHost::KeepFor(CairnWriter* writer, const std::vector<const Chunk*>& chunks) {
+  std::vector<bool> kept(chunks.size(), false);
+  CairnSaveTarget target{};
+  if (!saving_ || api_.save_target(writer, &target) != CAIRN_OK) return kept;
+  ChunkLog* log = Open({target.directory.data, target.directory.size});
+  if (log == nullptr) return kept;
+  std::vector<std::string> files;
+  for (size_t i = 0; i < target.file_count; ++i) {
+    files.emplace_back(target.files[i].data, target.files[i].size);
+  }
+  // What could not be kept is emitted: an error has been said, and is no error of the save.
+  [[maybe_unused]] const Status status = log->Keep(chunks, target.number, files, &kept);
+  return kept;
+}
+
+ChunkRef LogHost::Load(ChunkPool& pool, PayloadMemory& memory, Hash128 hash, size_t size) {
+  const std::string directory = ServerDirectory();
+  ChunkLog* log = Open(directory);
+  if (log != nullptr && !std::exchange(presumed_, true)) {
+    // What is being read now. A server without the module may have written it.
+    log->Presume({Setting("dbfilename")});
+    if (Setting("appendonly") == "yes") {
+      log->Presume({Setting("appenddirname") + "/" + Setting("appendfilename") + ".manifest"});
+    }
+  }
+  const ChunkLog::Found found = log == nullptr ? ChunkLog::Found() : log->Find(hash, size);
+  if (!found.mapping) {
+    Say("a checkpoint names a chunk of " + std::to_string(size) + " bytes with hash " +
+        Hash128Hex(hash) + " that is not in " + directory + "/" + kLogDirectory +
+        ": RDB files and append-only files need that directory beside them");
+    return {};
+  }
+  const LogMapping& mapping = **found.mapping;
+  mapping.AddReference();
+  CairnBlob* blob = api_.blob_wrap(
+      module_, found.bytes.data(), found.bytes.size(),
+      [](void* owner) { static_cast<const LogMapping*>(owner)->DropReference(); },
+      const_cast<LogMapping*>(&mapping));
+  return pool.Map({memory.Wrap(blob), 0, size}, hash, found.record.dtype, found.record.figures,
+                  found.number);
+}
+
+void LogHost::OnSaved(std::string_view path, uint64_t number) {
+  ChunkLog* log = opened();
+  if (log == nullptr) return;
+  if (path.empty()) return log->OnSaved("", number);
+  const std::string prefix = directory_ + "/";
+  if (path.starts_with(prefix)) log->OnSaved(std::string(path.substr(prefix.size())), number);
+}
+
+}  // namespace cairn::tensor

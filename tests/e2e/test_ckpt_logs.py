@@ -1,0 +1,463 @@
+"""Chunk logs: RDB files and append-only bases that name chunks instead of holding them, a restart that maps them, what
+happens when they are missing, damaged, shared or not wanted, and kill -9 under saves (tensor_module/chunk_log.h).
+
+CAIRN_CKPT_LOG_ROUNDS: how many kills (6 when not given). CAIRN_CKPT_LOG_SEED repeats a run of moments.
+"""
+
+import array
+import os
+import random
+import shutil
+import threading
+import time
+import unittest
+
+import redis
+
+from cairn_server import TENSOR_MODULE, Server, wait_until
+
+ROUNDS = int(os.environ.get("CAIRN_CKPT_LOG_ROUNDS", "6"))
+SEED = int(os.environ.get("CAIRN_CKPT_LOG_SEED", str(time.time_ns() % 1_000_000)))
+CHUNK = 256 * 1024
+SIZE = 12 * CHUNK + 1000
+SMALL_BYTES = 200_000    # what a file without payloads stays below
+
+
+def tensor(step: int) -> bytes:
+    """Of one step; half of its chunks are those of all others."""
+    same = random.Random(0).randbytes(SIZE // 2 // CHUNK * CHUNK)
+    return same + random.Random(step).randbytes(SIZE - len(same))
+
+
+class ChunkLogs(unittest.TestCase):
+    def start(self, settings=None, logs="yes", **more):
+        server = Server(settings={"loadmodule": f"{TENSOR_MODULE} chunk-logs {logs}", "enable-debug-command": "yes",
+                                  "enable-protected-configs": "yes", **(settings or {})}, **more)
+        self.addCleanup(server.close)
+        return server.start()
+
+    def save(self, server, step, run="run"):
+        server.client().execute_command("CKPT.SAVE", run, step, 1, "w", "U8", "SHAPE", 1, SIZE, "BLOB", tensor(step))
+
+    def check(self, server, steps, run="run"):
+        call = server.client().execute_command
+        self.assertEqual([row[1] for row in call("CKPT.LIST", run)], sorted(steps, reverse=True))
+        for step in steps:
+            self.assertEqual(call("CKPT.LOAD", run, step, "w", "RANGE", 0, SIZE), tensor(step))
+            self.assertEqual(call("CKPT.VERIFY", run, step, "DEEP")[1], 1)
+
+    def figures(self, server):
+        reply = server.client().execute_command("CKPT.LOGS")
+        return dict(zip([word.decode() for word in reply[::2]], reply[1::2]))
+
+    def size(self, server, name):
+        return os.path.getsize(os.path.join(server.directory, name))
+
+    def segments(self, server):
+        directory = os.path.join(server.directory, "chunklogs")
+        return sorted(os.path.join(directory, name) for name in os.listdir(directory) if name.endswith(".chunks"))
+
+    def run_job(self, server, command, counter):
+        client = server.client()
+        before = client.info("persistence")[counter]
+        client.execute_command(command)
+        wait_until(lambda: client.info("persistence")[counter] > before, what=command)
+
+    def test_a_save_names_chunks_and_a_restart_maps_them(self):
+        server = self.start()
+        for step in (1, 2):
+            self.save(server, step)
+        server.client().save()
+        self.assertLess(self.size(server, "dump.rdb"), SMALL_BYTES)
+        logged = self.figures(server)["appended_bytes"]
+        self.assertGreater(logged, SIZE)
+        self.assertLess(logged, 2 * SIZE, "the half that both steps have is written once")
+        server.restart()
+        self.check(server, [1, 2])
+        self.save(server, 3)
+        server.client().save()
+        self.assertLess(self.figures(server)["appended_bytes"], SIZE, "only what is new is written")
+        server.restart()
+        self.check(server, [1, 2, 3])
+
+    def test_an_append_only_base_names_chunks(self):
+        server = self.start({"appendonly": "yes"})
+        self.save(server, 1)
+        self.run_job(server, "BGREWRITEAOF", "aof_rewrites")
+        self.save(server, 2)
+        sizes = [self.size(server, os.path.join("appendonlydir", name))
+                 for name in os.listdir(os.path.join(server.directory, "appendonlydir")) if ".base." in name]
+        self.assertLess(max(sizes), SMALL_BYTES)
+        server.restart()
+        self.check(server, [1, 2])
+
+    def test_dump_and_copies_for_replicas_carry_everything(self):
+        server = self.start()
+        self.save(server, 1)
+        server.client().save()
+        server.restart()
+        payload = server.client().dump("run")
+        self.assertGreater(len(payload), SIZE)
+        other = self.start()
+        other.client().restore("copy", 0, payload)
+        self.check(other, [1], "copy")
+        replica = self.start({"replicaof": f"127.0.0.1 {server.port}"})
+        wait_until(lambda: replica.client().info("replication")["master_link_status"] == "up", what="the link")
+        self.check(replica, [1])
+        self.assertFalse(os.path.exists(os.path.join(replica.directory, "chunklogs")))
+
+    def test_a_file_without_its_logs_does_not_load(self):
+        server = self.start()
+        self.save(server, 1)
+        server.client().save()
+        server.kill()
+        logs = os.path.join(server.directory, "chunklogs")
+        os.rename(logs, logs + ".away")
+        with self.assertRaises(RuntimeError):
+            server.start()
+        self.assertIn("need that directory beside them", server.log())
+        self.assertLess(self.size(server, "dump.rdb"), SMALL_BYTES, "the file is as it was")
+        os.rename(logs + ".away", logs)
+        server.start()
+        self.check(server, [1])
+
+    def test_without_logs_a_file_stands_alone(self):
+        server = self.start(logs="no")
+        self.save(server, 1)
+        server.client().save()
+        self.assertGreater(self.size(server, "dump.rdb"), SIZE)
+        self.assertFalse(os.path.exists(os.path.join(server.directory, "chunklogs")))
+
+    def test_switching_the_logs_off_writes_everything_inline_again(self):
+        server = self.start()
+        self.save(server, 1)
+        server.client().save()
+        server.kill()
+        server.settings["loadmodule"] = f"{TENSOR_MODULE} chunk-logs no"
+        server.start()
+        server.client().save()
+        self.assertGreater(self.size(server, "dump.rdb"), SIZE)
+        self.check(server, [1])
+        server.kill()
+        shutil.rmtree(os.path.join(server.directory, "chunklogs"))
+        server.start()
+        self.check(server, [1])
+
+    def test_damage_is_named_and_nothing_else_is_harmed(self):
+        server = self.start()
+        for step in (1, 2):
+            self.save(server, step)
+        server.client().save()
+        server.kill()
+        # A chunk that only step 2 has.
+        needle = tensor(2)[SIZE // 2 // CHUNK * CHUNK:][1000:1100]
+        for path in self.segments(server):
+            with open(path, "r+b") as segment:
+                at = segment.read().find(needle)
+                if at >= 0:
+                    segment.seek(at + 10)
+                    segment.write(bytes([needle[10] ^ 1]))
+        server.start()
+        call = server.client().execute_command
+        with self.assertRaisesRegex(redis.ResponseError, "CKPTDAMAGED"):
+            call("CKPT.LOAD", "run", 2, "w")
+        with self.assertRaisesRegex(redis.ResponseError, "CKPTDAMAGED"):
+            call("CKPT.LOAD", "run", "LATEST", "w", "RANGE", 0, SIZE)
+        self.assertEqual(call("CKPT.LOAD", "run", 2, "w", "RANGE", 0, CHUNK), tensor(2)[:CHUNK])
+        self.assertEqual(call("CKPT.VERIFY", "run", 2, "DEEP")[1], 0)
+        self.assertEqual(call("CKPT.LOAD", "run", 1, "w", "RANGE", 0, SIZE), tensor(1))
+        with self.assertRaises(redis.ResponseError):
+            call("DUMP", "run")
+        # Saved anew it is whole again, and for good.
+        self.save(server, 3)
+        call("CKPT.DEL", "run", 2)
+        self.save(server, 2)
+        server.client().save()
+        server.restart()
+        self.check(server, [1, 2, 3])
+
+    def test_a_merge_reads_what_a_restart_has_mapped(self):
+        server = self.start({"appendonly": "yes"})
+        call = server.client().execute_command
+        count = 200_000
+
+        def save(step):
+            payload = array.array("f", (float(i % 1000 + step) for i in range(count))).tobytes()
+            call("CKPT.SAVE", "run", step, 1, "w", "F32", "SHAPE", 1, count, "BLOB", payload)
+
+        def merged():
+            return call("CKPT.LOAD", "run", 7, "w", "RANGE", 0, 4 * count)
+
+        want = array.array("f", (float(i % 1000 + 3) for i in range(count))).tobytes()
+        for step in (2, 4):
+            save(step)
+        self.run_job(server, "BGREWRITEAOF", "aof_rewrites")
+        server.restart()
+        call("CKPT.MERGE", "run", 7, 2, 2, 1, 4, 1)
+        self.assertEqual(merged(), want)
+        server.restart()    # merges again, from what the base names
+        self.assertEqual(merged(), want)
+        server.kill()
+        needle = array.array("f", [1002, 1003, 4, 5]).tobytes()    # step 2 goes up to 1001
+        for path in self.segments(server):
+            with open(path, "r+b") as segment:
+                at = segment.read().find(needle)
+                if at >= 0:
+                    segment.seek(at + 10)
+                    segment.write(bytes([needle[10] ^ 1]))
+        server.start()
+        self.assertIn("cannot be merged again", server.log())
+        with self.assertRaisesRegex(redis.ResponseError, "CKPTDAMAGED"):
+            call("CKPT.MERGE", "run", 8, 2, 2, 1, 4, 1)
+        self.assertEqual([row[1] for row in call("CKPT.LIST", "run")], [4, 2])
+        save(5)
+        call("CKPT.MERGE", "run", 8, 2, 2, 1, 2, 3)
+
+    def test_segments_that_somebody_deletes_are_written_again(self):
+        server = self.start()
+        for step in (1, 2):
+            self.save(server, step)
+            server.client().save()
+            server.restart()    # so that chunks are mapped, and there are two segments
+        self.save(server, 3)
+        server.client().save()
+        for path in self.segments(server):
+            os.unlink(path)
+        self.save(server, 4)
+        server.client().save()
+        self.assertIn("is gone", server.log())
+        server.restart()
+        self.check(server, [1, 2, 3, 4])
+        shutil.rmtree(os.path.join(server.directory, "chunklogs"))
+        server.client().save()
+        self.assertGreater(self.size(server, "dump.rdb"), SIZE, "nowhere to write them: inline")
+        server.restart()
+        self.check(server, [1, 2, 3, 4])
+
+    def test_a_server_without_the_module_loses_nothing(self):
+        server = self.start({"appendonly": "yes"})
+        self.save(server, 1)
+        self.save(server, 2)
+        server.client().save()
+        server.kill()
+        shutil.rmtree(os.path.join(server.directory, "appendonlydir"))    # so that it loads dump.rdb
+        module = server.settings.pop("loadmodule")
+        server.settings["appendonly"] = "no"
+        server.start()
+        server.client().set("other", "value")
+        server.client().save()
+        server.client().config_set("appendonly", "yes")
+        wait_until(lambda: server.client().info("persistence")["aof_rewrites"] > 0, what="the append-only file")
+        server.kill()
+        server.settings.update(loadmodule=module, appendonly="yes")
+        server.start()
+        self.check(server, [1, 2])
+        # A base that the other server wrote names chunks that no save of this one does.
+        server.client().delete("run")
+        for _ in range(3):
+            server.client().save()
+        self.assertEqual(self.figures(server)["held_by"], b"appendonlydir/appendonly.aof.manifest")
+        server.restart()
+        self.assertEqual(server.client().get("other"), b"value")
+
+    def test_a_torn_tail_costs_what_was_not_named(self):
+        server = self.start()
+        self.save(server, 1)
+        server.client().save()
+        server.kill()
+        last = self.segments(server)[-1]
+        with open(last, "ab") as segment:
+            segment.write(b"CREC" + os.urandom(5000))
+        server.start()
+        self.check(server, [1])
+        self.assertIn("are no records", server.log())
+
+    def test_what_nothing_names_is_removed(self):
+        server = self.start()
+        client = server.client()
+        client.execute_command("CKPT.CREATE", "run", "KEEP", 1)
+        for step in range(1, 9):
+            self.save(server, step)
+            client.save()
+        wait_until(lambda: self.figures(server)["removed_segments"] > 0, what="a removed segment")
+        wait_until(lambda: self.figures(server)["bytes"] < 4 * SIZE, what="the log shrinking")
+        self.check(server, [8])
+        server.restart()
+        self.check(server, [8])
+
+    def test_a_file_of_another_name_keeps_its_chunks(self):
+        server = self.start()
+        client = server.client()
+        client.execute_command("CKPT.CREATE", "run", "KEEP", 1)
+        self.save(server, 1)
+        client.save()
+        client.config_set("dbfilename", "other.rdb")
+        for step in range(2, 7):
+            self.save(server, step)
+            client.save()
+        self.assertEqual(self.figures(server)["held_by"], b"dump.rdb")
+        self.check(server, [6])
+        server.restart()  # which reads dump.rdb again
+        self.check(server, [1])
+
+    def test_another_directory_gets_everything_inline(self):
+        server = self.start()
+        self.save(server, 1)
+        server.client().save()
+        elsewhere = os.path.join(server.directory, "elsewhere")
+        os.mkdir(elsewhere)
+        server.client().config_set("dir", elsewhere)
+        server.client().save()
+        self.assertGreater(self.size(server, "elsewhere/dump.rdb"), SIZE)
+        other = self.start(directory=elsewhere)
+        self.check(other, [1])
+
+    def test_two_servers_in_one_directory(self):
+        first = self.start()
+        self.save(first, 1)
+        first.client().save()
+        second = self.start({"dbfilename": "second.rdb"}, directory=first.directory)
+        self.save(second, 2)
+        second.client().save()
+        self.assertGreater(self.size(first, "second.rdb"), SIZE, "the second writes inline")
+        self.assertEqual(self.figures(second)["state"], b"read-only")
+        for step in range(3, 6):
+            self.save(first, step)
+            first.client().save()
+        second.restart()
+        self.check(second, [2])
+        first.restart()
+        self.check(first, [1, 3, 4, 5])
+
+    def test_reload_while_it_runs(self):
+        server = self.start()
+        self.save(server, 1)
+        server.client().execute_command("DEBUG", "RELOAD")
+        self.check(server, [1])
+        server.client().execute_command("DEBUG", "RELOAD")
+        self.save(server, 2)
+        server.client().save()
+        server.restart()
+        self.check(server, [1, 2])
+
+    def durable(self):
+        return {"appendonly": "yes", "appendfsync": "always"}
+
+    def upload(self, server, step, rank=0, world=1):
+        """The transaction of a step, with the part of one rank uploaded."""
+        call = server.client().execute_command
+        tx = call("CKPT.BEGIN", "run", step, "RANK", rank, "WORLD", world)
+        call("CKPT.DECLARE", "run", tx, "RANK", rank, 1, f"w{rank}", "weights", "U8", "SHAPE", 1, SIZE)
+        call("CKPT.PUT", "run", tx, "RANK", rank, f"w{rank}", "AT", 0, "BLOB", tensor(step + rank))
+        return tx
+
+    def test_disk_means_that_the_log_has_the_chunks(self):
+        server = self.start(self.durable())
+        call = server.client().execute_command
+        call("CKPT.CREATE", "run")
+        tx = self.upload(server, 1)
+        call("CKPT.PREPARE", "run", tx, "RANK", 0)
+        self.assertEqual(self.figures(server)["appended_bytes"], 0)
+        call("CKPT.COMMIT", "run", tx, "DURABLE", "DISK")
+        whole = SIZE - SIZE % CHUNK
+        self.assertGreaterEqual(self.figures(server)["appended_bytes"], whole)
+        tx = self.upload(server, 2)
+        call("CKPT.PREPARE", "run", tx, "RANK", 0)
+        before = self.figures(server)["appended_bytes"]
+        call("CKPT.COMMIT", "run", tx, "DURABLE", "AOF")
+        self.assertEqual(self.figures(server)["appended_bytes"], before)
+        server.restart()
+        for step in (1, 2):
+            self.assertEqual(call("CKPT.LOAD", "run", step, "w0", "RANGE", 0, SIZE), tensor(step))
+        self.run_job(server, "BGREWRITEAOF", "aof_rewrites")
+        server.restart()
+        for step in (1, 2):
+            self.assertEqual(call("CKPT.LOAD", "run", step, "w0", "RANGE", 0, SIZE), tensor(step))
+
+    def test_a_run_of_disk_logs_at_prepare_so_that_a_waiting_commit_need_not(self):
+        server = self.start(self.durable())
+        call = server.client().execute_command
+        call("CKPT.CREATE", "run", "DURABLE", "DISK")
+        tx = self.upload(server, 1, 0, 2)
+        self.upload(server, 1, 1, 2)
+        call("CKPT.PREPARE", "run", tx, "RANK", 0)
+        first = self.figures(server)["appended_bytes"]
+        self.assertGreater(first, SIZE // 2)
+        replies = []
+        waiter = threading.Thread(
+            target=lambda: replies.append(server.client().execute_command("CKPT.COMMIT", "run", tx, "WAIT", 30000)))
+        waiter.start()
+        wait_until(lambda: server.client().info("clients")["blocked_clients"] == 1, what="the COMMIT waiting")
+        call("CKPT.PREPARE", "run", tx, "RANK", 1)
+        waiter.join(60)
+        self.assertIn(b"disk", [word.lower() if isinstance(word, bytes) else word for word in replies[0]])
+        self.assertGreater(self.figures(server)["appended_bytes"], first)
+        call("CKPT.SAVE", "run", 2, 1, "w", "U8", "SHAPE", 1, SIZE, "BLOB", tensor(9))
+        before = self.figures(server)["appended_bytes"]
+        self.run_job(server, "BGSAVE", "rdb_saves")
+        self.assertEqual(self.figures(server)["appended_bytes"], before, "all that a save names is there")
+
+    def test_disk_without_a_log_fails_that_commit_and_nothing_else(self):
+        server = self.start(self.durable())
+        server.kill()
+        with open(os.path.join(server.directory, "chunklogs"), "wb"):
+            pass
+        server.start()
+        call = server.client().execute_command
+        call("CKPT.CREATE", "run")
+        tx = self.upload(server, 1)
+        call("CKPT.PREPARE", "run", tx, "RANK", 0)
+        with self.assertRaisesRegex(redis.ResponseError, "CKPTDISK"):
+            call("CKPT.COMMIT", "run", tx, "DURABLE", "DISK")
+        self.assertEqual(call("CKPT.LIST", "run"), [])
+        call("CKPT.COMMIT", "run", tx, "DURABLE", "AOF")
+        server.client().save()
+        self.assertGreater(self.size(server, "dump.rdb"), SIZE)
+        server.restart()
+        self.assertEqual(call("CKPT.LOAD", "run", 1, "w0", "RANGE", 0, SIZE), tensor(1))
+
+    def test_kill_9_under_saves(self):
+        """What the last save that was answered had is there, whatever ran when the server died."""
+        chance = random.Random(SEED)
+        print(f"CAIRN_CKPT_LOG_SEED={SEED}")
+        server = self.start()
+        server.client().execute_command("CKPT.CREATE", "run", "KEEP", 3)
+        step, saved, removed = 0, 0, 0
+        for _ in range(ROUNDS):
+            progress = {"step": step, "saved": saved}
+
+            def work(progress=progress, port_client=server.client()):
+                try:
+                    while True:
+                        progress["step"] += 1
+                        self.save(server, progress["step"])
+                        if chance.random() < 0.5:
+                            port_client.save()
+                            progress["saved"] = progress["step"]
+                        else:
+                            port_client.execute_command("BGSAVE", "SCHEDULE")
+                except (redis.ConnectionError, redis.ResponseError) as error:
+                    if isinstance(error, redis.ResponseError) and "in progress" in str(error):
+                        return work(progress, port_client)
+                return None
+
+            worker = threading.Thread(target=work)
+            worker.start()
+            wait_until(lambda: progress["saved"] > saved or not worker.is_alive(), what="a save", limit_s=120)
+            time.sleep(chance.random() * 0.3)
+            removed += self.figures(server)["removed_segments"]
+            server.kill()
+            worker.join(60)
+            saved = progress["saved"]
+            server.start()
+            rows = server.client().execute_command("CKPT.LIST", "run")
+            steps = [row[1] for row in rows]
+            self.assertGreaterEqual(steps[0], saved, "a save that was answered is lost")
+            self.check(server, steps)
+            step = max(steps[0], progress["step"])
+        self.assertGreater(removed, 0, "segments were never removed: it would prove nothing")
+        print(f"{ROUNDS} kills, {step} steps, {removed} segments removed, 0 wrong loads")
+
+
+if __name__ == "__main__":
+    unittest.main()
