@@ -63,8 +63,10 @@ Status MoveElement(CommandContext& ctx, KeyRef source, const Entry* source_entry
   ctx.TouchWatchers(db.index(), target.key);
   ctx.Notify(NotifyClass::kList, ends.to_head ? "lpush" : "rpush", target.key, db.index());
   ctx.reply().Bulk(element);  // between the two events, for who hears of its own doing
-  ctx.Changed(source, NotifyClass::kList, ends.from_head ? "lpop" : "rpop");
+  ctx.Notify(NotifyClass::kList, ends.from_head ? "lpop" : "rpop", source.key, db.index());
   if (gone) ctx.Notify(NotifyClass::kGeneric, "del", source.key, db.index());
+  ctx.TouchWatchers(db.index(), source.key);  // behind the events, for who hears of both
+  ctx.AddDirty(1);
   return Status::Ok();
 }
 

@@ -30,6 +30,15 @@ MembersEdit EditSet(CommandContext& ctx, KeyRef key, const Entry* entry,
   return {ctx.keyspace(), ctx.db(), key, entry, ValueType::kSet, limits};
 }
 
+/// Publishes the loss of members; who keeps a copy is told behind the events. Counts one change.
+void FinishRemoval(CommandContext& ctx, KeyRef key, bool gone, std::string_view event) {
+  const uint32_t db = ctx.db().index();
+  ctx.Notify(NotifyClass::kSet, event, key.key, db);
+  if (gone) ctx.Notify(NotifyClass::kGeneric, "del", key.key, db);
+  ctx.TouchWatchers(db, key.key);
+  ctx.AddDirty(1);
+}
+
 /// Stores and publishes. Counts one change.
 void Finish(CommandContext& ctx, KeyRef key, MembersEdit& edit, std::string_view event) {
   const MembersEdit::Outcome outcome = edit.Commit();
@@ -130,7 +139,7 @@ Status SMove(CommandContext& ctx) {
   const PackedLimits limits = LimitsOf(ctx.settings());
   MembersEdit removal = EditSet(ctx, from, source, limits);
   removal.Erase(member);
-  Finish(ctx, from, removal, "srem");
+  FinishRemoval(ctx, from, removal.Commit() == MembersEdit::Outcome::kRemoved, "srem");
   MembersEdit addition = EditSet(ctx, to, ctx.db().LookupWrite(to), limits);
   if (addition.Insert(member)) Finish(ctx, to, addition, "sadd");
   ctx.reply().Integer(1);
@@ -318,7 +327,6 @@ constexpr CommandSpec kSRandMemberSpec{
 void PopAll(CommandContext& ctx, KeyRef key, const Entry& entry) {
   const MembersView view(entry);
   const uint64_t size = view.size();
-  ctx.TouchWatchers(ctx.db().index(), key.key);
   ctx.Notify(NotifyClass::kSet, "spop", key.key, ctx.db().index());
   ctx.reply().SetHeader(size);
   view.ForEach([&ctx](const Member& member) {
@@ -328,6 +336,7 @@ void PopAll(CommandContext& ctx, KeyRef key, const Entry& entry) {
   const bool lazy = ctx.settings().lazyfree_lazy_server_del;
   ctx.db().Remove(key, lazy);
   ctx.Notify(NotifyClass::kGeneric, "del", key.key, ctx.db().index());
+  ctx.TouchWatchers(ctx.db().index(), key.key);
   ctx.AddDirty(size);
   PropagateInstead(ctx, {lazy ? "UNLINK" : "DEL", key.key});
 }
@@ -353,7 +362,7 @@ Status PopMany(CommandContext& ctx) {
                  [&](const Member& member) { chosen.emplace_back(member.key.Text(scratch)); });
   const PackedLimits limits = LimitsOf(ctx.settings());
   MembersEdit edit = EditSet(ctx, key, entry, limits);
-  ctx.Changed(key, NotifyClass::kSet, "spop");
+  ctx.Notify(NotifyClass::kSet, "spop", key.key, ctx.db().index());
   ctx.reply().SetHeader(chosen.size());
   for (const std::string& member : chosen) {
     edit.Erase(member);
@@ -361,7 +370,8 @@ Status PopMany(CommandContext& ctx) {
     PropagateInstead(ctx, {"SREM", key.key, member});
   }
   edit.Commit();  // some are left
-  ctx.AddDirty(chosen.size() - 1);
+  ctx.TouchWatchers(ctx.db().index(), key.key);
+  ctx.AddDirty(chosen.size());
   return Status::Ok();
 }
 
@@ -381,9 +391,11 @@ Status SPop(CommandContext& ctx) {
   MembersEdit edit = EditSet(ctx, key, entry, limits);
   edit.Erase(member);
   const bool gone = edit.Commit() == MembersEdit::Outcome::kRemoved;
-  ctx.Changed(key, NotifyClass::kSet, "spop");
+  ctx.Notify(NotifyClass::kSet, "spop", key.key, ctx.db().index());
   ctx.reply().Bulk(member);  // between the two events, for who hears of its own doing
   if (gone) ctx.Notify(NotifyClass::kGeneric, "del", key.key, ctx.db().index());
+  ctx.TouchWatchers(ctx.db().index(), key.key);
+  ctx.AddDirty(1);
   PropagateInstead(ctx, {"SREM", key.key, member});
   return Status::Ok();
 }

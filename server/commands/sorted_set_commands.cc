@@ -108,9 +108,10 @@ Status ZRem(CommandContext& ctx) {
     gone = set.Commit();
   }
   if (erased != 0) {
-    ctx.Changed(key, NotifyClass::kSortedSet, "zrem");
-    ctx.AddDirty(erased - 1);
+    ctx.Notify(NotifyClass::kSortedSet, "zrem", key.key, ctx.db().index());
     if (gone) ctx.Notify(NotifyClass::kGeneric, "del", key.key, ctx.db().index());
+    ctx.TouchWatchers(ctx.db().index(), key.key);  // behind the events, for who hears of both
+    ctx.AddDirty(erased);
   }
   ctx.reply().Integer(static_cast<int64_t>(erased));
   return Status::Ok();

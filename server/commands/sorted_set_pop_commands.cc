@@ -24,7 +24,9 @@ void PopMembers(CommandContext& ctx, KeyRef key, const Entry* entry, bool from_m
   const SortedSetReader reader(*entry);
   const uint64_t size = reader.size();
   // Ahead of the members, for who hears of its own doing.
-  ctx.Changed(key, NotifyClass::kSortedSet, from_max ? "zpopmax" : "zpopmin");
+  const uint32_t db = ctx.db().index();
+  ctx.Notify(NotifyClass::kSortedSet, from_max ? "zpopmax" : "zpopmin", key.key, db);
+  ctx.TouchWatchers(db, key.key);
   reader.Visit(from_max ? size - 1 : 0, n, from_max,
                [&reply, nested](std::string_view member, double score) {
                  if (nested) reply.ArrayHeader(2);
@@ -40,8 +42,8 @@ void PopMembers(CommandContext& ctx, KeyRef key, const Entry* entry, bool from_m
     set.EraseRange({from_max ? size - n : 0, n});
     set.Commit();
   }
-  ctx.AddDirty(n - 1);
-  if (gone) ctx.Notify(NotifyClass::kGeneric, "del", key.key, ctx.db().index());
+  ctx.AddDirty(n);
+  if (gone) ctx.Notify(NotifyClass::kGeneric, "del", key.key, db);
 }
 
 Status Pop(CommandContext& ctx, bool from_max) {

@@ -243,8 +243,9 @@ Status XTrim(CommandContext& ctx) {
   CAIRN_RETURN_IF_ERROR(StreamForWrite(ctx, key, &stream));
   const uint64_t removed = stream != nullptr ? stream->Trim(options.trim) : 0;
   if (removed != 0) {
-    ctx.Changed(key, NotifyClass::kStream, "xtrim");
-    ctx.AddDirty(removed - 1);
+    ctx.Notify(NotifyClass::kStream, "xtrim", key.key, ctx.db().index());
+    ctx.TouchWatchers(ctx.db().index(), key.key);
+    ctx.AddDirty(removed);
     if (ctx.engine().propagation.enabled()) {
       std::vector<std::string> args = OwnedArgs(ctx);
       RewriteTrim(*stream, options, &args);

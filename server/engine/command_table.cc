@@ -261,7 +261,7 @@ bool AppendCounted(const KeySpec& key, size_t begin, std::span<const std::string
                    std::vector<KeyPosition>* out) {
   const size_t count_at = begin + static_cast<size_t>(key.last);
   int64_t count;
-  if (count_at >= args.size() || !ParseInt64(args[count_at], &count)) return false;
+  if (count_at >= args.size() || !ParseInt64(args[count_at], &count) || count < 0) return false;
   count = static_cast<int32_t>(count);  // as Redis keeps it
   if (count < 1) return false;
   const size_t first = begin + static_cast<size_t>(key.limit);
