@@ -23,7 +23,7 @@ constexpr size_t kMaxSpareBytes = 1024 * 1024;
 
 // DEL frees in place, as Redis does by default, what the loop can free in far less than 1 ms: so
 // many elements or nodes, so many bytes to unmap.
-constexpr size_t kMustReapEffort = 4096;
+constexpr size_t kMustReapEffort = 512;
 constexpr size_t kMustReapBlobBytes = 8 << 20;
 
 bool MustReap(const Entry& entry) {
