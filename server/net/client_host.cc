@@ -112,7 +112,12 @@ void ClientHost::EnqueueFlush(Connection* connection) {
 }
 
 void ClientHost::NoteCold(Connection& connection) {
-  if (!connection.parser_.waits_for_memory() || connection.in_cold_) return;
+  if (!connection.parser_.waits_for_memory()) {
+    // The socket may have been looked at, and paused again, between OnMemory() and this turn.
+    if (std::exchange(connection.reads_wait_, false)) connection.stream_->ResumeReads();
+    return;
+  }
+  if (connection.in_cold_) return;
   connection.in_cold_ = true;
   cold_.push_back(&connection);
 }

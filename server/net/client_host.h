@@ -52,7 +52,7 @@ class ClientHost {
   void AnswerBusy(Connection& connection);
   void Enqueue(Connection* connection);
   void EnqueueFlush(Connection* connection);
-  /// After its input was parsed: it may wait for memory now.
+  /// After its input was parsed: it may wait for memory now, or no longer.
   void NoteCold(Connection& connection);
   /// Sends what may go; what waits for the disk is held until ReleaseHeld().
   void FlushOrHold(Connection* connection, uint64_t durable);

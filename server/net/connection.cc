@@ -30,7 +30,10 @@ std::span<char> Connection::ReadBuffer() {
   if (unparsed_) return {};
   // A job runs for the session: what follows waits in the kernel, not in a growing buffer.
   if (session_->job != 0) return {};
-  if (parser_.waits_for_memory()) return {};
+  if (parser_.waits_for_memory()) {
+    reads_wait_ = true;
+    return {};
+  }
   const std::span<char> space = parser_.Reserve(read_hint_);
   offered_ = space.size();
   return space;

@@ -1,0 +1,91 @@
+"""Big values from many connections into memory that is not there yet: what waits for pages must always go on."""
+
+import random
+import socket
+import threading
+import unittest
+
+from cairn_server import Server
+
+CLIENTS = 6
+ROUNDS = 12
+LIMIT_S = 60
+SIZES = (200_000, 262_143, 262_144, 262_145, 524_288, 1_500_000, 4_194_304)
+
+
+def request(*words):
+    return b"*%d\r\n" % len(words) + b"".join(b"$%d\r\n%s\r\n" % (len(word), word) for word in words)
+
+
+class Client(threading.Thread):
+    """Sends several SETs ahead in pieces that split headers and values anywhere, then reads all replies and the values back."""
+
+    def __init__(self, port, number, seed):
+        super().__init__(daemon=True)
+        self.socket = socket.create_connection(("127.0.0.1", port), timeout=LIMIT_S)
+        self.reader = self.socket.makefile("rb")
+        self.number, self.chance, self.failed, self.done = number, random.Random(seed), None, False
+
+    def run(self):
+        try:
+            for _ in range(ROUNDS):
+                self.round()
+            self.done = True
+        except Exception as error:  # told by the test, which owns the thread
+            self.failed = error
+
+    def round(self):
+        values = {b"%d:%d" % (self.number, i): self.chance.randbytes(64) * (self.chance.choice(SIZES) // 64 + 1)
+                  for i in range(self.chance.randint(1, 5))}
+        sender = threading.Thread(target=self.send, args=(b"".join(request(b"SET", *item) for item in values.items()),))
+        sender.start()
+        for _ in values:
+            self.expect(b"+OK\r\n")
+        sender.join()
+        for name, value in values.items():
+            self.socket.sendall(request(b"GET", name))
+            self.expect(b"$%d\r\n" % len(value))
+            if self.reader.read(len(value)) != value:
+                raise AssertionError(f"{name} came back otherwise")
+            self.expect(b"\r\n")
+        self.socket.sendall(request(b"DEL", *values) + request(b"MEMORY", b"PURGE"))  # so that the next pages are cold again
+        self.expect(b":%d\r\n" % len(values))
+        self.expect(b"+OK\r\n")
+
+    def send(self, data):
+        at = 0
+        while at < len(data):
+            size = self.chance.choice((7, 1000, 70_000, 300_000, 2_000_000))
+            self.socket.sendall(data[at:at + size])
+            at += size
+
+    def expect(self, line):
+        got = self.reader.readline()
+        if got != line:
+            raise AssertionError(f"{got[:80]!r} where {line!r} was due")
+
+
+class BigValuesTest(unittest.TestCase):
+    def test_many_clients_and_cold_memory(self):
+        seed = random.SystemRandom().randrange(2 ** 32)
+        with Server("cairn", {}) as server:
+            clients = [Client(server.port, number, seed + number) for number in range(CLIENTS)]
+            for client in clients:
+                client.start()
+            for client in clients:
+                client.join(LIMIT_S)
+            self.assertEqual([(client.failed, client.done) for client in clients], [(None, True)] * CLIENTS, f"seed {seed}")
+
+    def test_a_client_that_goes_away_in_the_middle(self):
+        with Server("cairn", {}) as server:
+            for size in (300_000, 64 << 20):
+                for _ in range(20):
+                    with socket.create_connection(("127.0.0.1", server.port), timeout=LIMIT_S) as gone:
+                        gone.sendall(b"*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$%d\r\nbegin" % size)
+            client = server.client()
+            self.assertTrue(client.set("k", b"v" * 1_000_000))
+            self.assertEqual(client.dbsize(), 1)
+
+
+if __name__ == "__main__":
+    unittest.main()
