@@ -100,8 +100,7 @@ Status ParseScan(const CommandContext& ctx, ScanOptions* out) {
 Status Scan(CommandContext& ctx) {
   ScanOptions options;
   CAIRN_RETURN_IF_ERROR(ParseScan(ctx, &options));
-  std::vector<std::string_view>
-      found;  // views into entries: nothing is changed until they are replied
+  std::vector<std::string_view> found;  // views into entries
   std::vector<std::string> expired;
   uint64_t seen = 0;
   const auto visit = [&](const Entry& entry) {
@@ -121,14 +120,20 @@ Status Scan(CommandContext& ctx) {
     cursor = ctx.db().Scan(cursor, 1, visit);
   } while (cursor != 0 && --buckets_left > 0 && seen < static_cast<uint64_t>(options.count));
 
+  // A scan removes what it finds past its TTL, whatever its type, as any other look-up, and before
+  // it answers, for who hears of its own doing.
+  std::vector<std::string> kept;
+  if (!expired.empty()) {
+    kept.assign(found.begin(), found.end());  // the entries may be gone then
+    found.assign(kept.begin(), kept.end());
+  }
+  for (const std::string& key : expired)
+    ctx.db().LookupRead(ctx.db().MakeKey(key), kLookupNoTouch | kLookupNoStats);
   RespWriter& reply = ctx.reply();
   reply.ArrayHeader(2);
   reply.BulkInt64(static_cast<int64_t>(cursor));
   reply.ArrayHeader(found.size());
   for (std::string_view key : found) reply.Bulk(key);
-  // A scan removes what it finds past its TTL, whatever its type, as any other look-up.
-  for (const std::string& key : expired)
-    ctx.db().LookupRead(ctx.db().MakeKey(key), kLookupNoTouch | kLookupNoStats);
   return Status::Ok();
 }
 constexpr CommandSpec kScanSpec{

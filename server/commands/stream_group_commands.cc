@@ -52,9 +52,13 @@ Status ExistingGroup(CommandContext& ctx, KeyRef key, StreamValue** stream, Stre
   return *group != nullptr ? Status::Ok() : NoSuchGroup(ctx.arg(3), key.key);
 }
 
-/// "$" or an ID.
-Status ArgGroupPosition(const CommandContext& ctx, const StreamValue* stream, StreamId* out) {
-  if (ctx.arg(4) != "$") return ArgStreamId(ctx, 4, 0, out);
+/// "$" or an ID; where a group is set, as Redis has it, also "-" or "+".
+Status ArgGroupPosition(const CommandContext& ctx, const StreamValue* stream, bool bounds,
+                        StreamId* out) {
+  if (ctx.arg(4) != "$") {
+    const bool is_bound = ctx.arg(4) == "-" || ctx.arg(4) == "+";
+    return bounds && is_bound ? ArgStreamStart(ctx, 4, out) : ArgStreamId(ctx, 4, 0, out);
+  }
   *out = stream != nullptr ? stream->last_id : kMinStreamId;
   return Status::Ok();
 }
@@ -71,7 +75,7 @@ Status XGroupCreate(CommandContext& ctx) {
   }
   if (ctx.argc() > 8) return UnknownSubcommandOrArity("XGROUP", ctx.arg(1));
   StreamId position;
-  CAIRN_RETURN_IF_ERROR(ArgGroupPosition(ctx, stream, &position));
+  CAIRN_RETURN_IF_ERROR(ArgGroupPosition(ctx, stream, false, &position));
 
   if (stream == nullptr) {
     stream = CreateStream(ctx, key);
@@ -94,7 +98,7 @@ Status XGroupSetId(CommandContext& ctx) {
   CAIRN_RETURN_IF_ERROR(ExistingGroup(ctx, key, &stream, &group));
   if (ctx.argc() != 5 && ctx.argc() != 7) return UnknownSubcommandOrArity("XGROUP", ctx.arg(1));
   StreamId position;
-  CAIRN_RETURN_IF_ERROR(ArgGroupPosition(ctx, stream, &position));
+  CAIRN_RETURN_IF_ERROR(ArgGroupPosition(ctx, stream, true, &position));
   group->last_id = position;
   group->entries_read = options.entries_read;
   ctx.reply().Ok();
