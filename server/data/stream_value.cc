@@ -223,7 +223,8 @@ int64_t StreamValue::EstimateEntriesUpTo(StreamId id) const {
 }
 
 bool StreamValue::HasGapFrom(StreamId from) const {
-  return length_ != 0 && !(max_deleted_id == kMinStreamId) && from <= max_deleted_id;
+  if (length_ == 0 || max_deleted_id == kMinStreamId) return false;
+  return from <= max_deleted_id && first_id_ <= max_deleted_id;
 }
 
 std::optional<int64_t> StreamValue::LagOf(const StreamGroup& group) const {

@@ -8,6 +8,12 @@
 
 namespace cairn {
 
+namespace {
+
+constexpr size_t kLongestErrorCode = 30;
+
+}  // namespace
+
 void RateSampler::Sample(int64_t now_ms, uint64_t counter) {
   const int64_t elapsed_ms = now_ms - last_ms_;
   if (elapsed_ms <= 0) return;
@@ -52,10 +58,10 @@ void TickClock::Calibrate(int64_t monotonic_us) {
 
 void Stats::CountError(std::string_view line) {
   ++total_error_replies;
-  // The code is the first word, when it looks like one; anything else counts as ERR as in Redis.
-  const size_t space = line.find(' ');
-  std::string_view code = line.substr(0, space);
-  if (code.empty()) code = "ERR";
+  // The code is what stands before the first space, also nothing; a line that has none soon is an
+  // ERR. Source: afterErrorReply of Redis 7.0.
+  const size_t space = line.substr(0, kLongestErrorCode + 1).find(' ');
+  const std::string_view code = space == std::string_view::npos ? "ERR" : line.substr(0, space);
   const auto found = errors.find(code);
   if (found != errors.end()) {
     ++found->second;
