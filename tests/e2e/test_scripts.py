@@ -142,6 +142,39 @@ class ScriptsTest(unittest.TestCase):
         until(lambda: said, "the end of the script")
         until(lambda: len(self.client.client_list()) < 40, "closed connections")
 
+    def test_no_save_begins_inside_of_a_script(self):
+        self.client.config_set("save", "1 1")
+        self.client.set("before", "1")
+        until(self.is_saved, "a save")
+        saved_at = self.dump_written_at()
+        # While it runs a save is due, by the rule and by whoever asks.
+        said = self.run_apart("EVAL", "redis.call('set', 'first', 1) local n = 0 while n < 120000000 do n = n + 1 end redis.call('set', 'last', 1)", "0")
+        until(self.is_busy, "BUSY")
+        began, refused = time.monotonic(), 0
+        while time.monotonic() < began + 1.5:
+            try:
+                self.client.bgsave()
+                break  # it is over already
+            except redis.ResponseError as error:
+                self.assertRegex(str(error), "BUSY")
+            self.assertEqual(saved_at, self.dump_written_at())
+            refused += 1
+            time.sleep(0.05)
+        self.assertGreater(refused, 0)
+        until(lambda: said, "the end of the script")
+        until(lambda: self.dump_written_at() > saved_at, "a save")
+        with open(os.path.join(self.server.directory, "dump.rdb"), "rb") as file:
+            dump = file.read()
+        self.assertIn(b"first", dump)
+        self.assertIn(b"last", dump)
+
+    def is_saved(self):
+        figures = self.client.info("persistence")
+        return figures["rdb_changes_since_last_save"] == 0 and figures["rdb_bgsave_in_progress"] == 0
+
+    def dump_written_at(self):
+        return os.stat(os.path.join(self.server.directory, "dump.rdb")).st_mtime_ns
+
     def test_one_that_wrote_is_not_killed_and_nosave_ends_the_server(self):
         self.client.set("before", "1")
         self.run_apart("EVAL", "redis.call('set','half','1') while true do end", "0")
