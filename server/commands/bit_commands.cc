@@ -397,8 +397,7 @@ Status ParseFieldOperation(const CommandContext& ctx, size_t i, BitOverflow* ove
   } else {
     return RespError(resp_errors::kSyntax);
   }
-  const std::string_view word = ctx.arg(i + 1);
-  const auto type = ParseBitFieldType(word.substr(0, word.find('\0')));  // as Redis reads it
+  const auto type = ParseBitFieldType(UpToNul(ctx.arg(i + 1)));
   if (!type.has_value()) {
     return Status::Client(
         "ERR Invalid bitfield type. Use something like i16 u8. Note that u64 is not supported but "

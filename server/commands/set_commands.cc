@@ -30,15 +30,6 @@ MembersEdit EditSet(CommandContext& ctx, KeyRef key, const Entry* entry,
   return {ctx.keyspace(), ctx.db(), key, entry, ValueType::kSet, limits};
 }
 
-/// Publishes the loss of members; who keeps a copy is told behind the events. Counts one change.
-void FinishRemoval(CommandContext& ctx, KeyRef key, bool gone, std::string_view event) {
-  const uint32_t db = ctx.db().index();
-  ctx.Notify(NotifyClass::kSet, event, key.key, db);
-  if (gone) ctx.Notify(NotifyClass::kGeneric, "del", key.key, db);
-  ctx.TouchWatchers(db, key.key);
-  ctx.AddDirty(1);
-}
-
 /// Stores and publishes. Counts one change.
 void Finish(CommandContext& ctx, KeyRef key, MembersEdit& edit, std::string_view event) {
   const MembersEdit::Outcome outcome = edit.Commit();
@@ -139,7 +130,8 @@ Status SMove(CommandContext& ctx) {
   const PackedLimits limits = LimitsOf(ctx.settings());
   MembersEdit removal = EditSet(ctx, from, source, limits);
   removal.Erase(member);
-  FinishRemoval(ctx, from, removal.Commit() == MembersEdit::Outcome::kRemoved, "srem");
+  const bool gone = removal.Commit() == MembersEdit::Outcome::kRemoved;
+  PublishRemoval(ctx, from, NotifyClass::kSet, "srem", gone, 1);
   MembersEdit addition = EditSet(ctx, to, ctx.db().LookupWrite(to), limits);
   if (addition.Insert(member)) Finish(ctx, to, addition, "sadd");
   ctx.reply().Integer(1);

@@ -107,12 +107,7 @@ Status ZRem(CommandContext& ctx) {
     for (size_t i = 2; i < ctx.argc() && set.size() != 0; ++i) erased += set.Erase(ctx.arg(i));
     gone = set.Commit();
   }
-  if (erased != 0) {
-    ctx.Notify(NotifyClass::kSortedSet, "zrem", key.key, ctx.db().index());
-    if (gone) ctx.Notify(NotifyClass::kGeneric, "del", key.key, ctx.db().index());
-    ctx.TouchWatchers(ctx.db().index(), key.key);  // behind the events, for who hears of both
-    ctx.AddDirty(erased);
-  }
+  if (erased != 0) PublishRemoval(ctx, key, NotifyClass::kSortedSet, "zrem", gone, erased);
   ctx.reply().Integer(static_cast<int64_t>(erased));
   return Status::Ok();
 }

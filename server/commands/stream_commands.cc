@@ -8,6 +8,7 @@
 
 #include "server/base/strings.h"
 #include "server/engine/blocking.h"
+#include "server/engine/key_access.h"
 #include "server/engine/stream_access.h"
 
 namespace cairn {
@@ -243,9 +244,7 @@ Status XTrim(CommandContext& ctx) {
   CAIRN_RETURN_IF_ERROR(StreamForWrite(ctx, key, &stream));
   const uint64_t removed = stream != nullptr ? stream->Trim(options.trim) : 0;
   if (removed != 0) {
-    ctx.Notify(NotifyClass::kStream, "xtrim", key.key, ctx.db().index());
-    ctx.TouchWatchers(ctx.db().index(), key.key);
-    ctx.AddDirty(removed);
+    PublishRemoval(ctx, key, NotifyClass::kStream, "xtrim", /*gone=*/false, removed);
     if (ctx.engine().propagation.enabled()) {
       std::vector<std::string> args = OwnedArgs(ctx);
       RewriteTrim(*stream, options, &args);

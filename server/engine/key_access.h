@@ -47,6 +47,18 @@ inline const Entry* StoreKey(CommandContext& ctx, Database& db, KeyRef key, Valu
   return entry;
 }
 
+/// States that `count` elements of `key` were taken away, and with `gone` the key: publishes
+/// `event` and "del", then tells WATCHers and who keeps copies, so that who hears of both hears the
+/// events first. dirty += count.
+inline void PublishRemoval(CommandContext& ctx, KeyRef key, NotifyClass cls, std::string_view event,
+                           bool gone, uint64_t count) {
+  const uint32_t db = ctx.db().index();
+  ctx.Notify(cls, event, key.key, db);
+  if (gone) ctx.Notify(NotifyClass::kGeneric, "del", key.key, db);
+  ctx.TouchWatchers(db, key.key);
+  ctx.AddDirty(count);
+}
+
 /// Replies `size` bytes of a string from `at` on as a bulk string; many go by reference. Requires:
 /// they are there.
 void ReplyStringPart(CommandContext& ctx, const Entry& entry, size_t at, size_t size);

@@ -81,10 +81,7 @@ void PopElements(CommandContext& ctx, KeyRef key, const Entry* entry, bool at_he
     list->EraseRange(at_head ? 0 : size - n, n);
     list.Commit();
   }
-  ctx.Notify(NotifyClass::kList, at_head ? "lpop" : "rpop", key.key, ctx.db().index());
-  if (gone) ctx.Notify(NotifyClass::kGeneric, "del", key.key, ctx.db().index());
-  ctx.TouchWatchers(ctx.db().index(), key.key);  // behind the events, for who hears of both
-  ctx.AddDirty(n);
+  PublishRemoval(ctx, key, NotifyClass::kList, at_head ? "lpop" : "rpop", gone, n);
 }
 
 }  // namespace cairn

@@ -29,7 +29,7 @@ struct LibraryHead {
 
 Status ReadHead(std::string_view source, LibraryHead* head) {
   if (!source.starts_with("#!")) return Status::Client("ERR Missing library metadata");
-  head->code_at = FirstLineEnd(source);
+  head->code_at = UpToNul(source).find('\n');
   if (head->code_at == std::string_view::npos)
     return Status::Client("ERR Invalid library metadata");
   const Result<std::vector<std::string>> words = SplitArgs(source.substr(0, head->code_at));

@@ -15,12 +15,6 @@ namespace cairn {
 
 inline constexpr size_t kScriptFirstKey = 3;
 
-/// Where the first line of a script or library ends; npos when nothing ends it before a NUL.
-inline size_t FirstLineEnd(std::string_view source) {
-  const size_t end = source.find_first_of(std::string_view("\n\0", 2));
-  return end == std::string_view::npos || source[end] == '\0' ? std::string_view::npos : end;
-}
-
 /// The count at arg(2) of keys from kScriptFirstKey on.
 constexpr KeySpec ScriptKeys(uint32_t flags, std::string_view notes) {
   return {KeySpec::Begin::kIndex, flags, 2, {}, KeySpec::Find::kKeyCount, 0, 1, 1, notes};

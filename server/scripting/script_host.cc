@@ -12,7 +12,6 @@
 #include "server/base/strings.h"
 #include "server/engine/dispatcher.h"
 #include "server/engine/durability.h"
-#include "server/scripting/script_args.h"
 
 namespace cairn {
 
@@ -84,7 +83,7 @@ namespace {
 
 // The flags of a body that begins with `#!`; *line_end is set behind its first line.
 Status ReadShebang(std::string_view body, uint32_t* flags, size_t* line_end) {
-  *line_end = FirstLineEnd(body);
+  *line_end = UpToNul(body).find('\n');
   if (*line_end == std::string_view::npos) return Status::Client("ERR Invalid script shebang");
   return ParseScriptShebang(body.substr(0, *line_end), flags);
 }
