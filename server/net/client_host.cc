@@ -111,9 +111,11 @@ void ClientHost::EnqueueFlush(Connection* connection) {
   flush_.push_back(connection);
 }
 
-void ClientHost::NoteCold(Connection& connection) {
+void ClientHost::OnParsed(Connection& connection) {
+  connection.unparsed_ = false;
   if (!connection.parser_.waits_for_memory()) {
-    // The socket may have been looked at, and paused again, between OnMemory() and this turn.
+    // Its socket may have been looked at before this turn: between OnMemory() and now, or while a
+    // script was busy.
     if (std::exchange(connection.reads_wait_, false)) connection.stream_->ResumeReads();
     return;
   }
@@ -126,7 +128,7 @@ void ClientHost::OnMemory() {
   for (Connection* connection : std::exchange(cold_, {})) {
     connection->in_cold_ = false;
     if (connection->parser_.waits_for_memory() && !connection->parser_.memory_came()) {
-      NoteCold(*connection);
+      OnParsed(*connection);
     } else {
       connection->InputReady();
     }
@@ -135,9 +137,7 @@ void ClientHost::OnMemory() {
 
 void ClientHost::AnswerBusy(Connection& connection) {
   engine_.dispatcher->RunBusy(*connection.session_, connection.parser_);
-  connection.unparsed_ = false;
-  NoteCold(connection);
-  connection.stream_->ResumeReads();
+  OnParsed(connection);
   if (connection.peer_ended_) {
     connection.CloseNow();
   } else {
@@ -150,7 +150,6 @@ void ClientHost::ServeWhileBusy() {
   if (!engine_.script->served) {
     engine_.script->served = true;
     // What came in the same turn as the script would wait behind it, perhaps a SCRIPT KILL.
-    was_busy_ = true;
     engine_.dispatcher->AnswerBatchBusy();
     for (Connection* connection : running_) {
       if (connection->session_ != caller) AnswerBusy(*connection);
@@ -201,11 +200,8 @@ void ClientHost::RunTurn() {
     running_ = ready;
     engine_.dispatcher->RunTurn(turn_);
     running_.clear();
-    const bool was_busy = std::exchange(was_busy_, false);
     for (Connection* connection : ready) {
-      connection->unparsed_ = false;
-      NoteCold(*connection);
-      if (was_busy) connection->stream_->ResumeReads();
+      OnParsed(*connection);
       if (connection->peer_ended_) {
         connection->CloseNow();
       } else {

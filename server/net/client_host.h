@@ -52,8 +52,8 @@ class ClientHost {
   void AnswerBusy(Connection& connection);
   void Enqueue(Connection* connection);
   void EnqueueFlush(Connection* connection);
-  /// After its input was parsed: it may wait for memory now, or no longer.
-  void NoteCold(Connection& connection);
+  /// Its input was parsed as far as could be: reads go on, or wait for the memory of an argument.
+  void OnParsed(Connection& connection);
   /// Sends what may go; what waits for the disk is held until ReleaseHeld().
   void FlushOrHold(Connection* connection, uint64_t durable);
   void FlushAll();
@@ -80,9 +80,8 @@ class ClientHost {
   std::vector<Connection*> cold_;
   std::vector<ReadySession> turn_;
   std::vector<Connection*> running_;  // those whose input the turn runs
-  bool was_busy_ = false;
-  uint64_t clients_bytes_ = 0;  // of all connections, while it is kept
-  bool counts_memory_ = false;  // there is a limit to keep it for
+  uint64_t clients_bytes_ = 0;        // of all connections, while it is kept
+  bool counts_memory_ = false;        // there is a limit to keep it for
 };
 
 }  // namespace cairn

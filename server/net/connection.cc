@@ -26,14 +26,14 @@ Connection::Connection(ClientHost& host, std::unique_ptr<Stream> stream, BlobSou
 
 std::span<char> Connection::ReadBuffer() {
   // One read a turn: the turn parses it first, so that a big argument's header is known before its
-  // bytes are read and they land in their blob.
-  if (unparsed_) return {};
-  // A job runs for the session: what follows waits in the kernel, not in a growing buffer.
-  if (session_->job != 0) return {};
-  if (parser_.waits_for_memory()) {
+  // bytes are read and they land in their blob. While the memory of one is on its way the same
+  // holds.
+  if (unparsed_ || parser_.waits_for_memory()) {
     reads_wait_ = true;
     return {};
   }
+  // A job runs for the session: what follows waits in the kernel, not in a growing buffer.
+  if (session_->job != 0) return {};
   const std::span<char> space = parser_.Reserve(read_hint_);
   offered_ = space.size();
   return space;

@@ -65,7 +65,7 @@ class Connection final : public StreamReceiver, public SessionPort {
   bool in_flush_ = false;
   bool in_held_ = false;
   bool in_cold_ = false;
-  bool reads_wait_ = false;  // paused until the parser has its memory and has gone on
+  bool reads_wait_ = false;  // paused until the parser has gone on
   bool unparsed_ =
       false;  // bytes were committed and not yet parsed: no further read before the turn
   bool peer_ended_ = false;
