@@ -195,9 +195,7 @@ Status ReplyStates(CommandRun& run) {
   if (!blobs.ok()) return blobs.status();
   for (const auto& blob : *blobs) {
     for (const ChunkRef& chunk : blob->chunks) {
-      if (chunk->IsIntact()) continue;
-      return Status::Client("CKPTDAMAGED bytes of state '" + blob->name +
-                            "' in the chunk log do not have the hash they were saved with");
+      if (!chunk->IsIntact()) return Damaged("state '" + blob->name + "'");
     }
   }
   run.Array(blobs->size());

@@ -224,22 +224,22 @@ ByteRange SpanOf(const LogicalTensor& tensor, const Box& box) {
                                               : ByteRange{0, tensor.size_bytes()};
 }
 
-Status Damaged(const LogicalTensor& tensor) {
-  return Status::Client("CKPTDAMAGED bytes of '" + tensor.name +
-                        "' in the chunk log do not have the hash they were saved with");
-}
-
 }  // namespace
+
+Status Damaged(std::string_view what) {
+  return Status::Client("CKPTDAMAGED bytes of " + std::string(what) +
+                        " in the chunk log do not have the hash they were saved with");
+}
 
 Status CheckIntact(const LogicalTensor& tensor, ByteRange range) {
   const bool intact = AllChunks(tensor, range, [](const Chunk& chunk) { return chunk.IsIntact(); });
-  return intact ? Status::Ok() : Damaged(tensor);
+  return intact ? Status::Ok() : Damaged("'" + tensor.name + "'");
 }
 
 Status CheckIntact(const LogicalTensor& tensor, const StoredShard& shard) {
   const bool intact = std::all_of(shard.chunks.begin(), shard.chunks.end(),
                                   [](const ChunkRef& chunk) { return chunk->IsIntact(); });
-  return intact ? Status::Ok() : Damaged(tensor);
+  return intact ? Status::Ok() : Damaged("'" + tensor.name + "'");
 }
 
 Chunks ReadShard(const StoredShard& shard, uint64_t offset, uint64_t size) {

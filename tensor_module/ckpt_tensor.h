@@ -37,6 +37,8 @@ Result<std::vector<Extent>> FindGaps(const Shape& shape, const std::vector<Exten
 /// Cost: O(n log n) when they cut it along one axis, else that of FindGaps.
 Result<bool> IsCovered(const Shape& shape, const std::vector<const Extent*>& extents);
 
+/// CKPTDAMAGED: `what` ("'w'", "state 'tree'") does not have the bytes that it was saved with.
+Status Damaged(std::string_view what);
 /// The chunks with bytes of the range have the bytes they were saved with (P5). Errors:
 /// CKPTDAMAGED.
 Status CheckIntact(const LogicalTensor& tensor, ByteRange range);
