@@ -21,6 +21,7 @@ SEED = int(os.environ.get("CAIRN_CKPT_LOG_SEED", str(time.time_ns() % 1_000_000)
 CHUNK = 256 * 1024
 SIZE = 12 * CHUNK + 1000
 SMALL_BYTES = 200_000    # what a file without payloads stays below
+AOF = {"appendonly": "yes", "appendfsync": "always"}    # so that a kill loses nothing that was answered
 
 
 def tensor(step: int) -> bytes:
@@ -81,7 +82,7 @@ class ChunkLogs(unittest.TestCase):
         self.check(server, [1, 2, 3])
 
     def test_an_append_only_base_names_chunks(self):
-        server = self.start({"appendonly": "yes"})
+        server = self.start(AOF)
         self.save(server, 1)
         self.run_job(server, "BGREWRITEAOF", "aof_rewrites")
         self.save(server, 2)
@@ -177,7 +178,7 @@ class ChunkLogs(unittest.TestCase):
         self.check(server, [1, 2, 3])
 
     def test_a_merge_reads_what_a_restart_has_mapped(self):
-        server = self.start({"appendonly": "yes"})
+        server = self.start(AOF)
         call = server.client().execute_command
         count = 200_000
 
@@ -340,9 +341,6 @@ class ChunkLogs(unittest.TestCase):
         server.restart()
         self.check(server, [1, 2])
 
-    def durable(self):
-        return {"appendonly": "yes", "appendfsync": "always"}
-
     def upload(self, server, step, rank=0, world=1):
         """The transaction of a step, with the part of one rank uploaded."""
         call = server.client().execute_command
@@ -352,7 +350,7 @@ class ChunkLogs(unittest.TestCase):
         return tx
 
     def test_disk_means_that_the_log_has_the_chunks(self):
-        server = self.start(self.durable())
+        server = self.start(AOF)
         call = server.client().execute_command
         call("CKPT.CREATE", "run")
         tx = self.upload(server, 1)
@@ -375,7 +373,7 @@ class ChunkLogs(unittest.TestCase):
             self.assertEqual(call("CKPT.LOAD", "run", step, "w0", "RANGE", 0, SIZE), tensor(step))
 
     def test_a_run_of_disk_logs_at_prepare_so_that_a_waiting_commit_need_not(self):
-        server = self.start(self.durable())
+        server = self.start(AOF)
         call = server.client().execute_command
         call("CKPT.CREATE", "run", "DURABLE", "DISK")
         tx = self.upload(server, 1, 0, 2)
@@ -398,7 +396,7 @@ class ChunkLogs(unittest.TestCase):
         self.assertEqual(self.figures(server)["appended_bytes"], before, "all that a save names is there")
 
     def test_disk_without_a_log_fails_that_commit_and_nothing_else(self):
-        server = self.start(self.durable())
+        server = self.start(AOF)
         server.kill()
         with open(os.path.join(server.directory, "chunklogs"), "wb"):
             pass
