@@ -146,7 +146,8 @@ bool AofWriter::ProcessItems(int64_t now_us) {
   return true;
 }
 
-Status AofWriter::WriteGroup(size_t count) {
+Status AofWriter::WriteGroup(size_t count, bool named) {
+  if (!named && callbacks_.sync_named) CAIRN_RETURN_IF_ERROR(callbacks_.sync_named());
   if (step_checksum_ && !covered_) {
     // Checks were off in this file: they can only tile a file from its start.
     if (Status status = Rotate(); !status.ok()) return status;

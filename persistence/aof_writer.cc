@@ -180,7 +180,8 @@ bool AofWriter::WriteHere(int64_t now_us) {
   const uint64_t bytes = WaitingBytes();
   if (bytes < gather_goal_bytes_) return true;
   if (todo_.size() > kMaxGroupBuffers || bytes > kMaxHereBytes) return false;
-  if (Status status = WriteGroup(todo_.size()); !status.ok()) {
+  if (callbacks_.has_unsynced_names && callbacks_.has_unsynced_names()) return false;
+  if (Status status = WriteGroup(todo_.size(), /*named=*/true); !status.ok()) {
     Fail(status, "write", now_us);
     return false;
   }

@@ -32,6 +32,7 @@
 //  A9 Bytes below written_offset are the kernel's: the end of this process alone loses none of
 //  them.
 //  A10 A new file has no name that is in the history, and no bytes of a file that was there before.
+//  A11 What bytes name outside these files is durable before they are written, under each policy.
 
 #include <atomic>
 #include <condition_variable>
@@ -85,6 +86,12 @@ struct AofCallbacks {
   std::function<void(AofState)> on_state;
   /// A line for the server's log.
   std::function<void(std::string_view line)> on_log;
+  /// Before each write: makes durable what the bytes appended so far name outside these files
+  /// (A11). An error keeps them from being written, as one of the write itself. Whoever writes;
+  /// not the executor. May be unset, as the next.
+  std::function<Status()> sync_named;
+  /// sync_named would have to wait for the disk: the executor leaves the write to others.
+  std::function<bool()> has_unsynced_names;
 };
 
 class AofWriter {
@@ -204,7 +211,8 @@ class AofWriter {
   int64_t NextWish(int64_t now_us, bool final) const;
   void TakeQueues();
   bool ProcessItems(int64_t now_us);
-  Status WriteGroup(size_t count);
+  /// `named`: the caller knows that sync_named has nothing to do.
+  Status WriteGroup(size_t count, bool named = false);
   void PadFor(uint64_t group_bytes);
   void TrimPadding();
   bool SyncIsDue(int64_t now_us, bool final) const;

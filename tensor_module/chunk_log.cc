@@ -74,6 +74,7 @@ Status ChunkLog::Open() {
     if (ParseSegmentName(name, &number)) CAIRN_RETURN_IF_ERROR(OpenSegment(name));
   }
   CAIRN_RETURN_IF_ERROR(ReadNamed(!segments_.empty()));
+  for (const auto& [key, entry] : index_) logged_bytes_ += key.size;
   opened_ = true;
   return Status::Ok();
 }
@@ -110,7 +111,7 @@ Status ChunkLog::OpenSegment(const std::string& name) {
     Entry& entry = index_[{record.hash, record.raw_bytes}];
     // A chunk is written again when its record was damaged or without proof: the later one counts.
     if (entry.durable && !durable) continue;
-    entry = {segment.get(), record.offset, next_number_++, 0, durable};
+    entry = {segment.get(), record.offset, next_number_++, 0, durable, false};
   }
   (*segment->mapping)->ExpectLongReads();
   segments_.push_back(std::move(segment));
@@ -183,12 +184,19 @@ bool ChunkLog::EnsureWritable(Status* why) {
 
 Status ChunkLog::Register(uint64_t number, const std::vector<std::string>& files) {
   if (number == 0) return Status::Ok();
-  std::set<std::string> names;
-  bool is_old = false;
   {
     const std::lock_guard lock(state_mutex_);
     running_.insert(number);
     last_number_ = std::max(last_number_, number);
+  }
+  return ListFiles(files);
+}
+
+Status ChunkLog::ListFiles(const std::vector<std::string>& files) {
+  std::set<std::string> names;
+  bool is_old = false;
+  {
+    const std::lock_guard lock(state_mutex_);
     names = named_;
     is_old = std::exchange(list_is_old_, false);
   }
@@ -211,7 +219,7 @@ Status ChunkLog::Register(uint64_t number, const std::vector<std::string>& files
   return Status::Ok();
 }
 
-Status ChunkLog::OpenActive() {
+Result<std::unique_ptr<LogFile>> ChunkLog::OpenSegmentToWrite(Segment** out) {
   auto segment = std::make_unique<Segment>();
   {
     const std::lock_guard lock(state_mutex_);
@@ -219,26 +227,56 @@ Status ChunkLog::OpenActive() {
   }
   segment->name = SegmentName(segment->number);
   segment->salt = options_.random();
+  segment->open = true;
   Result<std::unique_ptr<LogFile>> file = files_->Create(segment->name);
-  if (!file.ok()) return file.status();
+  if (!file.ok()) return file;
   const std::string header = EncodeSegmentHeader(segment->salt, segment->number);
   if (Status written = (*file)->Append({header}); !written.ok()) {
     [[maybe_unused]] const Status removed = files_->Remove(segment->name);
     return written;
   }
   segment->bytes = header.size();
-  active_file_ = std::move(*file);
+  *out = segment.get();
   const std::lock_guard lock(state_mutex_);
-  active_ = segment.get();
   segments_.push_back(std::move(segment));
-  return Status::Ok();
+  return file;
 }
 
 void ChunkLog::CloseActive() {
   active_file_.reset();
   pending_.clear();
   const std::lock_guard lock(state_mutex_);
+  if (active_ != nullptr) active_->open = false;
   active_ = nullptr;
+}
+
+Result<uint64_t> ChunkLog::AppendRecord(Segment& segment, LogFile& file, const Key& key,
+                                        DType dtype, const ChunkFigures& figures,
+                                        std::string_view bytes) {
+  ChunkRecord record;
+  record.dtype = dtype;
+  record.raw_bytes = record.stored_bytes = static_cast<uint32_t>(bytes.size());
+  record.hash = key.hash;
+  record.figures = figures;
+  {
+    const std::lock_guard lock(state_mutex_);
+    record.synced = segment.synced;
+    record.offset = segment.bytes;
+  }
+  static constexpr char kZeros[kRecordAlignment] = {};
+  const size_t padding =
+      static_cast<size_t>(record.end() - record.payload_offset() - record.stored_bytes);
+  const std::string head = EncodeRecordHead(record, segment.salt);
+  const Status written = file.Append({head, bytes, std::string_view(kZeros, padding)});
+  const std::lock_guard lock(state_mutex_);
+  if (!written.ok()) {
+    // Part of it may be there: nothing may stand behind it (L2).
+    ++counts_.errors;
+    return written;
+  }
+  segment.bytes = record.end();
+  counts_.appended_bytes += bytes.size();
+  return record.offset;
 }
 
 Status ChunkLog::Append(const Key& key, DType dtype, const ChunkFigures& figures,
@@ -247,30 +285,27 @@ Status ChunkLog::Append(const Key& key, DType dtype, const ChunkFigures& figures
     CAIRN_RETURN_IF_ERROR(SyncActive());
     CloseActive();
   }
-  if (active_ == nullptr) CAIRN_RETURN_IF_ERROR(OpenActive());
-  ChunkRecord record;
-  record.dtype = dtype;
-  record.raw_bytes = record.stored_bytes = static_cast<uint32_t>(bytes.size());
-  record.hash = key.hash;
-  record.synced = active_->synced;
-  record.figures = figures;
-  record.offset = active_->bytes;
-  static constexpr char kZeros[kRecordAlignment] = {};
-  const size_t padding =
-      static_cast<size_t>(record.end() - record.payload_offset() - record.stored_bytes);
-  const std::string head = EncodeRecordHead(record, active_->salt);
-  const Status written = active_file_->Append({head, bytes, std::string_view(kZeros, padding)});
-  if (!written.ok()) {
-    // Part of it may be there: nothing may stand behind it (L2).
+  if (active_ == nullptr) {
+    Segment* segment = nullptr;
+    Result<std::unique_ptr<LogFile>> file = OpenSegmentToWrite(&segment);
+    if (!file.ok()) return file.status();
+    active_file_ = std::move(*file);
     const std::lock_guard lock(state_mutex_);
-    ++counts_.errors;
-    return written;
+    active_ = segment;
   }
-  pending_.push_back({key, record.offset, chunk});
-  const std::lock_guard lock(state_mutex_);
-  active_->bytes = record.end();
-  counts_.appended_bytes += bytes.size();
+  Result<uint64_t> offset = AppendRecord(*active_, *active_file_, key, dtype, figures, bytes);
+  if (!offset.ok()) return offset.status();
+  pending_.push_back({key, *offset, chunk});
+  if (chunk != nullptr) logged_bytes_ += key.size;
   return Status::Ok();
+}
+
+std::string ChunkLog::MarkOf(const Segment& segment, uint64_t synced) {
+  ChunkRecord mark;
+  mark.kind = ChunkRecord::Kind::kMark;
+  mark.synced = synced;
+  mark.offset = segment.bytes;
+  return EncodeRecordHead(mark, segment.salt);
 }
 
 Status ChunkLog::SyncActive() {
@@ -292,6 +327,7 @@ Status ChunkLog::SyncActive() {
       entry.segment = active_;
       entry.offset = written.offset;
       entry.durable = true;
+      entry.staged = false;
       if (written.chunk == nullptr) continue;
       entry.named = std::max(entry.named, last_number_);
       written.chunk->set_record(entry.number);
@@ -299,43 +335,51 @@ Status ChunkLog::SyncActive() {
   }
   pending_.clear();
   // Tells the next process what need not be hashed. Without it that is only slower.
-  ChunkRecord mark;
-  mark.kind = ChunkRecord::Kind::kMark;
-  mark.synced = active_->synced;
-  mark.offset = active_->bytes;
-  const std::string head = EncodeRecordHead(mark, active_->salt);
-  if (!active_file_->Append({head}).ok()) {
+  if (!active_file_->Append({MarkOf(*active_, active_->synced)}).ok()) {
     CloseActive();
     return Status::Ok();
   }
   const std::lock_guard lock(state_mutex_);
-  active_->bytes = mark.end();
+  active_->bytes += kRecordHeadBytes;
   return Status::Ok();
 }
 
 /// L8.
 void ChunkLog::ForgetMissing() {
-  // Only who holds write_mutex_ changes the list of segments.
-  for (size_t i = 0; i < segments_.size();) {
-    Segment* segment = segments_[i].get();
-    if (files_->HasFile(segment->name, segment->bytes)) {
-      ++i;
-      continue;
-    }
-    options_.say("chunk log: " + segment->name +
+  struct Expected {
+    Segment* segment;
+    std::string name;
+    uint64_t bytes;
+  };
+  std::vector<Expected> all;
+  {
+    const std::lock_guard lock(state_mutex_);
+    for (const auto& each : segments_) all.push_back({each.get(), each->name, each->bytes});
+  }
+  for (const auto& [segment, name, bytes] : all) {
+    if (files_->HasFile(name, bytes)) continue;
+    options_.say("chunk log: " + name +
                  " is gone, or shorter than it was: what it had is written again");
     if (segment == active_) CloseActive();
+    ForgetStage(segment);
     const std::lock_guard lock(state_mutex_);
     std::erase_if(index_, [&](const auto& item) { return item.second.segment == segment; });
-    segments_.erase(segments_.begin() + static_cast<std::ptrdiff_t>(i));
+    std::erase_if(segments_, [&](const auto& each) { return each.get() == segment; });
   }
 }
 
-ChunkLog::Look ChunkLog::Compare(const Entry& entry, const Chunk& chunk) {
+ChunkLog::Look ChunkLog::Compare(const Chunk& chunk, bool staged) {
   MappingRef mapping;
   ChunkRecord record;
+  uint64_t number = 0;
   {
     const std::lock_guard lock(state_mutex_);
+    const auto found = index_.find({chunk.hash(), chunk.size()});
+    if (found == index_.end()) return Look::kAbsent;
+    const Entry& entry = found->second;
+    if (!entry.durable && !(staged && entry.staged)) return Look::kUnproven;
+    number = entry.number;
+    if (number == chunk.record()) return Look::kSame;
     if (!MapSegment(entry.segment, entry.offset + kRecordHeadBytes + chunk.size()).ok() ||
         !ParseRecord((*entry.segment->mapping)->view(), entry.offset, entry.segment->salt,
                      &record)) {
@@ -345,7 +389,10 @@ ChunkLog::Look ChunkLog::Compare(const Entry& entry, const Chunk& chunk) {
   }
   const std::string_view bytes =
       (*mapping)->view().substr(static_cast<size_t>(record.payload_offset()), record.stored_bytes);
-  if (HasBytes(chunk, bytes)) return Look::kSame;
+  if (HasBytes(chunk, bytes)) {
+    chunk.set_record(number);
+    return Look::kSame;
+  }
   return HashBytes128(bytes) == record.hash ? Look::kOther : Look::kDamaged;
 }
 
@@ -360,23 +407,15 @@ Status ChunkLog::Keep(const std::vector<const Chunk*>& chunks, uint64_t number,
     return status;
   }
   ForgetMissing();
+  // What is staged need not be written twice. An error of it concerns the increments, not this.
+  [[maybe_unused]] const Status staged = SyncStaged();
   std::unordered_set<Key, HashOfKey> fresh;
   for (const Chunk* chunk : chunks) {
     if (chunk->size() < kLeastBytes) continue;
     const Key key{chunk->hash(), chunk->size()};
-    Entry known;
-    {
-      const std::lock_guard lock(state_mutex_);
-      const auto found = index_.find(key);
-      if (found != index_.end()) known = found->second;
-    }
-    if (known.durable) {
-      if (known.number == chunk->record()) continue;
-      const Look look = Compare(known, *chunk);
-      if (look == Look::kSame) chunk->set_record(known.number);
-      // Another chunk of the same hash keeps the place: this one stays outside (L3).
-      if (look != Look::kDamaged) continue;
-    }
+    const Look look = Compare(*chunk, /*staged=*/false);
+    // Another chunk of the same hash keeps the place: this one stays outside (L3).
+    if (look == Look::kSame || look == Look::kOther) continue;
     if (!chunk->IsIntact()) continue;
     // The same bytes as two chunks (P1): the second finds the first's record at its next save.
     if (!fresh.insert(key).second) continue;

@@ -25,9 +25,20 @@
 //   L7  Only the holder of the lock writes and removes. Others read.
 //   L8  A segment that somebody else has deleted or cut is believed gone at the next Keep(): what
 //       it had is written again before it is named.
+//   L9  Increments: Stage() appends, Name() lets one command name what is staged or durable, and
+//       SyncStaged() returns well before a byte of that command is written to the append-only file,
+//       under each policy. So L1 holds for them: whatever is lost of the log's unsynced tail, no
+//       increment has named it, and an increment that names what is not there is damage. Killed
+//       between append and name, the record is one that nothing needs.
+//   L10 What SyncStaged() could not sync (L2) is held in memory and written to another segment by
+//       the next SyncStaged(); until that returns well the append-only file takes no byte, so that
+//       its writes are refused as for an error of its own.
+//   L11 An increment belongs to the file of its manifest (L4). Its names get the number of the
+//       latest save that had begun: a rewrite that began later, and alone such a one, ends them.
 //
-// Thread: any. Keep() and Collect() take turns and may take as long as the disk does; the rest
-// takes microseconds, but for Find(), which maps a segment at the first look into it.
+// Thread: any. Keep() and Collect() take turns and may take as long as the disk does, and so may
+// Stage() and SyncStaged(), which wait for neither of them; the rest takes microseconds, but for
+// Find(), which maps a segment at the first look into it.
 
 #include <atomic>
 #include <condition_variable>
@@ -91,6 +102,22 @@ class ChunkLog {
   Status Keep(const std::vector<const Chunk*>& chunks, uint64_t number,
               const std::vector<std::string>& files, std::vector<bool>* kept);
 
+  /// Appends what the log has not got yet, so that increments of `file` (relative to the server's
+  /// directory) may name it. Errors: as Keep(); those that are not in the log then are not named.
+  Status Stage(const std::vector<ChunkRef>& chunks, const std::string& file);
+  /// Which of the chunks a command may name that goes to increments of `file` now, `number` being
+  /// the latest save that has begun (L11). Cost: a look-up a chunk.
+  std::vector<bool> Name(const std::vector<ChunkRef>& chunks, const std::string& file,
+                         uint64_t number);
+  /// Makes durable what has been staged (L9). Errors: of the disk; ask again before anything that
+  /// names it is written (L10).
+  Status SyncStaged();
+  /// Something that Name() has given away is not durable yet: SyncStaged() would wait for the disk.
+  bool HasUnsyncedNames() const {
+    return named_staged_.load(std::memory_order_acquire) >
+           synced_staged_.load(std::memory_order_acquire);
+  }
+
   struct Found {
     MappingRef mapping;
     std::string_view bytes;  ///< in the mapping; not compared with the hash yet
@@ -116,6 +143,8 @@ class ChunkLog {
   void StartThread();
 
   ChunkLogFigures figures() const;
+  /// Bytes of chunks that were found at the start, and that saves and commands have appended since.
+  uint64_t logged_bytes() const { return logged_bytes_.load(std::memory_order_relaxed); }
 
  private:
   struct Segment {
@@ -125,6 +154,7 @@ class ChunkLog {
     uint64_t bytes = 0;    ///< appended or found
     uint64_t synced = 0;   ///< what lies in front is on disk
     bool damaged = false;  ///< a needed record does not fit its hash (L5)
+    bool open = false;     ///< records may still come, or wait for their sync
     MappingRef mapping;
   };
   struct Key {
@@ -141,31 +171,66 @@ class ChunkLog {
     uint64_t number = 0;  ///< ascending from 1, the same wherever the record moves
     uint64_t named = 0;   ///< last save that named it (L4)
     bool durable = false;
+    bool staged = false;  ///< appended by Stage(), not synced
   };
   struct Written {
     Key key;
     uint64_t offset = 0;
     const Chunk* chunk = nullptr;  ///< nullptr: moved by Collect()
   };
-  enum class Look { kSame, kOther, kDamaged };
+  struct Staged {
+    Key key;
+    uint64_t offset = 0;
+    ChunkRef chunk;  ///< held until it is synced (L10)
+  };
+  /// The segment that Stage() appends to, or one that it has filled.
+  struct StageWriter {
+    Segment* segment = nullptr;
+    std::shared_ptr<LogFile> file;
+    std::vector<Staged> pending;  ///< not synced
+    uint64_t covered = 0;         ///< bytes of the segment that the sync ahead is about
+    bool torn = false;            ///< nothing may stand behind its last record
+  };
+  /// What the log has under a chunk's hash and size.
+  enum class Look { kAbsent, kUnproven, kSame, kOther, kDamaged };
 
   Status OpenSegment(const std::string& name);
   Status ReadNamed(bool segments);
   Status WriteNamed(const std::set<std::string>& names);
   bool EnsureWritable(Status* why);
   Status Register(uint64_t number, const std::vector<std::string>& files);
+  Status ListFiles(const std::vector<std::string>& files);
 
   // With write_mutex_ held:
   Status Append(const Key& key, DType dtype, const ChunkFigures& figures, std::string_view bytes,
                 const Chunk* chunk);
-  Status OpenActive();
+  Result<std::unique_ptr<LogFile>> OpenSegmentToWrite(Segment** out);
+  /// The record behind the segment's last; its offset.
+  Result<uint64_t> AppendRecord(Segment& segment, LogFile& file, const Key& key, DType dtype,
+                                const ChunkFigures& figures, std::string_view bytes);
+  static std::string MarkOf(const Segment& segment, uint64_t synced);
   /// L1, L2: what was appended becomes part of the index, or is forgotten.
   Status SyncActive();
   void CloseActive();
   void ForgetMissing();
-  Look Compare(const Entry& entry, const Chunk& chunk);
+  /// `staged`: also records that are not synced. Sets the chunk's record when it is kSame.
+  Look Compare(const Chunk& chunk, bool staged);
   Status Move(Segment* segment, uint64_t floor, bool* damaged);
   bool CollectOne();
+
+  Status MayStage(const std::string& file);
+  // With stage_mutex_ held:
+  Status StageOne(const ChunkRef& chunk);
+  void SealStage(bool torn);
+  // With sync_mutex_ held:
+  Status SyncOne(StageWriter* writer);
+  void GiveUp(StageWriter* writer);
+  void Publish(const StageWriter& writer);
+  void MarkStage(const StageWriter& writer);
+  /// The next command begins a segment of its own when little of this one is needed.
+  void CloseStageIfIdle();
+  /// With write_mutex_ held: the segment is gone.
+  void ForgetStage(Segment* segment);
 
   // With state_mutex_ held:
   /// `held_by`: the file that holds it, if it is one.
@@ -178,9 +243,21 @@ class ChunkLog {
   const std::unique_ptr<LogFiles> files_;
   const ChunkLogOptions options_;
 
-  std::mutex write_mutex_;  // taken before state_mutex_
+  // Taken in this order. Segments go away under write_mutex_ alone.
+  std::mutex write_mutex_;
   std::unique_ptr<LogFile> active_file_;
   std::vector<Written> pending_;  // appended to the active segment, not synced
+
+  std::mutex sync_mutex_;   // one sync of what is staged at a time; appends go on
+  std::mutex stage_mutex_;  // appends of Stage()
+  StageWriter stage_;
+  std::vector<StageWriter> sealed_;  // full, not synced
+  std::vector<ChunkRef> again_;      // L10
+  bool stage_fails_ = false;         // said once a spell
+  /// Chunks staged so far, the highest of these counts when one was named before it was durable,
+  /// and how many of the first are durable.
+  std::atomic<uint64_t> staged_{0}, named_staged_{0}, synced_staged_{0};
+  std::atomic<uint64_t> logged_bytes_{0};
 
   mutable std::mutex state_mutex_;
   std::vector<std::unique_ptr<Segment>> segments_;
@@ -190,6 +267,9 @@ class ChunkLog {
   std::set<std::string> named_;  // files of the list
   bool list_is_old_ = false;     // named_ has more than the list on disk
   std::map<std::string, uint64_t> file_number_;
+  /// Of a file whose increments name something: the number of the first name. It may be that no
+  /// manifest is there yet.
+  std::map<std::string, uint64_t> increments_from_;
   std::set<uint64_t> running_;                // saves that have named something and are not over
   uint64_t last_number_ = 0, last_done_ = 0;  // of saves
   bool opened_ = false, locked_ = false, writable_ = false, refused_ = false, pinned_ = false;

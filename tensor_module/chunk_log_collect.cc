@@ -26,8 +26,15 @@ uint64_t ChunkLog::Floor(std::string* held_by) const {
   if (!running_.empty()) floor = std::min(floor, *running_.begin());
   for (const std::string& file : named_) {
     const auto found = file_number_.find(file);
-    const uint64_t number = found == file_number_.end() ? 0 : found->second;
-    if (number >= floor || !files_->MayExist(file)) continue;
+    uint64_t number = found == file_number_.end() ? 0 : found->second;
+    if (number >= floor) continue;
+    if (!files_->MayExist(file)) {
+      // An append-only file that was turned on: its increments count before it is there.
+      const auto begun = increments_from_.find(file);
+      if (begun == increments_from_.end()) continue;
+      number = std::max(number, begun->second);
+      if (number >= floor) continue;
+    }
     floor = number;
     if (held_by != nullptr) *held_by = file;
   }
@@ -76,7 +83,7 @@ bool ChunkLog::CollectOne() {
     floor = Floor();
     if (!opened_ || !locked_ || stop_ || floor == 0) return false;
     for (const auto& [segment, needed] : NeededBytes(floor)) {
-      if (segment == active_ || segment->damaged) continue;
+      if (segment->open || segment->damaged) continue;
       if (needed * 100 >= segment->bytes * static_cast<uint64_t>(options_.needed_percent)) continue;
       if (worst != nullptr && needed >= worst_needed) continue;
       worst = segment;
@@ -102,8 +109,12 @@ bool ChunkLog::CollectOne() {
       options_.say("chunk log: " + name + " is damaged and stays");
       return true;
     }
-    // Nothing in it is needed any more (L5): nobody can have named it meanwhile but under
-    // write_mutex_.
+    // An increment may have named one meanwhile (L9): then once more.
+    const bool needed = std::any_of(index_.begin(), index_.end(), [&](const auto& item) {
+      return item.second.segment == worst && item.second.named >= floor;
+    });
+    if (needed) return true;
+    // Nothing in it is needed any more (L5).
     std::erase_if(index_, [&](const auto& item) { return item.second.segment == worst; });
     std::erase_if(segments_, [&](const auto& segment) { return segment.get() == worst; });
     ++counts_.removed_segments;
@@ -130,6 +141,7 @@ void ChunkLog::Collect() {
     }
     if (close) CloseActive();
   }
+  CloseStageIfIdle();
   while (CollectOne()) {
   }
 }

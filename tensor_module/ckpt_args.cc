@@ -106,6 +106,12 @@ Status ReadHashes(Cursor& cursor, std::vector<Hash128>* out) {
   return Status::Ok();
 }
 
+/// "[LOGGED n hash32..] BLOB bytes"
+Status ReadPayload(Cursor& cursor, std::vector<Hash128>* logged, size_t* blob_at) {
+  if (cursor.Take("logged")) CAIRN_RETURN_IF_ERROR(ReadHashes(cursor, logged));
+  return ReadBlobAt(cursor, blob_at);
+}
+
 Status End(const Cursor& cursor) { return cursor.more() ? SyntaxError() : Status::Ok(); }
 
 /// "OFF n o1..on" or "LEN n l1..ln"
@@ -294,6 +300,7 @@ Result<ReferArgs> ParseRefer(Args args) {
   CAIRN_RETURN_IF_ERROR(ReadRank(cursor, &out.rank));
   CAIRN_RETURN_IF_ERROR(ReadPlace(cursor, &out.name, &out.shard, &out.offset));
   CAIRN_RETURN_IF_ERROR(ReadHashes(cursor, &out.hashes));
+  out.logged = cursor.Take("logged");
   CAIRN_RETURN_IF_ERROR(End(cursor));
   return out;
 }
@@ -313,7 +320,7 @@ Result<StateArgs> ParseState(Args args) {
   CAIRN_RETURN_IF_ERROR(NextName(cursor, &out.name));
   CAIRN_RETURN_IF_ERROR(cursor.Expect("kind"));
   CAIRN_RETURN_IF_ERROR(ReadKind(cursor, &out.kind));
-  CAIRN_RETURN_IF_ERROR(ReadBlobAt(cursor, &out.blob_at));
+  CAIRN_RETURN_IF_ERROR(ReadPayload(cursor, &out.logged, &out.blob_at));
   CAIRN_RETURN_IF_ERROR(End(cursor));
   return out;
 }
@@ -401,8 +408,9 @@ Result<SaveArgs> ParseSave(Args args) {
     SavedTensor& tensor = out.tensors.emplace_back();
     CAIRN_RETURN_IF_ERROR(NextName(cursor, &tensor.name));
     CAIRN_RETURN_IF_ERROR(ReadHead(cursor, &tensor.head));
-    CAIRN_RETURN_IF_ERROR(ReadBlobAt(cursor, &tensor.blob_at));
-    CAIRN_RETURN_IF_ERROR(CheckPayloadSize(tensor.head, args[tensor.blob_at].size()));
+    CAIRN_RETURN_IF_ERROR(ReadPayload(cursor, &tensor.logged, &tensor.blob_at));
+    const uint64_t size = tensor.logged.size() * kChunkBytes + args[tensor.blob_at].size();
+    CAIRN_RETURN_IF_ERROR(CheckPayloadSize(tensor.head, size));
   }
   while (cursor.more()) {
     if (out.tag.empty() && cursor.Take("tag")) {

@@ -2,7 +2,8 @@
 
 // The arguments of the CKPT commands, as args.h does it for TENSOR: words, numbers, bounds,
 // overflow. Views borrow the arguments. Pure; any thread. `AT ms`, `TX id` and `EXPIRED` are what
-// the append-only file adds to a command: what the first run chose or read from a clock.
+// the append-only file adds to a command: what the first run chose or read from a clock. `LOGGED`
+// stands in the file alone too: chunks of the chunk log (ckpt_naming.h).
 
 #include <optional>
 #include <string_view>
@@ -40,11 +41,13 @@ struct ReferArgs {
   uint32_t shard = 0;
   uint64_t offset = 0;
   std::vector<Hash128> hashes;
+  bool logged = false;
 };
 struct StateArgs {
   uint32_t rank = 0;
   std::string_view name;
   StateKind kind = StateKind::kUser;
+  std::vector<Hash128> logged;  ///< whole chunks ahead of the blob
   size_t blob_at = 0;
 };
 struct OffsetArgs {
@@ -70,6 +73,7 @@ struct AbortArgs {
 struct SavedTensor {
   std::string_view name;
   TensorHead head;
+  std::vector<Hash128> logged;  ///< whole chunks ahead of the blob
   size_t blob_at = 0;
 };
 struct SaveArgs {

@@ -6,6 +6,7 @@
 #include <tuple>
 
 #include "server/base/strings.h"
+#include "tensor_module/ckpt_ballot.h"
 
 namespace cairn::tensor {
 
@@ -65,12 +66,18 @@ std::string GroupsNotIn(const CkptRun& run, const std::set<std::string_view>& th
   return text.empty() ? "" : text + " missing";
 }
 
-std::string MissingGroups(const CkptRun& run, const Transaction& transaction) {
+std::string MissingGroups(const CkptRun& run, const Transaction& transaction,
+                          const Tiling* tiling) {
+  if (run.config.require.empty()) return "";
   std::set<std::string_view> there;
   for (const auto& part : transaction.ranks) {
     if (!part->prepared) continue;
-    for (const auto& spec : part->specs) there.insert(spec->group);
     for (const auto& state : part->states) there.insert(StateKindName(state->kind));
+    if (tiling != nullptr) continue;
+    for (const auto& spec : part->specs) there.insert(spec->group);
+  }
+  if (tiling != nullptr) {
+    for (const auto& head : transaction.names->heads) there.insert(head->group);
   }
   return GroupsNotIn(run, there);
 }
@@ -108,8 +115,10 @@ Result<Kept<LogicalTensor>> BuildTensor(const Transaction& transaction, const Ga
     const ShardData& data = *part.data[shard];
     if (!spec.alias_of.empty()) continue;
     const auto [found, fresh] = seen.try_emplace(&spec.extent, part.rank, &data);
-    if (fresh) {
-      tensor.shards.push_back({spec.extent, spec.phase, data.Chunks()});
+    if (fresh && part.ballot) {
+      tensor.shards.push_back(part.ballot->stored[shard]);
+    } else if (fresh) {
+      tensor.shards.push_back(StoredShard{spec.extent, spec.phase, data.Chunks()});
     } else if (!moment.replayed && !SameBytes(*found->second.second, data)) {
       return Status::Client("CKPTDIVERGED ranks " + std::to_string(found->second.first) + " and " +
                             std::to_string(part.rank) + " have other bytes of '" + spec.name + "'");
@@ -118,8 +127,8 @@ Result<Kept<LogicalTensor>> BuildTensor(const Transaction& transaction, const Ga
   return Kept<LogicalTensor>::Make(std::move(tensor));
 }
 
-Result<Version> BuildVersion(const Transaction& transaction, const Names& names, Durable durable,
-                             Moment moment) {
+/// Without tensors.
+Version BuildVersion(const Transaction& transaction, Durable durable, Moment moment) {
   Version version;
   version.step = transaction.step;
   version.tx = transaction.id;
@@ -131,16 +140,14 @@ Result<Version> BuildVersion(const Transaction& transaction, const Names& names,
   version.last_prepare_ms = transaction.last_prepare_ms;
   version.committed_ms = moment.now_ms;
   version.durable = durable;
-  for (const auto& [name, gathered] : names) {
-    if (gathered.shards.empty()) continue;
-    Result<Kept<LogicalTensor>> tensor = BuildTensor(transaction, gathered, moment);
-    if (!tensor.ok()) return tensor.status();
-    version.tensors.push_back(std::move(*tensor));
-  }
   for (const auto& part : transaction.ranks) {
     if (!part->prepared) continue;
     RankSummary summary{part->rank, part->specs.size(), 0};
-    for (const auto& spec : part->specs) summary.bytes += spec->size_bytes;
+    if (part->ballot) {
+      summary.bytes = part->ballot->size_bytes;
+    } else {
+      for (const auto& spec : part->specs) summary.bytes += spec->size_bytes;
+    }
     for (const auto& state : part->states) {
       summary.bytes += state->size_bytes;
       version.states.push_back({part->rank, state});
@@ -175,13 +182,15 @@ bool IsPinned(const CkptRun& run, uint64_t step) {
 
 namespace {
 
-Result<std::string> WhatIsMissing(const CkptRun& run, const Transaction& transaction,
-                                  const Names& names) {
+/// Of the votes: ALLRANKS needs all, COVERAGE one.
+std::string MissingVotes(const Transaction& transaction) {
   const bool nobody = std::none_of(transaction.ranks.begin(), transaction.ranks.end(),
                                    [](const Kept<RankPart>& part) { return part->prepared; });
-  if (!transaction.coverage || nobody) {
-    if (std::string ranks = MissingRanks(transaction); !ranks.empty()) return ranks;
-  }
+  return transaction.coverage && !nobody ? "" : MissingRanks(transaction);
+}
+
+/// Of the tensors that somebody declared.
+Result<std::string> MissingTensors(const Transaction& transaction, const Names& names) {
   std::string text;
   size_t missing = 0;
   for (const auto& [name, gathered] : names) {
@@ -207,13 +216,39 @@ Result<std::string> WhatIsMissing(const CkptRun& run, const Transaction& transac
   }
   if (missing > kListedNames) text += " and " + std::to_string(missing - kListedNames) + " more";
   if (missing > 0) return text + " not covered by what is prepared";
-  return MissingGroups(run, transaction);
+  return text;
+}
+
+/// How what is prepared becomes a version: by its ballots, or by all that it has.
+struct Tally {
+  std::optional<Tiling> tiling;
+  Names names;  ///< without a tiling
+  std::string missing;
+};
+
+Result<Tally> Count(const CkptRun& run, const Transaction& transaction) {
+  Tally out;
+  out.missing = MissingVotes(transaction);
+  if (!out.missing.empty()) return out;
+  out.tiling = FindTiling(transaction);
+  if (!out.tiling) {
+    out.names = Gather(transaction);
+    Result<std::string> tensors = MissingTensors(transaction, out.names);
+    if (!tensors.ok()) return tensors.status();
+    out.missing = std::move(*tensors);
+  }
+  if (out.missing.empty()) {
+    out.missing = MissingGroups(run, transaction, out.tiling ? &*out.tiling : nullptr);
+  }
+  return out;
 }
 
 }  // namespace
 
 Result<std::string> WhatIsMissing(const CkptRun& run, const Transaction& transaction) {
-  return WhatIsMissing(run, transaction, Gather(transaction));
+  Result<Tally> counted = Count(run, transaction);
+  if (!counted.ok()) return counted.status();
+  return std::move(counted->missing);
 }
 
 Status Commit(CkptRun* run, std::string_view tx, Durable durable, std::string_view tag,
@@ -221,16 +256,21 @@ Status Commit(CkptRun* run, std::string_view tx, Durable durable, std::string_vi
   Result<const Transaction*> found = FindLive(*run, tx);
   if (!found.ok()) return found.status();
   const Transaction& transaction = *found.value();
-  const Names names = Gather(transaction);
-  Result<std::string> missing = WhatIsMissing(*run, transaction, names);
-  if (!missing.ok()) return missing.status();
-  if (!missing->empty()) return Status::Client("CKPTINCOMPLETE " + *missing);
+  Result<Tally> counted = Count(*run, transaction);
+  if (!counted.ok()) return counted.status();
+  if (!counted->missing.empty()) return Status::Client("CKPTINCOMPLETE " + counted->missing);
   CAIRN_RETURN_IF_ERROR(CheckNotPinned(*run, transaction.step));
-  Result<Version> version = BuildVersion(transaction, names, durable, moment);
-  if (!version.ok()) return version.status();
+  Version version = BuildVersion(transaction, durable, moment);
+  if (counted->tiling) version.tensors = BuildTensors(transaction, *counted->tiling);
+  for (const auto& [name, gathered] : counted->names) {
+    if (gathered.shards.empty()) continue;
+    Result<Kept<LogicalTensor>> tensor = BuildTensor(transaction, gathered, moment);
+    if (!tensor.ok()) return tensor.status();
+    version.tensors.push_back(std::move(*tensor));
+  }
   CkptRun next = *run;
   std::erase_if(next.transactions, [tx](const auto& other) { return other->id == tx; });
-  CAIRN_RETURN_IF_ERROR(CommitVersion(&next, std::move(*version), tag, moment));
+  CAIRN_RETURN_IF_ERROR(CommitVersion(&next, std::move(version), tag, moment));
   *run = std::move(next);
   return Status::Ok();
 }

@@ -11,6 +11,7 @@
 #include "tensor_module/ckpt_commands.h"
 #include "tensor_module/ckpt_durable.h"
 #include "tensor_module/ckpt_edit.h"
+#include "tensor_module/ckpt_naming.h"
 #include "tensor_module/ckpt_whole.h"
 #include "tensor_module/pt_archive.h"
 #include "tensor_module/safetensors.h"
@@ -19,8 +20,6 @@ namespace cairn::tensor {
 
 namespace {
 
-/// An import is logged with its bytes in pieces of this size.
-constexpr size_t kLoggedPieceBytes = 8 << 20;
 /// What reading or writing a file costs at least, in RunLate's measure: always off the loop.
 constexpr uint64_t kFileCost = kLateBytes;
 
@@ -249,17 +248,15 @@ void LogImport(CommandRun& run, const Imported& imported, uint64_t step, std::st
     words.insert(words.end(), numbers.begin(), numbers.end());
     if (!spec.alias_of.empty()) words.insert(words.end(), {"ALIAS", spec.alias_of});
     run.PropagateAs(words);
-    uint64_t offset = 0;
     const std::vector<ChunkRef>& chunks = imported.tensors.chunks[i];
-    for (size_t chunk = 0; chunk < chunks.size();) {
-      std::string bytes;
-      while (chunk < chunks.size() && bytes.size() < kLoggedPieceBytes) {
-        bytes += chunks[chunk++]->bytes().view();
-      }
-      const std::string place = std::to_string(offset);
-      run.PropagateAs({"CKPT.PUT", key, tx, "RANK", "0", spec.name, "AT", place, "BLOB", bytes});
-      offset += bytes.size();
+    const std::vector<bool> named = MayName(run, chunks);
+    std::vector<LoggedPiece> pieces;
+    for (size_t piece = 0; piece < chunks.size(); ++piece) {
+      pieces.push_back(named[piece] ? LoggedPiece{{}, chunks[piece].get()}
+                                    : LoggedPiece{chunks[piece]->bytes()});
     }
+    LogPieces(run, {tx, 0, spec.name}, pieces,
+              [&run](const std::vector<std::string_view>& args) { run.PropagateAs(args); });
   }
   run.PropagateAs({"CKPT.PREPARE", key, tx, "RANK", "0"});
   run.PropagateAs({"CKPT.COMMIT", key, tx, "DURABLE", durable, "AT", at});
@@ -309,9 +306,12 @@ Status ImportCommand(CommandRun& run) {
   return run.RunLate(
       kFileCost,
       [&module = run.module(), room = MemoryRoom(run.module()), format = *format,
-       log = LogOfNewVersion(run), name = std::string(run.args()[6])]() -> Result<Imported> {
+       log = LogOfNewVersion(run), names = run.names(),
+       name = std::string(run.args()[6])]() -> Result<Imported> {
         Result<Imported> made = Import(module, room, format, name);
-        if (made.ok()) CAIRN_RETURN_IF_ERROR(LogMade(log, made->tensors.chunks));
+        if (!made.ok()) return made;
+        for (const auto& chunks : made->tensors.chunks) StageChunks(names, chunks);
+        CAIRN_RETURN_IF_ERROR(LogMade(log, made->tensors.chunks));
         return made;
       },
       [](CommandRun& late, Result<Imported>& imported) {

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "tensor_module/ckpt_ballot.h"
+
 namespace cairn::tensor {
 
 namespace {
@@ -350,6 +352,7 @@ Status Prepare(CkptRun* run, std::string_view tx, uint32_t rank, bool guard_fini
   if (guard_finite && !moment.replayed) CAIRN_RETURN_IF_ERROR(CheckFinite(part));
   if (part.prepared) return Status::Ok();
   part.prepared = true;
+  part.ballot = MakeBallot(&*transaction, part);
   PutPart(&*transaction, std::move(part));
   transaction->state = TxState::kPreparing;
   if (transaction->first_prepare_ms == 0) transaction->first_prepare_ms = moment.now_ms;

@@ -8,6 +8,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <unordered_map>
 #include <vector>
 
 #include "tensor_module/ckpt_tensor.h"
@@ -62,6 +63,29 @@ struct StateBlob {
   std::vector<ChunkRef> chunks;
 };
 
+/// Names that prepared ranks have brought, numbered in the order they came in. Frozen; a vote that
+/// brings new names makes another one with the same numbers for the old ones.
+struct NameTable {
+  std::vector<Kept<ShardSpec>> heads;  ///< one of each name
+  std::unordered_map<std::string_view, uint32_t> ids;
+};
+
+/// Where a box lies when it spans its tensor but for one axis.
+struct Cut {
+  static constexpr uint32_t kWhole = UINT32_MAX, kOther = UINT32_MAX - 1;
+  uint64_t begin = 0, end = 0;  ///< along the axis
+  uint32_t axis = kOther;
+};
+
+/// What a COMMIT needs of a prepared rank, in few cache lines: for each shard its name's number,
+/// its cut and what the version gets. Made by PREPARE; a part loaded from a file has none.
+struct Ballot {
+  std::vector<uint32_t> ids;
+  std::vector<Cut> cuts;
+  std::vector<Kept<StoredShard>> stored;  ///< empty handles for aliases
+  uint64_t size_bytes = 0;                ///< of the shards
+};
+
 /// What one rank has in a transaction. specs and data go together, sorted by name and index.
 struct RankPart {
   uint32_t rank = 0;
@@ -69,6 +93,7 @@ struct RankPart {
   std::vector<Kept<ShardSpec>> specs;
   std::vector<Kept<ShardData>> data;
   std::vector<Kept<StateBlob>> states;
+  Kept<Ballot> ballot;  ///< of a prepared part, or none
 };
 
 enum class TxState : uint8_t { kOpen = 0, kPreparing = 1, kExpired = 2, kFenced = 3 };
@@ -89,6 +114,7 @@ struct Transaction {
   int64_t last_prepare_ms = 0;
   int64_t free_at_ms = 0;             ///< kExpired, kFenced
   std::vector<Kept<RankPart>> ranks;  ///< ascending
+  Kept<NameTable> names;              ///< of all ballots
   bool live() const { return state == TxState::kOpen || state == TxState::kPreparing; }
 };
 

@@ -6,6 +6,7 @@
 #include "server/base/strings.h"
 #include "tensor_module/ckpt_durable.h"
 #include "tensor_module/ckpt_edit.h"
+#include "tensor_module/ckpt_naming.h"
 #include "tensor_module/ckpt_whole.h"
 
 namespace cairn::tensor {
@@ -187,11 +188,32 @@ Status ResumeCommand(CommandRun& run) {
 // --- SAVE ---
 
 struct SavedPayload {
-  size_t blob_at;
+  std::vector<ChunkRef> logged;
   BlobSlice bytes;
   DType dtype;
 };
 using SavedChunks = Result<std::vector<std::vector<ChunkRef>>>;
+
+/// The command as it was sent, with names in place of what the log has.
+std::vector<std::string_view> NamedSave(const CommandRun& run, const SaveArgs& save,
+                                        const std::vector<std::vector<ChunkRef>>& chunks,
+                                        std::vector<std::vector<std::string>>* room) {
+  std::vector<std::string_view> words;
+  size_t from = 0;
+  room->resize(save.tensors.size());
+  for (size_t i = 0; i < save.tensors.size(); ++i) {
+    const SavedTensor& tensor = save.tensors[i];
+    if (!tensor.logged.empty()) continue;
+    const std::vector<std::string_view> named =
+        NamedPayload(run, run.args()[tensor.blob_at], chunks[i], &(*room)[i]);
+    if (named.empty()) continue;
+    words.insert(words.end(), run.args().begin() + from, run.args().begin() + (tensor.blob_at - 1));
+    words.insert(words.end(), named.begin(), named.end());
+    from = tensor.blob_at + 1;
+  }
+  words.insert(words.end(), run.args().begin() + from, run.args().end());
+  return words;
+}
 
 Status FinishSave(CommandRun& run, const std::vector<std::vector<ChunkRef>>& chunks) {
   Result<SaveArgs> save = ParseSave(run.args());
@@ -215,8 +237,10 @@ Status FinishSave(CommandRun& run, const std::vector<std::vector<ChunkRef>>& chu
   }
   CAIRN_RETURN_IF_ERROR(CommitWhole(run, &edit->run, save->step, tx, tensors, save->tag, moment));
   const std::string at = std::to_string(moment.now_ms);
-  edit->StoreAs("ckpt.commit",
-                save->tx.empty() ? With(run.args(), {"TX", tx, "AT", at}) : With(run.args(), {}));
+  std::vector<std::vector<std::string>> room;
+  std::vector<std::string_view> words = NamedSave(run, *save, chunks, &room);
+  if (save->tx.empty()) words.insert(words.end(), {"TX", tx, "AT", at});
+  edit->StoreAs("ckpt.commit", words);
   edit->Tell("committed", save->step, tx);
   run.Bulk(tx);
   return Status::Ok();
@@ -232,11 +256,14 @@ Status SaveCommand(CommandRun& run) {
   for (const SavedTensor& tensor : save->tensors) {
     Result<BlobSlice> payload = run.ArgPayload(tensor.blob_at);
     if (!payload.ok()) return payload.status();
-    payloads.push_back({tensor.blob_at, std::move(*payload), tensor.head.dtype});
+    Result<std::vector<ChunkRef>> logged = LoadNamed(run, tensor.logged);
+    if (!logged.ok()) return logged.status();
+    payloads.push_back({std::move(*logged), std::move(*payload), tensor.head.dtype});
   }
+  const NamesTarget names = run.names();
   return run.RunLate(
-      bytes * 2,
-      [&module = run.module(), log = LogOfNewVersion(run),
+      StagingCost(names, bytes),
+      [&module = run.module(), log = LogOfNewVersion(run), names,
        payloads = std::move(payloads)]() -> SavedChunks {
         std::vector<std::vector<ChunkRef>> made;
         for (const SavedPayload& payload : payloads) {
@@ -246,7 +273,9 @@ Status SaveCommand(CommandRun& run) {
           for (const ChunkRef& chunk : *chunks) {
             CAIRN_RETURN_IF_ERROR(CheckBoolChunk(payload.dtype, *chunk));
           }
-          made.push_back(std::move(*chunks));
+          StageChunks(names, *chunks);
+          std::vector<ChunkRef>& all = made.emplace_back(payload.logged);
+          all.insert(all.end(), chunks->begin(), chunks->end());
         }
         CAIRN_RETURN_IF_ERROR(LogMade(log, made));
         return made;

@@ -3,6 +3,8 @@
 // LogicalTensor: a tensor of a committed checkpoint, whatever shards it was saved in, and how any
 // box of it is read (C10). Frozen. Pure but for the memory it asks for; any thread.
 
+#include <cstddef>
+#include <iterator>
 #include <string>
 #include <vector>
 
@@ -16,13 +18,50 @@ struct StoredShard {
   std::vector<ChunkRef> chunks;  ///< the cells (K1), in order
 };
 
+/// The shards of a tensor: a vector whose elements are frozen, so that a commit shares what the
+/// votes have made.
+class ShardList {
+ public:
+  class Iterator {
+   public:
+    using iterator_category = std::forward_iterator_tag;
+    using value_type = StoredShard;
+    using difference_type = std::ptrdiff_t;
+    using pointer = const StoredShard*;
+    using reference = const StoredShard&;
+    explicit Iterator(const Kept<StoredShard>* at) : at_(at) {}
+    const StoredShard& operator*() const { return **at_; }
+    Iterator& operator++() {
+      ++at_;
+      return *this;
+    }
+    friend bool operator==(const Iterator&, const Iterator&) = default;
+
+   private:
+    const Kept<StoredShard>* at_;
+  };
+  Iterator begin() const { return Iterator(shards_.data()); }
+  Iterator end() const { return Iterator(shards_.data() + shards_.size()); }
+  const StoredShard& operator[](size_t i) const { return *shards_[i]; }
+  size_t size() const { return shards_.size(); }
+  bool empty() const { return shards_.empty(); }
+  void reserve(size_t count) { shards_.reserve(count); }
+  void push_back(StoredShard shard) {
+    shards_.push_back(Kept<StoredShard>::Make(std::move(shard)));
+  }
+  void push_back(Kept<StoredShard> shard) { shards_.push_back(std::move(shard)); }
+
+ private:
+  std::vector<Kept<StoredShard>> shards_;
+};
+
 struct LogicalTensor {
   std::string name;
   std::string group;
   DType dtype = DType::kF32;
   Shape shape;
-  std::string alias_of;             ///< not empty: no shards of its own
-  std::vector<StoredShard> shards;  ///< no two of one extent
+  std::string alias_of;  ///< not empty: no shards of its own
+  ShardList shards;      ///< no two of one extent
   /// Requires: the shape fits kMaxTensorBytes.
   uint64_t size_bytes() const { return PayloadBytes(dtype, shape).value(); }
 };

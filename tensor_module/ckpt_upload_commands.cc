@@ -8,14 +8,12 @@
 
 #include "tensor_module/ckpt_durable.h"
 #include "tensor_module/ckpt_edit.h"
+#include "tensor_module/ckpt_naming.h"
 #include "tensor_module/ckpt_unread.h"
 
 namespace cairn::tensor {
 
 namespace {
-
-/// REF is logged with its bytes in pieces of this size when a replay could not find the chunks.
-constexpr size_t kLoggedPieceBytes = 8 << 20;
 
 /// A shard of a live transaction.
 struct Place {
@@ -50,6 +48,37 @@ Status CheckWithin(const ShardSpec& spec, uint64_t offset, uint64_t size) {
 
 using MadeChunks = Result<std::vector<ChunkRef>>;
 
+/// Stores, and logs the first of the commands with it.
+void StorePieces(RunEdit& edit, CommandRun& run, const LoggedPlace& place,
+                 const std::vector<LoggedPiece>& pieces) {
+  bool stored = false;
+  LogPieces(run, place, pieces, [&](const std::vector<std::string_view>& args) {
+    if (std::exchange(stored, true)) return run.PropagateAs(args);
+    edit.StoreAs("ckpt.put", args);
+  });
+}
+
+/// As it was sent, or naming what the log has.
+void StorePut(RunEdit& edit, CommandRun& run, const PutArgs& put, const PutPlan& plan,
+              const BlobSlice& bytes, const std::vector<ChunkRef>& chunks) {
+  const std::vector<bool> named = MayName(run, chunks);
+  if (std::none_of(named.begin(), named.end(), [](bool may) { return may; })) {
+    return edit.Store("ckpt.put");
+  }
+  std::vector<LoggedPiece> pieces;
+  size_t at = 0;
+  const auto add = [&](size_t size, const Chunk* chunk) {
+    if (size > 0) pieces.push_back({{bytes.blob, bytes.offset + at, size}, chunk});
+    at += size;
+  };
+  add(plan.head, nullptr);
+  for (size_t i = 0; i < chunks.size(); ++i) {
+    add(plan.whole[i], named[i] ? chunks[i].get() : nullptr);
+  }
+  add(plan.tail, nullptr);
+  StorePieces(edit, run, {run.args()[2], put.rank, put.name, put.shard, put.offset}, pieces);
+}
+
 Status FinishPut(CommandRun& run, const BlobSlice& bytes, const std::vector<ChunkRef>& chunks) {
   Result<PutArgs> put = ParsePut(run.args());
   if (!put.ok()) return put.status();
@@ -61,13 +90,13 @@ Status FinishPut(CommandRun& run, const BlobSlice& bytes, const std::vector<Chun
   ShardData data = *place->data;
   const bool complete = data.IsComplete();
   Module& module = run.module();
-  CAIRN_RETURN_IF_ERROR(data.Put(module.pool, module.memory, *place->spec,
-                                 PlanPut(*place->spec, put->offset, bytes.size), bytes, chunks));
+  const PutPlan plan = PlanPut(*place->spec, put->offset, bytes.size);
+  CAIRN_RETURN_IF_ERROR(data.Put(module.pool, module.memory, *place->spec, plan, bytes, chunks));
   const uint64_t next = NextOffset(*place->spec, data);
   if (!complete) {
     CAIRN_RETURN_IF_ERROR(
         StoreShard(&edit->run, tx, put->rank, place->shard, std::move(data), edit->moment()));
-    edit->Store("ckpt.put");
+    StorePut(*edit, run, *put, plan, bytes, chunks);
   }
   run.Unsigned(next);
   return Status::Ok();
@@ -88,18 +117,21 @@ Status PutCommand(CommandRun& run) {
   Result<BlobSlice> bytes = run.ArgPayload(put->blob_at);
   if (!bytes.ok()) return bytes.status();
   const BlobSlice piece = *bytes;
+  const NamesTarget names = run.names();
   return run.RunLate(
-      size * 2,
-      [&module = run.module(), piece, hash = put->hash, spec = place->spec,
-       offset = put->offset]() -> MadeChunks {
+      StagingCost(names, size),
+      [&module = run.module(), piece, hash = put->hash, spec = place->spec, offset = put->offset,
+       names]() -> MadeChunks {
         if (hash && HashBytes128(piece.view()) != *hash) {
           return Status::Client("CKPTHASH the bytes that arrived have another hash");
         }
         const PutPlan plan = PlanPut(*spec, offset, piece.size);
         if (plan.whole.empty()) return std::vector<ChunkRef>();
-        return module.pool.Intern(
+        MadeChunks made = module.pool.Intern(
             {piece.blob, piece.offset + plan.head, piece.size - plan.head - plan.tail}, plan.whole,
             spec->dtype);
+        if (made.ok()) StageChunks(names, *made);
+        return made;
       },
       [piece](CommandRun& late, MadeChunks& made) {
         return made.ok() ? FinishPut(late, piece, *made) : made.status();
@@ -139,29 +171,6 @@ std::unordered_set<const Chunk*> CommittedChunks(const CkptRun& run, std::string
   return chunks;
 }
 
-/// Logs the chunks' bytes as PUTs.
-void LogAsPuts(RunEdit& edit, CommandRun& run, const ReferArgs& refer,
-               const std::vector<ChunkRef>& chunks) {
-  const std::string rank = std::to_string(refer.rank), shard = std::to_string(refer.shard);
-  uint64_t offset = refer.offset;
-  for (size_t i = 0; i < chunks.size();) {
-    std::string bytes;
-    while (i < chunks.size() && bytes.size() + chunks[i]->size() <= kLoggedPieceBytes) {
-      bytes += chunks[i++]->bytes().view();
-    }
-    const std::string at = std::to_string(offset);
-    const std::vector<std::string_view> args = {"CKPT.PUT", run.key(),  run.args()[2], "RANK",
-                                                rank,       refer.name, "SHARD",       shard,
-                                                "AT",       at,         "BLOB",        bytes};
-    if (offset == refer.offset) {
-      edit.StoreAs("ckpt.put", args);
-    } else {
-      run.PropagateAs(args);
-    }
-    offset += bytes.size();
-  }
-}
-
 Status ReferNow(CommandRun& run) {
   Result<ReferArgs> refer = ParseRefer(run.args());
   if (!refer.ok()) return refer.status();
@@ -172,6 +181,9 @@ Status ReferNow(CommandRun& run) {
   if (!place.ok()) return place.status();
   const ShardSpec& spec = *place->spec;
   CAIRN_RETURN_IF_ERROR(CheckWithin(spec, refer->offset, 0));
+  // A replay takes what the log's writer could take; whoever reads it looks again.
+  const bool replayed = run.is_loading();
+  if (refer->logged && !replayed) return Status::Client("ERR syntax error");
   const auto first = static_cast<size_t>((refer->offset + spec.phase) / kChunkBytes);
   const size_t count = refer->hashes.size();
   if (count > spec.cell_count() - std::min(first, spec.cell_count()) ||
@@ -182,9 +194,13 @@ Status ReferNow(CommandRun& run) {
   std::vector<ChunkRef> chunks;
   for (size_t i = 0; i < count; ++i) {
     const ByteRange range = spec.CellRange(first + i);
+    if (refer->logged) {
+      Result<ChunkRef> named = LoadNamed(run, refer->hashes[i], range.end - range.begin);
+      if (!named.ok()) return named.status();
+      chunks.push_back(std::move(*named));
+      continue;
+    }
     chunks.push_back(run.module().pool.Find(refer->hashes[i], range.end - range.begin));
-    // A replay takes what the log's writer could take; whoever reads it looks again.
-    const bool replayed = run.is_loading();
     const bool usable = chunks.back() && (replayed || chunks.back()->IsIntact());
     if (!usable) {
       return Status::Client("CKPTHASH no chunk of hash " + Hash128Hex(refer->hashes[i]) + " and " +
@@ -201,18 +217,24 @@ Status ReferNow(CommandRun& run) {
     const bool replayable = std::all_of(chunks.begin(), chunks.end(), [&](const ChunkRef& chunk) {
       return committed.contains(chunk.get());
     });
-    for (const ChunkRef& chunk : chunks) {
-      if (!replayable && !chunk->IsIntact()) {
+    const bool as_sent = replayable || !run.is_propagated();
+    const std::vector<bool> named = as_sent ? std::vector<bool>(count, true) : MayName(run, chunks);
+    for (size_t i = 0; i < count; ++i) {
+      if (!named[i] && !chunks[i]->IsIntact()) {
         return Status::Client("CKPTDAMAGED bytes of a chunk in the chunk log");
       }
     }
     CAIRN_RETURN_IF_ERROR(
         StoreShard(&edit->run, tx, refer->rank, place->shard, std::move(data), edit->moment()));
-    // The bytes are copied for whom there is alone.
-    if (replayable || !run.is_propagated()) {
+    if (as_sent) {
       edit->Store("ckpt.put");
     } else {
-      LogAsPuts(*edit, run, *refer, chunks);
+      std::vector<LoggedPiece> pieces;
+      for (size_t i = 0; i < count; ++i) {
+        pieces.push_back(named[i] ? LoggedPiece{{}, chunks[i].get()}
+                                  : LoggedPiece{chunks[i]->bytes()});
+      }
+      StorePieces(*edit, run, {tx, refer->rank, refer->name, refer->shard, refer->offset}, pieces);
     }
   }
   run.Unsigned(next);
@@ -231,15 +253,29 @@ Status ReferCommand(CommandRun& run) {
 
 // --- STATE ---
 
-Status FinishState(CommandRun& run, uint64_t size_bytes, std::vector<ChunkRef> chunks) {
+Status FinishState(CommandRun& run, const std::vector<ChunkRef>& chunks) {
   Result<StateArgs> args = ParseState(run.args());
   if (!args.ok()) return args.status();
   Result<RunEdit> edit = RunEdit::Open(run);
   if (!edit.ok()) return edit.status();
-  StateBlob blob{args->kind, std::string(args->name), size_bytes, std::move(chunks)};
+  const std::string_view payload = run.args()[args->blob_at];
+  StateBlob blob{args->kind, std::string(args->name),
+                 args->logged.size() * kChunkBytes + payload.size(), chunks};
   CAIRN_RETURN_IF_ERROR(
       SetState(&edit->run, run.args()[2], args->rank, std::move(blob), edit->moment()));
-  edit->Store("ckpt.state");
+  std::vector<std::string> room;
+  const std::vector<std::string_view> named = args->logged.empty()
+                                                  ? NamedPayload(run, payload, chunks, &room)
+                                                  : std::vector<std::string_view>();
+  if (named.empty()) {
+    edit->Store("ckpt.state");
+  } else {
+    // In front of BLOB.
+    std::vector<std::string_view> words(run.args().begin(),
+                                        run.args().begin() + (args->blob_at - 1));
+    words.insert(words.end(), named.begin(), named.end());
+    edit->StoreAs("ckpt.state", words);
+  }
   run.Ok();
   return Status::Ok();
 }
@@ -255,14 +291,22 @@ Status StateCommand(CommandRun& run) {
   CAIRN_RETURN_IF_ERROR(CheckQuota(run, size));
   Result<BlobSlice> bytes = run.ArgPayload(args->blob_at);
   if (!bytes.ok()) return bytes.status();
+  Result<std::vector<ChunkRef>> logged = LoadNamed(run, args->logged);
+  if (!logged.ok()) return logged.status();
+  const NamesTarget names = run.names();
   return run.RunLate(
-      size * 2,
-      [&module = run.module(), bytes = *bytes]() -> MadeChunks {
-        if (bytes.size == 0) return std::vector<ChunkRef>();
-        return module.pool.Intern(bytes, PieceSizes(bytes.size), DType::kU8);
+      StagingCost(names, size),
+      [&module = run.module(), bytes = *bytes, logged = std::move(*logged), names]() -> MadeChunks {
+        MadeChunks made = logged;
+        if (bytes.size == 0) return made;
+        MadeChunks rest = module.pool.Intern(bytes, PieceSizes(bytes.size), DType::kU8);
+        if (!rest.ok()) return rest;
+        StageChunks(names, *rest);
+        made->insert(made->end(), rest->begin(), rest->end());
+        return made;
       },
-      [size](CommandRun& late, MadeChunks& made) {
-        return made.ok() ? FinishState(late, size, std::move(*made)) : made.status();
+      [](CommandRun& late, MadeChunks& made) {
+        return made.ok() ? FinishState(late, *made) : made.status();
       });
 }
 

@@ -3,7 +3,7 @@
 // LogFiles: the directory of a chunk log (chunk_log.h) as the operating system has it, behind an
 // interface so that tests can tear, fill and break it. Errors are kIo, kNoSpace or kNotFound; the
 // message names call, file and errno text. Calls may come from any thread, one at a time for a
-// LogFile.
+// LogFile, but that a Sync() may run beside an Append().
 
 #include <memory>
 #include <optional>
@@ -22,7 +22,7 @@ class LogFile {
   virtual ~LogFile() = default;
   /// All of the parts, one behind the other, or an error and any part of them.
   virtual Status Append(const std::vector<std::string_view>& parts) = 0;
-  /// fdatasync.
+  /// fdatasync: of what had been appended when it began.
   virtual Status Sync() = 0;
 };
 

@@ -60,6 +60,29 @@ std::vector<bool> LogHost::KeepFor(CairnWriter* writer, const std::vector<const 
   return kept;
 }
 
+NamesTarget LogHost::Names(CairnContext* ctx) {
+  CairnSaveTarget target{};
+  if (!saving_ || api_.log_target(ctx, &target) != CAIRN_OK) return {};
+  log_file_.assign(target.files[0].data, target.files[0].size);
+  return {Open({target.directory.data, target.directory.size}), log_file_, target.number,
+          api_.durability(ctx) != CAIRN_SYNCED};
+}
+
+uint64_t LogHost::NamedBytes(uint64_t alive) const {
+  const ChunkLog* log = opened();
+  if (log == nullptr || log_file_.empty()) return alive;
+  return rewritten_bytes_ + log->logged_bytes() - rewritten_at_;
+}
+
+int LogHost::SyncNamed(bool wait) {
+  ChunkLog* log = opened();
+  if (log == nullptr || !log->HasUnsyncedNames()) return CAIRN_OK;
+  if (!wait) return CAIRN_FAILED;
+  const Status synced = log->SyncStaged();
+  if (synced.ok()) return CAIRN_OK;
+  return synced.code() == StatusCode::kNoSpace ? CAIRN_NO_SPACE : CAIRN_FAILED;
+}
+
 ChunkRef LogHost::Load(ChunkPool& pool, PayloadMemory& memory, Hash128 hash, size_t size) {
   const std::string directory = ServerDirectory();
   ChunkLog* log = Open(directory);
@@ -87,12 +110,18 @@ ChunkRef LogHost::Load(ChunkPool& pool, PayloadMemory& memory, Hash128 hash, siz
                   found.number);
 }
 
-void LogHost::OnSaved(std::string_view path, uint64_t number) {
+void LogHost::OnSaved(std::string_view path, uint64_t number, uint64_t alive) {
   ChunkLog* log = opened();
   if (log == nullptr) return;
   if (path.empty()) return log->OnSaved("", number);
   const std::string prefix = directory_ + "/";
-  if (path.starts_with(prefix)) log->OnSaved(std::string(path.substr(prefix.size())), number);
+  if (!path.starts_with(prefix)) return;
+  const std::string file(path.substr(prefix.size()));
+  if (file == log_file_) {
+    rewritten_bytes_ = alive;
+    rewritten_at_ = log->logged_bytes();
+  }
+  log->OnSaved(file, number);
 }
 
 }  // namespace cairn::tensor

@@ -18,6 +18,16 @@ inline constexpr const char* kLogDirectory = "chunklogs";
 
 class PayloadMemory;
 
+/// Where the effects of a command may name chunks: in increments of the append-only file.
+struct NamesTarget {
+  ChunkLog* log = nullptr;  ///< nullptr: nowhere, they carry the bytes
+  std::string file;         ///< that names the increments
+  uint64_t number = 0;      ///< the latest save that has begun
+  /// The file's own syncs are no command's to wait for: then what is staged is synced at once, so
+  /// that no other command's record waits for it.
+  bool sync_first = false;
+};
+
 class LogHost {
  public:
   LogHost(const CairnApi& api, CairnModule* module) : api_(api), module_(module) {}
@@ -35,10 +45,18 @@ class LogHost {
   /// Makes `chunks` durable for the save behind `writer`. Returns which of them it may name; none
   /// when it must emit all.
   std::vector<bool> KeepFor(CairnWriter* writer, const std::vector<const Chunk*>& chunks);
+  /// Where the effects of this command may name chunks. Thread: executor.
+  NamesTarget Names(CairnContext* ctx);
+  /// module_api.h, watch_log.
+  int SyncNamed(bool wait);
+  /// Bytes of chunks that the append-only file names, about; `alive` where it names none. Thread:
+  /// executor.
+  uint64_t NamedBytes(uint64_t alive) const;
+
   /// A chunk that a file names, mapped and unread; empty when no log has it.
   ChunkRef Load(ChunkPool& pool, PayloadMemory& memory, Hash128 hash, size_t size);
-  /// module_api.h, watch_saves.
-  void OnSaved(std::string_view path, uint64_t number);
+  /// module_api.h, watch_saves. `alive`: bytes of the chunks that are held now.
+  void OnSaved(std::string_view path, uint64_t number, uint64_t alive);
   void Say(std::string_view line) const;
 
  private:
@@ -51,6 +69,9 @@ class LogHost {
   std::unique_ptr<ChunkLog> log_;
   bool broken_ = false;
   bool presumed_ = false;  // executor
+  std::string log_file_;   // executor: that names the increments
+  /// Executor: what the last rewrite named, and what the log had taken then.
+  uint64_t rewritten_bytes_ = 0, rewritten_at_ = 0;
 };
 
 }  // namespace cairn::tensor

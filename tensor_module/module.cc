@@ -58,8 +58,17 @@ int Module::Register() {
   run_type = RegisterRunType(*this);
   if (tensor_type == nullptr || upload_type == nullptr || run_type == nullptr) return CAIRN_FAILED;
   api.watch_saves(self, [](void* data, CairnBytes file, uint64_t number) {
-    static_cast<Module*>(data)->logs.OnSaved({file.data, file.size}, number);
+    auto& module = *static_cast<Module*>(data);
+    module.logs.OnSaved({file.data, file.size}, number, module.pool.chunk_bytes());
   });
+  api.watch_log(
+      self,
+      [](void* data, int wait) { return static_cast<Module*>(data)->logs.SyncNamed(wait != 0); },
+      [](void* data, uint64_t* named, uint64_t* alive) {
+        const auto& module = *static_cast<Module*>(data);
+        *alive = module.pool.chunk_bytes();
+        *named = module.logs.NamedBytes(*alive);
+      });
   for (const auto registrar :
        {RegisterStoreCommands, RegisterFetchCommands, RegisterAnalysisCommands,
         RegisterCombineCommands, RegisterUploadCommands, RegisterCkptSaveCommands,

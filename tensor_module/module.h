@@ -168,6 +168,10 @@ class CommandRun {
   int64_t now_ms() const { return module_.api.now_ms(ctx_); }
   bool is_loading() const { return module_.api.is_loading(ctx_) != 0; }
   void PropagateAs(const std::vector<std::string_view>& args);
+  /// Where this command's effects may name chunks.
+  NamesTarget names() const { return module_.logs.Names(ctx_); }
+  /// module_api.h, fail_load: the append-only file that is replayed cannot be followed any further.
+  void FailLoad(std::string_view line) { module_.api.fail_load(ctx_, KeyBytes(line)); }
   /// False: PropagateAs does nothing.
   bool is_propagated() const { return module_.api.is_propagated(ctx_) != 0; }
 

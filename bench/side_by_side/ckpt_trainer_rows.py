@@ -156,7 +156,7 @@ def run_commit(run):
     with on_core():
         for more, dealt, label in (((), True, "whole tensors"), (ALWAYS, True, "whole tensors, appendfsync always"),
                                    ((), False, "each tensor in 64 boxes"), (ALWAYS, False, "each tensor in 64 boxes, appendfsync always")):
-            peer = start(run, OURS, *more)
+            peer = start(run, OURS, *more, logs="yes" if more else "no")
             try:
                 wire = Wire(peer, True)
                 for step in range(run.rounds + 1):

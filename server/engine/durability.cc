@@ -107,6 +107,16 @@ SaveTarget DurabilityOfFiles::NextTarget(JobKind kind, bool saves_too) const {
   return target;
 }
 
+SaveTarget DurabilityOfFiles::LogTarget() const {
+  SaveTarget target;
+  // "dir" may have been changed since the append-only file was opened.
+  if (aof_ == nullptr || DirName(aof_->TempBasePath()) != Location().directory) return target;
+  target.directory = engine_.settings().dir;
+  target.number = jobs_started_;
+  target.files.push_back(ManifestName());
+  return target;
+}
+
 void DurabilityOfFiles::TellModules(const SaveTarget& target, std::string_view file) {
   if (engine_.modules == nullptr || target.number == 0) return;
   engine_.modules->OnSaved(file.empty() ? "" : target.directory + "/" + std::string(file),

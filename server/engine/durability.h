@@ -11,6 +11,7 @@
 #include <string>
 #include <string_view>
 
+#include "persistence/save_target.h"
 #include "server/base/status.h"
 
 namespace cairn {
@@ -123,6 +124,9 @@ class Durability {
   /// False when ThrottleWrite has nothing to look at (no log) until a command that is not
   /// plain (command_table.h) or a later turn changes it.
   virtual bool MayThrottle() const { return true; }
+  /// What may be said of other files in the server's directory by effects that go to the
+  /// append-only file now (module_api.h, log_target); no files: nothing.
+  virtual SaveTarget LogTarget() const = 0;
   /// SHUTDOWN: final save and flush. `save`: 1, 0, or -1 for as the save rules say.
   virtual Status Shutdown(int save, bool force) = 0;
 

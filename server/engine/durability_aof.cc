@@ -9,6 +9,7 @@
 #include "server/engine/durability_impl.h"
 #include "server/engine/function_store.h"
 #include "server/engine/loader.h"
+#include "server/engine/module_host.h"
 
 namespace cairn {
 
@@ -159,6 +160,12 @@ AofCallbacks DurabilityOfFiles::Callbacks() {
     });
   };
   callbacks.on_log = [this](std::string_view line) { engine_.log.Line(LogLevel::kNotice, line); };
+  if (engine_.modules != nullptr) {
+    callbacks.sync_named = [modules = engine_.modules] { return modules->SyncNamed(); };
+    callbacks.has_unsynced_names = [modules = engine_.modules] {
+      return modules->HasUnsyncedNames();
+    };
+  }
   return callbacks;
 }
 
@@ -346,15 +353,21 @@ void DurabilityOfFiles::CheckAutomaticRewrite() {
   const Settings& settings = engine_.settings();
   if (aof_ == nullptr || settings.auto_aof_rewrite_percentage == 0) return;
   if (engine_.now_ms() < next_rewrite_attempt_ms_) return;
-  const uint64_t current = aof_->current_size();
-  if (current < static_cast<uint64_t>(settings.auto_aof_rewrite_min_size)) return;
-  const uint64_t base = aof_->base_size() == 0 ? 1 : aof_->base_size();
-  if (current < base ||
-      (current - base) * 100 / base < static_cast<uint64_t>(settings.auto_aof_rewrite_percentage)) {
-    return;
+  const auto grown = [&settings](uint64_t current, uint64_t base) -> uint64_t {
+    if (current < static_cast<uint64_t>(settings.auto_aof_rewrite_min_size)) return 0;
+    base = std::max<uint64_t>(base, 1);
+    if (current < base) return 0;
+    const uint64_t percent = (current - base) * 100 / base;
+    return percent < static_cast<uint64_t>(settings.auto_aof_rewrite_percentage) ? 0 : percent;
+  };
+  uint64_t percent = grown(aof_->current_size(), aof_->base_size());
+  if (percent == 0 && engine_.modules != nullptr) {
+    // A short file that names much: what it names stays until it is rewritten.
+    const ModuleHost::NamedBytes bytes = engine_.modules->named_bytes();
+    percent = grown(bytes.named, bytes.alive);
   }
-  engine_.log.Log(LogLevel::kNotice, "Starting automatic rewriting of AOF on {}% growth",
-                  (current - base) * 100 / base);
+  if (percent == 0) return;
+  engine_.log.Log(LogLevel::kNotice, "Starting automatic rewriting of AOF on {}% growth", percent);
   std::string reply;
   if (Status started = StartRewrite(&reply); !started.ok()) {
     engine_.log.Log(LogLevel::kWarning, "Rewrite did not start: {}", started.message());

@@ -51,6 +51,7 @@ class DurabilityOfFiles final : public Durability {
   bool MayHoldWrites() const override { return job_.has_value(); }
   bool HoldsWrites() override { return job_.has_value() && throttle_.HoldsWrites(); }
   bool MayThrottle() const override { return aof_ != nullptr; }
+  SaveTarget LogTarget() const override;
   Status Shutdown(int save, bool force) override;
   DurabilityFigures figures() const override;
   LoadFigures load_figures() const override { return load_; }

@@ -7,6 +7,7 @@
 #include "server/engine/dispatcher.h"
 #include "server/engine/function_store.h"
 #include "server/engine/key_access.h"
+#include "server/engine/module_host.h"
 
 namespace cairn {
 
@@ -117,7 +118,9 @@ Status CommandLoader::BeginFile(std::string_view) {
 Status CommandLoader::Command(std::span<const std::string_view> args) {
   session_->output.Clear();
   DelayLoad(engine_);
-  if (engine_.dispatcher->RunArgs(*session_, args)) return Status::Ok();
+  if (engine_.dispatcher->RunArgs(*session_, args)) {
+    return engine_.modules == nullptr ? Status::Ok() : engine_.modules->TakeLoadFailure();
+  }
   return Status::Corruption("Unknown command '" + std::string(args[0]) +
                             "' reading the append only file");
 }

@@ -266,6 +266,27 @@ int GetSaveTarget(CairnWriter* writer, CairnSaveTarget* target) {
   return CAIRN_OK;
 }
 
+int LogTarget(CairnContext* ctx, CairnSaveTarget* target) {
+  Engine& engine = ctx->command.engine();
+  if (engine.durability == nullptr || !engine.propagation.only_logged()) return CAIRN_FAILED;
+  SaveTarget& known = ctx->host.log_target();
+  known = engine.durability->LogTarget();
+  if (known.files.empty()) return CAIRN_FAILED;
+  *target = {Bytes(known.directory), known.number, {Bytes(known.files[0]), {}}, 1};
+  return CAIRN_OK;
+}
+
+void WatchLog(CairnModule* module, int (*sync_named)(void*, int),
+              void (*named_bytes)(void*, uint64_t*, uint64_t*)) {
+  module->sync_named = sync_named;
+  module->named_bytes = named_bytes;
+}
+
+void FailLoad(CairnContext* ctx, CairnBytes line) {
+  if (ctx->command.engine().loading) ctx->host.FailLoad(std::string(View(line)));
+  ReplyError(ctx, line);
+}
+
 int LoadIsFile(CairnReader* reader) { return reader->own_file ? 1 : 0; }
 
 void WatchSaves(CairnModule* module, void (*on_saved)(void*, CairnBytes, uint64_t)) {
@@ -431,6 +452,9 @@ constexpr CairnApi kApi = {
     .load_is_file = LoadIsFile,
     .watch_saves = WatchSaves,
     .is_propagated = IsPropagated,
+    .log_target = LogTarget,
+    .watch_log = WatchLog,
+    .fail_load = FailLoad,
 };
 
 }  // namespace

@@ -57,7 +57,7 @@ typedef struct CairnJob {
   void (*drop)(void* state);
 } CairnJob;
 
-enum { CAIRN_OK = 0, CAIRN_FAILED = -1 };
+enum { CAIRN_OK = 0, CAIRN_FAILED = -1, CAIRN_NO_SPACE = -2 };
 enum CairnLookup { CAIRN_ABSENT = 0, CAIRN_FOUND = 1, CAIRN_WRONG_TYPE = 2 };
 enum CairnAccess { CAIRN_READ = 0, CAIRN_WRITE = 1 };
 /* What becomes of a key's TTL when its value is set. */
@@ -286,6 +286,28 @@ typedef struct CairnApi {
   /* 1 when an append-only file or replicas get this command's effects; else propagate_as does
      nothing, and its arguments need not be made. */
   int (*is_propagated)(CairnContext* ctx);
+
+  /* --- what the append-only file names --- */
+  /* CAIRN_OK when this command's effects go to an append-only file in the server's directory and to
+     nobody else: what propagate_as is given may name files there instead of carrying what they
+     hold. `number` is the latest save that has begun (0: none), files[0] the file that names the
+     increments. CAIRN_FAILED: the effects must carry everything (replicas, another directory), or
+     there is no such file. The strings end with the next call. */
+  int (*log_target)(CairnContext* ctx, CairnSaveTarget* target);
+  /* sync_named is called with the module's data before effects are written to the append-only
+     file: with `wait` 1 on the thread that is about to write, which does not write unless it
+     returns CAIRN_OK (CAIRN_FAILED or CAIRN_NO_SPACE: writes are refused and it is asked again, as
+     after an error of the file itself); with `wait` 0 on the executor, where anything but CAIRN_OK
+     says that it would have to wait. named_bytes is called on the executor now and then: *named is
+     about what the append-only file names, *alive what a rewrite would name, in bytes: the file is
+     rewritten when they have come apart as auto-aof-rewrite-percentage and -min-size say of its
+     own bytes. Only inside CairnModule_OnLoad. */
+  void (*watch_log)(CairnModule* module, int (*sync_named)(void* data, int wait),
+                    void (*named_bytes)(void* data, uint64_t* named, uint64_t* alive));
+  /* While the append-only file is replayed: this command cannot be applied as it was, and what
+     follows must not be: the load ends with `line`, and with it the start of the server. Else as
+     reply_error. */
+  void (*fail_load)(CairnContext* ctx, CairnBytes line);
 } CairnApi;
 
 /* Exported by every module. Returns CAIRN_OK when it is ready; otherwise the library is closed

@@ -169,11 +169,17 @@ Status ModuleHost::RegisterAll(CairnModule& module) {
                         command.owned_name + "' is taken");
     }
   }
+  if (module.sync_named != nullptr && module.types.empty()) {
+    return Status::Io("Module " + module.description.name + " names files and has no types");
+  }
   for (CairnType& type : module.types) type.module_data = module.data;
   for (ModuleCommand& command : module.commands) {
     CAIRN_CHECK(engine_->commands.AddModuleCommand(&command, &module) != nullptr);
   }
   module.entered = true;
+  if (module.sync_named != nullptr) {
+    namers_ = &namer_room_.emplace_back(Namer{module.sync_named, module.data, namers_.load()});
+  }
   return Status::Ok();
 }
 
@@ -280,6 +286,40 @@ void ModuleHost::OnSaved(std::string_view file, uint64_t number) {
       module->on_saved(module->data, {file.data(), file.size()}, number);
     }
   }
+}
+
+Status ModuleHost::SyncNamed() {
+  for (const Namer* namer = namers_.load(); namer != nullptr; namer = namer->next) {
+    const int outcome = namer->sync_named(namer->data, 1);
+    if (outcome == CAIRN_OK) continue;
+    return {outcome == CAIRN_NO_SPACE ? StatusCode::kNoSpace : StatusCode::kIo,
+            "what the append-only file names cannot be synced"};
+  }
+  return Status::Ok();
+}
+
+bool ModuleHost::HasUnsyncedNames() const {
+  for (const Namer* namer = namers_.load(); namer != nullptr; namer = namer->next) {
+    if (namer->sync_named(namer->data, 0) != CAIRN_OK) return true;
+  }
+  return false;
+}
+
+ModuleHost::NamedBytes ModuleHost::named_bytes() const {
+  NamedBytes sum;
+  for (const auto& module : modules_) {
+    if (module->named_bytes == nullptr) continue;
+    NamedBytes one;
+    module->named_bytes(module->data, &one.named, &one.alive);
+    sum.named += one.named;
+    sum.alive += one.alive;
+  }
+  return sum;
+}
+
+Status ModuleHost::TakeLoadFailure() {
+  if (load_failure_.empty()) return Status::Ok();
+  return Status::Corruption(std::exchange(load_failure_, {}));
 }
 
 std::vector<LoadedModule> ModuleHost::modules() const {

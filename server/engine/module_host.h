@@ -6,12 +6,15 @@
 // destroy it after, as values are freed by their modules. Thread: executor, but for what
 // module_api.h allows from any thread.
 
+#include <atomic>
+#include <deque>
 #include <memory>
 #include <span>
 #include <string>
 #include <string_view>
 #include <vector>
 
+#include "persistence/save_target.h"
 #include "server/data/value_codec.h"
 #include "server/engine/command_spec.h"
 #include "server/engine/module_api.h"
@@ -62,6 +65,22 @@ class ModuleHost final : public ModuleValueFactory {
   /// now, relative to the server's directory; empty: it is over, nothing more will be.
   void OnSaved(std::string_view file, uint64_t number);
 
+  /// Asks the modules to make durable what effects name, before these are written to the
+  /// append-only file (module_api.h, watch_log). Errors: kIo, kNoSpace. Thread: the one that
+  /// writes.
+  Status SyncNamed();
+  /// SyncNamed() may have to wait for the disk. Thread: any.
+  bool HasUnsyncedNames() const;
+  /// What the append-only file names outside itself, about, and what a rewrite would name; bytes.
+  struct NamedBytes {
+    uint64_t named = 0, alive = 0;
+  };
+  NamedBytes named_bytes() const;
+  /// A command of the append-only file could not be applied; the line is for the log.
+  void FailLoad(std::string line) { load_failure_ = std::move(line); }
+  /// The last FailLoad, as kCorruption; once.
+  Status TakeLoadFailure();
+
   /// A reader for every type id; without its module the value is kept as it came.
   Result<std::unique_ptr<ModuleValueReader>> Open(uint64_t type_id) override;
   /// The registered type of these nine characters, or nullptr.
@@ -73,6 +92,8 @@ class ModuleHost final : public ModuleValueFactory {
   int RegisterCommand(CairnModule& module, const CairnCommandSpec& spec);
   CairnType* RegisterType(CairnModule& module, const CairnTypeSpec& spec);
   Engine& engine() { return *engine_; }
+  /// Room for the strings that log_target returns.
+  SaveTarget& log_target() { return log_target_; }
 
  private:
   Status Enter(std::unique_ptr<CairnModule> module, CairnModuleOnLoadFn on_load);
@@ -82,6 +103,17 @@ class ModuleHost final : public ModuleValueFactory {
 
   Engine* engine_ = nullptr;
   std::vector<std::unique_ptr<CairnModule>> modules_;
+  std::string load_failure_;
+  SaveTarget log_target_;
+  /// Modules that name files in the append-only file; they have types, and so stay until the
+  /// process ends. The log thread walks it while the executor may put one more in front.
+  struct Namer {
+    int (*sync_named)(void* data, int wait);
+    void* data;
+    const Namer* next;
+  };
+  std::deque<Namer> namer_room_;
+  std::atomic<const Namer*> namers_{nullptr};
 };
 
 }  // namespace cairn

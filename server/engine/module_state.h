@@ -30,6 +30,8 @@ struct CairnModule {
   void* data = nullptr;
   void (*free_data)(void*) = nullptr;
   void (*on_saved)(void* data, CairnBytes file, uint64_t number) = nullptr;
+  int (*sync_named)(void* data, int wait) = nullptr;
+  void (*named_bytes)(void* data, uint64_t* named, uint64_t* alive) = nullptr;
   std::deque<cairn::ModuleCommand> commands;  ///< addresses stay
   std::deque<CairnType> types;
   bool entered = false;  ///< registered for good

@@ -28,6 +28,8 @@ class Propagation {
     enabled_ = logged_ || fed_;
   }
   bool enabled() const { return enabled_; }
+  /// The append-only file alone reads the stream.
+  bool only_logged() const { return logged_ && !fed_; }
 
   /// Appends one effect.
   void Append(uint32_t db, std::span<const std::string_view> args);

@@ -92,6 +92,166 @@ class ChunkLogs(unittest.TestCase):
         server.restart()
         self.check(server, [1, 2])
 
+    def increments(self, server):
+        """Bytes of the increments in force, without the padding ahead of what comes."""
+        directory = os.path.join(server.directory, "appendonlydir")
+        with open(os.path.join(directory, "appendonly.aof.manifest"), encoding="ascii") as manifest:
+            rows = [line.split() for line in manifest]
+        total = 0
+        for row in rows:
+            if row[5] == "i":
+                with open(os.path.join(directory, row[1]), "rb") as file:
+                    total += len(file.read().rstrip(b"#"))
+        return total
+
+    def test_increments_name_what_every_command_brings(self):
+        server = self.start(AOF)
+        call = server.client().execute_command
+        self.save(server, 1)
+        # PUTs on and off the grid, a REF of another tensor's chunk, a large state, and a part that stays open.
+        tx = call("CKPT.BEGIN", "run", 2, "RANK", 0, "WORLD", 1)
+        call("CKPT.DECLARE", "run", tx, "RANK", 0, 2, "w", "weights", "U8", "SHAPE", 1, SIZE, "v", "weights", "U8",
+             "SHAPE", 1, CHUNK)
+        blob = tensor(2)
+        for begin, end in ((0, 3 * CHUNK), (3 * CHUNK, 3 * CHUNK + 77), (3 * CHUNK + 77, 6 * CHUNK + 5),
+                           (6 * CHUNK + 5, SIZE)):
+            call("CKPT.PUT", "run", tx, "RANK", 0, "w", "AT", begin, "BLOB", blob[begin:end])
+        call("CKPT.REF", "run", tx, "RANK", 0, "v", "AT", 0, 1, self.hash(server, tx, blob[-1000 - CHUNK:-1000]))
+        state = random.Random(99).randbytes(2 * CHUNK + 5000)
+        call("CKPT.STATE", "run", tx, "RANK", 0, "s", "KIND", "optim", "BLOB", state)
+        call("CKPT.PREPARE", "run", tx, "RANK", 0)
+        call("CKPT.COMMIT", "run", tx)
+        open_tx = call("CKPT.BEGIN", "run", 3, "RANK", 0, "WORLD", 1)
+        call("CKPT.DECLARE", "run", open_tx, "RANK", 0, 1, "w", "weights", "U8", "SHAPE", 1, SIZE)
+        call("CKPT.PUT", "run", open_tx, "RANK", 0, "w", "AT", 0, "BLOB", tensor(3)[:7 * CHUNK])
+        self.assertLess(self.increments(server), 4 * CHUNK, "bytes that the log has")
+        self.assertLess(self.figures(server)["appended_bytes"], 3 * SIZE + 4 * CHUNK)
+        for round_ in range(3):
+            if round_ == 1:
+                self.run_job(server, "BGREWRITEAOF", "aof_rewrites")    # with a transaction open
+            server.kill()
+            server.start()
+            self.check_step(server, 1, tensor(1))
+            self.check_step(server, 2, blob)
+            self.assertEqual(call("CKPT.LOAD", "run", 2, "v", "RANGE", 0, CHUNK), blob[-1000 - CHUNK:-1000])
+            self.assertEqual(call("CKPT.STATEGET", "run", 2, "RANK", 0)[0][5], state)
+            self.assertEqual(call("CKPT.OFFSET", "run", open_tx, "RANK", 0, "w")[5], 7 * CHUNK)
+        call("CKPT.PUT", "run", open_tx, "RANK", 0, "w", "AT", 7 * CHUNK, "BLOB", tensor(3)[7 * CHUNK:])
+        call("CKPT.PREPARE", "run", open_tx, "RANK", 0)
+        call("CKPT.COMMIT", "run", open_tx)
+        server.kill()
+        server.start()
+        self.check_step(server, 3, tensor(3))
+        with self.assertRaisesRegex(redis.ResponseError, "syntax error"):
+            call("CKPT.STATE", "run", open_tx, "RANK", 0, "s", "KIND", "optim", "LOGGED", 1, "0" * 32, "BLOB", b"")
+
+    def check_step(self, server, step, want):
+        call = server.client().execute_command
+        self.assertEqual(call("CKPT.LOAD", "run", step, "w", "RANGE", 0, SIZE), want)
+        self.assertEqual(call("CKPT.VERIFY", "run", step, "DEEP")[1], 1)
+
+    def hash(self, server, tx, piece):
+        """XXH3-128 of bytes, as TENSOR.SET tells it."""
+        server.client().execute_command("TENSOR.SET", "probe", "U8", "SHAPE", 1, len(piece), "BLOB", piece)
+        reply = server.client().execute_command("TENSOR.INFO", "probe")
+        found = dict(zip(reply[::2], reply[1::2]))[b"xxh3"]
+        self.assertEqual(server.client().execute_command("CKPT.HAVE", "run", tx, 1, found), b"\x80")
+        return found
+
+    def test_an_increment_without_its_chunk_is_refused(self):
+        server = self.start(AOF)
+        self.save(server, 1)
+        self.save(server, 2)
+        server.client().set("after", "the checkpoints")
+        server.kill()
+        logs = os.path.join(server.directory, "chunklogs")
+        before = self.increments(server)
+        os.rename(logs, logs + ".away")
+        with self.assertRaises(RuntimeError):
+            server.start()
+        self.assertIn("that the append-only file names", server.log())
+        self.assertEqual(self.increments(server), before, "nothing is cut off")
+        os.rename(logs + ".away", logs)
+        server.start()
+        self.check(server, [1, 2])
+        self.assertEqual(server.client().get("after"), b"the checkpoints")
+
+    def test_increments_that_replicas_read_carry_the_bytes(self):
+        server = self.start(AOF)
+        self.save(server, 1)
+        self.assertLess(self.increments(server), SMALL_BYTES)
+        replica = self.start({"replicaof": f"127.0.0.1 {server.port}", **AOF})
+        wait_until(lambda: replica.client().info("replication")["master_link_status"] == "up", what="the link")
+        self.save(server, 2)
+        self.assertGreater(self.increments(server), SIZE)
+        wait_until(lambda: len(replica.client().execute_command("CKPT.LIST", "run")) == 2, what="the second step")
+        self.check(replica, [1, 2])
+        wait_until(lambda: replica.client().info("persistence")["aof_rewrite_in_progress"] == 0, what="its base")
+        self.save(server, 3)
+        wait_until(lambda: len(replica.client().execute_command("CKPT.LIST", "run")) == 3, what="the third step")
+        self.assertLess(self.increments(replica), SMALL_BYTES, "its own file names what its own log has")
+        replica.client().execute_command("REPLICAOF", "NO", "ONE")
+        for other in (server, replica):
+            other.kill()
+            other.settings.pop("replicaof", None)
+            other.start()
+            self.check(other, [1, 2, 3])
+
+    def test_increments_under_each_policy(self):
+        for policy in ("everysec", "no"):
+            server = self.start({"appendonly": "yes", "appendfsync": policy})
+            for step in range(1, 5):
+                self.save(server, step)
+            server.kill()    # what was answered is the kernel's
+            server.start()
+            self.check(server, [1, 2, 3, 4])
+            self.assertLess(self.increments(server), SMALL_BYTES)
+
+    def test_a_log_that_cannot_be_written_puts_the_bytes_into_the_increments(self):
+        server = self.start(AOF)
+        server.kill()
+        with open(os.path.join(server.directory, "chunklogs"), "wb"):
+            pass
+        server.start()
+        self.save(server, 1)
+        self.assertGreater(self.increments(server), SIZE)
+        self.assertIn("it cannot be read", server.log())
+        server.restart()
+        self.check(server, [1])
+
+    def test_increments_that_name_much_are_rewritten(self):
+        server = self.start({**AOF, "auto-aof-rewrite-min-size": 5 * SIZE, "auto-aof-rewrite-percentage": 100})
+        client = server.client()
+        client.execute_command("CKPT.CREATE", "run", "KEEP", 1)
+        for step in range(1, 30):
+            self.save(server, step)
+            wait_until(lambda: client.info("persistence")["aof_rewrite_in_progress"] == 0, what="a rewrite")
+        self.assertGreater(client.info("persistence")["aof_rewrites"], 0)
+        wait_until(lambda: self.figures(server)["bytes"] < 9 * SIZE, what="the log shrinking")
+        server.kill()
+        server.start()
+        self.check(server, [29])
+
+    def test_increments_keep_what_they_name_beside_saves(self):
+        server = self.start(AOF)
+        client = server.client()
+        client.execute_command("CKPT.CREATE", "run", "KEEP", 1)
+        for step in range(1, 6):
+            self.save(server, step)
+            client.save()
+        self.assertEqual(self.figures(server)["held_by"], b"appendonlydir/appendonly.aof.manifest")
+        server.kill()
+        server.start()
+        self.check(server, [5])
+        for step in range(6, 9):
+            self.save(server, step)
+            self.run_job(server, "BGREWRITEAOF", "aof_rewrites")
+            client.save()
+        wait_until(lambda: self.figures(server)["bytes"] < 4 * SIZE, what="the log shrinking")
+        server.kill()
+        server.start()
+        self.check(server, [8])
+
     def test_dump_and_copies_for_replicas_carry_everything(self):
         server = self.start()
         self.save(server, 1)
@@ -353,17 +513,13 @@ class ChunkLogs(unittest.TestCase):
         server = self.start(AOF)
         call = server.client().execute_command
         call("CKPT.CREATE", "run")
-        tx = self.upload(server, 1)
-        call("CKPT.PREPARE", "run", tx, "RANK", 0)
-        self.assertEqual(self.figures(server)["appended_bytes"], 0)
-        call("CKPT.COMMIT", "run", tx, "DURABLE", "DISK")
-        whole = SIZE - SIZE % CHUNK
-        self.assertGreaterEqual(self.figures(server)["appended_bytes"], whole)
-        tx = self.upload(server, 2)
-        call("CKPT.PREPARE", "run", tx, "RANK", 0)
-        before = self.figures(server)["appended_bytes"]
-        call("CKPT.COMMIT", "run", tx, "DURABLE", "AOF")
-        self.assertEqual(self.figures(server)["appended_bytes"], before)
+        for step, durable in ((1, "DISK"), (2, "AOF")):
+            tx = self.upload(server, step)
+            call("CKPT.PREPARE", "run", tx, "RANK", 0)
+            before = self.figures(server)["appended_bytes"]
+            self.assertGreaterEqual(before, SIZE // 2, "the increments name it already")
+            call("CKPT.COMMIT", "run", tx, "DURABLE", durable)
+            self.assertEqual(self.figures(server)["appended_bytes"], before)
         server.restart()
         for step in (1, 2):
             self.assertEqual(call("CKPT.LOAD", "run", step, "w0", "RANGE", 0, SIZE), tensor(step))
@@ -371,6 +527,23 @@ class ChunkLogs(unittest.TestCase):
         server.restart()
         for step in (1, 2):
             self.assertEqual(call("CKPT.LOAD", "run", step, "w0", "RANGE", 0, SIZE), tensor(step))
+
+    def test_beside_a_replica_disk_writes_the_log_at_the_commit(self):
+        server = self.start(AOF)
+        replica = self.start({"replicaof": f"127.0.0.1 {server.port}"})
+        wait_until(lambda: replica.client().info("replication")["master_link_status"] == "up", what="the link")
+        call = server.client().execute_command
+        call("CKPT.CREATE", "run")
+        tx = self.upload(server, 1)
+        call("CKPT.PREPARE", "run", tx, "RANK", 0)
+        self.assertEqual(self.figures(server)["appended_bytes"], 0)
+        call("CKPT.COMMIT", "run", tx, "DURABLE", "DISK")
+        self.assertGreaterEqual(self.figures(server)["appended_bytes"], SIZE - SIZE % CHUNK)
+        tx = self.upload(server, 2)
+        call("CKPT.PREPARE", "run", tx, "RANK", 0)
+        before = self.figures(server)["appended_bytes"]
+        call("CKPT.COMMIT", "run", tx, "DURABLE", "AOF")
+        self.assertEqual(self.figures(server)["appended_bytes"], before)
 
     def test_a_run_of_disk_logs_at_prepare_so_that_a_waiting_commit_need_not(self):
         server = self.start(AOF)
@@ -389,7 +562,7 @@ class ChunkLogs(unittest.TestCase):
         call("CKPT.PREPARE", "run", tx, "RANK", 1)
         waiter.join(60)
         self.assertIn(b"disk", [word.lower() if isinstance(word, bytes) else word for word in replies[0]])
-        self.assertGreater(self.figures(server)["appended_bytes"], first)
+        self.assertEqual(self.figures(server)["appended_bytes"], first, "each PUT brought its own")
         call("CKPT.SAVE", "run", 2, 1, "w", "U8", "SHAPE", 1, SIZE, "BLOB", tensor(9))
         before = self.figures(server)["appended_bytes"]
         self.run_job(server, "BGSAVE", "rdb_saves")

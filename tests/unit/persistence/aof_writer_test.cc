@@ -47,6 +47,16 @@ class AofWriterTest : public testing::Test {
     EXPECT_TRUE(manifest.ok());
     AofCallbacks callbacks;
     callbacks.on_progress = [this] { ++progress_; };
+    callbacks.sync_named = [this] {
+      name_syncs_ += unsynced_names_;
+      if (failing_names_ > 0) {
+        --failing_names_;
+        return Status::Io("fdatasync of what is named");
+      }
+      unsynced_names_ = false;
+      return Status::Ok();
+    };
+    callbacks.has_unsynced_names = [this] { return unsynced_names_; };
     auto writer = std::make_unique<AofWriter>(env_, options_, callbacks);
     if (!manifest->empty()) {
       EXPECT_TRUE(writer->Open(*manifest, 0, true).ok());
@@ -88,7 +98,41 @@ class AofWriterTest : public testing::Test {
   FakeEnv env_{1};
   AofWriterOptions options_;
   int progress_ = 0;
+  bool unsynced_names_ = false;
+  int failing_names_ = 0;  // of the next syncs
+  int name_syncs_ = 0;
 };
+
+// A11
+TEST_F(AofWriterTest, WhatBytesNameIsSyncedBeforeTheyAreWrittenUnderEachPolicy) {
+  for (const AofSyncPolicy policy :
+       {AofSyncPolicy::kAlways, AofSyncPolicy::kEverySecond, AofSyncPolicy::kNever}) {
+    options_.policy = policy;
+    auto writer = Open();
+    const int syncs = name_syncs_;
+    unsynced_names_ = true;
+    const std::string key = "named" + std::to_string(static_cast<int>(policy));
+    writer->Append(SetCommand(key, "chunk"), 0);
+    EXPECT_LT(writer->written_offset(), writer->appended_offset()) << "not for the executor";
+    EXPECT_EQ(name_syncs_, syncs);
+    failing_names_ = 2;
+    (void)writer->RunOnce();
+    EXPECT_LT(writer->written_offset(), writer->appended_offset());
+    EXPECT_EQ(writer->state(), AofState::kDegraded) << "writes are refused";
+    env_.AdvanceMicros(10'000'000);
+    (void)writer->RunOnce();
+    EXPECT_LT(writer->written_offset(), writer->appended_offset()) << "it failed again";
+    env_.AdvanceMicros(10'000'000);
+    (void)writer->RunOnce();
+    EXPECT_EQ(writer->written_offset(), writer->appended_offset());
+    EXPECT_EQ(writer->state(), AofState::kOk);
+    EXPECT_EQ(name_syncs_, syncs + 3);
+    ASSERT_TRUE(writer->Close().ok());
+    const std::vector<std::string> lines = Load();
+    ASSERT_FALSE(lines.empty());
+    EXPECT_EQ(lines.back(), "SET " + key + " chunk");
+  }
+}
 
 TEST_F(AofWriterTest, EverysecWritesAtOnceAndSyncsWithinASecondAlsoAfterTheLastWrite) {
   auto writer = Open();

@@ -4,79 +4,10 @@
 
 #include <random>
 
-#include "tests/unit/tensor/fake_log_files.h"
-#include "tests/unit/tensor/test_memory.h"
+#include "tests/unit/tensor/chunk_log_fixture.h"
 
 namespace cairn::tensor {
 namespace {
-
-constexpr size_t kSize = ChunkLog::kLeastBytes;
-
-std::string Random(uint64_t seed, size_t size = kSize) {
-  std::mt19937_64 random(seed);
-  std::string out(size, '\0');
-  for (char& c : out) c = static_cast<char>(random());
-  return out;
-}
-
-class ChunkLogTest : public testing::Test {
- protected:
-  ~ChunkLogTest() override { held_.clear(); }
-
-  std::unique_ptr<ChunkLog> Open(uint64_t segment_bytes = 64 * 1024) {
-    ChunkLogOptions options;
-    options.segment_bytes = segment_bytes;
-    options.random = [this] { return random_(); };
-    options.say = [this](std::string_view line) { said_ += std::string(line) + "\n"; };
-    auto log = std::make_unique<ChunkLog>(std::make_unique<FakeLogFiles>(disk_), options);
-    EXPECT_TRUE(log->Open().ok());
-    return log;
-  }
-  const Chunk* Make(const std::string& bytes) {
-    held_.push_back(pool_.InternOne(memory_.Slice(bytes), DType::kU8).value());
-    return held_.back().get();
-  }
-  const Chunk* Make(uint64_t seed) { return Make(Random(seed)); }
-  std::vector<const Chunk*> Several(uint64_t first, size_t count) {
-    std::vector<const Chunk*> out;
-    for (size_t i = 0; i < count; ++i) out.push_back(Make(first + i));
-    return out;
-  }
-  static std::string Read(ChunkLog& log, const Chunk& chunk) {
-    const ChunkLog::Found found = log.Find(chunk.hash(), chunk.size());
-    return found.mapping ? std::string(found.bytes) : "";
-  }
-  static std::vector<bool> All(size_t count) { return std::vector<bool>(count, true); }
-  /// Keeps chunks for a save of dump.rdb that ends well.
-  void Save(ChunkLog& log, const std::vector<const Chunk*>& chunks, uint64_t number) {
-    std::vector<bool> kept;
-    ASSERT_TRUE(log.Keep(chunks, number, {"dump.rdb"}, &kept).ok());
-    ASSERT_EQ(kept, All(chunks.size()));
-    disk_.server_files.insert("dump.rdb");
-    log.OnSaved("dump.rdb", number);
-    log.OnSaved("", number);
-    log.Collect();
-  }
-  size_t Segments() const {
-    size_t count = 0;
-    for (const auto& [name, file] : disk_.files) count += name.ends_with(".chunks");
-    return count;
-  }
-  FakeDisk::File& LastSegment() {
-    FakeDisk::File* last = nullptr;
-    for (auto& [name, file] : disk_.files) {
-      if (name.ends_with(".chunks")) last = &file;
-    }
-    return *last;
-  }
-
-  std::mt19937_64 random_{1};
-  TestMemory memory_;
-  ChunkPool pool_{memory_};
-  std::vector<ChunkRef> held_;
-  FakeDisk disk_;
-  std::string said_;
-};
 
 TEST_F(ChunkLogTest, WhatIsKeptIsFoundAlsoByTheNextProcess) {
   const auto chunks = Several(1, 3);
@@ -228,7 +159,7 @@ TEST_F(ChunkLogTest, WhatNoFileNamesAnyMoreGoes) {
   EXPECT_GE(log->figures().removed_segments, 1u);
   Save(*log, Several(201, 20), 3);
   EXPECT_FALSE(log->Find(Make(1)->hash(), kSize).mapping);
-  EXPECT_EQ(Read(*log, *Make(201)), Random(201));
+  EXPECT_EQ(Read(*log, *Make(201)), RandomBytes(201));
   EXPECT_LE(Segments(), 3u);
 }
 
@@ -284,7 +215,7 @@ TEST_F(ChunkLogTest, ASaveThatFailedGivesBackWhatItNamedAtTheNextThatDoesNot) {
   ASSERT_TRUE(log->Keep(lost, 2, {"dump.rdb"}, &kept).ok());
   log->OnSaved("", 2);
   log->Collect();
-  EXPECT_EQ(Read(*log, *Make(1)), Random(1)) << "dump.rdb is still the first";
+  EXPECT_EQ(Read(*log, *Make(1)), RandomBytes(1)) << "dump.rdb is still the first";
   Save(*log, Several(201, 20), 3);
   Save(*log, Several(301, 20), 4);
   EXPECT_FALSE(log->Find(lost[0]->hash(), kSize).mapping);
@@ -403,7 +334,7 @@ TEST_F(ChunkLogTest, OnlyOneProcessWrites) {
   std::vector<bool> kept;
   EXPECT_FALSE(second->Keep({Make(1)}, 1, {"other.rdb"}, &kept).ok());
   EXPECT_EQ(kept, std::vector<bool>{false});
-  EXPECT_EQ(Read(*second, *Make(1)), Random(1));
+  EXPECT_EQ(Read(*second, *Make(1)), RandomBytes(1));
   first.reset();
   EXPECT_FALSE(second->Keep({Make(1)}, 2, {"other.rdb"}, &kept).ok())
       << "the first may have removed what the second has found";
