@@ -25,7 +25,7 @@ void StageChunks(const NamesTarget& names, const std::vector<ChunkRef>& chunks) 
   if (names.log == nullptr) return;
   // What could not be staged or synced is not named; the error has been said.
   const Status staged = names.log->Stage(chunks, names.file);
-  if (!names.sync_first || !staged.ok()) return;
+  if (!names.sync_first || !staged.ok() || std::this_thread::get_id() == names.executor) return;
   [[maybe_unused]] const Status synced = names.log->SyncStaged();
 }
 

@@ -65,7 +65,7 @@ NamesTarget LogHost::Names(CairnContext* ctx) {
   if (!saving_ || api_.log_target(ctx, &target) != CAIRN_OK) return {};
   log_file_.assign(target.files[0].data, target.files[0].size);
   return {Open({target.directory.data, target.directory.size}), log_file_, target.number,
-          api_.durability(ctx) != CAIRN_SYNCED};
+          api_.durability(ctx) != CAIRN_SYNCED, std::this_thread::get_id()};
 }
 
 uint64_t LogHost::NamedBytes(uint64_t alive) const {

@@ -7,6 +7,7 @@
 #include <mutex>
 #include <string>
 #include <string_view>
+#include <thread>
 
 #include "server/engine/module_api.h"
 #include "tensor_module/chunk_log.h"
@@ -26,6 +27,7 @@ struct NamesTarget {
   /// The file's own syncs are no command's to wait for: then what is staged is synced at once, so
   /// that no other command's record waits for it.
   bool sync_first = false;
+  std::thread::id executor = {};  ///< which never syncs
 };
 
 class LogHost {
