@@ -43,6 +43,7 @@ Kept<Ballot> MakeBallot(Transaction* transaction, const RankPart& part) {
       id = NumberOf(&transaction->names, part.specs[i], last + 1);
       if (id == UINT32_MAX) {
         if (!grown) grown = transaction->names ? *transaction->names : NameTable();
+        if (grown->heads.size() >= kMaxBallotNames) return {};
         id = static_cast<uint32_t>(grown->heads.size());
         grown->heads.push_back(part.specs[i]);
         grown->ids.emplace(grown->heads.back()->name, id);

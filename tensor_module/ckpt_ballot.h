@@ -13,7 +13,11 @@
 
 namespace cairn::tensor {
 
-/// The ballot of a part that is complete. Extends the transaction's names. Cost: O(shards).
+/// Most names of a transaction with ballots: each vote with new names copies the table.
+inline constexpr size_t kMaxBallotNames = 16384;
+
+/// The ballot of a part that is complete, or none above kMaxBallotNames. Extends the transaction's
+/// names. Cost: O(shards), and O(names) when there are new ones.
 Kept<Ballot> MakeBallot(Transaction* transaction, const RankPart& part);
 
 /// How ballots tile the tensors of a transaction, by the numbers of its names.

@@ -165,6 +165,26 @@ TEST_F(CkptBallotTest, ARequiredGroupThatIsMissingIsFoundBothWays) {
   EXPECT_TRUE(committed_);
 }
 
+TEST_F(CkptBallotTest, AboveTheMostNamesThereAreNoBallots) {
+  Transaction transaction;
+  NameTable names;
+  while (names.heads.size() < kMaxBallotNames - 1) {
+    names.heads.push_back(
+        Kept<ShardSpec>::Make(Alias("n" + std::to_string(names.heads.size()), "a")));
+    names.ids.emplace(names.heads.back()->name, names.heads.size() - 1);
+  }
+  transaction.names = Kept<NameTable>::Make(std::move(names));
+  RankPart part;
+  for (const char* name : {"x", "y"}) {
+    part.specs = {Kept<ShardSpec>::Make(Alias(name, "a"))};
+    part.data = {Kept<ShardData>::Make(ShardData(*part.specs[0]))};
+    EXPECT_EQ(static_cast<bool>(MakeBallot(&transaction, part)), *name == 'x');
+    EXPECT_EQ(transaction.names->heads.size(), kMaxBallotNames);
+  }
+  part.specs = {Kept<ShardSpec>::Make(Alias("n7", "a"))};
+  EXPECT_EQ(MakeBallot(&transaction, part)->ids[0], 7u);
+}
+
 TEST_F(CkptBallotTest, BothWaysAgreeOnAnySharding) {
   std::mt19937_64 random(11);
   int tilings = 0, committed = 0, refused = 0;
