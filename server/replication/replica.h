@@ -210,6 +210,16 @@ class ReplicaLink final : public StreamReceiver, public SessionPort {
 
   // the stream
   Session* session_ = nullptr;
+  /// The link has nobody to call it again once memory is warm: it takes what is.
+  class WarmMemory final : public BlobSource {
+   public:
+    explicit WarmMemory(BlobArena& arena) : arena_(arena) {}
+    Blob* Allocate(size_t size) override { return arena_.Allocate(size); }
+
+   private:
+    BlobArena& arena_;
+  };
+  WarmMemory memory_{engine_.arena};
   std::unique_ptr<RequestParser> parser_;
   std::span<char> reserved_;
   std::string raw_;         // received and not yet in the backlog (S2)

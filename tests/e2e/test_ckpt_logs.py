@@ -142,6 +142,7 @@ class ChunkLogs(unittest.TestCase):
         server.kill()
         server.start()
         self.check_step(server, 3, tensor(3))
+        open_tx = call("CKPT.BEGIN", "run", 4, "RANK", 0, "WORLD", 1)
         with self.assertRaisesRegex(redis.ResponseError, "syntax error"):
             call("CKPT.STATE", "run", open_tx, "RANK", 0, "s", "KIND", "optim", "LOGGED", 1, "0" * 32, "BLOB", b"")
 
