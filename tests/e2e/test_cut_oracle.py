@@ -19,7 +19,7 @@ import redis
 
 from cairn_server import Server, wait_until
 
-ROUNDS = int(os.environ.get("CAIRN_CUT_ROUNDS", "4"))
+ROUNDS = int(os.environ.get("CAIRN_CUT_ROUNDS", "2"))
 SEED = int(os.environ.get("CAIRN_CUT_SEED", "0")) or random.randrange(1 << 30)
 DATABASES = 4
 NAMES = 250                 # of each kind in each database
