@@ -448,7 +448,7 @@ TEST_F(DurabilityTest, ACopyForReplicasGoesBesideASave) {
   Process process(env_, {});
   for (int i = 0; i < 2000; ++i)
     ASSERT_EQ(process.Run({"SET", "key:" + std::to_string(i), "before"}), "+OK");
-  ASSERT_EQ(process.Run({"CONFIG", "SET", "rdb-key-save-delay", "60000"}), "+OK");  // two minutes
+  ASSERT_EQ(process.Run({"CONFIG", "SET", "rdb-key-save-delay", "10000"}), "+OK");  // 20 seconds
   ASSERT_EQ(process.Run({"BGSAVE"}), "+Background saving started");
   ASSERT_EQ(process.Run({"CONFIG", "SET", "rdb-key-save-delay", "0"}), "+OK");
   for (int i = 0; i < 2000; i += 3)
@@ -466,7 +466,7 @@ TEST_F(DurabilityTest, ACopyForReplicasGoesBesideASave) {
   EXPECT_EQ(process.durability_->figures().saves, 0u);
   EXPECT_GT(process.durability_->figures().changes_since_save, 0u);
   // Both at once are given up together.
-  ASSERT_EQ(process.Run({"CONFIG", "SET", "rdb-key-save-delay", "60000"}), "+OK");
+  ASSERT_EQ(process.Run({"CONFIG", "SET", "rdb-key-save-delay", "10000"}), "+OK");
   copied.reset();
   ASSERT_TRUE(process.durability_->StartSyncSnapshot(request("/second.rdb")).ok());
   process.durability_->AbortBackgroundSave();
