@@ -8,6 +8,7 @@
 
 #include "server/base/checksum.h"
 #include "tensor_module/chunk_pool.h"
+#include "tensor_module/combine.h"
 #include "tensor_module/compute.h"
 #include "tensor_module/numeric.h"
 #include "tensor_module/slicing.h"
@@ -86,6 +87,21 @@ void BM_Tensor_PlainCastToF32(benchmark::State& state) {
   Report(state);
 }
 
+/// Two payloads made into one; the bytes are those of one.
+void BM_Tensor_Combine(benchmark::State& state) {
+  const Chunks chunks = Payload(TypeOf(state));
+  std::string out(kChunkBytes, '\0');
+  const Recipe recipe{Recipe::Method::kAverage, {1, 3}};
+  for (auto _ : state) {
+    for (const BlobSlice& chunk : chunks) {
+      const std::string_view inputs[] = {chunk.view(), chunk.view()};
+      Combine(TypeOf(state), recipe, inputs, out.data());
+      if (out != chunk.view()) state.SkipWithError("an average of the same is the same");
+    }
+  }
+  Report(state);
+}
+
 void BM_Tensor_Hash(benchmark::State& state) {
   const Chunks chunks = Payload(DType::kU8);
   const Hash128 expected = HashBytes128(ReadChunks(chunks, 0, kBytes)[0].view());
@@ -131,6 +147,12 @@ BENCHMARK(BM_Tensor_PlainCastToF32)
     ->ArgName("dtype")
     ->Arg(Number(DType::kF8E4M3))
     ->Arg(Number(DType::kU32));
+BENCHMARK(BM_Tensor_Combine)
+    ->ArgName("dtype")
+    ->Arg(Number(DType::kF64))
+    ->Arg(Number(DType::kF32))
+    ->Arg(Number(DType::kBF16))
+    ->Arg(Number(DType::kF16));
 BENCHMARK(BM_Tensor_Hash);
 BENCHMARK(BM_Tensor_ReadStridedSlice);
 

@@ -6,7 +6,6 @@
 #include <cstring>
 #include <limits>
 
-#include "tensor_module/numeric.h"
 #include "tensor_module/vector_clones.h"
 
 namespace cairn::tensor {
@@ -85,17 +84,41 @@ CAIRN_VECTOR_CLONES void NarrowBF16(const float* from, char* to, size_t count) {
   }
 }
 
+CAIRN_VECTOR_CLONES void WidenF16(const char* from, float* to, size_t count) {
+  for (size_t i = 0; i < count; ++i) {
+    uint16_t bits;
+    std::memcpy(&bits, from + i * 2, sizeof bits);
+    // Shifted into place and scaled by 2^(127-15): exact, denormals too; the top exponent by hand.
+    const uint32_t magnitude = static_cast<uint32_t>(bits & 0x7fff) << 13;
+    const uint32_t scaled = std::bit_cast<uint32_t>(std::bit_cast<float>(magnitude) * 0x1p112f);
+    const uint32_t wide = magnitude >= 0x0f800000u ? magnitude | 0x7f800000u : scaled;
+    to[i] = std::bit_cast<float>(wide | static_cast<uint32_t>(bits & 0x8000) << 16);
+  }
+}
+/// Requires: settled NaN.
+CAIRN_VECTOR_CLONES void NarrowF16(const float* from, char* to, size_t count) {
+  constexpr uint32_t kLeastNormal = 0x38800000u, kTooLarge = 0x47800000u, kHalf = 0x3f000000u;
+  for (size_t i = 0; i < count; ++i) {
+    const uint32_t bits = std::bit_cast<uint32_t>(from[i]), magnitude = bits & 0x7fffffffu;
+    // To nearest, ties to even: of a normal number by adding below its last bit, of a denormal by
+    // an addition to 0.5, whose last bit is worth as much as the smallest denormal.
+    const uint32_t normal = (magnitude - 0x38000000u + 0xfffu + ((magnitude >> 13) & 1u)) >> 13;
+    const float raised = std::bit_cast<float>(magnitude) + 0.5f;
+    const uint32_t denormal = std::bit_cast<uint32_t>(raised) - kHalf;
+    const uint32_t beyond = magnitude > 0x7f800000u ? 0x7e00u : 0x7c00u;
+    const uint32_t finite = magnitude < kLeastNormal ? denormal : normal;
+    const uint32_t half = magnitude >= kTooLarge ? beyond : finite;
+    const auto narrow = static_cast<uint16_t>(half | (bits >> 16 & 0x8000u));
+    std::memcpy(to + i * 2, &narrow, sizeof narrow);
+  }
+}
+
 void Load(DType dtype, const char* from, float* to, size_t count) {
   switch (dtype) {
     case DType::kBF16:
       return WidenBF16(from, to, count);
     case DType::kF16:
-      for (size_t i = 0; i < count; ++i) {
-        uint16_t bits;
-        std::memcpy(&bits, from + i * 2, sizeof bits);
-        to[i] = HalfToFloat(bits);
-      }
-      return;
+      return WidenF16(from, to, count);
     default:
       std::memcpy(to, from, count * sizeof(float));
   }
@@ -109,11 +132,7 @@ void Store(DType dtype, const float* from, char* to, size_t count) {
     case DType::kBF16:
       return NarrowBF16(from, to, count);
     case DType::kF16:
-      for (size_t i = 0; i < count; ++i) {
-        const uint16_t bits = FloatToHalf(from[i]);
-        std::memcpy(to + i * 2, &bits, sizeof bits);
-      }
-      return;
+      return NarrowF16(from, to, count);
     default:
       std::memcpy(to, from, count * sizeof(float));
   }
