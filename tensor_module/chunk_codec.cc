@@ -11,13 +11,14 @@ namespace cairn::tensor {
 
 namespace {
 
-constexpr int kLevel = 1;
 constexpr size_t kMaxWidth = 16;
 constexpr size_t kPackedHeader = 5;
 /// Three windows of so many elements are the sample.
 constexpr size_t kSampleElements = 2048;
 /// More elements than one in so many differ: not sparse.
 constexpr size_t kSparseShare = 8;
+/// What is the same is passed over in stretches of this.
+constexpr size_t kStretchBytes = 64;
 constexpr uint8_t kStored = 0, kZstd = 1;
 
 bool Gains(size_t encoded, size_t raw) { return encoded <= raw - raw / 20; }
@@ -33,11 +34,11 @@ void AppendGap(std::string* out, size_t gap) {
   out->push_back(static_cast<char>(gap));
 }
 
-void AppendPacked(std::string* out, std::string_view bytes) {
+void AppendPacked(std::string* out, std::string_view bytes, int level) {
   const size_t header = out->size(), bound = ZSTD_compressBound(bytes.size());
   out->resize(header + kPackedHeader + bound);
-  size_t size = ZSTD_compress(out->data() + header + kPackedHeader, bound, bytes.data(),
-                              bytes.size(), kLevel);
+  size_t size =
+      ZSTD_compress(out->data() + header + kPackedHeader, bound, bytes.data(), bytes.size(), level);
   const bool packed = ZSTD_isError(size) == 0 && size < bytes.size();
   if (!packed) {
     size = bytes.size();
@@ -61,14 +62,15 @@ std::string Head(ChunkForm form, size_t width) {
   return {static_cast<char>(form), static_cast<char>(width)};
 }
 
-std::string Planes(ChunkForm form, std::string_view bytes, size_t width) {
+std::string Planes(ChunkForm form, std::string_view bytes, size_t width, int level) {
   std::string out = Head(form, width);
-  for (size_t plane = 0; plane < width; ++plane) AppendPacked(&out, PlaneOf(bytes, width, plane));
+  for (size_t plane = 0; plane < width; ++plane)
+    AppendPacked(&out, PlaneOf(bytes, width, plane), level);
   return out;
 }
 
 /// What Planes would gain, from a part of the bytes.
-bool SampleGains(std::string_view bytes, size_t width) {
+bool SampleGains(std::string_view bytes, size_t width, int level) {
   const size_t window = kSampleElements * width;
   if (bytes.size() <= 4 * window) return true;
   std::string sample;
@@ -76,28 +78,36 @@ bool SampleGains(std::string_view bytes, size_t width) {
   for (const size_t first : {size_t{0}, elements / 2, elements - kSampleElements}) {
     sample += bytes.substr(first * width, window);
   }
-  return Gains(Planes(ChunkForm::kPlanes, sample, width).size(), sample.size());
+  return Gains(Planes(ChunkForm::kPlanes, sample, width, level).size(), sample.size());
 }
 
 /// Empty: too many differ.
-std::string Sparse(std::string_view bytes, std::string_view base, size_t width) {
+std::string Sparse(std::string_view bytes, std::string_view base, size_t width, int level) {
   const size_t elements = bytes.size() / width;
   std::string gaps, differing;
   size_t count = 0, last = 0;
-  for (size_t i = 0; i < elements; ++i) {
-    if (std::memcmp(bytes.data() + i * width, base.data() + i * width, width) == 0) continue;
-    if (++count > elements / kSparseShare) return {};
-    AppendGap(&gaps, i - last);
-    last = i + 1;
-    for (size_t byte = i * width; byte < (i + 1) * width; ++byte) {
-      differing.push_back(static_cast<char>(bytes[byte] ^ base[byte]));
+  const size_t stretch = std::max<size_t>(1, kStretchBytes / width);
+  for (size_t i = 0; i < elements;) {
+    const size_t end = std::min(elements, i + stretch);
+    if (std::memcmp(bytes.data() + i * width, base.data() + i * width, (end - i) * width) == 0) {
+      i = end;
+      continue;
+    }
+    for (; i < end; ++i) {
+      if (std::memcmp(bytes.data() + i * width, base.data() + i * width, width) == 0) continue;
+      if (++count > elements / kSparseShare) return {};
+      AppendGap(&gaps, i - last);
+      last = i + 1;
+      for (size_t byte = i * width; byte < (i + 1) * width; ++byte) {
+        differing.push_back(static_cast<char>(bytes[byte] ^ base[byte]));
+      }
     }
   }
   std::string out = Head(ChunkForm::kSparse, width);
   AppendU32(&out, count);
   AppendU32(&out, gaps.size());
   for (size_t plane = 0; plane < width; ++plane) gaps += PlaneOf(differing, width, plane);
-  AppendPacked(&out, gaps);
+  AppendPacked(&out, gaps, level);
   return out;
 }
 
@@ -193,7 +203,7 @@ bool ReadSparse(Reader* reader, size_t width, std::string_view base, std::span<c
 
 }  // namespace
 
-std::string EncodeChunk(std::string_view bytes, size_t width, std::string_view base) {
+std::string EncodeChunk(std::string_view bytes, size_t width, std::string_view base, int level) {
   if (width == 0 || width > kMaxWidth || bytes.size() % width != 0) width = 1;
   std::string best;
   const auto offer = [&](std::string encoded) {
@@ -201,14 +211,15 @@ std::string EncodeChunk(std::string_view bytes, size_t width, std::string_view b
     if (best.empty() || encoded.size() < best.size()) best = std::move(encoded);
   };
   const bool with_base = !bytes.empty() && base.size() == bytes.size();
-  if (with_base) offer(Sparse(bytes, base, width));
+  if (with_base) offer(Sparse(bytes, base, width, level));
   // A quarter and less is not bettered by packing all the bytes.
   if (!best.empty() && best.size() <= bytes.size() / 4) return best;
   if (with_base) {
     const std::string difference = Xor(bytes, base);
-    if (SampleGains(difference, width)) offer(Planes(ChunkForm::kDense, difference, width));
+    if (SampleGains(difference, width, level))
+      offer(Planes(ChunkForm::kDense, difference, width, level));
   }
-  if (SampleGains(bytes, width)) offer(Planes(ChunkForm::kPlanes, bytes, width));
+  if (SampleGains(bytes, width, level)) offer(Planes(ChunkForm::kPlanes, bytes, width, level));
   return best;
 }
 

@@ -25,10 +25,13 @@ namespace cairn::tensor {
 
 enum class ChunkForm : uint8_t { kPlanes = 1, kSparse = 2, kDense = 3 };
 
+inline constexpr int kFastestLevel = 1, kSmallestLevel = 19;
+
 /// The smallest form found. `width`: bytes of an element. `base`: bytes of as many, or empty for
 /// none. Empty when no form saves a twentieth; a sample is tried first, so that noise costs little.
-/// Requires: at most 1 GiB. Cost: 0.1 to 2 GB/s.
-std::string EncodeChunk(std::string_view bytes, size_t width, std::string_view base);
+/// `level` is zstd's. Requires: at most 1 GiB. Cost: 0.1 to 2 GB/s at level 1.
+std::string EncodeChunk(std::string_view bytes, size_t width, std::string_view base,
+                        int level = kFastestLevel);
 
 /// The form of what EncodeChunk made. Requires: not empty.
 inline ChunkForm FormOf(std::string_view encoded) { return static_cast<ChunkForm>(encoded[0]); }

@@ -29,7 +29,8 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   }
   // A chunk and a base of one size, which share most of their bytes.
   std::string chunk(bytes), changed(bytes);
-  for (size_t i = 0; i < base.size() && !changed.empty(); ++i) changed[i * 7 % changed.size()] ^= base[i];
+  for (size_t i = 0; i < base.size() && !changed.empty(); ++i)
+    changed[i * 7 % changed.size()] ^= base[i];
   const std::string encoded = EncodeChunk(chunk, width, changed);
   if (encoded.empty()) return 0;
   CAIRN_CHECK(encoded.size() < chunk.size());
