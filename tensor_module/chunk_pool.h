@@ -59,6 +59,8 @@ class Chunk {
   }
   /// IsIntact() would have to read.
   bool IsUnread() const { return state_.load(std::memory_order_relaxed) == State::kUnread; }
+  /// Its plain bytes are a file's, and stay there.
+  bool is_mapped() const { return mapped_; }
   /// bytes() would have to read or decode, as things are now.
   bool IsCold() const;
   /// How it is held encoded; nothing (no bytes) when it is plain.

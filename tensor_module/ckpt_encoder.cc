@@ -148,7 +148,7 @@ std::vector<EncodeStep> PlanEncoding(const std::vector<VersionRow>& versions) {
     const bool followed = next < versions.size() && next != i;
     const Version* base_version = followed ? versions[next].version.get() : nullptr;
     ForEachPlace(*versions[i].version, base_version, [&](const Chunk& chunk, const Chunk* base) {
-      if (chunk.size() < ChunkPool::kSlabBytes || base == &chunk) return;
+      if (chunk.size() < ChunkPool::kSlabBytes || chunk.is_mapped() || base == &chunk) return;
       if (chunk.stored_bytes() < chunk.size()) return;
       if (chunk.references() > references[&chunk] + chunk.dependents()) return;
       if (done.insert(&chunk).second) steps.push_back({&chunk, base, false, i, base ? next : i});
@@ -249,7 +249,7 @@ void CkptEncoder::Work(Rows* rows) {
   for (size_t i = 0; i < rows->size() && !thinned.empty(); ++i) {
     if (!(*rows)[i].version) continue;
     ForEachChunkOf(*(*rows)[i].version, [&](const Chunk& chunk) {
-      if (chunk.IsUnread() || chunk.stored_bytes() < chunk.size()) return;
+      if (chunk.is_mapped() || chunk.stored_bytes() < chunk.size()) return;
       if (thinned.contains(chunk.bytes().blob.get())) pool_.Rehome(chunk);
     });
   }

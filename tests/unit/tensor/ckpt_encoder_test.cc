@@ -162,6 +162,35 @@ TEST_F(CkptEncoderTest, WhatAnybodyElseHasStaysPlain) {
   EXPECT_EQ(PlanEncoding(rows).size(), 1u);
 }
 
+TEST_F(CkptEncoderTest, WhatIsMappedIsLeftAloneAlsoWhenItIsDamaged) {
+  const std::string first = Noise(kChunkBytes, 1), second = Next(first, 2);
+  const auto mapped = [&](uint64_t step, const std::string& bytes, const std::string& as) {
+    LogicalTensor tensor{"w", "", DType::kU8, {bytes.size()}, "", {}};
+    tensor.shards.push_back(
+        {Extent::Whole(tensor.shape),
+         0,
+         {pool_.Map(memory_.Slice(bytes), HashBytes128(as), DType::kU8, {}, step)}});
+    Version version;
+    version.step = step;
+    version.tensors.push_back(Kept<LogicalTensor>::Make(std::move(tensor)));
+    return VersionRow{Kept<Version>::Make(std::move(version)), false};
+  };
+  // A good one, one that is damaged, and what has them as bases.
+  const std::vector<VersionRow> rows = {Row(1, first), mapped(2, first, second),
+                                        mapped(3, Next(first, 3), Next(first, 3)),
+                                        Row(4, Next(first, 4)), mapped(5, second, Next(first, 5))};
+  EXPECT_FALSE(At(rows[1], 0).IsIntact());
+  CkptEncoder encoder(pool_, NowUs);
+  encoder.Enable(1);
+  encoder.Offer(rows);
+  Settle(encoder);
+  EXPECT_FALSE(At(rows[0], 0).encoded()) << "its base is damaged";
+  EXPECT_FALSE(At(rows[2], 0).encoded());
+  EXPECT_TRUE(At(rows[2], 0).IsUnread());
+  EXPECT_FALSE(At(rows[3], 0).encoded());
+  EXPECT_TRUE(At(rows[0], 0).bytes().view() == first);
+}
+
 TEST_F(CkptEncoderTest, WhatBecomesLatestIsMadePlain) {
   const std::string first = Noise(kChunkBytes, 1), second = Next(first, 2);
   std::vector<VersionRow> rows = {Row(1, first), Row(2, second)};
