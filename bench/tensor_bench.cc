@@ -5,8 +5,10 @@
 
 #include <cmath>
 #include <cstring>
+#include <random>
 
 #include "server/base/checksum.h"
+#include "tensor_module/chunk_codec.h"
 #include "tensor_module/chunk_pool.h"
 #include "tensor_module/combine.h"
 #include "tensor_module/compute.h"
@@ -176,6 +178,74 @@ void BM_ChunkPool_Intern(benchmark::State& state) {
   state.SetBytesProcessed(state.iterations() * static_cast<int64_t>(kBytes));
 }
 BENCHMARK(BM_ChunkPool_Intern)->ArgName("held")->Arg(0)->Arg(1);
+
+/// Weights of a chunk, normal with a deviation of 0.02, in BF16 or F32.
+std::string Weights(size_t width, unsigned seed) {
+  std::mt19937 random(seed);
+  std::normal_distribution<float> normal(0, 0.02f);
+  std::string out;
+  while (out.size() < kChunkBytes) {
+    const float value = normal(random);
+    uint32_t bits;
+    std::memcpy(&bits, &value, sizeof bits);
+    if (width == 2) bits >>= 16;
+    out.append(reinterpret_cast<const char*>(&bits), width);
+  }
+  return out;
+}
+
+enum CodecCase { kNoBase, kOnePercent, kEveryElement, kOther };
+
+/// The next version of a chunk: a hundredth of the elements changed, the low byte of each, all.
+std::string NextVersion(std::string bytes, size_t width, CodecCase which) {
+  std::mt19937 random(9);
+  if (which == kOther) return Weights(width, 8);
+  for (size_t at = 0; at < bytes.size(); at += width) {
+    if (which == kEveryElement || random() % 100 == 0) {
+      bytes[at] = static_cast<char>(bytes[at] ^ (1 + random() % 3));
+    }
+  }
+  return bytes;
+}
+
+/// One chunk encoded, as the background does it; the label says how much is left.
+void BM_ChunkCodec_Encode(benchmark::State& state) {
+  const auto width = static_cast<size_t>(state.range(0));
+  const auto which = static_cast<CodecCase>(state.range(1));
+  const std::string bytes = Weights(width, 1);
+  const std::string base = which == kNoBase ? std::string() : NextVersion(bytes, width, which);
+  std::string encoded;
+  for (auto _ : state) {
+    encoded = EncodeChunk(bytes, width, base);
+    benchmark::DoNotOptimize(encoded.data());
+  }
+  std::string out(bytes.size(), '\0');
+  if (!encoded.empty() && (!DecodeChunk(encoded, base, out) || out != bytes)) {
+    state.SkipWithError("other bytes");
+  }
+  state.SetBytesProcessed(state.iterations() * static_cast<int64_t>(kChunkBytes));
+  state.SetLabel(encoded.empty() ? "plain" : std::to_string(encoded.size()) + " bytes");
+}
+BENCHMARK(BM_ChunkCodec_Encode)
+    ->ArgNames({"width", "case"})
+    ->ArgsProduct({{2, 4}, {kNoBase, kOnePercent, kEveryElement, kOther}});
+
+void BM_ChunkCodec_Decode(benchmark::State& state) {
+  const auto width = static_cast<size_t>(state.range(0));
+  const auto which = static_cast<CodecCase>(state.range(1));
+  const std::string bytes = Weights(width, 1);
+  const std::string base = which == kNoBase ? std::string() : NextVersion(bytes, width, which);
+  const std::string encoded = EncodeChunk(bytes, width, base);
+  std::string out(bytes.size(), '\0');
+  for (auto _ : state) {
+    if (!DecodeChunk(encoded, base, out)) state.SkipWithError("it does not decode");
+  }
+  if (out != bytes) state.SkipWithError("other bytes");
+  state.SetBytesProcessed(state.iterations() * static_cast<int64_t>(kChunkBytes));
+}
+BENCHMARK(BM_ChunkCodec_Decode)
+    ->ArgNames({"width", "case"})
+    ->ArgsProduct({{2, 4}, {kNoBase, kOnePercent, kEveryElement}});
 
 }  // namespace
 }  // namespace cairn::tensor

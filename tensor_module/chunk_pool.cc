@@ -12,8 +12,23 @@ bool Chunk::TryAddReference() const {
   return false;
 }
 
+Chunk::Chunk(ChunkPool& pool, BlobSlice bytes, Hash128 hash, DType dtype, ChunkFigures figures,
+             State state)
+    : pool_(pool),
+      size_(bytes.size),
+      hash_(hash),
+      dtype_(dtype),
+      figures_(figures),
+      mapped_(state == State::kUnread),
+      state_(state),
+      stored_bytes_(static_cast<uint32_t>(bytes.size)),
+      plain_(std::move(bytes)) {}
+
+Chunk::~Chunk() = default;
+
 bool Chunk::Check() const {
-  const bool intact = HashBytes128(bytes_.view()) == hash_;
+  // Nobody encodes what was mapped: its plain bytes stay.
+  const bool intact = HashBytes128(plain_.view()) == hash_;
   state_.store(intact ? State::kIntact : State::kDamaged, std::memory_order_release);
   if (!intact) pool_.Hide(this);
   return intact;
@@ -37,7 +52,13 @@ void ChunkPool::Hide(const Chunk* chunk) {
 
 void ChunkPool::Forget(const Chunk* chunk) {
   Hide(chunk);
+  if (chunk->encoded_ != nullptr) {
+    CountPlainAgain(*chunk);
+    const std::lock_guard lock(cache_mutex_);
+    Uncache(*chunk);
+  }
   bytes_.fetch_sub(chunk->size(), std::memory_order_relaxed);
+  stored_bytes_.fetch_sub(chunk->stored_bytes(), std::memory_order_relaxed);
   delete chunk;
   if (count_.fetch_sub(1, std::memory_order_acq_rel) != 1) return;
   // Without chunks no slab is kept: the memory it comes from may end before the pool.
@@ -82,7 +103,9 @@ ChunkRef ChunkPool::Map(BlobSlice bytes, Hash128 hash, DType dtype, const ChunkF
 
 ChunkRef ChunkPool::Add(const Chunk* chunk) {
   count_.fetch_add(1, std::memory_order_relaxed);
+  interned_.fetch_add(1, std::memory_order_relaxed);
   bytes_.fetch_add(chunk->size(), std::memory_order_relaxed);
+  stored_bytes_.fetch_add(chunk->stored_bytes(), std::memory_order_relaxed);
   Shard& shard = ShardOf(chunk->hash_);
   const std::lock_guard lock(shard.mutex);
   shard.chunks[chunk->hash_] = chunk;

@@ -1,11 +1,10 @@
 // Runs in RDB files and DUMP payloads: the items of a module value (docs/rdb.md), in order. u is an
 // unsigned item, s a string item; a count stands before what it counts.
 //
-//   run "cairnckpt" v2 := config | chunk* | version* | transaction* | tag* | ended* | line*
+//   run "cairnckpt" v3 := config | chunk* | version* | transaction* | tag* | ended* | line*
 //   config      := world u | group s * | timeout u | max concurrent u | min pause u | keep u |
 //                  durable u | highest attempt u | last commit u
-//   chunk       := dtype u | hash low u | hash high u | (0 u, bytes s | 1 u, size u)
-//                  each distinct one once; of kind 1 the bytes are in the chunk log (chunk_log.h)
+//   chunk       := ckpt_chunk_items.h; each distinct one once
 //   version     := rolled back u | step u | tx s | attempt u | world u | parent | began u |
 //                  first prepare u | last prepare u | committed u | durable u |
 //                  (rank u | shards u | bytes u)* | tensor* | (rank u | state)*
@@ -22,8 +21,7 @@
 //   ended       := tx s | step u | how u | reason s
 //   line        := at u | event s | step u | text s
 //
-// Version 1 has no kinds of chunks: bytes follow the hash. Kind 1 stands only in files of a server
-// and is only read from them: DUMP payloads and copies for replicas have kind 0.
+// Older versions differ in their chunks.
 //
 // Deadlines are not kept: they count anew from the first look at the run. A chunk's hash must fit
 // its bytes, cells must have the sizes of their grid, and shards must cover their tensor.
@@ -35,6 +33,7 @@
 #include <unordered_set>
 
 #include "tensor_module/ckpt_check.h"
+#include "tensor_module/ckpt_chunk_items.h"
 #include "tensor_module/module.h"
 
 namespace cairn::tensor {
@@ -42,7 +41,7 @@ namespace cairn::tensor {
 namespace {
 
 constexpr int kFirstVersion = 1;
-constexpr int kEncodingVersion = 2;
+constexpr int kEncodingVersion = 3;
 
 // --- saving ---
 
@@ -117,26 +116,11 @@ class Saver {
   }
   void SaveChunks(const CkptRun& run) {
     std::vector<const Chunk*> distinct;
+    std::unordered_set<const Chunk*> seen;
     run.ForEachChunk([&](const Chunk& chunk) {
-      if (numbers_.try_emplace(&chunk, distinct.size()).second) distinct.push_back(&chunk);
+      if (seen.insert(&chunk).second) distinct.push_back(&chunk);
     });
-    const std::vector<bool> logged = module_.logs.KeepFor(writer_, distinct);
-    size_t at = 0;
-    List(distinct, [&](const Chunk* chunk) {
-      U(static_cast<uint64_t>(chunk->dtype()));
-      U(chunk->hash().low);
-      U(chunk->hash().high);
-      U(logged[at] ? 1 : 0);
-      if (logged[at++]) {
-        U(chunk->size());
-      } else if (chunk->IsIntact()) {
-        S(chunk->bytes().view());
-      } else {
-        module_.logs.Say("a damaged chunk of the chunk log cannot be saved: hash " +
-                         Hash128Hex(chunk->hash()));
-        failed_ = true;
-      }
-    });
+    failed_ = failed_ || !SaveChunkItems(module_, writer_, distinct, &numbers_);
   }
   void SaveState(const StateBlob& state) {
     U(static_cast<uint64_t>(state.kind));
@@ -347,32 +331,10 @@ class Loader {
   }
   void LoadChunks() {
     List([&] {
-      const DType dtype = Type();
-      Hash128 hash;
-      hash.low = U();
-      hash.high = U();
-      if (version_ >= 2 && Flag()) {
-        const auto size = static_cast<size_t>(Below(kChunkBytes + 1));
-        Require(size > 0 && size % DTypeSize(dtype) == 0);
-        LoadNamed(hash, size);
-        return;
-      }
-      const BlobRef bytes = Bytes();
-      Require(bytes && bytes->size() > 0 && bytes->size() <= kChunkBytes &&
-              bytes->size() % DTypeSize(dtype) == 0);
-      if (failed_) return;
-      Result<ChunkRef> chunk = module_.pool.InternOne({bytes, 0, bytes->size()}, dtype);
-      Require(chunk.ok() && (*chunk)->hash() == hash);
-      if (!failed_) chunks_.push_back(std::move(*chunk));
+      ChunkRef chunk = LoadChunkItem(module_, reader_, version_, chunks_);
+      Require(!!chunk);
+      if (!failed_) chunks_.push_back(std::move(chunk));
     });
-  }
-  void LoadNamed(Hash128 hash, size_t size) {
-    // From a client it would be a value that no file brings back once the log has forgotten it.
-    Require(module_.api.load_is_file(reader_) != 0);
-    if (failed_) return;
-    ChunkRef chunk = module_.logs.Load(module_.pool, module_.memory, hash, size);
-    Require(!!chunk);
-    if (!failed_) chunks_.push_back(std::move(chunk));
   }
   Kept<StateBlob> LoadState() {
     StateBlob state;
@@ -543,19 +505,36 @@ void* LoadRunValue(CairnReader* reader, int version, void* module) {
   if (version < kFirstVersion || version > kEncodingVersion) return nullptr;
   CkptRun run;
   if (!Loader(*static_cast<Module*>(module), reader, version).LoadRun(&run)) return nullptr;
-  return new RunValue(std::move(run));
+  auto* value = new RunValue(std::move(run));
+  static_cast<Module*>(module)->encoder.Offer(value->run().versions);
+  return value;
 }
 
 }  // namespace
 
 size_t RunValue::MemoryUsage() const {
-  if (const size_t known = memory_.load(std::memory_order_relaxed); known != 0) return known;
+  // The background changes how chunks are held; what it was asked before may be no longer true.
+  uint64_t epoch = 0;
+  bool known = false;
   size_t bytes = sizeof *this;
   std::unordered_set<const Chunk*> seen;
+  const auto add = [&](auto& self, const Chunk& chunk) -> void {
+    if (!seen.insert(&chunk).second) return;
+    bytes += sizeof(Chunk) + chunk.stored_bytes();
+    // A base may be nobody else's any more.
+    if (const ChunkRef base = chunk.encoded().base) self(self, *base);
+  };
   run_.ForEachChunk([&](const Chunk& chunk) {
+    if (known) return;
+    if (seen.empty()) {
+      epoch = chunk.pool_epoch() + 1;
+      known = memory_epoch_.load(std::memory_order_acquire) == epoch;
+      if (known) return;
+    }
     bytes += sizeof(ChunkRef);
-    if (seen.insert(&chunk).second) bytes += sizeof(Chunk) + chunk.size();
+    add(add, chunk);
   });
+  if (known) return memory_.load(std::memory_order_relaxed);
   for (const auto& transaction : run_.transactions) {
     for (const auto& part : transaction->ranks) {
       for (const auto& data : part->data) {
@@ -564,6 +543,7 @@ size_t RunValue::MemoryUsage() const {
     }
   }
   memory_.store(bytes, std::memory_order_relaxed);
+  if (epoch != 0) memory_epoch_.store(epoch, std::memory_order_release);
   return bytes;
 }
 

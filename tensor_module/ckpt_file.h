@@ -17,7 +17,8 @@ class RunValue final : public Counted<RunValue> {
  public:
   explicit RunValue(CkptRun run) : run_(std::move(run)) {}
   const CkptRun& run() const { return run_; }
-  /// Bytes, each chunk once. Cost: O(chunks) at the first call.
+  /// Bytes as they are held, each chunk once, bases included. Cost: O(chunks) when chunks have
+  /// changed their form since the last call.
   size_t MemoryUsage() const;
   /// About the number of chunk references; O(tensors).
   size_t FreeEffort() const;
@@ -25,6 +26,7 @@ class RunValue final : public Counted<RunValue> {
  private:
   const CkptRun run_;
   mutable std::atomic<size_t> memory_{0};
+  mutable std::atomic<uint64_t> memory_epoch_{0};  // one more than the pool's then
 };
 
 /// Files carry it as "cairnckpt". nullptr when the name is taken.

@@ -5,7 +5,6 @@
 #include <algorithm>
 
 #include "tensor_module/ckpt_edit.h"
-#include "tensor_module/ckpt_unread.h"
 
 namespace cairn::tensor {
 
@@ -190,25 +189,31 @@ Result<KeptStates> FindStates(CommandRun& run) {
   return blobs;
 }
 
-Status ReplyStates(CommandRun& run) {
-  Result<KeptStates> blobs = FindStates(run);
-  if (!blobs.ok()) return blobs.status();
-  for (const auto& blob : *blobs) {
+/// The bytes of each. Errors: CKPTDAMAGED. Thread: any.
+Result<std::vector<Chunks>> ReadStates(const KeptStates& blobs) {
+  std::vector<Chunks> out;
+  for (const auto& blob : blobs) {
+    Chunks& bytes = out.emplace_back();
     for (const ChunkRef& chunk : blob->chunks) {
       if (!chunk->IsIntact()) return Damaged("state '" + blob->name + "'");
+      bytes.push_back(chunk->bytes());
     }
   }
-  run.Array(blobs->size());
-  for (const auto& blob : *blobs) {
+  return out;
+}
+
+Status ReplyStates(CommandRun& run, const KeptStates& blobs,
+                   const Result<std::vector<Chunks>>& bytes) {
+  if (!bytes.ok()) return bytes.status();
+  run.Array(blobs.size());
+  for (size_t i = 0; i < blobs.size(); ++i) {
     run.Map(3);
     run.Bulk("kind");
-    run.Bulk(StateKindName(blob->kind));
+    run.Bulk(StateKindName(blobs[i]->kind));
     run.Bulk("name");
-    run.Bulk(blob->name);
+    run.Bulk(blobs[i]->name);
     run.Bulk("blob");
-    Chunks bytes;
-    for (const ChunkRef& chunk : blob->chunks) bytes.push_back(chunk->bytes());
-    run.Blob(bytes);
+    run.Blob((*bytes)[i]);
   }
   return Status::Ok();
 }
@@ -216,11 +221,16 @@ Status ReplyStates(CommandRun& run) {
 Status StateGetCommand(CommandRun& run) {
   Result<KeptStates> blobs = FindStates(run);
   if (!blobs.ok()) return blobs.status();
-  std::vector<ChunkRef> chunks;
+  uint64_t cold_bytes = 0;
   for (const auto& blob : *blobs) {
-    chunks.insert(chunks.end(), blob->chunks.begin(), blob->chunks.end());
+    for (const ChunkRef& chunk : blob->chunks) cold_bytes += chunk->IsCold() ? chunk->size() : 0;
   }
-  return AfterReading(run, std::move(chunks), ReplyStates);
+  return run.RunLate(
+      cold_bytes == 0 ? 0 : std::max(cold_bytes, kLateBytes),
+      [states = *blobs] { return ReadStates(states); },
+      [states = *blobs](CommandRun& late, Result<std::vector<Chunks>>& bytes) {
+        return ReplyStates(late, states, bytes);
+      });
 }
 
 // --- FETCHDELTA ---

@@ -1,6 +1,7 @@
 // CKPT.MANIFEST, PLAN, DIFF, VERIFY: what a version is, without its bytes.
 
 #include <algorithm>
+#include <unordered_set>
 
 #include "server/base/strings.h"
 #include "tensor_module/ckpt_edit.h"
@@ -19,8 +20,26 @@ Result<Kept<Version>> FindVersion(CommandRun& run, std::string_view name) {
 
 // --- MANIFEST ---
 
+/// What chunks take as they are held, each once.
+class StoredSum {
+ public:
+  void Add(const std::vector<ChunkRef>& chunks) {
+    for (const ChunkRef& chunk : chunks) {
+      if (seen_.insert(chunk.get()).second) bytes_ += chunk->stored_bytes();
+    }
+  }
+  void Add(const LogicalTensor& tensor) {
+    for (const StoredShard& shard : tensor.shards) Add(shard.chunks);
+  }
+  uint64_t bytes() const { return bytes_; }
+
+ private:
+  std::unordered_set<const Chunk*> seen_;
+  uint64_t bytes_ = 0;
+};
+
 void ReplyTensor(CommandRun& run, const LogicalTensor& tensor) {
-  run.Map(9);
+  run.Map(10);
   run.Bulk("name");
   run.Bulk(tensor.name);
   run.Bulk("group");
@@ -70,6 +89,10 @@ void ReplyTensor(CommandRun& run, const LogicalTensor& tensor) {
     run.Bulk("mean");
     run.Null();
   }
+  StoredSum stored;
+  stored.Add(tensor);
+  run.Bulk("stored_bytes");
+  run.Unsigned(stored.bytes());
 }
 
 Status ManifestCommand(CommandRun& run) {
@@ -82,7 +105,7 @@ Status ManifestCommand(CommandRun& run) {
   for (const auto& tensor : version.tensors) {
     if (GlobMatch(*pattern, tensor->name, false)) matching.push_back(tensor.get());
   }
-  run.Map(7);
+  run.Map(8);
   run.Bulk("step");
   run.Unsigned(version.step);
   run.Bulk("tx");
@@ -118,6 +141,11 @@ Status ManifestCommand(CommandRun& run) {
   run.Bulk("tensors");
   run.Array(matching.size());
   for (const LogicalTensor* tensor : matching) ReplyTensor(run, *tensor);
+  StoredSum stored;
+  for (const auto& tensor : version.tensors) stored.Add(*tensor);
+  for (const RankState& state : version.states) stored.Add(state.blob->chunks);
+  run.Bulk("stored_bytes");
+  run.Unsigned(stored.bytes());
   return Status::Ok();
 }
 

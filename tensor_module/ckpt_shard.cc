@@ -98,7 +98,8 @@ std::vector<ByteRange> WithRange(const std::vector<ByteRange>& ranges, ByteRange
 Status CheckBoolChunk(DType dtype, const Chunk& chunk) {
   if (dtype != DType::kBool) return Status::Ok();
   if (!chunk.IsIntact()) return Status::Client("CKPTDAMAGED bytes of a chunk in the chunk log");
-  for (char byte : chunk.bytes().view()) {
+  const BlobSlice bytes = chunk.bytes();
+  for (char byte : bytes.view()) {
     if ((byte & ~1) != 0) {
       return Status::Client("ERR a byte of a BOOL tensor is neither 0 nor 1");
     }
@@ -182,7 +183,8 @@ Status ShardData::Refer(const ShardSpec& spec, size_t first_cell,
     if (cell.chunk && !SameBytes(*cell.chunk, *chunks[i])) return Diverged(spec, begin);
     if (!cell.partial) continue;
     if (!chunks[i]->IsIntact()) return Diverged(spec, begin);
-    const std::string_view bytes = chunks[i]->bytes().view();
+    const BlobSlice held = chunks[i]->bytes();
+    const std::string_view bytes = held.view();
     for (const ByteRange& old : cell.partial->received) {
       const auto from = static_cast<size_t>(old.begin),
                  length = static_cast<size_t>(old.end) - from;

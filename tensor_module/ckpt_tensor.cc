@@ -50,20 +50,31 @@ uint64_t FirstByte(const Shape& shape, size_t element, const Shape& at) {
   return first;
 }
 
-void CopyRun(const StoredShard& shard, uint64_t offset, uint64_t size, char* to) {
-  while (size > 0) {
-    const uint64_t place = offset + shard.phase;
-    const auto cell = static_cast<size_t>(place / kChunkBytes);
-    const uint64_t cell_begin = cell == 0 ? 0 : cell * uint64_t{kChunkBytes} - shard.phase;
-    const std::string_view bytes = shard.chunks[cell]->bytes().view();
-    const auto skip = static_cast<size_t>(offset - cell_begin);
-    const auto take = static_cast<size_t>(std::min<uint64_t>(size, bytes.size() - skip));
-    std::memcpy(to, bytes.data() + skip, take);
-    to += take;
-    offset += take;
-    size -= take;
+/// Copies out of a shard. Holds the cell that it read last: the next run is likely to lie there.
+class ShardReader {
+ public:
+  explicit ShardReader(const StoredShard& shard) : shard_(shard) {}
+  void Copy(uint64_t offset, uint64_t size, char* to) {
+    while (size > 0) {
+      const uint64_t place = offset + shard_.phase;
+      const auto cell = static_cast<size_t>(place / kChunkBytes);
+      const uint64_t cell_begin = cell == 0 ? 0 : cell * uint64_t{kChunkBytes} - shard_.phase;
+      if (cell != cell_) bytes_ = shard_.chunks[cell]->bytes();
+      cell_ = cell;
+      const auto skip = static_cast<size_t>(offset - cell_begin);
+      const auto take = static_cast<size_t>(std::min<uint64_t>(size, bytes_.size - skip));
+      std::memcpy(to, bytes_.view().data() + skip, take);
+      to += take;
+      offset += take;
+      size -= take;
+    }
   }
-}
+
+ private:
+  const StoredShard& shard_;
+  size_t cell_ = SIZE_MAX;
+  BlobSlice bytes_;
+};
 
 /// One side of the part of a box that a shard holds.
 struct Overlap {
@@ -97,8 +108,9 @@ void CopyOverlap(const StoredShard& shard, size_t element, const Box& box, char*
     run *= sides[--loops].count;
   }
   std::vector<uint64_t> at(loops, 0);
+  ShardReader reader(shard);
   for (;;) {
-    CopyRun(shard, from, run, out + to);
+    reader.Copy(from, run, out + to);
     size_t loop = loops;
     for (;;) {
       if (loop == 0) return;
@@ -248,7 +260,7 @@ Chunks ReadShard(const StoredShard& shard, uint64_t offset, uint64_t size) {
     const uint64_t place = offset + shard.phase;
     const auto cell = static_cast<size_t>(place / kChunkBytes);
     const uint64_t cell_begin = cell == 0 ? 0 : cell * uint64_t{kChunkBytes} - shard.phase;
-    const BlobSlice& bytes = shard.chunks[cell]->bytes();
+    const BlobSlice bytes = shard.chunks[cell]->bytes();
     const auto skip = static_cast<size_t>(offset - cell_begin);
     const auto take = static_cast<size_t>(std::min<uint64_t>(size, bytes.size - skip));
     if (!out.empty() && out.back().blob.get() == bytes.blob.get() &&
@@ -261,6 +273,12 @@ Chunks ReadShard(const StoredShard& shard, uint64_t offset, uint64_t size) {
     size -= take;
   }
   return out;
+}
+
+std::optional<uint64_t> FirstByteOf(const LogicalTensor& tensor, const StoredShard& shard) {
+  const size_t element = DTypeSize(tensor.dtype);
+  if (!IsOneRun(tensor.shape, element, shard.extent.AsBox())) return std::nullopt;
+  return FirstByte(tensor.shape, element, shard.extent.off);
 }
 
 Chunks ReadByReference(const LogicalTensor& tensor, uint64_t offset, uint64_t size) {
@@ -289,7 +307,7 @@ bool IsReadByReference(const LogicalTensor& tensor, const Box& box) {
   const size_t element = DTypeSize(tensor.dtype);
   if (!IsOneRun(tensor.shape, element, box)) return false;
   const bool read =
-      AllChunks(tensor, RunOf(tensor, box), [](const Chunk& chunk) { return !chunk.IsUnread(); });
+      AllChunks(tensor, RunOf(tensor, box), [](const Chunk& chunk) { return !chunk.IsCold(); });
   return read &&
          std::all_of(tensor.shards.begin(), tensor.shards.end(), [&](const StoredShard& shard) {
            return IsOneRun(tensor.shape, element, shard.extent.AsBox());

@@ -45,6 +45,9 @@ Status CheckIntact(const LogicalTensor& tensor, ByteRange range);
 /// The same of all chunks of one of its shards.
 Status CheckIntact(const LogicalTensor& tensor, const StoredShard& shard);
 
+/// Where a shard that is one run of its tensor begins in it, in bytes; nullopt: it is no run.
+std::optional<uint64_t> FirstByteOf(const LogicalTensor& tensor, const StoredShard& shard);
+
 /// Bytes [offset, offset + size) of a stored shard, by reference. Requires: within it, intact.
 Chunks ReadShard(const StoredShard& shard, uint64_t offset, uint64_t size);
 
@@ -56,7 +59,7 @@ Chunks ReadByReference(const LogicalTensor& tensor, uint64_t offset, uint64_t si
 /// The bytes of a box, by reference where they lie in one run, else gathered into memory of
 /// `source`. Requires: the shards cover the tensor. Errors: memory refused, CKPTDAMAGED.
 Result<Chunks> GatherBox(BlobSource& source, const LogicalTensor& tensor, const Box& box);
-/// GatherBox will neither copy nor read.
+/// GatherBox will neither copy nor read nor decode.
 bool IsReadByReference(const LogicalTensor& tensor, const Box& box);
 
 /// The sum over all shards.

@@ -34,6 +34,10 @@ class Kept {
   }
 
   explicit operator bool() const { return node_ != nullptr; }
+  /// Nobody else has a handle to it, nor can get one but from this.
+  bool IsUnique() const {
+    return node_ != nullptr && node_->count.load(std::memory_order_acquire) == 1;
+  }
   const T& operator*() const { return node_->value; }
   const T* operator->() const { return &node_->value; }
   const T* get() const { return node_ == nullptr ? nullptr : &node_->value; }

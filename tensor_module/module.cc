@@ -65,7 +65,7 @@ int Module::Register() {
         RegisterCombineCommands, RegisterUploadCommands, RegisterCkptSaveCommands,
         RegisterCkptUploadCommands, RegisterCkptCommitCommands, RegisterCkptReadCommands,
         RegisterCkptLoadCommands, RegisterCkptKeepCommands, RegisterCkptMergeCommands,
-        RegisterCkptFileCommands, RegisterCkptLogCommands}) {
+        RegisterCkptFileCommands, RegisterCkptLogCommands, RegisterCkptCodecCommands}) {
     if (registrar(*this) != CAIRN_OK) return CAIRN_FAILED;
   }
   return CAIRN_OK;
@@ -158,6 +158,10 @@ void CommandRun::SetRunQuietly(std::string_view key, const RunValue* value) {
 void CommandRun::SetRun(std::string_view key, const RunValue* value, const char* event) {
   SetRunQuietly(key, value);
   module_.api.changed(ctx_, KeyBytes(key), event);
+  // What changes which versions there are, or which of them is LATEST.
+  for (const std::string_view word : {"ckpt.commit", "ckpt.rollback", "ckpt.del", "ckpt.retain"}) {
+    if (word == event) module_.encoder.Offer(value->run().versions);
+  }
 }
 
 void CommandRun::DeleteKey(std::string_view key) { module_.api.key_delete(ctx_, KeyBytes(key)); }

@@ -17,6 +17,7 @@
 #include "tensor_module/args.h"
 #include "tensor_module/chunk_pool.h"
 #include "tensor_module/chunk_store.h"
+#include "tensor_module/ckpt_encoder.h"
 #include "tensor_module/ckpt_file.h"
 #include "tensor_module/compute.h"
 #include "tensor_module/log_host.h"
@@ -61,7 +62,8 @@ class Module {
         compute(arithmetic),
         memory(table, handle),
         pool(memory),
-        logs(table, handle) {}
+        logs(table, handle),
+        encoder(pool, [this] { return api.monotonic_us(self); }) {}
 
   /// Registers types and commands. CAIRN_OK or CAIRN_FAILED.
   int Register();
@@ -72,6 +74,7 @@ class Module {
   PayloadMemory memory;
   ChunkPool pool;
   LogHost logs;
+  CkptEncoder encoder;  ///< ends before the pool
   CairnType* tensor_type = nullptr;
   CairnType* upload_type = nullptr;
   CairnType* run_type = nullptr;
@@ -247,6 +250,7 @@ int RegisterCkptReadCommands(Module& module);
 int RegisterCkptLoadCommands(Module& module);
 int RegisterCkptKeepCommands(Module& module);
 int RegisterCkptLogCommands(Module& module);
+int RegisterCkptCodecCommands(Module& module);
 int RegisterCkptMergeCommands(Module& module);
 /// Files carry these as "cairntens" and "cairntnup".
 CairnType* RegisterTensorType(Module& module);

@@ -1,7 +1,10 @@
 // The door of tensor.so: makes the Module and registers what it has. The one symbol that the
 // library exports. Thread: executor.
 
+#include <utility>
+
 #include "server/base/strings.h"
+#include "tensor_module/chunk_codec.h"
 #include "tensor_module/module.h"
 #include "tensor_module/torch_bridge.h"
 
@@ -9,12 +12,37 @@ namespace {
 
 constexpr int kModuleVersion = 100;  // 1.0.0, as MODULE LIST shows versions
 
-constexpr bool kChunkLogsByDefault = false;
+struct Arguments {
+  bool chunk_logs = false;
+  bool codecs = true;
+  uint64_t codec_level = cairn::tensor::kFastestLevel;
+};
 
-bool ParseArguments(int argc, const char* const* argv, bool* chunk_logs) {
-  if (argc != 2 || !cairn::EqualsIgnoreCase(argv[0], "chunk-logs")) return false;
-  *chunk_logs = cairn::EqualsIgnoreCase(argv[1], "yes");
-  return *chunk_logs || cairn::EqualsIgnoreCase(argv[1], "no");
+bool ParseYesNo(std::string_view word, bool* out) {
+  *out = cairn::EqualsIgnoreCase(word, "yes");
+  return *out || cairn::EqualsIgnoreCase(word, "no");
+}
+
+/// Pairs of a word and its value, each word once at most.
+bool ParseArguments(int argc, const char* const* argv, Arguments* out) {
+  bool seen[3] = {};
+  const auto first = [&](int which) { return !std::exchange(seen[which], true); };
+  for (int i = 0; i < argc; i += 2) {
+    if (i + 1 == argc) return false;
+    const std::string_view word = argv[i], value = argv[i + 1];
+    bool good = false;
+    if (cairn::EqualsIgnoreCase(word, "chunk-logs")) {
+      good = first(0) && ParseYesNo(value, &out->chunk_logs);
+    } else if (cairn::EqualsIgnoreCase(word, "codecs")) {
+      good = first(1) && ParseYesNo(value, &out->codecs);
+    } else if (cairn::EqualsIgnoreCase(word, "codec-level")) {
+      good = first(2) && cairn::ParseUint64(value, &out->codec_level) &&
+             out->codec_level >= cairn::tensor::kFastestLevel &&
+             out->codec_level <= cairn::tensor::kSmallestLevel;
+    }
+    if (!good) return false;
+  }
+  return true;
 }
 
 void FreeModule(void* module) { delete static_cast<cairn::tensor::Module*>(module); }
@@ -25,8 +53,10 @@ void Say(const CairnApi& api, CairnModule* self, std::string_view line) {
 
 }  // namespace
 
-/// Takes `chunk-logs yes|no`: whether saves keep the chunks of checkpoints in chunk logs. Errors:
-/// an older table than this module was built for, other arguments, or a name that is taken.
+/// Takes `chunk-logs yes|no` (no): whether saves keep the chunks of checkpoints in chunk logs;
+/// `codecs yes|no` (yes): whether superseded versions are held encoded; `codec-level 1..19` (1):
+/// of zstd. Errors: an older table than this module was built for, other arguments, or a name that
+/// is taken.
 extern "C" __attribute__((visibility("default"))) int CairnModule_OnLoad(const CairnApi* api,
                                                                          CairnModule* self,
                                                                          int argc,
@@ -40,11 +70,14 @@ extern "C" __attribute__((visibility("default"))) int CairnModule_OnLoad(const C
     delete module;
     return CAIRN_FAILED;
   }
-  bool chunk_logs = kChunkLogsByDefault;
-  if (argc != 0 && !ParseArguments(argc, argv, &chunk_logs)) {
-    Say(*api, self, "the module takes no other arguments than: chunk-logs yes|no");
+  Arguments arguments;
+  if (!ParseArguments(argc, argv, &arguments)) {
+    Say(*api, self,
+        "the module takes no other arguments than: chunk-logs yes|no, codecs yes|no, "
+        "codec-level 1 to 19");
     return CAIRN_FAILED;
   }
-  if (chunk_logs) module->logs.EnableSaving();
+  if (arguments.chunk_logs) module->logs.EnableSaving();
+  if (arguments.codecs) module->encoder.Enable(static_cast<int>(arguments.codec_level));
   return module->Register();
 }

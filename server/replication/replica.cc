@@ -378,7 +378,7 @@ void ReplicaLink::BeginStream(uint32_t db) {
   session_->user = "(superuser)";
   session_->peer_address = stream_->peer_address();
   session_->local_address = stream_->local_address();
-  parser_ = std::make_unique<RequestParser>(&engine_.arena);
+  parser_ = std::make_unique<RequestParser>(&memory_);
   // The primary may allow more than this server: but not what cannot be.
   parser_->set_max_bulk_bytes(
       std::max(engine_.settings().proto_max_bulk_len, kMaxPrimaryBulkBytes));

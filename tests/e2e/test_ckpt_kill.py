@@ -24,7 +24,7 @@ RANK_SCRIPT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "ckpt_ran
 class CheckpointKill(unittest.TestCase):
     def setUp(self):
         self.server = Server(settings={"appendonly": "yes", "appendfsync": "always",
-                                       "loadmodule": f"{TENSOR_MODULE} chunk-logs yes"}).start()
+                                       "loadmodule": f"{TENSOR_MODULE} chunk-logs yes codecs yes"}).start()
         self.addCleanup(self.server.close)
         self.acknowledged = os.path.join(self.server.directory, "acknowledged")
         open(self.acknowledged, "w").close()
@@ -79,6 +79,9 @@ class CheckpointKill(unittest.TestCase):
                 chance.choice(ranks).kill()
             if victim != "rank":
                 self.server.kill()
+                # Whatever the next one does with chunks, it reads what this one has written.
+                self.server.settings["loadmodule"] = (f"{TENSOR_MODULE} chunk-logs {chance.choice(['yes', 'no'])} "
+                                                      f"codecs {chance.choice(['yes', 'yes', 'no'])}")
                 self.server.start()
             else:
                 # The others must not commit without it, nor hang on it: the next attempt fences them.

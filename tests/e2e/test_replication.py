@@ -160,6 +160,18 @@ class FullResync(unittest.TestCase):
     def test_by_length(self):
         self.both_ways(repl_diskless_sync="no")
 
+    def test_big_values_in_the_stream(self):
+        """Of more than what is received into memory whose pages may still be on their way."""
+        with start("cairn") as primary, start("cairn") as replica:
+            follow(replica, primary)
+            wait_link(replica)
+            sizes = (300_000, 3_000_000, 30_000_000)
+            for size in sizes:
+                primary.client().set(f"big:{size}", b"x" * size)
+            wait_equal(primary, replica)
+            for size in sizes:
+                self.assertEqual(replica.client().strlen(f"big:{size}"), size)
+
     def test_several_databases_and_a_transaction_in_flight(self):
         for above, below in PAIRS:
             with self.subTest(primary=above, replica=below), start(above) as primary, start(below) as replica:

@@ -24,9 +24,16 @@ CommandFamily StringCommands();
 
 using Lines = std::vector<std::string>;
 
+/// The module that was linked in last.
+inline tensor::Module*& LinkedInModule() {
+  static tensor::Module* module = nullptr;
+  return module;
+}
+
 inline int LinkedInTensorModule(const CairnApi* api, CairnModule* self, int, const char* const*) {
   static const tensor::PlainCompute compute;
   auto* module = new tensor::Module(*api, self, compute);
+  LinkedInModule() = module;
   api->module_describe(self, "tensor", 100, module,
                        [](void* data) { delete static_cast<tensor::Module*>(data); });
   return module->Register();

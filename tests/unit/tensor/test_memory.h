@@ -2,6 +2,7 @@
 
 // Blobs of the heap for tests of this folder, with a switch that refuses them.
 
+#include <atomic>
 #include <cstring>
 #include <string>
 #include <string_view>
@@ -25,7 +26,7 @@ class TestMemory final : public BlobSource {
   Chunks Cut(std::string_view bytes) { return CutOnGrid(*this, Slice(bytes)).value(); }
 
   bool refuse = false;
-  int allocations = 0;
+  std::atomic<int> allocations = 0;
 };
 
 inline std::string BytesOf(const Chunks& pieces) {
