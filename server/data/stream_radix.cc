@@ -34,7 +34,8 @@ StreamId RestBehind(int bytes) {
 uint64_t StreamValue::RadixNodesBy(StreamId key) const {
   if (nodes_.empty()) return 1;  // the root became a run
   const auto last_upto = [this](StreamId bound) {
-    return nodes_.FindLast([bound](StreamId first) { return first <= bound; });
+    const Cursor at = nodes_.FindLast([bound](StreamId first) { return first <= bound; });
+    return at.leaf()->master_id <= bound ? at : Cursor();
   };
   const auto behind = [this](Cursor at) {
     if (!at) return nodes_.First();
