@@ -170,7 +170,7 @@ AofFile AofManifest::ReplaceBase(std::string_view append_name, bool is_rdb) {
 void AofManifest::AdoptOldFile(std::string_view name) {
   CAIRN_CHECK(empty());
   base_ = AofFile{std::string(name), 1, AofFileType::kBase};
-  base_sequence_ = 1;
+  base_sequence_ = std::max(base_sequence_, uint64_t{1});
 }
 
 void AofManifest::RetireIncrementsBelow(uint64_t sequence) {
@@ -202,6 +202,26 @@ void AofManifest::AddHistory(AofFile file) {
 
 void AofManifest::SkipBaseSequence() { ++base_sequence_; }
 
+bool AofManifest::PassOver(std::string_view append_name, std::string_view name) {
+  if (!name.starts_with(append_name) || name.substr(append_name.size(), 1) != ".") return false;
+  const std::string_view rest = name.substr(append_name.size() + 1);
+  const size_t dot = rest.find('.');
+  // A number beyond is nobody's: counting on from it would wrap.
+  constexpr uint64_t kLargest = UINT64_MAX / 2;
+  uint64_t number = 0;
+  if (dot == std::string_view::npos || !ParseUint64(rest.substr(0, dot), &number)) return false;
+  if (number == 0 || number > kLargest) return false;
+  const std::string_view suffix = rest.substr(dot);
+  if (suffix == ".incr.aof") {
+    increment_sequence_ = std::max(increment_sequence_, number);
+  } else if (suffix == ".base.rdb" || suffix == ".base.aof") {
+    base_sequence_ = std::max(base_sequence_, number);
+  } else {
+    return false;
+  }
+  return true;
+}
+
 Status CheckAofName(const AofLocation& location) {
   // The longest of all names, and the longest of all lines, are those of the largest number.
   const AofFile base{NumberedName(location.append_name, UINT64_MAX, ".base.rdb"), UINT64_MAX,
@@ -226,7 +246,10 @@ Status CreateAofDirectory(Env& env, const AofLocation& location) {
 
 Result<AofManifest> LoadAofManifest(Env& env, const AofLocation& location) {
   const std::string path = location.ManifestPath();
-  if (!env.FileExists(path)) return AofManifest();
+  if (Result<uint64_t> there = env.FileSize(path); !there.ok()) {
+    if (there.status().code() == StatusCode::kNotFound) return AofManifest();
+    return there.status();
+  }
   Result<std::string> text = env.ReadFileToString(path);
   if (!text.ok()) return text.status();
   return AofManifest::Parse(*text, path);
@@ -256,6 +279,17 @@ Status SweepLeftovers(Env& env, const AofLocation& location, const AofManifest& 
   return Status::Ok();
 }
 
+Status PassOverStrays(Env& env, const AofLocation& location, AofManifest* manifest,
+                      std::vector<std::string>* stray) {
+  Result<std::vector<std::string>> names = env.ListDir(location.directory);
+  if (!names.ok()) return names.status();
+  for (std::string& name : *names) {
+    if (manifest->PassOver(location.append_name, name) && stray != nullptr)
+      stray->push_back(std::move(name));
+  }
+  return Status::Ok();
+}
+
 bool IsFile(Env& env, const std::string& path) {
   return env.FileExists(path) && env.FileSize(path).ok() && !env.ListDir(path).ok();
 }
@@ -272,12 +306,16 @@ Status MoveOldFile(Env& env, const std::string& server_dir, const AofLocation& l
 }  // namespace
 
 Result<AofManifest> PrepareAofDirectory(Env& env, const std::string& server_dir,
-                                        const AofLocation& location) {
+                                        const AofLocation& location,
+                                        std::vector<std::string>* stray) {
   CAIRN_RETURN_IF_ERROR(CheckAofName(location));
   CAIRN_RETURN_IF_ERROR(CreateAofDirectory(env, location));
   Result<AofManifest> manifest = LoadAofManifest(env, location);
   if (!manifest.ok()) return manifest;
   CAIRN_RETURN_IF_ERROR(SweepLeftovers(env, location, *manifest));
+  if (manifest->empty()) {
+    CAIRN_RETURN_IF_ERROR(PassOverStrays(env, location, &*manifest, stray));
+  }
   const std::string old_path = server_dir + "/" + location.append_name;
   if (!IsFile(env, old_path)) return manifest;
   if (manifest->empty() && !env.FileExists(location.ManifestPath())) {

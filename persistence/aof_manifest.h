@@ -57,6 +57,9 @@ class AofManifest {
   void AddHistory(AofFile file);
   /// Never uses the next BASE number: a manifest whose fate is unknown may name it.
   void SkipBaseSequence();
+  /// When `name` is one that this class would give a file of `append_name`: new files get higher
+  /// numbers. Returns whether it is.
+  bool PassOver(std::string_view append_name, std::string_view name);
 
  private:
   Status AddLine(std::string_view line);
@@ -87,7 +90,7 @@ Status CheckAofName(const AofLocation& location);
 Status CreateAofDirectory(Env& env, const AofLocation& location);
 
 /// Reads the manifest of `location`. A missing directory or file is an empty manifest, not an
-/// error.
+/// error; one that is there but cannot be looked at is an error, not an empty manifest.
 Result<AofManifest> LoadAofManifest(Env& env, const AofLocation& location);
 
 /// Replaces the manifest on disk: temporary file, write, sync, rename, sync of the directory. On an
@@ -99,9 +102,12 @@ Status PersistAofManifest(Env& env, const AofLocation& location, const AofManife
 /// leftovers `temp-*` of interrupted rewrites (never a file that the manifest names), and, when
 /// there is no manifest but `<server_dir>/<append_name>` exists (a single-file AOF of Redis < 7),
 /// registers it as BASE and moves it into the directory, under the same name, as Redis 7 does.
+/// Append-only files that lie there when the manifest names none are left alone, and new ones get
+/// other names: with a lost manifest they may be all there is. `stray`: gets their names.
 /// Returns the manifest in force.
 Result<AofManifest> PrepareAofDirectory(Env& env, const std::string& server_dir,
-                                        const AofLocation& location);
+                                        const AofLocation& location,
+                                        std::vector<std::string>* stray = nullptr);
 
 /// Deletes what dead processes left in the server's directory: `temp-<pid>.rdb` and
 /// `temp-rewriteaof[-bg]-<pid>.aof`, this server's and redis-server's names, unless a process of

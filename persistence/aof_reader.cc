@@ -89,7 +89,6 @@ Status ReplayFile(Replay* replay, const std::string& path, std::string_view name
                                     replay->options.progress_interval_bytes, progress));
   replay->report.commands += scan.commands;
   replay->report.checked_bytes += scan.checked_bytes;
-  replay->report.total_bytes += size - scan.pad_bytes;
   replay->report.last_file_covered = scan.covered;
   replay->bytes_before += size;
   if (scan.tail == AofTail::kWhole) return RemovePadding(replay, path, scan);
@@ -98,6 +97,17 @@ Status ReplayFile(Replay* replay, const std::string& path, std::string_view name
 }
 
 }  // namespace
+
+uint64_t SizeOfAof(Env& env, const AofLocation& location, const AofManifest& manifest) {
+  uint64_t bytes = 0;
+  const auto add = [&](const AofFile& file) {
+    const Result<uint64_t> size = env.FileSize(location.PathOf(file.name));
+    if (size.ok()) bytes += *size;
+  };
+  if (manifest.base()) add(*manifest.base());
+  for (const AofFile& file : manifest.increments()) add(file);
+  return bytes;
+}
 
 Result<AofLoadReport> LoadAof(Env& env, const AofLocation& location, const AofManifest& manifest,
                               const RdbLoadFunction& load_rdb, CommandSink& sink,

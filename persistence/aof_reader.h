@@ -46,7 +46,6 @@ using RdbLoadFunction = std::function<Result<uint64_t>(const std::string& path)>
 
 struct AofLoadReport {
   uint64_t commands = 0;
-  uint64_t total_bytes = 0;    ///< of all files, before a cut
   uint64_t checked_bytes = 0;  ///< that lay in groups whose check was verified
   std::string cut_path;        ///< empty: nothing was cut
   uint64_t cut_offset = 0;
@@ -56,6 +55,9 @@ struct AofLoadReport {
   /// AofWriter::Open.
   bool last_file_covered = true;
 };
+
+/// Bytes of all files that LoadAof will read; those that cannot be looked at count as empty.
+uint64_t SizeOfAof(Env& env, const AofLocation& location, const AofManifest& manifest);
 
 /// Replays all files of `manifest`. Errors: kNotFound (a named file is absent), kCorruption with
 /// path and offset, the sink's own. The sink has received part of the data then. Cost: 3 million

@@ -83,6 +83,10 @@ Status SnapshotJob::LinkAlso() {
 }
 
 Status SnapshotJob::WriteTemp(ExpectedCounts* expected) {
+  // One that was left behind may be a second name of the file that is in force (LinkAlso): emptying
+  // it would empty that.
+  const Status removed = env_.Remove(options_.temp_path);
+  if (!removed.ok() && removed.code() != StatusCode::kNotFound) return removed;
   auto opened = env_.OpenTruncate(options_.temp_path);
   if (!opened.ok()) return opened.status();
   WritableFile& file = **opened;

@@ -2,7 +2,8 @@
 // whatever the server does; a late reply counts from when its request was due, so a stall shows in
 // the percentiles as long as it lasts (no coordinated omission). With --rate 0 the loop is closed:
 // each connection sends the next request when the last is answered. One thread, one epoll. Prints
-// one JSON object; with --series-ms N also what each N ms looked like, for plots.
+// one JSON object; with --series-ms N also what each N ms looked like, for plots. With --into hash,
+// zset, list or stream all requests are writes to one value of --keys elements, the key "big".
 
 #include <arpa/inet.h>
 #include <netinet/in.h>
@@ -20,6 +21,8 @@
 #include <cstdlib>
 #include <cstring>
 #include <deque>
+#include <initializer_list>
+#include <iterator>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -43,6 +46,7 @@ struct LoadOptions {
   uint64_t seed = 1;
   std::string prefix = "key:";
   int64_t series_ms = 0;  // length of one window of the time series; 0 = none
+  std::string into;       // the type of the one value that is written to; empty: strings
 };
 
 int64_t NowNanos() {
@@ -68,6 +72,14 @@ size_t SkipReply(std::string_view bytes) {
   if (length < 0) return line + 2;
   const size_t whole = line + 2 + static_cast<size_t>(length) + 2;
   return bytes.size() >= whole ? whole : 0;
+}
+
+void AppendRequest(std::string* out, std::initializer_list<std::string_view> words) {
+  *out += "*" + std::to_string(words.size()) + "\r\n";
+  for (const std::string_view word : words) {
+    *out += "$" + std::to_string(word.size()) + "\r\n";
+    out->append(word).append("\r\n");
+  }
 }
 
 // Latencies of the replies that arrived in one window.
@@ -203,17 +215,41 @@ class Load {
   }
 
   void Issue(Client& client, int64_t due) {
+    if (options_.into.empty()) {
+      AppendStringRequest(client.out);
+    } else {
+      AppendElement(client.out);
+    }
+    client.due.push_back(due);
+    Send(client);
+  }
+
+  // Names as durability_rows.py gives them.
+  void AppendElement(std::string& out) {
+    const uint64_t number = Random() % options_.keys;
+    char name[32];
+    if (options_.into == "hash") {
+      std::snprintf(name, sizeof name, "field:%010llu", static_cast<unsigned long long>(number));
+      AppendRequest(&out, {"HSET", "big", name, value_});
+    } else if (options_.into == "zset") {
+      std::snprintf(name, sizeof name, "member:%09llu", static_cast<unsigned long long>(number));
+      AppendRequest(&out, {"ZADD", "big", std::to_string(Random() % options_.keys), name});
+    } else if (options_.into == "list") {
+      AppendRequest(&out, {number % 2 == 0 ? "RPUSH" : "LPUSH", "big", value_});
+    } else {
+      AppendRequest(&out, {"XADD", "big", "*", "value", value_});
+    }
+  }
+
+  void AppendStringRequest(std::string& out) {
     char key[32];
     const int digits = std::snprintf(key, sizeof key, "%012llu",
                                      static_cast<unsigned long long>(Random() % options_.keys));
     const std::string name = options_.prefix + std::string(key, static_cast<size_t>(digits));
     const bool write = static_cast<int>(Random() % 100) < options_.write_percent;
-    std::string& out = client.out;
     out += write ? "*3\r\n$3\r\nSET\r\n$" : "*2\r\n$3\r\nGET\r\n$";
     out += std::to_string(name.size()) + "\r\n" + name + "\r\n";
     if (write) out += "$" + std::to_string(value_.size()) + "\r\n" + value_ + "\r\n";
-    client.due.push_back(due);
-    Send(client);
   }
 
   void Send(Client& client) {
@@ -301,12 +337,17 @@ LoadOptions ParseOptions(int argc, char** argv) {
       options.seed = std::max<uint64_t>(1, std::strtoull(value, nullptr, 10));
     else if (name == "--prefix")
       options.prefix = value;
+    else if (name == "--into")
+      options.into = value;
     else if (name == "--series-ms")
       options.series_ms = std::max<int64_t>(0, std::atoll(value));
     else
       Die("unknown option " + std::string(name));
   }
   if (argc % 2 == 0) Die("options come as --name value");
+  const std::string_view types[] = {"", "hash", "zset", "list", "stream"};
+  if (std::find(std::begin(types), std::end(types), options.into) == std::end(types))
+    Die("--into knows hash, zset, list and stream");
   return options;
 }
 

@@ -35,7 +35,7 @@ def parse_arguments():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=3, help="interleaved rounds (default 3)")
     parser.add_argument("--quick", action="store_true", help="one round, small data: shows that it runs, not how fast")
-    parser.add_argument("--full", action="store_true", help="also the sizes that take long: 5 M keys saved, memory up to 8 M keys")
+    parser.add_argument("--full", action="store_true", help="also the sizes that take long: 5 and 20 M keys saved, values of 5 M elements, memory up to 8 M keys")
     parser.add_argument("--rows", default="", help="only groups whose name contains one of these, comma separated")
     parser.add_argument("--list", action="store_true", help="the names of the groups")
     parser.add_argument("--peer", action="append", default=[], metavar="NAME=PATH", help="a further server binary")

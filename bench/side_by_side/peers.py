@@ -24,7 +24,7 @@ def free_port():
 class Peer:
     """One running server, pinned to SERVER_CORE (all threads share it, as on the goals' machine)."""
 
-    def __init__(self, name, binary, arguments=(), cores=SERVER_CORE):
+    def __init__(self, name, binary, arguments=(), cores=SERVER_CORE, environment=None):
         self.name = name
         self.port = free_port()
         self.directory = tempfile.mkdtemp(prefix="compare-")
@@ -34,7 +34,8 @@ class Peer:
                    "--enable-module-command", "yes", *arguments]
         self.command = command
         self.log = open(os.path.join(self.directory, "log"), "w")
-        self.process = subprocess.Popen(command, stdout=self.log, stderr=self.log)
+        self.environment = {**os.environ, **(environment or {})}
+        self.process = subprocess.Popen(command, stdout=self.log, stderr=self.log, env=self.environment)
         self._wait_ready()
 
     def restarted(self, answered):
@@ -43,7 +44,7 @@ class Peer:
         self.process.send_signal(signal.SIGKILL)
         self.process.wait()
         began = time.monotonic()
-        self.process = subprocess.Popen(self.command, stdout=self.log, stderr=self.log)
+        self.process = subprocess.Popen(self.command, stdout=self.log, stderr=self.log, env=self.environment)
         answered()
         return time.monotonic() - began
 

@@ -31,6 +31,8 @@ def draw(label, servers, head, path):
         latency.plot(seconds, [point[3] / 1000 for point in series["latency"]], color="black", linewidth=0.6, label="p99 of 20 ms")
         latency.set_yscale("log")
         latency.set_title(NAMES.get(name, name))
+        if not series["memory"]:  # not what this series is about
+            memory.set_visible(False)
         memory.plot([point[0] / 1000 for point in series["memory"]], [point[1] / 2**20 for point in series["memory"]], color=colour)
         memory.set_xlabel("seconds")
         for axis in (latency, memory):

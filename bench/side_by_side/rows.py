@@ -49,8 +49,8 @@ class Run:
         """A size by how thorough the run is."""
         return quick if self.quick else full if self.full and full is not None else normal
 
-    def start(self, name, arguments=(), cores="0"):
-        return Peer(name, self.binaries[name], arguments, cores)
+    def start(self, name, arguments=(), cores="0", environment=None):
+        return Peer(name, self.binaries[name], arguments, cores, environment)
 
     def start_all(self, arguments=()):
         return [self.start(name, arguments) for name in self.binaries]

@@ -41,7 +41,16 @@ DurabilityOfFiles::~DurabilityOfFiles() {
   engine_.loop.StopTimer(patience_timer_);
   AbortBackgroundSave();
   walker_->Stop();
-  if (job_.has_value()) engine_.keyspace.EndView(job_->view);
+  if (copy_walker_ != nullptr) copy_walker_->Stop();
+}
+
+WorkerThread& DurabilityOfFiles::WalkerOf(JobKind kind) {
+  if (kind != JobKind::kSync) return *walker_;
+  if (copy_walker_ == nullptr) {
+    copy_walker_ = std::make_unique<WorkerThread>(
+        WorkerOptions{.name = "copy-walker", .nice_level = kWalkerNice, .idle_io = false});
+  }
+  return *copy_walker_;
 }
 
 std::string DurabilityOfFiles::PathInDir(const std::string& name) const {
@@ -113,48 +122,68 @@ void DurabilityOfFiles::TellModules(const SaveTarget& target, std::string_view f
                            target.number);
 }
 
-void DurabilityOfFiles::Cut(Job& job) {
+Status DurabilityOfFiles::Cut(Job& job) {
   EndOfTurn();
   const int64_t began_us = engine_.env.MonotonicMicros();
+  job.view = engine_.keyspace.BeginView();
+  if (job.view == nullptr)
+    return Status::Client("ERR Too many databases are in use for a snapshot");
   if (job.kind == JobKind::kRewrite) aof_->BeginRewrite();
   if (job.sync.on_cut) job.sync.on_cut();
-  job.view = engine_.keyspace.BeginView();
   last_cut_us_ = static_cast<uint64_t>(engine_.env.MonotonicMicros() - began_us);
-  CAIRN_CHECK(job.view != nullptr);
   job.changes_at_cut = changes_;
   job.started_ms = engine_.env.WallMicros() / 1000;
-  job.cut_us = began_us;
+  job.cut_us = snapshot_logged_us_ = began_us;
   throttle_.Begin();
+  return Status::Ok();
 }
 
 Status DurabilityOfFiles::Launch(JobKind kind, SyncSnapshot sync) {
   EndOfTurn();  // the options name the offset of the cut
   SnapshotJobOptions options = JobOptions(kind, sync);
-  job_.emplace(Job{.kind = kind,
+  std::optional<Job>& slot = SlotOf(kind);
+  slot.emplace(Job{.kind = kind,
                    .number = ++jobs_started_,
                    .as_commands = options.as_commands,
                    .target = options.rdb.target,
                    .sync = std::move(sync)});
-  job_->saves_too = !options.also_final_path.empty();
+  slot->saves_too = !options.also_final_path.empty();
   if (kind == JobKind::kSave) last_attempt_ms_ = engine_.env.WallMicros() / 1000;
   NoteDiskLoad();
-  Cut(*job_);
-  job_->snapshot = std::make_unique<SnapshotJob>(engine_.env, *job_->view, std::move(options));
-  walker_->Post(
-      [this, snapshot = job_->snapshot.get(), outcome = job_->outcome, number = job_->number] {
-        outcome->status = snapshot->Run();
-        engine_.loop.Post([this, outcome, number, alive = std::weak_ptr<int>(alive_)] {
-          if (alive.expired()) return;
-          // JoinJob may have applied the outcome already and begun another job.
-          if (job_.has_value() && job_->number == number) OnJobDone(outcome->status);
-        });
-      });
+  if (Status cut = Cut(*slot); !cut.ok()) {
+    NoteFailedStart(*slot, cut);
+    slot.reset();
+    NoteDiskLoad();
+    return cut;
+  }
+  slot->snapshot = std::make_unique<SnapshotJob>(engine_.env, *slot->view, std::move(options));
+  WalkerOf(kind).Post([this, kind, snapshot = slot->snapshot.get(), outcome = slot->outcome,
+                       number = slot->number] {
+    outcome->status = snapshot->Run();
+    engine_.loop.Post([this, kind, outcome, number, alive = std::weak_ptr<int>(alive_)] {
+      if (alive.expired()) return;
+      // JoinJob may have applied the outcome already and begun another job.
+      std::optional<Job>& mine = SlotOf(kind);
+      if (mine.has_value() && mine->number == number) OnJobDone(mine, outcome->status);
+    });
+  });
   return Status::Ok();
+}
+
+/// There was no view to walk. What is retried by itself waits as after any failure.
+void DurabilityOfFiles::NoteFailedStart(const Job& job, const Status& status) {
+  if (job.kind == JobKind::kSave) FinishSave(job, status);
+  if (job.kind == JobKind::kRewrite) {
+    last_rewrite_ok_ = false;
+    ++rewrite_failures_;
+    next_rewrite_attempt_ms_ = engine_.env.WallMicros() / 1000 + kRewriteRetryMs;
+  }
+  TellModules(job.target, "");
 }
 
 Status DurabilityOfFiles::RunJobHere(JobKind kind) {
   // Of the same kind: it writes the same file. Another kind walks a view of its own.
-  if (job_.has_value() && job_->kind == kind) JoinJob();
+  if (job_.has_value() && job_->kind == kind) JoinJob(job_);
   // What is saved here is newer than the cut of a rewrite that runs.
   if (job_.has_value() && job_->saves_too) job_->snapshot->DropAlso();
   EndOfTurn();
@@ -163,7 +192,10 @@ Status DurabilityOfFiles::RunJobHere(JobKind kind) {
   options.also_final_path.clear();
   if (options.rdb.target.files.size() > 1) options.rdb.target.files.pop_back();
   Job job{.kind = kind, .number = ++jobs_started_, .target = options.rdb.target};
-  Cut(job);
+  if (Status cut = Cut(job); !cut.ok()) {
+    NoteFailedStart(job, cut);
+    return cut;
+  }
   SnapshotJob snapshot(engine_.env, *job.view, std::move(options));
   Status status = snapshot.Run();
   engine_.keyspace.EndView(job.view);
@@ -176,9 +208,9 @@ Status DurabilityOfFiles::RunJobHere(JobKind kind) {
   return status;
 }
 
-void DurabilityOfFiles::OnJobDone(Status status) {
-  Job job = std::move(*job_);
-  job_.reset();
+void DurabilityOfFiles::OnJobDone(std::optional<Job>& slot, Status status) {
+  Job job = std::move(*slot);
+  slot.reset();
   NoteDiskLoad();
   engine_.keyspace.EndView(job.view);
   if (job.kind == JobKind::kSave) {
@@ -191,25 +223,31 @@ void DurabilityOfFiles::OnJobDone(Status status) {
   }
 }
 
-void DurabilityOfFiles::JoinJob() {
+void DurabilityOfFiles::JoinJob(std::optional<Job>& slot) {
   // The walker posts to the loop, which is not turning now: ask the walker itself.
-  walker_->Drain();
-  if (job_.has_value()) OnJobDone(job_->outcome->status);
+  WalkerOf(slot->kind).Drain();
+  OnJobDone(slot, slot->outcome->status);
 }
 
 void DurabilityOfFiles::AbortBackgroundSave() {
-  if (!job_.has_value()) return;
-  job_->snapshot->Abort();
-  JoinJob();
+  for (std::optional<Job>* slot : {&job_, &copy_}) {
+    if (slot->has_value()) (*slot)->snapshot->Abort();
+  }
+  for (std::optional<Job>* slot : {&job_, &copy_}) {
+    if (slot->has_value()) JoinJob(*slot);
+  }
 }
 
+// Which of two walks holds the old values up is not known: both do, as long as both are open.
 void DurabilityOfFiles::GiveUpSnapshot() {
-  if (!job_.has_value()) return;
+  if (!Walking()) return;
   engine_.log.Log(LogLevel::kWarning,
                   "The snapshot is given up: it holds more than snapshot-retained-limit ({} bytes) "
                   "and did not catch up in time",
                   engine_.settings().snapshot_retained_limit);
-  job_->snapshot->Abort();
+  for (std::optional<Job>* slot : {&job_, &copy_}) {
+    if (slot->has_value()) (*slot)->snapshot->Abort();
+  }
 }
 
 void DurabilityOfFiles::FinishSave(const Job& job, const Status& status) {
@@ -231,14 +269,14 @@ void DurabilityOfFiles::FinishSave(const Job& job, const Status& status) {
 // --- requests ---
 
 Status DurabilityOfFiles::Save() {
-  if (job_.has_value() && job_->kind != JobKind::kRewrite)
+  if (job_.has_value() && job_->kind == JobKind::kSave)
     return Busy("Background save already in progress");
   const Status status = RunJobHere(JobKind::kSave);
   return status.ok() ? status : Status::Client("ERR");
 }
 
 Status DurabilityOfFiles::StartBackgroundSave(bool schedule, std::string* reply) {
-  if (job_.has_value() && job_->kind != JobKind::kRewrite)
+  if (job_.has_value() && job_->kind == JobKind::kSave)
     return Busy("Background save already in progress");
   if (job_.has_value() || engine_.dispatcher->in_exec()) {
     if (!schedule && !engine_.dispatcher->in_exec()) {
@@ -259,8 +297,8 @@ Status DurabilityOfFiles::StartBackgroundSave(bool schedule, std::string* reply)
 }
 
 Status DurabilityOfFiles::StartSyncSnapshot(SyncSnapshot request) {
-  if (job_.has_value() || publishing_ || engine_.propagation.in_group()) {
-    return Status(StatusCode::kNoSpace, "another snapshot is running");
+  if (copy_.has_value() || engine_.propagation.in_group()) {
+    return Status(StatusCode::kNoSpace, "another copy is being made");
   }
   return Launch(JobKind::kSync, std::move(request));
 }
@@ -298,7 +336,10 @@ Status DurabilityOfFiles::WriteRefusal() const {
 
 void DurabilityOfFiles::Tick() {
   const int64_t now_ms = engine_.env.WallMicros() / 1000;
-  if (engine_.loading || job_.has_value() || publishing_) return;
+  if (engine_.loading) return;
+  WarnOfOverdueSave(now_ms);  // also of a save that runs and does not come to an end
+  LogSnapshotProgress();
+  if (job_.has_value() || publishing_) return;
   if (rewrite_scheduled_) {
     std::string reply;
     rewrite_scheduled_ = false;
@@ -324,7 +365,6 @@ DurabilityOfFiles::SaveWish DurabilityOfFiles::WishToSave(int64_t now_ms) const 
 }
 
 void DurabilityOfFiles::CheckSaveRules(int64_t now_ms) {
-  WarnOfOverdueSave(now_ms);
   const SaveWish wish = WishToSave(now_ms);
   if (!wish.scheduled && !wish.due) return;
   if (wish.due) {
@@ -389,54 +429,6 @@ Status DurabilityOfFiles::FailedShutdown(const Status& cause) {
   engine_.log.Log(LogLevel::kWarning, "The append only file could not be made durable: {}",
                   cause.message());
   return cause.ok() ? Status::Io("the append only file was not synced in time") : cause;
-}
-
-DurabilityFigures DurabilityOfFiles::figures() const {
-  DurabilityFigures figures;
-  figures.save_running = job_.has_value() && job_->kind != JobKind::kRewrite;
-  figures.rewrite_running = (job_.has_value() && job_->kind == JobKind::kRewrite) || publishing_;
-  figures.rewrite_scheduled = rewrite_scheduled_;
-  figures.save_scheduled = save_scheduled_;
-  figures.changes_since_save = UnsavedChanges();
-  figures.last_save_unix_s = last_save_ms_ / 1000;
-  figures.last_save_ok = last_save_ok_;
-  figures.last_save_duration_s = last_save_duration_ms_ < 0 ? -1 : last_save_duration_ms_ / 1000;
-  figures.saves = saves_;
-  if (job_.has_value()) {
-    if (job_->kind == JobKind::kRewrite) {
-      figures.current_rewrite_started_s = job_->started_ms / 1000;
-    } else {
-      figures.current_save_started_s = job_->started_ms / 1000;
-    }
-    figures.current_save_keys_total = job_->snapshot->keys_total();
-    figures.current_save_keys_done = job_->snapshot->keys_done();
-    figures.snapshot_bytes = job_->snapshot->bytes();
-    figures.snapshot_running_us = engine_.env.MonotonicMicros() - job_->cut_us;
-  }
-  figures.last_load_keys_loaded = static_cast<int64_t>(loaded_keys_);
-  figures.last_load_keys_expired = static_cast<int64_t>(expired_at_load_);
-  figures.aof_enabled = aof_ != nullptr;
-  figures.aof_last_rewrite_ok = last_rewrite_ok_;
-  figures.last_rewrite_duration_s =
-      last_rewrite_duration_ms_ < 0 ? -1 : last_rewrite_duration_ms_ / 1000;
-  figures.rewrites = rewrites_;
-  figures.rewrite_failures = rewrite_failures_;
-  if (aof_ != nullptr) {
-    figures.aof_last_write_ok = aof_->last_write_ok();
-    figures.aof_current_bytes = aof_->current_size();
-    figures.aof_base_bytes = aof_->base_size();
-    figures.aof_buffer_bytes = aof_->buffered_bytes();
-    figures.aof_delayed_fsync = aof_->delayed_fsync_count();
-    figures.aof_pending_bio_fsync = aof_->durable_offset() < aof_->written_offset();
-  }
-  figures.last_cut_us = last_cut_us_;
-  figures.retained_bytes = engine_.keyspace.retained_value_bytes();
-  figures.retained_bytes_peak = std::max(throttle_.peak_bytes(), figures.retained_bytes);
-  figures.structure_bytes = engine_.keyspace.retained_bytes() - figures.retained_bytes;
-  figures.write_holds = throttle_.holds();
-  figures.write_held_us = throttle_.held_us();
-  figures.save_overdue = IsSaveOverdue(engine_.now_ms());
-  return figures;
 }
 
 void DurabilityOfFiles::ResetFigures() { throttle_.ResetFigures(); }

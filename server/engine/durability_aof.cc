@@ -14,7 +14,6 @@ namespace cairn {
 
 namespace {
 
-constexpr int64_t kRewriteRetryMs = 5000;
 constexpr int64_t kDebugLoadWaitMs = 10000;
 /// How long a reply under everysec or no waits for the kernel to take the bytes. Above the time of
 /// a write and, on most disks, of the sync that may be running; below what anybody calls a stall.
@@ -218,7 +217,7 @@ Status DurabilityOfFiles::StartFreshAof(AofManifest old_manifest, bool in_backgr
 
 Status DurabilityOfFiles::SetAppendOnly(bool on) {
   if (on) {
-    auto manifest = PrepareAofDirectory(engine_.env, engine_.settings().dir, Location());
+    auto manifest = PrepareAof();
     if (!manifest.ok()) return manifest.status();
     EndOfTurn();
     return StartFreshAof(std::move(*manifest), true);
@@ -363,15 +362,6 @@ void DurabilityOfFiles::CheckAutomaticRewrite() {
 
 // --- loading ---
 
-Status DurabilityOfFiles::LoadProgress(uint64_t offset) {
-  load_.loaded_bytes = offset;
-  engine_.RefreshClock();
-  const bool go_on = !engine_.serve_while_loading || engine_.serve_while_loading();
-  return engine_.stop_requested || !go_on
-             ? Status(StatusCode::kCancelled, "loading was interrupted")
-             : Status::Ok();
-}
-
 Status DurabilityOfFiles::LoadRdb(const std::string& path, bool merge, uint64_t* end_offset) {
   auto source = OpenByteSource(engine_.env, path);
   if (!source.ok()) return source.status();
@@ -399,6 +389,7 @@ Status DurabilityOfFiles::LoadRdb(const std::string& path, bool merge, uint64_t*
 
 Result<AofLoadReport> DurabilityOfFiles::LoadAppendOnly(const AofManifest& manifest,
                                                         bool change_files) {
+  BeginLoad(SizeOfAof(engine_.env, Location(), manifest));
   CommandLoader commands(engine_);
   AofLoadOptions options;
   options.load_truncated = engine_.settings().aof_load_truncated;
@@ -422,7 +413,6 @@ Result<AofLoadReport> DurabilityOfFiles::LoadAppendOnly(const AofManifest& manif
 Status DurabilityOfFiles::LoadAtStart() {
   const Settings& settings = engine_.settings();
   const int64_t began_us = engine_.env.MonotonicMicros();
-  load_.started_s = engine_.env.WallMicros() / 1000000;
   if (const uint64_t swept = SweepServerDirectory(engine_.env, settings.dir, engine_.process_id);
       swept > 0) {
     engine_.log.Log(LogLevel::kNotice, "Removed {} temporary files of processes that ended", swept);
@@ -439,17 +429,30 @@ Status DurabilityOfFiles::LoadAtStart() {
   return status;
 }
 
+Result<AofManifest> DurabilityOfFiles::PrepareAof() {
+  std::vector<std::string> stray;
+  auto manifest = PrepareAofDirectory(engine_.env, engine_.settings().dir, Location(), &stray);
+  for (const std::string& name : stray) {
+    engine_.log.Log(LogLevel::kWarning,
+                    "No append only file manifest names {}: it is neither read nor touched", name);
+  }
+  return manifest;
+}
+
+// A file that is there but cannot be looked at is no reason to begin empty: the next save would
+// replace it.
 Status DurabilityOfFiles::LoadDumpAtStart() {
   const std::string path = PathInDir(engine_.settings().dbfilename);
-  if (!engine_.env.FileExists(path)) return Status::Ok();
   const auto size = engine_.env.FileSize(path);
-  load_.total_bytes = size.ok() ? *size : 0;
+  if (!size.ok() && size.status().code() == StatusCode::kNotFound) return Status::Ok();
+  if (!size.ok()) return size.status();
+  BeginLoad(*size);
   uint64_t end = 0;
   return LoadRdb(path, false, &end);
 }
 
 Status DurabilityOfFiles::LoadAppendOnlyAtStart() {
-  auto manifest = PrepareAofDirectory(engine_.env, engine_.settings().dir, Location());
+  auto manifest = PrepareAof();
   if (!manifest.ok()) return manifest.status();
   if (manifest->empty()) {
     // Redis 7 starts empty here even beside a dump.rdb and so loses it with the next save; we load
@@ -459,7 +462,6 @@ Status DurabilityOfFiles::LoadAppendOnlyAtStart() {
   }
   auto report = LoadAppendOnly(*manifest, true);
   if (!report.ok()) return report.status();
-  load_.total_bytes = report->total_bytes;
   return OpenAof(std::move(*manifest), report->last_file_covered);
 }
 
@@ -467,10 +469,8 @@ Status DurabilityOfFiles::LoadFromPrimary(const std::string& path) {
   AbortBackgroundSave();
   // What is logged belongs to the old dataset; RestartAppendOnly begins anew.
   if (aof_ != nullptr) CAIRN_RETURN_IF_ERROR(SetAppendOnly(false));
-  load_ = {};
-  load_.started_s = engine_.env.WallMicros() / 1000000;
   const auto size = engine_.env.FileSize(path);
-  load_.total_bytes = size.ok() ? *size : 0;
+  BeginLoad(size.ok() ? *size : 0);
   engine_.loading = true;
   engine_.keyspace.FlushAll(true);
   if (engine_.functions != nullptr) engine_.functions->Clear();  // the copy brings its own
@@ -499,9 +499,12 @@ void DurabilityOfFiles::EmptyForReload() {
 Status DurabilityOfFiles::DebugReload(bool save, bool flush, bool merge) {
   if (save) CAIRN_RETURN_IF_ERROR(RunJobHere(JobKind::kSave));
   if (flush) EmptyForReload();
+  const std::string path = PathInDir(engine_.settings().dbfilename);
+  const auto size = engine_.env.FileSize(path);
+  BeginLoad(size.ok() ? *size : 0);
   engine_.loading = true;
   uint64_t end = 0;
-  const Status status = LoadRdb(PathInDir(engine_.settings().dbfilename), merge, &end);
+  const Status status = LoadRdb(path, merge, &end);
   engine_.loading = false;
   return status;
 }

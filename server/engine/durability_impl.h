@@ -1,14 +1,14 @@
 #pragma once
 
 // DurabilityOfFiles: Durability over real (or simulated) files: dump.rdb by SnapshotJob, the
-// append-only files by AofWriter. One snapshot in the background at a time; a second request is
-// refused or scheduled in Redis's words. SAVE goes on beside a rewrite, each with a view of its
-// own.
+// append-only files by AofWriter. One save or rewrite in the background at a time; a second request
+// is refused or scheduled in Redis's words. SAVE goes on beside a rewrite, and a copy for replicas
+// beside either, each with a view of its own.
 //
 //   idle --StartBackgroundSave/StartRewrite--> walking (walker thread) --OnJobDone--> idle
 //   walking --AbortBackgroundSave--> walking, job returns kCancelled --OnJobDone--> idle
 //
-// Thread: executor. The walker thread runs SnapshotJob::Run and posts OnJobDone back to the loop.
+// Thread: executor. The walker threads run SnapshotJob::Run and post OnJobDone back to the loop.
 
 #include <atomic>
 #include <memory>
@@ -48,8 +48,8 @@ class DurabilityOfFiles final : public Durability {
   bool HeldRepliesAreLost() const override;
   Status WriteRefusal() const override;
   void ThrottleWrite() override;
-  bool MayHoldWrites() const override { return job_.has_value(); }
-  bool HoldsWrites() override { return job_.has_value() && throttle_.HoldsWrites(); }
+  bool MayHoldWrites() const override { return Walking(); }
+  bool HoldsWrites() override { return Walking() && throttle_.HoldsWrites(); }
   bool MayThrottle() const override { return aof_ != nullptr; }
   Status Shutdown(int save, bool force) override;
   DurabilityFigures figures() const override;
@@ -83,16 +83,24 @@ class DurabilityOfFiles final : public Durability {
     bool due = false;        ///< a save rule
   };
 
+  /// After a rewrite that failed, until the next may begin by itself.
+  static constexpr int64_t kRewriteRetryMs = 5000;
+
   std::string PathInDir(const std::string& name) const;
   AofLocation Location() const;
   SnapshotJobOptions JobOptions(JobKind kind, const SyncSnapshot& sync) const;
   /// What modules hear of the next save: nothing unless its files stay in the server's directory.
   SaveTarget NextTarget(JobKind kind, bool saves_too) const;
   void TellModules(const SaveTarget& target, std::string_view file);
-  /// The cut: hands the stream over, rotates the log when rewriting, freezes the keyspace.
-  void Cut(Job& job);
+  /// The cut: hands the stream over, freezes the keyspace, rotates the log when rewriting. Errors:
+  /// a client's line when there is no view to be had; nothing has happened then.
+  Status Cut(Job& job);
   Status Launch(JobKind kind, SyncSnapshot sync = {});
-  void OnJobDone(Status status);
+  std::optional<Job>& SlotOf(JobKind kind) { return kind == JobKind::kSync ? copy_ : job_; }
+  WorkerThread& WalkerOf(JobKind kind);
+  bool Walking() const { return job_.has_value() || copy_.has_value(); }
+  void OnJobDone(std::optional<Job>& slot, Status status);
+  void NoteFailedStart(const Job& job, const Status& status);
   void FinishSave(const Job& job, const Status& status);
   std::string ManifestName() const;
   void FinishRewrite(const Job& job, const Status& status);
@@ -100,7 +108,7 @@ class DurabilityOfFiles final : public Durability {
   /// snapshot-over-limit-policy abort: ends the running walk; its outcome comes through the loop.
   void GiveUpSnapshot();
   /// Waits for the running job and applies its outcome.
-  void JoinJob();
+  void JoinJob(std::optional<Job>& slot);
   Status RunJobHere(JobKind kind);
   /// Empties the keyspace and the functions; who watches keys or keeps copies of them is told.
   void EmptyForReload();
@@ -111,13 +119,16 @@ class DurabilityOfFiles final : public Durability {
   Status RewriteWhileOff(std::string* reply);
   Status LoadRdb(const std::string& path, bool merge, uint64_t* end_offset);
   Result<AofLoadReport> LoadAppendOnly(const AofManifest& manifest, bool change_files);
+  Result<AofManifest> PrepareAof();
   Status LoadDumpAtStart();
   Status LoadAppendOnlyAtStart();
   Status OpenAof(AofManifest manifest, bool last_file_covered);
   Status StartFreshAof(AofManifest old_manifest, bool in_background);
   Status SetAppendOnly(bool on);
   AofCallbacks Callbacks();
+  void BeginLoad(uint64_t total_bytes);
   Status LoadProgress(uint64_t offset);
+  void LogSnapshotProgress();
   Status FailedShutdown(const Status& cause);
   void PatienceEnds();
   void NoteDiskLoad();
@@ -131,8 +142,10 @@ class DurabilityOfFiles final : public Durability {
   Engine& engine_;
   const std::function<void()> on_durable_;
   std::unique_ptr<WorkerThread> walker_;
+  std::unique_ptr<WorkerThread> copy_walker_;  // started by the first copy
   std::unique_ptr<AofWriter> aof_;
-  std::optional<Job> job_;
+  std::optional<Job> job_;   // a save or a rewrite
+  std::optional<Job> copy_;  // a copy for replicas
   uint64_t jobs_started_ = 0;
   bool save_scheduled_ = false;
   bool rewrite_scheduled_ = false;
@@ -168,6 +181,8 @@ class DurabilityOfFiles final : public Durability {
   SnapshotThrottle throttle_;
   uint64_t loaded_keys_ = 0, expired_at_load_ = 0;
   LoadFigures load_;
+  int64_t load_logged_us_ = 0;      // when the log last heard of the running load, monotonic
+  int64_t snapshot_logged_us_ = 0;  // and of the running save, rewrite or copy
   /// Posted outcomes hold it weakly: those that arrive after this object are dropped.
   std::shared_ptr<int> alive_ = std::make_shared<int>(0);
 };

@@ -178,13 +178,14 @@ uint64_t Keyspace::FlushAll(bool lazy) {
 }
 
 // A table that a running view froze keeps its place in the order: both judge what leaves it by the
-// same positions. The others come behind all that are in use.
+// same positions. The others come behind all that are in use. What has no structure yet has nothing
+// to freeze, and no need of a place: there may be more databases than places.
 bool Keyspace::PlaceTables() {
-  constexpr uint32_t kMostPlaces = 1u << (64 - kPositionHashBits);
   if (views_.empty()) next_cut_index_ = 0;
   for (const auto& database : databases_) {
     EntryTable& table = *database->table_;
-    if (!table.HasPlace() && next_cut_index_ == kMostPlaces) return false;
+    if (table.root() == nullptr) continue;
+    if (!table.HasPlace() && next_cut_index_ + 1 == kMaxFrozenTables) return false;
     table.FreezeAs(table.HasPlace() ? table.cut_index() : next_cut_index_++);
   }
   return true;

@@ -240,8 +240,11 @@ class Keyspace {
   uint64_t EvictOne(const EvictionRules& rules);
 
   /// The cut: freezes the structure of every database as of now (2-4 us; no allocation proportional
-  /// to data). Views are independent of each other; nullptr when SnapshotGate::kMaxViews are open.
+  /// to data). Views are independent of each other; nullptr when SnapshotGate::kMaxViews are open,
+  /// or unless the tables that were frozen since no view was open are fewer than kMaxFrozenTables:
+  /// the end of the last place would wrap.
   View* BeginView();
+  static constexpr uint32_t kMaxFrozenTables = 1u << (64 - kPositionHashBits);
   /// Ends it: W := end, queue drained, memory balance restored. Requires: the walker has stopped.
   void EndView(View* view);
   /// The one begun last, or nullptr.

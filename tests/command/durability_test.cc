@@ -7,6 +7,7 @@
 
 #include <chrono>
 #include <mutex>
+#include <optional>
 #include <thread>
 
 #include "persistence/aof_manifest.h"
@@ -60,9 +61,23 @@ class TestLoop final : public EventLoopPort {
   TimerId last_timer_ = 0;
 };
 
-class NoLog final : public LogSink {
+class KeptLog final : public LogSink {
  public:
-  void Write(LogLevel, std::string_view) override {}
+  void Write(LogLevel, std::string_view line) override {
+    std::lock_guard lock(mutex_);
+    text_ += line;
+  }
+  size_t Count(std::string_view words) {
+    std::lock_guard lock(mutex_);
+    size_t count = 0;
+    for (size_t at = text_.find(words); at != std::string::npos; at = text_.find(words, at + 1))
+      ++count;
+    return count;
+  }
+
+ private:
+  std::mutex mutex_;
+  std::string text_;
 };
 
 class FixedDirectory final : public WorkingDirectory {
@@ -142,7 +157,7 @@ class Process {
 
   FakeEnv& env_;
   TestLoop loop_;
-  NoLog sink_;
+  KeptLog sink_;
   FixedDirectory directory_;
   Logger log_;
   Config config_;
@@ -396,6 +411,73 @@ TEST_F(DurabilityTest, AFailedSaveTakesNoChangesBackAndKeepsTheServerRunning) { 
   EXPECT_TRUE(process.AllDurable());
   EXPECT_TRUE(process.durability_->Shutdown(1, false).ok());
   EXPECT_EQ(process.durability_->figures().changes_since_save, 0u);
+}
+
+TEST_F(DurabilityTest, TellsOfASaveThatIsOverdue) {
+  Process process(env_, {});
+  ASSERT_EQ(process.Run({"CONFIG", "SET", "save", "10 1000", "rdb-key-save-delay", "0"}), "+OK");
+  const auto later = [&](int64_t seconds) {
+    env_.AdvanceMicros(seconds * 1'000'000);
+    process.engine_.RefreshClock();
+    process.durability_->Tick();
+    return process.durability_->figures().save_overdue;
+  };
+  constexpr std::string_view kLine = "No save has succeeded for";
+  EXPECT_FALSE(later(100));  // nothing to save
+  ASSERT_EQ(process.Run({"SET", "a", "1"}), "+OK");
+  EXPECT_TRUE(later(1));
+  EXPECT_TRUE(later(1));
+  EXPECT_EQ(process.sink_.Count(kLine), 1u);
+  EXPECT_TRUE(later(3600));
+  EXPECT_EQ(process.sink_.Count(kLine), 2u);
+  ASSERT_TRUE(process.durability_->Save().ok());
+  ASSERT_EQ(process.Run({"SET", "a", "2"}), "+OK");
+  EXPECT_FALSE(later(20));
+  // A save that runs and does not come to its end is no excuse.
+  ASSERT_EQ(process.Run({"CONFIG", "SET", "rdb-key-save-delay", "1500000"}), "+OK");
+  ASSERT_EQ(process.Run({"SET", "b", "2"}), "+OK");
+  ASSERT_EQ(process.Run({"BGSAVE"}), "+Background saving started");
+  EXPECT_TRUE(later(2));
+  EXPECT_TRUE(process.durability_->figures().save_running);
+  EXPECT_EQ(process.sink_.Count(kLine), 3u);
+  EXPECT_TRUE(later(6));
+  EXPECT_EQ(process.sink_.Count("Background saving: "), 1u);
+}
+
+TEST_F(DurabilityTest, ACopyForReplicasGoesBesideASave) {
+  Process process(env_, {});
+  for (int i = 0; i < 2000; ++i)
+    ASSERT_EQ(process.Run({"SET", "key:" + std::to_string(i), "before"}), "+OK");
+  ASSERT_EQ(process.Run({"CONFIG", "SET", "rdb-key-save-delay", "10000"}), "+OK");  // 20 seconds
+  ASSERT_EQ(process.Run({"BGSAVE"}), "+Background saving started");
+  ASSERT_EQ(process.Run({"CONFIG", "SET", "rdb-key-save-delay", "0"}), "+OK");
+  for (int i = 0; i < 2000; i += 3)
+    ASSERT_EQ(process.Run({"SET", "key:" + std::to_string(i), "after"}), "+OK");
+  std::optional<Status> copied;
+  const auto request = [&](const char* path) {
+    return SyncSnapshot{path, {}, [&](const Status& status) { copied = status; }};
+  };
+  ASSERT_TRUE(process.durability_->StartSyncSnapshot(request("/copy.rdb")).ok());
+  EXPECT_EQ(process.durability_->StartSyncSnapshot(request("/no.rdb")).code(),
+            StatusCode::kNoSpace);
+  ASSERT_TRUE(process.Until([&] { return copied.has_value(); }));
+  EXPECT_TRUE(copied->ok()) << copied->message();
+  EXPECT_TRUE(process.durability_->figures().save_running);
+  EXPECT_EQ(process.durability_->figures().saves, 0u);
+  EXPECT_GT(process.durability_->figures().changes_since_save, 0u);
+  // Both at once are given up together.
+  ASSERT_EQ(process.Run({"CONFIG", "SET", "rdb-key-save-delay", "10000"}), "+OK");
+  copied.reset();
+  ASSERT_TRUE(process.durability_->StartSyncSnapshot(request("/second.rdb")).ok());
+  process.durability_->AbortBackgroundSave();
+  EXPECT_EQ(copied->code(), StatusCode::kCancelled);
+  EXPECT_FALSE(process.durability_->figures().save_running);
+  EXPECT_FALSE(env_.FileExists("/second.rdb"));
+  EXPECT_FALSE(env_.FileExists("/dump.rdb"));
+  EXPECT_EQ(process.keyspace_.view_count(), 0u);
+  ASSERT_TRUE(env_.Rename("/copy.rdb", "/dump.rdb").ok());
+  Process loaded(env_, {});
+  EXPECT_EQ(loaded.Run({"MGET", "key:0", "key:1"}), "[\"after\", \"before\"]");
 }
 
 TEST_F(DurabilityTest, LeftoversOfDeadProcessesAreSweptAtStart) {

@@ -192,6 +192,13 @@ std::vector<Generation> Generations() {
                                        Resize(1, 0) + Key(14, "l") + Length(2) +
                                        Text(Ziplist({"a", "1"})) + Text(Ziplist({"b"}))),
                  {{{"LRANGE", "l", "0", "-1"}, "[\"a\", \"1\", \"b\"]"}}});
+  all.push_back({"Redis 4, as the preamble of an append-only file",
+                 File("REDIS0008", Aux("redis-ver", "4.0.14") + Aux("redis-bits", "64") +
+                                       Aux("aof-preamble", "1") + Aux("repl-stream-db", "0") +
+                                       Select(0) + Resize(2, 0) + Key(5, "z") + Length(1) +
+                                       Text("m") + Little(0x3ff8000000000000, 8) + Key(14, "l") +
+                                       Length(1) + Text(Ziplist({"a"}))),
+                 {{{"ZSCORE", "z", "m"}, "\"1.5\""}, {{"LRANGE", "l", "0", "-1"}, "[\"a\"]"}}});
   all.push_back(
       {"Redis 5",
        File("REDIS0009", Aux("redis-ver", "5.0.0") + Select(0) + Resize(2, 0) + "\xf8" +
@@ -229,6 +236,11 @@ std::vector<Generation> Generations() {
                  File("REDIS0012", Select(0) + Key(24, "h") + Little(0, 8) + Length(1) + Length(0) +
                                        Text("f") + Text("v")),
                  {{{"HGETALL", "h"}, "[\"f\", \"v\"]"}}});
+  all.push_back({"Valkey 8",
+                 File("REDIS0011", Aux("valkey-ver", "8.1.0") + Select(0) + "\xf4" + Length(12182) +
+                                       Length(1) + Length(0) + Resize(1, 0) + Key(20, "t") +
+                                       Text(Listpack({"m"}))),
+                 {{{"SISMEMBER", "t", "m"}, ":1"}}});
   all.push_back({"Valkey 9",
                  File("VALKEY080", Aux("valkey-ver", "9.0.0") + Select(0) + Resize(1, 0) +
                                        Key(16, "h") + Text(Listpack({"f", "v"}))),

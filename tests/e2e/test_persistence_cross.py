@@ -181,6 +181,8 @@ class CrossCases:
             before = client.info("persistence")["rdb_saves"]
             client.bgsave()
             wait_until(lambda: client.info("persistence")["rdb_saves"] > before)
+            # redis-server counts a save when it begins.
+            wait_until(lambda: client.info("persistence")["rdb_bgsave_in_progress"] == 0)
             wanted = picture(client)
             writer.kill()
             self.check_rdb(os.path.join(writer.directory, "dump.rdb"))

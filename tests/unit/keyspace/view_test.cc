@@ -313,6 +313,35 @@ TEST(ViewTest, FlushDuringTheWalkKeepsTheCutAndFreesAtTheEnd) {
             keyspace.db(0).Peek(keyspace.db(0).MakeKey("after"))->MemoryUsage());
 }
 
+TEST(ViewTest, DatabasesThatWereNeverUsedNeedNoPlace) {
+  constexpr uint32_t kMost = Keyspace::kMaxFrozenTables - 1;
+  constexpr uint32_t kDatabases = kMost + 10;
+  Keyspace keyspace({.databases = kDatabases, .hash_seed = 5});
+  const auto use = [&](uint32_t index) {
+    Database& db = keyspace.db(index);
+    db.Set(db.MakeKey("k"), ValueInput::Integer(index), kNoExpiry);
+  };
+  const auto expect_keys = [&](size_t keys) {
+    View* view = keyspace.BeginView();
+    ASSERT_NE(view, nullptr);
+    CollectingSink sink;
+    WalkAll(view, sink);
+    keyspace.EndView(view);
+    EXPECT_EQ(sink.keys, Contents(keyspace));
+    EXPECT_EQ(sink.keys.size(), keys);
+  };
+  use(0);
+  use(kDatabases - 1);
+  expect_keys(2);
+  // As many as there are places, and one more.
+  for (uint32_t i = 1; i < kMost - 1; ++i) use(i);
+  expect_keys(kMost);
+  use(kDatabases - 2);
+  EXPECT_EQ(keyspace.BeginView(), nullptr);
+  keyspace.Flush(0, false);
+  expect_keys(kMost);
+}
+
 TEST(ViewTest, EmptyKeyspaceIsWalkedAtOnce) {
   Keyspace keyspace({.databases = 4});
   View* view = keyspace.BeginView();

@@ -150,6 +150,51 @@ TEST(AofManifestTest, SweepsTheServersDirectoryOfDeadProcessesOnly) {
   EXPECT_EQ(*env.ListDir("/data"), left);
 }
 
+TEST(AofManifestTest, FilesOfALostManifestAreNeverTouched) {
+  FakeEnv env(1);
+  const AofLocation location{"/aof"};
+  ASSERT_TRUE(env.CreateDir("/aof").ok());
+  const std::vector<std::string> lost{"appendonly.aof.3.base.rdb", "appendonly.aof.7.incr.aof"};
+  for (const std::string& name : lost) Touch(env, location.PathOf(name));
+  for (const char* name :
+       {"appendonly.aof", "appendonly.aof.0.incr.aof", "appendonly.aof.x.incr.aof",
+        "appendonly.aof.9.incr.aof.old", "other.aof.9.incr.aof",
+        "appendonly.aof.18446744073709551615.incr.aof"}) {
+    Touch(env, location.PathOf(name));
+  }
+  std::vector<std::string> stray;
+  Result<AofManifest> manifest = PrepareAofDirectory(env, "/", location, &stray);
+  ASSERT_TRUE(manifest.ok()) << manifest.status().message();
+  EXPECT_EQ(stray, lost);
+  EXPECT_TRUE(manifest->empty());
+  EXPECT_EQ(manifest->AddIncrement(location.append_name).name, "appendonly.aof.8.incr.aof");
+  EXPECT_EQ(manifest->ReplaceBase(location.append_name, true).name, "appendonly.aof.4.base.rdb");
+  ASSERT_TRUE(PersistAofManifest(env, location, *manifest).ok());
+  // With a manifest in force they are what an interrupted rotation left, which is made anew.
+  stray.clear();
+  ASSERT_TRUE(PrepareAofDirectory(env, "/", location, &stray).ok());
+  EXPECT_TRUE(stray.empty());
+}
+
+TEST(AofManifestTest, AManifestThatCannotBeLookedAtIsNoEmptyOne) {
+  const AofLocation location{"/aof"};
+  for (uint64_t call = 1; call <= 3; ++call) {
+    FakeEnv env(1);
+    ASSERT_TRUE(env.CreateDir("/aof").ok());
+    AofManifest manifest;
+    manifest.AddIncrement(location.append_name);
+    ASSERT_TRUE(PersistAofManifest(env, location, manifest).ok());
+    const uint64_t before = env.io_calls();
+    env.FailNthCall(call, Status::Io("Input/output error"));
+    const Result<AofManifest> found = LoadAofManifest(env, location);
+    if (env.io_calls() - before < call) {
+      EXPECT_EQ(found->increments().size(), 1u);
+    } else {
+      EXPECT_FALSE(found.ok()) << "call " << call;
+    }
+  }
+}
+
 TEST(AofManifestTest, TakesASingleFileAofOver) {
   FakeEnv env(1);
   Touch(env, "/appendonly.aof");
