@@ -209,17 +209,17 @@ class ReplicaLink final : public StreamReceiver, public SessionPort {
   Status load_status_;
 
   // the stream
-  /// Memory that has its pages: the link has nobody to wake it when they come later.
+  Session* session_ = nullptr;
+  /// The link has nobody to call it again once memory is warm: it takes what is.
   class WarmMemory final : public BlobSource {
    public:
-    explicit WarmMemory(BlobSource& source) : source_(source) {}
-    Blob* Allocate(size_t size) override { return source_.Allocate(size); }
+    explicit WarmMemory(BlobArena& arena) : arena_(arena) {}
+    Blob* Allocate(size_t size) override { return arena_.Allocate(size); }
 
    private:
-    BlobSource& source_;
+    BlobArena& arena_;
   };
   WarmMemory memory_{engine_.arena};
-  Session* session_ = nullptr;
   std::unique_ptr<RequestParser> parser_;
   std::span<char> reserved_;
   std::string raw_;         // received and not yet in the backlog (S2)
