@@ -27,6 +27,7 @@ REMOVALS = [
     ("EXISTS", "victim"),  # past its time
     ("EVAL", "return redis.call('del', KEYS[1])", "1", "victim"),
 ]
+NOTHING = ("STRLEN", "other")
 BOUND_MS = 1
 SETTLE_S = 0.3
 BEHIND_S = 0.1
@@ -74,6 +75,9 @@ def removals_of(run, name, label, request, count):
             what = f"removal of {label.format(size)}{', during BGSAVE' if during_save else ''}"
             run.record(Row(f"{what}: longest hold", "ms", BOUND_MS, of_ratio=False), name, max(held))
             run.record(Row(f"{what}: timers in the {BEHIND_S * 1000:g} ms behind it", "ms"), name, max(behind))
+        # What the machine alone makes of it: as many requests that remove nothing.
+        idle = max(held_ms(peer, control, NOTHING, False)[0] for _ in REMOVALS)
+        run.record(Row(f"no removal, beside {label.format(size)}: longest hold", "ms"), name, idle)
         control.close()
     finally:
         peer.stop()

@@ -388,6 +388,7 @@ void Server::Cron() {
     keyspace_->ActiveExpire(budget_us, settings.active_expire_effort);
     engine_->NoteLatency("expire-cycle", (env_.MonotonicMicros() - began_us) / 1000);
   }
+  keyspace_->TakeBackFreed();
   const int64_t now_ms = loop_.NowMillis();
   if (now_ms < next_slow_cron_ms_ || engine_->debug.pause_cron) return;
   next_slow_cron_ms_ = now_ms + kSlowCronMs;

@@ -136,7 +136,7 @@ Status XInfoStream(CommandContext& ctx) {
   ctx.reply().MapHeader(full ? 9 : 10);
   NamedNumber(ctx, "length", stream->length());
   NamedNumber(ctx, "radix-tree-keys", stream->node_count());
-  NamedNumber(ctx, "radix-tree-nodes", stream->RadixTreeNodes());
+  NamedNumber(ctx, "radix-tree-nodes", stream->radix_nodes());
   NamedId(ctx, "last-generated-id", stream->last_id);
   NamedId(ctx, "max-deleted-entry-id", stream->max_deleted_id);
   NamedNumber(ctx, "entries-added", stream->entries_added);

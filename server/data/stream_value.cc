@@ -18,6 +18,7 @@ StreamValue::StreamValue(StreamValue& old, uint64_t frozen_until)
       entries_added(old.entries_added),
       length_(old.length_),
       first_id_(old.first_id_),
+      radix_nodes_(old.radix_nodes_),
       node_bytes_(old.node_bytes_) {
   nodes_.ForkFrom(old.nodes_);
   for (const auto& [name, group] : old.groups_) groups_.emplace(name, group->ForkHead());
@@ -34,6 +35,7 @@ StreamValue* StreamValue::Clone() const {
   clone->entries_added = entries_added;
   clone->length_ = length_;
   clone->first_id_ = first_id_;
+  clone->radix_nodes_ = radix_nodes_;
   clone->node_bytes_ = node_bytes_;
   std::vector<StreamNode*> nodes;
   for (Cursor at = nodes_.First(); at; at.Next()) nodes.push_back(StreamNode::Copy(*at.leaf()));
@@ -55,13 +57,16 @@ bool StreamValue::MustBeginNode(const StreamNode& last, uint64_t more,
 
 void StreamValue::AddNode(StreamNode* node) {
   node_bytes_ += node->HeapBytes();
+  radix_nodes_ += RadixNodesBy(node->master_id);
   Cursor last = nodes_.Last();
   nodes_.InsertLeaf(&last, true, node, *this);
 }
 
 void StreamValue::RemoveNode(Cursor* cursor) {
   node_bytes_ -= cursor->leaf()->HeapBytes();
+  const StreamId key = cursor->leaf()->master_id;
   nodes_.EraseLeaf(cursor, *this);
+  radix_nodes_ -= RadixNodesBy(key);
 }
 
 void StreamValue::Append(StreamId id, std::span<const std::string_view> fields,
@@ -175,38 +180,6 @@ bool StreamValue::Contains(StreamId id) const {
 StreamId StreamValue::EdgeId(bool first) const {
   StreamIterator at(*this, kMinStreamId, kMaxStreamId, !first);
   return at.Next() ? at.entry().id : kMinStreamId;
-}
-
-namespace {
-
-using RadixKeys = std::span<const std::array<char, 16>>;
-
-// Nodes below one point of a tree that joins runs of single children into one node. Keys are
-// sorted and have the same length.
-uint64_t RadixNodesOf(RadixKeys keys, size_t depth) {
-  size_t common = depth;
-  while (common < 16 && keys.front()[common] == keys.back()[common]) ++common;
-  uint64_t nodes = common > depth;
-  if (common == 16) return nodes + 1;
-  ++nodes;  // where they part
-  for (size_t from = 0; from < keys.size();) {
-    size_t to = from + 1;
-    while (to < keys.size() && keys[to][common] == keys[from][common]) ++to;
-    nodes += RadixNodesOf(keys.subspan(from, to - from), common + 1);
-    from = to;
-  }
-  return nodes;
-}
-
-}  // namespace
-
-uint64_t StreamValue::RadixTreeNodes() const {
-  if (nodes_.empty()) return 1;
-  std::vector<std::array<char, 16>> keys;
-  keys.reserve(nodes_.leaf_count());
-  for (Cursor at = nodes_.First(); at; at.Next())
-    keys.push_back(EncodeStreamId(at.leaf()->master_id));
-  return RadixNodesOf(keys, 0);
 }
 
 // --- what groups ask -------------------------------------------------------------------------
@@ -325,12 +298,37 @@ size_t StreamValue::FreeEffort() const {
   return std::max<size_t>(effort, 1);
 }
 
+namespace {
+
+using RadixKeys = std::span<const std::array<char, 16>>;
+
+// Nodes below one point of a tree that joins runs of single children into one node. Keys are
+// sorted and have the same length.
+uint64_t RadixNodesOf(RadixKeys keys, size_t depth) {
+  size_t common = depth;
+  while (common < 16 && keys.front()[common] == keys.back()[common]) ++common;
+  uint64_t nodes = common > depth;
+  if (common == 16) return nodes + 1;
+  ++nodes;  // where they part
+  for (size_t from = 0; from < keys.size();) {
+    size_t to = from + 1;
+    while (to < keys.size() && keys[to][common] == keys[from][common]) ++to;
+    nodes += RadixNodesOf(keys.subspan(from, to - from), common + 1);
+    from = to;
+  }
+  return nodes;
+}
+
+}  // namespace
+
 void StreamValue::CheckInvariants() const {
   uint64_t live = 0;
   size_t bytes = 0;
   bool any = false;
   StreamId last = kMinStreamId;
+  std::vector<std::array<char, 16>> keys;
   nodes_.CheckInvariants([&](const StreamNode& node) {
+    keys.push_back(EncodeStreamId(node.master_id));
     uint64_t node_live = 0, node_deleted = 0;
     StreamEntry entry;
     for (bool more = node.First(&entry); more; more = node.Next(entry, &entry)) {
@@ -344,6 +342,7 @@ void StreamValue::CheckInvariants() const {
     bytes += node.HeapBytes();
   });
   CAIRN_CHECK(live == length_ && bytes == node_bytes_);
+  CAIRN_CHECK(radix_nodes_ == (keys.empty() ? 1 : RadixNodesOf(keys, 0)));
   ForEachGroup([](const StreamGroup& group) { group.CheckInvariants(); });
 }
 

@@ -49,9 +49,8 @@ class StreamValue final : public Container {
   uint64_t length() const { return length_; }
   StreamId first_id() const { return first_id_; }  ///< 0-0 when empty
   uint64_t node_count() const { return nodes_.leaf_count(); }
-  /// Nodes that the radix tree of Redis would have over the same listpacks, for XINFO. Cost:
-  /// O(node_count()).
-  uint64_t RadixTreeNodes() const;
+  /// Nodes that the radix tree of Redis would have over the same listpacks, for XINFO.
+  uint64_t radix_nodes() const { return radix_nodes_; }
 
   /// Largest sum of an entry's bytes; more is refused by XADD.
   static constexpr uint64_t kMaxEntryBytes = kListpackMaxBytes;
@@ -129,6 +128,8 @@ class StreamValue final : public Container {
   StreamValue(StreamValue& old, uint64_t frozen_until);
   void AddNode(StreamNode* node);
   void RemoveNode(Cursor* cursor);
+  /// Nodes that `key` adds to radix_nodes(). Requires: no node of ours has it. Cost: O(log n).
+  uint64_t RadixNodesBy(StreamId key) const;
   bool MustBeginNode(const StreamNode& last, uint64_t more, const StreamNodeLimits& limits) const;
   uint64_t TrimInside(Cursor* cursor, const StreamTrim& trim);
   bool WholeNodeGoes(const StreamNode& node, const StreamTrim& trim) const;
@@ -137,6 +138,7 @@ class StreamValue final : public Container {
   Tree nodes_;
   uint64_t length_ = 0;
   StreamId first_id_;
+  uint64_t radix_nodes_ = 1;
   size_t node_bytes_ = 0;
   std::map<std::string, std::unique_ptr<StreamGroup>, std::less<>> groups_;
 };

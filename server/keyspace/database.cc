@@ -108,11 +108,13 @@ void Database::Dispose(Entry* entry, bool shared, uint64_t hash, bool lazy) {
   }
   // Only the last reference goes to the reaper: of a value that another entry holds (RENAME), it
   // would be a second holder that nobody knows of, and F3 counts on there being none.
-  if ((lazy ? WorthReaping(*entry) : MustReap(*entry)) && IsLast(*entry)) {
-    // The record itself is small and stays here.
-    owner_->Reap([value = entry->ShareValue()]() mutable { value = ValueInput(); }, lazy ? 1 : 0);
-  }
+  const bool reap = (lazy ? WorthReaping(*entry) : MustReap(*entry)) && IsLast(*entry);
+  if (!reap) return Entry::Destroy(owner_->slab_, entry);
+  ValueInput value = entry->ShareValue();
+  // The record itself is small and stays here. It goes first: were the reaper quicker, the record
+  // would be the last to hold the value, and the loop would free all of it.
   Entry::Destroy(owner_->slab_, entry);
+  owner_->Reap([value = std::move(value)]() mutable { value = ValueInput(); }, lazy ? 1 : 0);
 }
 
 const Entry* Database::Set(KeyRef key, ValueInput value, int64_t expire_at_ms, bool* created) {

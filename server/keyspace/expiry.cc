@@ -16,9 +16,6 @@ namespace {
 
 constexpr uint64_t kSegmentsPerEffort = 1024;
 constexpr uint64_t kSegmentsPerClockRead = 16;
-// Records of other threads taken back a round: in steps of about 10 us.
-constexpr int64_t kDrainBudgetUs = 500;
-constexpr size_t kDrainBatch = 256;
 // Keys sampled per cycle and database for the mean TTL, and the most segments gone through for
 // them.
 constexpr size_t kTtlSamples = 16, kTtlSegments = 32;
@@ -117,12 +114,6 @@ uint64_t Keyspace::ActiveExpire(int64_t budget_us, int effort) {
     figures_.expired_stale_permille =
         (figures_.expired_stale_permille * 19 + expired * 1000 / seen) / 20;
   }
-  // A big value that the reaper freed is hundreds of thousands of records: the loop must not stand
-  // still for all of them.
-  const int64_t until_us = MonotonicUs() + kDrainBudgetUs;
-  while (slab_.DrainRemote(kDrainBatch) == kDrainBatch && MonotonicUs() < until_us) {
-  }
-  if (views_.empty()) frames_.Trim(kWarmFramesKept, kFramesPerTrim);
   return expired;
 }
 

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <bit>
+#include <chrono>
 #include <utility>
 
 #include "server/keyspace/entry_policy.h"
@@ -13,6 +14,9 @@ namespace {
 constexpr uint32_t kAccessClockMask = 0xffffff;
 // A new key starts with a little frequency, or it would be evicted before it could be used again.
 constexpr uint32_t kFirstFrequency = 5;
+// Records of other threads taken back a round: in steps of about 10 us.
+constexpr std::chrono::microseconds kDrainBudget{500};
+constexpr size_t kDrainBatch = 256;
 
 using DestroyEntry = void (*)(RecordSlab&, Entry*);
 
@@ -66,6 +70,16 @@ void Keyspace::DrainReaper() {
   if (reaper_ != nullptr) reaper_->Drain();
   while (slab_.DrainRemote(SIZE_MAX) != 0) {
   }
+}
+
+void Keyspace::TakeBackFreed() {
+  // A big value that the reaper freed is hundreds of thousands of records: the loop must not stand
+  // still for all of them.
+  const auto until = std::chrono::steady_clock::now() + kDrainBudget;
+  while (slab_.DrainRemote(kDrainBatch) == kDrainBatch &&
+         std::chrono::steady_clock::now() < until) {
+  }
+  if (views_.empty()) frames_.Trim(kWarmFramesKept, kFramesPerTrim);
 }
 
 void Keyspace::set_access_mode(bool lfu, int log_factor, int decay_minutes) {

@@ -230,9 +230,12 @@ class Keyspace {
   uint64_t FlushAll(bool lazy);
 
   /// One round of active expiry: visits due segments for at most budget_us, and at most 1,024
-  /// segments times `effort` (1..10) a database. Also takes back memory that other threads freed.
-  /// Returns keys expired.
+  /// segments times `effort` (1..10) a database. Returns keys expired.
   uint64_t ActiveExpire(int64_t budget_us, int effort);
+
+  /// Takes back records that other threads freed, for 0.5 ms at most, and gives up warm frames
+  /// beyond what is kept. To be called at every turn of the timers.
+  void TakeBackFreed();
 
   /// Removes the key that `rules` would have go first, as far as samples tell; the listener hears
   /// of it. Returns the bytes it took, 0 when no key qualifies. What a view still needs of it is

@@ -209,16 +209,6 @@ class ReplicaLink final : public StreamReceiver, public SessionPort {
   Status load_status_;
 
   // the stream
-  /// Memory that has its pages: the link has nobody to wake it when they come later.
-  class WarmMemory final : public BlobSource {
-   public:
-    explicit WarmMemory(BlobSource& source) : source_(source) {}
-    Blob* Allocate(size_t size) override { return source_.Allocate(size); }
-
-   private:
-    BlobSource& source_;
-  };
-  WarmMemory memory_{engine_.arena};
   Session* session_ = nullptr;
   /// The link has nobody to call it again once memory is warm: it takes what is.
   class WarmMemory final : public BlobSource {

@@ -133,6 +133,20 @@ class ProcessTest(unittest.TestCase):
         for connection in many:
             connection.close()
 
+    def test_memory_of_a_big_value_comes_back_while_nothing_expires(self):
+        client = self.start({"enable-debug-command": "yes"}).client()
+        client.execute_command("DEBUG", "SET-ACTIVE-EXPIRE", "0")  # as on a replica
+
+        def dataset():
+            return client.info("memory")["used_memory_dataset"]
+
+        before = dataset()
+        for start in range(0, 200_000, 10_000):
+            client.hset("big", mapping={f"field:{i}": "a value" for i in range(start, start + 10_000)})
+        self.assertGreater(dataset(), before + 4_000_000)
+        client.unlink("big")
+        wait_until(lambda: dataset() < before + 1_000_000, LIMIT_S, "the memory")
+
     def test_a_delayed_load_answers(self):
         server = self.start({"loading-process-events-interval-bytes": "1024"})
         with server.client().pipeline(transaction=False) as pipeline:

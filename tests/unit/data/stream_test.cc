@@ -271,10 +271,39 @@ TEST_F(StreamTest, EveryFlippedByteOfANodeIsRefusedOrHarmless) {
   EXPECT_GT(refused, 100);
 }
 
-TEST_F(StreamTest, RadixTreeNodesAreThoseThatRedisReports) {
-  EXPECT_EQ(stream_->RadixTreeNodes(), 1u);
+TEST_F(StreamTest, RadixNodesAreThoseThatRedisReports) {
+  EXPECT_EQ(stream_->radix_nodes(), 1u);
   Add({1, 0}, {"f", "v"}, {0, 1});
-  EXPECT_EQ(stream_->RadixTreeNodes(), 2u);
+  EXPECT_EQ(stream_->radix_nodes(), 2u);
+}
+
+TEST_F(StreamTest, RadixNodesAreCountedAsNodesComeAndGo) {
+  std::mt19937_64 random(31);
+  for (int round = 0; round < 60; ++round) {
+    // Steps of every size: keys part at each of the sixteen bytes.
+    const int most_bits = 1 + round % 60;
+    StreamId next = stream_->last_id;
+    std::vector<StreamId> ids;
+    for (int i = 0; i < 40; ++i) {
+      const uint64_t step = 1 + (random() & ((uint64_t{1} << most_bits) - 1));
+      if (random() % 2 == 0) {
+        if (next.ms > UINT64_MAX - step) break;
+        next = {next.ms + step, random() % 3 == 0 ? random() : 0};
+      } else {
+        if (next.sequence > UINT64_MAX - step) continue;
+        next.sequence += step;
+      }
+      Add(next, {"f", "v"}, {0, 1});
+      ids.push_back(next);
+      stream_->CheckInvariants();
+    }
+    std::shuffle(ids.begin(), ids.end(), random);
+    if (round % 2 == 0) ids.resize(ids.size() / 2);
+    for (StreamId id : ids) {
+      ASSERT_TRUE(stream_->Erase(id));
+      stream_->CheckInvariants();
+    }
+  }
 }
 
 TEST(StreamIdTest, TextsAreReadAsRedisReadsThem) {

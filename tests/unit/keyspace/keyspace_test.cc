@@ -2,10 +2,13 @@
 
 #include <gtest/gtest.h>
 
+#include <atomic>
+#include <chrono>
 #include <map>
 #include <random>
 #include <set>
 #include <string>
+#include <thread>
 #include <unordered_map>
 
 #include "server/data/record_slab.h"
@@ -25,6 +28,24 @@ class RecordingListener : public KeyspaceListener {
   void OnExpired(uint32_t db, std::string_view key) override { expired.emplace_back(db, key); }
   void OnEvicted(uint32_t, std::string_view) override {}
   std::vector<std::pair<uint32_t, std::string>> expired;
+};
+
+/// A value that takes long to free, and tells how often another thread than its maker's did.
+class HeavyObject final : public Object {
+ public:
+  explicit HeavyObject(std::atomic<int>* freed_elsewhere) : freed_elsewhere_(freed_elsewhere) {}
+  ~HeavyObject() override {
+    if (std::this_thread::get_id() != maker_) freed_elsewhere_->fetch_add(1);
+  }
+  Status Emit(ValueSink&) const override { return Status::Ok(); }
+  size_t MemoryUsage() const override { return sizeof(*this); }
+  size_t FreeEffort() const override { return 1'000'000; }
+  const char* EncodingName() const override { return "heavy"; }
+  const char* TypeName() const override { return "heavy"; }
+
+ private:
+  std::atomic<int>* const freed_elsewhere_;
+  const std::thread::id maker_ = std::this_thread::get_id();
 };
 
 std::string Text(const Entry& entry) {
@@ -245,6 +266,38 @@ TEST(KeyspaceTest, FlushEmptiesAndTheReaperFrees) {
     keyspace.db(2).Set(keyspace.db(2).MakeKey("again"), ValueInput::Integer(1), kNoExpiry);
     keyspace.db(2).CheckInvariants();
   }
+}
+
+TEST(KeyspaceTest, TheReaperIsTheLastToHoldAHeavyValue) {
+  constexpr int kRounds = 20000;  // the reaper may be quicker than the rest of a removal
+  std::atomic<int> freed_elsewhere = 0;
+  for (const bool lazy : {false, true}) {
+    freed_elsewhere = 0;
+    Keyspace keyspace({.databases = 1});
+    Database& db = keyspace.db(0);
+    for (int i = 0; i < kRounds; ++i) {
+      const auto key = db.MakeKey("heavy");
+      db.Set(key,
+             ValueInput::FromObject(ValueType::kModule,
+                                    ObjectRef::Adopt(new HeavyObject(&freed_elsewhere))),
+             kNoExpiry);
+      ASSERT_TRUE(db.Remove(key, lazy));
+    }
+    keyspace.DrainReaper();
+    EXPECT_EQ(freed_elsewhere, kRounds);
+  }
+}
+
+TEST(KeyspaceTest, FreedRecordsAreTakenBackWithoutAnyStore) {
+  Keyspace keyspace({.databases = 1});
+  Database& db = keyspace.db(0);
+  for (int i = 0; i < 50000; ++i)
+    db.Set(db.MakeKey(std::to_string(i)), ValueInput::String("some value"), kNoExpiry);
+  EXPECT_EQ(keyspace.FlushAll(true), 50000u);
+  const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(60);
+  while (keyspace.RecordBytes() != 0 && std::chrono::steady_clock::now() < deadline)
+    keyspace.TakeBackFreed();
+  EXPECT_EQ(keyspace.RecordBytes(), 0u);
 }
 
 TEST(KeyspaceTest, ReservedTableHoldsWhatItIsGiven) {
