@@ -25,8 +25,8 @@ namespace cairn::tensor {
 /// For a first half: what `names` allows is in the log afterwards. Thread: any.
 void StageChunks(const NamesTarget& names, const std::vector<ChunkRef>& chunks);
 
-/// What a first half costs, in RunLate's measure, that hashes `size_bytes` and stages them: the log is
-/// not for the executor to write.
+/// What a first half costs, in RunLate's measure, that hashes `size_bytes` and stages them: the log
+/// is not for the executor to write.
 uint64_t StagingCost(const NamesTarget& names, uint64_t size_bytes);
 
 /// Which of the chunks this command may name, from now on.
