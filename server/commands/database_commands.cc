@@ -117,10 +117,10 @@ Status FlushAll(CommandContext& ctx) {
   ctx.engine().tracking.InvalidateAll();
   ctx.PropagateAlways();
   // The dump of a server that saves must not bring back at the next start what was just thrown
-  // away.
+  // away. Redis ends a save that runs; here it comes to its end, and one of nothing follows.
   Durability* durability = ctx.engine().durability;
   if (durability != nullptr && !ctx.is_loading() && !ctx.settings().save.empty()) {
-    if (Status saved = durability->Save(); !saved.ok()) {
+    if (Status saved = durability->SaveSoon(); !saved.ok()) {
       ctx.engine().log.Log(LogLevel::kWarning, "FLUSHALL could not save the empty dataset: {}",
                            saved.message());
     }

@@ -285,6 +285,12 @@ Status DurabilityOfFiles::Save() {
   return status.ok() ? status : Status::Client("ERR");
 }
 
+Status DurabilityOfFiles::SaveSoon() {
+  if (!job_.has_value() || job_->kind != JobKind::kSave) return Save();
+  save_scheduled_ = true;
+  return Status::Ok();
+}
+
 Status DurabilityOfFiles::StartBackgroundSave(bool schedule, std::string* reply) {
   if (job_.has_value() && job_->kind == JobKind::kSave)
     return Busy("Background save already in progress");

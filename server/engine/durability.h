@@ -76,12 +76,13 @@ class Durability {
 
   /// SAVE: returns when the file is in place. Client error when a save runs.
   virtual Status Save() = 0;
+  /// Saves what is here now: as Save(), or as soon as the save that runs is over.
+  virtual Status SaveSoon() = 0;
   /// BGSAVE [SCHEDULE]. *reply is the status line ("Background saving started").
   virtual Status StartBackgroundSave(bool schedule, std::string* reply) = 0;
   /// BGREWRITEAOF. *reply is the status line.
   virtual Status StartRewrite(std::string* reply) = 0;
-  /// Waits for (or aborts) background jobs; used by shutdown, DEBUG RELOAD, FLUSHALL keeps jobs
-  /// running.
+  /// Waits for (or aborts) background jobs; used by shutdown and DEBUG RELOAD.
   virtual void AbortBackgroundSave() = 0;
 
   /// Cuts and writes a copy for replicas. Errors: kNoSpace while another snapshot runs: try later.

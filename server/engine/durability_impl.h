@@ -32,6 +32,7 @@ class DurabilityOfFiles final : public Durability {
 
   Status LoadAtStart() override;
   Status Save() override;
+  Status SaveSoon() override;
   Status StartBackgroundSave(bool schedule, std::string* reply) override;
   Status StartRewrite(std::string* reply) override;
   void AbortBackgroundSave() override;

@@ -90,7 +90,7 @@ class Saves(unittest.TestCase):
             self.assertLess(client.info("memory")["used_memory"] - client.info("memory")["mem_total_replication_buffers"], used * 1.3)
 
     def test_flushall_does_not_end_a_save(self):
-        server = self.start(save="3600 1")
+        server = self.start(save="")
         client = server.client()
         fill(client)
         at_cut = self.start_slow_save(client)
@@ -99,11 +99,23 @@ class Saves(unittest.TestCase):
         self.assertEqual(persistence(client)["rdb_bgsave_in_progress"], 1)
         client.set("writes", "go on")
         self.wait_saved(client)
-        client.set("writes", "go on")   # no MISCONF, which redis-server gave for a save that FLUSHALL had ended
         self.assertGreater(persistence(client)["rdb_changes_since_last_save"], KEYS)
         server.kill()
         server.start()
         self.assertEqual(digest(server.client()), at_cut)
+
+    def test_what_flushall_threw_away_does_not_come_back(self):
+        server = self.start(save="3600 1000000")
+        client = server.client()
+        fill(client)
+        self.start_slow_save(client)
+        client.flushall()
+        client.set("writes", "go on")   # no MISCONF, which redis-server gave for a save that FLUSHALL had ended
+        wait_until(lambda: persistence(client)["rdb_saves"] == 2, what="the save that follows")
+        client.set("writes", "go on")
+        server.kill()
+        server.start()
+        self.assertEqual(server.client().keys(), [b"writes"])
 
     def test_more_databases_than_a_snapshot_has_places(self):
         server = self.start(databases=70_000)
