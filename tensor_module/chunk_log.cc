@@ -363,8 +363,9 @@ void ChunkLog::ForgetMissing() {
     if (segment == active_) CloseActive();
     ForgetStage(segment);
     const std::lock_guard lock(state_mutex_);
-    std::erase_if(index_, [&](const auto& item) { return item.second.segment == segment; });
-    std::erase_if(segments_, [&](const auto& each) { return each.get() == segment; });
+    std::erase_if(index_,
+                  [gone = segment](const auto& item) { return item.second.segment == gone; });
+    std::erase_if(segments_, [gone = segment](const auto& each) { return each.get() == gone; });
   }
 }
 
