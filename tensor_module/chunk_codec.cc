@@ -21,7 +21,8 @@ constexpr size_t kSparseShare = 8;
 constexpr size_t kStretchBytes = 64;
 constexpr uint8_t kStored = 0, kZstd = 1;
 
-bool Gains(size_t encoded, size_t raw) { return encoded <= raw - raw / 20; }
+/// A twentieth, and at least a byte.
+bool Gains(size_t encoded, size_t raw) { return encoded < raw && encoded <= raw - raw / 20; }
 
 // --- writing ---
 
