@@ -204,6 +204,7 @@ void CkptEncoder::Run() {
     waiting_.pop_front();
     std::erase_if(rows, [](const VersionRow& row) { return !row.version; });
     working_ = &rows;
+    busy_ = true;
     superseded_ = false;
     lock.unlock();
     Work(&rows);
@@ -212,6 +213,7 @@ void CkptEncoder::Run() {
     lock.unlock();
     rows.clear();
     lock.lock();
+    busy_ = false;
   }
 }
 
@@ -281,7 +283,7 @@ EncoderFigures CkptEncoder::figures() const {
   out.looked_at_bytes = looked_at_bytes_.load(std::memory_order_relaxed);
   out.busy_us = busy_us_.load(std::memory_order_relaxed);
   const std::lock_guard lock(mutex_);
-  out.pending = waiting_.size() + (working_ != nullptr ? 1 : 0);
+  out.pending = waiting_.size() + (busy_ ? 1 : 0);
   return out;
 }
 

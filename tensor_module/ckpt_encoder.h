@@ -88,6 +88,7 @@ class CkptEncoder {
   std::deque<Rows> waiting_;
   const Rows* working_ = nullptr;
   bool superseded_ = false, stop_ = false;
+  bool busy_ = false;  ///< until it holds no version any more, too
   std::thread thread_;
 
   int64_t debt_us_ = 0;  // of the thread
