@@ -19,15 +19,10 @@ Cut CutOf(const ShardSpec& spec) {
 }
 
 /// The number of a name, which is mostly the one behind the last.
-uint32_t NumberOf(Kept<NameTable>* names, const Kept<ShardSpec>& spec, uint32_t guess) {
-  if (*names) {
-    const NameTable& known = **names;
-    if (guess < known.heads.size() && known.heads[guess]->name == spec->name) return guess;
-    if (const auto found = known.ids.find(spec->name); found != known.ids.end()) {
-      return found->second;
-    }
-  }
-  return UINT32_MAX;
+uint32_t NumberOf(const NameTable& known, std::string_view name, uint32_t guess) {
+  if (guess < known.heads.size() && known.heads[guess]->name == name) return guess;
+  const auto found = known.ids.find(name);
+  return found == known.ids.end() ? UINT32_MAX : found->second;
 }
 
 }  // namespace
@@ -40,7 +35,7 @@ Kept<Ballot> MakeBallot(Transaction* transaction, const RankPart& part) {
     const ShardSpec& spec = *part.specs[i];
     uint32_t id = last;
     if (i == 0 || part.specs[i - 1]->name != spec.name) {
-      id = NumberOf(&transaction->names, part.specs[i], last + 1);
+      id = transaction->names ? NumberOf(*transaction->names, spec.name, last + 1) : UINT32_MAX;
       if (id == UINT32_MAX) {
         if (!grown) grown = transaction->names ? *transaction->names : NameTable();
         if (grown->heads.size() >= kMaxBallotNames) return {};

@@ -1,6 +1,7 @@
 #include "tensor_module/ckpt_chunk_items.h"
 
 #include <string>
+#include <unordered_set>
 
 #include "tensor_module/module.h"
 
@@ -26,7 +27,7 @@ class ItemOrder {
             bool with_encoded)
       : with_encoded_(with_encoded) {
     for (size_t i = 0; i < distinct.size(); ++i) {
-      if (named[i]) named_.emplace(distinct[i], true);
+      if (named[i]) named_.insert(distinct[i]);
     }
     items_.reserve(distinct.size());
     for (const Chunk* chunk : distinct) Place(chunk);
@@ -59,7 +60,7 @@ class ItemOrder {
   }
 
   const bool with_encoded_;
-  std::unordered_map<const Chunk*, bool> named_;
+  std::unordered_set<const Chunk*> named_;
   std::unordered_map<const Chunk*, unsigned> links_;
   std::unordered_map<const Chunk*, uint64_t> places_;
   std::vector<Item> items_;

@@ -183,11 +183,7 @@ Status DurabilityOfFiles::Launch(JobKind kind, SyncSnapshot sync) {
 /// There was no view to walk. What is retried by itself waits as after any failure.
 void DurabilityOfFiles::NoteFailedStart(const Job& job, const Status& status) {
   if (job.kind == JobKind::kSave) FinishSave(job, status);
-  if (job.kind == JobKind::kRewrite) {
-    last_rewrite_ok_ = false;
-    ++rewrite_failures_;
-    next_rewrite_attempt_ms_ = engine_.env.WallMicros() / 1000 + kRewriteRetryMs;
-  }
+  if (job.kind == JobKind::kRewrite) NoteFailedRewrite();
   TellModules(job.target, "");
 }
 
@@ -239,10 +235,14 @@ void DurabilityOfFiles::JoinJob(std::optional<Job>& slot) {
   OnJobDone(slot, slot->outcome->status);
 }
 
-void DurabilityOfFiles::AbortBackgroundSave() {
+void DurabilityOfFiles::AbortWalks() {
   for (std::optional<Job>* slot : {&job_, &copy_}) {
     if (slot->has_value()) (*slot)->snapshot->Abort();
   }
+}
+
+void DurabilityOfFiles::AbortBackgroundSave() {
+  AbortWalks();
   for (std::optional<Job>* slot : {&job_, &copy_}) {
     if (slot->has_value()) JoinJob(*slot);
   }
@@ -255,9 +255,7 @@ void DurabilityOfFiles::GiveUpSnapshot() {
                   "The snapshot is given up: it holds more than snapshot-retained-limit ({} bytes) "
                   "and did not catch up in time",
                   engine_.settings().snapshot_retained_limit);
-  for (std::optional<Job>* slot : {&job_, &copy_}) {
-    if (slot->has_value()) (*slot)->snapshot->Abort();
-  }
+  AbortWalks();
 }
 
 void DurabilityOfFiles::FinishSave(const Job& job, const Status& status) {

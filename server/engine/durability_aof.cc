@@ -15,6 +15,8 @@ namespace cairn {
 
 namespace {
 
+/// After a rewrite that failed, until the next may begin by itself.
+constexpr int64_t kRewriteRetryMs = 5000;
 constexpr int64_t kDebugLoadWaitMs = 10000;
 /// How long a reply under everysec or no waits for the kernel to take the bytes. Above the time of
 /// a write and, on most disks, of the sync that may be running; below what anybody calls a stall.
@@ -285,15 +287,19 @@ Status DurabilityOfFiles::RewriteWhileOff(std::string* reply) {
   return Status::Ok();
 }
 
+void DurabilityOfFiles::NoteFailedRewrite() {
+  last_rewrite_ok_ = false;
+  ++rewrite_failures_;
+  next_rewrite_attempt_ms_ = engine_.env.WallMicros() / 1000 + kRewriteRetryMs;
+}
+
 void DurabilityOfFiles::FinishRewrite(const Job& job, const Status& status) {
   if (aof_ == nullptr || !status.ok()) TellModules(job.target, "");
   if (aof_ == nullptr) return;
   if (!status.ok()) {
     aof_->AbortRewrite();
     if (status.code() != StatusCode::kCancelled) {
-      last_rewrite_ok_ = false;
-      ++rewrite_failures_;
-      next_rewrite_attempt_ms_ = engine_.env.WallMicros() / 1000 + kRewriteRetryMs;
+      NoteFailedRewrite();
       engine_.log.Log(LogLevel::kWarning, "Error rewriting the append only file: {}",
                       status.message());
     }
@@ -325,9 +331,9 @@ void DurabilityOfFiles::FinishRewrite(const Job& job, const Status& status) {
 void DurabilityOfFiles::OnRewritePublished(int64_t started_ms, const Status& status) {
   publishing_ = false;
   last_rewrite_duration_ms_ = engine_.env.WallMicros() / 1000 - started_ms;
-  last_rewrite_ok_ = status.ok();
-  rewrite_failures_ = status.ok() ? 0 : rewrite_failures_ + 1;
   if (status.ok()) {
+    last_rewrite_ok_ = true;
+    rewrite_failures_ = 0;
     ++rewrites_;
     // Files that are kept as history name what the older saves named.
     if (!publishing_target_.files.empty() && !engine_.settings().aof_disable_auto_gc) {
@@ -335,7 +341,7 @@ void DurabilityOfFiles::OnRewritePublished(int64_t started_ms, const Status& sta
     }
     engine_.log.Log(LogLevel::kNotice, "Background AOF rewrite finished successfully");
   } else {
-    next_rewrite_attempt_ms_ = engine_.env.WallMicros() / 1000 + kRewriteRetryMs;
+    NoteFailedRewrite();
     engine_.log.Log(LogLevel::kWarning, "Background AOF rewrite failed: {}", status.message());
   }
   TellModules(publishing_target_, "");

@@ -85,9 +85,6 @@ class DurabilityOfFiles final : public Durability {
     bool due = false;        ///< a save rule
   };
 
-  /// After a rewrite that failed, until the next may begin by itself.
-  static constexpr int64_t kRewriteRetryMs = 5000;
-
   std::string PathInDir(const std::string& name) const;
   AofLocation Location() const;
   SnapshotJobOptions JobOptions(JobKind kind, const SyncSnapshot& sync) const;
@@ -103,12 +100,15 @@ class DurabilityOfFiles final : public Durability {
   bool Walking() const { return job_.has_value() || copy_.has_value(); }
   void OnJobDone(std::optional<Job>& slot, Status status);
   void NoteFailedStart(const Job& job, const Status& status);
+  void NoteFailedRewrite();
   void FinishSave(const Job& job, const Status& status);
   std::string ManifestName() const;
   void FinishRewrite(const Job& job, const Status& status);
   void OnRewritePublished(int64_t started_ms, const Status& status);
   /// snapshot-over-limit-policy abort: ends the running walk; its outcome comes through the loop.
   void GiveUpSnapshot();
+  /// Ends all walks that run; their outcomes come through the loop, or by JoinJob.
+  void AbortWalks();
   /// Waits for the running job and applies its outcome.
   void JoinJob(std::optional<Job>& slot);
   Status RunJobHere(JobKind kind);

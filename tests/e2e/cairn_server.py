@@ -170,6 +170,14 @@ class Server:
         plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         return plain
 
+    def run_job(self, command: str, counter: str) -> None:
+        """Runs a command that begins a job in the background, and waits for its end: until `counter` of INFO
+        persistence has grown."""
+        client = self.client()
+        before = client.info("persistence")[counter]
+        client.execute_command(command)
+        wait_until(lambda: client.info("persistence")[counter] > before, what=command)
+
     def log(self) -> str:
         with open(self.log_path, encoding="utf-8", errors="replace") as log:
             return log.read()

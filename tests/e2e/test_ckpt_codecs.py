@@ -57,12 +57,6 @@ class Codecs(unittest.TestCase):
             self.assertEqual(call("CKPT.LOAD", run, step, "w", "RANGE", 0, SIZE), TENSORS[step])
             self.assertEqual(call("CKPT.VERIFY", run, step, "DEEP")[1], 1)
 
-    def job(self, server, command, counter):
-        client = server.client()
-        before = client.info("persistence")[counter]
-        client.execute_command(command)
-        wait_until(lambda: client.info("persistence")[counter] > before, what=command)
-
     def test_older_versions_take_little_and_read_the_same(self):
         server = self.start()
         for step in (1, 2, 3):
@@ -104,7 +98,7 @@ class Codecs(unittest.TestCase):
                 self.settle(server)
                 digest = server.client().execute_command("DEBUG", "DIGEST-VALUE", "run")
                 if file is None:
-                    self.job(server, "BGREWRITEAOF", "aof_rewrites")
+                    server.run_job("BGREWRITEAOF", "aof_rewrites")
                     names = os.listdir(os.path.join(server.directory, "appendonlydir"))
                     file = os.path.join("appendonlydir", next(name for name in names if ".base." in name))
                 else:

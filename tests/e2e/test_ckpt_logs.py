@@ -58,12 +58,6 @@ class ChunkLogs(unittest.TestCase):
         directory = os.path.join(server.directory, "chunklogs")
         return sorted(os.path.join(directory, name) for name in os.listdir(directory) if name.endswith(".chunks"))
 
-    def run_job(self, server, command, counter):
-        client = server.client()
-        before = client.info("persistence")[counter]
-        client.execute_command(command)
-        wait_until(lambda: client.info("persistence")[counter] > before, what=command)
-
     def test_a_save_names_chunks_and_a_restart_maps_them(self):
         server = self.start()
         for step in (1, 2):
@@ -84,7 +78,7 @@ class ChunkLogs(unittest.TestCase):
     def test_an_append_only_base_names_chunks(self):
         server = self.start(AOF)
         self.save(server, 1)
-        self.run_job(server, "BGREWRITEAOF", "aof_rewrites")
+        server.run_job("BGREWRITEAOF", "aof_rewrites")
         self.save(server, 2)
         sizes = [self.size(server, os.path.join("appendonlydir", name))
                  for name in os.listdir(os.path.join(server.directory, "appendonlydir")) if ".base." in name]
@@ -128,7 +122,7 @@ class ChunkLogs(unittest.TestCase):
         self.assertLess(self.figures(server)["appended_bytes"], 3 * SIZE + 4 * CHUNK)
         for round_ in range(3):
             if round_ == 1:
-                self.run_job(server, "BGREWRITEAOF", "aof_rewrites")    # with a transaction open
+                server.run_job("BGREWRITEAOF", "aof_rewrites")    # with a transaction open
             server.kill()
             server.start()
             self.check_step(server, 1, tensor(1))
@@ -246,7 +240,7 @@ class ChunkLogs(unittest.TestCase):
         self.check(server, [5])
         for step in range(6, 9):
             self.save(server, step)
-            self.run_job(server, "BGREWRITEAOF", "aof_rewrites")
+            server.run_job("BGREWRITEAOF", "aof_rewrites")
             client.save()
         wait_until(lambda: self.figures(server)["bytes"] < 4 * SIZE, what="the log shrinking")
         server.kill()
@@ -353,7 +347,7 @@ class ChunkLogs(unittest.TestCase):
         want = array.array("f", (float(i % 1000 + 3) for i in range(count))).tobytes()
         for step in (2, 4):
             save(step)
-        self.run_job(server, "BGREWRITEAOF", "aof_rewrites")
+        server.run_job("BGREWRITEAOF", "aof_rewrites")
         server.restart()
         call("CKPT.MERGE", "run", 7, 2, 2, 1, 4, 1)
         self.assertEqual(merged(), want)
@@ -524,7 +518,7 @@ class ChunkLogs(unittest.TestCase):
         server.restart()
         for step in (1, 2):
             self.assertEqual(call("CKPT.LOAD", "run", step, "w0", "RANGE", 0, SIZE), tensor(step))
-        self.run_job(server, "BGREWRITEAOF", "aof_rewrites")
+        server.run_job("BGREWRITEAOF", "aof_rewrites")
         server.restart()
         for step in (1, 2):
             self.assertEqual(call("CKPT.LOAD", "run", step, "w0", "RANGE", 0, SIZE), tensor(step))
@@ -566,7 +560,7 @@ class ChunkLogs(unittest.TestCase):
         self.assertEqual(self.figures(server)["appended_bytes"], first, "each PUT brought its own")
         call("CKPT.SAVE", "run", 2, 1, "w", "U8", "SHAPE", 1, SIZE, "BLOB", tensor(9))
         before = self.figures(server)["appended_bytes"]
-        self.run_job(server, "BGSAVE", "rdb_saves")
+        server.run_job("BGSAVE", "rdb_saves")
         self.assertEqual(self.figures(server)["appended_bytes"], before, "all that a save names is there")
 
     def test_disk_without_a_log_fails_that_commit_and_nothing_else(self):
