@@ -251,13 +251,16 @@ void Server::RegisterHooks() {
       return Status::Ok();
     });
   }
-  const auto rebind = [this](const Settings&, const Settings&) {
-    std::vector<std::unique_ptr<Listener>> before = std::move(listeners_);
-    listeners_.clear();
-    before.clear();
-    return Listen();
+  const auto rebind = [this](const char* error) {
+    return [this, error](const Settings&, const Settings&) {
+      std::vector<std::unique_ptr<Listener>> before = std::move(listeners_);
+      listeners_.clear();
+      before.clear();
+      return Listen().ok() ? Status::Ok() : Status::Io(error);  // the reason is in the log
+    };
   };
-  for (std::string_view name : {"bind", "port"}) config_.OnChange(name, rebind);
+  config_.OnChange("bind", rebind("Failed to bind to specified addresses."));
+  config_.OnChange("port", rebind("Unable to listen on this port. Check server logs."));
 }
 
 // --- life ---
