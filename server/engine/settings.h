@@ -112,6 +112,7 @@ struct Settings {
   int timeout = 0;
   int tcp_keepalive = 300;
   int64_t socket_mark_id = 0;
+  bool io_uring = true;
 
   // TLS
   int tls_port = 0;
