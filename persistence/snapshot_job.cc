@@ -133,14 +133,21 @@ Status SnapshotJob::Walk(DatasetSink& sink, const std::function<uint64_t()>& key
     more = *step;
     keys_done_.store(keys(), std::memory_order_relaxed);
     bytes_.store(bytes(), std::memory_order_relaxed);
-    if (options_.key_delay_us > 0) {
-      std::this_thread::sleep_for(
-          std::chrono::microseconds(static_cast<int64_t>(keys() - before) * options_.key_delay_us));
-    }
+    if (options_.key_delay_us > 0)
+      Delay(static_cast<int64_t>(keys() - before) * options_.key_delay_us);
     share_.Pace();
     if (options_.gives_way) GiveWay();
   }
   return Status::Ok();
+}
+
+// A step is a segment of some 300 keys: whoever aborts does not wait for the delay of all of them.
+void SnapshotJob::Delay(int64_t total_us) {
+  constexpr int64_t kLookEveryUs = 10'000;
+  for (int64_t left_us = total_us; left_us > 0 && !aborted_.load(std::memory_order_relaxed);
+       left_us -= kLookEveryUs) {
+    std::this_thread::sleep_for(std::chrono::microseconds(std::min(left_us, kLookEveryUs)));
+  }
 }
 
 Status SnapshotJob::Verify(const ExpectedCounts& expected) {

@@ -94,6 +94,7 @@ class SnapshotJob {
   Status WriteTemp(ExpectedCounts* expected);
   Status Walk(DatasetSink& sink, const std::function<uint64_t()>& keys,
               const std::function<uint64_t()>& bytes);
+  void Delay(int64_t total_us);
   Status Verify(const ExpectedCounts& expected);
   Status LinkAlso();
 

@@ -146,6 +146,15 @@ class AofWorld {
     Step();
   }
 
+  /// The disk does nothing for so long; clients go on writing unless the writer wants them held
+  /// back.
+  void Stall(int64_t ms, int64_t turn_every_ms) {
+    for (; ms > 0; ms -= turn_every_ms) {
+      if (!writer->ShouldThrottle()) Append(1);
+      env.AdvanceMicros(turn_every_ms * 1000);
+    }
+  }
+
   /// A cut, `turns` turns behind it, and its end. Returns whether the new base is in force.
   bool Rewrite(int turns) {
     (void)writer->BeginRewrite();
@@ -202,6 +211,11 @@ class AofWorld {
   int64_t OldestLostUs(int64_t kept) const {
     const auto index = static_cast<size_t>(kept);
     return index < turns_.size() ? power_cut_us_ - turns_[index].appended_us : 0;
+  }
+  /// How long clients had been writing what is lost, from the first such turn to the last.
+  int64_t LostSpanUs(int64_t kept) const {
+    const auto index = static_cast<size_t>(kept);
+    return index < turns_.size() ? turns_.back().appended_us - turns_[index].appended_us : 0;
   }
   /// The machine loses power and comes back.
   void CutPower(uint64_t seed) {
