@@ -11,7 +11,7 @@
 namespace cairn {
 namespace {
 
-constexpr int64_t kWindowUs = 2'000'000;  // what everysec promises
+constexpr int64_t kWindowUs = kUnsyncedLimitMs * 1000;  // what everysec promises
 
 /// The fixed history. Every write path is in it: single turns, several turns in one group,
 /// transactions, the sync after the last write, a rewrite with turns in its middle, one that is

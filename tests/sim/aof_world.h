@@ -69,6 +69,9 @@ class SimLoader final : public CommandSink {
   std::vector<std::pair<std::string, std::string>> waiting_;
 };
 
+/// Writers are held back from here on (aof-unsynced-limit).
+inline constexpr int64_t kUnsyncedLimitMs = 2000;
+
 struct SimOptions {
   AofSyncPolicy policy = AofSyncPolicy::kAlways;
   bool checksum = true;
@@ -101,6 +104,7 @@ class AofWorld {
     options.timestamps = options_.timestamps;
     options.reserve_bytes = 4096;
     options.pad_bytes = options_.pad_bytes;
+    options.unsynced_limit_ms = kUnsyncedLimitMs;
     writer = std::make_unique<AofWriter>(env, options, AofCallbacks{});
     const bool fresh = manifest->empty();
     const Status opened =
