@@ -263,6 +263,7 @@ struct Settings {
   bool aof_disable_auto_gc = false;
   bool aof_checksum = true;
   uint64_t aof_buffer_limit = 256ULL * 1024 * 1024;
+  int aof_unsynced_limit = 10000;  // milliseconds
   AofErrorPolicy aof_error_policy = AofErrorPolicy::kStopWrites;
 
   // Scripts
