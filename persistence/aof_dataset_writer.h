@@ -57,7 +57,7 @@ class AofDatasetWriter final : public DatasetSink, public ValueSink {
   uint64_t bytes() const { return bytes_; }
 
  private:
-  static constexpr size_t kBufferBytes = size_t{1} << 20;
+  static constexpr size_t kBufferBytes = size_t{64} << 10;
 
   Status Command(std::initializer_list<std::string_view> args);
   void PutCount(char type, size_t count);

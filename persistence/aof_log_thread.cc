@@ -13,9 +13,9 @@ namespace {
 
 /// Bytes of a group at most, unless one buffer alone is larger.
 constexpr size_t kMaxGroupBytes = size_t{8} << 20;
-/// A write that takes longer waited for the disk; the executor then leaves writing to the log
-/// thread for a while.
+/// A write that takes longer waited for the disk.
 constexpr int64_t kSlowWriteUs = 1000;
+/// For so long after the disk was slow the executor leaves writing to the log thread.
 constexpr int64_t kSlowPauseUs = 5'000'000;
 constexpr int64_t kSyncIntervalUs = 1'000'000;
 constexpr int64_t kDelayedSyncUs = 2'000'000;
@@ -176,7 +176,7 @@ Status AofWriter::WriteGroup(size_t count, bool named) {
   const int64_t began_us = env_.MonotonicMicros();
   Status written = file_->Appendv({pieces.data() + skipped, pieces.size() - skipped});
   const int64_t ended_us = env_.MonotonicMicros();
-  if (ended_us - began_us > kSlowWriteUs) slow_until_us_ = ended_us + kSlowPauseUs;
+  if (ended_us - began_us > kSlowWriteUs) NoteSlowDisk(ended_us);
   if (!written.ok()) {
     repair_needed_ = true;
     last_timestamp_s_ = -1;
@@ -226,12 +226,20 @@ bool AofWriter::SyncIsDue(int64_t now_us, bool final) const {
     case AofSyncPolicy::kAlways:
       return true;
     case AofSyncPolicy::kEverySecond:
-      return now_us - last_sync_us_ >= kSyncIntervalUs;
+      return now_us - last_sync_us_ >= kSyncIntervalUs || MuchIsUnsynced();
     case AofSyncPolicy::kNever:
       return false;
   }
   return false;
 }
+
+/// Half of what may wait: a sync now, and the limit is not reached unless the disk is too slow.
+bool AofWriter::MuchIsUnsynced() const {
+  return written_offset() - durable_offset() > buffer_limit_bytes_.load() / 2;
+}
+
+/// A write that waits for the disk is often the next one after a sync that was slow.
+void AofWriter::NoteSlowDisk(int64_t now_us) { slow_until_us_ = now_us + kSlowPauseUs; }
 
 Status AofWriter::SyncFile() {
   CAIRN_CHECK(!sync_in_flight_);

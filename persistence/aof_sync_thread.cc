@@ -12,6 +12,9 @@ namespace {
 
 /// The longest that a group waits to become larger.
 constexpr int64_t kMaxGatherUs = 1000;
+/// Under everysec and no: a sync that takes longer speaks of a disk that may keep a write waiting
+/// too.
+constexpr int64_t kSlowSyncUs = 50'000;
 
 }  // namespace
 
@@ -57,8 +60,9 @@ void AofWriter::SyncThreadMain() {
     io.unlock();
     const int64_t began_us = env_.MonotonicMicros();
     const Status status = file->Sync();
-    const int64_t took_us = env_.MonotonicMicros() - began_us;
+    const int64_t ended_us = env_.MonotonicMicros(), took_us = ended_us - began_us;
     io.lock();
+    if (took_us > kSlowSyncUs && step_policy_ != AofSyncPolicy::kAlways) NoteSlowDisk(ended_us);
     const uint64_t group_bytes = job.size - std::min(job.size, synced_size_);
     FinishSync(job, status);
     if (status.ok()) Gather(io, group_bytes / 2, std::min(took_us, kMaxGatherUs));

@@ -11,8 +11,6 @@
 namespace cairn {
 namespace {
 
-/// Promise of everysec: no byte stays unsynced for longer.
-constexpr int64_t kUnsyncedWindowUs = 2'000'000;
 /// The most bytes that the executor writes itself: copying more takes longer than waking a thread.
 constexpr size_t kMaxHereBytes = size_t{256} << 10;
 
@@ -28,6 +26,7 @@ AofWriter::AofWriter(Env& env, AofWriterOptions options, AofCallbacks callbacks)
       checksum_(options.checksum),
       timestamps_(options.timestamps),
       buffer_limit_bytes_(options.buffer_limit_bytes),
+      unsynced_limit_us_(options.unsynced_limit_ms * 1000),
       keep_history_(options.keep_history),
       executor_writes_(options.executor_writes) {}
 
@@ -193,7 +192,7 @@ bool AofWriter::WriteHere(int64_t now_us) {
     StartSync();
     return true;
   }
-  if (step_policy_ == AofSyncPolicy::kNever || sync_scheduled_) return true;
+  if (step_policy_ == AofSyncPolicy::kNever || (sync_scheduled_ && !MuchIsUnsynced())) return true;
   sync_scheduled_ = true;
   io.unlock();
   Wake();
@@ -201,10 +200,20 @@ bool AofWriter::WriteHere(int64_t now_us) {
 }
 
 bool AofWriter::ShouldThrottle() const {
-  if (buffered_bytes() > buffer_limit_bytes_.load(std::memory_order_relaxed)) return true;
-  if (policy_.load(std::memory_order_relaxed) != AofSyncPolicy::kEverySecond) return false;
+  if (state() != AofState::kOk) return false;
+  const AofSyncPolicy policy = policy_.load(std::memory_order_relaxed);
+  // Before appended_offset, which may only be further on.
+  const uint64_t safe = policy == AofSyncPolicy::kNever ? written_offset() : durable_offset();
+  if (appended_offset() - safe > buffer_limit_bytes_.load(std::memory_order_relaxed)) return true;
+  if (policy != AofSyncPolicy::kEverySecond) return false;
+  const int64_t limit_us = unsynced_limit_us_.load(std::memory_order_relaxed);
   const int64_t oldest_us = oldest_unsynced_us_.load(std::memory_order_relaxed);
-  return oldest_us >= 0 && env_.MonotonicMicros() - oldest_us > kUnsyncedWindowUs;
+  return limit_us > 0 && oldest_us >= 0 && env_.MonotonicMicros() - oldest_us > limit_us;
+}
+
+int64_t AofWriter::oldest_unsynced_ms() const {
+  const int64_t oldest_us = oldest_unsynced_us_.load(std::memory_order_relaxed);
+  return oldest_us < 0 ? 0 : (env_.MonotonicMicros() - oldest_us) / 1000;
 }
 
 bool AofWriter::WaitDurable(uint64_t offset, int64_t timeout_ms) {
@@ -233,6 +242,7 @@ void AofWriter::SetPolicy(AofSyncPolicy policy) {
 void AofWriter::SetChecksum(bool on) { checksum_ = on; }
 void AofWriter::SetTimestamps(bool on) { timestamps_ = on; }
 void AofWriter::SetBufferLimit(uint64_t limit_bytes) { buffer_limit_bytes_ = limit_bytes; }
+void AofWriter::SetUnsyncedLimit(int64_t limit_ms) { unsynced_limit_us_ = limit_ms * 1000; }
 void AofWriter::SetKeepHistory(bool on) {
   keep_history_ = on;
   Wake();

@@ -69,6 +69,7 @@ struct AofWriterOptions {
   bool checksum = true;                        ///< `aof-checksum`: a #CAIRN line before each group
   bool timestamps = false;                     ///< `aof-timestamp-enabled`: #TS lines
   uint64_t buffer_limit_bytes = 256ull << 20;  ///< `aof-buffer-limit`
+  int64_t unsynced_limit_ms = 10'000;          ///< `aof-unsynced-limit`; 0 = none
   uint64_t reserve_bytes = 16ull << 20;        ///< size of the reserve file; 0 = none
   /// Under policy always, with checks on, the open file is kept this much longer than what it
   /// holds, filled with kAofPadding: a sync that finds the file's length as it was waits for the
@@ -132,14 +133,19 @@ class AofWriter {
   /// when the writer is not kOk. Needs the thread. [any, but not the log thread]
   bool WaitDurable(uint64_t offset, int64_t timeout_ms);
 
-  /// True while writers should be held back: buffered bytes above the limit, or (everysec) the
-  /// oldest unsynced byte older than 2 s. [any]
+  /// True while writers should be held back: more bytes than the limit are not durable (never: not
+  /// written), or (everysec) the oldest of them is older than the limit of that. False when the
+  /// disk fails: then it is not waiting that is asked for. [any]
   bool ShouldThrottle() const;
+  /// Age of the oldest byte that is not durable, in ms; 0 = all are. Under policy never as well as
+  /// that can be known. [any]
+  int64_t oldest_unsynced_ms() const;
 
   void SetPolicy(AofSyncPolicy policy);       ///< [any]
   void SetChecksum(bool on);                  ///< [any] on again: from the next INCR on
   void SetTimestamps(bool on);                ///< [any]
   void SetBufferLimit(uint64_t limit_bytes);  ///< [any]
+  void SetUnsyncedLimit(int64_t limit_ms);    ///< [any]
   void SetKeepHistory(bool on);               ///< [any] off again: what was kept is deleted now
   /// While true the executor never writes itself: somebody floods the page cache (a save, a
   /// rewrite) and a write may wait for the disk. [any]
@@ -216,6 +222,8 @@ class AofWriter {
   void PadFor(uint64_t group_bytes);
   void TrimPadding();
   bool SyncIsDue(int64_t now_us, bool final) const;
+  bool MuchIsUnsynced() const;
+  void NoteSlowDisk(int64_t now_us);
   Status SyncFile();
   void AfterSync(uint64_t synced_size, uint64_t durable_offset);
   void PublishDurable(uint64_t offset);
@@ -273,6 +281,7 @@ class AofWriter {
   std::atomic<bool> checksum_;
   std::atomic<bool> timestamps_;
   std::atomic<uint64_t> buffer_limit_bytes_;
+  std::atomic<int64_t> unsynced_limit_us_;
   std::atomic<bool> keep_history_;
   std::atomic<bool> disk_busy_{false};
   std::atomic<bool> sync_busy_{false};  ///< what is appended is taken when the sync ends
@@ -332,7 +341,7 @@ class AofWriter {
   bool manifest_stale_ = false;         ///< manifest_ has HISTORY that the one on disk may not know
   bool history_kept_by_error_ = false;  ///< deleting failed: not again before the next rewrite
   bool sync_scheduled_ = false;         ///< the log thread will wake up by itself to sync
-  int64_t slow_until_us_ = 0;           ///< a write took long: the executor keeps off until then
+  int64_t slow_until_us_ = 0;           ///< the disk was slow: the executor keeps off until then
   uint64_t reported_written_ = 0, reported_durable_ = 0;
 
   // The sync thread. It has a descriptor of its own, as a file handle belongs to one thread.

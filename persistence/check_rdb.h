@@ -33,7 +33,7 @@ struct ExpectedCounts {
 };
 
 /// Parses `path` back and compares. Errors: the reader's, or kCorruption naming the figure that
-/// differs. Cost: one pass over the file. `on_progress` is called every few MiB with the offset
+/// differs. Cost: one pass over the file. `on_progress` is called every 128 KiB with the offset
 /// reached; its error ends the pass and is returned.
 Status VerifyRdbFile(Env& env, const std::string& path, const ExpectedCounts& expected,
                      const std::function<Status(uint64_t)>& on_progress = nullptr);

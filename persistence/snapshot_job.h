@@ -36,6 +36,7 @@ struct SnapshotJobOptions {
   bool verify = true;   ///< setting rdb-verify: read the file back before it replaces the old one
   bool durable = true;  ///< false: no sync (a copy for replicas, of no use after a crash)
   bool incremental_sync = true;  ///< setting rdb-save-incremental-fsync
+  bool gives_way = true;         ///< to other threads, every 0.1 ms or so; not where somebody waits
   int cpu_limit_percent = 100;  ///< setting snapshot-cpu-limit: share of one core, for the walk and
                                 ///< the verification
   int key_delay_us = 0;  ///< setting rdb-key-save-delay: sleep per key, for tests of long saves
@@ -93,6 +94,7 @@ class SnapshotJob {
   Status WriteTemp(ExpectedCounts* expected);
   Status Walk(DatasetSink& sink, const std::function<uint64_t()>& keys,
               const std::function<uint64_t()>& bytes);
+  void Delay(int64_t total_us);
   Status Verify(const ExpectedCounts& expected);
   Status LinkAlso();
 

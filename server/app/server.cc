@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <csignal>
+#include <cstring>
 #include <thread>
 
 #include "server/app/families.h"
@@ -105,6 +106,7 @@ Status Server::Start() {
   ApplySettings();
   CAIRN_RETURN_IF_ERROR(Listen());
   loop_.SetAfterPoll([this] { clients_->RunTurn(); });
+  ChooseSystemCalls();
   loop_.OnSignal(SIGTERM, [this](int number) { RequestShutdown(number); });
   loop_.OnSignal(SIGINT, [this](int number) { RequestShutdown(number); });
   std::signal(SIGPIPE, SIG_IGN);
@@ -166,6 +168,15 @@ Status Server::Listen() {
   }
   if (listeners_.empty()) return Status::Io("Configured to not listen anywhere, exiting.");
   return Status::Ok();
+}
+
+void Server::ChooseSystemCalls() {
+  if (!config_.settings().io_uring) {
+    loop_.batch().Close();
+  } else if (const int error = loop_.batch().Open(); error != 0) {
+    log_.Log(LogLevel::kVerbose, "io_uring is not to be had, each socket takes its own calls: {}",
+             std::strerror(error));
+  }
 }
 
 Status Server::ListenTcp() {
@@ -251,13 +262,20 @@ void Server::RegisterHooks() {
       return Status::Ok();
     });
   }
-  const auto rebind = [this](const Settings&, const Settings&) {
-    std::vector<std::unique_ptr<Listener>> before = std::move(listeners_);
-    listeners_.clear();
-    before.clear();
-    return Listen();
+  const auto rebind = [this](const char* error) {
+    return [this, error](const Settings&, const Settings&) {
+      std::vector<std::unique_ptr<Listener>> before = std::move(listeners_);
+      listeners_.clear();
+      before.clear();
+      return Listen().ok() ? Status::Ok() : Status::Io(error);  // the reason is in the log
+    };
   };
-  for (std::string_view name : {"bind", "port"}) config_.OnChange(name, rebind);
+  config_.OnChange("io-uring", [this](const Settings&, const Settings&) {
+    ChooseSystemCalls();
+    return Status::Ok();
+  });
+  config_.OnChange("bind", rebind("Failed to bind to specified addresses."));
+  config_.OnChange("port", rebind("Unable to listen on this port. Check server logs."));
 }
 
 // --- life ---

@@ -47,6 +47,8 @@ class Server final : public KeyspaceListener {
 
  private:
   Status Listen();
+  /// Setting io-uring.
+  void ChooseSystemCalls();
   Status ListenTcp();
   Status RenameCommands();
   Status LoadModules();

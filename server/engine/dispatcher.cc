@@ -231,9 +231,6 @@ void Dispatcher::Call(CommandContext& ctx, Command& command) {
     if (session.reply_mode == ReplyMode::kSkipNext) session.reply_mode = ReplyMode::kSkipThis;
     session.holds_pushes = true;
   }
-  if (gates_.throttled && (command.flags & kCmdWrite) && !in_exec_ && !session.obeys()) {
-    engine_.durability->ThrottleWrite();
-  }
   const ReplyBuffer::Mark mark = session.output.Here();
   // An error counts for the innermost command that made it.
   errors_seen_ = engine_.stats.total_error_replies;

@@ -107,7 +107,6 @@ class Dispatcher {
   struct Gates {
     bool open = false;       // nothing but the session's own state can keep a plain command back
     bool may_hold = false;   // writes must ask Durability::HoldsWrites
-    bool throttled = false;  // writes must ask Durability::ThrottleWrite
     bool held_back = false;  // replies wait for the append-only file
   };
 
@@ -130,7 +129,7 @@ class Dispatcher {
   Status CheckWritable() const;
   Status CheckScriptWrites() const;
   Status CheckDiskOfReplica(const RequestFlags& flags);
-  bool HeldForSnapshot(const Session& session, const RequestFlags& flags) const;
+  bool HeldForDisk(const Session& session, const RequestFlags& flags) const;
   static Status CheckSubscriber(const Session& session, const Command& command);
   void Call(CommandContext& ctx, Command& command);
   void CountCall(Session& session, Command& command, uint64_t ticks, bool failed);

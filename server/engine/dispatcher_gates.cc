@@ -36,7 +36,6 @@ void Dispatcher::ReadGates() {
     // A write may be refused: it takes the long way.
     if (replicas->is_replica() || !replicas->has_enough_replicas()) gates_.may_hold = true;
   }
-  gates_.throttled = durability != nullptr && durability->MayThrottle();
   // What is said while a script runs does not rest on its effects, which cannot leave before its
   // end.
   gates_.held_back =
@@ -178,7 +177,7 @@ bool Dispatcher::Admit(Session& session, Command* command, Command* container,
     session.suspended = true;
     return false;
   }
-  if (HeldForSnapshot(session, flags)) {
+  if (HeldForDisk(session, flags)) {
     if (request != nullptr)
       session.deferred.push_back(OwnedCommand::From(command->spec, args, request));
     engine_.HoldSession(session);
@@ -201,7 +200,7 @@ bool Dispatcher::Admit(Session& session, Command* command, Command* container,
 }
 
 // What only queues in a transaction is not held: its EXEC is.
-bool Dispatcher::HeldForSnapshot(const Session& session, const RequestFlags& flags) const {
+bool Dispatcher::HeldForDisk(const Session& session, const RequestFlags& flags) const {
   if (!gates_.may_hold || !session.MayBePaused() || session.port == nullptr) return false;
   if (session.in_transaction() && !flags.exec) return false;
   const bool may_write =

@@ -1,6 +1,3 @@
-#include <chrono>
-#include <thread>
-
 #include "persistence/save_rules.h"
 #include "server/engine/dispatcher.h"
 #include "server/engine/durability_impl.h"
@@ -13,8 +10,6 @@ namespace cairn {
 
 namespace {
 
-// One wait of a throttled writer.
-constexpr int64_t kThrottleStepUs = 50;
 constexpr int kWalkerNice = 10;
 // The longest a shutdown waits for the disk.
 constexpr int64_t kShutdownSyncMs = 60000;
@@ -31,8 +26,9 @@ DurabilityOfFiles::DurabilityOfFiles(Engine& engine, std::function<void()> on_du
     : engine_(engine),
       on_durable_(std::move(on_durable)),
       walker_(std::make_unique<WorkerThread>(
-          WorkerOptions{.name = "walker", .nice_level = kWalkerNice, .idle_io = false})),
-      throttle_(engine, [this] { GiveUpSnapshot(); }) {
+          WorkerOptions{.name = "walker", .nice_level = kWalkerNice, .gives_way = true})),
+      throttle_(engine, [this] { GiveUpSnapshot(); }),
+      log_throttle_(engine, [this] { return LogIsOverLimit(); }) {
   last_save_ms_ = last_attempt_ms_ = engine_.env.WallMicros() / 1000;
   RegisterHooks();
 }
@@ -48,7 +44,7 @@ WorkerThread& DurabilityOfFiles::WalkerOf(JobKind kind) {
   if (kind != JobKind::kSync) return *walker_;
   if (copy_walker_ == nullptr) {
     copy_walker_ = std::make_unique<WorkerThread>(
-        WorkerOptions{.name = "copy-walker", .nice_level = kWalkerNice, .idle_io = false});
+        WorkerOptions{.name = "copy-walker", .nice_level = kWalkerNice, .gives_way = true});
   }
   return *copy_walker_;
 }
@@ -195,6 +191,7 @@ Status DurabilityOfFiles::RunJobHere(JobKind kind) {
   EndOfTurn();
   SnapshotJobOptions options = JobOptions(kind, {});
   options.cpu_limit_percent = 100;  // clients wait for it: going slow would spare nobody
+  options.gives_way = false;
   options.also_final_path.clear();
   if (options.rdb.target.files.size() > 1) options.rdb.target.files.pop_back();
   Job job{.kind = kind, .number = ++jobs_started_, .target = options.rdb.target};
@@ -317,16 +314,9 @@ Status DurabilityOfFiles::StartSyncSnapshot(SyncSnapshot request) {
   return Launch(JobKind::kSync, std::move(request));
 }
 
-void DurabilityOfFiles::ThrottleWrite() {
-  if (aof_ != nullptr && throttle_left_us_ > 0 && aof_->ShouldThrottle()) {
-    const int64_t began_us = engine_.env.MonotonicMicros();
-    int64_t waited_us = 0;
-    while (aof_->ShouldThrottle() && waited_us < throttle_left_us_) {
-      std::this_thread::sleep_for(std::chrono::microseconds(kThrottleStepUs));
-      waited_us = engine_.env.MonotonicMicros() - began_us;
-    }
-    throttle_left_us_ -= waited_us;
-  }
+bool DurabilityOfFiles::HoldsWrites() {
+  if (Walking() && throttle_.HoldsWrites()) return true;
+  return log_throttle_.HoldsWrites();
 }
 
 Status DurabilityOfFiles::WriteRefusal() const {
@@ -445,6 +435,9 @@ Status DurabilityOfFiles::FailedShutdown(const Status& cause) {
   return cause.ok() ? Status::Io("the append only file was not synced in time") : cause;
 }
 
-void DurabilityOfFiles::ResetFigures() { throttle_.ResetFigures(); }
+void DurabilityOfFiles::ResetFigures() {
+  throttle_.ResetFigures();
+  log_throttle_.ResetFigures();
+}
 
 }  // namespace cairn

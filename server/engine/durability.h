@@ -41,6 +41,9 @@ struct DurabilityFigures {
   uint64_t rewrite_failures = 0;  ///< since the last that succeeded
   uint64_t aof_current_bytes = 0, aof_base_bytes = 0, aof_buffer_bytes = 0;
   uint64_t aof_delayed_fsync = 0;
+  int64_t aof_unsynced_ms = 0;   ///< age of the oldest byte that is not durable
+  uint64_t aof_write_holds = 0;  ///< spells in which writers had to wait for the log
+  uint64_t aof_write_held_us = 0;
   bool aof_pending_bio_fsync = false;
   uint64_t last_cut_us = 0;          ///< how long the executor stood still for the last cut
   uint64_t retained_bytes = 0;       ///< old values held for the running view
@@ -57,6 +60,7 @@ struct DurabilityFigures {
 struct LoadFigures {
   int64_t started_s = 0;
   uint64_t total_bytes = 0, loaded_bytes = 0;
+  uint64_t saved_by_memory_bytes = 0;  ///< of the server that wrote the RDB file, as it says in it
 };
 
 /// A copy of the dataset for replicas, written to a file of its own.
@@ -114,17 +118,12 @@ class Durability {
   virtual bool HeldRepliesAreLost() const = 0;
   /// MISCONF: why writes are refused now, or OK.
   virtual Status WriteRefusal() const = 0;
-  /// Called before a write command: back-pressure of the log's buffer.
-  virtual void ThrottleWrite() = 0;
-  /// False while no snapshot runs, until a command that is not plain (command_table.h) or a later
-  /// turn begins one: then HoldsWrites need not be asked.
+  /// False while no snapshot runs and the log is within its limits, until a command that is not
+  /// plain (command_table.h) or a later turn changes it: then HoldsWrites need not be asked.
   virtual bool MayHoldWrites() const { return true; }
-  /// Whether a write command must wait for the walker of a running snapshot. Its session is then
-  /// held (Engine::HoldSession) and resumed from a timer.
+  /// Whether a write command must wait for the walker of a running snapshot, or for the disk to
+  /// take the log. Its session is then held (Engine::HoldSession) and resumed from a timer.
   virtual bool HoldsWrites() = 0;
-  /// False when ThrottleWrite has nothing to look at (no log) until a command that is not
-  /// plain (command_table.h) or a later turn changes it.
-  virtual bool MayThrottle() const { return true; }
   /// What may be said of other files in the server's directory by effects that go to the
   /// append-only file now (module_api.h, log_target); no files: nothing.
   virtual SaveTarget LogTarget() const = 0;

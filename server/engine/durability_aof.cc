@@ -20,10 +20,7 @@ constexpr int64_t kRewriteRetryMs = 5000;
 constexpr int64_t kDebugLoadWaitMs = 10000;
 /// How long a reply under everysec or no waits for the kernel to take the bytes. Above the time of
 /// a write and, on most disks, of the sync that may be running; below what anybody calls a stall.
-constexpr int64_t kPatienceMs = 4;
-/// The most that the writers of one turn wait for the log's buffer to drain: everybody else waits
-/// with them.
-constexpr int64_t kLogThrottleMaxUs = 2000;
+constexpr int64_t kPatienceMs = 3;
 /// A rewrite wants room for its base and some growth; then a full disk is looked at again.
 constexpr uint64_t kRewriteRoomPercent = 120;
 constexpr int64_t kNoRoomRetryMs = 60000;
@@ -75,12 +72,15 @@ void DurabilityOfFiles::RegisterHooks() {
     if (aof_ != nullptr) aof_->SetBufferLimit(after.aof_buffer_limit);
     return Status::Ok();
   });
+  engine_.config.OnChange("aof-unsynced-limit", [this](const Settings&, const Settings& after) {
+    if (aof_ != nullptr) aof_->SetUnsyncedLimit(after.aof_unsynced_limit);
+    return Status::Ok();
+  });
 }
 
 // --- the stream ---
 
 void DurabilityOfFiles::EndOfTurn() {
-  throttle_left_us_ = kLogThrottleMaxUs;
   // BGREWRITEAOF and SAVE come here from inside their own command, whose group is open and still
   // empty; DEBUG RELOAD may come from inside EXEC, whose effects wait for its end.
   if (engine_.propagation.empty() || !engine_.propagation.CanTake()) return;
@@ -178,6 +178,7 @@ std::unique_ptr<AofWriter> DurabilityOfFiles::NewWriter() {
   options.checksum = settings.aof_checksum;
   options.timestamps = settings.aof_timestamp_enabled;
   options.buffer_limit_bytes = settings.aof_buffer_limit;
+  options.unsynced_limit_ms = settings.aof_unsynced_limit;
   options.keep_history = settings.aof_disable_auto_gc;
   exit_on_aof_error_.store(settings.aof_error_policy == AofErrorPolicy::kExit,
                            std::memory_order_relaxed);
@@ -391,10 +392,13 @@ Status DurabilityOfFiles::LoadRdb(const std::string& path, bool merge, uint64_t*
   // A replica that loads has clients to answer, and a primary to keep company.
   if (engine_.is_replica())
     options.progress_interval_bytes = std::min(options.progress_interval_bytes, kReplicaStepBytes);
-  options.on_progress = [this](uint64_t offset) { return LoadProgress(offset); };
-  RdbReader reader(source->get(), options);
   // Which keys are past their time is for the primary of a replica to say.
   DatasetLoader loader(engine_, {.drop_expired = !engine_.is_replica(), .merge = merge});
+  options.on_progress = [this, &loader](uint64_t offset) {
+    load_.saved_by_memory_bytes = loader.saved_by_memory_bytes();
+    return LoadProgress(offset);
+  };
+  RdbReader reader(source->get(), options);
   Result<uint64_t> end = reader.Load(loader);
   if (!end.ok()) return end.status();
   CAIRN_RETURN_IF_ERROR(loader.Finish());

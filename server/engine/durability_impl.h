@@ -20,6 +20,7 @@
 #include "persistence/snapshot_job.h"
 #include "server/engine/durability.h"
 #include "server/engine/engine.h"
+#include "server/engine/log_throttle.h"
 #include "server/engine/snapshot_throttle.h"
 #include "server/platform/worker.h"
 
@@ -48,10 +49,8 @@ class DurabilityOfFiles final : public Durability {
   bool GatesReplies() const override { return aof_ != nullptr; }
   bool HeldRepliesAreLost() const override;
   Status WriteRefusal() const override;
-  void ThrottleWrite() override;
-  bool MayHoldWrites() const override { return Walking(); }
-  bool HoldsWrites() override { return Walking() && throttle_.HoldsWrites(); }
-  bool MayThrottle() const override { return aof_ != nullptr; }
+  bool MayHoldWrites() const override { return Walking() || LogIsOverLimit(); }
+  bool HoldsWrites() override;
   SaveTarget LogTarget() const override;
   Status Shutdown(int save, bool force) override;
   DurabilityFigures figures() const override;
@@ -97,6 +96,7 @@ class DurabilityOfFiles final : public Durability {
   Status Launch(JobKind kind, SyncSnapshot sync = {});
   std::optional<Job>& SlotOf(JobKind kind) { return kind == JobKind::kSync ? copy_ : job_; }
   WorkerThread& WalkerOf(JobKind kind);
+  bool LogIsOverLimit() const { return aof_ != nullptr && aof_->ShouldThrottle(); }
   bool Walking() const { return job_.has_value() || copy_.has_value(); }
   void OnJobDone(std::optional<Job>& slot, Status status);
   void NoteFailedStart(const Job& job, const Status& status);
@@ -162,7 +162,6 @@ class DurabilityOfFiles final : public Durability {
   int64_t held_since_us_ = -1;  // everysec and no: since when the kernel has not had everything
   bool patience_over_ = false;  // it took too long: replies go out as redis-server's do
   TimerId patience_timer_ = 0;
-  int64_t throttle_left_us_ = 0;  // what this turn may still wait for the log's buffer
 
   uint64_t UnsavedChanges() const { return changes_ - changes_saved_; }
 
@@ -181,6 +180,7 @@ class DurabilityOfFiles final : public Durability {
   int64_t next_rewrite_attempt_ms_ = 0;
   uint64_t last_cut_us_ = 0;
   SnapshotThrottle throttle_;
+  LogThrottle log_throttle_;
   uint64_t loaded_keys_ = 0, expired_at_load_ = 0;
   LoadFigures load_;
   int64_t load_logged_us_ = 0;      // when the log last heard of the running load, monotonic

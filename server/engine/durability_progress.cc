@@ -95,6 +95,9 @@ DurabilityFigures DurabilityOfFiles::figures() const {
     figures.aof_base_bytes = aof_->base_size();
     figures.aof_buffer_bytes = aof_->buffered_bytes();
     figures.aof_delayed_fsync = aof_->delayed_fsync_count();
+    figures.aof_unsynced_ms = aof_->oldest_unsynced_ms();
+    figures.aof_write_holds = log_throttle_.holds();
+    figures.aof_write_held_us = log_throttle_.held_us();
     figures.aof_pending_bio_fsync = aof_->durable_offset() < aof_->written_offset();
   }
   figures.last_cut_us = last_cut_us_;

@@ -188,7 +188,7 @@ void AddLoading(Engine& engine, Fields out) {
                                                     static_cast<double>(load.loaded_bytes);
   out.Add("loading_start_time", load.started_s)
       .Add("loading_total_bytes", load.total_bytes)
-      .Add("loading_rdb_used_mem", 0)
+      .Add("loading_rdb_used_mem", load.saved_by_memory_bytes)
       .Add("loading_loaded_bytes", load.loaded_bytes)
       .AddFixed("loading_loaded_perc", 100 * fraction)
       .Add("loading_eta_seconds",
@@ -255,7 +255,10 @@ void AddPersistence(Engine& engine, Fields out) {
         .Add("aof_pending_rewrite", figures.rewrite_scheduled ? 1 : 0)
         .Add("aof_buffer_length", figures.aof_buffer_bytes)
         .Add("aof_pending_bio_fsync", figures.aof_pending_bio_fsync ? 1 : 0)
-        .Add("aof_delayed_fsync", figures.aof_delayed_fsync);
+        .Add("aof_delayed_fsync", figures.aof_delayed_fsync)
+        .Add("aof_unsynced_ms", figures.aof_unsynced_ms)
+        .Add("aof_write_holds", figures.aof_write_holds)
+        .Add("aof_write_held_usec", figures.aof_write_held_us);
   }
   AddLoading(engine, out);
   AddSnapshotProgress(figures, out);

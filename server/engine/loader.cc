@@ -4,6 +4,7 @@
 #include <chrono>
 #include <thread>
 
+#include "server/base/strings.h"
 #include "server/engine/dispatcher.h"
 #include "server/engine/function_store.h"
 #include "server/engine/key_access.h"
@@ -32,6 +33,9 @@ DatasetLoader::DatasetLoader(Engine& engine, Options options)
 
 Status DatasetLoader::Aux(std::string_view name, std::string_view value) {
   engine_.log.Log(LogLevel::kVerbose, "RDB field {}: {}", name, value);
+  if (int64_t bytes = 0; name == "used-mem" && ParseInt64(value, &bytes) && bytes > 0) {
+    saved_by_memory_bytes_ = static_cast<uint64_t>(bytes);
+  }
   if (engine_.replicas != nullptr) engine_.replicas->OnLoadedField(name, value);
   return Status::Ok();
 }

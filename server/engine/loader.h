@@ -34,6 +34,8 @@ class DatasetLoader final : public DatasetSink {
 
   uint64_t loaded() const { return loaded_; }
   uint64_t expired() const { return expired_; }
+  /// Memory that the server which wrote the file then used, in bytes; 0 = it does not say.
+  uint64_t saved_by_memory_bytes() const { return saved_by_memory_bytes_; }
 
  private:
   Status StorePending();
@@ -48,6 +50,7 @@ class DatasetLoader final : public DatasetSink {
   bool drop_ = false;
   uint64_t loaded_ = 0;
   uint64_t expired_ = 0;
+  uint64_t saved_by_memory_bytes_ = 0;
 };
 
 class CommandLoader final : public CommandSink {

@@ -112,6 +112,7 @@ struct Settings {
   int timeout = 0;
   int tcp_keepalive = 300;
   int64_t socket_mark_id = 0;
+  bool io_uring = true;
 
   // TLS
   int tls_port = 0;
@@ -262,6 +263,7 @@ struct Settings {
   bool aof_disable_auto_gc = false;
   bool aof_checksum = true;
   uint64_t aof_buffer_limit = 256ULL * 1024 * 1024;
+  int aof_unsynced_limit = 10000;  // milliseconds
   AofErrorPolicy aof_error_policy = AofErrorPolicy::kStopWrites;
 
   // Scripts

@@ -194,6 +194,15 @@ constexpr SettingSpec kRows[] = {
      .value = Memory(&Settings::aof_buffer_limit, 1024 * 1024, kMaxUint64),
      .help = "Bytes that may wait for a slow disk. Above it writing commands wait too, instead of "
              "memory filling up. Ours, not in Redis."},
+    {.name = "aof-unsynced-limit",
+     .section = Section::kAppendOnly,
+     .value = Number(&Settings::aof_unsynced_limit, 0, kMaxInt),
+     .unit = "milliseconds",
+     .help =
+         "Under appendfsync everysec, how long a write may be answered and not be on the disk, "
+         "when a slow disk does not let it be a second: above it writing commands wait, so that "
+         "a power cut never costs more than this. Reads go on. 0: no limit. Ours, not in "
+         "Redis."},
     {.name = "aof-error-policy",
      .section = Section::kAppendOnly,
      .value = OneOf<&Settings::aof_error_policy>(kAofErrorNames),

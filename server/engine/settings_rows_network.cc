@@ -105,6 +105,12 @@ constexpr SettingSpec kRows[] = {
      .help = "Mark of our sockets for the routing and filter rules of the kernel.",
      .needless = "SO_MARK needs CAP_NET_ADMIN; nftables can mark by port or by the service's "
                  "control group"},
+    {.name = "io-uring",
+     .section = Section::kNetwork,
+     .value = Bool(&Settings::io_uring),
+     .help = "Read from all readable clients, and answer them, with one system call each instead "
+             "of one per client. Where the kernel or a sandbox forbids io_uring, the log says so "
+             "at level verbose and nothing else changes. Ours, not in Redis."},
 
     {.name = "tls-port",
      .section = Section::kTls,

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <bit>
 #include <chrono>
+#include <cstdlib>
+#include <cstring>
 #include <utility>
 
 #include "server/keyspace/entry_policy.h"
@@ -18,7 +20,17 @@ constexpr uint32_t kFirstFrequency = 5;
 constexpr std::chrono::microseconds kDrainBudget{500};
 constexpr size_t kDrainBatch = 256;
 
+/// A large table keeps frames ready for the first writes after a cut, this part of its segments:
+/// 0.5 bytes a key. The reaper makes so many at a time.
+constexpr uint64_t kSegmentsPerWarmFrame = 32;
+constexpr size_t kFramesPerWarming = 64;
+/// Of many thousand databases, those beyond are hardly the large ones; this runs at each tick.
+constexpr size_t kDatabasesThatCount = 16;
+
 using DestroyEntry = void (*)(RecordSlab&, Entry*);
+
+/// Entries that the reaper frees before it gives way: some 0.1 ms.
+constexpr size_t kReapedPerTurn = 1024;
 
 void DestroyEntries(EntryTable& table, RecordSlab& slab, DestroyEntry destroy) {
   table.ForEach([&](Entry& entry) {
@@ -56,7 +68,7 @@ void Keyspace::Reap(std::function<void()> job, uint64_t objects) {
   if (reaper_ == nullptr) {
     constexpr int kReaperNice = 5;
     reaper_ = std::make_unique<WorkerThread>(
-        WorkerOptions{.name = "cairn-reaper", .nice_level = kReaperNice});
+        WorkerOptions{.name = "cairn-reaper", .nice_level = kReaperNice, .gives_way = true});
   }
   reaper_pending_.fetch_add(objects, std::memory_order_relaxed);
   reaper_->Post([this, objects, work = std::move(job)]() mutable {
@@ -79,7 +91,28 @@ void Keyspace::TakeBackFreed() {
   while (slab_.DrainRemote(kDrainBatch) == kDrainBatch &&
          std::chrono::steady_clock::now() < until) {
   }
-  if (views_.empty()) frames_.Trim(kWarmFramesKept, kFramesPerTrim);
+  if (!views_.empty()) return;
+  // The first writes after a cut copy a segment each, before the walker gives frames back: into
+  // pages that were never touched they cost many times more than the copy.
+  uint64_t segments = 0;
+  for (size_t i = 0; i < std::min(databases_.size(), kDatabasesThatCount); ++i)
+    segments += databases_[i]->table_->segment_count();
+  const size_t wanted = std::clamp<size_t>(segments / kSegmentsPerWarmFrame, kWarmFramesKept,
+                                           FramePool::kMaxWarmFrames);
+  frames_.Trim(wanted, kFramesPerTrim);
+  const size_t missing = wanted - std::min(wanted, frames_.free_frames());
+  if (missing == 0 || wanted == kWarmFramesKept) return;
+  if (reaper_ != nullptr && reaper_->pending() != 0) return;
+  Reap(
+      [this, count = std::min(missing, kFramesPerWarming)] {
+        for (size_t i = 0; i < count; ++i) {
+          void* frame = std::aligned_alloc(64, frames_.frame_bytes());
+          if (frame == nullptr) return;
+          std::memset(frame, 0, frames_.frame_bytes());
+          frames_.GiveRemote(frame);
+        }
+      },
+      0);
 }
 
 void Keyspace::set_access_mode(bool lfu, int log_factor, int decay_minutes) {
@@ -167,7 +200,12 @@ void Keyspace::ReapTable(std::unique_ptr<EntryTable> table, bool lazy) {
   std::shared_ptr<EntryTable> shared = std::move(table);
   Reap(
       [this, shared]() {
-        DestroyEntries(*shared, slab_, &Entry::DestroyRemote);
+        size_t destroyed = 0;
+        shared->ForEach([this, &destroyed](Entry& entry) {
+          Entry::DestroyRemote(slab_, &entry);
+          if (++destroyed % kReapedPerTurn == 0) GiveWay();
+          return true;
+        });
         // Straight to the heap: the pool of warm frames belongs to the executor and keeps few.
         shared->DestroyStructure([](void* segment) { std::free(segment); });
       },

@@ -233,8 +233,8 @@ class Keyspace {
   /// segments times `effort` (1..10) a database. Returns keys expired.
   uint64_t ActiveExpire(int64_t budget_us, int effort);
 
-  /// Takes back records that other threads freed, for 0.5 ms at most, and gives up warm frames
-  /// beyond what is kept. To be called at every turn of the timers.
+  /// Takes back records that other threads freed, for 0.5 ms at most, and brings the warm frames to
+  /// what is kept, without touching memory here. To be called at every turn of the timers.
   void TakeBackFreed();
 
   /// Removes the key that `rules` would have go first, as far as samples tell; the listener hears

@@ -86,7 +86,6 @@ void ClientHost::OnAccept(const Accepted& accepted) {
   }
   if (!accepted.unix_socket) TuneTcp(accepted.fd, settings.tcp_keepalive, accepted.loopback);
   auto stream = std::make_unique<SocketStream>(loop_, accepted.fd, accepted.peer, accepted.local);
-  SocketStream* socket = stream.get();
   auto connection = std::make_unique<Connection>(*this, std::move(stream), &engine_.arena);
   Connection* raw = connection.get();
   raw->parser_.set_max_bulk_bytes(settings.proto_max_bulk_len);
@@ -96,7 +95,7 @@ void ClientHost::OnAccept(const Accepted& accepted) {
   raw->session_->unix_socket = accepted.unix_socket;
   connections_.emplace(raw, std::move(connection));
   ++engine_.stats.connections_received;
-  socket->Start(raw);
+  raw->stream_->Start(raw);
 }
 
 void ClientHost::Enqueue(Connection* connection) {
@@ -235,14 +234,28 @@ void ClientHost::FlushOrHold(Connection* connection, uint64_t durable) {
   held_.push_back(connection);
 }
 
+// Output of one piece, nearly all there is, leaves with one system call for all clients.
 void ClientHost::FlushAll() {
   if (flush_.empty()) return;
   const uint64_t durable =
       engine_.durability != nullptr ? engine_.durability->DurableOffset() : UINT64_MAX;
   std::vector<Connection*> flush;
   flush.swap(flush_);
-  for (Connection* connection : flush) {
-    FlushOrHold(connection, durable);
+  sent_.resize(flush.size());
+  for (size_t i = 0; i < flush.size(); ++i) {
+    const std::string_view whole = flush[i]->WholeOutput(durable);
+    sent_[i].batched = !whole.empty();
+    if (sent_[i].batched) loop_.batch().AddSend(flush[i]->fd(), whole, &sent_[i].result);
+  }
+  loop_.batch().Run();
+  for (size_t i = 0; i < flush.size(); ++i) {
+    Connection* const connection = flush[i];
+    if (sent_[i].batched) {
+      connection->in_flush_ = false;
+      connection->Sent(sent_[i].result);
+    } else {
+      FlushOrHold(connection, durable);
+    }
     const Session& session = *connection->session_;
     if (!session.output.empty() || session.source != nullptr) CheckLimits(*connection);
     CountMemory(*connection);

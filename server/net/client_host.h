@@ -79,6 +79,11 @@ class ClientHost {
   std::vector<Connection*> held_;
   std::vector<Connection*> cold_;
   std::vector<ReadySession> turn_;
+  struct Outcome {
+    bool batched;
+    ssize_t result;
+  };
+  std::vector<Outcome> sent_;         // in FlushAll: of each connection
   std::vector<Connection*> running_;  // those whose input the turn runs
   uint64_t clients_bytes_ = 0;        // of all connections, while it is kept
   bool counts_memory_ = false;        // there is a limit to keep it for

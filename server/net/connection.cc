@@ -21,7 +21,7 @@ constexpr size_t kLargeReadBytes = 128 * 1024;
 
 }  // namespace
 
-Connection::Connection(ClientHost& host, std::unique_ptr<Stream> stream, BlobSource* blobs)
+Connection::Connection(ClientHost& host, std::unique_ptr<SocketStream> stream, BlobSource* blobs)
     : host_(host), stream_(std::move(stream)), parser_(blobs) {}
 
 std::span<char> Connection::ReadBuffer() {
@@ -151,21 +151,38 @@ bool Connection::Flush(uint64_t durable_offset) {
   }
   const uint64_t released = session_->reply_gate.Released(durable_offset);
   if (released <= session_->sent_bytes && !output.empty()) return false;
-  const size_t sent =
-      released == UINT64_MAX ? Send(output) : SendUpTo(output, released - session_->sent_bytes);
+  NoteSent(released == UINT64_MAX ? Send(output)
+                                  : SendUpTo(output, released - session_->sent_bytes));
+  if (!session_->reply_gate.empty()) return false;
+  if (session_->source != nullptr) host_.EnqueueFlush(this);
+  return true;
+}
+
+void Connection::NoteSent(size_t sent) {
   if (sent > 0) {
     host_.engine_.stats.net_output_bytes += sent;
     ++host_.engine_.stats.writes_processed;
     session_->sent_bytes += sent;
   }
-  if (output.empty()) {
+  if (session_->output.empty()) {
     if (session_->close_after_reply) CloseNow();
   } else if (sent >= kMaxBytesPerTurn) {
     host_.EnqueueFlush(this);
   }
-  if (!session_->reply_gate.empty()) return false;
-  if (session_->source != nullptr) host_.EnqueueFlush(this);
-  return true;
+}
+
+std::string_view Connection::WholeOutput(uint64_t durable_offset) {
+  if (session_->closing || session_->source != nullptr) return {};
+  if (session_->reply_gate.Released(durable_offset) != UINT64_MAX) return {};
+  const std::string_view only = session_->output.OnlyPiece();
+  return only.size() < kMaxBytesPerTurn ? only : std::string_view{};
+}
+
+void Connection::Sent(ssize_t result) {
+  ReplyBuffer& output = session_->output;
+  const size_t taken = stream_->Wrote(output.size(), result);
+  output.Consume(taken);
+  NoteSent(taken);
 }
 
 }  // namespace cairn

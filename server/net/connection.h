@@ -2,14 +2,14 @@
 
 // Connection: joins one Stream with one Session: bytes in to the parser, replies out by vectored
 // writes, held back while the append-only file is not durable up to them. Policy (limits, timeouts,
-// turns) is ClientHost's. It sees only the Stream port, so tests drive it over memory. Thread:
-// loop.
+// turns) is ClientHost's. Thread: loop.
 
 #include <cstdint>
 #include <memory>
 
 #include "server/engine/engine.h"
 #include "server/engine/session.h"
+#include "server/net/socket_stream.h"
 #include "server/platform/transport.h"
 #include "server/protocol/resp_parser.h"
 
@@ -19,7 +19,7 @@ class ClientHost;
 
 class Connection final : public StreamReceiver, public SessionPort {
  public:
-  Connection(ClientHost& host, std::unique_ptr<Stream> stream, BlobSource* blobs);
+  Connection(ClientHost& host, std::unique_ptr<SocketStream> stream, BlobSource* blobs);
 
   // StreamReceiver
   std::span<char> ReadBuffer() override;
@@ -39,10 +39,14 @@ class Connection final : public StreamReceiver, public SessionPort {
 
   /// Sends what may be sent. Returns false when some of it is held for durability.
   bool Flush(uint64_t durable_offset);
+  /// The whole output, when a plain send of one piece may write it now; else empty, and Flush is to
+  /// be asked. Stays in place until Sent.
+  std::string_view WholeOutput(uint64_t durable_offset);
+  /// What became of it in a SocketBatch.
+  void Sent(ssize_t result);
 
   Session& session() { return *session_; }
   RequestParser& parser() { return parser_; }
-  Stream& stream() { return *stream_; }
 
  private:
   friend class ClientHost;
@@ -50,11 +54,12 @@ class Connection final : public StreamReceiver, public SessionPort {
   /// Writes what the stream takes, as far as one turn may. Returns how much that was.
   size_t Send(ReplyBuffer& output);
   void FlushSource();
+  void NoteSent(size_t sent);
   /// The same for the first `allowed` bytes only.
   size_t SendUpTo(ReplyBuffer& output, uint64_t allowed);
 
   ClientHost& host_;
-  std::unique_ptr<Stream> stream_;
+  std::unique_ptr<SocketStream> stream_;
   RequestParser parser_;
   Session* session_ = nullptr;  // owned by the engine's registry
   size_t counted_bytes_ = 0;    // its part of the host's clients_bytes_

@@ -3,6 +3,7 @@
 #include <utility>
 
 #include "server/base/check.h"
+#include "server/net/socket_stream.h"
 
 namespace cairn {
 
@@ -18,6 +19,7 @@ EventLoop::EventLoop() {
   check_->get()->data = this;
   uv_check_start(check_->get(), [](uv_check_t* handle) {
     auto* self = static_cast<EventLoop*>(handle->data);
+    self->ReadSockets();
     if (self->after_poll_) self->after_poll_();
     if (!self->sockets_only_) self->CatchUp();
   });
@@ -70,6 +72,28 @@ void EventLoop::FireTimer(uv_timer_t* handle) {
   std::function<void()> once = std::move(due->fn);
   due->loop->timers_.erase(due->id);
   once();
+}
+
+// All streams say where their bytes shall go before the first of them is told what came. What a
+// receiver does with its own may run this again (a script of a primary that takes too long), or
+// close other streams.
+void EventLoop::ReadSockets() {
+  if (readable_.empty()) return;
+  struct Read {
+    SocketStream* stream;
+    ssize_t result;
+  };
+  std::vector<Read> reads;
+  reads.reserve(readable_.size());
+  for (SocketStream* stream : readable_) {
+    const std::span<char> space = stream->BeginRead();
+    if (space.empty()) continue;
+    reads.push_back({stream, 0});
+    batch_.AddReceive(stream->fd(), space, &reads.back().result);
+  }
+  readable_.clear();
+  batch_.Run();
+  for (const Read& read : reads) read.stream->EndRead(read.result);
 }
 
 void EventLoop::RunSocketsNoWait() {

@@ -1,7 +1,8 @@
 #pragma once
 
 // EventLoop: the libuv loop as the engine's EventLoopPort: posted jobs, timers, signals, and the
-// end-of-poll step that runs everything a poll made ready. It knows nothing of clients. All libuv
+// end-of-poll step that reads from all sockets a poll found readable, together, and then runs
+// everything that made ready. It knows nothing of clients. All libuv
 // handles of the server are UvOwned, which frees its memory in the close callback, never earlier.
 // Thread: the loop's, but for Post.
 
@@ -14,6 +15,7 @@
 #include <unordered_map>
 #include <vector>
 
+#include "server/net/socket_batch.h"
 #include "server/platform/transport.h"
 
 namespace cairn {
@@ -45,6 +47,8 @@ class UvOwned {
   Handle* handle_;
 };
 
+class SocketStream;
+
 class EventLoop final : public EventLoopPort {
  public:
   EventLoop();
@@ -68,6 +72,12 @@ class EventLoop final : public EventLoopPort {
   /// timers, signals and posted jobs keep until the step that called has ended. Not reentrant.
   void RunSocketsNoWait();
   void Stop();
+  /// Has `stream` read from when this poll is over, with all others. Once a poll.
+  void EnqueueRead(SocketStream* stream) { readable_.push_back(stream); }
+  /// The stream is going: it will not be read from.
+  void ForgetRead(SocketStream* stream) { std::erase(readable_, stream); }
+  /// For whoever has operations for many sockets. Empty between calls.
+  SocketBatch& batch() { return batch_; }
   uv_loop_t* uv() { return &loop_; }
 
  private:
@@ -86,6 +96,7 @@ class EventLoop final : public EventLoopPort {
   };
   static void FireTimer(uv_timer_t* handle);
   void RunPosted();
+  void ReadSockets();
   void CatchUp();
 
   uv_loop_t loop_;
@@ -97,6 +108,8 @@ class EventLoop final : public EventLoopPort {
   std::vector<std::unique_ptr<Signal>> signals_;
   TimerId next_timer_ = 1;
   std::function<void()> after_poll_;
+  SocketBatch batch_;
+  std::vector<SocketStream*> readable_;
   bool sockets_only_ = false;
   bool missed_posted_ = false;
   bool missed_signal_ = false;

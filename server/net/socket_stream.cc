@@ -41,6 +41,7 @@ SocketStream::SocketStream(EventLoop& loop, int fd, std::string peer, std::strin
 
 SocketStream::~SocketStream() {
   *alive_ = false;
+  if (queued_) loop_.ForgetRead(this);
   poll_.reset();
   if (fd_ >= 0) ::close(fd_);
 }
@@ -81,22 +82,31 @@ void SocketStream::OnPoll(int status, int events) {
     receiver_->OnWritable();
     if (closed_) return;
   }
-  if (events & UV_READABLE) Read();
+  if ((events & UV_READABLE) && !queued_) {
+    queued_ = true;
+    loop_.EnqueueRead(this);
+  }
 }
 
-void SocketStream::Read() {
-  const std::span<char> space = receiver_->ReadBuffer();
-  if (space.empty()) {
-    PauseReads();
-    return;
+std::span<char> SocketStream::BeginRead() {
+  std::span<char> space;
+  if (!closed_ && !ended_ && reading_) {
+    space = receiver_->ReadBuffer();
+    if (space.empty()) PauseReads();
   }
-  const ssize_t got = ::recv(fd_, space.data(), space.size(), 0);
-  if (got > 0) {
-    receiver_->OnRead(static_cast<size_t>(got));
-  } else if (got == 0) {
+  queued_ = !space.empty();
+  return space;
+}
+
+void SocketStream::EndRead(ssize_t result) {
+  queued_ = false;
+  if (closed_ || ended_) return;
+  if (result > 0) {
+    receiver_->OnRead(static_cast<size_t>(result));
+  } else if (result == 0) {
     Fail(Status::Ok());
-  } else if (errno != EAGAIN && errno != EINTR) {
-    Fail(Status::Io(std::string("read: ") + std::strerror(errno)));
+  } else if (result != -EAGAIN && result != -EINTR) {
+    Fail(Status::Io(std::string("read: ") + std::strerror(static_cast<int>(-result))));
   }
 }
 
@@ -117,16 +127,22 @@ size_t SocketStream::TryWrite(std::span<const std::string_view> pieces) {
         message.msg_iovlen = count;
         return ::sendmsg(fd_, &message, MSG_NOSIGNAL);
       }();
-  if (written < 0 && errno != EAGAIN && errno != EINTR) {
+  return Wrote(offered, written < 0 ? -errno : written);
+}
+
+size_t SocketStream::Wrote(size_t offered, ssize_t result) {
+  if (closed_ || ended_) return 0;
+  if (result < 0 && result != -EAGAIN && result != -EINTR) {
     // OnEnd must not be called from inside a call on the stream: post it.
     const std::shared_ptr<bool> alive = alive_;
-    const Status reason = Status::Io(std::string("write: ") + std::strerror(errno));
+    const Status reason =
+        Status::Io(std::string("write: ") + std::strerror(static_cast<int>(-result)));
     loop_.Post([this, alive, reason] {
       if (*alive) Fail(reason);
     });
     return 0;
   }
-  const size_t taken = written < 0 ? 0 : static_cast<size_t>(written);
+  const size_t taken = result < 0 ? 0 : static_cast<size_t>(result);
   if (taken < offered) {
     want_writable_ = true;
     UpdateInterest();

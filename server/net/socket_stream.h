@@ -26,6 +26,12 @@ class SocketStream final : public Stream {
   void Start(StreamReceiver* receiver);
 
   size_t TryWrite(std::span<const std::string_view> pieces) override;
+  /// The same for one piece of `offered` bytes that a SocketBatch wrote: `result` as there.
+  size_t Wrote(size_t offered, ssize_t result);
+  /// Where the next bytes shall go; empty: it does not read now.
+  std::span<char> BeginRead();
+  /// What a receive into that place came to: as recv(2), or -errno.
+  void EndRead(ssize_t result);
   void Close() override;
   void PauseReads() override;
   void ResumeReads() override;
@@ -36,7 +42,6 @@ class SocketStream final : public Stream {
  private:
   void UpdateInterest();
   void OnPoll(int status, int events);
-  void Read();
   void Fail(const Status& reason);
 
   EventLoop& loop_;
@@ -49,6 +54,7 @@ class SocketStream final : public Stream {
   bool want_writable_ = false;
   bool closed_ = false;
   bool ended_ = false;
+  bool queued_ = false;  // the loop is to read from it, or has read what it was not told of yet
   std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);
 };
 

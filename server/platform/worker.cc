@@ -39,8 +39,11 @@ void SetSlice(uint64_t slice_ns) {
   (void)::syscall(SYS_sched_setattr, 0, &attributes, 0);
 }
 
+constexpr uint64_t kUsualSlice = 0;
+constexpr uint64_t kShortSliceNs = 100'000;  // the least the kernel grants
+
 void ApplyOptions(const WorkerOptions& options) {
-  SetSlice(0);  // the executor's is inherited
+  SetSlice(options.gives_way ? kShortSliceNs : kUsualSlice);  // the executor's is inherited
   pthread_setname_np(pthread_self(), options.name.substr(0, 15).c_str());
   const auto thread_id = static_cast<id_t>(::syscall(SYS_gettid));
   if (options.nice_level != 0) {
@@ -53,10 +56,9 @@ void ApplyOptions(const WorkerOptions& options) {
 
 }  // namespace
 
-void AskForShortSlices() {
-  constexpr uint64_t kShortSliceNs = 100'000;  // the least the kernel grants
-  SetSlice(kShortSliceNs);
-}
+void AskForShortSlices() { SetSlice(kShortSliceNs); }
+
+void GiveWay() { ::sched_yield(); }
 
 int64_t ThreadCpuMicros() {
   timespec time{};

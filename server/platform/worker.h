@@ -21,6 +21,12 @@ namespace cairn {
 /// changes.
 void AskForShortSlices();
 
+/// Lets whoever else wants this core run first, if there is anybody. The kernel looks at how long a
+/// thread has run only at its ticks, 4 ms apart: work in the background that nobody waits for calls
+/// this every 0.1 ms or so of work, and the executor and its clients wait for no more than that.
+/// Cost: a system call.
+void GiveWay();
+
 /// CPU time of the calling thread so far, in microseconds.
 int64_t ThreadCpuMicros();
 
@@ -28,6 +34,8 @@ struct WorkerOptions {
   std::string name;  ///< cut to 15 bytes, the kernel's limit
   int nice_level =
       0;  ///< added to the process's own; raising priority may be refused and is ignored
+  /// Short turns, for jobs that call GiveWay: giving one away costs as much as was left of it.
+  bool gives_way = false;
   bool idle_io = false;  ///< disk bandwidth only when nobody else wants it (ioprio class idle)
 };
 

@@ -28,8 +28,8 @@ class TestLoop final : public EventLoopPort {
     std::lock_guard lock(mutex_);
     posted_.push_back(std::move(job));
   }
-  TimerId StartTimer(int64_t delay_ms, int64_t, std::function<void()> fn) override {
-    timers_[++last_timer_] = {env_.MonotonicMicros() + delay_ms * 1000, std::move(fn)};
+  TimerId StartTimer(int64_t delay_ms, int64_t repeat_ms, std::function<void()> fn) override {
+    timers_[++last_timer_] = {env_.MonotonicMicros() + delay_ms * 1000, repeat_ms, std::move(fn)};
     return last_timer_;
   }
   void StopTimer(TimerId id) override { timers_.erase(id); }
@@ -43,13 +43,18 @@ class TestLoop final : public EventLoopPort {
     }
     for (auto& job : jobs) job();
     for (auto it = timers_.begin(); it != timers_.end();) {
-      if (it->second.first > env_.MonotonicMicros()) {
-        ++it;
-        continue;
+      const TimerId id = it->first;
+      Timer& timer = it->second;
+      if (timer.due_us <= env_.MonotonicMicros()) {
+        const auto fn = timer.fn;
+        if (timer.repeat_ms > 0) {
+          timer.due_us += timer.repeat_ms * 1000;
+        } else {
+          timers_.erase(it);
+        }
+        fn();  // may stop timers, itself too
       }
-      auto fn = std::move(it->second.second);
-      it = timers_.erase(it);
-      fn();
+      it = timers_.upper_bound(id);
     }
   }
 
@@ -57,7 +62,12 @@ class TestLoop final : public EventLoopPort {
   FakeEnv& env_;
   std::mutex mutex_;
   std::vector<std::function<void()>> posted_;
-  std::map<TimerId, std::pair<int64_t, std::function<void()>>> timers_;
+  struct Timer {
+    int64_t due_us;
+    int64_t repeat_ms;  // 0: once
+    std::function<void()> fn;
+  };
+  std::map<TimerId, Timer> timers_;
   TimerId last_timer_ = 0;
 };
 
@@ -272,6 +282,108 @@ TEST_F(DurabilityTest, EverysecHasGivenTheBytesToTheKernelBeforeTheReply) {  // 
   }
   Process again(env_, settings);
   EXPECT_EQ(again.Run({"GET", "a"}), "\"99\"");
+}
+
+/// Sends a command from a connection, which unlike Run's session may be held.
+class Client {
+ public:
+  explicit Client(Process& process)
+      : process_(process), session_(process.engine_.CreateSession(&port_, SessionKind::kNormal)) {}
+  ~Client() { process_.engine_.DestroySession(session_); }
+  /// False: it is held.
+  bool Run(std::vector<std::string_view> args) {
+    process_.engine_.RefreshClock();
+    session_->output.Clear();
+    process_.dispatcher_.RunArgs(*session_, args);
+    process_.durability_->EndOfTurn();
+    return !session_->output.empty();
+  }
+  bool held() const { return session_->suspended; }
+  bool told_to_go_on() const { return port_.told; }
+
+ private:
+  class Port final : public SessionPort {
+   public:
+    void OutputReady() override {}
+    void Close(bool) override {}
+    void InputReady() override { told = true; }
+    int fd() const override { return -1; }
+    size_t query_bytes() const override { return 0; }
+    size_t query_capacity() const override { return 0; }
+    bool told = false;
+  };
+  Process& process_;
+  Port port_;
+  Session* session_;
+};
+
+TEST_F(DurabilityTest, WritersWaitForADiskThatHangsAndReadersDoNot) {
+  Process process(env_, {{"appendonly", "yes"}, {"aof-unsynced-limit", "2000"}});
+  Client writer(process), reader(process), another(process);
+  ASSERT_TRUE(process.AllDurable());
+  env_.HoldSyncs(true);
+  ASSERT_TRUE(writer.Run({"SET", "a", "1"}));
+  env_.AdvanceMicros(1'000'000);
+  ASSERT_TRUE(process.Until([&] { return env_.held_syncs() > 0; }));
+  ASSERT_TRUE(writer.Run({"SET", "a", "2"}));
+  env_.AdvanceMicros(900'000);
+  ASSERT_TRUE(writer.Run({"SET", "a", "3"}));
+  EXPECT_EQ(process.durability_->figures().aof_unsynced_ms, 1900);
+  EXPECT_EQ(process.durability_->figures().aof_write_holds, 0u);
+
+  env_.AdvanceMicros(100'001);
+  EXPECT_FALSE(writer.Run({"SET", "a", "4"}));
+  EXPECT_TRUE(writer.held());
+  EXPECT_TRUE(reader.Run({"GET", "a"}));
+  EXPECT_FALSE(another.Run({"EVAL", "return redis.call('set', 'a', '5')", "0"}));
+  EXPECT_EQ(process.Run({"GET", "a"}), "\"3\"");
+  EXPECT_EQ(process.durability_->figures().aof_write_holds, 1u);
+  EXPECT_EQ(process.sink_.Count("The disk does not keep up"), 1u);
+  env_.AdvanceMicros(50'000);
+  process.loop_.RunPosted();
+  EXPECT_TRUE(writer.held());
+  EXPECT_EQ(process.durability_->figures().aof_write_held_us, 50'000u);
+
+  env_.HoldSyncs(false);
+  ASSERT_TRUE(process.Until([&] {
+    env_.AdvanceMicros(1000);
+    return writer.told_to_go_on() && another.told_to_go_on();
+  }));
+  EXPECT_FALSE(writer.held());
+  EXPECT_TRUE(writer.Run({"SET", "a", "4"}));
+  EXPECT_EQ(process.durability_->figures().aof_write_holds, 1u);
+}
+
+TEST_F(DurabilityTest, WhoWaitsForTheDiskGoesOnWhenTheLimitIsRaised) {
+  Process process(env_, {{"appendonly", "yes"}, {"aof-buffer-limit", "1mb"}});
+  ASSERT_TRUE(process.AllDurable());
+  env_.HoldSyncs(true);
+  Client writer(process);
+  ASSERT_TRUE(writer.Run({"SET", "a", std::string(1'100'000, 'x')}));
+  EXPECT_FALSE(writer.Run({"SET", "a", "2"}));
+  EXPECT_EQ(process.Run({"CONFIG", "SET", "aof-buffer-limit", "10mb"}), "+OK");
+  ASSERT_TRUE(process.Until([&] {
+    env_.AdvanceMicros(1000);
+    return writer.told_to_go_on();
+  }));
+  EXPECT_TRUE(writer.Run({"SET", "a", "2"}));
+  env_.HoldSyncs(false);
+  ASSERT_TRUE(process.AllDurable());
+}
+
+TEST_F(DurabilityTest, WhoWaitsForTheDiskGoesOnWithoutALog) {
+  Process process(env_, {{"appendonly", "yes"}, {"aof-buffer-limit", "1mb"}});
+  ASSERT_TRUE(process.AllDurable());
+  env_.HoldSyncs(true);
+  Client writer(process);
+  ASSERT_TRUE(writer.Run({"SET", "a", std::string(1'100'000, 'x')}));
+  EXPECT_FALSE(writer.Run({"SET", "a", "2"}));
+  env_.HoldSyncs(false);
+  EXPECT_EQ(process.Run({"CONFIG", "SET", "appendonly", "no"}), "+OK");
+  env_.AdvanceMicros(1000);
+  process.loop_.RunPosted();
+  EXPECT_TRUE(writer.told_to_go_on());
+  EXPECT_TRUE(writer.Run({"SET", "a", "2"}));
 }
 
 TEST_F(DurabilityTest, AFullDiskRefusesWritesInRedissWordsAndReadsGoOn) {

@@ -147,6 +147,9 @@ class Saves(unittest.TestCase):
                     seen = wait_until(lambda: self.loading(server), what="the load")
                     self.assertGreater(seen["loading_total_bytes"], KEYS * 1000)
                     self.assertGreater(seen["loading_loaded_bytes"], 0)
+                    # What the server that saved had in use then.
+                    self.assertGreater(seen["loading_rdb_used_mem"], KEYS * 1000)
+                    self.assertLess(seen["loading_rdb_used_mem"], KEYS * 1000 + (64 << 20))
                     self.assertLess(seen["loading_loaded_perc"], 100)
                     self.assertGreaterEqual(seen["loading_eta_seconds"], 0)
                     wait_until(lambda: "Loading: " in server.log(), what="a line of progress")

@@ -69,6 +69,9 @@ class SimLoader final : public CommandSink {
   std::vector<std::pair<std::string, std::string>> waiting_;
 };
 
+/// Writers are held back from here on (aof-unsynced-limit).
+inline constexpr int64_t kUnsyncedLimitMs = 2000;
+
 struct SimOptions {
   AofSyncPolicy policy = AofSyncPolicy::kAlways;
   bool checksum = true;
@@ -101,6 +104,7 @@ class AofWorld {
     options.timestamps = options_.timestamps;
     options.reserve_bytes = 4096;
     options.pad_bytes = options_.pad_bytes;
+    options.unsynced_limit_ms = kUnsyncedLimitMs;
     writer = std::make_unique<AofWriter>(env, options, AofCallbacks{});
     const bool fresh = manifest->empty();
     const Status opened =
@@ -144,6 +148,15 @@ class AofWorld {
   void Advance(int64_t ms) {
     env.AdvanceMicros(ms * 1000);
     Step();
+  }
+
+  /// The disk does nothing for so long; clients go on writing unless the writer wants them held
+  /// back.
+  void Stall(int64_t ms, int64_t turn_every_ms) {
+    for (; ms > 0; ms -= turn_every_ms) {
+      if (!writer->ShouldThrottle()) Append(1);
+      env.AdvanceMicros(turn_every_ms * 1000);
+    }
   }
 
   /// A cut, `turns` turns behind it, and its end. Returns whether the new base is in force.
@@ -202,6 +215,11 @@ class AofWorld {
   int64_t OldestLostUs(int64_t kept) const {
     const auto index = static_cast<size_t>(kept);
     return index < turns_.size() ? power_cut_us_ - turns_[index].appended_us : 0;
+  }
+  /// How long clients had been writing what is lost, from the first such turn to the last.
+  int64_t LostSpanUs(int64_t kept) const {
+    const auto index = static_cast<size_t>(kept);
+    return index < turns_.size() ? turns_.back().appended_us - turns_[index].appended_us : 0;
   }
   /// The machine loses power and comes back.
   void CutPower(uint64_t seed) {

@@ -144,8 +144,8 @@ class ConfigOracleTest : public ::testing::Test {
 const std::set<std::string> kOurs = {
     "rdb-verify",         "snapshot-retained-limit",    "snapshot-max-write-delay",
     "snapshot-cpu-limit", "snapshot-over-limit-policy", "aof-load-corrupt-tail",
-    "aof-checksum",       "aof-buffer-limit",           "aof-error-policy",
-    "tensor-memory-limit"};
+    "aof-checksum",       "aof-buffer-limit",           "aof-unsynced-limit",
+    "aof-error-policy",   "tensor-memory-limit",        "io-uring"};
 
 TEST_F(ConfigOracleTest, SameNamesAndDefaults) {
   Oracle oracle("");

@@ -424,13 +424,55 @@ TEST_F(AofWriterTest, ThrottlesAboveTheLimitAndNotBelow) {
   EXPECT_FALSE(writer->ShouldThrottle());
 }
 
-TEST_F(AofWriterTest, EverysecThrottlesWhenTwoSecondsAreUnsynced) {
+TEST_F(AofWriterTest, EverysecThrottlesWhenTheOldestUnsyncedByteIsTooOld) {
+  options_.unsynced_limit_ms = 2000;
   auto writer = Open();
   writer->Append(SetCommand("a", "1"), 0);
   env_.AdvanceMicros(2'000'000);
   EXPECT_FALSE(writer->ShouldThrottle());
+  EXPECT_EQ(writer->oldest_unsynced_ms(), 2000);
   env_.AdvanceMicros(1);
   EXPECT_TRUE(writer->ShouldThrottle());
+  writer->SetUnsyncedLimit(0);  // none
+  EXPECT_FALSE(writer->ShouldThrottle());
+  writer->SetUnsyncedLimit(2000);
+  EXPECT_TRUE(writer->ShouldThrottle());
+  (void)writer->RunOnce();
+  EXPECT_FALSE(writer->ShouldThrottle());
+  EXPECT_EQ(writer->oldest_unsynced_ms(), 0);
+}
+
+TEST_F(AofWriterTest, EverysecThrottlesByWhatIsNotSyncedAndNoByWhatIsNotWritten) {
+  options_.buffer_limit_bytes = 1000;
+  options_.pad_bytes = 0;
+  auto writer = Open();
+  writer->Append(std::string(400, '#'), 0);  // written here, less than half of the limit: no sync
+  EXPECT_EQ(writer->buffered_bytes(), 0u);
+  (void)writer->RunOnce();
+  EXPECT_LT(writer->durable_offset(), writer->appended_offset());
+  writer->SetDiskBusy(true);
+  writer->Append(std::string(601, '#'), 0);
+  EXPECT_TRUE(writer->ShouldThrottle());
+  writer->SetPolicy(AofSyncPolicy::kNever);
+  EXPECT_FALSE(writer->ShouldThrottle());
+  writer->SetPolicy(AofSyncPolicy::kEverySecond);
+  // More than half of the limit: the second is not waited for.
+  (void)writer->RunOnce();
+  EXPECT_EQ(writer->durable_offset(), writer->appended_offset());
+  EXPECT_FALSE(writer->ShouldThrottle());
+}
+
+TEST_F(AofWriterTest, ADiskThatFailsThrottlesNobody) {  // writes are refused instead
+  options_.buffer_limit_bytes = 1000;
+  auto writer = Open();
+  writer->SetDiskBusy(true);
+  writer->Append(std::string(2000, '#'), 0);
+  EXPECT_TRUE(writer->ShouldThrottle());
+  env_.FailNthCall(1, Status::Io("no luck"), true);
+  (void)writer->RunOnce();
+  env_.FailNthCall(0, Status::Ok());
+  ASSERT_EQ(writer->state(), AofState::kDegraded);
+  EXPECT_FALSE(writer->ShouldThrottle());
 }
 
 // With the thread: what ThreadSanitizer looks at.

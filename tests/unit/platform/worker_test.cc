@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 #include <pthread.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #include <atomic>
 #include <memory>
@@ -29,6 +31,36 @@ TEST(WorkerTest, RunsJobsInOrderOnItsNamedThread) {
   EXPECT_EQ(name, "cairn-name-long");
   ASSERT_EQ(seen.size(), 1000u);
   for (int i = 0; i < 1000; ++i) EXPECT_EQ(seen[static_cast<size_t>(i)], i);
+}
+
+/// The slice of the calling thread in ns; 0 where the kernel tells of none (before Linux 6.12).
+uint64_t Slice() {
+  struct {
+    uint32_t size, policy;
+    uint64_t flags;
+    int32_t nice;
+    uint32_t priority;
+    uint64_t runtime, deadline, period;
+  } attributes{};
+  EXPECT_EQ(::syscall(SYS_sched_getattr, 0, &attributes, sizeof attributes, 0), 0);
+  return attributes.policy == 0 ? attributes.runtime : 0;
+}
+
+TEST(WorkerTest, WhoGivesWayHasShortTurnsAndNobodyInheritsThem) {
+  uint64_t usual = 0, gives_way = 0;
+  std::thread executor([&] {
+    AskForShortSlices();
+    WorkerThread({.name = "usual"}).Post([&] { usual = Slice(); });
+    WorkerThread worker({.name = "polite", .nice_level = 10, .gives_way = true});
+    worker.Post([&] {
+      for (int i = 0; i < 1000; ++i) GiveWay();
+      gives_way = Slice();
+    });
+  });
+  executor.join();
+  if (gives_way == 0) GTEST_SKIP() << "the kernel knows no slices";
+  EXPECT_EQ(gives_way, 100'000u);
+  EXPECT_GT(usual, gives_way);
 }
 
 TEST(WorkerTest, StopFinishesWhatWasPosted) {

@@ -1,0 +1,122 @@
+"""Where a server listens: several addresses, IPv6, unix sockets, ports in use, and addresses changed while it runs; beside redis-server."""
+
+import os
+import socket
+import stat
+import subprocess
+import unittest
+
+import redis
+
+from cairn_server import BINARIES, Server, free_port
+
+NOWHERE = "192.0.2.1"  # RFC 5737: no machine has it
+START_LIMIT_S = 20.0
+
+
+def answers(address, port, family=socket.AF_INET):
+    """Whether a server says PONG there."""
+    try:
+        with socket.socket(family) as probe:
+            probe.settimeout(5)
+            probe.connect((address, port))
+            probe.sendall(b"PING\r\n")
+            return probe.recv(64).startswith(b"+PONG")
+    except OSError:
+        return False
+
+
+def has_ipv6():
+    try:
+        with socket.socket(socket.AF_INET6) as probe:
+            probe.bind(("::1", 0))
+        return True
+    except OSError:
+        return False
+
+
+class ListeningTest(unittest.TestCase):
+
+    def start(self, binary="cairn", settings=None, **options):
+        server = Server(binary, settings, **options)
+        self.addCleanup(server.close)
+        return server.start()
+
+    def failed_start(self, binary, *words):
+        """(exit status, the words of the last line of its log) of a start that fails."""
+        run = subprocess.run([BINARIES[binary], "--save", "", *words], capture_output=True, text=True,
+                             timeout=START_LIMIT_S, check=False)
+        last = run.stdout.strip().splitlines()[-1]
+        return run.returncode, last.split(" # ")[-1]
+
+    def test_several_addresses(self):
+        server = self.start(settings={"bind": "127.0.0.1 127.0.0.2 -192.0.2.1"})
+        self.assertTrue(answers("127.0.0.1", server.port))
+        self.assertTrue(answers("127.0.0.2", server.port))
+        self.assertFalse(answers("127.0.0.3", server.port))
+
+    @unittest.skipUnless(has_ipv6(), "this machine has no IPv6")
+    def test_ipv6(self):
+        server = self.start(settings={"bind": "127.0.0.1 ::1"})
+        self.assertTrue(answers("::1", server.port, socket.AF_INET6))
+        client = redis.Redis(host="::1", port=server.port)
+        self.assertTrue(client.client_list()[0]["addr"].startswith("[::1]:"))
+
+    def test_a_start_that_cannot_listen(self):
+        with socket.socket() as taken:
+            taken.bind(("127.0.0.1", 0))
+            taken.listen()
+            port = str(taken.getsockname()[1])
+            for words in (["--bind", "127.0.0.1", "--port", port],
+                          ["--bind", NOWHERE, "--port", str(free_port())],
+                          ["--port", "0"]):
+                with self.subTest(words=words):
+                    ours = self.failed_start("cairn", *words)
+                    self.assertNotEqual(0, ours[0])
+                    self.assertEqual(self.failed_start("redis", *words), ours)
+
+    def test_the_permissions_of_a_unix_socket(self):
+        for binary in ("redis", "cairn"):
+            server = self.start(binary, {"unixsocketperm": "750"}, unix=True)
+            self.assertEqual(0o750, stat.S_IMODE(os.stat(server.unix_path).st_mode), binary)
+            self.assertTrue(server.client(unix=True).ping())
+            server.stop()
+            self.assertFalse(os.path.exists(server.unix_path), binary)
+
+    def test_addresses_that_cannot_be_had(self):
+        """CONFIG SET refuses them in Redis's words, and the server goes on where it was."""
+        errors = {}
+        for binary in ("redis", "cairn"):
+            server = self.start(binary)
+            client = server.client()
+            with socket.socket() as taken:
+                taken.bind(("127.0.0.1", 0))
+                taken.listen()
+                for name, value in (("bind", NOWHERE), ("bind", "127.0.0.1 " + NOWHERE),
+                                    ("port", taken.getsockname()[1])):
+                    with self.assertRaises(redis.ResponseError) as refused:
+                        client.config_set(name, value)
+                    errors.setdefault(binary, []).append(str(refused.exception))
+            self.assertEqual({"bind": "127.0.0.1"}, client.config_get("bind"))
+            self.assertEqual({"port": str(server.port)}, client.config_get("port"))
+            self.assertTrue(client.ping())
+            if binary == "cairn":
+                self.assertTrue(answers("127.0.0.1", server.port))
+        self.assertEqual(errors["redis"], errors["cairn"])
+
+    def test_another_port_and_other_addresses(self):
+        for binary in ("redis", "cairn"):
+            server = self.start(binary)
+            client = server.client()
+            port = free_port()
+            client.config_set("port", port)
+            self.assertTrue(client.ping(), "a connection stays when the port goes")
+            self.assertTrue(answers("127.0.0.1", port))
+            self.assertFalse(answers("127.0.0.1", server.port))
+            client.execute_command("CONFIG", "SET", "bind", "127.0.0.2")
+            self.assertTrue(answers("127.0.0.2", port))
+            self.assertFalse(answers("127.0.0.1", port))
+
+
+if __name__ == "__main__":
+    unittest.main()
