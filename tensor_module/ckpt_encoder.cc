@@ -6,12 +6,16 @@
 #include <unordered_map>
 #include <unordered_set>
 
+#include "tensor_module/background.h"
+
 namespace cairn::tensor {
 
 namespace {
 
 /// Work is done in slices of this before it pauses.
 constexpr int64_t kSliceUs = 2000;
+/// What a commit has woken comes first: its reply, and whoever waited for it.
+constexpr std::chrono::milliseconds kBefore{50};
 /// Uploads count as going on for so long after a chunk was new.
 constexpr int64_t kUploadUs = 100'000;
 /// E4.
@@ -196,9 +200,11 @@ void CkptEncoder::Offer(const std::vector<VersionRow>& versions) {
 }
 
 void CkptEncoder::Run() {
+  BecomeBackground("ckpt-encoder");
   std::unique_lock lock(mutex_);
   while (true) {
     wake_.wait(lock, [this] { return !waiting_.empty() || stop_; });
+    wake_.wait_for(lock, kBefore, [this] { return stop_; });
     if (stop_) return;
     Rows rows = std::move(waiting_.front());
     waiting_.pop_front();

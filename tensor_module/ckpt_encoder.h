@@ -10,7 +10,9 @@
 //   LATEST,
 //       an open transaction, another run, a chunk that is being sent does not count. What LATEST
 //       has become (ROLLBACK, DEL) and is encoded is made plain again.
-//   E3  At most half of a core is taken, an eighth while chunks are being uploaded.
+//   E3  At most half of a core is taken, an eighth while chunks are being uploaded, and of that
+//   what
+//       others leave: it begins a moment after it was asked, and gives way.
 //   E4  What was deleted while it waits or is worked on is let go within a tenth of a second.
 //
 // Thread: Offer and figures from any.

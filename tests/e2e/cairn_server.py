@@ -36,6 +36,22 @@ BINARIES = {
 TENSOR_MODULE = os.path.join(LIB_DIR, "tensor.so")
 
 
+class Patience:
+    """So many seconds of waiting. Time in which this process did not run at all (a machine that was suspended, a stopped
+    process group) is not waiting: whoever is waited for did not run either."""
+
+    LONGEST_TURN_S = 2.0
+
+    def __init__(self, limit_s: float):
+        self._left_s, self._seen = limit_s, time.monotonic()
+
+    def is_over(self) -> bool:
+        now = time.monotonic()
+        self._left_s -= min(now - self._seen, self.LONGEST_TURN_S)
+        self._seen = now
+        return self._left_s <= 0
+
+
 def free_port() -> int:
     """Returns a TCP port that was free on 127.0.0.1 a moment ago."""
     with socket.socket() as probe:
@@ -108,8 +124,8 @@ class Server:
         return self
 
     def wait_ready(self, limit_s=READY_LIMIT_S) -> None:
-        deadline = time.monotonic() + limit_s
-        while time.monotonic() < deadline:
+        patience = Patience(limit_s)
+        while not patience.is_over():
             if self.process.poll() is not None:
                 raise RuntimeError(
                     f"{self.path} ended with {self.process.returncode}:\n{self.log_tail()}")
@@ -188,11 +204,11 @@ class Server:
 
 def wait_until(condition, limit_s=30.0, what="the condition"):
     """Polls until condition() is true and returns its value. Errors: AssertionError after limit_s."""
-    deadline = time.monotonic() + limit_s
+    patience = Patience(limit_s)
     while True:
         value = condition()
         if value:
             return value
-        if time.monotonic() > deadline:
+        if patience.is_over():
             raise AssertionError(f"{what} did not come true in {limit_s} s")
         time.sleep(POLL_S)

@@ -29,8 +29,8 @@ TENSORS = {step: tensor(step) for step in range(1, 13)}
 
 
 class Codecs(unittest.TestCase):
-    def start(self, words="", settings=None, **more):
-        server = Server(settings={"loadmodule": f"{TENSOR_MODULE} {words}".strip(), "enable-debug-command": "yes",
+    def start(self, words="codecs yes", settings=None, logs="no", **more):
+        server = Server(settings={"loadmodule": f"{TENSOR_MODULE} chunk-logs {logs} {words}", "enable-debug-command": "yes",
                                   **(settings or {})}, **more)
         self.addCleanup(server.close)
         return server.start()
@@ -109,7 +109,7 @@ class Codecs(unittest.TestCase):
                 self.check(server, [1, 2, 3, 4])
                 self.assertEqual(server.client().execute_command("DEBUG", "DIGEST-VALUE", "run"), digest)
                 # A server that makes no such chunks reads them, and goes on.
-                server.settings["loadmodule"] = f"{TENSOR_MODULE} codecs no"
+                server.settings["loadmodule"] = f"{TENSOR_MODULE} chunk-logs no codecs no"
                 server.restart()
                 self.save(server, 5)
                 self.check(server, [1, 2, 3, 4, 5])
@@ -136,7 +136,7 @@ class Codecs(unittest.TestCase):
         self.check(replica, [1, 2, 3])
 
     def test_with_chunk_logs(self):
-        server = self.start("chunk-logs yes codecs yes codec-level 3")
+        server = self.start("codec-level 3", logs="yes")
         for step in (1, 2, 3):
             self.save(server, step)
         self.settle(server)

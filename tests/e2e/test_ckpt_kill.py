@@ -5,10 +5,10 @@ CAIRN_CKPT_KILL_ROUNDS: how many kills with chunk logs and how many without (5 w
 no, one of them alone. CAIRN_CKPT_KILL_SEED repeats a run of moments.
 """
 
+import collections
+import multiprocessing
 import os
 import random
-import subprocess
-import sys
 import time
 import unittest
 
@@ -20,7 +20,7 @@ from cairn_server import TENSOR_MODULE, Server, wait_until
 ROUNDS = int(os.environ.get("CAIRN_CKPT_KILL_ROUNDS", "5"))
 LOGS = os.environ.get("CAIRN_CKPT_KILL_LOGS", "")
 SEED = int(os.environ.get("CAIRN_CKPT_KILL_SEED", str(time.time_ns() % 1_000_000)))
-RANK_SCRIPT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "ckpt_rank.py")
+FORKS = multiprocessing.get_context("fork")    # an interpreter that has all modules, in a millisecond
 
 
 class CheckpointKill(unittest.TestCase):
@@ -30,6 +30,7 @@ class CheckpointKill(unittest.TestCase):
         self.server = Server(settings={"appendonly": "yes", "appendfsync": "always",
                                        "loadmodule": f"{TENSOR_MODULE} chunk-logs {self.logs} codecs yes"}).start()
         self.addCleanup(self.server.close)
+        self.checked = 0    # versions, each to the byte
         self.acknowledged = os.path.join(self.server.directory, "acknowledged")
         open(self.acknowledged, "w").close()
         self.client().execute_command("CKPT.CREATE", "run", "KEEP", 3)
@@ -38,9 +39,11 @@ class CheckpointKill(unittest.TestCase):
         return self.server.client()
 
     def start_ranks(self, world, attempt):
-        return [subprocess.Popen([sys.executable, RANK_SCRIPT, str(self.server.port), "run", str(rank), str(world),
-                                  str(attempt), self.acknowledged], stdout=subprocess.DEVNULL)
-                for rank in range(world)]
+        ranks = [FORKS.Process(target=ckpt_rank.work, args=(self.server.port, "run", rank, world, attempt, self.acknowledged))
+                 for rank in range(world)]
+        for rank in ranks:
+            rank.start()
+        return ranks
 
     def last_acknowledged(self):
         with open(self.acknowledged, encoding="ascii") as lines:
@@ -62,6 +65,7 @@ class CheckpointKill(unittest.TestCase):
                                  ckpt_rank.own(step, rank))
                 state = call("CKPT.STATEGET", "run", step, "RANK", rank)
                 self.assertEqual(state[0][5], str(step).encode())
+            self.checked += 1
         return rows[0][1] if rows else 0
 
     def test_latest_loads_whoever_is_killed_and_when(self):
@@ -69,7 +73,7 @@ class CheckpointKill(unittest.TestCase):
             self.skipTest(f"CAIRN_CKPT_KILL_LOGS={LOGS}")
         chance = random.Random(SEED)
         print(f"CAIRN_CKPT_KILL_SEED={SEED}, chunk-logs {self.logs}")
-        reached = 0
+        reached, killed = 0, collections.Counter()
         for attempt in range(1, ROUNDS + 1):
             world = chance.choice([1, 2, 3])
             ranks = self.start_ranks(world, attempt)
@@ -81,6 +85,7 @@ class CheckpointKill(unittest.TestCase):
                 self.client().execute_command(*job.split())
             time.sleep(chance.random() * 0.5)
             victim = chance.choice(["server", "rank", "both"])
+            killed[victim] += 1
             if victim != "server":
                 chance.choice(ranks).kill()
             if victim != "rank":
@@ -93,13 +98,13 @@ class CheckpointKill(unittest.TestCase):
                 # The others must not commit without it, nor hang on it: the next attempt fences them.
                 self.client().execute_command("CKPT.BEGIN", "run", 1 << 40, "RANK", 0, "WORLD", 1, "ATTEMPT", attempt + 1)
             for rank in ranks:
-                try:
-                    rank.wait(60)
-                except subprocess.TimeoutExpired:
+                rank.join(60)
+                if rank.is_alive():
                     rank.kill()
                     self.fail(f"a rank of attempt {attempt} hangs after the kill of {victim}")
             reached = self.check_latest(self.last_acknowledged())
-        print(f"{ROUNDS} kills, chunk-logs {self.logs}, {reached} checkpoints, 0 wrong loads")
+        print(f"{ROUNDS} kills {dict(killed)}, chunk-logs {self.logs}, {reached} checkpoints, {self.checked} versions checked, "
+              "0 wrong loads")
 
     def test_a_killed_rank_does_not_commit(self):
         """A rank that dies before its vote keeps the step from being visible; the survivors are told."""
