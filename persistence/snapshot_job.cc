@@ -15,14 +15,18 @@ namespace {
 // What is written at a time: some 0.2 ms of walking, compressing and copying.
 constexpr size_t kPieceBytes = size_t{64} << 10;
 
+void GiveWayIf(const std::function<bool()>& wished) {
+  if (wished && wished()) GiveWay();
+}
+
 // A file as the writer's byte sink, with write-back started early. All that a walk emits, of many
 // keys or of one, passes here piece by piece: the place to give way.
 class FileSink final : public ByteSink {
  public:
-  FileSink(WritableFile& file, bool incremental_sync, bool gives_way)
+  FileSink(WritableFile& file, bool incremental_sync, const std::function<bool()>& gives_way)
       : file_(file), incremental_sync_(incremental_sync), gives_way_(gives_way) {}
   Status Append(std::string_view bytes) override {
-    if (gives_way_) GiveWay();
+    GiveWayIf(gives_way_);
     CAIRN_RETURN_IF_ERROR(file_.Append(bytes));
     written_ += bytes.size();
     if (incremental_sync_ && written_ - hinted_ >= SnapshotJob::kSyncEveryBytes) {
@@ -35,7 +39,7 @@ class FileSink final : public ByteSink {
  private:
   WritableFile& file_;
   bool incremental_sync_;
-  bool gives_way_;
+  const std::function<bool()>& gives_way_;
   uint64_t written_ = 0;
   uint64_t hinted_ = 0;
 };
@@ -136,7 +140,7 @@ Status SnapshotJob::Walk(DatasetSink& sink, const std::function<uint64_t()>& key
     if (options_.key_delay_us > 0)
       Delay(static_cast<int64_t>(keys() - before) * options_.key_delay_us);
     share_.Pace();
-    if (options_.gives_way) GiveWay();
+    GiveWayIf(options_.gives_way);
   }
   return Status::Ok();
 }
@@ -153,7 +157,7 @@ void SnapshotJob::Delay(int64_t total_us) {
 Status SnapshotJob::Verify(const ExpectedCounts& expected) {
   return VerifyRdbFile(env_, options_.temp_path, expected, [this](uint64_t) {
     share_.Pace();
-    if (options_.gives_way) GiveWay();
+    GiveWayIf(options_.gives_way);
     return aborted_.load(std::memory_order_relaxed)
                ? Status(StatusCode::kCancelled, "snapshot aborted")
                : Status::Ok();

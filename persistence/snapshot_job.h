@@ -36,7 +36,9 @@ struct SnapshotJobOptions {
   bool verify = true;   ///< setting rdb-verify: read the file back before it replaces the old one
   bool durable = true;  ///< false: no sync (a copy for replicas, of no use after a crash)
   bool incremental_sync = true;  ///< setting rdb-save-incremental-fsync
-  bool gives_way = true;         ///< to other threads, every 0.1 ms or so; not where somebody waits
+  /// Asked every 0.1 ms or so, on the walker's thread: whether other threads go first now. Empty:
+  /// never, where somebody waits for the end.
+  std::function<bool()> gives_way;
   int cpu_limit_percent = 100;  ///< setting snapshot-cpu-limit: share of one core, for the walk and
                                 ///< the verification
   int key_delay_us = 0;  ///< setting rdb-key-save-delay: sleep per key, for tests of long saves

@@ -90,6 +90,10 @@ SnapshotJobOptions DurabilityOfFiles::JobOptions(JobKind kind, const SyncSnapsho
   options.incremental_sync = kind == JobKind::kRewrite ? settings.aof_rewrite_incremental_fsync
                                                        : settings.rdb_save_incremental_fsync;
   options.cpu_limit_percent = settings.snapshot_cpu_limit;
+  // To be polite towards writers is no use to them once it would have them wait for the walker.
+  options.gives_way = [this, hurry_from = settings.snapshot_retained_limit / 2] {
+    return engine_.keyspace.retained_value_bytes() < hurry_from;
+  };
   options.key_delay_us = settings.rdb_key_save_delay;
   return options;
 }
@@ -191,7 +195,7 @@ Status DurabilityOfFiles::RunJobHere(JobKind kind) {
   EndOfTurn();
   SnapshotJobOptions options = JobOptions(kind, {});
   options.cpu_limit_percent = 100;  // clients wait for it: going slow would spare nobody
-  options.gives_way = false;
+  options.gives_way = nullptr;
   options.also_final_path.clear();
   if (options.rdb.target.files.size() > 1) options.rdb.target.files.pop_back();
   Job job{.kind = kind, .number = ++jobs_started_, .target = options.rdb.target};
