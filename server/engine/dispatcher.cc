@@ -322,11 +322,6 @@ void Dispatcher::CountCall(Session& session, Command& command, uint64_t ticks, b
   ++session.commands;
 }
 
-ReplyBuffer::Mark Dispatcher::BeginUncalled(Session& session) {
-  if (session.reply_mode == ReplyMode::kSkipNext) session.reply_mode = ReplyMode::kSkipThis;
-  return session.output.Here();
-}
-
 void Dispatcher::SettleReplyMode(Session& session, ReplyBuffer::Mark mark) {
   if (session.reply_mode == ReplyMode::kOff || session.reply_mode == ReplyMode::kSkipThis) {
     session.output.RollbackTo(mark);

@@ -133,8 +133,6 @@ class Dispatcher {
   static Status CheckSubscriber(const Session& session, const Command& command);
   void Call(CommandContext& ctx, Command& command);
   void CountCall(Session& session, Command& command, uint64_t ticks, bool failed);
-  /// Before an answer to a command that is not called: CLIENT REPLY SKIP is of this one.
-  static ReplyBuffer::Mark BeginUncalled(Session& session);
   void SettleReplyMode(Session& session, ReplyBuffer::Mark mark);
   void AfterCommand(Session& session);
   void Track(Session& session, const Command& command, std::span<const std::string_view> args);

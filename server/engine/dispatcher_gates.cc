@@ -22,6 +22,12 @@ bool ControlsTransaction(std::string_view name) {
   return EndsTransaction(name) || name == "multi" || name == "watch";
 }
 
+// Before an answer to a command that is not called: a SKIP asked for before it is of this one.
+ReplyBuffer::Mark BeginUncalled(Session& session) {
+  if (session.reply_mode == ReplyMode::kSkipNext) session.reply_mode = ReplyMode::kSkipThis;
+  return session.output.Here();
+}
+
 }  // namespace
 
 void Dispatcher::ReadGates() {
