@@ -22,6 +22,12 @@ bool ControlsTransaction(std::string_view name) {
   return EndsTransaction(name) || name == "multi" || name == "watch";
 }
 
+// Before an answer to a command that is not called: a SKIP asked for before it is of this one.
+ReplyBuffer::Mark BeginUncalled(Session& session) {
+  if (session.reply_mode == ReplyMode::kSkipNext) session.reply_mode = ReplyMode::kSkipThis;
+  return session.output.Here();
+}
+
 }  // namespace
 
 void Dispatcher::ReadGates() {
@@ -192,7 +198,9 @@ bool Dispatcher::Admit(Session& session, Command* command, Command* container,
       transaction.queue.push_back(OwnedCommand::From(command->spec, args, request));
       transaction.queue_bytes += transaction.queue.back().MemoryUsage();
     }
+    const ReplyBuffer::Mark mark = BeginUncalled(session);
     session.reply.SimpleString("QUEUED");
+    SettleReplyMode(session, mark);
     FinishReply(session);
     return false;
   }
@@ -214,6 +222,7 @@ void Dispatcher::Reject(Session& session, Command* command, const Status& status
     DropFed(session, status.message());
     return;
   }
+  const ReplyBuffer::Mark mark = BeginUncalled(session);
   if (command != nullptr && command->spec->name == "exec") {
     // A refused EXEC ends the transaction, and says so.
     engine_.watches.UnwatchAll(session);
@@ -227,6 +236,7 @@ void Dispatcher::Reject(Session& session, Command* command, const Status& status
     SendError(session, status);
   }
   if (session.tracking != nullptr) EndCaching(session, command);
+  SettleReplyMode(session, mark);
   FinishReply(session);
 }
 

@@ -138,7 +138,7 @@ void ClientHost::AnswerBusy(Connection& connection) {
   engine_.dispatcher->RunBusy(*connection.session_, connection.parser_);
   OnParsed(connection);
   if (connection.peer_ended_) {
-    connection.CloseNow();
+    connection.CloseAtEnd();
   } else {
     CheckLimits(connection);
   }
@@ -202,7 +202,7 @@ void ClientHost::RunTurn() {
     for (Connection* connection : ready) {
       OnParsed(*connection);
       if (connection->peer_ended_) {
-        connection->CloseNow();
+        connection->CloseAtEnd();
       } else {
         CheckLimits(*connection);
       }
@@ -256,6 +256,7 @@ void ClientHost::FlushAll() {
     } else {
       FlushOrHold(connection, durable);
     }
+    if (connection->peer_ended_) connection->CloseAtEnd();
     const Session& session = *connection->session_;
     if (!session.output.empty() || session.source != nullptr) CheckLimits(*connection);
     CountMemory(*connection);

@@ -6,6 +6,7 @@
 
 #include <array>
 
+#include "server/engine/durability.h"
 #include "server/net/client_host.h"
 
 namespace cairn {
@@ -88,6 +89,11 @@ void Connection::CloseNow() {
   host_.CountMemory(*this);
   host_.engine_.DetachSession(*session_);
   stream_->Close();
+}
+
+void Connection::CloseAtEnd() {
+  // While the disk is not sound this may last: whoever has given up by now is not kept.
+  if (!in_held_ || !host_.engine_.durability->WriteRefusal().ok()) CloseNow();
 }
 
 size_t Connection::Send(ReplyBuffer& output) {

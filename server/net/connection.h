@@ -51,6 +51,9 @@ class Connection final : public StreamReceiver, public SessionPort {
  private:
   friend class ClientHost;
   void CloseNow();
+  /// Its peer sends no more: it goes, but for replies that only wait for the disk, which Redis has
+  /// written by then. FlushAll closes it behind them.
+  void CloseAtEnd();
   /// Writes what the stream takes, as far as one turn may. Returns how much that was.
   size_t Send(ReplyBuffer& output);
   void FlushSource();

@@ -111,7 +111,7 @@ void SocketStream::EndRead(ssize_t result) {
 }
 
 size_t SocketStream::TryWrite(std::span<const std::string_view> pieces) {
-  if (closed_ || ended_) return 0;
+  if (closed_ || broken_) return 0;
   iovec vectors[kMaxPieces];
   const size_t count = std::min(pieces.size(), kMaxPieces);
   size_t offered = 0;
@@ -131,7 +131,7 @@ size_t SocketStream::TryWrite(std::span<const std::string_view> pieces) {
 }
 
 size_t SocketStream::Wrote(size_t offered, ssize_t result) {
-  if (closed_ || ended_) return 0;
+  if (closed_ || broken_) return 0;
   if (result < 0 && result != -EAGAIN && result != -EINTR) {
     // OnEnd must not be called from inside a call on the stream: post it.
     const std::shared_ptr<bool> alive = alive_;
@@ -155,6 +155,7 @@ void SocketStream::Fail(const Status& reason) {
   uv_poll_stop(poll_->get());
   interest_ = 0;
   ended_ = true;
+  broken_ = !reason.ok();
   receiver_->OnEnd(reason);
 }
 

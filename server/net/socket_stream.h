@@ -53,7 +53,8 @@ class SocketStream final : public Stream {
   bool reading_ = false;
   bool want_writable_ = false;
   bool closed_ = false;
-  bool ended_ = false;
+  bool ended_ = false;   // nothing more will be read
+  bool broken_ = false;  // and nothing can be written
   bool queued_ = false;  // the loop is to read from it, or has read what it was not told of yet
   std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);
 };

@@ -27,7 +27,7 @@ class StreamReceiver {
   virtual void OnRead(size_t size) = 0;
   /// The stream takes bytes again after TryWrite accepted fewer than offered.
   virtual void OnWritable() = 0;
-  /// The peer ended the stream (ok) or it broke (kIo). Last call of the stream but OnClosed.
+  /// The peer ended its side (ok) or the stream broke (kIo). Last call of the stream but OnClosed.
   virtual void OnEnd(const Status& reason) = 0;
   /// Answers Close: the stream is gone and will not call again; receiver and stream may be
   /// destroyed.

@@ -129,6 +129,15 @@ void ReplicaLink::OnEnd(const Status& reason) {
 // --- bytes ---
 
 std::span<char> ReplicaLink::ReadBuffer() {
+  if (engine_.script != nullptr) {
+    // A script is over its time, of a client here or of the primary, and the loop turns inside of
+    // it. What the primary sends is neither run in the middle of it nor refused: it waits in the
+    // kernel. Posted jobs run when the script has ended.
+    engine_.loop.Post([this, alive = std::weak_ptr<int>(alive_)] {
+      if (!alive.expired() && stream_ != nullptr) stream_->ResumeReads();
+    });
+    return {};
+  }
   if (state_ == LinkState::kLoads) return {};
   if (state_ == LinkState::kReceivesCopy && being_written_ + unwritten_.size() > kMaxUnwrittenBytes)
     return {};
