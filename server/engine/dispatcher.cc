@@ -227,8 +227,11 @@ void Dispatcher::Call(CommandContext& ctx, Command& command) {
                         : session;
   Session* const outer = std::exchange(engine_.running_session, &client);
   const uint64_t began = last_ticks_;
-  if (session.reply_mode != ReplyMode::kOn) [[unlikely]] {
-    if (session.reply_mode == ReplyMode::kSkipNext) session.reply_mode = ReplyMode::kSkipThis;
+  const bool silent = session.reply_mode != ReplyMode::kOn;
+  if (silent) [[unlikely]] {
+    // A SKIP among the commands of EXEC is of what follows EXEC.
+    if (session.reply_mode == ReplyMode::kSkipNext && !in_exec_)
+      session.reply_mode = ReplyMode::kSkipThis;
     session.holds_pushes = true;
   }
   const ReplyBuffer::Mark mark = session.output.Here();
@@ -280,7 +283,11 @@ void Dispatcher::Call(CommandContext& ctx, Command& command) {
   // CONFIG RESETSTAT makes them fewer.
   CountCall(session, command, spent, engine_.stats.total_error_replies > errors_seen_);
   errors_seen_ = engine_.stats.total_error_replies;
-  SettleReplyMode(session, mark);
+  if (silent) [[unlikely]] {
+    SettleReplyMode(session, mark);
+  } else if (session.holds_pushes && !in_exec_) {
+    session.ReleasePushes();  // EXEC of a CLIENT REPLY OFF
+  }
   if (in_exec_) return;
   FinishReply(session);
   if (outer == nullptr && (engine_.blocking.has_ready() || engine_.tracking.has_work()))

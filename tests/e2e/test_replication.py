@@ -356,6 +356,35 @@ class Gates(unittest.TestCase):
                     client.get("k")
                 self.assertEqual(client.info("replication")["master_link_status"], "down")
 
+    def test_a_script_of_a_replica_sees_no_change_and_those_behind_it_are_answered(self):
+        """The replica answers others while its script is over its time; what the primary sends waits."""
+        script = "local a = redis.call('GET', 'k') " \
+                 "for i = 1, 20000000 do " \
+                 "if i % 1000 == 0 and redis.call('GET', 'k') ~= a then return 'changed' end end return a"
+        for above, below in PAIRS:
+            with self.subTest(primary=above, replica=below), start(above) as primary, \
+                    start(below, lua_time_limit="50") as replica:
+                owner = primary.client()
+                owner.set("k", "0")
+                follow(replica, primary)
+                wait_link(replica)
+                wait_equal(primary, replica)
+                with replica.raw(timeout_s=60) as caller, replica.raw() as other:
+                    caller.sendall(b"*3\r\n$4\r\nEVAL\r\n$%d\r\n%s\r\n$1\r\n0\r\n"
+                                   % (len(script), script.encode()) + b"PING\r\n" * 3)
+                    time.sleep(0.3)
+                    for number in range(100):
+                        owner.set("k", number)
+                    other.sendall(b"GET k\r\n")
+                    self.assertTrue(other.recv(64).startswith((b"-BUSY", b"$")))
+                    wanted = b"$1\r\n0\r\n" + b"+PONG\r\n" * 3
+                    seen = b""
+                    while len(seen) < len(wanted) and (piece := caller.recv(64)):
+                        seen += piece
+                    self.assertEqual(wanted, seen)
+                wait_equal(primary, replica)
+                self.assertEqual(b"99", replica.client().get("k"))
+
     def test_a_primary_wants_enough_replicas(self):
         with start("cairn", min_replicas_to_write="1") as primary, start("cairn") as replica:
             client = primary.client()
