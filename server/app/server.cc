@@ -104,6 +104,7 @@ Server::~Server() {
 Status Server::Start() {
   CAIRN_RETURN_IF_ERROR(RenameCommands());
   ApplySettings();
+  CAIRN_RETURN_IF_ERROR(FitMaxClients());
   CAIRN_RETURN_IF_ERROR(Listen());
   loop_.SetAfterPoll([this] { clients_->RunTurn(); });
   ChooseSystemCalls();
@@ -220,16 +221,41 @@ void Server::ApplySettings() {
                    settings.maxmemory_policy == MaxmemoryPolicy::kVolatileLru;
   keyspace_->set_access_mode(lfu, settings.lfu_log_factor, settings.lfu_decay_time);
   keyspace_->set_save_access(lfu || lru);
+}
+
+// Asks the system for `maxclients` + kReservedDescriptors descriptors. Returns for how many clients
+// those it gives are enough, `maxclients` at most: beyond them neither a client could be refused in
+// words nor a file be opened for a save.
+int64_t Server::RaiseOpenFiles(int64_t maxclients) {
   rlimit limit{};
-  const rlim_t wanted = static_cast<rlim_t>(settings.maxclients) + kReservedDescriptors;
-  if (::getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur < wanted) {
-    limit.rlim_cur = wanted;
-    limit.rlim_max = std::max(limit.rlim_max, wanted);
-    if (::setrlimit(RLIMIT_NOFILE, &limit) != 0) {
-      log_.Log(LogLevel::kWarning, "The open files limit is too low for maxclients {}",
-               settings.maxclients);
-    }
+  const rlim_t wanted = static_cast<rlim_t>(maxclients) + kReservedDescriptors;
+  if (::getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur >= wanted) return maxclients;
+  // Above the hard limit for those who may raise that, else up to it.
+  const rlimit raised{wanted, std::max(limit.rlim_max, wanted)};
+  if (::setrlimit(RLIMIT_NOFILE, &raised) == 0) return maxclients;
+  const rlimit within{std::min(wanted, limit.rlim_max), limit.rlim_max};
+  if (::setrlimit(RLIMIT_NOFILE, &within) == 0) limit = within;
+  return static_cast<int64_t>(limit.rlim_cur) - static_cast<int64_t>(kReservedDescriptors);
+}
+
+Status Server::FitMaxClients() {
+  const int64_t asked = config_.settings().maxclients;
+  const int64_t possible = RaiseOpenFiles(asked);
+  if (possible >= asked) return Status::Ok();
+  const int64_t files = possible + static_cast<int64_t>(kReservedDescriptors);
+  if (possible <= 0) {
+    return Status::Io("Your current 'ulimit -n' of " + std::to_string(files) +
+                      " is not enough for the server to start. Please increase your open file "
+                      "limit to at least " +
+                      std::to_string(asked + static_cast<int64_t>(kReservedDescriptors)) +
+                      ". Exiting.");
   }
+  log_.Log(LogLevel::kWarning,
+           "Current maximum open files is {}. maxclients has been reduced to {} to compensate for "
+           "low ulimit. If you need higher maxclients increase 'ulimit -n'.",
+           files, possible);
+  config_.MutableSettings().maxclients = static_cast<decltype(Settings::maxclients)>(possible);
+  return Status::Ok();
 }
 
 void Server::RegisterHooks() {
@@ -237,8 +263,7 @@ void Server::RegisterHooks() {
     ApplySettings();
     return Status::Ok();
   };
-  for (std::string_view name :
-       {"maxmemory-policy", "lfu-log-factor", "lfu-decay-time", "maxclients"}) {
+  for (std::string_view name : {"maxmemory-policy", "lfu-log-factor", "lfu-decay-time"}) {
     config_.OnChange(name, apply);
   }
   config_.OnChange("maxmemory", [this](const Settings&, const Settings& after) {
@@ -251,6 +276,13 @@ void Server::RegisterHooks() {
           after.maxmemory, engine_->UsedMemory());
     }
     return Status::Ok();
+  });
+  config_.OnChange("maxclients", [this](const Settings&, const Settings& after) {
+    const int64_t possible = RaiseOpenFiles(after.maxclients);
+    if (possible >= after.maxclients) return Status::Ok();
+    return Status::Client(
+        "The operating system is not able to handle the specified number of clients, try with " +
+        std::to_string(possible));
   });
   config_.OnChange("loglevel", [this](const Settings&, const Settings& after) {
     log_.set_level(static_cast<LogLevel>(after.loglevel));

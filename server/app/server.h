@@ -59,6 +59,9 @@ class Server final : public KeyspaceListener {
   void CheckShutdownWait();
   bool AbortShutdown();
   void ApplySettings();
+  static int64_t RaiseOpenFiles(int64_t maxclients);
+  /// Lowers maxclients to what the limit on open files allows. Errors: it allows no client at all.
+  Status FitMaxClients();
   void RegisterHooks();
   void Cron();
   /// Lets cron run as often as hz and dynamic-hz ask.

@@ -103,7 +103,8 @@ Status Reset(CommandContext& ctx) {
   Discard(ctx);
   session.db = 0;
   session.name.clear();
-  session.reply_mode = ReplyMode::kOn;
+  // A SKIP is of this very command.
+  if (session.reply_mode != ReplyMode::kSkipThis) session.reply_mode = ReplyMode::kOn;
   ctx.engine().pubsub.Leave(session);
   ctx.engine().monitors.Leave(session);
   ctx.engine().tracking.Disable(session);
