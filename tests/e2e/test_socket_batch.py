@@ -73,21 +73,6 @@ class SocketBatchTest(unittest.TestCase):
         with Server() as server:
             self.rounds(server, lambda control, number: control.config_set("io-uring", "no" if number % 2 else "yes"))
 
-    def test_a_client_that_has_shut_its_side_down_is_answered(self):
-        """Also where the reply waits for the disk, which it does under always."""
-        for policy in ("always", "everysec"):
-            with self.subTest(policy=policy), \
-                    Server(settings={"appendonly": "yes", "appendfsync": policy}) as server:
-                for number in range(50):
-                    connection = server.raw()
-                    connection.sendall(request("SET", "k", number) + request("GET", "k"))
-                    connection.shutdown(socket.SHUT_WR)
-                    digits = str(number).encode()
-                    wanted = b"+OK\r\n$%d\r\n%s\r\n" % (len(digits), digits)
-                    self.assertEqual(wanted, self.read(connection, len(wanted)))
-                    self.assertEqual(b"", connection.recv(1))
-                    connection.close()
-
     def test_killed_by_a_neighbour(self):
         """The one that kills comes first in the turn; what the others sent in the same turn is not answered."""
         with Server() as server:
