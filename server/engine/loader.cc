@@ -113,7 +113,8 @@ CommandLoader::CommandLoader(Engine& engine)
 
 CommandLoader::~CommandLoader() { engine_.DestroySession(session_); }
 
-Status CommandLoader::BeginFile(std::string_view) {
+Status CommandLoader::BeginFile(std::string_view name) {
+  file_ = name;
   session_->db = 0;
   session_->transaction = TransactionState();
   return Status::Ok();
@@ -126,7 +127,7 @@ Status CommandLoader::Command(std::span<const std::string_view> args) {
     return engine_.modules == nullptr ? Status::Ok() : engine_.modules->TakeLoadFailure();
   }
   return Status::Corruption("Unknown command '" + std::string(args[0]) +
-                            "' reading the append only file");
+                            "' reading the append only file " + file_);
 }
 
 }  // namespace cairn

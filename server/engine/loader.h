@@ -63,6 +63,7 @@ class CommandLoader final : public CommandSink {
  private:
   Engine& engine_;
   Session* session_;
+  std::string file_;  // that is read
 };
 
 }  // namespace cairn
