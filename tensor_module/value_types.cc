@@ -7,16 +7,12 @@
 //
 // u is an unsigned item, s a string item. Pieces concatenated are the payload of `size` bytes; each
 // but the last is a multiple of 256 KiB and at most 64 MiB, so that a loaded piece is cut on the
-// grid without a copy; outside of the server's own files each but the last is 4 MiB, and the hash
-// is left out. Bytes that an upload has not received are written as zeros. Example, an F32
+// grid without a copy. Bytes that an upload has not received are written as zeros. Example, an F32
 // scalar 1.0: u 1, u 0, u 0, u 4, s 00 00 80 3f.
 
 #include <algorithm>
 #include <cstring>
 #include <memory>
-#include <optional>
-#include <span>
-#include <string>
 
 #include "tensor_module/module.h"
 
@@ -27,18 +23,10 @@ namespace {
 constexpr int kEncodingVersion = 1;
 constexpr uint64_t kMaxPieceBytes = 64u << 20;
 static_assert(kMaxPieceBytes % kChunkBytes == 0);
-constexpr size_t kChunksOfAPiece = 16;  // 4 MiB, where pieces have one size
 
 struct Saver {
-  Saver(const CairnApi& table, CairnWriter* to) : api(table), writer(to) {
-    CairnSaveTarget target{};
-    to_file = api.save_target(writer, &target) == CAIRN_OK;
-  }
   const CairnApi& api;
-  CairnWriter* const writer;
-  // A file of this server. Else (DUMP, DEBUG DIGEST, a copy for replicas) equal tensors are written
-  // alike: what is said then does not depend on how the bytes came or what has been asked of them.
-  bool to_file;
+  CairnWriter* writer;
   bool failed = false;
   void Unsigned(uint64_t value) { failed = failed || api.save_unsigned(writer, value) != CAIRN_OK; }
   void String(std::string_view bytes) {
@@ -52,21 +40,9 @@ void SaveHead(Saver& saver, DType dtype, const Shape& shape) {
   for (uint64_t dim : shape) saver.Unsigned(dim);
 }
 
-// In pieces of one size, wherever the bytes lie in memory.
-void SavePayloadAlike(Saver& saver, const Chunks& chunks) {
-  std::string gathered;
-  for (size_t next = 0; next < chunks.size() && !saver.failed; next += kChunksOfAPiece) {
-    const auto piece =
-        std::span(chunks).subspan(next, std::min(kChunksOfAPiece, chunks.size() - next));
-    gathered.clear();
-    for (const BlobSlice& chunk : piece) gathered.append(chunk.view());
-    saver.String(gathered);
-  }
-}
-
 void SavePayload(Saver& saver, const Chunks& chunks) {
-  saver.Unsigned(TotalBytes(chunks));
-  if (!saver.to_file) return SavePayloadAlike(saver, chunks);
+  const uint64_t size = TotalBytes(chunks);
+  saver.Unsigned(size);
   size_t next = 0;
   while (next < chunks.size() && !saver.failed) {
     // As many chunks as lie next to each other in memory.
@@ -130,7 +106,7 @@ int SaveTensor(const void* value, CairnWriter* writer, void* module) {
   const auto& tensor = *static_cast<const Tensor*>(value);
   Saver saver{static_cast<Module*>(module)->api, writer};
   SaveHead(saver, tensor.dtype(), tensor.shape());
-  const auto hash = saver.to_file ? tensor.known_hash() : std::nullopt;
+  const auto hash = tensor.known_hash();
   saver.Unsigned(hash ? 1 : 0);
   if (hash) {
     saver.Unsigned(hash->low);

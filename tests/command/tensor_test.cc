@@ -115,26 +115,6 @@ TEST_F(TensorCommandTest, BytesAreKeptBitForBit) {
   EXPECT_EQ(Run({"TENSOR.EQUAL", "k", "r"}), ":1");
 }
 
-TEST_F(TensorCommandTest, EqualTensorsAreWrittenAlikeHoweverTheyCame) {
-  std::string bytes(5'000'003, '\0');
-  for (size_t i = 0; i < bytes.size(); ++i) bytes[i] = static_cast<char>(i * 31 + i / 1000);
-  const std::string count = std::to_string(bytes.size());
-  Run({"TENSOR.SET", "whole", "U8", "SHAPE", "1", count, "BLOB", bytes});
-  const std::string id =
-      harness_.Call({"TENSOR.BEGINSET", "sent", "U8", "SHAPE", "1", count, "UPLOAD", "it"}).text;
-  constexpr size_t kPart = 700'001;
-  for (size_t at = 0; at < bytes.size(); at += kPart)
-    Run({"TENSOR.WRITE", "sent", id, std::to_string(at), "BLOB", bytes.substr(at, kPart)});
-  ASSERT_EQ(Run({"TENSOR.ENDSET", "sent", id}), "+OK");
-  const std::string dump = harness_.Call({"DUMP", "whole"}).text;
-  EXPECT_EQ(harness_.Call({"DUMP", "sent"}).text, dump);
-  Run({"TENSOR.INFO", "whole"});  // works out the hash
-  EXPECT_EQ(harness_.Call({"DUMP", "whole"}).text, dump);
-  EXPECT_EQ(Run({"RESTORE", "again", "0", dump}), "+OK");
-  EXPECT_EQ(Blob("again"), bytes);
-  EXPECT_EQ(harness_.Call({"DUMP", "again"}).text, dump);
-}
-
 TEST_F(TensorCommandTest, DumpIsTheWorkedExampleOfTheDocs) {
   Run({"TENSOR.SET", "k", "F32", "SHAPE", "0", "VALUES", "1", "1"});
   const std::string payload = harness_.Call({"DUMP", "k"}).text;
