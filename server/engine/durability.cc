@@ -91,7 +91,7 @@ SnapshotJobOptions DurabilityOfFiles::JobOptions(JobKind kind, const SyncSnapsho
                                                        : settings.rdb_save_incremental_fsync;
   options.cpu_limit_percent = settings.snapshot_cpu_limit;
   // To be polite towards writers is no use to them once it would have them wait for the walker.
-  options.gives_way = [this, hurry_from = settings.snapshot_retained_limit / 2] {
+  options.gives_way = [this, hurry_from = settings.snapshot_retained_limit / 8] {
     return engine_.keyspace.retained_value_bytes() < hurry_from;
   };
   options.key_delay_us = settings.rdb_key_save_delay;
