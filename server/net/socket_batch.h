@@ -8,7 +8,7 @@
 // its result when Run returns. Without a ring (an old kernel, a sandbox that forbids it, Close) the
 // same calls are made one by one. Not thread-safe.
 //
-// Source: io_uring(7); Linux 5.6 has what is used.
+// Source: io_uring(7); Linux 5.18 has what is used.
 
 #include <liburing.h>
 #include <sys/types.h>
