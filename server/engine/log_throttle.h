@@ -10,7 +10,7 @@
 #include <cstdint>
 #include <functional>
 
-#include "server/platform/transport.h"
+#include "server/engine/write_hold.h"
 
 namespace cairn {
 
@@ -22,26 +22,19 @@ class LogThrottle {
   LogThrottle(Engine& engine, std::function<bool()> over_limit);
   LogThrottle(const LogThrottle&) = delete;
   LogThrottle& operator=(const LogThrottle&) = delete;
-  ~LogThrottle();
 
   /// Whether a command that writes must wait now.
   bool HoldsWrites();
   /// Spells of holding, and how long they took together, since start or ResetFigures.
-  uint64_t holds() const { return holds_; }
-  uint64_t held_us() const;
-  void ResetFigures() { holds_ = held_us_ = 0; }
+  uint64_t holds() const { return hold_.holds(); }
+  uint64_t held_us() const { return hold_.held_us(); }
+  void ResetFigures() { hold_.ResetFigures(); }
 
  private:
-  void Begin();
-
   Engine& engine_;
   const std::function<bool()> over_limit_;
-  int64_t began_us_ = -1;  // -1: not holding
   int64_t logged_us_ = -1;
-  uint64_t holds_ = 0;
-  uint64_t held_us_ = 0;
-  TimerId timer_ = 0;
-  bool timer_running_ = false;
+  WriteHold hold_;
 };
 
 }  // namespace cairn

@@ -12,7 +12,7 @@
 #include <cstdint>
 #include <functional>
 
-#include "server/platform/transport.h"
+#include "server/engine/write_hold.h"
 
 namespace cairn {
 
@@ -24,7 +24,6 @@ class SnapshotThrottle {
   SnapshotThrottle(Engine& engine, std::function<void()> give_up);
   SnapshotThrottle(const SnapshotThrottle&) = delete;
   SnapshotThrottle& operator=(const SnapshotThrottle&) = delete;
-  ~SnapshotThrottle();
 
   /// A view was opened: its peak begins at 0.
   void Begin() {
@@ -36,9 +35,12 @@ class SnapshotThrottle {
   /// Most bytes of old values seen since Begin(). As of the last write command or tick.
   uint64_t peak_bytes() const { return peak_bytes_; }
   /// Spells of holding, and how long they took together, since start or ResetFigures.
-  uint64_t holds() const { return holds_; }
-  uint64_t held_us() const;
-  void ResetFigures() { holds_ = held_us_ = peak_bytes_ = 0; }
+  uint64_t holds() const { return hold_.holds(); }
+  uint64_t held_us() const { return hold_.held_us(); }
+  void ResetFigures() {
+    hold_.ResetFigures();
+    peak_bytes_ = 0;
+  }
 
   /// Caught up is a little below the limit, so that more than one command can go.
   static constexpr uint64_t kSlackBytes = 256 * 1024;
@@ -46,20 +48,12 @@ class SnapshotThrottle {
   static constexpr int64_t kGraceUs = 1000;
 
  private:
-  void StartHolding(int64_t now_us);
-  void StopHolding(int64_t now_us);
-
   Engine& engine_;
   const std::function<void()> give_up_;
-  bool holding_ = false;
   bool given_up_ = false;
-  int64_t began_us_ = 0;
   int64_t grace_until_us_ = 0;
   uint64_t peak_bytes_ = 0;
-  uint64_t holds_ = 0;
-  uint64_t held_us_ = 0;
-  TimerId timer_ = 0;
-  bool timer_running_ = false;
+  WriteHold hold_;
 };
 
 }  // namespace cairn
