@@ -75,6 +75,20 @@ class ChunkLogs(unittest.TestCase):
         server.restart()
         self.check(server, [1, 2, 3])
 
+    def test_logs_are_on_unless_refused_and_cost_nothing_without_checkpoints(self):
+        server = Server(tensors=True, settings=AOF)
+        self.addCleanup(server.close)
+        server.start()
+        server.client().set("key", "x" * CHUNK)
+        server.client().execute_command("TENSOR.SET", "t", "U8", "SHAPE", 1, SIZE, "BLOB", tensor(1))
+        server.client().save()
+        server.run_job("BGREWRITEAOF", "aof_rewrites")
+        server.restart()
+        self.assertFalse(os.path.exists(os.path.join(server.directory, "chunklogs")))
+        self.save(server, 1)
+        self.assertEqual(self.figures(server)["appended_bytes"], SIZE - SIZE % CHUNK)
+        self.assertLess(self.increments(server), SMALL_BYTES)
+
     def test_an_append_only_base_names_chunks(self):
         server = self.start(AOF)
         self.save(server, 1)
