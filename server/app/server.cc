@@ -18,8 +18,11 @@ namespace cairn {
 
 namespace {
 
-// Memory the blob arena keeps for the next big value after one was freed.
+// Memory the blob arena keeps for the next big value after one was freed; more where big values
+// come and go all the time (B5), as far as `maxmemory` and this share of the machine's memory
+// allow.
 constexpr uint64_t kArenaRetainedBytes = 256ull << 20;
+constexpr uint64_t kArenaMostShare = 4;
 // Saves, limits and time-outs are looked at this often whatever `hz` says.
 constexpr int64_t kSlowCronMs = 100;
 // dynamic-hz: beyond so many clients a turn there are more turns, up to the most that hz may be.
@@ -31,7 +34,7 @@ constexpr rlim_t kReservedDescriptors = 32;
 }  // namespace
 
 Server::Server(Env& env, Config& config, Logger& log, std::string executable)
-    : env_(env), config_(config), log_(log) {
+    : env_(env), config_(config), log_(log), machine_memory_(TotalSystemMemory()) {
   arena_ = std::make_unique<BlobArena>(kArenaRetainedBytes);
   modules_ = std::make_unique<ModuleHost>();
   Keyspace::Options options;
@@ -450,7 +453,12 @@ void Server::Cron() {
   stats.output_rate.Sample(now_ms, stats.net_output_bytes);
   stats.repl_input_rate.Sample(now_ms, stats.net_repl_input_bytes);
   stats.repl_output_rate.Sample(now_ms, stats.net_repl_output_bytes);
-  stats.peak_memory = std::max<size_t>(stats.peak_memory, engine_->UsedMemory());
+  const uint64_t used = engine_->UsedMemory();
+  stats.peak_memory = std::max<size_t>(stats.peak_memory, used);
+  const uint64_t elsewhere = used - std::min(used, arena_->in_use_bytes());
+  const uint64_t limit = config_.settings().maxmemory;
+  arena_->Age(now_ms, machine_memory_ / kArenaMostShare,
+              limit == 0 ? UINT64_MAX : limit - std::min(limit, elsewhere));
   clients_->Cron();
   AdjustCron();
   durability_->Tick();

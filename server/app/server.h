@@ -73,6 +73,7 @@ class Server final : public KeyspaceListener {
   Logger& log_;
   EventLoop loop_;
   std::unique_ptr<BlobArena> arena_;
+  const uint64_t machine_memory_;        // bytes
   std::unique_ptr<ModuleHost> modules_;  ///< before the keyspace, whose values its modules free
   std::unique_ptr<Keyspace> keyspace_;
   std::unique_ptr<Engine> engine_;

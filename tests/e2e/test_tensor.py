@@ -225,6 +225,36 @@ class LongWork(unittest.TestCase):
             self.assertEqual(server.stop(), 0)
 
 
+class WarmMemory(unittest.TestCase):
+    """Memory of deleted tensors that was missed is kept the next time, as far as maxmemory has room (blob_arena.h, B5)."""
+
+    COUNT, RIGHT = 80, 256 * MIB    # tensors of 4 MiB; what is kept in any case
+
+    def store(self, client, count, size):
+        for i in range(count):
+            run(client, f"TENSOR.SET k{i} U8 SHAPE 1 {size} BLOB", bytes(size))
+
+    def test_it_grows_where_tensors_come_and_go_and_stays_below_maxmemory(self):
+        with Server(tensors=True, settings={"maxmemory": "450mb"}) as server:
+            client = server.client()
+
+            def retained():
+                return client.info("memory")["blob_arena_retained_bytes"]
+
+            seen = []
+            for _ in range(3):
+                self.store(client, self.COUNT, 4 * MIB)
+                client.flushall()
+                seen.append(retained())
+            self.assertEqual(seen[0], self.RIGHT)
+            self.assertEqual(seen[2], self.COUNT * 4 * MIB, "what had to be fetched again")
+            self.assertLess(client.info("memory")["used_memory"], 100 * MIB, "which is not used memory")
+            self.store(client, 40, 5 * MIB)    # of another size: other memory
+            wait_until(lambda: retained() == self.RIGHT, what="the rest going back")
+            client.execute_command("MEMORY", "PURGE")
+            self.assertEqual(retained(), 0)
+
+
 class Durability(unittest.TestCase):
     def test_kill_and_restart_from_the_log_and_from_its_rewrite(self):
         with Server(tensors=True, settings=AOF) as server:
