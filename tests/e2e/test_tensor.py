@@ -245,6 +245,7 @@ class WarmMemory(unittest.TestCase):
             for _ in range(3):
                 self.store(client, self.COUNT, 4 * MIB)
                 client.flushall()
+                wait_until(lambda: client.info("memory")["blob_arena_in_use_bytes"] == 0, what="the end of all tensors")
                 seen.append(retained())
             self.assertEqual(seen[0], self.RIGHT)
             self.assertEqual(seen[2], self.COUNT * 4 * MIB, "what had to be fetched again")
