@@ -215,6 +215,27 @@ class ProcessTest(unittest.TestCase):
                 self.assertIn(expected, run.stdout + run.stderr)
                 self.assertNotIn("no config file specified", run.stdout)
 
+    def test_lines_that_others_wait_for(self):
+        """An append-only file and a dump that were loaded, an ACL file that cannot be read: the log has Redis's words."""
+        for binary in ("redis", "cairn"):
+            server = Server(binary, {"appendonly": "yes"})
+            self.addCleanup(server.close)
+            server.start().client().set("k", "v")
+            server.stop()
+            server.start()
+            self.assertEqual(b"v", server.client().get("k"))
+            self.assertIn("DB loaded from append only file: ", server.log(), binary)
+            server.client().save()
+            server.stop()
+            server.settings["appendonly"] = "no"
+            self.assertNotIn("DB loaded from disk: ", server.log(), binary)
+            server.start()
+            self.assertIn("DB loaded from disk: ", server.log(), binary)
+            server.stop()
+            server.settings["aclfile"] = "/nosuch/file"
+            with self.assertRaisesRegex(RuntimeError, "because of ACL errors: Error loading ACLs, opening file '/nosuch/file': No such"):
+                server.start()
+
     def test_renamed_commands(self):
         server = self.start({"rename-command": ["flushall ", "get fetch"]})  # an empty name takes it away
         client = server.client()
