@@ -39,6 +39,12 @@ AofSyncPolicy PolicyOf(AppendFsync setting) {
   return AofSyncPolicy::kEverySecond;
 }
 
+/// An error of loading a file, with the file's name in it.
+Status InFile(const std::string& path, const Status& status) {
+  if (status.ok() || status.message().find(path) != std::string_view::npos) return status;
+  return {status.code(), path + ": " + std::string(status.message())};
+}
+
 }  // namespace
 
 void DurabilityOfFiles::RegisterHooks() {
@@ -400,8 +406,8 @@ Status DurabilityOfFiles::LoadRdb(const std::string& path, bool merge, uint64_t*
   };
   RdbReader reader(source->get(), options);
   Result<uint64_t> end = reader.Load(loader);
-  if (!end.ok()) return end.status();
-  CAIRN_RETURN_IF_ERROR(loader.Finish());
+  if (!end.ok()) return InFile(path, end.status());
+  CAIRN_RETURN_IF_ERROR(InFile(path, loader.Finish()));
   *end_offset = *end;
   loaded_keys_ += loader.loaded();
   expired_at_load_ += loader.expired();

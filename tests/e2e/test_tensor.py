@@ -301,6 +301,45 @@ class Durability(unittest.TestCase):
                 self.assertNotIn("CRASH", server.log())
 
 
+class EqualValues(unittest.TestCase):
+    """What a value is written as depends on its bytes alone."""
+
+    SETTINGS = {"enable-debug-command": "yes"}
+
+    def test_reading_a_tensor_does_not_change_what_it_is_written_as(self):
+        with Server(tensors=True, settings=self.SETTINGS) as server:
+            client = server.client()
+            run(client, f"TENSOR.SET k U8 SHAPE 1 {9 * MIB + 7} BLOB", noise(9 * MIB + 7, 3))
+            before = client.dump("k"), run(client, "DEBUG DIGEST")
+            self.assertEqual(len(run(client, "TENSOR.INFO k")[13]), 32, "the hash is worked out")
+            run(client, "TENSOR.STATS k")
+            self.assertEqual((client.dump("k"), run(client, "DEBUG DIGEST")), before)
+            run(client, "DEBUG RELOAD")
+            self.assertEqual((client.dump("k"), run(client, "DEBUG DIGEST")), before)
+
+    def test_a_replica_has_the_digest_of_its_primary(self):
+        with Server(tensors=True, settings=self.SETTINGS) as primary:
+            client = primary.client()
+            fill(client)
+            run(client, f"TENSOR.BEGINSET parts U8 SHAPE 1 {6 * MIB} UPLOAD u")
+            for at in range(0, 6 * MIB, 500_000):
+                run(client, f"TENSOR.WRITE parts u {at} BLOB", noise(min(500_000, 6 * MIB - at), at))
+            run(client, "TENSOR.ENDSET parts u")
+            with Server(tensors=True, settings={**self.SETTINGS, "replicaof": f"127.0.0.1 {primary.port}"}) as replica:
+                wait_until(lambda: replica.client().info("replication")["master_link_status"] == "up", what="the link")
+                for key in ("parts", "zeros", "t:F32"):
+                    run(client, f"TENSOR.INFO {key}")
+                run(client, "TENSOR.SETSLICE parts SLICE 1 4194303 4194306 1 BLOB", b"abc")
+                run(client, f"TENSOR.SET whole U8 SHAPE 1 {6 * MIB} BLOB", blob(client, "parts"))
+                run(client, "TENSOR.SETSLICE zeros SLICE 2 299 300 1 999 1000 1 BLOB", bytes(8))
+                offset = client.info("replication")["master_repl_offset"]
+                wait_until(lambda: replica.client().info("replication")["slave_repl_offset"] >= offset, what="the stream")
+                self.assertEqual(contents(replica.client()), contents(client))
+                self.assertEqual(run(replica.client(), "DEBUG DIGEST"), run(client, "DEBUG DIGEST"))
+                self.assertEqual(client.dump("whole"), client.dump("parts"))
+                self.assertEqual(run(client, "DEBUG DIGEST-VALUE whole"), run(replica.client(), "DEBUG DIGEST-VALUE parts"))
+
+
 class WithoutTheModule(unittest.TestCase):
     """A server without the module keeps every value byte for byte, whatever way it goes."""
 
