@@ -108,6 +108,8 @@ Status Server::Start() {
   CAIRN_RETURN_IF_ERROR(RenameCommands());
   ApplySettings();
   CAIRN_RETURN_IF_ERROR(FitMaxClients());
+  if (!CheckTls(config_.settings()).ok())
+    return Status::Io("Failed to configure TLS. Check logs for more info.");
   CAIRN_RETURN_IF_ERROR(Listen());
   loop_.SetAfterPoll([this] { clients_->RunTurn(); });
   ChooseSystemCalls();
@@ -165,8 +167,7 @@ Status Server::Listen() {
         loop_, settings.unixsocket, static_cast<unsigned>(settings.unixsocketperm),
         settings.tcp_backlog, [this](const Accepted& a) { clients_->OnAccept(a); });
     if (!listener.ok()) {
-      log_.Log(LogLevel::kWarning, "Failed opening Unix socket: {}", listener.status().message());
-      return Status::Io("Failed opening Unix socket, aborting.");
+      return Status::Io("Failed opening Unix socket: " + std::string(listener.status().message()));
     }
     listeners_.push_back(std::move(*listener));
   }
@@ -195,9 +196,10 @@ Status Server::ListenTcp() {
       listeners_.push_back(std::move(*listener));
       continue;
     }
-    if (optional && listener.status().code() == StatusCode::kNotFound) continue;
     log_.Log(LogLevel::kWarning, "Warning: Could not create server TCP listening socket {}:{}: {}",
              address, port, listener.status().message());
+    const StatusCode code = listener.status().code();
+    if (code == StatusCode::kUnsupported || (optional && code == StatusCode::kNotFound)) continue;
     return Status::Io("Failed listening on port " + std::to_string(settings.port) +
                       " (TCP), aborting.");
   }
@@ -241,6 +243,14 @@ int64_t Server::RaiseOpenFiles(int64_t maxclients) {
   return static_cast<int64_t>(limit.rlim_cur) - static_cast<int64_t>(kReservedDescriptors);
 }
 
+// There is no TLS: who asks for it must not find a port, or a link, without.
+Status Server::CheckTls(const Settings& settings) {
+  if (settings.tls_port == 0 && !settings.tls_replication && !settings.tls_cluster)
+    return Status::Ok();
+  log_.Log(LogLevel::kWarning, "tls-port, tls-replication and tls-cluster: there is no TLS here.");
+  return Status::Io("Unable to update TLS configuration. Check server logs.");
+}
+
 Status Server::FitMaxClients() {
   const int64_t asked = config_.settings().maxclients;
   const int64_t possible = RaiseOpenFiles(asked);
@@ -280,6 +290,10 @@ void Server::RegisterHooks() {
     }
     return Status::Ok();
   });
+  for (std::string_view name : {"tls-port", "tls-replication", "tls-cluster"}) {
+    config_.OnChange(name,
+                     [this](const Settings&, const Settings& after) { return CheckTls(after); });
+  }
   config_.OnChange("maxclients", [this](const Settings&, const Settings& after) {
     const int64_t possible = RaiseOpenFiles(after.maxclients);
     if (possible >= after.maxclients) return Status::Ok();

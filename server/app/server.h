@@ -62,6 +62,7 @@ class Server final : public KeyspaceListener {
   static int64_t RaiseOpenFiles(int64_t maxclients);
   /// Lowers maxclients to what the limit on open files allows. Errors: it allows no client at all.
   Status FitMaxClients();
+  Status CheckTls(const Settings& settings);
   void RegisterHooks();
   void Cron();
   /// Lets cron run as often as hz and dynamic-hz ask.

@@ -441,7 +441,6 @@ Result<AofLoadReport> DurabilityOfFiles::LoadAppendOnly(const AofManifest& manif
 
 Status DurabilityOfFiles::LoadAtStart() {
   const Settings& settings = engine_.settings();
-  const int64_t began_us = engine_.env.MonotonicMicros();
   if (const uint64_t swept = SweepServerDirectory(engine_.env, settings.dir, engine_.process_id);
       swept > 0) {
     engine_.log.Log(LogLevel::kNotice, "Removed {} temporary files of processes that ended", swept);
@@ -450,11 +449,6 @@ Status DurabilityOfFiles::LoadAtStart() {
   Status status = settings.appendonly ? LoadAppendOnlyAtStart() : LoadDumpAtStart();
   engine_.loading = false;
   last_save_ms_ = engine_.env.WallMicros() / 1000;
-  if (status.ok() && (loaded_keys_ > 0 || load_.loaded_bytes > 0)) {
-    engine_.log.Log(LogLevel::kNotice, "DB loaded from {}: {:.3f} seconds",
-                    settings.appendonly ? "append only file" : "disk",
-                    static_cast<double>(engine_.env.MonotonicMicros() - began_us) / 1e6);
-  }
   return status;
 }
 
@@ -468,6 +462,12 @@ Result<AofManifest> DurabilityOfFiles::PrepareAof() {
   return manifest;
 }
 
+// Supervisors and test suites wait for this line.
+static void LogLoaded(Engine& engine, std::string_view source, int64_t began_us) {
+  engine.log.Log(LogLevel::kNotice, "DB loaded from {}: {:.3f} seconds", source,
+                 static_cast<double>(engine.env.MonotonicMicros() - began_us) / 1e6);
+}
+
 // A file that is there but cannot be looked at is no reason to begin empty: the next save would
 // replace it.
 Status DurabilityOfFiles::LoadDumpAtStart() {
@@ -475,12 +475,16 @@ Status DurabilityOfFiles::LoadDumpAtStart() {
   const auto size = engine_.env.FileSize(path);
   if (!size.ok() && size.status().code() == StatusCode::kNotFound) return Status::Ok();
   if (!size.ok()) return size.status();
+  const int64_t began_us = engine_.env.MonotonicMicros();
   BeginLoad(*size);
   uint64_t end = 0;
-  return LoadRdb(path, false, &end);
+  CAIRN_RETURN_IF_ERROR(LoadRdb(path, false, &end));
+  LogLoaded(engine_, "disk", began_us);
+  return Status::Ok();
 }
 
 Status DurabilityOfFiles::LoadAppendOnlyAtStart() {
+  const int64_t began_us = engine_.env.MonotonicMicros();
   auto manifest = PrepareAof();
   if (!manifest.ok()) return manifest.status();
   if (manifest->empty()) {
@@ -491,6 +495,7 @@ Status DurabilityOfFiles::LoadAppendOnlyAtStart() {
   }
   auto report = LoadAppendOnly(*manifest, true);
   if (!report.ok()) return report.status();
+  LogLoaded(engine_, "append only file", began_us);
   return OpenAof(std::move(*manifest), report->last_file_covered);
 }
 
