@@ -13,7 +13,7 @@ namespace {
 constexpr int kModuleVersion = 100;  // 1.0.0, as MODULE LIST shows versions
 
 struct Arguments {
-  bool chunk_logs = false;
+  bool chunk_logs = true;
   bool codecs = true;
   uint64_t codec_level = cairn::tensor::kFastestLevel;
 };
@@ -53,7 +53,7 @@ void Say(const CairnApi& api, CairnModule* self, std::string_view line) {
 
 }  // namespace
 
-/// Takes `chunk-logs yes|no` (no): whether saves keep the chunks of checkpoints in chunk logs;
+/// Takes `chunk-logs yes|no` (yes): whether files name the chunks of checkpoints, in chunk logs;
 /// `codecs yes|no` (yes): whether superseded versions are held encoded; `codec-level 1..19` (1):
 /// of zstd. Errors: an older table than this module was built for, other arguments, or a name that
 /// is taken.

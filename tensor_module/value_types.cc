@@ -1,18 +1,23 @@
 // How tensors and uploads stand in RDB files and DUMP payloads: the items of a module value
 // (docs/rdb.md), in order.
 //
-//   tensor "cairntens" v1 := dtype u | ndim u | dim u * ndim | hash-known u | [low u, high u] |
-//   size u | piece s * upload "cairntnup" v1 := dtype u | ndim u | dim u * ndim | ranges u | (begin
-//   u, end u) * | size u | piece s *
+//   tensor "cairntens" v2 := dtype u | ndim u | dim u * ndim | size u | piece s *
+//   upload "cairntnup" v2 := dtype u | ndim u | dim u * ndim | ranges u | (begin u, end u) * |
+//                            size u | piece s *
 //
 // u is an unsigned item, s a string item. Pieces concatenated are the payload of `size` bytes; each
-// but the last is a multiple of 256 KiB and at most 64 MiB, so that a loaded piece is cut on the
-// grid without a copy. Bytes that an upload has not received are written as zeros. Example, an F32
-// scalar 1.0: u 1, u 0, u 0, u 4, s 00 00 80 3f.
+// but the last is kPieceBytes long. So equal values are written alike, however their bytes came and
+// whatever was asked of them: DUMP and DEBUG DIGEST of a replica are its primary's. A piece is a
+// multiple of the grid, so that it is cut there without a copy. Bytes that an upload has not
+// received are written as zeros. Example, an F32 scalar 1.0: u 1, u 0, u 4, s 00 00 80 3f.
+//
+// Version 1, which is read, had a tensor's hash behind its dimensions (hash-known u | [low u, high
+// u]), and pieces of any multiple of 256 KiB.
 
 #include <algorithm>
 #include <cstring>
 #include <memory>
+#include <string>
 
 #include "tensor_module/module.h"
 
@@ -20,9 +25,10 @@ namespace cairn::tensor {
 
 namespace {
 
-constexpr int kEncodingVersion = 1;
-constexpr uint64_t kMaxPieceBytes = 64u << 20;
-static_assert(kMaxPieceBytes % kChunkBytes == 0);
+constexpr int kEncodingVersion = 2;
+constexpr int kVersionWithHash = 1;
+constexpr uint64_t kPieceBytes = 4u << 20;
+static_assert(kPieceBytes % kChunkBytes == 0);
 
 struct Saver {
   const CairnApi& api;
@@ -43,25 +49,23 @@ void SaveHead(Saver& saver, DType dtype, const Shape& shape) {
 void SavePayload(Saver& saver, const Chunks& chunks) {
   const uint64_t size = TotalBytes(chunks);
   saver.Unsigned(size);
-  size_t next = 0;
-  while (next < chunks.size() && !saver.failed) {
-    // As many chunks as lie next to each other in memory.
-    const BlobSlice& first = chunks[next];
-    uint64_t bytes = first.size;
-    size_t last = next + 1;
-    while (last < chunks.size() && bytes < kMaxPieceBytes &&
-           chunks[last].blob.get() == first.blob.get() &&
-           chunks[last].offset == first.offset + bytes) {
-      bytes += chunks[last++].size;
+  std::string gathered;  // of a piece that does not lie together in memory
+  for (uint64_t at = 0; at < size && !saver.failed; at += kPieceBytes) {
+    const Chunks runs = ReadChunks(chunks, at, std::min(kPieceBytes, size - at));
+    if (runs.size() == 1) {
+      saver.String(runs[0].view());
+      continue;
     }
-    saver.String({first.view().data(), static_cast<size_t>(bytes)});
-    next = last;
+    gathered.clear();
+    for (const BlobSlice& run : runs) gathered.append(run.view());
+    saver.String(gathered);
   }
 }
 
 struct Loader {
   Module& module;
   CairnReader* reader;
+  int version;
   bool failed = false;
   uint64_t Unsigned() {
     uint64_t value = 0;
@@ -71,6 +75,7 @@ struct Loader {
 };
 
 bool LoadHead(Loader& loader, TensorHead* head) {
+  if (loader.version != kEncodingVersion && loader.version != kVersionWithHash) return false;
   const uint64_t dtype = loader.Unsigned(), dimensions = loader.Unsigned();
   if (loader.failed || dtype >= kDTypeCount || dimensions > kMaxDimensions) return false;
   head->dtype = static_cast<DType>(dtype);
@@ -91,7 +96,10 @@ bool LoadPayload(Loader& loader, const TensorHead& head, Chunks* chunks) {
       return false;
     BlobRef piece = loader.module.memory.Wrap(blob);
     const size_t size = piece->size();
-    if (size == 0 || size > head.size_bytes - done) return false;
+    const uint64_t left = head.size_bytes - done;
+    const bool fits = loader.version == kVersionWithHash ? size > 0 && size <= left
+                                                         : size == std::min(kPieceBytes, left);
+    if (!fits) return false;
     Result<Chunks> cut = CutOnGrid(loader.module.memory, {std::move(piece), 0, size});
     if (!cut.ok()) return false;
     chunks->insert(chunks->end(), cut->begin(), cut->end());
@@ -106,22 +114,16 @@ int SaveTensor(const void* value, CairnWriter* writer, void* module) {
   const auto& tensor = *static_cast<const Tensor*>(value);
   Saver saver{static_cast<Module*>(module)->api, writer};
   SaveHead(saver, tensor.dtype(), tensor.shape());
-  const auto hash = tensor.known_hash();
-  saver.Unsigned(hash ? 1 : 0);
-  if (hash) {
-    saver.Unsigned(hash->low);
-    saver.Unsigned(hash->high);
-  }
   SavePayload(saver, tensor.chunks());
   return saver.failed ? CAIRN_FAILED : CAIRN_OK;
 }
 
 void* LoadTensor(CairnReader* reader, int version, void* module) {
-  Loader loader{*static_cast<Module*>(module), reader};
+  Loader loader{*static_cast<Module*>(module), reader, version};
   TensorHead head;
-  if (version != kEncodingVersion || !LoadHead(loader, &head)) return nullptr;
+  if (!LoadHead(loader, &head)) return nullptr;
   Hash128 hash;
-  const uint64_t hash_known = loader.Unsigned();
+  const uint64_t hash_known = version == kVersionWithHash ? loader.Unsigned() : 0;
   if (hash_known > 1) return nullptr;
   if (hash_known == 1) {
     hash.low = loader.Unsigned();
@@ -154,9 +156,9 @@ int SaveUpload(const void* value, CairnWriter* writer, void* module) {
 }
 
 void* LoadUpload(CairnReader* reader, int version, void* module) {
-  Loader loader{*static_cast<Module*>(module), reader};
+  Loader loader{*static_cast<Module*>(module), reader, version};
   TensorHead head;
-  if (version != kEncodingVersion || !LoadHead(loader, &head)) return nullptr;
+  if (!LoadHead(loader, &head)) return nullptr;
   std::vector<ByteRange> received;
   const uint64_t ranges = loader.Unsigned();
   for (uint64_t i = 0; i < ranges && !loader.failed; ++i) {

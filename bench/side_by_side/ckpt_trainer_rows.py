@@ -107,7 +107,8 @@ def check_loads(run, torch, saver, state, directory):
 
 def run_durable(run):
     """From BEGIN until COMMIT .. DURABLE DISK has answered, beside torch.save with fsync: the first save of a fresh server and of
-    a new file, and saves once both reuse the memory of what they have replaced."""
+    a new file, and saves once both reuse the memory of what they have replaced: from the fourth on, for the second still finds the
+    first one's memory held, and the third teaches the server what to keep (server/platform/blob_arena.h, B5)."""
     if not ready(run, "ckpt: BEGIN to DURABLE DISK"):
         return
     torch, cairnkv, redis = trainer()
@@ -117,7 +118,7 @@ def run_durable(run):
     peer = start(run, OURS, *ALWAYS, logs="yes")
     try:
         saver = cairnkv.Run("run", client=redis.Redis(unix_socket_path=peer.unix_path), rank=0, world=1, attempt=0, progress=False)
-        for step in range(run.rounds + 2):
+        for step in range(run.rounds + 3):
             touch(state, 1.0)
             try:
                 took = saver.save(step, state, durable="DISK", keep=1)["seconds"]
@@ -129,7 +130,7 @@ def run_durable(run):
             if not all(torch.equal(loaded[name], tensor) for name, tensor in state.items()):
                 raise RuntimeError("DURABLE DISK loaded another state")
             del loaded
-            if step != 1:  # the second still finds the first one's memory held
+            if step not in (1, 2):
                 run.record(later if step else first, OURS, took)
                 run.record(later if step else first, TORCH, theirs)
     finally:

@@ -33,6 +33,30 @@ void PrintHex(int fd, uintptr_t value) {
   Print(fd, text);
 }
 
+void PrintDecimal(int fd, uint64_t value) {
+  char text[21];
+  char* at = text + sizeof text - 1;
+  *at = '\0';
+  do {
+    *--at = static_cast<char>('0' + value % 10);
+    value /= 10;
+  } while (value != 0);
+  Print(fd, at);
+}
+
+/// What the signal was about: an address, or the process that sent it.
+void PrintCause(int fd, int number, const siginfo_t& info) {
+  if (info.si_code == SI_USER) {
+    Print(fd, "\nKilled by PID: ");
+    PrintDecimal(fd, static_cast<uint64_t>(info.si_pid));
+    Print(fd, ", UID: ");
+    PrintDecimal(fd, info.si_uid);
+  } else if (number == SIGSEGV || number == SIGBUS) {
+    Print(fd, "\nAccessing address: ");
+    PrintHex(fd, reinterpret_cast<uintptr_t>(info.si_addr));
+  }
+}
+
 const char* SignalName(int number) {
   switch (number) {
     case SIGSEGV:
@@ -57,8 +81,7 @@ void OnCrash(int number, siginfo_t* info, void*) {
           "\n\n=== REDIS BUG REPORT START: Cut & paste starting from here ===\nCairnKV crashed by "
           "signal: ");
     Print(fd, SignalName(number));
-    Print(fd, "\nAccessing address: ");
-    PrintHex(fd, reinterpret_cast<uintptr_t>(info->si_addr));
+    PrintCause(fd, number, *info);
     Print(fd, "\n------ STACK TRACE ------\n");
     void* frames[kMaxFrames];
     backtrace_symbols_fd(frames, backtrace(frames, kMaxFrames), fd);

@@ -102,7 +102,7 @@ void HostProcess::Begin(Config& config, Logger& log) {
   } else if (settings.supervised == Supervised::kUpstart) {
     log.Log(LogLevel::kWarning, "upstart supervision requested, but UPSTART_JOB not found!");
   } else if (settings.supervised == Supervised::kSystemd) {
-    log.Log(LogLevel::kWarning, "systemd supervision requested, but NOTIFY_SOCKET not found!");
+    log.Log(LogLevel::kWarning, "systemd supervision error: NOTIFY_SOCKET not found!");
   }
   if (settings.set_proc_title) ShowTitle(Title(settings, config.file_path()));
   // A score that cannot be set does not keep the server from starting; the log has the reason.

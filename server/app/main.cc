@@ -27,7 +27,8 @@ namespace cairn {
 namespace {
 
 void PrintHelp() {
-  std::printf(
+  std::fprintf(
+      stderr,
       "Usage: cairn-server [/path/to/cairn.conf] [options] [-]\n"
       "       cairn-server - (read the configuration from standard input)\n"
       "       cairn-server -v or --version\n"
@@ -42,6 +43,13 @@ void PrintHelp() {
       "       cairn-server --port 7777 --loglevel verbose\n"
       "       cairn-server conf/durable.conf --dir /var/lib/cairn\n"
       "       echo 'maxmemory 128mb' | cairn-server -\n");
+}
+
+/// A line of the log before its place is known.
+void PrintEarly(Env& env, std::string_view line) {
+  const std::string prefix = LogPrefix(::getpid(), 'C', env.WallMicros(), LogLevel::kWarning);
+  std::printf("%s%.*s\n", prefix.c_str(), static_cast<int>(line.size()), line.data());
+  std::fflush(stdout);
 }
 
 void Daemonize() {
@@ -66,7 +74,9 @@ void FollowCrashSetting(Config& config) {
   config.OnChange("crash-log-enabled", follow);
 }
 
-int Serve(Env& env, Config& config, HostProcess& process, const std::string& executable) {
+/// `configured`: there was a file or an option, so that what runs is not the default configuration.
+int Serve(Env& env, Config& config, HostProcess& process, const std::string& executable,
+          bool configured) {
   const Settings& settings = config.settings();
   process.FindSupervisor(settings);
   if (settings.daemonize && !process.is_supervised()) Daemonize();
@@ -80,7 +90,7 @@ int Serve(Env& env, Config& config, HostProcess& process, const std::string& exe
   log.Log(LogLevel::kWarning,
           "CairnKV version={}, following Redis version={}, bits=64, pid={}, just started",
           kCairnVersion, kRedisVersion, ::getpid());
-  if (config.file_path().empty()) {
+  if (!configured) {
     log.Log(LogLevel::kWarning,
             "Warning: no config file specified, using the default config. In order to specify a "
             "config file use {} "
@@ -134,7 +144,14 @@ int Main(int argc, char** argv) {
       return 0;
     case LaunchArguments::Mode::kHelp:
       PrintHelp();
-      return 0;
+      return 1;  // as redis-server's
+    case LaunchArguments::Mode::kTestMemory:
+      std::fputs("There is no test of memory here. memtester(8) is one.\n", stderr);
+      return 1;
+    case LaunchArguments::Mode::kCheckSystem:
+      std::fputs("There is no check of the system here: without fork nothing hangs on it.\n",
+                 stderr);
+      return 1;
     case LaunchArguments::Mode::kGenerateConf:
       std::fputs(GenerateDefaultConfig().c_str(), stdout);
       return 0;
@@ -159,6 +176,7 @@ int Main(int argc, char** argv) {
   CheckDirectives(config, renamed, users);
   std::string from_stdin;
   if (arguments.read_stdin) {
+    PrintEarly(*env, "Reading config from stdin");
     from_stdin.assign(std::istreambuf_iterator<char>(std::cin), std::istreambuf_iterator<char>());
   }
   if (Status loaded = config.Load(arguments, from_stdin); !loaded.ok()) {
@@ -166,13 +184,11 @@ int Main(int argc, char** argv) {
       std::fprintf(stderr, "%.*s\n", static_cast<int>(loaded.message().size()),
                    loaded.message().data());
     } else {
-      const std::string prefix = LogPrefix(::getpid(), 'C', env->WallMicros(), LogLevel::kWarning);
-      std::printf("%s%.*s\n", prefix.c_str(), static_cast<int>(loaded.message().size()),
-                  loaded.message().data());
+      PrintEarly(*env, loaded.message());
     }
     return 1;
   }
-  return Serve(*env, config, process, executable);
+  return Serve(*env, config, process, executable, !words.empty());
 }
 
 }  // namespace

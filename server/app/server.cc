@@ -18,8 +18,11 @@ namespace cairn {
 
 namespace {
 
-// Memory the blob arena keeps for the next big value after one was freed.
+// Memory the blob arena keeps for the next big value after one was freed; more where big values
+// come and go all the time (B5), as far as `maxmemory` and this share of the machine's memory
+// allow.
 constexpr uint64_t kArenaRetainedBytes = 256ull << 20;
+constexpr uint64_t kArenaMostShare = 4;
 // Saves, limits and time-outs are looked at this often whatever `hz` says.
 constexpr int64_t kSlowCronMs = 100;
 // dynamic-hz: beyond so many clients a turn there are more turns, up to the most that hz may be.
@@ -31,7 +34,7 @@ constexpr rlim_t kReservedDescriptors = 32;
 }  // namespace
 
 Server::Server(Env& env, Config& config, Logger& log, std::string executable)
-    : env_(env), config_(config), log_(log) {
+    : env_(env), config_(config), log_(log), machine_memory_(TotalSystemMemory()) {
   arena_ = std::make_unique<BlobArena>(kArenaRetainedBytes);
   modules_ = std::make_unique<ModuleHost>();
   Keyspace::Options options;
@@ -105,6 +108,8 @@ Status Server::Start() {
   CAIRN_RETURN_IF_ERROR(RenameCommands());
   ApplySettings();
   CAIRN_RETURN_IF_ERROR(FitMaxClients());
+  if (!CheckTls(config_.settings()).ok())
+    return Status::Io("Failed to configure TLS. Check logs for more info.");
   CAIRN_RETURN_IF_ERROR(Listen());
   loop_.SetAfterPoll([this] { clients_->RunTurn(); });
   ChooseSystemCalls();
@@ -162,8 +167,7 @@ Status Server::Listen() {
         loop_, settings.unixsocket, static_cast<unsigned>(settings.unixsocketperm),
         settings.tcp_backlog, [this](const Accepted& a) { clients_->OnAccept(a); });
     if (!listener.ok()) {
-      log_.Log(LogLevel::kWarning, "Failed opening Unix socket: {}", listener.status().message());
-      return Status::Io("Failed opening Unix socket, aborting.");
+      return Status::Io("Failed opening Unix socket: " + std::string(listener.status().message()));
     }
     listeners_.push_back(std::move(*listener));
   }
@@ -192,9 +196,10 @@ Status Server::ListenTcp() {
       listeners_.push_back(std::move(*listener));
       continue;
     }
-    if (optional && listener.status().code() == StatusCode::kNotFound) continue;
     log_.Log(LogLevel::kWarning, "Warning: Could not create server TCP listening socket {}:{}: {}",
              address, port, listener.status().message());
+    const StatusCode code = listener.status().code();
+    if (code == StatusCode::kUnsupported || (optional && code == StatusCode::kNotFound)) continue;
     return Status::Io("Failed listening on port " + std::to_string(settings.port) +
                       " (TCP), aborting.");
   }
@@ -238,6 +243,14 @@ int64_t Server::RaiseOpenFiles(int64_t maxclients) {
   return static_cast<int64_t>(limit.rlim_cur) - static_cast<int64_t>(kReservedDescriptors);
 }
 
+// There is no TLS: who asks for it must not find a port, or a link, without.
+Status Server::CheckTls(const Settings& settings) {
+  if (settings.tls_port == 0 && !settings.tls_replication && !settings.tls_cluster)
+    return Status::Ok();
+  log_.Log(LogLevel::kWarning, "tls-port, tls-replication and tls-cluster: there is no TLS here.");
+  return Status::Io("Unable to update TLS configuration. Check server logs.");
+}
+
 Status Server::FitMaxClients() {
   const int64_t asked = config_.settings().maxclients;
   const int64_t possible = RaiseOpenFiles(asked);
@@ -277,6 +290,10 @@ void Server::RegisterHooks() {
     }
     return Status::Ok();
   });
+  for (std::string_view name : {"tls-port", "tls-replication", "tls-cluster"}) {
+    config_.OnChange(name,
+                     [this](const Settings&, const Settings& after) { return CheckTls(after); });
+  }
   config_.OnChange("maxclients", [this](const Settings&, const Settings& after) {
     const int64_t possible = RaiseOpenFiles(after.maxclients);
     if (possible >= after.maxclients) return Status::Ok();
@@ -450,7 +467,12 @@ void Server::Cron() {
   stats.output_rate.Sample(now_ms, stats.net_output_bytes);
   stats.repl_input_rate.Sample(now_ms, stats.net_repl_input_bytes);
   stats.repl_output_rate.Sample(now_ms, stats.net_repl_output_bytes);
-  stats.peak_memory = std::max<size_t>(stats.peak_memory, engine_->UsedMemory());
+  const uint64_t used = engine_->UsedMemory();
+  stats.peak_memory = std::max<size_t>(stats.peak_memory, used);
+  const uint64_t elsewhere = used - std::min(used, arena_->in_use_bytes());
+  const uint64_t limit = config_.settings().maxmemory;
+  arena_->Age(now_ms, machine_memory_ / kArenaMostShare,
+              limit == 0 ? UINT64_MAX : limit - std::min(limit, elsewhere));
   clients_->Cron();
   AdjustCron();
   durability_->Tick();

@@ -62,6 +62,7 @@ class Server final : public KeyspaceListener {
   static int64_t RaiseOpenFiles(int64_t maxclients);
   /// Lowers maxclients to what the limit on open files allows. Errors: it allows no client at all.
   Status FitMaxClients();
+  Status CheckTls(const Settings& settings);
   void RegisterHooks();
   void Cron();
   /// Lets cron run as often as hz and dynamic-hz ask.
@@ -73,6 +74,7 @@ class Server final : public KeyspaceListener {
   Logger& log_;
   EventLoop loop_;
   std::unique_ptr<BlobArena> arena_;
+  const uint64_t machine_memory_;        // bytes
   std::unique_ptr<ModuleHost> modules_;  ///< before the keyspace, whose values its modules free
   std::unique_ptr<Keyspace> keyspace_;
   std::unique_ptr<Engine> engine_;

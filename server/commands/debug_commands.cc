@@ -306,6 +306,17 @@ Status DebugPackedThreshold(CommandContext& ctx) {
   return Status::Ok();
 }
 
+/// For tests of CONFIG REWRITE: a file that it wrote whole is one that the server reads.
+Status DebugRewriteAll(CommandContext& ctx) {
+  if (Status written = ctx.engine().config.Rewrite(/*all=*/true); !written.ok()) {
+    std::string_view why = written.message();
+    if (why.starts_with("ERR ")) why.remove_prefix(4);
+    return Status::Client("ERR CONFIG-REWRITE-FORCE-ALL failed: " + std::string(why));
+  }
+  ctx.reply().Ok();
+  return Status::Ok();
+}
+
 /// A new identity of the dataset's history: replicas that knew the old one start over.
 Status DebugChangeReplicationId(CommandContext& ctx) {
   Engine& engine = ctx.engine();
@@ -360,6 +371,8 @@ constexpr std::array kDebugWords = {
     DebugWord{"assert", 2, 2, DebugAssert, "", "Fails a check."},
     DebugWord{"change-repl-id", 2, 2, DebugChangeReplicationId, "",
               "Gives the dataset's history a new identity."},
+    DebugWord{"config-rewrite-force-all", 2, 2, DebugRewriteAll, "",
+              "CONFIG REWRITE with every setting."},
     DebugWord{"digest", 2, 2, DebugDigest, "", "A digest of the whole dataset."},
     DebugWord{"digest-value", 2, kAny, DebugDigestValue, "<key> [<key> ...]",
               "A digest of each value."},

@@ -125,10 +125,19 @@ constexpr CommandSpec kTypeSpec{
 // --- moving and copying ----------------------------------------------------------------------
 
 /// Puts `value` under `to`. Whatever stood there counts as gone before, so the key is new.
-void Place(CommandContext& ctx, Database& db, KeyRef to, ValueInput value, int64_t expire_at_ms) {
-  db.Set(to, std::move(value), expire_at_ms);
+const Entry* Place(CommandContext& ctx, Database& db, KeyRef to, ValueInput value,
+                   int64_t expire_at_ms) {
+  const Entry* entry = db.Set(to, std::move(value), expire_at_ms);
   ctx.SignalReady(db.index(), to.key);
   ctx.Notify(NotifyClass::kNew, "new", to.key, db.index());
+  return entry;
+}
+
+/// Places `entry`'s value, and how often or lately it was used: what it is to eviction goes with
+/// it.
+void PlaceMoved(CommandContext& ctx, Database& db, KeyRef to, const Entry& entry) {
+  const uint32_t access = entry.access();
+  Place(ctx, db, to, entry.ShareValue(), entry.expire_at_ms())->set_access(access);
 }
 
 Status RenameKey(CommandContext& ctx, bool only_if_free) {
@@ -144,7 +153,7 @@ Status RenameKey(CommandContext& ctx, bool only_if_free) {
     return Status::Ok();
   }
   if (!same) {
-    Place(ctx, db, to, entry->ShareValue(), entry->expire_at_ms());
+    PlaceMoved(ctx, db, to, *entry);
     db.Remove(from, false);
     ctx.TouchWatchers(db.index(), from.key);
     ctx.TouchWatchers(db.index(), to.key);
@@ -254,7 +263,7 @@ Status Move(CommandContext& ctx) {
     ctx.reply().Integer(0);
     return Status::Ok();
   }
-  Place(ctx, *target, to, entry->ShareValue(), entry->expire_at_ms());
+  PlaceMoved(ctx, *target, to, *entry);
   source.Remove(from, false);
   ctx.TouchWatchers(source.index(), from.key);
   ctx.TouchWatchers(target->index(), to.key);

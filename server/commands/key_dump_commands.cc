@@ -1,5 +1,6 @@
 // DUMP and RESTORE: one value on its way out and in, in the RDB encoding.
 
+#include <algorithm>
 #include <array>
 
 #include "persistence/rdb_reader.h"
@@ -89,6 +90,9 @@ void DropReplaced(CommandContext& ctx, KeyRef key) {
   ctx.Changed(key, NotifyClass::kGeneric, "del");
 }
 
+/// How often a new key counts as used. Source: LFU_INIT_VAL of Redis 7.0.
+constexpr int kFirstFrequency = 5;
+
 Status Restore(CommandContext& ctx) {
   RestoreOptions options;
   CAIRN_RETURN_IF_ERROR(ParseRestore(ctx, &options));
@@ -121,9 +125,10 @@ Status Restore(CommandContext& ctx) {
   const Entry* entry = ctx.db().Set(key, std::move(*value), expire_at_ms);
   ctx.SignalReady(ctx.db().index(), key.key);
   ctx.Notify(NotifyClass::kNew, "new", key.key, ctx.db().index());
-  if (options.idle_s >= 0 || options.frequency >= 0) {
-    ctx.keyspace().RestoreAccess(*entry, options.idle_s, static_cast<int>(options.frequency));
-  }
+  // A new key, whatever stood there before.
+  ctx.keyspace().RestoreAccess(
+      *entry, std::max<int64_t>(options.idle_s, 0),
+      options.frequency >= 0 ? static_cast<int>(options.frequency) : kFirstFrequency);
   if (ttl_ms != 0 && !options.absolute) PropagateAbsolute(ctx, expire_at_ms);
   ctx.Changed(key, NotifyClass::kGeneric, "restore");
   ctx.reply().Ok();

@@ -113,8 +113,8 @@ Status MemoryStats(CommandContext& ctx) {
   stats.Add("peak.allocated", memory.peak);
   stats.Add("total.allocated", memory.used);
   stats.Add("startup.allocated", memory.startup);
-  stats.Add("replication.backlog", 0);
-  stats.Add("clients.slaves", 0);
+  stats.Add("replication.backlog", memory.backlog);
+  stats.Add("clients.slaves", memory.replicas);
   stats.Add("clients.normal", memory.clients);
   stats.Add("cluster.links", 0);
   stats.Add("aof.buffer", memory.aof_buffer);

@@ -99,8 +99,9 @@ Status Acl::LoadAtStart() {
   }
   if (settings.aclfile.empty()) return LoadConfiguredUsers();
   if (Status loaded = LoadFile(); !loaded.ok()) {
-    return Status::Client("Aborting Redis startup because of ACL errors: " +
-                          std::string(loaded.message()));
+    std::string_view why = loaded.message();
+    if (why.starts_with("ERR ")) why.remove_prefix(4);
+    return Status::Client("Aborting Redis startup because of ACL errors: " + std::string(why));
   }
   return Status::Ok();
 }
@@ -167,8 +168,10 @@ Status Acl::LoadFile() {
   if (file.empty()) return RespError(kNoFile);
   const Result<std::string> text = engine_.env.ReadFileToString(file);
   if (!text.ok()) {
+    std::string_view why = text.status().message();  // "open FILE: REASON"
+    if (const size_t colon = why.rfind(": "); colon != why.npos) why.remove_prefix(colon + 2);
     return Status::Client("ERR Error loading ACLs, opening file '" + file +
-                          "': " + std::string(text.status().message()));
+                          "': " + std::string(why));
   }
   Users users;
   const std::string errors = ReadUsers(*text, file, &users);

@@ -30,6 +30,8 @@ struct LaunchArguments {
     kServe,
     kVersion,
     kHelp,
+    kTestMemory,
+    kCheckSystem,
     kGenerateConf,
     kGenerateCommands,
     kGenerateDifferences
@@ -101,9 +103,10 @@ class Config {
   /// Value of one setting as CONFIG GET shows it. Requires: the setting exists.
   std::string GetOne(std::string_view name) const;
 
-  /// CONFIG REWRITE: replaces the loaded file atomically, keeping comments and order.
+  /// CONFIG REWRITE: replaces the loaded file atomically, keeping comments and order. `all`: with
+  /// the settings too that have their default and no line.
   /// Errors: "ERR The server is running without a config file", or kIo.
-  Status Rewrite();
+  Status Rewrite(bool all = false);
 
   /// Registers a hook for a setting (its real name, not an alias). A hook registered for several
   /// settings is called once per Set for each of them that changed. Requires: the setting exists.

@@ -22,7 +22,7 @@ std::string_view Trim(std::string_view line) {
 }
 
 std::string FatalText(std::string_view detail) {
-  return "\n*** FATAL CONFIG FILE ERROR (Redis 7.0.15) ***\n" + std::string(detail) + "\n";
+  return "\n*** FATAL CONFIG FILE ERROR (Redis 7.0.15) ***\n" + std::string(detail);
 }
 
 /// The errno text at the end of an Env error.
@@ -67,6 +67,8 @@ LaunchArguments ParseLaunchArguments(std::span<const std::string> arguments) {
   const std::string& first = arguments[0];
   if (first == "-v" || first == "--version") result.mode = Mode::kVersion;
   if (first == "-h" || first == "--help") result.mode = Mode::kHelp;
+  if (first == "--test-memory") result.mode = Mode::kTestMemory;
+  if (first == "--check-system") result.mode = Mode::kCheckSystem;
   constexpr std::pair<std::string_view, Mode> kGenerators[] = {
       {"--generate-conf", Mode::kGenerateConf},
       {"--generate-commands", Mode::kGenerateCommands},

@@ -24,7 +24,7 @@ bool IsDirective(std::string_view word) {
 /// The file while it is rewritten: its lines, and for each setting which of them are its own.
 class RewrittenFile {
  public:
-  explicit RewrittenFile(std::string_view text) {
+  RewrittenFile(std::string_view text, bool all) : all_(all) {
     // As in Redis, the end of the last line begins another, empty one.
     while (!text.empty()) {
       const size_t end = text.find('\n');
@@ -35,8 +35,8 @@ class RewrittenFile {
     }
   }
 
-  /// Puts the lines of one setting where its old ones were; forced ones go to the end when there is
-  /// no place.
+  /// Puts the lines of one setting where its old ones were; forced ones, of an `all` file each, go
+  /// to the end when there is no place.
   void Replace(const std::string& name, const std::vector<RewriteLine>& lines) {
     written_.insert(name);
     std::deque<size_t>& places = places_[name];
@@ -45,7 +45,7 @@ class RewrittenFile {
       if (!places.empty()) {
         lines_[places.front()] = line.text;
         places.pop_front();
-      } else if (line.forced) {
+      } else if (line.forced || all_) {
         Append(line.text);
       }
     }
@@ -101,11 +101,12 @@ class RewrittenFile {
   std::map<std::string, std::deque<size_t>> places_;
   std::set<std::string> written_;
   bool has_marker_ = false;
+  bool all_;
 };
 
 }  // namespace
 
-Status Config::Rewrite() {
+Status Config::Rewrite(bool all) {
   if (file_path_.empty()) {
     return Status::Client("ERR The server is running without a config file");
   }
@@ -113,7 +114,7 @@ Status Config::Rewrite() {
   if (!old_text.ok() && old_text.status().code() != StatusCode::kNotFound) {
     return old_text.status();
   }
-  RewrittenFile file(old_text.ok() ? std::string_view(*old_text) : std::string_view());
+  RewrittenFile file(old_text.ok() ? std::string_view(*old_text) : std::string_view(), all);
   const Settings defaults;
   for (const SettingSpec* spec : AllSettings()) {
     file.Replace(spec->name, RewriteSetting(*spec, settings_, defaults));

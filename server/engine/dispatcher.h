@@ -158,7 +158,8 @@ class Dispatcher {
   void Answer(Session& session, Reply&& answer);
   bool AskWaiter(Session& session, const BlockLine& line);
   void ServeReadyKeys();
-  void Reject(Session& session, Command* command, const Status& status);
+  void Reject(Session& session, Command* command, std::span<const std::string_view> args,
+              const Status& status);
   void SendError(Session& session, const Status& status);
   void FinishReply(Session& session);
   void Propagate(CommandContext& ctx);

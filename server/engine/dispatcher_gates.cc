@@ -145,21 +145,21 @@ bool Dispatcher::Admit(Session& session, Command* command, Command* container,
     return false;
   }
   if (Status form = CheckForm(command, container, args); !form.ok()) {
-    Reject(session, command, form);
+    Reject(session, command, args, form);
     return false;
   }
   if (Status guarded = CheckProtected(session, *command); !guarded.ok()) {
-    Reject(session, command, guarded);
+    Reject(session, command, args, guarded);
     return false;
   }
   if (!session.authenticated && !(command->flags & kCmdNoAuth) && !engine_.acl.open()) {
-    Reject(session, command, RespError(resp_errors::kNoAuth));
+    Reject(session, command, args, RespError(resp_errors::kNoAuth));
     return false;
   }
   // A log and a primary put what one command did between MULTI and EXEC.
   if (session.in_transaction() && (command->flags & kCmdNoMulti) &&
       (session.kind == SessionKind::kNormal || session.kind == SessionKind::kPubsub)) {
-    Reject(session, command, RespError(resp_errors::kNotInMulti));
+    Reject(session, command, args, RespError(resp_errors::kNotInMulti));
     return false;
   }
   if (session.acl != nullptr && !session.acl->unrestricted()) [[unlikely]] {
@@ -167,13 +167,13 @@ bool Dispatcher::Admit(Session& session, Command* command, Command* container,
       engine_.acl.NoteRequest(
           session, decision, *command, args,
           session.in_transaction() ? AclContext::kMulti : AclContext::kToplevel);
-      Reject(session, command, Acl::Refusal(decision, *command));
+      Reject(session, command, args, Acl::Refusal(decision, *command));
       return false;
     }
   }
   const RequestFlags flags = FlagsOf(session, *command, args);
   if (Status state = CheckState(session, *command, flags); !state.ok()) {
-    Reject(session, command, state);
+    Reject(session, command, args, state);
     return false;
   }
   if (engine_.pause_mode != PauseMode::kNone && session.MayBePaused() &&
@@ -216,7 +216,8 @@ bool Dispatcher::HeldForDisk(const Session& session, const RequestFlags& flags) 
   return may_write && engine_.durability->HoldsWrites();
 }
 
-void Dispatcher::Reject(Session& session, Command* command, const Status& status) {
+void Dispatcher::Reject(Session& session, Command* command, std::span<const std::string_view> args,
+                        const Status& status) {
   if (command != nullptr) ++command->counters.rejected;
   if (session.source != nullptr) [[unlikely]] {
     DropFed(session, status.message());
@@ -231,6 +232,8 @@ void Dispatcher::Reject(Session& session, Command* command, const Status& status
     if (why.starts_with("ERR ")) why.remove_prefix(4);
     SendError(session,
               Status::Client("EXECABORT Transaction discarded because of: " + std::string(why)));
+    // Monitors saw its MULTI and none of its commands: they are told that it is over.
+    engine_.monitors.Feed(session.db, &session, *command->spec, args);
   } else {
     if (session.in_transaction()) session.transaction.dirty_exec = true;
     SendError(session, status);

@@ -10,6 +10,7 @@
 #include "server/base/strings.h"
 #include "server/engine/durability.h"
 #include "server/engine/module_host.h"
+#include "server/engine/peer_connections.h"
 #include "server/engine/version.h"
 #include "server/platform/memory.h"
 
@@ -111,7 +112,6 @@ void AddClients(Engine& engine, Fields out) {
 }
 
 void AddMemory(Engine& engine, Fields out) {
-  const uint64_t backlog_bytes = engine.replicas != nullptr ? engine.replicas->backlog_bytes() : 0;
   const MemoryReport memory = ReadMemoryReport(engine);
   const Settings& settings = engine.settings();
   const KeyspaceFigures& keys = engine.keyspace.figures();
@@ -156,9 +156,9 @@ void AddMemory(Engine& engine, Fields out) {
       .AddFixed("mem_fragmentation_ratio", fragmentation)
       .Add("mem_fragmentation_bytes", Difference(memory.rss, memory.used))
       .Add("mem_not_counted_for_evict", engine.keyspace.BytesNotEvictable() + memory.aof_buffer)
-      .Add("mem_replication_backlog", backlog_bytes)
-      .Add("mem_total_replication_buffers", backlog_bytes)
-      .Add("mem_clients_slaves", 0)
+      .Add("mem_replication_backlog", memory.backlog)
+      .Add("mem_total_replication_buffers", memory.backlog + memory.replicas)
+      .Add("mem_clients_slaves", memory.replicas)
       .Add("mem_clients_normal", memory.clients)
       .Add("mem_cluster_links", 0)
       .Add("mem_aof_buffer", memory.aof_buffer)
@@ -314,7 +314,7 @@ void AddStats(Engine& engine, Fields out) {
       .Add("pubsubshard_channels", engine.pubsub.NameCount(SubscriptionKind::kShard))
       .Add("latest_fork_usec", 0)
       .Add("total_forks", 0)
-      .Add("migrate_cached_sockets", 0)
+      .Add("migrate_cached_sockets", engine.peers().size())
       .Add("slave_expires_tracked_keys", 0)
       .Add("active_defrag_hits", 0)
       .Add("active_defrag_misses", 0)
@@ -462,8 +462,11 @@ MemoryReport ReadMemoryReport(Engine& engine) {
   report.startup = engine.stats.startup_memory;
   for (const auto& [id, session] : engine.sessions()) report.clients += session->MemoryUsage();
   report.aof_buffer = FiguresOf(engine).aof_buffer_bytes;
-  report.overhead =
-      report.startup + report.clients + report.aof_buffer + engine.keyspace.OverheadBytes();
+  const uint64_t stream = engine.replicas != nullptr ? engine.replicas->backlog_bytes() : 0;
+  report.backlog = std::min(stream, static_cast<uint64_t>(engine.settings().repl_backlog_size));
+  report.replicas = stream - report.backlog;
+  report.overhead = report.startup + report.clients + report.backlog + report.replicas +
+                    report.aof_buffer + engine.keyspace.OverheadBytes();
   report.dataset = report.used - std::min(report.used, report.overhead);
   const uint64_t net = report.used - std::min(report.used, report.startup);
   report.dataset_percent =

@@ -19,10 +19,12 @@ std::string InfoReport(Engine& engine, std::span<const std::string_view> names);
 
 /// Memory figures that INFO memory and MEMORY STATS both show, in bytes.
 struct MemoryReport {
-  uint64_t used = 0;     ///< allocator and blob arena
-  uint64_t peak = 0;     ///< highest `used` seen
-  uint64_t startup = 0;  ///< before the first key
-  uint64_t clients = 0;  ///< sessions with their buffers
+  uint64_t used = 0;      ///< allocator and blob arena
+  uint64_t peak = 0;      ///< highest `used` seen
+  uint64_t startup = 0;   ///< before the first key
+  uint64_t clients = 0;   ///< sessions with their buffers
+  uint64_t backlog = 0;   ///< the stream kept for replicas, up to repl-backlog-size
+  uint64_t replicas = 0;  ///< what is kept beyond that for those who are behind
   uint64_t aof_buffer = 0;
   uint64_t overhead = 0;                                      ///< everything but keys and values
   uint64_t dataset = 0;                                       ///< used - overhead

@@ -96,7 +96,8 @@ Status DatasetLoader::StorePending() {
   if (db_ == nullptr) db_ = &engine_.keyspace.db(0);
   const KeyRef ref = db_->MakeKey(key_);
   if (!options_.merge && db_->Peek(ref) != nullptr) {
-    return Status::Corruption("the key '" + key_ + "' occurs twice");
+    return Status::Corruption("RDB has duplicated key '" + key_ + "' in DB " +
+                              std::to_string(db_->index()));
   }
   const Entry* entry = db_->Set(ref, std::move(*value), meta_.expire_at_ms);
   if (meta_.lfu_frequency >= 0 || meta_.lru_idle_s >= 0) {

@@ -306,7 +306,10 @@ void ClientHost::CheckLimits(Connection& connection) {
   if (session.kind == SessionKind::kReplica && limit.hard_bytes != 0)
     limit.hard_bytes = std::max<decltype(limit.hard_bytes)>(
         limit.hard_bytes, static_cast<decltype(limit.hard_bytes)>(settings.repl_backlog_size));
+  // Small replies are free, as in Redis, where each client has a buffer of its own for them: a
+  // limit that is below them would leave nobody who can raise it.
   uint64_t size = session.output.size();
+  if (size <= kReplyBufferInitialBytes) size = 0;
   if (session.source != nullptr) size += session.source->waiting_bytes();
   bool over = limit.hard_bytes != 0 && size >= limit.hard_bytes;
   if (limit.soft_bytes != 0 && size >= limit.soft_bytes) {

@@ -1,6 +1,6 @@
 #include "server/net/listener.h"
 
-#include <arpa/inet.h>
+#include <netdb.h>
 #include <netinet/in.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -9,6 +9,8 @@
 
 #include <cerrno>
 #include <cstring>
+#include <memory>
+#include <string>
 
 #include "server/net/socket_stream.h"
 
@@ -23,25 +25,40 @@ Status SystemError(const std::string& what) {
   return Status::Io(what + ": " + std::strerror(errno));
 }
 
-// Fills `storage` from a textual address; false when it is none.
-bool ParseAddress(const std::string& address, int port, sockaddr_storage* storage,
-                  socklen_t* size) {
-  std::memset(storage, 0, sizeof *storage);
-  auto* v4 = reinterpret_cast<sockaddr_in*>(storage);
-  auto* v6 = reinterpret_cast<sockaddr_in6*>(storage);
-  if (address == "*" || inet_pton(AF_INET, address.c_str(), &v4->sin_addr) == 1) {
-    v4->sin_family = AF_INET;
-    v4->sin_port = htons(static_cast<uint16_t>(port));
-    *size = sizeof *v4;
-    return true;
+struct FreeAddresses {
+  void operator()(addrinfo* list) const { ::freeaddrinfo(list); }
+};
+using Addresses = std::unique_ptr<addrinfo, FreeAddresses>;
+
+/// Where to listen for `address`: one with a colon is of IPv6, names are looked up, "*" and "::*"
+/// are every address of their family.
+Result<Addresses> FindAddresses(const std::string& address, int port) {
+  addrinfo hints{};
+  hints.ai_family = address.find(':') == std::string::npos ? AF_INET : AF_INET6;
+  hints.ai_socktype = SOCK_STREAM;
+  hints.ai_flags = AI_PASSIVE;
+  const bool every = address == "*" || address == "::*";
+  addrinfo* found = nullptr;
+  const int failed = ::getaddrinfo(every ? nullptr : address.c_str(), std::to_string(port).c_str(),
+                                   &hints, &found);
+  if (failed != 0) return Status::Io(::gai_strerror(failed));
+  return Addresses(found);
+}
+
+/// The failure of a call on a listening socket, in the kinds that ListenTcp tells apart.
+Status ListenError(int error, const std::string& text) {
+  switch (error) {
+    case EADDRNOTAVAIL:
+      return {StatusCode::kNotFound, text};
+    case ENOPROTOOPT:
+    case EPROTONOSUPPORT:
+    case ESOCKTNOSUPPORT:
+    case EPFNOSUPPORT:
+    case EAFNOSUPPORT:
+      return {StatusCode::kUnsupported, text};
+    default:
+      return Status::Io(text);
   }
-  if (address == "::*" || inet_pton(AF_INET6, address.c_str(), &v6->sin6_addr) == 1) {
-    v6->sin6_family = AF_INET6;
-    v6->sin6_port = htons(static_cast<uint16_t>(port));
-    *size = sizeof *v6;
-    return true;
-  }
-  return false;
 }
 
 bool IsLoopback(const sockaddr_storage& address) {
@@ -83,25 +100,31 @@ Listener::~Listener() {
 
 Result<std::unique_ptr<Listener>> Listener::ListenTcp(EventLoop& loop, const std::string& address,
                                                       int port, int backlog, AcceptFn on_accept) {
-  sockaddr_storage storage;
-  socklen_t size = 0;
-  if (!ParseAddress(address, port, &storage, &size)) {
-    return Status(StatusCode::kNotFound, "Name or service not known");
+  Result<Addresses> addresses = FindAddresses(address, port);
+  if (!addresses.ok()) return addresses.status();
+  int fd = -1;
+  const addrinfo* chosen = addresses->get();
+  for (; chosen != nullptr; chosen = chosen->ai_next) {
+    fd = ::socket(chosen->ai_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    if (fd >= 0) break;
   }
-  const int fd = ::socket(storage.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
   if (fd < 0) {
-    return Status(errno == EAFNOSUPPORT ? StatusCode::kNotFound : StatusCode::kIo,
-                  std::strerror(errno));
+    const int error = errno;
+    return ListenError(error, "unable to bind socket, errno: " + std::to_string(error));
   }
   const int on = 1;
   setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
-  if (storage.ss_family == AF_INET6) setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &on, sizeof on);
-  if (::bind(fd, reinterpret_cast<sockaddr*>(&storage), size) != 0 || ::listen(fd, backlog) != 0) {
+  if (chosen->ai_family == AF_INET6) setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &on, sizeof on);
+  const char* call = "bind: ";
+  bool listens = ::bind(fd, chosen->ai_addr, chosen->ai_addrlen) == 0;
+  if (listens) {
+    call = "listen: ";
+    listens = ::listen(fd, backlog) == 0;
+  }
+  if (!listens) {
     const int error = errno;
     ::close(fd);
-    const bool absent = error == EADDRNOTAVAIL || error == EAFNOSUPPORT;
-    return Status(absent ? StatusCode::kNotFound : StatusCode::kIo,
-                  std::string(absent ? "" : "bind: ") + std::strerror(error));
+    return ListenError(error, std::string(call) + std::strerror(error));
   }
   std::unique_ptr<Listener> listener(new Listener(loop, fd, std::move(on_accept)));
   listener->port_ = BoundPort(fd);
@@ -113,8 +136,10 @@ Result<std::unique_ptr<Listener>> Listener::ListenUnix(EventLoop& loop, const st
                                                        AcceptFn on_accept) {
   sockaddr_un address{};
   address.sun_family = AF_UNIX;
-  if (path.size() >= sizeof address.sun_path)
-    return Status::Io("unix socket path is too long: " + path);
+  if (path.size() >= sizeof address.sun_path) {
+    return Status::Io("unix socket path too long (" + std::to_string(path.size()) +
+                      "), must be under " + std::to_string(sizeof address.sun_path));
+  }
   std::memcpy(address.sun_path, path.c_str(), path.size() + 1);
   ::unlink(path.c_str());
   const int fd = ::socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);

@@ -25,8 +25,9 @@ class Listener {
  public:
   using AcceptFn = std::function<void(const Accepted&)>;
 
-  /// Binds `address` ("127.0.0.1", "::1", "*", "::*") and listens. Errors: kIo with the system's
-  /// text; kNotFound when the address or family does not exist on this machine.
+  /// Binds `address` ("127.0.0.1", "::1", "localhost", "*", "::*") and listens; names are looked up
+  /// while the caller waits. Errors, in Redis's words: kNotFound when this machine does not have
+  /// the address, kUnsupported when it does not have the family, kIo for anything else.
   static Result<std::unique_ptr<Listener>> ListenTcp(EventLoop& loop, const std::string& address,
                                                      int port, int backlog, AcceptFn on_accept);
   /// Replaces a leftover socket file. `mode` 0 leaves the permissions to umask.

@@ -20,6 +20,8 @@ constexpr size_t kHugePageBytes = AddressSpace::kAlignment;
 constexpr size_t kPageBytes = 4096;
 // The warmers share a blob in pieces of this.
 constexpr size_t kWarmPieceBytes = kHugePageBytes;
+// What Trim gives back at a time: some milliseconds, between which blobs are warmed.
+constexpr uint64_t kTrimStepBytes = 64u << 20;
 
 constexpr size_t RoundUp(size_t size, size_t unit) { return (size + unit - 1) / unit * unit; }
 
@@ -127,12 +129,16 @@ void BlobArena::SetOnWarm(std::function<void()> fn) {
   on_warm_ = std::move(fn);
 }
 
-void BlobArena::Warm(Header* header, size_t bytes) {
+void BlobArena::StartWarmers() {
   std::call_once(warmers_started_, [this] {
     for (auto& warmer : warmers_) {
       warmer = std::make_unique<WorkerThread>(WorkerOptions{.name = "warmer"});
     }
   });
+}
+
+void BlobArena::Warm(Header* header, size_t bytes) {
+  StartWarmers();
   const size_t pieces = (bytes + kWarmPieceBytes - 1) / kWarmPieceBytes;
   header->cold_pieces.store(static_cast<uint32_t>(pieces), std::memory_order_relaxed);
   char* const data = header->slot.data;
@@ -204,7 +210,17 @@ BlobArena::Slot BlobArena::TakeSlot(size_t slot_bytes, size_t size_class, bool* 
   list.pop_back();
   ++slot.region->used;
   in_use_bytes_ += slot_bytes;
-  if (!*cold) retained_bytes_ -= slot_bytes;
+  if (!*cold) {
+    retained_bytes_ -= slot_bytes;
+    least_retained_bytes_ = std::min(least_retained_bytes_, retained_bytes_);
+    return slot;
+  }
+  // What is fetched again should have been kept.
+  const uint64_t recent = std::min<uint64_t>(slot_bytes, dropped_bytes_);
+  const uint64_t older = std::min<uint64_t>(slot_bytes - recent, dropped_before_bytes_);
+  dropped_bytes_ -= recent;
+  dropped_before_bytes_ -= older;
+  earned_bytes_ += recent + older;
   return slot;
 }
 
@@ -223,30 +239,39 @@ void BlobArena::ReturnSlot(Slot slot) {
       dropped;  // Declared before the lock: its destructor runs after unlocking.
   Lock lock(mutex_);
   in_use_bytes_ -= slot_bytes;
-  if (retained_bytes_ + slot_bytes <= retained_limit_bytes_) {
+  if (retained_bytes_ + slot_bytes <= LimitLocked()) {
     --region->used;
     retained_bytes_ += slot_bytes;
+    peak_retained_bytes_ = std::max(peak_retained_bytes_, retained_bytes_);
     free.warm.push_back(slot);
     return;
   }
+  dropped = Cool(slot, &lock);
+}
+
+std::unique_ptr<BlobArena::Region> BlobArena::Cool(Slot slot, Lock* lock) {
+  Region* const region = slot.region;
+  dropped_bytes_ += region->slot_bytes;
   if (region->used == 1) {
     region->used = 0;
-    dropped = Forget(region);
-    return;
+    return Forget(region);
   }
   // The slot still counts as used while its pages go, so nobody else takes it or drops its region.
-  lock.unlock();
-  ::madvise(slot.data, slot_bytes, MADV_DONTNEED);
-  lock.lock();
-  free.cold.push_back(slot);
-  if (--region->used == 0) dropped = Forget(region);
+  lock->unlock();
+  ::madvise(slot.data, region->slot_bytes, MADV_DONTNEED);
+  lock->lock();
+  classes_[region->size_class].cold.push_back(slot);
+  return --region->used == 0 ? Forget(region) : nullptr;
 }
 
 std::unique_ptr<BlobArena::Region> BlobArena::Forget(Region* region) {
   CAIRN_CHECK(region->used == 0);
   SizeClass& free = classes_[region->size_class];
   const auto inside = [region](const Slot& slot) { return slot.region == region; };
-  retained_bytes_ -= std::erase_if(free.warm, inside) * region->slot_bytes;
+  const uint64_t warm_bytes = std::erase_if(free.warm, inside) * region->slot_bytes;
+  retained_bytes_ -= warm_bytes;
+  least_retained_bytes_ = std::min(least_retained_bytes_, retained_bytes_);
+  dropped_bytes_ += warm_bytes;
   std::erase_if(free.cold, inside);
   mapped_bytes_ -= region->bytes;
   std::unique_ptr<Region> forgotten = std::move(regions_[region->index]);
@@ -263,6 +288,61 @@ void BlobArena::set_retained_limit_bytes(uint64_t bytes) {
   retained_limit_bytes_ = bytes;
 }
 
+// --- the limit ---
+
+uint64_t BlobArena::LimitLocked() const {
+  const uint64_t room = most_held_bytes_ - std::min(most_held_bytes_, in_use_bytes_);
+  return std::max(retained_limit_bytes_,
+                  std::min({retained_limit_bytes_ + earned_bytes_, most_retained_bytes_, room}));
+}
+
+void BlobArena::Age(int64_t now_ms, uint64_t most_retained_bytes, uint64_t most_held_bytes) {
+  {
+    std::lock_guard lock(mutex_);
+    most_retained_bytes_ = most_retained_bytes;
+    most_held_bytes_ = most_held_bytes;
+    if (period_began_ms_ == INT64_MIN) period_began_ms_ = now_ms;
+    if (now_ms - period_began_ms_ >= kPeriodMs) {
+      period_began_ms_ = now_ms;
+      const uint64_t peak = std::max(peak_retained_bytes_, retained_limit_bytes_);
+      earned_bytes_ = std::min(earned_bytes_, peak - retained_limit_bytes_);
+      earned_bytes_ -= std::min(earned_bytes_, least_retained_bytes_);
+      least_retained_bytes_ = peak_retained_bytes_ = retained_bytes_;
+      dropped_before_bytes_ = std::exchange(dropped_bytes_, 0);
+    }
+    // What no limit could give is nothing to be earned.
+    earned_bytes_ = std::min(earned_bytes_, most_retained_bytes_);
+    if (trimming_ || retained_bytes_ <= LimitLocked()) return;
+    trimming_ = true;
+  }
+  StartWarmers();
+  warmers_[0]->Post([this] { Trim(); });
+}
+
+void BlobArena::Trim() {
+  std::vector<std::unique_ptr<Region>> dropped;  // After unlocking, as above.
+  uint64_t given = 0;
+  Lock lock(mutex_);
+  for (size_t i = classes_.size(); i-- > 0;) {  // the largest first: fewest calls
+    std::vector<Slot>& warm = classes_[i].warm;
+    while (!warm.empty() && retained_bytes_ > LimitLocked()) {
+      if (given >= kTrimStepBytes) {
+        lock.unlock();
+        warmers_[0]->Post([this] { Trim(); });
+        return;
+      }
+      const Slot slot = warm.back();
+      warm.pop_back();
+      given += slot.region->slot_bytes;
+      ++slot.region->used;
+      retained_bytes_ -= slot.region->slot_bytes;
+      least_retained_bytes_ = std::min(least_retained_bytes_, retained_bytes_);
+      if (auto region = Cool(slot, &lock)) dropped.push_back(std::move(region));
+    }
+  }
+  trimming_ = false;
+}
+
 void BlobArena::ReleaseRetained() {
   std::vector<std::unique_ptr<Region>> dropped;  // After unlocking, as above.
   std::lock_guard lock(mutex_);
@@ -276,7 +356,8 @@ void BlobArena::ReleaseRetained() {
     free.cold.insert(free.cold.end(), free.warm.begin(), free.warm.end());
     free.warm.clear();
   }
-  retained_bytes_ = 0;
+  retained_bytes_ = least_retained_bytes_ = 0;
+  earned_bytes_ = dropped_bytes_ = dropped_before_bytes_ = 0;
 }
 
 uint64_t BlobArena::in_use_bytes() const {
@@ -287,6 +368,11 @@ uint64_t BlobArena::in_use_bytes() const {
 uint64_t BlobArena::retained_bytes() const {
   std::lock_guard lock(mutex_);
   return retained_bytes_;
+}
+
+uint64_t BlobArena::retained_limit_bytes() const {
+  std::lock_guard lock(mutex_);
+  return LimitLocked();
 }
 
 uint64_t BlobArena::mapped_bytes() const {

@@ -17,6 +17,9 @@
 //   first.
 // - B4 A region without used slots goes back to the address space as soon as a release finds the
 //   arena over its limit.
+// - B5 The limit follows what is asked for, once Age() tells the time: slots that were given back
+//   and had to be fetched again within kPeriodMs to twice that raise it, and what lay warm for a
+//   whole period unused lowers it again, down to the constructor's.
 
 #include <array>
 #include <cstddef>
@@ -37,7 +40,11 @@ class BlobArena final : public BlobSource {
   /// Payloads below this come from the heap.
   static constexpr size_t kSmallestSlotBytes = 64 * 1024;
 
-  /// `retained_limit_bytes`: how much free memory may stay warm.
+  /// B5: how long memory that nobody takes stays warm above the limit of the constructor; up to
+  /// twice as long. Checkpoints are saved at least that often where saving is worth speeding up.
+  static constexpr int64_t kPeriodMs = 10 * 60 * 1000;
+
+  /// `retained_limit_bytes`: how much free memory may stay warm at least.
   explicit BlobArena(uint64_t retained_limit_bytes);
   BlobArena(const BlobArena&) = delete;
   BlobArena& operator=(const BlobArena&) = delete;
@@ -58,13 +65,19 @@ class BlobArena final : public BlobSource {
 
   /// Takes effect with the next release; ReleaseRetained applies it at once.
   void set_retained_limit_bytes(uint64_t bytes);
-  /// Gives all free memory back to the kernel (MEMORY PURGE).
+  /// Tells the time (monotonic, ms) and how far the limit may rise (B5): so far that no more than
+  /// `most_retained_bytes` are warm and free, and `most_held_bytes` those and the ones in use.
+  /// Every second will do. A warmer gives back what is over. Until the first call the limit stays.
+  void Age(int64_t now_ms, uint64_t most_retained_bytes, uint64_t most_held_bytes);
+  /// Gives all free memory back to the kernel (MEMORY PURGE), and forgets what raised the limit.
   void ReleaseRetained();
 
   /// Slot bytes of live blobs. Heap blobs are not counted: the allocator's figures have them.
   uint64_t in_use_bytes() const;
   /// Bytes of warm free slots.
   uint64_t retained_bytes() const;
+  /// What they may grow to now.
+  uint64_t retained_limit_bytes() const;
   /// Bytes of all regions, warm or not.
   uint64_t mapped_bytes() const;
 
@@ -101,6 +114,13 @@ class BlobArena final : public BlobSource {
   /// Takes a free slot, making a region when there is none. region is null when memory is refused.
   Slot TakeSlot(size_t slot_bytes, size_t size_class, bool* cold);
   void ReturnSlot(Slot slot);
+  uint64_t LimitLocked() const;
+  void StartWarmers();
+  /// Gives warm slots back until the limit holds.
+  void Trim();
+  /// Drops the pages of a slot that nobody has, but whose region counts it as used. Requires: the
+  /// lock, which it lets go meanwhile. Returns the region when it was its last.
+  std::unique_ptr<Region> Cool(Slot slot, Lock* lock);
   std::unique_ptr<Region> MapRegion(size_t slot_bytes, size_t size_class);
   /// Takes a region without used slots out of all lists; the caller drops it after unlocking.
   std::unique_ptr<Region> Forget(Region* region);
@@ -111,6 +131,14 @@ class BlobArena final : public BlobSource {
   uint64_t in_use_bytes_ = 0;
   uint64_t retained_bytes_ = 0;
   uint64_t mapped_bytes_ = 0;
+  // B5. What was given back in this period and in the one before, and not fetched again since.
+  uint64_t dropped_bytes_ = 0, dropped_before_bytes_ = 0;
+  uint64_t earned_bytes_ = 0;                               // above retained_limit_bytes_
+  uint64_t most_retained_bytes_ = 0, most_held_bytes_ = 0;  // of Age()
+  uint64_t least_retained_bytes_ = 0;                       // of this period: what nobody needed
+  uint64_t peak_retained_bytes_ = 0;                        // of this period
+  int64_t period_began_ms_ = INT64_MIN;
+  bool trimming_ = false;
   std::array<SizeClass, kClasses> classes_;
   std::vector<std::unique_ptr<Region>> regions_;
 

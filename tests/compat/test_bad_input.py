@@ -104,6 +104,17 @@ class BadInputTest(unittest.TestCase):
 
     # -------------------------------------------------------------------------------- limits
 
+    def test_small_replies_are_under_every_limit(self):
+        servers = self.both({"client-output-buffer-limit": "normal 1 1 1"})
+        pair = self.pair(servers)
+        self.assertEqual(b"+OK\r\n", self.ask(pair, "SET", "big", b"x" * 16000))
+        self.ask(pair, "GET", "big")
+        self.ask(pair, "APPEND", "big", b"x" * 64000)
+        pair.send(encode([b"GET", b"big"]))
+        self.assertEqual([(b"closed", b"")] * 2, [reply[1] for reply in pair.replies()])
+        self.ask(self.pair(servers), "CONFIG", "SET", "client-output-buffer-limit", "normal 0 0 0")
+        self.ask(self.pair(servers), "GET", "big")
+
     def test_a_reply_nobody_reads(self):
         servers = self.both({"client-output-buffer-limit": "normal 1mb 0 0"})
         pair = self.pair(servers)

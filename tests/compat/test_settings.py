@@ -162,7 +162,23 @@ list-max-ziplist-entries 5
     def test_from_a_file_without_a_last_line_end(self):
         self.check("hz 20\n\n\n# x\nmaxmemory 5mb")
 
-    def check(self, text):
+    def test_a_file_with_everything(self):
+        """What DEBUG CONFIG-REWRITE-FORCE-ALL wrote has every setting that Redis's has, and starts a server."""
+        self.check("enable-debug-command yes\n", compare=self.compare_forced)
+
+    def compare_forced(self, servers):
+        names = []
+        for server in servers:
+            client = server.client()
+            self.assertEqual(b"OK", client.execute_command("DEBUG", "CONFIG-REWRITE-FORCE-ALL"))
+            with open(server.conf, encoding="latin-1") as file:
+                names.append({line.split()[0] for line in file if line.strip() and line[0] != "#"})
+            before = client.config_get("*")
+            server.restart()
+            self.assertEqual(before, server.client().config_get("*"))
+        self.assertEqual({"lua-enable-deprecated-api"}, names[1] - names[0])
+
+    def check(self, text, compare=None):
         servers = []
         try:
             for binary in ("cairn", "redis"):
@@ -175,7 +191,7 @@ list-max-ziplist-entries 5
                          "--logfile", "log", "--enable-protected-configs", "yes"]
                 server.command_line = lambda words=words: words
                 server.start()
-            self.compare(servers)
+            (compare or self.compare)(servers)
         finally:
             for server in servers:
                 server.close()

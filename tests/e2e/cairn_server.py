@@ -194,6 +194,14 @@ class Server:
         client.execute_command(command)
         wait_until(lambda: client.info("persistence")[counter] > before, what=command)
 
+    def wait_saved(self) -> None:
+        """Waits for the end of the BGSAVE that runs, if one does, and looks at its outcome."""
+        client = self.client()
+        wait_until(lambda: client.info("persistence")["rdb_bgsave_in_progress"] == 0, what="the end of the save")
+        outcome = client.info("persistence")["rdb_last_bgsave_status"]
+        if outcome != "ok":
+            raise AssertionError(f"the save ended with {outcome}:\n{self.log_tail()}")
+
     def log(self) -> str:
         with open(self.log_path, encoding="utf-8", errors="replace") as log:
             return log.read()

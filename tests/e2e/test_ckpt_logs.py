@@ -8,6 +8,7 @@ import array
 import os
 import random
 import shutil
+import subprocess
 import threading
 import time
 import unittest
@@ -74,6 +75,20 @@ class ChunkLogs(unittest.TestCase):
         self.assertLess(self.figures(server)["appended_bytes"], SIZE, "only what is new is written")
         server.restart()
         self.check(server, [1, 2, 3])
+
+    def test_logs_are_on_unless_refused_and_cost_nothing_without_checkpoints(self):
+        server = Server(tensors=True, settings=AOF)
+        self.addCleanup(server.close)
+        server.start()
+        server.client().set("key", "x" * CHUNK)
+        server.client().execute_command("TENSOR.SET", "t", "U8", "SHAPE", 1, SIZE, "BLOB", tensor(1))
+        server.client().save()
+        server.run_job("BGREWRITEAOF", "aof_rewrites")
+        server.restart()
+        self.assertFalse(os.path.exists(os.path.join(server.directory, "chunklogs")))
+        self.save(server, 1)
+        self.assertEqual(self.figures(server)["appended_bytes"], SIZE - SIZE % CHUNK)
+        self.assertLess(self.increments(server), SMALL_BYTES)
 
     def test_an_append_only_base_names_chunks(self):
         server = self.start(AOF)
@@ -263,19 +278,60 @@ class ChunkLogs(unittest.TestCase):
         self.assertFalse(os.path.exists(os.path.join(replica.directory, "chunklogs")))
 
     def test_a_file_without_its_logs_does_not_load(self):
-        server = self.start()
-        self.save(server, 1)
-        server.client().save()
-        server.kill()
-        logs = os.path.join(server.directory, "chunklogs")
-        os.rename(logs, logs + ".away")
-        with self.assertRaises(RuntimeError):
+        """A copy of dump.rdb alone, or of the append-only file: refused with the file's name, and left as it is."""
+        for settings in ({}, AOF):
+            server = self.start(settings)
+            self.save(server, 1)
+            server.client().set("other", "value")
+            server.client().save()
+            if settings:
+                server.run_job("BGREWRITEAOF", "aof_rewrites")
+            server.kill()
+            name = os.path.join("appendonlydir", "appendonly.aof.2.base.rdb") if settings else "dump.rdb"
+            path = os.path.join(server.directory, name)
+            with open(path, "rb") as file:
+                before = file.read()
+            self.assertLess(len(before), SMALL_BYTES)
+            logs = os.path.join(server.directory, "chunklogs")
+            os.rename(logs, logs + ".away")
+            for words in ("chunk-logs yes", "chunk-logs no", ""):
+                server.settings["loadmodule"] = f"{TENSOR_MODULE} {words}".strip()
+                with self.assertRaises(RuntimeError):
+                    server.start()
+                self.assertIn(f"that is not in {logs}: RDB files", server.log_tail())
+                self.assertIn(f"{path}: the bytes of a 'ckptrun' value", server.log_tail())
+                with open(path, "rb") as file:
+                    self.assertEqual(file.read(), before, "the file is as it was")
+            shutil.rmtree(logs, ignore_errors=True)
+            os.rename(logs + ".away", logs)
             server.start()
-        self.assertIn("need that directory beside them", server.log())
-        self.assertLess(self.size(server, "dump.rdb"), SMALL_BYTES, "the file is as it was")
-        os.rename(logs + ".away", logs)
-        server.start()
-        self.check(server, [1])
+            self.check(server, [1])
+            self.assertEqual(server.client().get("other"), b"value")
+
+    def test_a_backup_is_the_files_and_then_the_logs(self):
+        """Copied under a running server that goes on saving, in the order that the docs ask for."""
+        server = self.start()
+        for step in (1, 2):
+            self.save(server, step)
+        server.client().save()
+        other = os.path.join(server.directory, "backup")
+        os.mkdir(other)
+        shutil.copy(os.path.join(server.directory, "dump.rdb"), other)
+        self.save(server, 3)
+        shutil.copytree(os.path.join(server.directory, "chunklogs"), os.path.join(other, "chunklogs"))
+        restored = self.start(directory=other)
+        self.check(restored, [1, 2])
+
+    def test_redis_cli_fetches_a_file_that_stands_alone(self):
+        server = self.start(AOF)
+        for step in (1, 2):
+            self.save(server, step)
+        server.restart()    # so that chunks are mapped
+        other = os.path.join(server.directory, "backup")
+        os.mkdir(other)
+        subprocess.run(["redis-cli", "-p", str(server.port), "--rdb", os.path.join(other, "dump.rdb")], check=True,
+                       capture_output=True, timeout=60)
+        self.check(self.start(directory=other), [1, 2])
 
     def test_without_logs_a_file_stands_alone(self):
         server = self.start(logs="no")

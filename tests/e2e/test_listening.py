@@ -1,4 +1,4 @@
-"""Where a server listens: several addresses, IPv6, unix sockets, ports in use, and addresses changed while it runs; beside redis-server."""
+"""Where a server listens: several addresses, IPv6, unix sockets, ports in use, addresses changed while it runs, and for how many; beside redis-server."""
 
 import os
 import socket
@@ -12,6 +12,9 @@ from cairn_server import BINARIES, Server, free_port
 
 NOWHERE = "192.0.2.1"  # RFC 5737: no machine has it
 START_LIMIT_S = 20.0
+MOST_FILES = 100
+RESERVED_FILES = 32
+IN_OWN_WORDS = ("oO0O", "Redis version=", "CairnKV version=", "WARNING")
 
 
 def answers(address, port, family=socket.AF_INET):
@@ -43,17 +46,23 @@ class ListeningTest(unittest.TestCase):
         return server.start()
 
     def failed_start(self, binary, *words):
-        """(exit status, the words of the last line of its log) of a start that fails."""
+        """(exit status, the warnings in its log) of a start that fails."""
         run = subprocess.run([BINARIES[binary], "--save", "", *words], capture_output=True, text=True,
                              timeout=START_LIMIT_S, check=False)
-        last = run.stdout.strip().splitlines()[-1]
-        return run.returncode, last.split(" # ")[-1]
+        warnings = [line.split(" # ")[1] for line in run.stdout.splitlines() if " # " in line]
+        return run.returncode, [line for line in warnings if not line.startswith(IN_OWN_WORDS)]
 
     def test_several_addresses(self):
         server = self.start(settings={"bind": "127.0.0.1 127.0.0.2 -192.0.2.1"})
         self.assertTrue(answers("127.0.0.1", server.port))
         self.assertTrue(answers("127.0.0.2", server.port))
         self.assertFalse(answers("127.0.0.3", server.port))
+
+    def test_names_and_optional_addresses(self):
+        for binary in ("redis", "cairn"):
+            server = self.start(binary, {"bind": f"localhost -{NOWHERE}"})
+            self.assertTrue(answers("127.0.0.1", server.port), binary)
+            self.assertIn(f"listening socket {NOWHERE}:{server.port}: bind: Cannot assign", server.log(), binary)
 
     @unittest.skipUnless(has_ipv6(), "this machine has no IPv6")
     def test_ipv6(self):
@@ -67,13 +76,31 @@ class ListeningTest(unittest.TestCase):
             taken.bind(("127.0.0.1", 0))
             taken.listen()
             port = str(taken.getsockname()[1])
-            for words in (["--bind", "127.0.0.1", "--port", port],
+            other = str(free_port())
+            for words in (["--bind", "127.0.0.2", "-" + NOWHERE, "127.0.0.1", "--port", port],
+                          ["--bind", "127.0.0.2", "-127.0.0.1", "--port", port],
+                          ["--bind", "-*", "--port", port],
+                          ["--bind", "localhost", "--port", port],
+                          ["--bind", "127.1", "--port", port],
+                          ["--bind", "-" + NOWHERE, "--port", other],
+                          ["--bind", "2001:db8::1", "--port", other],
+                          ["--bind", "fe80::1%lo", "--port", other],
+                          ["--bind", "-nosuch.invalid", "127.0.0.2", "--port", other],
+                          ["--port", "0", "--unixsocket", "/nosuch/socket"],
+                          ["--port", "0", "--unixsocket", "/tmp/" + "x" * 103],
+                          ["--bind", "127.0.0.1", "--port", port],
                           ["--bind", NOWHERE, "--port", str(free_port())],
                           ["--port", "0"]):
                 with self.subTest(words=words):
                     ours = self.failed_start("cairn", *words)
                     self.assertNotEqual(0, ours[0])
                     self.assertEqual(self.failed_start("redis", *words), ours)
+
+    def test_tls_is_refused_and_not_left_out(self):
+        """redis-server misses a certificate, ours misses TLS: neither starts without."""
+        for words in (["--tls-port", str(free_port())], ["--tls-replication", "yes"], ["--tls-cluster", "yes"]):
+            said = [self.failed_start(binary, "--port", str(free_port()), *words) for binary in ("redis", "cairn")]
+            self.assertEqual(*[(status, warnings[-1]) for status, warnings in said])
 
     def test_the_permissions_of_a_unix_socket(self):
         for binary in ("redis", "cairn"):
@@ -93,6 +120,7 @@ class ListeningTest(unittest.TestCase):
                 taken.bind(("127.0.0.1", 0))
                 taken.listen()
                 for name, value in (("bind", NOWHERE), ("bind", "127.0.0.1 " + NOWHERE),
+                                    ("tls-port", free_port()), ("tls-replication", "yes"), ("tls-cluster", "yes"),
                                     ("port", taken.getsockname()[1])):
                     with self.assertRaises(redis.ResponseError) as refused:
                         client.config_set(name, value)
@@ -116,6 +144,17 @@ class ListeningTest(unittest.TestCase):
             client.execute_command("CONFIG", "SET", "bind", "127.0.0.2")
             self.assertTrue(answers("127.0.0.2", port))
             self.assertFalse(answers("127.0.0.1", port))
+
+    def test_maxclients_fits_the_limit_on_open_files(self):
+        # A hard limit holds for those who may not raise it: the test needs the means to be one of them.
+        prefix = ["prlimit", f"--nofile={MOST_FILES}:{MOST_FILES}", "setpriv", "--bounding-set=-sys_resource"]
+        if subprocess.run([*prefix, "true"], capture_output=True, check=False).returncode != 0:
+            self.skipTest("no setpriv with the right to drop a capability")
+        with Server(prefix=prefix) as server:
+            client = server.client()
+            self.assertEqual({"maxclients": str(MOST_FILES - RESERVED_FILES)}, client.config_get("maxclients"))
+            with self.assertRaisesRegex(redis.ResponseError, "not able to handle .* try with 68"):
+                client.config_set("maxclients", 5000)
 
 
 if __name__ == "__main__":

@@ -48,6 +48,7 @@ class MigrateTest(unittest.TestCase):
                 self.assertEqual(b"OK", self.migrate(source, target, "text", 0, 5000))
                 self.assertEqual(0, client.exists("text"))
                 self.assertTrue(990 < other.ttl("text") <= 1000)
+                self.assertEqual(1, client.info("stats")["migrate_cached_sockets"])
                 self.assertEqual(b"OK", self.migrate(source, target, "", 0, 5000, "KEYS", *keys))
                 self.assertEqual(0, client.dbsize())
                 self.assertEqual(digests, other.execute_command("DEBUG", "DIGEST-VALUE", *keys))

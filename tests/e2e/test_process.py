@@ -1,12 +1,15 @@
-"""How the process looks from outside: title, OOM score, service manager, syslog, threads, the rate of its cron."""
+"""How the process looks from outside: words it ends with at once, title, OOM score, service manager, syslog, threads, the rate of
+its cron, its end by signals."""
 
 import os
+import signal
 import socket
+import subprocess
 import unittest
 
 import redis
 
-from cairn_server import Server, wait_until
+from cairn_server import BINARIES, Server, wait_until
 
 LIMIT_S = 30.0
 
@@ -183,6 +186,55 @@ class ProcessTest(unittest.TestCase):
                 server.client(retry=None).execute_command("DEBUG", "SEGFAULT")
             self.assertEqual(-11, server.wait_end())
             self.assertEqual(wanted == "yes", "crashed by signal" in server.log())
+
+    def test_a_crash_by_a_signal_from_outside(self):
+        for number in (signal.SIGSEGV, signal.SIGBUS, signal.SIGFPE, signal.SIGILL, signal.SIGABRT):
+            server = self.start()
+            self.assertEqual(-number, server.stop(number))
+            self.assertIn(f"crashed by signal: {number.name}\nKilled by PID: {os.getpid()}, UID: {os.getuid()}\n", server.log())
+
+    def test_words_that_start_no_server(self):
+        """They end with Redis's status and on its stream."""
+        for words in ("--help", "-h", "--help x", "--version", "-v", "-v x", "--test-memory", "--check-system"):
+            said = {}
+            for binary in ("redis", "cairn"):
+                run = subprocess.run([BINARIES[binary], *words.split()], capture_output=True, timeout=LIMIT_S, check=False)
+                said[binary] = run.returncode, bool(run.stdout), bool(run.stderr)
+            if words == "--check-system":  # a list of what was found there, a refusal here
+                said["redis"] = 1, False, True
+            self.assertEqual(said["redis"], said["cairn"], words)
+
+    def test_where_the_configuration_came_from(self):
+        for binary in ("redis", "cairn"):
+            for words, text, expected in ((["--port", "x"], "", "FATAL CONFIG"), (["-"], "port x", "Reading config from stdin"),
+                                          (["--port", "0"], "", "Configuration loaded"),
+                                          (["-"], "port 0", "Configuration loaded")):
+                run = subprocess.run([BINARIES[binary], *words], input=text, capture_output=True, text=True,
+                                     timeout=LIMIT_S, check=False)
+                self.assertEqual(1, run.returncode)
+                self.assertIn(expected, run.stdout + run.stderr)
+                self.assertNotIn("no config file specified", run.stdout)
+
+    def test_lines_that_others_wait_for(self):
+        """An append-only file and a dump that were loaded, an ACL file that cannot be read: the log has Redis's words."""
+        for binary in ("redis", "cairn"):
+            server = Server(binary, {"appendonly": "yes"})
+            self.addCleanup(server.close)
+            server.start().client().set("k", "v")
+            server.stop()
+            server.start()
+            self.assertEqual(b"v", server.client().get("k"))
+            self.assertIn("DB loaded from append only file: ", server.log(), binary)
+            server.client().save()
+            server.stop()
+            server.settings["appendonly"] = "no"
+            self.assertNotIn("DB loaded from disk: ", server.log(), binary)
+            server.start()
+            self.assertIn("DB loaded from disk: ", server.log(), binary)
+            server.stop()
+            server.settings["aclfile"] = "/nosuch/file"
+            with self.assertRaisesRegex(RuntimeError, "because of ACL errors: Error loading ACLs, opening file '/nosuch/file': No such"):
+                server.start()
 
     def test_renamed_commands(self):
         server = self.start({"rename-command": ["flushall ", "get fetch"]})  # an empty name takes it away

@@ -204,6 +204,20 @@ class FullResync(unittest.TestCase):
             self.assertEqual(len({offset_of(each) for each in (top, middle, low, lowest)}), 1)
             self.assertEqual(len({info(each)["master_replid"] for each in (top, middle, low, lowest)}), 1)
 
+    def test_memory_of_the_stream_is_told(self):
+        for here in ("redis", "cairn"):
+            with self.subTest(here), start(here) as primary, start("cairn") as replica:
+                client = primary.client()
+                self.assertEqual(0, client.memory_stats()["replication.backlog"])
+                follow(replica, primary)
+                wait_link(replica)
+                client.set("k", "v" * 300_000)
+                told, stats = client.info("memory"), client.memory_stats()
+                self.assertEqual(told["mem_replication_backlog"], stats["replication.backlog"])
+                self.assertGreater(stats["replication.backlog"], 300_000)
+                self.assertEqual(told["mem_clients_slaves"], stats["clients.slaves"])
+                self.assertGreater(stats["overhead.total"], stats["replication.backlog"])
+
     def test_redis_cli_takes_a_dump(self):
         with start("cairn") as primary, tempfile.TemporaryDirectory() as folder:
             fill(primary, 5, 20)

@@ -38,10 +38,6 @@ class Saves(unittest.TestCase):
         self.addCleanup(server.close)
         return server
 
-    def wait_saved(self, client):
-        wait_until(lambda: persistence(client)["rdb_bgsave_in_progress"] == 0, what="the end of the save")
-        self.assertEqual(persistence(client)["rdb_last_bgsave_status"], "ok")
-
     def start_slow_save(self, client):
         client.config_set("rdb-key-save-delay", SLOW_US)
         at_cut = digest(client)
@@ -66,7 +62,7 @@ class Saves(unittest.TestCase):
             wait_until(lambda: copy.info("replication")["slave_repl_offset"] >= offset, what="the stream")
             self.assertEqual(digest(copy), digest(client))
         wait_until(lambda: "Background saving: " in server.log(), what="a line of progress")
-        self.wait_saved(client)
+        server.wait_saved()
         self.assertEqual(persistence(client)["rdb_saves"], 1)
         self.assertGreater(persistence(client)["rdb_changes_since_last_save"], 0)
         server.restart()
@@ -81,7 +77,7 @@ class Saves(unittest.TestCase):
             deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
             deaf.sendall(b"PSYNC ? -1\r\n")
             wait_until(lambda: client.info("stats")["sync_full"] == 1, what="the copy")
-            self.wait_saved(client)
+            server.wait_saved()
             for i in range(2000):
                 client.set(f"key:{i}", b"n" * 20_000)
             figures = persistence(client)
@@ -98,7 +94,7 @@ class Saves(unittest.TestCase):
         self.assertEqual(client.dbsize(), 0)
         self.assertEqual(persistence(client)["rdb_bgsave_in_progress"], 1)
         client.set("writes", "go on")
-        self.wait_saved(client)
+        server.wait_saved()
         self.assertGreater(persistence(client)["rdb_changes_since_last_save"], KEYS)
         server.kill()
         server.start()
@@ -122,7 +118,7 @@ class Saves(unittest.TestCase):
         client = server.client(db=69_999)
         client.set("k", "v")
         client.bgsave()
-        self.wait_saved(client)
+        server.wait_saved()
         client.execute_command("FLUSHALL")
         client.execute_command("DEBUG", "RELOAD", "NOSAVE")
         self.assertEqual(client.get("k"), b"v")

@@ -61,9 +61,6 @@ class SnapshotLimits(unittest.TestCase):
     def info(self, client):
         return client.info("persistence")
 
-    def wait_saved(self, client):
-        wait_until(lambda: self.info(client)["rdb_bgsave_in_progress"] == 0, what="the end of the save")
-
     def test_writers_wait_readers_do_not_and_the_file_is_that_of_the_cut(self):
         with Server(settings=self.settings(rdb_key_save_delay=1000)) as server:
             client = server.client()
@@ -146,7 +143,7 @@ class SnapshotLimits(unittest.TestCase):
                 transaction.get("key:0")
                 self.assertEqual(transaction.execute(), [True, b"last"])
             self.assertGreater(self.info(client)["snapshot_write_holds"], 0)
-            self.wait_saved(client)
+            server.wait_saved()
 
     def test_abort_gives_the_save_up_and_keeps_the_old_file(self):
         settings = self.settings(snapshot_over_limit_policy="abort", snapshot_max_write_delay=20)
@@ -161,7 +158,7 @@ class SnapshotLimits(unittest.TestCase):
             client.bgsave()
             writer = Writer(server)
             writer.start()
-            self.wait_saved(client)
+            server.wait_saved()
             went_on = writer.written
             wait_until(lambda: writer.written > went_on, what="writes after the abort")
             writer.stop()
@@ -175,7 +172,7 @@ class SnapshotLimits(unittest.TestCase):
             self.assertEqual(figures["snapshot_structure_bytes"], 0)
             client.config_set("rdb-key-save-delay", 0)
             client.bgsave()
-            self.wait_saved(client)
+            server.wait_saved()
             self.assertEqual(self.info(client)["rdb_last_bgsave_status"], "ok")
 
     def test_throttle_lets_writers_go_on_when_waiting_is_in_vain(self):
@@ -206,7 +203,7 @@ class SnapshotLimits(unittest.TestCase):
             self.assertGreater(seen["current_save_keys_processed"], 0)
             self.assertGreater(seen["snapshot_keys_per_sec"], 0)
             self.assertGreaterEqual(seen["snapshot_eta_seconds"], 0)
-            self.wait_saved(client)
+            server.wait_saved()
 
     def test_cpu_limit_is_a_share_of_one_core(self):
         with Server(settings=self.settings(snapshot_cpu_limit=10)) as server:
@@ -227,7 +224,7 @@ class SnapshotLimits(unittest.TestCase):
         before = cpu_us()
         client.bgsave()
         began = client.time()
-        self.wait_saved(client)
+        server.wait_saved()
         ended = client.time()
         return cpu_us() - before, (ended[0] - began[0]) * 1_000_000 + ended[1] - began[1]
 
@@ -242,7 +239,7 @@ class SnapshotLimits(unittest.TestCase):
             tracer.stderr.readline()  # "attached"
             try:
                 client.bgsave()
-                self.wait_saved(client)
+                server.wait_saved()
                 client.bgrewriteaof()
                 wait_until(lambda: self.info(client)["aof_rewrite_in_progress"] == 0, what="the rewrite")
             finally:

@@ -1,11 +1,12 @@
-"""Many clients in one turn of the loop, with io-uring and without: each gets its own replies, whatever its neighbours do."""
+"""Many clients in one turn of the loop, with io-uring and without: each gets its own replies, whatever its neighbours do; also one that
+has shut down its side."""
 
 import random
 import socket
 import struct
 import unittest
 
-from cairn_server import Server
+from cairn_server import Server, wait_until
 
 CLIENTS = 300  # more than one batch holds
 PIPELINE = 20
@@ -15,6 +16,13 @@ BIG_BYTES = 200_000
 def request(*words):
     parts = [word if isinstance(word, bytes) else str(word).encode() for word in words]
     return b"*%d\r\n" % len(parts) + b"".join(b"$%d\r\n%s\r\n" % (len(part), part) for part in parts)
+
+
+def read_to_end(connection):
+    data = b""
+    while piece := connection.recv(65536):
+        data += piece
+    return data
 
 
 def reset(connection):
@@ -98,6 +106,16 @@ class SocketBatchTest(unittest.TestCase):
                 killer.close()
             with server.client() as client:
                 self.assertTrue(client.ping())
+
+    def test_a_half_closed_client_gets_replies_that_wait_for_the_disk(self):
+        for policy in ("always", "everysec"):
+            with self.subTest(policy), Server(settings={"appendonly": "yes", "appendfsync": policy}) as server:
+                for _ in range(20):
+                    with server.raw() as connection:
+                        connection.sendall(b"SET k v\r\n" * 20)
+                        connection.shutdown(socket.SHUT_WR)
+                        self.assertEqual(b"+OK\r\n" * 20, read_to_end(connection))
+                wait_until(lambda: server.client().info("clients")["connected_clients"] <= 2, what="their ends")
 
 
 if __name__ == "__main__":

@@ -225,6 +225,37 @@ class LongWork(unittest.TestCase):
             self.assertEqual(server.stop(), 0)
 
 
+class WarmMemory(unittest.TestCase):
+    """Memory of deleted tensors that was missed is kept the next time, as far as maxmemory has room (blob_arena.h, B5)."""
+
+    COUNT, RIGHT = 80, 256 * MIB    # tensors of 4 MiB; what is kept in any case
+
+    def store(self, client, count, size):
+        for i in range(count):
+            run(client, f"TENSOR.SET k{i} U8 SHAPE 1 {size} BLOB", bytes(size))
+
+    def test_it_grows_where_tensors_come_and_go_and_stays_below_maxmemory(self):
+        with Server(tensors=True, settings={"maxmemory": "450mb"}) as server:
+            client = server.client()
+
+            def retained():
+                return client.info("memory")["blob_arena_retained_bytes"]
+
+            seen = []
+            for _ in range(3):
+                self.store(client, self.COUNT, 4 * MIB)
+                client.flushall()
+                wait_until(lambda: client.info("memory")["blob_arena_in_use_bytes"] == 0, what="the end of all tensors")
+                seen.append(retained())
+            self.assertEqual(seen[0], self.RIGHT)
+            self.assertEqual(seen[2], self.COUNT * 4 * MIB, "what had to be fetched again")
+            self.assertLess(client.info("memory")["used_memory"], 100 * MIB, "which is not used memory")
+            self.store(client, 40, 5 * MIB)    # of another size: other memory
+            wait_until(lambda: retained() == self.RIGHT, what="the rest going back")
+            client.execute_command("MEMORY", "PURGE")
+            self.assertEqual(retained(), 0)
+
+
 class Durability(unittest.TestCase):
     def test_kill_and_restart_from_the_log_and_from_its_rewrite(self):
         with Server(tensors=True, settings=AOF) as server:
@@ -299,6 +330,45 @@ class Durability(unittest.TestCase):
                 with self.assertRaises(RuntimeError):
                     server.start()
                 self.assertNotIn("CRASH", server.log())
+
+
+class EqualValues(unittest.TestCase):
+    """What a value is written as depends on its bytes alone."""
+
+    SETTINGS = {"enable-debug-command": "yes"}
+
+    def test_reading_a_tensor_does_not_change_what_it_is_written_as(self):
+        with Server(tensors=True, settings=self.SETTINGS) as server:
+            client = server.client()
+            run(client, f"TENSOR.SET k U8 SHAPE 1 {9 * MIB + 7} BLOB", noise(9 * MIB + 7, 3))
+            before = client.dump("k"), run(client, "DEBUG DIGEST")
+            self.assertEqual(len(run(client, "TENSOR.INFO k")[13]), 32, "the hash is worked out")
+            run(client, "TENSOR.STATS k")
+            self.assertEqual((client.dump("k"), run(client, "DEBUG DIGEST")), before)
+            run(client, "DEBUG RELOAD")
+            self.assertEqual((client.dump("k"), run(client, "DEBUG DIGEST")), before)
+
+    def test_a_replica_has_the_digest_of_its_primary(self):
+        with Server(tensors=True, settings=self.SETTINGS) as primary:
+            client = primary.client()
+            fill(client)
+            run(client, f"TENSOR.BEGINSET parts U8 SHAPE 1 {6 * MIB} UPLOAD u")
+            for at in range(0, 6 * MIB, 500_000):
+                run(client, f"TENSOR.WRITE parts u {at} BLOB", noise(min(500_000, 6 * MIB - at), at))
+            run(client, "TENSOR.ENDSET parts u")
+            with Server(tensors=True, settings={**self.SETTINGS, "replicaof": f"127.0.0.1 {primary.port}"}) as replica:
+                wait_until(lambda: replica.client().info("replication")["master_link_status"] == "up", what="the link")
+                for key in ("parts", "zeros", "t:F32"):
+                    run(client, f"TENSOR.INFO {key}")
+                run(client, "TENSOR.SETSLICE parts SLICE 1 4194303 4194306 1 BLOB", b"abc")
+                run(client, f"TENSOR.SET whole U8 SHAPE 1 {6 * MIB} BLOB", blob(client, "parts"))
+                run(client, "TENSOR.SETSLICE zeros SLICE 2 299 300 1 999 1000 1 BLOB", bytes(8))
+                offset = client.info("replication")["master_repl_offset"]
+                wait_until(lambda: replica.client().info("replication")["slave_repl_offset"] >= offset, what="the stream")
+                self.assertEqual(contents(replica.client()), contents(client))
+                self.assertEqual(run(replica.client(), "DEBUG DIGEST"), run(client, "DEBUG DIGEST"))
+                self.assertEqual(client.dump("whole"), client.dump("parts"))
+                self.assertEqual(run(client, "DEBUG DIGEST-VALUE whole"), run(replica.client(), "DEBUG DIGEST-VALUE parts"))
 
 
 class WithoutTheModule(unittest.TestCase):

@@ -42,7 +42,7 @@ class ConfigTest : public ::testing::Test {
   std::string FatalAt(int line, const std::string& text, const std::string& reason) {
     return "\n*** FATAL CONFIG FILE ERROR (Redis 7.0.15) ***\nReading the configuration file, at "
            "line " +
-           std::to_string(line) + "\n>>> '" + text + "'\n" + reason + "\n";
+           std::to_string(line) + "\n>>> '" + text + "'\n" + reason;
   }
   std::vector<Config::NameAndValue> Get(std::vector<std::string_view> patterns) {
     return config_.Get(patterns);

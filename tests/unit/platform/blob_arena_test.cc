@@ -184,6 +184,128 @@ TEST(BlobArenaTest, TheLimitHoldsAtItsEdge) {
   EXPECT_EQ(arena.mapped_bytes(), 0u);
 }
 
+// --- the limit follows use ---
+
+constexpr uint64_t kMost = 64 * kMiB;
+
+/// So many slots of 4 MiB taken, and given back.
+void Use(BlobArena* arena, int slots) {
+  std::vector<BlobRef> blobs;
+  for (int i = 0; i < slots; ++i) blobs.push_back(Take(arena, 4 * kMiB));
+}
+
+void AwaitRetained(const BlobArena& arena, uint64_t bytes) {
+  for (int i = 0; i < 2000 && arena.retained_bytes() != bytes; ++i) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(5));
+  }
+  EXPECT_EQ(arena.retained_bytes(), bytes);
+}
+
+TEST(BlobArenaTest, WhatIsFetchedAgainIsKeptTheNextTime) {
+  BlobArena arena(8 * kMiB);
+  arena.Age(0, kMost, UINT64_MAX);
+  Use(&arena, 6);
+  EXPECT_EQ(arena.retained_bytes(), 8 * kMiB) << "once proves nothing";
+  Use(&arena, 5);
+  EXPECT_EQ(arena.retained_limit_bytes(), 20 * kMiB) << "three of the four that went were missed";
+  EXPECT_EQ(arena.retained_bytes(), 20 * kMiB);
+  Use(&arena, 5);
+  EXPECT_EQ(arena.retained_limit_bytes(), 20 * kMiB) << "all of them were warm";
+  Use(&arena, 6);
+  EXPECT_EQ(arena.retained_limit_bytes(), 24 * kMiB) << "and the fourth";
+  EXPECT_EQ(arena.mapped_bytes(), 24 * kMiB);
+}
+
+TEST(BlobArenaTest, WhatNobodyTakesForAPeriodGoes) {
+  BlobArena arena(8 * kMiB);
+  arena.Age(1000, kMost, UINT64_MAX);
+  Use(&arena, 6);
+  Use(&arena, 6);
+  ASSERT_EQ(arena.retained_bytes(), 24 * kMiB);
+  int64_t now_ms = 1000 + BlobArena::kPeriodMs;
+  arena.Age(now_ms, kMost, UINT64_MAX);
+  EXPECT_EQ(arena.retained_bytes(), 24 * kMiB) << "it was used in this period";
+  Use(&arena, 3);
+  arena.Age(now_ms += BlobArena::kPeriodMs - 1, kMost, UINT64_MAX);
+  EXPECT_EQ(arena.retained_bytes(), 24 * kMiB);
+  arena.Age(now_ms += 1, kMost, UINT64_MAX);  // half of it lay there for all of the period
+  AwaitRetained(arena, 12 * kMiB);
+  arena.Age(now_ms += BlobArena::kPeriodMs, kMost, UINT64_MAX);
+  AwaitRetained(arena, 8 * kMiB);
+  arena.Age(now_ms += BlobArena::kPeriodMs, kMost, UINT64_MAX);
+  arena.Age(now_ms += BlobArena::kPeriodMs, kMost, UINT64_MAX);
+  EXPECT_EQ(arena.retained_bytes(), 8 * kMiB) << "the constructor's limit is a right";
+  Use(&arena, 6);
+  EXPECT_EQ(arena.retained_limit_bytes(), 8 * kMiB) << "what went two periods ago is forgotten";
+}
+
+TEST(BlobArenaTest, TheLimitRisesNoFurtherThanItMay) {
+  BlobArena arena(8 * kMiB);
+  arena.Age(0, 16 * kMiB, UINT64_MAX);
+  for (int i = 0; i < 3; ++i) Use(&arena, 10);
+  EXPECT_EQ(arena.retained_bytes(), 16 * kMiB);
+  arena.Age(1, kMost, UINT64_MAX);
+  Use(&arena, 10);
+  EXPECT_EQ(arena.retained_bytes(), 40 * kMiB);
+  arena.Age(2, 12 * kMiB, UINT64_MAX);  // somebody needs the memory
+  AwaitRetained(arena, 12 * kMiB);
+  arena.Age(3, 0, UINT64_MAX);
+  AwaitRetained(arena, 8 * kMiB);
+  Use(&arena, 10);
+  EXPECT_EQ(arena.retained_bytes(), 8 * kMiB);
+}
+
+TEST(BlobArenaTest, WhatIsInUseTakesFromWhatMayBeWarm) {
+  BlobArena arena(8 * kMiB);
+  arena.Age(0, kMost, 48 * kMiB);
+  for (int i = 0; i < 3; ++i) Use(&arena, 10);
+  EXPECT_EQ(arena.retained_bytes(), 40 * kMiB) << "a release moves bytes from the one to the other";
+  const BlobRef other = Take(&arena, 20 * kMiB);
+  arena.Age(1, kMost, 48 * kMiB);
+  AwaitRetained(arena, 28 * kMiB);
+  Use(&arena, 10);
+  EXPECT_EQ(arena.retained_bytes(), 28 * kMiB);
+}
+
+TEST(BlobArenaTest, APurgeForgetsWhatWasEarned) {
+  BlobArena arena(8 * kMiB);
+  arena.Age(0, kMost, UINT64_MAX);
+  for (int i = 0; i < 3; ++i) Use(&arena, 10);
+  ASSERT_EQ(arena.retained_bytes(), 40 * kMiB);
+  arena.ReleaseRetained();
+  EXPECT_EQ(arena.retained_limit_bytes(), 8 * kMiB);
+  EXPECT_EQ(arena.mapped_bytes(), 0u);
+}
+
+TEST(BlobArenaTest, TheLimitIsTrimmedWhileOthersTakeAndRelease) {
+  BlobArena arena(kMiB);
+  std::atomic<bool> stop = false;
+  std::atomic<int> damaged = 0;
+  std::vector<std::thread> threads;
+  for (unsigned seed = 1; seed <= 3; ++seed) {
+    threads.emplace_back([&, seed] {
+      std::mt19937 random(seed);
+      while (!stop) {
+        const size_t size =
+            BlobArena::kSmallestSlotBytes + random() % (random() % 2 ? kMiB : 128 * 1024);
+        const BlobRef blob = Take(&arena, size);
+        const char mark = static_cast<char>(random());
+        std::memset(blob->mutable_data(), mark, size);
+        if (blob->data()[random() % size] != mark) ++damaged;
+      }
+    });
+  }
+  for (int64_t i = 0; i < 400; ++i) {
+    arena.Age(i * BlobArena::kPeriodMs / 4, i % 3 == 0 ? 0 : kMost, UINT64_MAX);
+    std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  }
+  stop = true;
+  for (std::thread& thread : threads) thread.join();
+  EXPECT_EQ(damaged, 0);
+  EXPECT_EQ(arena.in_use_bytes(), 0u);
+  EXPECT_LE(arena.retained_bytes(), kMost);
+}
+
 TEST(BlobArenaTest, ColdSlotsOfASharedRegionLoseTheirPagesAndServeAgain) {
   BlobArena arena(0);
   BlobRef stays = Take(&arena, 128 * 1024);
