@@ -28,7 +28,7 @@ void* Allocate(void* user, void* block, size_t old_size, size_t new_size) {
     return nullptr;
   }
   if (new_size > old_size && !state.unlimited &&
-      state.bytes + (new_size - old_size) > kLuaMemoryBytes) {
+      state.bytes + (new_size - old_size) > state.limit_bytes) {
     return nullptr;
   }
   void* const moved = std::realloc(block, new_size);
@@ -292,7 +292,7 @@ void LuaEngine::Run(ScriptScope& scope, LuaRef ref, std::span<const std::string_
   if (scope.session->output.footprint() > kKeptReplyBytes) scope.session->output.ShrinkIfIdle();
   state.scope = nullptr;
   state.look = nullptr;
-  if (failed == LUA_ERRMEM || call.failed == LUA_ERRMEM || state.bytes > kLuaMemoryBytes / 2) {
+  if (failed == LUA_ERRMEM || call.failed == LUA_ERRMEM || state.bytes > state.limit_bytes / 2) {
     // Lua halves the buffer of its concatenations once a collection.
     for (size_t before = SIZE_MAX; state.bytes < before - before / 4;) {
       before = state.bytes;
@@ -328,6 +328,7 @@ Status LuaEngine::LoadLibrary(std::string_view code, int64_t limit_ms,
 }
 
 size_t LuaEngine::memory_bytes() const { return state_->bytes; }
+void LuaEngine::LimitMemory(size_t bytes) { state_->limit_bytes = bytes; }
 
 uint64_t LuaEngine::TakeRepeatedErrors() { return std::exchange(state_->repeated_errors, 0); }
 

@@ -30,7 +30,8 @@ struct LuaEngine::State {
   ScriptRandom& random;
   const Use use;
   lua_State* lua = nullptr;
-  size_t bytes = 0;        // what Lua holds
+  size_t bytes = 0;  // what Lua holds
+  size_t limit_bytes = kLuaMemoryBytes;
   bool unlimited = false;  // while the interpreter is built or closed
   ScriptScope* scope = nullptr;
   const std::function<void()>* look = nullptr;
@@ -74,7 +75,7 @@ inline void LuaPush(lua_State* lua, std::string_view text) {
 /// Refuses to let a text that is made outside of Lua's own memory grow beyond what Lua may hold
 /// (L3): few strings that are shared many times make it.
 inline void LuaLimitText(lua_State* lua, size_t size_bytes) {
-  if (size_bytes > kLuaMemoryBytes) luaL_error(lua, "not enough memory");
+  if (size_bytes > LuaStateOf(lua).limit_bytes) luaL_error(lua, "not enough memory");
 }
 
 /// Raises {err = "ERR text"} as redis.call does; a text that begins with '-' has its own code.

@@ -5,181 +5,13 @@
 
 #include <gtest/gtest.h>
 
-#include <chrono>
-#include <mutex>
 #include <optional>
-#include <thread>
 
 #include "persistence/aof_manifest.h"
-#include "server/app/families.h"
-#include "server/engine/dispatcher.h"
-#include "server/platform/fake_env.h"
-#include "server/platform/working_directory.h"
-#include "server/protocol/resp_reader.h"
+#include "tests/support/durable_process.h"
 
 namespace cairn {
 namespace {
-
-/// Posted jobs run when the test says so; timers by the fake clock.
-class TestLoop final : public EventLoopPort {
- public:
-  explicit TestLoop(FakeEnv& env) : env_(env) {}
-  void Post(std::function<void()> job) override {
-    std::lock_guard lock(mutex_);
-    posted_.push_back(std::move(job));
-  }
-  TimerId StartTimer(int64_t delay_ms, int64_t repeat_ms, std::function<void()> fn) override {
-    timers_[++last_timer_] = {env_.MonotonicMicros() + delay_ms * 1000, repeat_ms, std::move(fn)};
-    return last_timer_;
-  }
-  void StopTimer(TimerId id) override { timers_.erase(id); }
-  int64_t NowMillis() const override { return env_.MonotonicMicros() / 1000; }
-
-  void RunPosted() {
-    std::vector<std::function<void()>> jobs;
-    {
-      std::lock_guard lock(mutex_);
-      jobs.swap(posted_);
-    }
-    for (auto& job : jobs) job();
-    for (auto it = timers_.begin(); it != timers_.end();) {
-      const TimerId id = it->first;
-      Timer& timer = it->second;
-      if (timer.due_us <= env_.MonotonicMicros()) {
-        const auto fn = timer.fn;
-        if (timer.repeat_ms > 0) {
-          timer.due_us += timer.repeat_ms * 1000;
-        } else {
-          timers_.erase(it);
-        }
-        fn();  // may stop timers, itself too
-      }
-      it = timers_.upper_bound(id);
-    }
-  }
-
- private:
-  FakeEnv& env_;
-  std::mutex mutex_;
-  std::vector<std::function<void()>> posted_;
-  struct Timer {
-    int64_t due_us;
-    int64_t repeat_ms;  // 0: once
-    std::function<void()> fn;
-  };
-  std::map<TimerId, Timer> timers_;
-  TimerId last_timer_ = 0;
-};
-
-class KeptLog final : public LogSink {
- public:
-  void Write(LogLevel, std::string_view line) override {
-    std::lock_guard lock(mutex_);
-    text_ += line;
-  }
-  size_t Count(std::string_view words) {
-    std::lock_guard lock(mutex_);
-    size_t count = 0;
-    for (size_t at = text_.find(words); at != std::string::npos; at = text_.find(words, at + 1))
-      ++count;
-    return count;
-  }
-
- private:
-  std::mutex mutex_;
-  std::string text_;
-};
-
-class FixedDirectory final : public WorkingDirectory {
- public:
-  Status Change(const std::string&) override { return Status::Io("stays where it is"); }
-  std::string Current() const override { return "/"; }
-};
-
-/// One process on `env`: begins by loading, ends without a farewell.
-class Process {
- public:
-  Process(FakeEnv& env, std::vector<Config::NameAndValue> settings)
-      : env_(env),
-        loop_(env),
-        log_(LoggerOptions{.wall_micros = [&env] { return env.WallMicros(); }, .sink = &sink_}),
-        config_(env, directory_),
-        arena_(size_t{1} << 20),
-        keyspace_({.hash_seed = 42}),
-        engine_(env, loop_, log_, config_, keyspace_, arena_),
-        dispatcher_(engine_) {
-    engine_.dispatcher = &dispatcher_;
-    engine_.process_id = 4242;
-    AddAllFamilies(engine_.commands);
-    settings.push_back({"save", ""});
-    for (const auto& pair : settings) {
-      const Status set = config_.Set({&pair, 1}, SetContext{});
-      CAIRN_CHECK(set.ok());
-    }
-    durability_ = NewDurability(engine_, [this] { told_offset_ = durability_->DurableOffset(); });
-    engine_.durability = durability_.get();
-    engine_.RefreshClock();
-    loaded_ = durability_->LoadAtStart();
-    session_ = engine_.CreateSession(nullptr, SessionKind::kNormal);
-  }
-  ~Process() {
-    env_.HoldSyncs(false);
-    // The disk stays as it is: nothing that is done on the way out may count.
-    env_.FailNthCall(1, Status::Io("ended"), true);
-    durability_.reset();
-    engine_.durability = nullptr;
-    env_.FailNthCall(0, Status::Ok());
-  }
-
-  /// One command, one turn.
-  std::string Run(std::vector<std::string> args) {
-    engine_.RefreshClock();
-    const std::vector<std::string_view> views(args.begin(), args.end());
-    dispatcher_.RunArgs(*session_, views);
-    durability_->EndOfTurn();
-    const std::string bytes = session_->output.Flatten();
-    session_->output.Clear();
-    RespValue value;
-    size_t consumed = 0;
-    CAIRN_CHECK(ParseReply(bytes, &consumed, &value) == ReplyParse::kValue);
-    return value.ToString();
-  }
-
-  /// Polls, with the loop turning, until `done`.
-  template <typename Done>
-  bool Until(Done done) {
-    const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(60);
-    while (!done()) {
-      if (std::chrono::steady_clock::now() > deadline) return false;
-      std::this_thread::sleep_for(std::chrono::milliseconds(1));
-      loop_.RunPosted();
-    }
-    return true;
-  }
-  bool AllDurable() {
-    return Until([this] { return durability_->DurableOffset() >= engine_.propagation.offset(); });
-  }
-  bool NoRewrite() {
-    return Until([this] {
-      return !durability_->figures().rewrite_running && !durability_->figures().rewrite_scheduled;
-    });
-  }
-
-  FakeEnv& env_;
-  TestLoop loop_;
-  KeptLog sink_;
-  FixedDirectory directory_;
-  Logger log_;
-  Config config_;
-  BlobArena arena_;
-  Keyspace keyspace_;
-  Engine engine_;
-  Dispatcher dispatcher_;
-  std::unique_ptr<Durability> durability_;
-  Session* session_ = nullptr;
-  Status loaded_;
-  uint64_t told_offset_ = 0;  // what the executor found when it was told to look again
-};
 
 const std::vector<Config::NameAndValue> kAlways{{"appendfsync", "always"}, {"appendonly", "yes"}};
 
@@ -189,7 +21,7 @@ class DurabilityTest : public testing::Test {
 };
 
 TEST_F(DurabilityTest, AlwaysHoldsRepliesUntilTheDiskHasThem) {  // V11
-  Process process(env_, kAlways);
+  DurableProcess process(env_, kAlways);
   ASSERT_TRUE(process.loaded_.ok()) << process.loaded_.message();
   EXPECT_TRUE(process.durability_->GatesReplies());
   // The disk is held, so that whoever asks finds the reply held too, and has to be told.
@@ -213,7 +45,7 @@ TEST_F(DurabilityTest, AlwaysHoldsRepliesUntilTheDiskHasThem) {  // V11
   env_.HoldSyncs(false);
   ASSERT_TRUE(process.Until([&] { return process.told_offset_ >= second; }));
   env_.Crash(5);  // while it runs: what was released is on the disk
-  Process again(env_, kAlways);
+  DurableProcess again(env_, kAlways);
   ASSERT_TRUE(again.loaded_.ok()) << again.loaded_.message();
   EXPECT_EQ(again.Run({"MGET", "a", "b"}), "[\"1\", \"2\"]");
 }
@@ -232,7 +64,7 @@ class QuietPort final : public SessionPort {
 
 TEST_F(DurabilityTest, PushesAndWokenClientsWaitForTheWriteTheyTellOf) {  // V11
   QuietPort ports[3];
-  Process process(env_, kAlways);
+  DurableProcess process(env_, kAlways);
   Session* subscriber = process.engine_.CreateSession(&ports[0], SessionKind::kNormal);
   Session* waiter = process.engine_.CreateSession(&ports[1], SessionKind::kNormal);
   Session* reader = process.engine_.CreateSession(&ports[2], SessionKind::kNormal);
@@ -271,7 +103,7 @@ TEST_F(DurabilityTest, PushesAndWokenClientsWaitForTheWriteTheyTellOf) {  // V11
 TEST_F(DurabilityTest, EverysecHasGivenTheBytesToTheKernelBeforeTheReply) {  // A9
   const std::vector<Config::NameAndValue> settings{{"appendonly", "yes"}};
   {
-    Process process(env_, settings);
+    DurableProcess process(env_, settings);
     ASSERT_TRUE(process.loaded_.ok());
     for (int i = 0; i < 100; ++i) {
       ASSERT_EQ(process.Run({"SET", "a", std::to_string(i)}), "+OK");
@@ -280,114 +112,12 @@ TEST_F(DurabilityTest, EverysecHasGivenTheBytesToTheKernelBeforeTheReply) {  // 
       }));
     }
   }
-  Process again(env_, settings);
+  DurableProcess again(env_, settings);
   EXPECT_EQ(again.Run({"GET", "a"}), "\"99\"");
 }
 
-/// Sends a command from a connection, which unlike Run's session may be held.
-class Client {
- public:
-  explicit Client(Process& process)
-      : process_(process), session_(process.engine_.CreateSession(&port_, SessionKind::kNormal)) {}
-  ~Client() { process_.engine_.DestroySession(session_); }
-  /// False: it is held.
-  bool Run(std::vector<std::string_view> args) {
-    process_.engine_.RefreshClock();
-    session_->output.Clear();
-    process_.dispatcher_.RunArgs(*session_, args);
-    process_.durability_->EndOfTurn();
-    return !session_->output.empty();
-  }
-  bool held() const { return session_->suspended; }
-  bool told_to_go_on() const { return port_.told; }
-
- private:
-  class Port final : public SessionPort {
-   public:
-    void OutputReady() override {}
-    void Close(bool) override {}
-    void InputReady() override { told = true; }
-    int fd() const override { return -1; }
-    size_t query_bytes() const override { return 0; }
-    size_t query_capacity() const override { return 0; }
-    bool told = false;
-  };
-  Process& process_;
-  Port port_;
-  Session* session_;
-};
-
-TEST_F(DurabilityTest, WritersWaitForADiskThatHangsAndReadersDoNot) {
-  Process process(env_, {{"appendonly", "yes"}, {"aof-unsynced-limit", "2000"}});
-  Client writer(process), reader(process), another(process);
-  ASSERT_TRUE(process.AllDurable());
-  env_.HoldSyncs(true);
-  ASSERT_TRUE(writer.Run({"SET", "a", "1"}));
-  env_.AdvanceMicros(1'000'000);
-  ASSERT_TRUE(process.Until([&] { return env_.held_syncs() > 0; }));
-  ASSERT_TRUE(writer.Run({"SET", "a", "2"}));
-  env_.AdvanceMicros(900'000);
-  ASSERT_TRUE(writer.Run({"SET", "a", "3"}));
-  EXPECT_EQ(process.durability_->figures().aof_unsynced_ms, 1900);
-  EXPECT_EQ(process.durability_->figures().aof_write_holds, 0u);
-
-  env_.AdvanceMicros(100'001);
-  EXPECT_FALSE(writer.Run({"SET", "a", "4"}));
-  EXPECT_TRUE(writer.held());
-  EXPECT_TRUE(reader.Run({"GET", "a"}));
-  EXPECT_FALSE(another.Run({"RPUSH", "l", "5"}));
-  EXPECT_EQ(process.Run({"GET", "a"}), "\"3\"");
-  EXPECT_EQ(process.durability_->figures().aof_write_holds, 1u);
-  EXPECT_EQ(process.sink_.Count("The disk does not keep up"), 1u);
-  env_.AdvanceMicros(50'000);
-  process.loop_.RunPosted();
-  EXPECT_TRUE(writer.held());
-  EXPECT_EQ(process.durability_->figures().aof_write_held_us, 50'000u);
-
-  env_.HoldSyncs(false);
-  ASSERT_TRUE(process.Until([&] {
-    env_.AdvanceMicros(1000);
-    return writer.told_to_go_on() && another.told_to_go_on();
-  }));
-  EXPECT_FALSE(writer.held());
-  EXPECT_TRUE(writer.Run({"SET", "a", "4"}));
-  EXPECT_EQ(process.durability_->figures().aof_write_holds, 1u);
-}
-
-TEST_F(DurabilityTest, WhoWaitsForTheDiskGoesOnWhenTheLimitIsRaised) {
-  Process process(env_, {{"appendonly", "yes"}, {"aof-buffer-limit", "1mb"}});
-  ASSERT_TRUE(process.AllDurable());
-  env_.HoldSyncs(true);
-  Client writer(process);
-  ASSERT_TRUE(writer.Run({"SET", "a", std::string(1'100'000, 'x')}));
-  EXPECT_FALSE(writer.Run({"SET", "a", "2"}));
-  EXPECT_EQ(process.Run({"CONFIG", "SET", "aof-buffer-limit", "10mb"}), "+OK");
-  ASSERT_TRUE(process.Until([&] {
-    env_.AdvanceMicros(1000);
-    return writer.told_to_go_on();
-  }));
-  EXPECT_TRUE(writer.Run({"SET", "a", "2"}));
-  env_.HoldSyncs(false);
-  ASSERT_TRUE(process.AllDurable());
-}
-
-TEST_F(DurabilityTest, WhoWaitsForTheDiskGoesOnWithoutALog) {
-  Process process(env_, {{"appendonly", "yes"}, {"aof-buffer-limit", "1mb"}});
-  ASSERT_TRUE(process.AllDurable());
-  env_.HoldSyncs(true);
-  Client writer(process);
-  ASSERT_TRUE(writer.Run({"SET", "a", std::string(1'100'000, 'x')}));
-  EXPECT_FALSE(writer.Run({"SET", "a", "2"}));
-  env_.HoldSyncs(false);
-  EXPECT_EQ(process.Run({"CONFIG", "SET", "appendonly", "no"}), "+OK");
-  env_.AdvanceMicros(1000);
-  process.loop_.RunPosted();
-  EXPECT_TRUE(writer.told_to_go_on());
-  EXPECT_TRUE(writer.Run({"SET", "a", "2"}));
-}
-
 TEST_F(DurabilityTest, AFullDiskRefusesWritesInRedissWordsAndReadsGoOn) {
-  Process process(env_, kAlways);
+  DurableProcess process(env_, kAlways);
   ASSERT_EQ(process.Run({"SET", "a", "1"}), "+OK");
   ASSERT_TRUE(process.AllDurable());
   env_.SetCapacity(env_.used_bytes());
@@ -409,11 +139,11 @@ TEST_F(DurabilityTest, AFullDiskRefusesWritesInRedissWordsAndReadsGoOn) {
 
 TEST_F(DurabilityTest, DebugLoadAofFindsEverythingAfterARestart) {
   {
-    Process process(env_, kAlways);
+    DurableProcess process(env_, kAlways);
     ASSERT_EQ(process.Run({"SET", "a", "1"}), "+OK");
     ASSERT_TRUE(process.AllDurable());
   }
-  Process process(env_, kAlways);
+  DurableProcess process(env_, kAlways);
   ASSERT_EQ(process.Run({"SET", "b", "2"}), "+OK");
   ASSERT_TRUE(process.AllDurable());
   ASSERT_TRUE(process.durability_->DebugLoadAof().ok());
@@ -422,7 +152,7 @@ TEST_F(DurabilityTest, DebugLoadAofFindsEverythingAfterARestart) {
 }
 
 TEST_F(DurabilityTest, ARewriteIsRefusedWithoutRoomForIt) {
-  Process process(env_, kAlways);
+  DurableProcess process(env_, kAlways);
   ASSERT_EQ(process.Run({"SET", "a", std::string(100'000, 'x')}), "+OK");
   ASSERT_EQ(process.Run({"CONFIG", "SET", "rdbcompression", "no"}), "+OK");
   ASSERT_TRUE(process.AllDurable());
@@ -437,10 +167,10 @@ TEST_F(DurabilityTest, ARewriteIsRefusedWithoutRoomForIt) {
 }
 
 TEST_F(DurabilityTest, RewritesByItselfAtPercentageAndSize) {
-  Process process(env_, {{"appendfsync", "always"},
-                         {"auto-aof-rewrite-min-size", "4kb"},
-                         {"auto-aof-rewrite-percentage", "100"},
-                         {"appendonly", "yes"}});
+  DurableProcess process(env_, {{"appendfsync", "always"},
+                                {"auto-aof-rewrite-min-size", "4kb"},
+                                {"auto-aof-rewrite-percentage", "100"},
+                                {"appendonly", "yes"}});
   for (int i = 0; i < 30; ++i) ASSERT_EQ(process.Run({"SET", "a", std::string(64, 'x')}), "+OK");
   ASSERT_TRUE(process.AllDurable());
   process.durability_->Tick();
@@ -456,7 +186,7 @@ TEST_F(DurabilityTest, RewritesByItselfAtPercentageAndSize) {
 }
 
 TEST_F(DurabilityTest, ARewriteIsAlsoTheSaveThatIsDue) {
-  Process process(env_, kAlways);
+  DurableProcess process(env_, kAlways);
   ASSERT_EQ(process.Run({"SET", "a", "1"}), "+OK");
   ASSERT_TRUE(process.AllDurable());
   ASSERT_EQ(process.Run({"CONFIG", "SET", "save", "1 1"}), "+OK");
@@ -483,13 +213,13 @@ TEST_F(DurabilityTest, ARewriteIsAlsoTheSaveThatIsDue) {
   EXPECT_EQ(process.durability_->figures().saves, 1u);
   env_.Crash(9);
   ASSERT_TRUE(env_.FileExists("/dump.rdb"));
-  Process from_rdb(env_, {{"appendonly", "no"}});
+  DurableProcess from_rdb(env_, {{"appendonly", "no"}});
   ASSERT_TRUE(from_rdb.loaded_.ok()) << from_rdb.loaded_.message();
   EXPECT_EQ(from_rdb.Run({"DBSIZE"}), ":1");
 }
 
 TEST_F(DurabilityTest, SaveDoesNotWaitForARewriteThatRuns) {
-  Process process(env_, {{"appendonly", "yes"}});
+  DurableProcess process(env_, {{"appendonly", "yes"}});
   for (int i = 0; i < 2000; ++i)
     ASSERT_EQ(process.Run({"SET", "key:" + std::to_string(i), "before"}), "+OK");
   ASSERT_EQ(process.Run({"CONFIG", "SET", "rdb-key-save-delay", "60000"}), "+OK");  // two minutes
@@ -503,12 +233,12 @@ TEST_F(DurabilityTest, SaveDoesNotWaitForARewriteThatRuns) {
   EXPECT_TRUE(process.Run({"BGSAVE"}).starts_with("-ERR Another child process is active"));
   process.durability_->AbortBackgroundSave();
   EXPECT_FALSE(process.durability_->figures().rewrite_running);
-  Process saved(env_, {{"appendonly", "no"}});
+  DurableProcess saved(env_, {{"appendonly", "no"}});
   EXPECT_EQ(saved.Run({"MGET", "key:0", "key:1"}), "[\"after\", \"before\"]");
 }
 
 TEST_F(DurabilityTest, AFailedSaveTakesNoChangesBackAndKeepsTheServerRunning) {  // V12
-  Process process(env_, kAlways);
+  DurableProcess process(env_, kAlways);
   ASSERT_EQ(process.Run({"SET", "a", "1"}), "+OK");
   ASSERT_TRUE(process.AllDurable());
   const uint64_t changes = process.durability_->figures().changes_since_save;
@@ -526,7 +256,7 @@ TEST_F(DurabilityTest, AFailedSaveTakesNoChangesBackAndKeepsTheServerRunning) { 
 }
 
 TEST_F(DurabilityTest, TellsOfASaveThatIsOverdue) {
-  Process process(env_, {});
+  DurableProcess process(env_, {});
   ASSERT_EQ(process.Run({"CONFIG", "SET", "save", "10 1000", "rdb-key-save-delay", "0"}), "+OK");
   const auto later = [&](int64_t seconds) {
     env_.AdvanceMicros(seconds * 1'000'000);
@@ -557,7 +287,7 @@ TEST_F(DurabilityTest, TellsOfASaveThatIsOverdue) {
 }
 
 TEST_F(DurabilityTest, ACopyForReplicasGoesBesideASave) {
-  Process process(env_, {});
+  DurableProcess process(env_, {});
   for (int i = 0; i < 2000; ++i)
     ASSERT_EQ(process.Run({"SET", "key:" + std::to_string(i), "before"}), "+OK");
   ASSERT_EQ(process.Run({"CONFIG", "SET", "rdb-key-save-delay", "10000"}), "+OK");  // 20 seconds
@@ -588,21 +318,21 @@ TEST_F(DurabilityTest, ACopyForReplicasGoesBesideASave) {
   EXPECT_FALSE(env_.FileExists("/dump.rdb"));
   EXPECT_EQ(process.keyspace_.view_count(), 0u);
   ASSERT_TRUE(env_.Rename("/copy.rdb", "/dump.rdb").ok());
-  Process loaded(env_, {});
+  DurableProcess loaded(env_, {});
   EXPECT_EQ(loaded.Run({"MGET", "key:0", "key:1"}), "[\"after\", \"before\"]");
 }
 
 TEST_F(DurabilityTest, LeftoversOfDeadProcessesAreSweptAtStart) {
   ASSERT_TRUE(env_.OpenTruncate("/temp-99.rdb").ok());
   ASSERT_TRUE(env_.OpenTruncate("/temp-rewriteaof-bg-99.aof").ok());
-  Process process(env_, {});
+  DurableProcess process(env_, {});
   EXPECT_FALSE(env_.FileExists("/temp-99.rdb"));
   EXPECT_FALSE(env_.FileExists("/temp-rewriteaof-bg-99.aof"));
 }
 
 TEST_F(DurabilityTest, TurningItOnAtRunTimeProtectsWhatWasThereBefore) {
   {
-    Process process(env_, {{"appendfsync", "always"}});
+    DurableProcess process(env_, {{"appendfsync", "always"}});
     ASSERT_EQ(process.Run({"SET", "a", "1"}), "+OK");
     ASSERT_EQ(process.Run({"CONFIG", "SET", "appendonly", "yes"}), "+OK");
     ASSERT_EQ(process.Run({"SET", "b", "2"}), "+OK");
@@ -610,7 +340,7 @@ TEST_F(DurabilityTest, TurningItOnAtRunTimeProtectsWhatWasThereBefore) {
     ASSERT_TRUE(process.AllDurable());
     env_.Crash(3);
   }
-  Process again(env_, kAlways);
+  DurableProcess again(env_, kAlways);
   EXPECT_EQ(again.Run({"MGET", "a", "b"}), "[\"1\", \"2\"]");
 }
 
