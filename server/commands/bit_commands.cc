@@ -325,7 +325,7 @@ Status BitOp(CommandContext& ctx) {
   if (size != 0) {
     BlobRef result = invert ? Invert(sources[0]) : Combine(operation, sources, size);
     const std::string_view bytes = result->view();
-    StoreKey(ctx, ctx.db(), target, ValueInput::RawString(bytes, result));
+    SetKey(ctx, ctx.db(), target, ValueInput::RawString(bytes, result));
     ctx.Changed(target, NotifyClass::kString, "set");
   } else if (ctx.db().LookupWrite(target) != nullptr) {
     ctx.db().Remove(target, false);

@@ -232,7 +232,8 @@ Status Copy(CommandContext& ctx) {
     ctx.reply().Integer(0);
     return Status::Ok();
   }
-  Place(ctx, *target, to, entry->CloneValue(), entry->expire_at_ms());
+  const Entry* copy = Place(ctx, *target, to, entry->CloneValue(), entry->expire_at_ms());
+  ctx.keyspace().RestoreAccess(*copy, 0, kFirstFrequency);
   ctx.Changed(target->index(), to, NotifyClass::kGeneric, "copy_to");
   ctx.reply().Integer(1);
   return Status::Ok();
@@ -300,10 +301,6 @@ constexpr std::string_view kSwitchNote =
     "Please note that when switching between policies at runtime LRU and LFU data will take some "
     "time to adjust.";
 
-bool TracksFrequency(const Settings& settings) {
-  return settings.maxmemory_policy == MaxmemoryPolicy::kAllkeysLfu ||
-         settings.maxmemory_policy == MaxmemoryPolicy::kVolatileLfu;
-}
 bool TracksAccess(const Settings& settings) {
   return TracksFrequency(settings) || settings.maxmemory_policy == MaxmemoryPolicy::kAllkeysLru ||
          settings.maxmemory_policy == MaxmemoryPolicy::kVolatileLru;

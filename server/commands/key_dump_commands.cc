@@ -90,9 +90,6 @@ void DropReplaced(CommandContext& ctx, KeyRef key) {
   ctx.Changed(key, NotifyClass::kGeneric, "del");
 }
 
-/// How often a new key counts as used. Source: LFU_INIT_VAL of Redis 7.0.
-constexpr int kFirstFrequency = 5;
-
 Status Restore(CommandContext& ctx) {
   RestoreOptions options;
   CAIRN_RETURN_IF_ERROR(ParseRestore(ctx, &options));

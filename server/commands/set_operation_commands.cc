@@ -38,7 +38,7 @@ void StoreResult(CommandContext& ctx, MemberBuilder& result, std::string_view ev
   const KeyRef key = ctx.Key(1);
   const uint64_t size = result.size();
   if (size > 0) {
-    StoreKey(ctx, ctx.db(), key, result.TakeValue());
+    SetKey(ctx, ctx.db(), key, result.TakeValue());
     // Caches hear of it ahead of the reply, listeners behind.
     ctx.TouchWatchers(ctx.session().db, key.key);
     ctx.reply().Integer(static_cast<int64_t>(size));

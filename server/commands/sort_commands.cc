@@ -318,9 +318,9 @@ void StoreElements(CommandContext& ctx, const SortOptions& options,
   // A listpack by itself takes its shape from the settings with the next write.
   const bool keeps_shape = now.fill == shape.fill && now.compress_depth == shape.compress_depth;
   const bool inline_fits = !packed.empty() && packed.size() <= kMaxInlinePackedBytes;
-  StoreKey(ctx, ctx.db(), key,
-           keeps_shape && inline_fits ? ValueInput::Packed(ValueType::kList, packed)
-                                      : ValueInput::FromObject(ValueType::kList, holder));
+  SetKey(ctx, ctx.db(), key,
+         keeps_shape && inline_fits ? ValueInput::Packed(ValueType::kList, packed)
+                                    : ValueInput::FromObject(ValueType::kList, holder));
   ctx.Changed(key, NotifyClass::kList, "sortstore");
   ctx.AddDirty(count - 1);
   ctx.reply().Integer(static_cast<int64_t>(count));

@@ -97,7 +97,7 @@ Status ExpiryMoment(const CommandContext& ctx, size_t arg, unsigned option, int6
 /// SET without options: the hot path, one look at the table.
 Status SetPlain(CommandContext& ctx) {
   const KeyRef key = ctx.Key(1);
-  StoreKey(ctx, ctx.db(), key, ValueInput::String(ctx.arg(2), ctx.ArgBlob(2)));
+  SetKey(ctx, ctx.db(), key, ValueInput::String(ctx.arg(2), ctx.ArgBlob(2)));
   ctx.Changed(key, NotifyClass::kString, "set");
   ctx.reply().Ok();
   return Status::Ok();
@@ -128,11 +128,12 @@ Status SetWithOptions(CommandContext& ctx, size_t value_arg, const StringOptions
 
   const KeyRef key = ctx.Key(1);
   const bool get = options.given & kGet;
-  const Entry* old = get ? ReadKey(ctx, key) : ctx.db().LookupWrite(key);
   if (get) {
-    CAIRN_RETURN_IF_ERROR(ExpectString(old));
-    ReplyString(ctx, old);
+    const Entry* shown = ReadKey(ctx, key);
+    CAIRN_RETURN_IF_ERROR(ExpectString(shown));
+    ReplyString(ctx, shown);
   }
+  const Entry* old = ctx.db().LookupWrite(key);  // after GET a second use of the key, as in Redis
   if (((options.given & kNx) && old != nullptr) || ((options.given & kXx) && old == nullptr)) {
     if (!get) replies.refused(ctx.reply());
     return Status::Ok();
@@ -262,7 +263,7 @@ Status GetSet(CommandContext& ctx) {
   const Entry* old = ReadKey(ctx, key);
   CAIRN_RETURN_IF_ERROR(ExpectString(old));
   ReplyString(ctx, old);
-  StoreKey(ctx, ctx.db(), key, ValueInput::String(ctx.arg(2), ctx.ArgBlob(2)));
+  SetKey(ctx, ctx.db(), key, ValueInput::String(ctx.arg(2), ctx.ArgBlob(2)));
   ctx.Changed(key, NotifyClass::kString, "set");
   PropagateInstead(ctx, {"SET", key.key, ctx.arg(2)});
   return Status::Ok();
@@ -287,7 +288,7 @@ constexpr CommandSpec kGetSetSpec{
 void SetAll(CommandContext& ctx) {
   for (size_t i = 1; i < ctx.argc(); i += 2) {
     const KeyRef key = ctx.Key(i);
-    StoreKey(ctx, ctx.db(), key, ValueInput::String(ctx.arg(i + 1), ctx.ArgBlob(i + 1)));
+    SetKey(ctx, ctx.db(), key, ValueInput::String(ctx.arg(i + 1), ctx.ArgBlob(i + 1)));
     ctx.Changed(key, NotifyClass::kString, "set");
   }
 }

@@ -47,6 +47,22 @@ inline const Entry* StoreKey(CommandContext& ctx, Database& db, KeyRef key, Valu
   return entry;
 }
 
+/// Whether maxmemory-policy counts how often keys are used.
+inline bool TracksFrequency(const Settings& settings) {
+  return settings.maxmemory_policy == MaxmemoryPolicy::kAllkeysLfu ||
+         settings.maxmemory_policy == MaxmemoryPolicy::kVolatileLfu;
+}
+
+/// How often a new key counts as used. Source: LFU_INIT_VAL of Redis 7.0.
+inline constexpr int kFirstFrequency = 5;
+
+/// StoreKey for a command that has not looked `key` up: that its value is replaced is a use of it.
+inline const Entry* SetKey(CommandContext& ctx, Database& db, KeyRef key, ValueInput value) {
+  if (TracksFrequency(ctx.settings())) [[unlikely]]
+    db.LookupWrite(key);
+  return StoreKey(ctx, db, key, std::move(value));
+}
+
 /// States that `count` elements of `key` were taken away, and with `gone` the key: publishes
 /// `event` and "del", then tells WATCHers and who keeps copies, so that who hears of both hears the
 /// events first. dirty += count.

@@ -202,7 +202,7 @@ void StoreSortedSet(CommandContext& ctx, KeyRef key, std::vector<ScoredMember> m
       ListpackAppend(&packed, each.member);
       ListpackAppend(&packed, PackedScoreText(each.score));
     }
-    StoreKey(ctx, db, key, ValueInput::Packed(ValueType::kSortedSet, packed));
+    SetKey(ctx, db, key, ValueInput::Packed(ValueType::kSortedSet, packed));
   } else {
     auto* set = new SortedSet(*ctx.keyspace().value_home());
     ObjectRef holder = ObjectRef::Adopt(set);
@@ -212,7 +212,7 @@ void StoreSortedSet(CommandContext& ctx, KeyRef key, std::vector<ScoredMember> m
       records.push_back(ScoredRecord::Create(*set->home().slab, each.member, each.score));
     const size_t taken = set->Fill(records);
     CAIRN_CHECK(taken == records.size());  // the members are the keys of a map
-    StoreKey(ctx, db, key, ValueInput::FromObject(ValueType::kSortedSet, std::move(holder)));
+    SetKey(ctx, db, key, ValueInput::FromObject(ValueType::kSortedSet, std::move(holder)));
   }
   if (reply_first) ctx.reply().Integer(size);
   ctx.Changed(key, NotifyClass::kSortedSet, event);
