@@ -38,9 +38,28 @@ struct ValueHome {
   uint64_t hash_seed;
 };
 
+class MemberTable;
+
+/// Told by a value that a view emits how far it has come.
+class FrozenPass {
+ public:
+  /// The page of `table` that begins at `hash` is the next; those before it are not read again.
+  virtual void AtPage(const MemberTable& table, uint64_t hash) = 0;
+  /// Nothing of the value is read again.
+  virtual void AtEnd() = 0;
+
+ protected:
+  ~FrozenPass() = default;
+};
+
 class Container : public Object {
  public:
   const Container* AsContainer() const final { return this; }
+
+  /// Emit for a view. Thread: walker.
+  virtual Status EmitFrozen(ValueSink& sink, [[maybe_unused]] FrozenPass& pass) const {
+    return Emit(sink);
+  }
 
   /// A header with the same content, to be changed while views read this one until the walk passes
   /// `frozen_until`. This header gives up its nodes (F2). Cost: O(1). Returns one reference.
@@ -77,12 +96,14 @@ class Container : public Object {
     generation_ = home_.gate->generation();
   }
 
-  /// Gives up a node of `size_bytes` from malloc that this header no longer reaches.
-  void Discard(void* node, uint64_t node_generation, size_t size_bytes) {
+  /// Gives up a node of `size_bytes` from malloc that this header no longer reaches. `kind` and
+  /// `position` as Retired has them.
+  void Discard(void* node, uint64_t node_generation, size_t size_bytes,
+               Retired::Kind kind = Retired::Kind::kBlock, uint64_t position = 0) {
     if (MayWrite(node_generation)) {
       std::free(node);
     } else {
-      home_.gate->Retire(Retired::Kind::kBlock, node, 0, size_bytes);
+      home_.gate->Retire(kind, node, position, size_bytes);
     }
   }
   /// The same for a record from the slab. `record_generation`: that of the node that refers to it.

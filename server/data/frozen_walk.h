@@ -14,6 +14,7 @@
 
 #include "server/base/bytes.h"
 #include "server/base/status.h"
+#include "server/data/passed_pages.h"
 #include "server/data/record_slab.h"
 #include "server/data/seg_layout.h"
 #include "server/data/snapshot_gate.h"
@@ -39,7 +40,12 @@ class FrozenWalk {
   /// containers go back to. Requires: gate->Open() has just returned `lane`.
   FrozenWalk(SnapshotGate* gate, ViewLane* lane, FramePool* frames, RecordSlab* slab,
              std::vector<FrozenTable> tables)
-      : gate_(gate), lane_(lane), frames_(frames), slab_(slab), tables_(std::move(tables)) {}
+      : gate_(gate),
+        lane_(lane),
+        frames_(frames),
+        slab_(slab),
+        tables_(std::move(tables)),
+        queue_(gate, lane) {}
 
   const std::vector<FrozenTable>& tables() const { return tables_; }
   bool done() const { return lane_->watermark() == kWatermarkEnd; }
@@ -82,7 +88,7 @@ class FrozenWalk {
   template <typename Visit, typename Destroy>
   Result<bool> PopOne(Visit&& visit, Destroy&& destroy) {
     Retired item;
-    if (!lane_->Pop(&item)) return false;
+    if (!queue_.Pop(&item)) return false;
     if (item.kind == Retired::Kind::kSegment && item.position >= lane_->watermark()) {
       Status visited = VisitSuperseded(static_cast<Seg*>(item.object), item.position, visit);
       if (!visited.ok()) {
@@ -94,13 +100,17 @@ class FrozenWalk {
     return true;
   }
 
+  /// For Container::EmitFrozen while a value is visited.
+  FrozenPass& pass() { return queue_; }
+
   /// Frees everything queued and kept, visited or not: the walk has stopped for good. With W at the
   /// end nothing more is retired, so the executor finds an empty queue after it.
   template <typename Destroy>
   void Finish(Destroy&& destroy) {
     Publish(kWatermarkEnd);
+    queue_.AtEnd();
     Retired item;
-    while (lane_->Pop(&item)) Free(item, destroy);
+    while (queue_.Pop(&item)) Free(item, destroy);
   }
 
  private:
@@ -156,6 +166,7 @@ class FrozenWalk {
         frames_->GiveRemote(item.object);
         break;
       case Retired::Kind::kBlock:
+      case Retired::Kind::kMemberPage:
         std::free(item.object);
         break;
       case Retired::Kind::kBlob:
@@ -195,6 +206,7 @@ class FrozenWalk {
   FramePool* const frames_;
   RecordSlab* const slab_;
   std::vector<FrozenTable> tables_;
+  PassedPages queue_;
   std::vector<Retired> kept_;
   std::unordered_set<uint64_t> visited_;  // where the segments begin that came from the queue
   size_t at_ = 0;

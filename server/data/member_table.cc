@@ -48,10 +48,10 @@ MemberPage* MemberTable::NewPage(size_t bytes, int depth) {
   return page;
 }
 
-void MemberTable::FreePage(MemberPage* page) {
+void MemberTable::FreePage(MemberPage* page, uint64_t hash) {
   bytes_ -= page->allocated;
   --pages_;
-  owner_.Discard(page, page->generation, page->allocated);
+  owner_.Discard(page, page->generation, page->allocated, Retired::Kind::kMemberPage, hash);
 }
 
 MemberTable::Directory* MemberTable::NewDirectory(int depth, int bits) {
@@ -192,7 +192,7 @@ void MemberTable::CopyPage(Path* path, uint64_t hash, size_t bytes) {
   for (size_t i = 0; i < copy->count; ++i) offsets[i] = static_cast<uint16_t>(offsets[i] + moved);
   OwnPath(path, hash);
   PutPage(path, hash, copy);
-  FreePage(old);
+  FreePage(old, hash);
 }
 
 void MemberTable::CopyRecord(const MemberPage& from, size_t i, MemberPage* to) const {
@@ -243,7 +243,7 @@ void MemberTable::Split(Path* path, uint64_t hash) {
   const uint64_t bit = uint64_t{1} << (63 - page->depth);
   PutPage(path, hash & ~bit, halves[0]);
   PutPage(path, hash | bit, halves[1]);
-  FreePage(page);
+  FreePage(page, hash);
 }
 
 // --- adding ----------------------------------------------------------------------------------
@@ -372,8 +372,8 @@ bool MemberTable::Merge(Path* path, uint64_t hash) {
   for (size_t i = 0; i < buddy->count; ++i) CopyRecord(*buddy, i, merged);
   OwnPath(path, hash);
   PutPage(path, hash, merged);
-  FreePage(page);
-  FreePage(buddy);
+  FreePage(page, hash);
+  FreePage(buddy, hash ^ bit);
   return true;
 }
 

@@ -54,10 +54,19 @@ class MemberTable {
   /// Returns false when absent.
   bool Erase(std::string_view key);
 
-  /// Every member, by pages in hash order: visit(const Member&) -> bool goes on.
+  /// Every member, by pages in hash order: visit(const Member&) -> bool goes on. at_page(first hash
+  /// of the page) comes before the members of a page, when those before it are not read any more.
+  template <typename Visit, typename AtPage>
+  bool ForEach(Visit&& visit, AtPage&& at_page) const {
+    return root_ == nullptr || ForEachIn(*root_, 0, visit, at_page);
+  }
   template <typename Visit>
   bool ForEach(Visit&& visit) const {
-    return root_ == nullptr || ForEachIn(*root_, visit);
+    return ForEach(visit, [](uint64_t) {});
+  }
+  /// Whether `page` is the one that `hash` falls into. Does not read the page.
+  bool Reaches(const MemberPage* page, uint64_t hash) const {
+    return root_ != nullptr && PageOf(hash) == page;
   }
   /// Visits about `count` members from the place `cursor` (0 = start) on; returns the next place, 0
   /// at the end. Each member present throughout is seen exactly once over a full scan, whatever
@@ -109,7 +118,8 @@ class MemberTable {
   Path Descend(uint64_t hash) const;
   const MemberPage* PageOf(uint64_t hash) const;
   MemberPage* NewPage(size_t bytes, int depth);
-  void FreePage(MemberPage* page);
+  /// `hash` falls into the page.
+  void FreePage(MemberPage* page, uint64_t hash);
   Directory* NewDirectory(int depth, int bits);
   void FreeDirectory(Directory* directory);
   /// Makes the directories of the path writable, from the root on.
@@ -142,8 +152,9 @@ class MemberTable {
   void CheckDirectory(const Directory& directory, uint64_t prefix, Tally* found) const;
   void CheckPage(const MemberPage& page, uint64_t prefix, Tally* found) const;
 
-  template <typename Visit>
-  bool ForEachIn(const Directory& directory, Visit& visit) const;
+  /// `prefix`: the hash bits above the directory's.
+  template <typename Visit, typename AtPage>
+  bool ForEachIn(const Directory& directory, uint64_t prefix, Visit& visit, AtPage& at_page) const;
 
   Container& owner_;
   const bool has_values_;
@@ -154,15 +165,18 @@ class MemberTable {
   uint64_t externals_ = 0;
 };
 
-template <typename Visit>
-bool MemberTable::ForEachIn(const Directory& directory, Visit& visit) const {
+template <typename Visit, typename AtPage>
+bool MemberTable::ForEachIn(const Directory& directory, uint64_t prefix, Visit& visit,
+                            AtPage& at_page) const {
   for (size_t i = 0; i < directory.slot_count();) {
     const uint64_t slot = directory.slots[i];
+    const uint64_t first = i == 0 ? prefix : prefix | uint64_t{i} << (64 - directory.end_depth());
     if (IsDirectory(slot)) {
-      if (!ForEachIn(*AsDirectory(slot), visit)) return false;
+      if (!ForEachIn(*AsDirectory(slot), first, visit, at_page)) return false;
       ++i;
       continue;
     }
+    at_page(first);
     const MemberPage& page = *AsPage(slot);
     for (size_t record = 0; record < page.count; ++record) {
       if (!visit(member_record::Read(page.record(record), has_values_))) return false;

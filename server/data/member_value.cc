@@ -19,17 +19,29 @@ Container* MemberValue::Clone() const {
   return copy;
 }
 
-Status MemberValue::Emit(ValueSink& sink) const {
+template <typename AtPage>
+Status MemberValue::EmitPages(ValueSink& sink, AtPage&& at_page) const {
   const bool is_hash = type_ == ValueType::kHash;
   CAIRN_RETURN_IF_ERROR(sink.Begin(is_hash ? ValueKind::kHash : ValueKind::kSet, table_.size()));
   char key_scratch[kMaxInt64Chars], value_scratch[kMaxInt64Chars];
   Status status;
-  table_.ForEach([&](const Member& member) {
+  const auto emit = [&](const Member& member) {
     const std::string_view key = member.key.Text(key_scratch);
     status = is_hash ? sink.Field(key, member.value.Text(value_scratch)) : sink.Item(key);
     return status.ok();
-  });
+  };
+  table_.ForEach(emit, at_page);
   return status.ok() ? sink.End() : status;
+}
+
+Status MemberValue::Emit(ValueSink& sink) const {
+  return EmitPages(sink, [](uint64_t) {});
+}
+
+Status MemberValue::EmitFrozen(ValueSink& sink, FrozenPass& pass) const {
+  const Status status = EmitPages(sink, [&](uint64_t hash) { pass.AtPage(table_, hash); });
+  pass.AtEnd();
+  return status;
 }
 
 MembersView::MembersView(const Entry& entry)

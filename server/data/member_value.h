@@ -34,6 +34,7 @@ class MemberValue final : public Container {
     table_.Prefetch(member, pass);
   }
   Status Emit(ValueSink& sink) const override;
+  Status EmitFrozen(ValueSink& sink, FrozenPass& pass) const override;
   size_t MemoryUsage() const override {
     return sizeof(*this) + (owns_nodes() ? table_.bytes() : 0);
   }
@@ -44,6 +45,9 @@ class MemberValue final : public Container {
  private:
   MemberValue(MemberValue& old, uint64_t frozen_until)
       : Container(old, frozen_until), type_(old.type_), table_(*this, old.table_) {}
+
+  template <typename AtPage>
+  Status EmitPages(ValueSink& sink, AtPage&& at_page) const;
 
   const ValueType type_;
   MemberTable table_;

@@ -109,11 +109,12 @@ struct Retired {
     kDirectory,     ///< of a keyspace table
     kRoot,          ///< of a keyspace table
     kBlock,         ///< a node of a container, from malloc
+    kMemberPage,    ///< a page of a MemberTable; position holds a hash that falls into it
     kMemberRecord,  ///< a record of a container, from the slab; position holds its allocated size
     kBlob,          ///< one reference to a blob of a container
   };
   void* object = nullptr;
-  uint64_t position = 0;  ///< segment: where it begins; directory: where it ends
+  uint64_t position = 0;  ///< segment: where it begins; directory: where it ends; else see Kind
   uint64_t size_bytes = 0;
   Kind kind = Kind::kRecord;
   /// How many views have not seen it off yet; nullptr when it is in one queue only.

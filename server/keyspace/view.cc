@@ -44,7 +44,10 @@ Status View::Emit(DatasetSink& sink, const FrozenTable& table, const Entry& entr
   }
   Result<ValueSink*> value = sink.Key(entry.key(), meta);
   if (!value.ok()) return value.status();
-  CAIRN_RETURN_IF_ERROR(entry.Emit(**value));
+  const Container* container =
+      entry.form() == ValueForm::kObject ? entry.object()->AsContainer() : nullptr;
+  CAIRN_RETURN_IF_ERROR(container != nullptr ? container->EmitFrozen(**value, walk_.pass())
+                                             : entry.Emit(**value));
   ++emitted_;
   return Status::Ok();
 }

@@ -66,6 +66,12 @@ int64_t ThreadCpuMicros() {
   return time.tv_sec * 1'000'000LL + time.tv_nsec / 1000;
 }
 
+uint64_t ThreadWaits() {
+  rusage usage{};
+  ::getrusage(RUSAGE_THREAD, &usage);
+  return static_cast<uint64_t>(usage.ru_nvcsw);
+}
+
 WorkerThread::WorkerThread(WorkerOptions options)
     : options_(std::move(options)), thread_([this] { Run(); }) {}
 

@@ -30,6 +30,11 @@ void GiveWay();
 /// CPU time of the calling thread so far, in microseconds.
 int64_t ThreadCpuMicros();
 
+/// How often the calling thread has given its core up by itself so far: to sleep, or to wait for a
+/// lock, the disk or the network. Being put off the core by others does not count, so what took
+/// long while this stood still was work, or others' work. Cost: a system call.
+uint64_t ThreadWaits();
+
 struct WorkerOptions {
   std::string name;  ///< cut to 15 bytes, the kernel's limit
   int nice_level =

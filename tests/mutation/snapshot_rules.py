@@ -8,6 +8,7 @@ TABLE = "server/data/seg_table.h"
 STRUCTURE = "server/data/seg_table_structure.h"
 WALK = "server/data/frozen_walk.h"
 GATE = "server/data/snapshot_gate.h"
+PAGES = "server/data/passed_pages.h"
 CONTAINER = "server/data/container.h"
 STRING = "server/data/chunked_string.cc"
 
@@ -45,6 +46,12 @@ MUTATIONS = [
     ("R4 a root is freed instead of retired", STRUCTURE,
      "if (gate_->Readers(old->generation, kWatermarkEnd) == 0) {",
      "if (true) {"),
+    ("R4 a page that is still to be read is freed", PAGES,
+     "} else if (item.position < hash) {",
+     "} else if (item.position != hash) {"),
+    ("R4 a page of another value is freed", PAGES,
+     "if (item.kind != Retired::Kind::kMemberPage ||\n          !table.Reaches(static_cast<const MemberPage*>(item.object), item.position)) {",
+     "if (item.kind != Retired::Kind::kMemberPage) {"),
     ("R5 W is published before the segment is read", WALK,
      "      CAIRN_RETURN_IF_ERROR(VisitSegment(table, SegmentRef::Get<P>(ref), visit));\n      cursor_ = end;\n      Publish(end);\n",
      "      Publish(end);\n      CAIRN_RETURN_IF_ERROR(VisitSegment(table, SegmentRef::Get<P>(ref), visit));\n      cursor_ = end;\n"),

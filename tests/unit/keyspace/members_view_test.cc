@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 
 #include <atomic>
+#include <functional>
 #include <map>
 #include <memory>
 #include <optional>
@@ -30,6 +31,9 @@ using Dataset = std::map<std::string, Members>;
 class MembersSink final : public DatasetSink, public ValueSink {
  public:
   Dataset keys;
+  /// Called before a field is taken, with how many of its value there are: what the executor does
+  /// while the walker stands inside of a value.
+  std::function<void(size_t)> inside;
 
   Status Aux(std::string_view, std::string_view) override { return Refused("aux"); }
   Status FunctionLibrary(std::string_view) override { return Refused("function"); }
@@ -49,6 +53,7 @@ class MembersSink final : public DatasetSink, public ValueSink {
   }
   Status Item(std::string_view element) override { return Field(element, ""); }
   Status Field(std::string_view field, std::string_view value) override {
+    if (inside) inside(current_->size());
     EXPECT_TRUE(current_->emplace(field, value).second) << field;
     return Status::Ok();
   }
@@ -224,6 +229,88 @@ TEST_F(MembersUnderViewTest, StepsOfSeveralWalksEachSeeTheirOwnCut) {
       CheckAll();
     }
     EXPECT_EQ(keyspace().retained_bytes(), 0u);
+  }
+}
+
+// The same with writes, and steps of other walks, while a walk stands in the middle of a value:
+// pages that it has read are freed, those ahead of it and those that others read are not.
+TEST_F(MembersUnderViewTest, WalksThatAreMetInsideOfAValueEachSeeTheirOwnCut) {
+  struct Walk {
+    Dataset cut;
+    View* view;
+    MembersSink sink;
+  };
+  for (uint64_t seed = 1; seed <= 6; ++seed) {
+    SCOPED_TRACE(testing::Message() << "seed " << seed);
+    std::mt19937_64 random(seed);
+    for (int i = 0; i < 600; ++i) Disturb(random);
+    std::vector<std::unique_ptr<Walk>> walks(3);
+    for (auto& walk : walks) {
+      walk = std::make_unique<Walk>();
+      for (int i = 0; i < 100; ++i) Disturb(random);
+      walk->cut = Contents(keyspace());
+      walk->view = keyspace().BeginView();
+      ASSERT_NE(walk->view, nullptr);
+    }
+    // Each walks as often as its own random numbers say, the later ones inside of the first.
+    const auto step = [](Walk& walk) {
+      Result<bool> more = walk.view->Step(walk.sink, 1);
+      ASSERT_TRUE(more.ok());
+      if (*more) return;
+      EXPECT_EQ(walk.sink.keys, walk.cut);
+      walk.view = nullptr;
+    };
+    std::vector<View*> views;
+    for (auto& walk : walks) views.push_back(walk->view);
+    for (size_t at = 0; at < walks.size(); ++at) {
+      walks[at]->sink.inside = [&, at](size_t) {
+        if (random() % 8 == 0) Disturb(random);
+        if (random() % 400 != 0 || at + 1 == walks.size()) return;
+        if (walks[at + 1]->view != nullptr) step(*walks[at + 1]);
+      };
+    }
+    for (auto& walk : walks) {
+      while (walk->view != nullptr) step(*walk);
+    }
+    for (View* view : views) keyspace().EndView(view);
+    EXPECT_EQ(keyspace().retained_bytes(), 0u);
+    CheckAll();
+  }
+}
+
+TEST_F(MembersUnderViewTest, PagesThatWereReadAreFreedBeforeTheValueIsThrough) {
+  constexpr size_t kFields = 20'000;
+  Database& db = keyspace().db(0);
+  const auto write_all = [&](const std::string& value) {
+    MembersEdit edit(keyspace(), db, Key("big"), db.Peek(Key("big")), ValueType::kHash, limits_);
+    for (size_t i = 0; i < kFields; ++i) edit.Set("field:" + std::to_string(i), value);
+    edit.Commit();
+  };
+  write_all("before");
+  for (const bool at_the_start : {true, false}) {
+    const uint64_t value_bytes = db.Peek(Key("big"))->object()->MemoryUsage();
+    const Dataset cut = Contents(keyspace());
+    View* view = keyspace().BeginView();
+    MembersSink sink;
+    sink.inside = [&](size_t done) {
+      const uint64_t retained = keyspace().retained_value_bytes();
+      if (done == (at_the_start ? 0 : kFields / 2)) write_all(at_the_start ? "after" : "later");
+      if (at_the_start && done == 1) {
+        EXPECT_GT(retained, value_bytes * 9 / 10);
+      }
+      if (done == kFields / 2 + 2000) {  // what is retained lies ahead, whenever it was written
+        EXPECT_LT(retained, value_bytes / 2);
+        EXPECT_GT(retained, value_bytes / 4);
+      }
+      if (done == kFields - 1) {
+        EXPECT_LT(retained, value_bytes / 10);
+      }
+    };
+    while (*view->Step(sink, 10)) {
+    }
+    EXPECT_EQ(sink.keys, cut);
+    keyspace().EndView(view);
+    CheckAll();
   }
 }
 

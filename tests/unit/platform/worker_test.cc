@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include <atomic>
+#include <chrono>
 #include <memory>
 #include <string>
 #include <thread>
@@ -61,6 +62,18 @@ TEST(WorkerTest, WhoGivesWayHasShortTurnsAndNobodyInheritsThem) {
   if (gives_way == 0) GTEST_SKIP() << "the kernel knows no slices";
   EXPECT_EQ(gives_way, 100'000u);
   EXPECT_GT(usual, gives_way);
+}
+
+// Work, however long, and however often others take the core meanwhile, is no wait; a sleep is.
+TEST(WorkerTest, CountsWhatItsThreadWaitsFor) {
+  const auto now = [] { return std::chrono::steady_clock::now(); };
+  (void)now();
+  const uint64_t before = ThreadWaits();
+  for (const auto end = now() + std::chrono::milliseconds(20); now() < end;) {
+  }
+  EXPECT_EQ(ThreadWaits(), before);
+  std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  EXPECT_GT(ThreadWaits(), before);
 }
 
 TEST(WorkerTest, StopFinishesWhatWasPosted) {
