@@ -343,7 +343,7 @@ TEST(RdbHistoryTest, WhatCannotBeHeldIsRefusedByName) {
       {File("REDIS0010", Select(99) + Key(0, "k") + Text("v")), StatusCode::kCorruption,
        "more than 16 databases"},
       {File("REDIS0010", Select(0) + Key(0, "k") + Text("v") + Key(0, "k") + Text("w")),
-       StatusCode::kCorruption, "twice"},
+       StatusCode::kCorruption, "RDB has duplicated key 'k' in DB 0"},
   };
   for (const auto& each : cases) {
     Store store;
