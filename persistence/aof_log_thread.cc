@@ -18,6 +18,9 @@ constexpr size_t kMaxGroupBytes = size_t{8} << 20;
 /// others put off its core for as long has not: on a busy machine that is usual, and leaving the
 /// writes to a second thread, which then waits for a core as well, is the wrong answer to it.
 constexpr int64_t kSlowWriteUs = 1000;
+/// Whatever kept a write for so long (memory that the kernel had to find, for instance), another
+/// thread should wait for the next one.
+constexpr int64_t kVerySlowWriteUs = 50'000;
 /// For so long after the disk was slow the executor leaves writing to the log thread.
 constexpr int64_t kSlowPauseUs = 5'000'000;
 constexpr int64_t kSyncIntervalUs = 1'000'000;
@@ -180,7 +183,9 @@ Status AofWriter::WriteGroup(size_t count, bool named) {
   const int64_t began_us = env_.MonotonicMicros();
   Status written = file_->Appendv({pieces.data() + skipped, pieces.size() - skipped});
   const int64_t ended_us = env_.MonotonicMicros();
-  if (ended_us - began_us > kSlowWriteUs && ThreadWaits() != waits_before) NoteSlowDisk(ended_us);
+  const int64_t took_us = ended_us - began_us;
+  if (took_us > kVerySlowWriteUs || (took_us > kSlowWriteUs && ThreadWaits() != waits_before))
+    NoteSlowDisk(ended_us);
   if (!written.ok()) {
     repair_needed_ = true;
     last_timestamp_s_ = -1;

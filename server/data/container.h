@@ -13,7 +13,8 @@
 //   F3  Whoever holds the last reference to a header that IsFrozen must retire it, not free it.
 //       Database::Dispose does.
 //   F4  The queue is FIFO (R6): the segment that held the entry was superseded, and so queued,
-//       before any node was. The walker therefore has encoded the value before it frees one.
+//       before any node was. The walker therefore has encoded the value before it frees one, but
+//       for pages, which it frees behind itself (P1 in passed_pages.h).
 //   F5  Nodes and records are freed by calls that any thread may make: the destructor runs on the
 //       executor, the walker or the reaper.
 //

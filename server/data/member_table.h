@@ -42,6 +42,7 @@ class MemberTable {
   uint64_t bytes() const { return bytes_; }
   /// Blocks a free has to visit.
   uint64_t block_count() const { return pages_ + externals_; }
+  uint64_t page_count() const { return pages_; }
 
   /// Returns false when absent. Borrows until the table changes. Cost: O(1).
   bool Find(std::string_view key, Member* out = nullptr) const;

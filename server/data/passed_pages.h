@@ -10,7 +10,8 @@
 //   P1  A page is freed early only if it stands in the frozen table that is being read, before the
 //       page that the walk reads. The view has no other way to it: no two keys of one view hold the
 //       same table (COPY clones).
-//   P2  Everything else keeps its order (R6), behind what was put off before it.
+//   P2  Everything else keeps its order (R6), behind what was put off before it. That holds for
+//       members that are blobs of their own, too: they wait for the end of the value.
 
 #include <algorithm>
 #include <cstdint>
@@ -37,16 +38,15 @@ class PassedPages final : public FrozenPass {
   }
 
   void AtPage(const MemberTable& table, uint64_t hash) override {
+    if (&table != reading_) Begin(table);
     Retired item;
-    for (int i = 0; i < kLooksPerPage && lane_->Pop(&item); ++i) {
-      if (item.kind != Retired::Kind::kMemberPage ||
-          !table.Reaches(static_cast<const MemberPage*>(item.object), item.position)) {
+    for (size_t i = 0; i < kLooksPerPage && lane_->Pop(&item); ++i) {
+      if (!IsPageOf(table, item)) {
         later_.push_back(item);
       } else if (item.position < hash) {
         Free(item);
       } else {
-        ahead_.push_back(item);
-        std::push_heap(ahead_.begin(), ahead_.end(), IsFurther);
+        PutAhead(item);
       }
     }
     FreeBefore(hash);
@@ -54,13 +54,36 @@ class PassedPages final : public FrozenPass {
   void AtEnd() override {
     for (const Retired& item : ahead_) Free(item);
     ahead_.clear();
+    reading_ = nullptr;
   }
 
  private:
   /// Bounds the time between two pages; what is left is looked at between the next two.
-  static constexpr int kLooksPerPage = 256;
+  static constexpr size_t kLooksPerPage = 256;
+  /// Of what was put off, looked at in one go: some milliseconds.
+  static constexpr size_t kMostPutOff = size_t{1} << 16;
 
   static bool IsFurther(const Retired& a, const Retired& b) { return a.position > b.position; }
+  static bool IsPageOf(const MemberTable& table, const Retired& item) {
+    return item.kind == Retired::Kind::kMemberPage &&
+           table.Reaches(static_cast<const MemberPage*>(item.object), item.position);
+  }
+
+  /// What was put off while another value was read may hold pages of this one. It is looked through
+  /// where that is no more work than the looks at the lane.
+  void Begin(const MemberTable& table) {
+    reading_ = &table;
+    if (later_.size() > std::min(kMostPutOff, kLooksPerPage * table.page_count())) return;
+    std::erase_if(later_, [&](const Retired& item) {
+      if (!IsPageOf(table, item)) return false;
+      PutAhead(item);
+      return true;
+    });
+  }
+  void PutAhead(const Retired& item) {
+    ahead_.push_back(item);
+    std::push_heap(ahead_.begin(), ahead_.end(), IsFurther);
+  }
 
   void FreeBefore(uint64_t hash) {
     while (!ahead_.empty() && ahead_.front().position < hash) {
@@ -77,6 +100,7 @@ class PassedPages final : public FrozenPass {
 
   SnapshotGate* const gate_;
   ViewLane* const lane_;
+  const MemberTable* reading_ = nullptr;
   std::deque<Retired> later_;   // taken while a value was read, and not of it
   std::vector<Retired> ahead_;  // pages of the value that is read, a heap: the next one in front
 };

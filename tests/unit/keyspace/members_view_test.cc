@@ -314,6 +314,41 @@ TEST_F(MembersUnderViewTest, PagesThatWereReadAreFreedBeforeTheValueIsThrough) {
   }
 }
 
+TEST_F(MembersUnderViewTest, PagesThatWerePutOffForAnotherValueAreFreedWithTheirOwn) {
+  constexpr size_t kFields = 20'000;
+  Database& db = keyspace().db(0);
+  const auto write_both = [&](const std::string& value) {
+    for (const std::string key : {"one", "two"}) {
+      MembersEdit edit(keyspace(), db, Key(key), db.Peek(Key(key)), ValueType::kHash, limits_);
+      for (size_t i = 0; i < kFields; ++i) edit.Set("field:" + std::to_string(i), value);
+      edit.Commit();
+    }
+  };
+  write_both("before");
+  const uint64_t value_bytes = db.Peek(Key("one"))->object()->MemoryUsage();
+  const Dataset cut = Contents(keyspace());
+  View* view = keyspace().BeginView();
+  MembersSink sink;
+  int begun = 0;
+  sink.inside = [&](size_t done) {
+    begun += done == 0 ? 1 : 0;
+    if (done == 0 && begun == 1) write_both("after");
+    const uint64_t retained = keyspace().retained_value_bytes();
+    if (begun == 2 && done == 1) {
+      EXPECT_GT(retained, value_bytes * 9 / 10);
+    }
+    if (begun == 2 && done == kFields - 1) {
+      EXPECT_LT(retained, value_bytes / 10);
+    }
+  };
+  while (*view->Step(sink, 10)) {
+  }
+  EXPECT_EQ(begun, 2);
+  EXPECT_EQ(sink.keys, cut);
+  keyspace().EndView(view);
+  CheckAll();
+}
+
 TEST_F(MembersUnderViewTest, AThreadWalksWhileTheExecutorWrites) {
   std::mt19937_64 random(23);
   for (int round = 0; round < 8; ++round) {
