@@ -17,6 +17,7 @@
 #include "server/engine/durability.h"
 #include "server/engine/engine.h"
 #include "server/engine/list_access.h"
+#include "server/protocol/error_text.h"
 
 namespace cairn {
 
@@ -309,9 +310,8 @@ Status DebugPackedThreshold(CommandContext& ctx) {
 /// For tests of CONFIG REWRITE: a file that it wrote whole is one that the server reads.
 Status DebugRewriteAll(CommandContext& ctx) {
   if (Status written = ctx.engine().config.Rewrite(/*all=*/true); !written.ok()) {
-    std::string_view why = written.message();
-    if (why.starts_with("ERR ")) why.remove_prefix(4);
-    return Status::Client("ERR CONFIG-REWRITE-FORCE-ALL failed: " + std::string(why));
+    return Status::Client("ERR CONFIG-REWRITE-FORCE-ALL failed: " +
+                          std::string(WithoutErr(written.message())));
   }
   ctx.reply().Ok();
   return Status::Ok();

@@ -3,6 +3,7 @@
 #include "server/base/strings.h"
 #include "server/engine/acl.h"
 #include "server/engine/engine.h"
+#include "server/protocol/error_text.h"
 
 namespace cairn {
 
@@ -99,9 +100,8 @@ Status Acl::LoadAtStart() {
   }
   if (settings.aclfile.empty()) return LoadConfiguredUsers();
   if (Status loaded = LoadFile(); !loaded.ok()) {
-    std::string_view why = loaded.message();
-    if (why.starts_with("ERR ")) why.remove_prefix(4);
-    return Status::Client("Aborting Redis startup because of ACL errors: " + std::string(why));
+    return Status::Client("Aborting Redis startup because of ACL errors: " +
+                          std::string(WithoutErr(loaded.message())));
   }
   return Status::Ok();
 }

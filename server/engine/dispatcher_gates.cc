@@ -6,6 +6,7 @@
 #include "server/base/strings.h"
 #include "server/engine/dispatcher.h"
 #include "server/engine/durability.h"
+#include "server/protocol/error_text.h"
 #include "server/protocol/resp_errors.h"
 
 namespace cairn {
@@ -228,10 +229,8 @@ void Dispatcher::Reject(Session& session, Command* command, std::span<const std:
     // A refused EXEC ends the transaction, and says so.
     engine_.watches.UnwatchAll(session);
     session.transaction = TransactionState();
-    std::string_view why = status.message();
-    if (why.starts_with("ERR ")) why.remove_prefix(4);
-    SendError(session,
-              Status::Client("EXECABORT Transaction discarded because of: " + std::string(why)));
+    SendError(session, Status::Client("EXECABORT Transaction discarded because of: " +
+                                      std::string(WithoutErr(status.message()))));
     // Monitors saw its MULTI and none of its commands: they are told that it is over.
     engine_.monitors.Feed(session.db, &session, *command->spec, args);
   } else {

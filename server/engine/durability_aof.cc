@@ -45,6 +45,12 @@ Status InFile(const std::string& path, const Status& status) {
   return {status.code(), path + ": " + std::string(status.message())};
 }
 
+/// Supervisors and test suites wait for this line.
+void LogLoaded(Engine& engine, std::string_view source, int64_t began_us) {
+  engine.log.Log(LogLevel::kNotice, "DB loaded from {}: {:.3f} seconds", source,
+                 static_cast<double>(engine.env.MonotonicMicros() - began_us) / 1e6);
+}
+
 }  // namespace
 
 void DurabilityOfFiles::RegisterHooks() {
@@ -460,12 +466,6 @@ Result<AofManifest> DurabilityOfFiles::PrepareAof() {
                     "No append only file manifest names {}: it is neither read nor touched", name);
   }
   return manifest;
-}
-
-// Supervisors and test suites wait for this line.
-static void LogLoaded(Engine& engine, std::string_view source, int64_t began_us) {
-  engine.log.Log(LogLevel::kNotice, "DB loaded from {}: {:.3f} seconds", source,
-                 static_cast<double>(engine.env.MonotonicMicros() - began_us) / 1e6);
 }
 
 // A file that is there but cannot be looked at is no reason to begin empty: the next save would

@@ -155,6 +155,14 @@ class MembersUnderViewTest : public testing::Test {
     edit.Commit();
   }
 
+  /// Sets so many fields of a hash in database 0 to one value.
+  void WriteFields(const std::string& key, size_t count, const std::string& value) {
+    Database& db = keyspace().db(0);
+    MembersEdit edit(keyspace(), db, Key(key), db.Peek(Key(key)), ValueType::kHash, limits_);
+    for (size_t i = 0; i < count; ++i) edit.Set("field:" + std::to_string(i), value);
+    edit.Commit();
+  }
+
   void CheckAll() {
     keyspace().ForEachDatabase([](Database& db) {
       db.CheckInvariants();
@@ -281,12 +289,7 @@ TEST_F(MembersUnderViewTest, WalksThatAreMetInsideOfAValueEachSeeTheirOwnCut) {
 TEST_F(MembersUnderViewTest, PagesThatWereReadAreFreedBeforeTheValueIsThrough) {
   constexpr size_t kFields = 20'000;
   Database& db = keyspace().db(0);
-  const auto write_all = [&](const std::string& value) {
-    MembersEdit edit(keyspace(), db, Key("big"), db.Peek(Key("big")), ValueType::kHash, limits_);
-    for (size_t i = 0; i < kFields; ++i) edit.Set("field:" + std::to_string(i), value);
-    edit.Commit();
-  };
-  write_all("before");
+  WriteFields("big", kFields, "before");
   for (const bool at_the_start : {true, false}) {
     const uint64_t value_bytes = db.Peek(Key("big"))->object()->MemoryUsage();
     const Dataset cut = Contents(keyspace());
@@ -294,7 +297,8 @@ TEST_F(MembersUnderViewTest, PagesThatWereReadAreFreedBeforeTheValueIsThrough) {
     MembersSink sink;
     sink.inside = [&](size_t done) {
       const uint64_t retained = keyspace().retained_value_bytes();
-      if (done == (at_the_start ? 0 : kFields / 2)) write_all(at_the_start ? "after" : "later");
+      if (done == (at_the_start ? 0 : kFields / 2))
+        WriteFields("big", kFields, at_the_start ? "after" : "later");
       if (at_the_start && done == 1) {
         EXPECT_GT(retained, value_bytes * 9 / 10);
       }
@@ -318,11 +322,7 @@ TEST_F(MembersUnderViewTest, PagesThatWerePutOffForAnotherValueAreFreedWithTheir
   constexpr size_t kFields = 20'000;
   Database& db = keyspace().db(0);
   const auto write_both = [&](const std::string& value) {
-    for (const std::string key : {"one", "two"}) {
-      MembersEdit edit(keyspace(), db, Key(key), db.Peek(Key(key)), ValueType::kHash, limits_);
-      for (size_t i = 0; i < kFields; ++i) edit.Set("field:" + std::to_string(i), value);
-      edit.Commit();
-    }
+    for (const char* key : {"one", "two"}) WriteFields(key, kFields, value);
   };
   write_both("before");
   const uint64_t value_bytes = db.Peek(Key("one"))->object()->MemoryUsage();
