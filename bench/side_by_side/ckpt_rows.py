@@ -34,6 +34,20 @@ def start(run, name, *more, cores=BOTH, logs="no"):
     return run.start(name, (*(("--loadmodule", MODULE, "chunk-logs", logs) if name == OURS else ()), *more), cores)
 
 
+def reserve(size):
+    """The setting that makes a server fetch memory for `size` bytes of tensors before they come."""
+    return "--blob-arena-reserve", size * 5 // 4
+
+
+def await_reserve(peer, size):
+    """Until that memory is there."""
+    deadline = time.monotonic() + 120
+    while int(peer.info("blob_arena_retained_bytes")) < size:
+        if time.monotonic() > deadline:
+            raise RuntimeError(f"{size} bytes were not reserved")
+        time.sleep(0.1)
+
+
 class on_core:
     """This process on the client's core meanwhile."""
 
@@ -84,13 +98,13 @@ def read_all(wire, name, step, arrays, into):
 
 
 def run_put(run):
-    """A push to a server that has just begun, and pushes of other bytes once its memory is warm."""
+    """A push to a server that has just begun, with and without a reserve, and pushes of other bytes once its memory is warm."""
     if not ready(run, "ckpt: PUT"):
         return
     arrays = values(layout(run.quick), 1)
     into = {name: numpy.empty_like(array) for name, array in arrays.items()}
     size = bytes_of(arrays)
-    limits = {("fresh", False): 2.5, ("warm", False): 1.0, ("warm", True): 1.6}
+    limits = {("fresh", False): 2.5, ("reserved, fresh", False): 2.5, ("warm", False): 1.0, ("warm", True): 1.6}
     with on_core():
         for _ in range(run.rounds):
             for unix in (False, True):
@@ -98,21 +112,26 @@ def run_put(run):
                     array += numpy.float32(0.001)
                 digests = {(tensor, at): hex_of(view) for tensor, at, view in pieces(arrays)}
                 for name in run.names():
-                    measure_put(run, name, unix, arrays, digests, into, size, limits)
+                    measure_put(run, name, unix, arrays, digests, into, size, limits, ("fresh", "warm"))
+                for name in run.names():
+                    measure_put(run, name, unix, arrays, digests, into, size, limits, ("reserved, fresh",))
 
 
-def measure_put(run, name, unix, arrays, digests, into, size, limits):
-    peer = start(run, name)
+def measure_put(run, name, unix, arrays, digests, into, size, limits, states):
+    reserved = states[0] != "fresh"
+    peer = start(run, name, *(reserve(size) if reserved and name == OURS else ()))
     try:
+        if reserved and name == OURS:
+            await_reserve(peer, size)
         wire, empty = Wire(peer, unix), peer.anonymous_bytes()
-        for step, state in enumerate(("fresh", "warm")):
+        for step, state in enumerate(states):
             if step and name == OURS:  # as redis-server frees what a SET replaces
                 wire.ask("CKPT.DEL", "run", 0)
             took, used = push(wire, name, step, arrays, digests), peer.anonymous_bytes()
             way = "unix" if unix else "TCP"
             run.record(Row(f"ckpt: PUT of {size / 1e9:.2g} GB with hashes, {way}, {state} server", "GB/s", limits.get((state, unix)),
                            at_least=True), name, size / took / 1e9)
-            if not step:
+            if not step and not reserved:
                 run.record(Row("ckpt: memory over payload", "x", 1.05, of_ratio=False), name, (used - empty) / size)
             read_all(wire, name, step, arrays, into)
         wire.close()

@@ -12,7 +12,7 @@ import time
 import numpy
 
 from ckpt_client import CHUNK_BYTES, Wire, begin, bytes_of, commit, layout, map_of, memory, prepare, put, values
-from ckpt_rows import on_core, prepared_by_many, ready, start
+from ckpt_rows import await_reserve, on_core, prepared_by_many, ready, reserve, start
 from rows import OURS, ROOT, Group, Row
 
 TORCH = "torch"
@@ -107,32 +107,44 @@ def check_loads(run, torch, saver, state, directory):
 
 def run_durable(run):
     """From BEGIN until COMMIT .. DURABLE DISK has answered, beside torch.save with fsync: the first save of a fresh server and of
-    a new file, and saves once both reuse the memory of what they have replaced: from the fourth on, for the second still finds the
-    first one's memory held, and the third teaches the server what to keep (server/platform/blob_arena.h, B5)."""
+    a new file, without and with a reserve, and saves once both reuse the memory of what they have replaced: from the fourth on, for
+    the second still finds the first one's memory held, and the third teaches the server what to keep
+    (server/platform/blob_arena.h, B5)."""
     if not ready(run, "ckpt: BEGIN to DURABLE DISK"):
         return
-    torch, cairnkv, redis = trainer()
+    torch = trainer()[0]
     state = {name: torch.from_numpy(array) for name, array in values(layout(run.quick), 6).items()}
+    save_durably(run, state, False, {0: "first save", **{step: "later saves" for step in range(3, run.rounds + 3)}})
+    for _ in range(run.rounds):
+        save_durably(run, state, True, {0: "first save, reserved"})
+
+
+def save_durably(run, state, reserved, steps):
+    """Saves up to the last of `steps`, {step: what its row is called}, to a fresh server and a new file."""
+    torch, cairnkv, redis = trainer()
+    size = sum(tensor.nbytes for tensor in state.values())
     directory = tempfile.mkdtemp(prefix="compare-")
-    first, later = (Row(f"ckpt: BEGIN to DURABLE DISK, all new, {which}", "s", 1 / 1.2, baseline=TORCH) for which in ("first save", "later saves"))
-    peer = start(run, OURS, *ALWAYS, logs="yes")
+    peer = start(run, OURS, *ALWAYS, *(reserve(size) if reserved else ()), logs="yes")
     try:
+        if reserved:
+            await_reserve(peer, size)
         saver = cairnkv.Run("run", client=redis.Redis(unix_socket_path=peer.unix_path), rank=0, world=1, attempt=0, progress=False)
-        for step in range(run.rounds + 3):
+        for step in range(max(steps) + 1):
             touch(state, 1.0)
+            row = Row(f"ckpt: BEGIN to DURABLE DISK, all new, {steps.get(step)}", "s", 1 / 1.2, baseline=TORCH)
             try:
                 took = saver.save(step, state, durable="DISK", keep=1)["seconds"]
             except cairnkv.SaveFailed as error:
-                run.skip(first.name, str(error))
+                run.skip(row.name, str(error))
                 return
             theirs = torch_save(torch, state, directory)
             loaded, _ = saver.load()
             if not all(torch.equal(loaded[name], tensor) for name, tensor in state.items()):
                 raise RuntimeError("DURABLE DISK loaded another state")
             del loaded
-            if step not in (1, 2):
-                run.record(later if step else first, OURS, took)
-                run.record(later if step else first, TORCH, theirs)
+            if step in steps:
+                run.record(row, OURS, took)
+                run.record(row, TORCH, theirs)
     finally:
         peer.stop()
         shutil.rmtree(directory, ignore_errors=True)

@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 
+import scheduling
 from peers import CLIENT_CORE, Peer, on_client_core
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
@@ -93,11 +94,14 @@ def benchmark(peer, requests, pipeline, words, clients=CLIENTS, keys=None):
 
 
 def load(peer, **options):
-    """cairn-load on the client core; returns its JSON object."""
+    """cairn-load on the client core; returns its JSON object. At a fixed rate it and the server's loop are ahead of all others."""
     command = [os.path.join(BIN, "cairn-load"), "--port", peer.port]
     for name, value in options.items():
         command += ["--" + name.replace("_", "-"), value]
-    return json.loads(on_client_core(command))
+    if options.get("rate") == 0:
+        return json.loads(on_client_core(command))
+    with scheduling.ahead(peer.process.pid):
+        return json.loads(on_client_core([*scheduling.client_prefix(), *command]))
 
 
 def encode(*words):

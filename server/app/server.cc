@@ -471,8 +471,9 @@ void Server::Cron() {
   stats.peak_memory = std::max<size_t>(stats.peak_memory, used);
   const uint64_t elsewhere = used - std::min(used, arena_->in_use_bytes());
   const uint64_t limit = config_.settings().maxmemory;
-  arena_->Age(now_ms, machine_memory_ / kArenaMostShare,
-              limit == 0 ? UINT64_MAX : limit - std::min(limit, elsewhere));
+  arena_->Age(now_ms, {.most_retained = machine_memory_ / kArenaMostShare,
+                       .most_held = limit == 0 ? UINT64_MAX : limit - std::min(limit, elsewhere),
+                       .reserve = config_.settings().blob_arena_reserve});
   clients_->Cron();
   AdjustCron();
   durability_->Tick();

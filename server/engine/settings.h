@@ -231,6 +231,7 @@ struct Settings {
   int lfu_log_factor = 10;
   int lfu_decay_time = 1;
   uint64_t tensor_memory_limit = 0;
+  uint64_t blob_arena_reserve = 0;
 
   // Lazy freeing
   bool lazyfree_lazy_eviction = false;

@@ -124,6 +124,14 @@ constexpr SettingSpec kRows[] = {
      .value = Memory(&Settings::tensor_memory_limit, 0, kMaxUint64),
      .help = "Memory for tensors, part of maxmemory. A tensor that does not fit is refused before "
              "its bytes are received. 0 is no limit of its own. Ours, not in Redis."},
+    {.name = "blob-arena-reserve",
+     .section = Section::kMemory,
+     .value = Memory(&Settings::blob_arena_reserve, 0, kMaxUint64),
+     .help =
+         "Memory for values of 64 KiB and more, checkpoints above all, that is fetched from the "
+         "system at the start and held, so that the first of them do not wait for it: in use "
+         "or not, so much stays. At most a quarter of the machine's memory, and what maxmemory "
+         "leaves. Ours, not in Redis."},
 
     {.name = "lazyfree-lazy-eviction",
      .section = Section::kLazyFree,

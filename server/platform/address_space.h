@@ -6,11 +6,11 @@
 // giving one back do not. Without pages a range costs nothing. Thread: any.
 
 #include <cstddef>
-#include <map>
 #include <mutex>
-#include <set>
 #include <utility>
 #include <vector>
+
+#include "server/platform/free_ranges.h"
 
 namespace cairn {
 
@@ -33,13 +33,9 @@ class AddressSpace {
   void Give(char* range, size_t bytes);
 
  private:
-  void Insert(char* range, size_t bytes);
-  void Erase(std::map<char*, size_t>::iterator range);
-
   std::mutex mutex_;
   std::vector<std::pair<char*, size_t>> spans_;  // as mapped, for munmap
-  std::map<char*, size_t> free_;                 // no two of them adjacent
-  std::set<std::pair<size_t, char*>> by_size_;   // the same: the smallest that fits is taken
+  FreeRanges free_;
 };
 
 }  // namespace cairn

@@ -60,6 +60,10 @@ struct BlobArena::Header {
 BlobArena::BlobArena(uint64_t retained_limit_bytes) : retained_limit_bytes_(retained_limit_bytes) {}
 
 BlobArena::~BlobArena() {
+  {
+    std::lock_guard lock(mutex_);
+    ending_ = true;  // of jobs that would post their next piece
+  }
   for (auto& warmer : warmers_) warmer.reset();  // what was released while it was cold comes back
   std::lock_guard lock(mutex_);
   CAIRN_CHECK(in_use_bytes_ == 0);
@@ -190,20 +194,16 @@ void BlobArena::Release(Header* header) {
 BlobArena::Slot BlobArena::TakeSlot(size_t slot_bytes, size_t size_class, bool* cold) {
   Lock lock(mutex_);
   SizeClass& free = classes_[size_class];
+  if (free.warm.empty()) {
+    if (auto cut = CutRegion(slot_bytes, size_class)) AddRegion(std::move(cut), &free.warm);
+  }
   *cold = free.warm.empty();
   if (*cold && free.cold.empty()) {
     lock.unlock();
     std::unique_ptr<Region> fresh = MapRegion(slot_bytes, size_class);
     if (fresh == nullptr) return {};
     lock.lock();
-    Region* region = fresh.get();
-    region->index = regions_.size();
-    mapped_bytes_ += region->bytes;
-    regions_.push_back(std::move(fresh));
-    // From the back, so that the list gives out the lowest address first.
-    for (size_t i = region->bytes / slot_bytes; i-- > 0;) {
-      free.cold.push_back({region, region->data + i * slot_bytes});
-    }
+    AddRegion(std::move(fresh), &free.cold);
   }
   std::vector<Slot>& list = *cold ? free.cold : free.warm;
   const Slot slot = list.back();
@@ -222,6 +222,16 @@ BlobArena::Slot BlobArena::TakeSlot(size_t slot_bytes, size_t size_class, bool* 
   dropped_before_bytes_ -= older;
   earned_bytes_ += recent + older;
   return slot;
+}
+
+void BlobArena::AddRegion(std::unique_ptr<Region> region, std::vector<Slot>* slots) {
+  region->index = regions_.size();
+  mapped_bytes_ += region->bytes;
+  // From the back, so that the list gives out the lowest address first.
+  for (size_t i = region->bytes / region->slot_bytes; i-- > 0;) {
+    slots->push_back({region.get(), region->data + i * region->slot_bytes});
+  }
+  regions_.push_back(std::move(region));
 }
 
 std::unique_ptr<BlobArena::Region> BlobArena::MapRegion(size_t slot_bytes, size_t size_class) {
@@ -290,17 +300,26 @@ void BlobArena::set_retained_limit_bytes(uint64_t bytes) {
 
 // --- the limit ---
 
-uint64_t BlobArena::LimitLocked() const {
-  const uint64_t room = most_held_bytes_ - std::min(most_held_bytes_, in_use_bytes_);
-  return std::max(retained_limit_bytes_,
-                  std::min({retained_limit_bytes_ + earned_bytes_, most_retained_bytes_, room}));
+uint64_t BlobArena::ReserveLocked() const {
+  const uint64_t missing = bounds_.reserve - std::min(bounds_.reserve, in_use_bytes_);
+  const uint64_t room = bounds_.most_held - std::min(bounds_.most_held, in_use_bytes_);
+  return std::min({missing, bounds_.most_retained, room});
 }
 
-void BlobArena::Age(int64_t now_ms, uint64_t most_retained_bytes, uint64_t most_held_bytes) {
+uint64_t BlobArena::LimitLocked() const {
+  const uint64_t room = bounds_.most_held - std::min(bounds_.most_held, in_use_bytes_);
+  const uint64_t earned =
+      std::min({retained_limit_bytes_ + earned_bytes_, bounds_.most_retained, room});
+  return std::max({retained_limit_bytes_, earned, ReserveLocked()});
+}
+
+void BlobArena::Age(int64_t now_ms, const Bounds& bounds) {
+  bool fetch = false, trim = false;
   {
     std::lock_guard lock(mutex_);
-    most_retained_bytes_ = most_retained_bytes;
-    most_held_bytes_ = most_held_bytes;
+    fetch = bounds.reserve > bounds_.reserve && !fetching_;
+    fetching_ |= fetch;
+    bounds_ = bounds;
     if (period_began_ms_ == INT64_MIN) period_began_ms_ = now_ms;
     if (now_ms - period_began_ms_ >= kPeriodMs) {
       period_began_ms_ = now_ms;
@@ -311,24 +330,37 @@ void BlobArena::Age(int64_t now_ms, uint64_t most_retained_bytes, uint64_t most_
       dropped_before_bytes_ = std::exchange(dropped_bytes_, 0);
     }
     // What no limit could give is nothing to be earned.
-    earned_bytes_ = std::min(earned_bytes_, most_retained_bytes_);
-    if (trimming_ || retained_bytes_ <= LimitLocked()) return;
-    trimming_ = true;
+    earned_bytes_ = std::min(earned_bytes_, bounds_.most_retained);
+    trim = !trimming_ && retained_bytes_ > LimitLocked();
+    trimming_ |= trim;
   }
+  if (!fetch && !trim) return;
   StartWarmers();
-  warmers_[0]->Post([this] { Trim(); });
+  if (fetch) warmers_[0]->Post([this] { FetchReserve(nullptr, nullptr); });
+  if (trim) warmers_[0]->Post([this] { Trim(); });
 }
 
 void BlobArena::Trim() {
   std::vector<std::unique_ptr<Region>> dropped;  // After unlocking, as above.
   uint64_t given = 0;
   Lock lock(mutex_);
-  for (size_t i = classes_.size(); i-- > 0;) {  // the largest first: fewest calls
+  const auto over = [this] { return retained_bytes_ - std::min(retained_bytes_, LimitLocked()); };
+  // What is in no region yet first, then the largest slots: fewest calls.
+  while (over() > 0 && reserve_.bytes() > 0 && given < kTrimStepBytes) {
+    const auto [range, bytes] =
+        reserve_.TakeEnd(std::min<uint64_t>(RoundUp(over(), kHugePageBytes), kTrimStepBytes));
+    given += bytes;
+    retained_bytes_ -= bytes;
+    least_retained_bytes_ = std::min(least_retained_bytes_, retained_bytes_);
+    lock.unlock();
+    space_.Give(range, bytes);
+    lock.lock();
+  }
+  for (size_t i = classes_.size(); i-- > 0;) {
     std::vector<Slot>& warm = classes_[i].warm;
-    while (!warm.empty() && retained_bytes_ > LimitLocked()) {
+    while (!warm.empty() && over() > 0) {
       if (given >= kTrimStepBytes) {
-        lock.unlock();
-        warmers_[0]->Post([this] { Trim(); });
+        if (!ending_) warmers_[0]->Post([this] { Trim(); });
         return;
       }
       const Slot slot = warm.back();
@@ -343,11 +375,53 @@ void BlobArena::Trim() {
   trimming_ = false;
 }
 
+// --- the reserve ---
+
+void BlobArena::FetchReserve(char* next, char* end) {
+  Lock lock(mutex_);
+  if (next == end) {
+    const uint64_t wanted = ReserveLocked();
+    const size_t missing = wanted - std::min(wanted, retained_bytes_);
+    const size_t bytes = missing / kHugePageBytes * kHugePageBytes;
+    next = bytes == 0 ? nullptr : space_.Take(bytes);
+    end = next == nullptr ? nullptr : next + bytes;
+  }
+  if (next == end || ending_ || ReserveLocked() < retained_bytes_ + kWarmPieceBytes) {
+    fetching_ = false;
+    lock.unlock();
+    if (next != end) space_.Give(next, static_cast<size_t>(end - next));
+    return;
+  }
+  lock.unlock();
+  ::madvise(next, kWarmPieceBytes, MADV_POPULATE_WRITE);
+  lock.lock();
+  reserve_.Insert(next, kWarmPieceBytes);
+  retained_bytes_ += kWarmPieceBytes;
+  peak_retained_bytes_ = std::max(peak_retained_bytes_, retained_bytes_);
+  next += kWarmPieceBytes;
+  warmers_[0]->Post([this, next, end] { FetchReserve(next, end); });
+}
+
+std::unique_ptr<BlobArena::Region> BlobArena::CutRegion(size_t slot_bytes, size_t size_class) {
+  const size_t region_bytes = RegionBytes(slot_bytes);
+  const size_t bytes = RoundUp(region_bytes, kHugePageBytes);
+  char* const data = reserve_.Take(bytes);
+  if (data == nullptr) return nullptr;
+  // Behind one slot of odd size there may be pages that nobody will use.
+  if (bytes > region_bytes) ::madvise(data + region_bytes, bytes - region_bytes, MADV_DONTNEED);
+  retained_bytes_ -= bytes % slot_bytes;  // what no slot has
+  return std::unique_ptr<Region>(new Region{&space_, data, region_bytes, slot_bytes, size_class});
+}
+
 void BlobArena::ReleaseRetained() {
   std::vector<std::unique_ptr<Region>> dropped;  // After unlocking, as above.
   std::lock_guard lock(mutex_);
   for (size_t i = regions_.size(); i-- > 0;) {
     if (regions_[i]->used == 0) dropped.push_back(Forget(regions_[i].get()));
+  }
+  while (reserve_.bytes() > 0) {
+    const auto [range, bytes] = reserve_.TakeEnd(SIZE_MAX);
+    space_.Give(range, bytes);
   }
   for (SizeClass& free : classes_) {
     for (const Slot& slot : free.warm) {
@@ -377,7 +451,7 @@ uint64_t BlobArena::retained_limit_bytes() const {
 
 uint64_t BlobArena::mapped_bytes() const {
   std::lock_guard lock(mutex_);
-  return mapped_bytes_;
+  return mapped_bytes_ + reserve_.bytes();
 }
 
 }  // namespace cairn

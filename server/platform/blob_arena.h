@@ -20,6 +20,10 @@
 // - B5 The limit follows what is asked for, once Age() tells the time: slots that were given back
 //   and had to be fetched again within kPeriodMs to twice that raise it, and what lay warm for a
 //   whole period unused lowers it again, down to the constructor's.
+// - B6 A reserve is fetched ahead, in the background and once, when Age() first names it: memory of
+// no
+//   slot size yet, from which new regions are cut before any is fetched. What is in use and what is
+//   warm may be so much together from then on, whatever B5 says.
 
 #include <array>
 #include <cstddef>
@@ -31,6 +35,7 @@
 
 #include "server/base/bytes.h"
 #include "server/platform/address_space.h"
+#include "server/platform/free_ranges.h"
 #include "server/platform/worker.h"
 
 namespace cairn {
@@ -65,20 +70,25 @@ class BlobArena final : public BlobSource {
 
   /// Takes effect with the next release; ReleaseRetained applies it at once.
   void set_retained_limit_bytes(uint64_t bytes);
-  /// Tells the time (monotonic, ms) and how far the limit may rise (B5): so far that no more than
-  /// `most_retained_bytes` are warm and free, and `most_held_bytes` those and the ones in use.
-  /// Every second will do. A warmer gives back what is over. Until the first call the limit stays.
-  void Age(int64_t now_ms, uint64_t most_retained_bytes, uint64_t most_held_bytes);
+  /// How much memory there may be, in bytes.
+  struct Bounds {
+    uint64_t most_retained = 0;  ///< warm and free
+    uint64_t most_held = 0;      ///< warm and free, or in use
+    uint64_t reserve = 0;  ///< B6: to be held whether asked for or not, as far as the others let
+  };
+  /// Tells the time (monotonic, ms) and how far the limit may rise (B5, B6). Every second will do.
+  /// A warmer gives back what is over. Until the first call the limit stays.
+  void Age(int64_t now_ms, const Bounds& bounds);
   /// Gives all free memory back to the kernel (MEMORY PURGE), and forgets what raised the limit.
   void ReleaseRetained();
 
   /// Slot bytes of live blobs. Heap blobs are not counted: the allocator's figures have them.
   uint64_t in_use_bytes() const;
-  /// Bytes of warm free slots.
+  /// Bytes of warm free slots and of what was fetched ahead.
   uint64_t retained_bytes() const;
   /// What they may grow to now.
   uint64_t retained_limit_bytes() const;
-  /// Bytes of all regions, warm or not.
+  /// Bytes of all regions, warm or not, and of what was fetched ahead.
   uint64_t mapped_bytes() const;
 
   /// Size of the slot that a payload of `size` bytes gets. Requires: size >= kSmallestSlotBytes.
@@ -116,6 +126,15 @@ class BlobArena final : public BlobSource {
   void ReturnSlot(Slot slot);
   uint64_t LimitLocked() const;
   void StartWarmers();
+  /// What the reserve asks for and the other bounds allow, in use or warm. Requires: the lock.
+  uint64_t ReserveLocked() const;
+  /// B6. A warmer's jobs, a piece each, so that blobs are warmed in between: `next` to `end` is to
+  /// be fetched; both null to begin.
+  void FetchReserve(char* next, char* end);
+  /// A region in what was fetched ahead; null when that is too small. Requires: the lock.
+  std::unique_ptr<Region> CutRegion(size_t slot_bytes, size_t size_class);
+  /// Lists a new region and its slots. Requires: the lock.
+  void AddRegion(std::unique_ptr<Region> region, std::vector<Slot>* slots);
   /// Gives warm slots back until the limit holds.
   void Trim();
   /// Drops the pages of a slot that nobody has, but whose region counts it as used. Requires: the
@@ -133,12 +152,15 @@ class BlobArena final : public BlobSource {
   uint64_t mapped_bytes_ = 0;
   // B5. What was given back in this period and in the one before, and not fetched again since.
   uint64_t dropped_bytes_ = 0, dropped_before_bytes_ = 0;
-  uint64_t earned_bytes_ = 0;                               // above retained_limit_bytes_
-  uint64_t most_retained_bytes_ = 0, most_held_bytes_ = 0;  // of Age()
-  uint64_t least_retained_bytes_ = 0;                       // of this period: what nobody needed
-  uint64_t peak_retained_bytes_ = 0;                        // of this period
+  uint64_t earned_bytes_ = 0;          // above retained_limit_bytes_
+  Bounds bounds_;                      // of Age()
+  uint64_t least_retained_bytes_ = 0;  // of this period: what nobody needed
+  uint64_t peak_retained_bytes_ = 0;   // of this period
   int64_t period_began_ms_ = INT64_MIN;
   bool trimming_ = false;
+  bool fetching_ = false;  // the reserve
+  bool ending_ = false;
+  FreeRanges reserve_;  // B6: fetched ahead and in no region; part of retained_bytes_
   std::array<SizeClass, kClasses> classes_;
   std::vector<std::unique_ptr<Region>> regions_;
 

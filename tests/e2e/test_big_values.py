@@ -3,6 +3,7 @@
 import random
 import socket
 import threading
+import time
 import unittest
 
 from cairn_server import Server
@@ -75,6 +76,30 @@ class BigValuesTest(unittest.TestCase):
             for client in clients:
                 client.join(LIMIT_S)
             self.assertEqual([(client.failed, client.done) for client in clients], [(None, True)] * CLIENTS, f"seed {seed}")
+
+    def test_a_reserve_is_fetched_at_the_start_and_with_config_set(self):
+        def await_retained(client, fits):
+            for _ in range(600):
+                retained = client.info("memory")["blob_arena_retained_bytes"]
+                if fits(retained):
+                    return
+                time.sleep(0.05)
+            self.fail(f"{retained} bytes retained")
+
+        with Server("cairn", {"blob-arena-reserve": "40mb"}) as server:
+            client = server.client()
+            await_retained(client, lambda retained: retained == 40 << 20)
+            with open(f"/proc/{client.info('server')['process_id']}/status", encoding="ascii") as status:
+                resident = next(int(line.split()[1]) for line in status if line.startswith("RssAnon:"))
+            self.assertGreater(resident, 40 << 10)
+            used = client.info("memory")["used_memory"]
+            self.assertLess(used, 40 << 20)
+            client.set("k", b"v" * (8 << 20))
+            await_retained(client, lambda retained: retained == 32 << 20)
+            client.config_set("blob-arena-reserve", "400mb")
+            await_retained(client, lambda retained: retained == 392 << 20)
+            client.config_set("maxmemory", "100mb")   # what free memory may be, used or not
+            await_retained(client, lambda retained: retained <= 256 << 20)
 
     def test_a_client_that_goes_away_in_the_middle(self):
         with Server("cairn", {}) as server:

@@ -187,6 +187,7 @@ TEST(BlobArenaTest, TheLimitHoldsAtItsEdge) {
 // --- the limit follows use ---
 
 constexpr uint64_t kMost = 64 * kMiB;
+constexpr BlobArena::Bounds kFree{.most_retained = kMost, .most_held = UINT64_MAX};
 
 /// So many slots of 4 MiB taken, and given back.
 void Use(BlobArena* arena, int slots) {
@@ -203,7 +204,7 @@ void AwaitRetained(const BlobArena& arena, uint64_t bytes) {
 
 TEST(BlobArenaTest, WhatIsFetchedAgainIsKeptTheNextTime) {
   BlobArena arena(8 * kMiB);
-  arena.Age(0, kMost, UINT64_MAX);
+  arena.Age(0, kFree);
   Use(&arena, 6);
   EXPECT_EQ(arena.retained_bytes(), 8 * kMiB) << "once proves nothing";
   Use(&arena, 5);
@@ -218,22 +219,22 @@ TEST(BlobArenaTest, WhatIsFetchedAgainIsKeptTheNextTime) {
 
 TEST(BlobArenaTest, WhatNobodyTakesForAPeriodGoes) {
   BlobArena arena(8 * kMiB);
-  arena.Age(1000, kMost, UINT64_MAX);
+  arena.Age(1000, kFree);
   Use(&arena, 6);
   Use(&arena, 6);
   ASSERT_EQ(arena.retained_bytes(), 24 * kMiB);
   int64_t now_ms = 1000 + BlobArena::kPeriodMs;
-  arena.Age(now_ms, kMost, UINT64_MAX);
+  arena.Age(now_ms, kFree);
   EXPECT_EQ(arena.retained_bytes(), 24 * kMiB) << "it was used in this period";
   Use(&arena, 3);
-  arena.Age(now_ms += BlobArena::kPeriodMs - 1, kMost, UINT64_MAX);
+  arena.Age(now_ms += BlobArena::kPeriodMs - 1, kFree);
   EXPECT_EQ(arena.retained_bytes(), 24 * kMiB);
-  arena.Age(now_ms += 1, kMost, UINT64_MAX);  // half of it lay there for all of the period
+  arena.Age(now_ms += 1, kFree);  // half of it lay there for all of the period
   AwaitRetained(arena, 12 * kMiB);
-  arena.Age(now_ms += BlobArena::kPeriodMs, kMost, UINT64_MAX);
+  arena.Age(now_ms += BlobArena::kPeriodMs, kFree);
   AwaitRetained(arena, 8 * kMiB);
-  arena.Age(now_ms += BlobArena::kPeriodMs, kMost, UINT64_MAX);
-  arena.Age(now_ms += BlobArena::kPeriodMs, kMost, UINT64_MAX);
+  arena.Age(now_ms += BlobArena::kPeriodMs, kFree);
+  arena.Age(now_ms += BlobArena::kPeriodMs, kFree);
   EXPECT_EQ(arena.retained_bytes(), 8 * kMiB) << "the constructor's limit is a right";
   Use(&arena, 6);
   EXPECT_EQ(arena.retained_limit_bytes(), 8 * kMiB) << "what went two periods ago is forgotten";
@@ -241,15 +242,15 @@ TEST(BlobArenaTest, WhatNobodyTakesForAPeriodGoes) {
 
 TEST(BlobArenaTest, TheLimitRisesNoFurtherThanItMay) {
   BlobArena arena(8 * kMiB);
-  arena.Age(0, 16 * kMiB, UINT64_MAX);
+  arena.Age(0, {.most_retained = 16 * kMiB, .most_held = UINT64_MAX});
   for (int i = 0; i < 3; ++i) Use(&arena, 10);
   EXPECT_EQ(arena.retained_bytes(), 16 * kMiB);
-  arena.Age(1, kMost, UINT64_MAX);
+  arena.Age(1, kFree);
   Use(&arena, 10);
   EXPECT_EQ(arena.retained_bytes(), 40 * kMiB);
-  arena.Age(2, 12 * kMiB, UINT64_MAX);  // somebody needs the memory
+  arena.Age(2, {.most_retained = 12 * kMiB, .most_held = UINT64_MAX});  // somebody needs the memory
   AwaitRetained(arena, 12 * kMiB);
-  arena.Age(3, 0, UINT64_MAX);
+  arena.Age(3, {.most_retained = 0, .most_held = UINT64_MAX});
   AwaitRetained(arena, 8 * kMiB);
   Use(&arena, 10);
   EXPECT_EQ(arena.retained_bytes(), 8 * kMiB);
@@ -257,11 +258,11 @@ TEST(BlobArenaTest, TheLimitRisesNoFurtherThanItMay) {
 
 TEST(BlobArenaTest, WhatIsInUseTakesFromWhatMayBeWarm) {
   BlobArena arena(8 * kMiB);
-  arena.Age(0, kMost, 48 * kMiB);
+  arena.Age(0, {.most_retained = kMost, .most_held = 48 * kMiB});
   for (int i = 0; i < 3; ++i) Use(&arena, 10);
   EXPECT_EQ(arena.retained_bytes(), 40 * kMiB) << "a release moves bytes from the one to the other";
   const BlobRef other = Take(&arena, 20 * kMiB);
-  arena.Age(1, kMost, 48 * kMiB);
+  arena.Age(1, {.most_retained = kMost, .most_held = 48 * kMiB});
   AwaitRetained(arena, 28 * kMiB);
   Use(&arena, 10);
   EXPECT_EQ(arena.retained_bytes(), 28 * kMiB);
@@ -269,7 +270,7 @@ TEST(BlobArenaTest, WhatIsInUseTakesFromWhatMayBeWarm) {
 
 TEST(BlobArenaTest, APurgeForgetsWhatWasEarned) {
   BlobArena arena(8 * kMiB);
-  arena.Age(0, kMost, UINT64_MAX);
+  arena.Age(0, kFree);
   for (int i = 0; i < 3; ++i) Use(&arena, 10);
   ASSERT_EQ(arena.retained_bytes(), 40 * kMiB);
   arena.ReleaseRetained();
@@ -296,7 +297,9 @@ TEST(BlobArenaTest, TheLimitIsTrimmedWhileOthersTakeAndRelease) {
     });
   }
   for (int64_t i = 0; i < 400; ++i) {
-    arena.Age(i * BlobArena::kPeriodMs / 4, i % 3 == 0 ? 0 : kMost, UINT64_MAX);
+    arena.Age(i * BlobArena::kPeriodMs / 4, {.most_retained = i % 3 == 0 ? 0 : kMost,
+                                             .most_held = UINT64_MAX,
+                                             .reserve = i % 5 == 0 ? 0 : kMost / 2});
     std::this_thread::sleep_for(std::chrono::milliseconds(1));
   }
   stop = true;
@@ -304,6 +307,95 @@ TEST(BlobArenaTest, TheLimitIsTrimmedWhileOthersTakeAndRelease) {
   EXPECT_EQ(damaged, 0);
   EXPECT_EQ(arena.in_use_bytes(), 0u);
   EXPECT_LE(arena.retained_bytes(), kMost);
+}
+
+// --- B6 ---
+
+BlobArena::Bounds Reserving(uint64_t bytes) {
+  return {.most_retained = kMost, .most_held = UINT64_MAX, .reserve = bytes};
+}
+
+TEST(BlobArenaTest, AReserveIsFetchedAheadForAnySize) {
+  BlobArena arena(0);
+  WarmCalls calls(&arena);
+  arena.Age(0, Reserving(40 * kMiB));
+  AwaitRetained(arena, 40 * kMiB);
+  EXPECT_EQ(arena.mapped_bytes(), 40 * kMiB);
+  std::vector<BlobRef> blobs;
+  for (const size_t size : {256 * 1024ul, 4 * kMiB, 20 * kMiB, 3 * kMiB, 512 * 1024ul}) {
+    blobs.push_back(TakeSoon(&arena, size));
+    EXPECT_TRUE(arena.IsWarm(*blobs.back().get())) << size;
+    std::memset(blobs.back()->mutable_data(), 1, size);
+  }
+  EXPECT_EQ(arena.retained_bytes(),
+            (40 - 4 - 20 - 4 - 2 - 2) * kMiB + (2 * kMiB - 256 * 1024) + (2 * kMiB - 512 * 1024));
+  const uint64_t in_use = arena.in_use_bytes();
+  EXPECT_FALSE(arena.IsWarm(*TakeSoon(&arena, 10 * kMiB).get()))
+      << "more than is left in one piece";
+  for (int i = 0; i < 2000 && arena.in_use_bytes() > in_use; ++i) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(5));
+  }
+  arena.SetOnWarm(nullptr);
+  blobs.clear();
+  EXPECT_GT(arena.retained_bytes(), 30 * kMiB) << "what was given back is held";
+}
+
+TEST(BlobArenaTest, WhatIsInUseIsPartOfTheReserve) {
+  BlobArena arena(0);
+  BlobRef blob = Take(&arena, 12 * kMiB);
+  arena.Age(0, Reserving(20 * kMiB));
+  AwaitRetained(arena, 8 * kMiB);
+  blob = {};
+  EXPECT_EQ(arena.retained_bytes(), 20 * kMiB);
+  const BlobRef other = Take(&arena, 24 * kMiB);
+  arena.Age(1, Reserving(20 * kMiB));
+  AwaitRetained(arena, 0);
+}
+
+TEST(BlobArenaTest, TheReserveKeepsWithinTheBounds) {
+  BlobArena arena(0);
+  arena.Age(0, {.most_retained = 10 * kMiB, .most_held = UINT64_MAX, .reserve = 40 * kMiB});
+  AwaitRetained(arena, 10 * kMiB);
+  arena.Age(1, {.most_retained = kMost, .most_held = 6 * kMiB, .reserve = 40 * kMiB});
+  AwaitRetained(arena, 6 * kMiB);
+  arena.Age(2, Reserving(0));
+  AwaitRetained(arena, 0);
+  EXPECT_EQ(arena.mapped_bytes(), 0u);
+  arena.Age(3, Reserving(30 * kMiB));
+  AwaitRetained(arena, 30 * kMiB);
+  arena.Age(4, Reserving(36 * kMiB));
+  AwaitRetained(arena, 36 * kMiB);
+  arena.ReleaseRetained();
+  EXPECT_EQ(arena.retained_bytes(), 0u);
+  EXPECT_EQ(arena.mapped_bytes(), 0u);
+}
+
+TEST(BlobArenaTest, AReserveOfSeveralTrimStepsGoes) {
+  BlobArena arena(0);
+  const BlobArena::Bounds bounds{
+      .most_retained = UINT64_MAX, .most_held = UINT64_MAX, .reserve = 200 * kMiB};
+  arena.Age(0, bounds);
+  AwaitRetained(arena, 200 * kMiB);
+  arena.Age(1, Reserving(0));
+  for (int64_t now_ms = 2; now_ms < 2000 && arena.retained_bytes() > 0; ++now_ms) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(5));
+    arena.Age(now_ms, Reserving(0));
+  }
+  EXPECT_EQ(arena.retained_bytes(), 0u);
+}
+
+TEST(BlobArenaTest, ItEndsWhileItsReserveIsFetchedOrTrimmed) {
+  for (int i = 0; i < 5; ++i) {
+    BlobArena arena(0);
+    arena.Age(0, {.most_retained = UINT64_MAX, .most_held = UINT64_MAX, .reserve = 300 * kMiB});
+    std::this_thread::sleep_for(std::chrono::milliseconds(i));
+  }
+  std::vector<BlobRef> blobs;
+  BlobArena arena(300 * kMiB);
+  for (int i = 0; i < 75; ++i) blobs.push_back(Take(&arena, 4 * kMiB));
+  blobs.clear();
+  arena.set_retained_limit_bytes(0);
+  arena.Age(0, kFree);
 }
 
 TEST(BlobArenaTest, ColdSlotsOfASharedRegionLoseTheirPagesAndServeAgain) {
