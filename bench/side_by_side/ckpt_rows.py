@@ -14,6 +14,7 @@ import numpy
 
 from ckpt_client import (CHUNK_BYTES, PIECE_BYTES, Wire, begin, bytes_of, commit, hex_of, layout, memory, pieces, prepare, put,
                          set_all, values)
+from machine_rows import record_machine
 from peers import CLIENT_CORE
 from rows import LIB, OURS, Group, Row, load
 
@@ -243,6 +244,7 @@ def run_ping(run):
                 try:
                     Wire(peer).ask("PING")
                     push(Wire(peer), name, 0, arrays, None)
+                    record_machine(run, name)
                     figures, pushed = beside_pushes(run, peer, name, arrays)
                     run.record(Row("ckpt: push that small requests stand beside", "GB/s"), name, pushed)
                     run.record(Row("ckpt: small request beside a push, max", "us", 0.1), name, figures["max_us"])

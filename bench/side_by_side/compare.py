@@ -22,12 +22,13 @@ import blob_rows
 import ckpt_rows
 import ckpt_trainer_rows
 import durability_rows
+import machine_rows
 import memory_rows
 import removal_rows
 import speed_rows
 from rows import BIN, OURS, ROOT, THEIRS, Row, Run
 
-GROUPS = [*speed_rows.GROUPS, *memory_rows.GROUPS, *durability_rows.GROUPS, *removal_rows.GROUPS, *blob_rows.GROUPS,
+GROUPS = [*machine_rows.GROUPS, *speed_rows.GROUPS, *memory_rows.GROUPS, *durability_rows.GROUPS, *removal_rows.GROUPS, *blob_rows.GROUPS,
           *ckpt_rows.GROUPS, *ckpt_trainer_rows.GROUPS]
 
 

@@ -9,6 +9,7 @@ import os
 import tempfile
 import time
 
+from machine_rows import record_machine
 from rows import CLIENTS, LIB, OURS, Group, Row, benchmark, encode, fill, load, pipe
 from watch import Watch
 
@@ -60,6 +61,7 @@ def snapshot_of(run, name, keys, rate):
     peer = run.start(name, cores="0,1")
     try:
         fill(peer, keys, VALUE_BYTES)
+        record_machine(run, name)
         idle = load(peer, rate=rate, seconds=run.pick(2, 5), keys=keys, value_bytes=VALUE_BYTES, clients=CLIENTS)
         saving, extra, took, series = during(peer, "BGSAVE", "rdb_bgsave_in_progress", rate=rate, seconds=run.pick(3, 6, 15), keys=keys)
         run.record_series(f"BGSAVE of {size}, {rate} SET/s", name, series)
@@ -133,6 +135,7 @@ def run_big_value(run, kind, into):
         peer = run.start(name, cores="0,1")
         try:
             pipe(peer, elements(kind, count), count if kind == "stream" else count // 100)
+            record_machine(run, name)
             idle = load(peer, rate=rate, seconds=run.pick(2, 5), **options)
             saving, extra, took, series = during(peer, "BGSAVE", "rdb_bgsave_in_progress", rate=rate, seconds=run.pick(3, 6, 12), **options)
             check_saved(peer)

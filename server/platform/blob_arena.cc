@@ -386,7 +386,7 @@ void BlobArena::FetchReserve(char* next, char* end) {
     next = bytes == 0 ? nullptr : space_.Take(bytes);
     end = next == nullptr ? nullptr : next + bytes;
   }
-  if (next == end || ending_ || ReserveLocked() < retained_bytes_ + kWarmPieceBytes) {
+  if (next == end || ReserveLocked() < retained_bytes_ + kWarmPieceBytes) {
     fetching_ = false;
     lock.unlock();
     if (next != end) space_.Give(next, static_cast<size_t>(end - next));
@@ -399,7 +399,7 @@ void BlobArena::FetchReserve(char* next, char* end) {
   retained_bytes_ += kWarmPieceBytes;
   peak_retained_bytes_ = std::max(peak_retained_bytes_, retained_bytes_);
   next += kWarmPieceBytes;
-  warmers_[0]->Post([this, next, end] { FetchReserve(next, end); });
+  if (!ending_) warmers_[0]->Post([this, next, end] { FetchReserve(next, end); });
 }
 
 std::unique_ptr<BlobArena::Region> BlobArena::CutRegion(size_t slot_bytes, size_t size_class) {
