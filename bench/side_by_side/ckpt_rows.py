@@ -37,7 +37,7 @@ def start(run, name, *more, cores=BOTH, logs="no"):
 
 def reserve(size):
     """The setting that makes a server fetch memory for `size` bytes of tensors before they come."""
-    return "--blob-arena-reserve", size * 5 // 4
+    return "--blob-arena-reserve", str(size * 5 // 4)
 
 
 def await_reserve(peer, size):
@@ -233,16 +233,18 @@ def measure_boxes(run, wire, arrays):
 
 
 def run_ping(run):
-    """A small request (GET of a key that is not there) every 0.5 ms, beside pushes that never pause. The pushing thread gives way."""
+    """A small request (GET of a key that is not there) every 0.5 ms, beside pushes that never pause. The pushing thread gives way.
+    Memory for the two versions that there are at a time is reserved."""
     if not ready(run, "ckpt: small requests beside a push"):
         return
     arrays = values(layout(run.quick), 3)
     with on_core():
         for _ in range(run.rounds):
             for name in run.names():
-                peer = start(run, name)
+                peer = start(run, name, *(reserve(2 * bytes_of(arrays)) if name == OURS else ()))
                 try:
-                    Wire(peer).ask("PING")
+                    if name == OURS:
+                        await_reserve(peer, 2 * bytes_of(arrays))
                     push(Wire(peer), name, 0, arrays, None)
                     record_machine(run, name)
                     figures, pushed = beside_pushes(run, peer, name, arrays)

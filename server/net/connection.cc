@@ -4,6 +4,7 @@
 #include <netinet/tcp.h>
 #include <sys/socket.h>
 
+#include <algorithm>
 #include <array>
 
 #include "server/engine/durability.h"
@@ -19,6 +20,8 @@ constexpr size_t kPiecesPerWrite = 64;
 constexpr size_t kMaxBytesPerTurn = 16 * 1024 * 1024;
 // A read that filled its buffer asks for this much the next time.
 constexpr size_t kLargeReadBytes = 128 * 1024;
+// What comes of a big argument in one turn: a third of a millisecond. The kernel holds up to 32 MB.
+constexpr size_t kMaxReadBytes = 1024 * 1024;
 
 }  // namespace
 
@@ -35,7 +38,8 @@ std::span<char> Connection::ReadBuffer() {
   }
   // A job runs for the session: what follows waits in the kernel, not in a growing buffer.
   if (session_->job != 0) return {};
-  const std::span<char> space = parser_.Reserve(read_hint_);
+  std::span<char> space = parser_.Reserve(read_hint_);
+  space = space.first(std::min(space.size(), kMaxReadBytes));
   offered_ = space.size();
   return space;
 }

@@ -1,5 +1,8 @@
 #include "server/net/event_loop.h"
 
+#include <sys/eventfd.h>
+#include <unistd.h>
+
 #include <utility>
 
 #include "server/base/check.h"
@@ -9,11 +12,14 @@ namespace cairn {
 
 EventLoop::EventLoop() {
   CAIRN_CHECK(uv_loop_init(&loop_) == 0);
-  async_ = std::make_unique<UvOwned<uv_async_t>>();
-  CAIRN_CHECK(uv_async_init(&loop_, async_->get(), [](uv_async_t* handle) {
-                static_cast<EventLoop*>(handle->data)->RunPosted();
-              }) == 0);
-  async_->get()->data = this;
+  wake_fd_ = ::eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+  CAIRN_CHECK(wake_fd_ >= 0);
+  wake_ = std::make_unique<UvOwned<uv_poll_t>>();
+  CAIRN_CHECK(uv_poll_init(&loop_, wake_->get(), wake_fd_) == 0);
+  wake_->get()->data = this;
+  uv_poll_start(wake_->get(), UV_READABLE, [](uv_poll_t* handle, int, int) {
+    static_cast<EventLoop*>(handle->data)->RunPosted();
+  });
   check_ = std::make_unique<UvOwned<uv_check_t>>();
   uv_check_init(&loop_, check_->get());
   check_->get()->data = this;
@@ -29,11 +35,12 @@ EventLoop::~EventLoop() {
   timers_.clear();
   signals_.clear();
   check_.reset();
-  async_.reset();
+  wake_.reset();
   // Two turns run the close callbacks, which free the handles.
   while (uv_run(&loop_, UV_RUN_NOWAIT) != 0) {
   }
   CAIRN_CHECK(uv_loop_close(&loop_) == 0);
+  ::close(wake_fd_);
 }
 
 void EventLoop::Post(std::function<void()> job) {
@@ -43,14 +50,14 @@ void EventLoop::Post(std::function<void()> job) {
     first = posted_.empty();
     posted_.push_back(std::move(job));
   }
-  if (first) uv_async_send(async_->get());
+  // Fails only when the count is at its end, and then the loop wakes all the same.
+  if (first) (void)::eventfd_write(wake_fd_, 1);
 }
 
 void EventLoop::RunPosted() {
-  if (sockets_only_) {
-    missed_posted_ = true;
-    return;
-  }
+  if (sockets_only_) return;  // the descriptor stays readable
+  eventfd_t count;
+  (void)::eventfd_read(wake_fd_, &count);
   std::vector<std::function<void()>> jobs;
   {
     std::lock_guard lock(posted_mutex_);
@@ -104,7 +111,6 @@ void EventLoop::RunSocketsNoWait() {
 
 // What came while only sockets were served: asked for again, so that it runs from the loop itself.
 void EventLoop::CatchUp() {
-  if (std::exchange(missed_posted_, false)) uv_async_send(async_->get());
   for (TimerId id : std::exchange(missed_timers_, {})) {
     const auto found = timers_.find(id);
     if (found != timers_.end()) uv_timer_start(found->second->handle.get(), FireTimer, 0, 0);

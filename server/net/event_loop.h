@@ -100,7 +100,10 @@ class EventLoop final : public EventLoopPort {
   void CatchUp();
 
   uv_loop_t loop_;
-  std::unique_ptr<UvOwned<uv_async_t>> async_;
+  // Not uv_async_t: its callback spins until the sender has come back from waking the loop, and a
+  // thread that the loop itself has put off its core comes back when the loop sleeps.
+  int wake_fd_ = -1;
+  std::unique_ptr<UvOwned<uv_poll_t>> wake_;
   std::unique_ptr<UvOwned<uv_check_t>> check_;
   std::mutex posted_mutex_;
   std::vector<std::function<void()>> posted_;
@@ -111,7 +114,6 @@ class EventLoop final : public EventLoopPort {
   SocketBatch batch_;
   std::vector<SocketStream*> readable_;
   bool sockets_only_ = false;
-  bool missed_posted_ = false;
   bool missed_signal_ = false;
   std::vector<TimerId> missed_timers_;  // one-shot ones
 };
