@@ -122,7 +122,7 @@ def run_durable(run):
 def save_durably(run, state, reserved, steps):
     """Saves up to the last of `steps`, {step: what its row is called}, to a fresh server and a new file."""
     torch, cairnkv, redis = trainer()
-    size = sum(tensor.nbytes for tensor in state.values())
+    size = sum(tensor.numel() * tensor.element_size() for tensor in state.values())
     directory = tempfile.mkdtemp(prefix="compare-")
     peer = start(run, OURS, *ALWAYS, *(reserve(size) if reserved else ()), logs="yes")
     try:
