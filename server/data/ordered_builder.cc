@@ -36,6 +36,9 @@ SortedSetBuilder::~SortedSetBuilder() {
 Status SortedSetBuilder::Add(std::string_view member, double score) {
   if (std::isnan(score)) return Status::Corruption("a sorted set holds a score that is no number");
   longest_ = std::max(longest_, member.size());
+  // Here, where the record before is at hand: a look at all of them later fetches each again.
+  descending_ = descending_ &&
+                (records_.empty() || CompareScored(*records_.back(), ScoreKey{score, member}) >= 0);
   records_.push_back(ScoredRecord::Create(*home_.slab, member, score));
   return Status::Ok();
 }
@@ -62,13 +65,13 @@ Status SortedSetBuilder::AddListpack(std::string_view listpack) {
 Status SortedSetBuilder::Twice() { return Status::Corruption("a sorted set holds a member twice"); }
 
 Result<ValueInput> SortedSetBuilder::TakeValue() {
-  const auto before = [](const ScoredRecord* a, const ScoredRecord* b) {
-    return CompareScored(*a, {b->score(), b->member()}) < 0;
-  };
-  // Files hold them from the highest to the lowest.
-  std::reverse(records_.begin(), records_.end());
-  if (!std::is_sorted(records_.begin(), records_.end(), before))
-    std::sort(records_.begin(), records_.end(), before);
+  if (descending_) {
+    std::reverse(records_.begin(), records_.end());
+  } else {
+    std::sort(records_.begin(), records_.end(), [](const ScoredRecord* a, const ScoredRecord* b) {
+      return CompareScored(*a, {b->score(), b->member()}) < 0;
+    });
+  }
   const bool is_short = trust_length_ || longest_ <= limits_.value_bytes;
   if (is_short && records_.size() <= limits_.entries) {
     std::unordered_set<std::string_view> members;
@@ -84,10 +87,9 @@ Result<ValueInput> SortedSetBuilder::TakeValue() {
   }
   auto* set = new SortedSet(home_);
   ObjectRef holder = ObjectRef::Adopt(set);
-  const size_t taken = set->Fill(records_);
-  const bool all = taken == records_.size();
-  records_.erase(records_.begin(), records_.begin() + static_cast<ptrdiff_t>(taken));
-  if (!all) return Twice();
+  const bool unique = set->Fill(records_);
+  records_.clear();
+  if (!unique) return Twice();
   return ValueInput::FromObject(ValueType::kSortedSet, std::move(holder));
 }
 

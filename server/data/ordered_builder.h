@@ -60,6 +60,7 @@ class SortedSetBuilder {
   const SortedSetLimits limits_;
   std::vector<const ScoredRecord*> records_;  // owned until TakeValue
   size_t longest_ = 0;
+  bool descending_ = true;  // as files hold them: from the highest to the lowest
   // Redis believes of a listpack that it was made within the limit on length.
   bool trust_length_ = false;
   std::string packed_;

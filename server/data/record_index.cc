@@ -198,29 +198,13 @@ void RecordIndex::Split(Path* path, uint64_t hash) {
   Discard(page, page->generation, sizeof(Page));
 }
 
-/// The way to the page of `hash`, owned, in an index that may be empty.
-RecordIndex::Path RecordIndex::PathToAdd(uint64_t hash) {
+void RecordIndex::Insert(const ScoredRecord* record) {
+  const uint64_t hash = HashOf(record);
   if (root_ == nullptr) {
     root_ = NewDirectory(0, 0);
     root_->slots[0] = SlotFor(NewPage(0));
   }
-  return OwnedPath(hash);
-}
-
-void RecordIndex::Insert(const ScoredRecord* record) {
-  const uint64_t hash = HashOf(record);
-  AddTo(PathToAdd(hash), hash, record);
-}
-
-bool RecordIndex::InsertNew(const ScoredRecord* record) {
-  const uint64_t hash = HashOf(record);
-  const Path path = PathToAdd(hash);
-  if (FindIn(*path.page, hash, record->member()) >= 0) return false;
-  AddTo(path, hash, record);
-  return true;
-}
-
-void RecordIndex::AddTo(Path path, uint64_t hash, const ScoredRecord* record) {
+  Path path = OwnedPath(hash);
   while (path.page->count == kPageRecords) Split(&path, hash);
   path.page->Append(record, Fingerprint(hash), /*is_shared_record=*/false);
   ++size_;
@@ -299,6 +283,7 @@ void RecordIndex::DestroyIn(Directory* directory) {
     }
     Page* page = AsPage(directory->slots[i]);
     i += size_t{1} << (directory->end_depth() - page->depth);
+    for (int at = 0; at < page->count; ++at) PrefetchLine(page->record(at));
     for (int at = 0; at < page->count; ++at) {
       auto* record = const_cast<ScoredRecord*>(page->record(at));
       owner_.home().slab->FreeRemote(record, record->bytes());

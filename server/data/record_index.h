@@ -14,6 +14,7 @@
 //   I3  size, pages, directory_bytes and record_bytes are what a walk finds.
 
 #include <cstdint>
+#include <span>
 #include <string_view>
 
 #include "server/data/container.h"
@@ -40,8 +41,10 @@ class RecordIndex {
   void Prefetch(std::string_view member, int pass) const;
   /// Adds a record. Requires: no record has its member.
   void Insert(const ScoredRecord* record);
-  /// Adds a record unless one has its member already. Returns whether it did.
-  bool InsertNew(const ScoredRecord* record);
+  /// Fills an empty index. Takes over `records`, in any order. Returns false when a member comes
+  /// twice; then the index is fit to be destroyed only, and may have freed some. Cost: O(n), and 16
+  /// bytes a record while it runs.
+  [[nodiscard]] bool Build(std::span<const ScoredRecord* const> records);
   /// Gives a member another score, in its record or a new one. Returns the record it now has.
   /// `may_edit`: the record may keep its place. Requires: the member is there.
   const ScoredRecord* SetScore(std::string_view member, double score);
@@ -126,8 +129,6 @@ class RecordIndex {
 
   uint64_t HashOf(std::string_view member) const;
   uint64_t HashOf(const ScoredRecord* record) const { return HashOf(record->member()); }
-  Path PathToAdd(uint64_t hash);
-  void AddTo(Path path, uint64_t hash, const ScoredRecord* record);
   Path Descend(uint64_t hash) const;
   static int FindIn(const Page& page, uint64_t hash, std::string_view member);
   Path OwnedPath(uint64_t hash);
@@ -140,6 +141,14 @@ class RecordIndex {
   void Split(Path* path, uint64_t hash);
   void Join(Path* path, uint64_t hash);
   void DestroyIn(Directory* directory);
+  struct Hashed {
+    uint64_t hash;
+    const ScoredRecord* record;
+  };
+  class Digits;
+  Directory* BuildDirectory(std::span<Hashed> items, int depth, bool* unique);
+  void BuildSlots(Directory* directory, const Digits& digits, int from, int to, bool* unique);
+  Page* BuildPage(std::span<const Hashed> items, int depth, bool* unique);
   struct Tally {
     uint64_t size = 0, pages = 0, directory_bytes = 0, record_bytes = 0;
   };

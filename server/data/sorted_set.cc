@@ -24,19 +24,15 @@ SortedSet* SortedSet::Clone() const {
     records.push_back(ScoredRecord::Create(*home().slab, record.member(), record.score()));
     return true;
   });
-  const size_t taken = clone->Fill(records);
-  CAIRN_CHECK(taken == records.size());  // S1
+  const bool unique = clone->Fill(records);
+  CAIRN_CHECK(unique);  // S1
   return clone;
 }
 
-size_t SortedSet::Fill(std::span<const ScoredRecord* const> records) {
-  constexpr size_t kAhead = 16;  // pages of the index are all over the memory
-  for (size_t i = 0; i < records.size(); ++i) {
-    if (i + kAhead < records.size()) members_.Prefetch(records[i + kAhead]->member(), 0);
-    if (!members_.InsertNew(records[i])) return i;
-  }
+bool SortedSet::Fill(std::span<const ScoredRecord* const> records) {
+  if (!members_.Build(records)) return false;
   order_.Build(records, *this);
-  return records.size();
+  return true;
 }
 
 bool SortedSet::Find(std::string_view member, double* score) const {

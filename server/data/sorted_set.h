@@ -56,9 +56,9 @@ class SortedSet final : public Container {
     });
   }
 
-  /// Fills an empty set. Takes over `records`, which are in order, and returns how many: fewer than
-  /// all when a member comes twice, and then the set is fit to be destroyed only.
-  [[nodiscard]] size_t Fill(std::span<const ScoredRecord* const> records);
+  /// Fills an empty set. Takes over `records`, which are in order. Returns false when a member
+  /// comes twice, and then the set is fit to be destroyed only.
+  [[nodiscard]] bool Fill(std::span<const ScoredRecord* const> records);
   /// Adds a member. Returns false, changing nothing, when it is there already.
   bool Insert(std::string_view member, double score);
   /// Requires: the member is there.

@@ -210,8 +210,8 @@ void StoreSortedSet(CommandContext& ctx, KeyRef key, std::vector<ScoredMember> m
     records.reserve(members.size());
     for (const ScoredMember& each : members)
       records.push_back(ScoredRecord::Create(*set->home().slab, each.member, each.score));
-    const size_t taken = set->Fill(records);
-    CAIRN_CHECK(taken == records.size());  // the members are the keys of a map
+    const bool unique = set->Fill(records);
+    CAIRN_CHECK(unique);  // the members are the keys of a map
     SetKey(ctx, db, key, ValueInput::FromObject(ValueType::kSortedSet, std::move(holder)));
   }
   if (reply_first) ctx.reply().Integer(size);

@@ -9,6 +9,7 @@
 #include <map>
 #include <memory>
 #include <random>
+#include <set>
 #include <string>
 #include <thread>
 #include <vector>
@@ -97,6 +98,13 @@ class SortedSetTest : public ::testing::Test {
         (*model)[member] = fresh;
       }
     }
+  }
+
+  std::vector<const ScoredRecord*> RecordsOf(const std::vector<Pair>& pairs) {
+    std::vector<const ScoredRecord*> records;
+    for (const auto& [score, member] : pairs)
+      records.push_back(ScoredRecord::Create(slab_, member, score));
+    return records;
   }
 
   void DrainQueue() {
@@ -214,6 +222,51 @@ TEST_F(SortedSetTest, AViewSeesTheStateOfTheCut) {
   while (slab_.DrainRemote(SIZE_MAX) != 0) {
   }
   EXPECT_EQ(slab_.used_bytes(), 0u);
+}
+
+// Fill makes the index from its pages up; what it makes is what inserting makes.
+TEST_F(SortedSetTest, FillMakesWhatInsertingMakes) {
+  const uint64_t seed = std::random_device{}();
+  SCOPED_TRACE(seed);
+  random_.seed(seed);
+  for (const size_t count : {0, 1, 69, 70, 71, 5000, 40'000}) {
+    SCOPED_TRACE(count);
+    Model model;
+    while (model.size() < count) model[RandomMember(10 * count)] = RandomScore();
+    const SetRef inserted = Hold(new SortedSet(home_)), filled = Hold(new SortedSet(home_));
+    ASSERT_TRUE(filled->Fill(RecordsOf(Sorted(model))));
+    for (const auto& [member, score] : model) inserted->Insert(member, score);
+    filled->CheckInvariants();
+    ASSERT_EQ(Pairs(*filled), Sorted(model));
+    std::vector<std::string> scans[2];
+    for (const SortedSet* set : {inserted.get(), filled.get()}) {
+      uint64_t cursor = 0;
+      do {
+        std::set<std::string> part;  // inside a page the order is nobody's business
+        cursor = set->Scan(cursor, 10, [&](auto member, double) { part.emplace(member); });
+        auto& all = scans[set == filled.get()];
+        all.insert(all.end(), part.begin(), part.end());
+      } while (cursor != 0);
+    }
+    ASSERT_EQ(scans[0], scans[1]);  // the same pages
+    for (int i = 0; i < 2000; ++i) Step(filled.get(), &model, 10 * count + 10);
+    filled->CheckInvariants();
+    ASSERT_EQ(Pairs(*filled), Sorted(model));
+  }
+}
+
+TEST_F(SortedSetTest, FillRefusesAMemberThatComesTwice) {
+  for (const size_t times : {2, 71, 2000}) {
+    for (const size_t others : {0, 50, 5000}) {
+      std::vector<Pair> pairs;
+      for (size_t i = 0; i < others; ++i) pairs.emplace_back(i, std::to_string(i));
+      for (size_t i = 0; i < times; ++i) pairs.emplace_back(others + i, "again");
+      EXPECT_FALSE(Hold(new SortedSet(home_))->Fill(RecordsOf(pairs)));
+      while (slab_.DrainRemote(SIZE_MAX) != 0) {
+      }
+      EXPECT_EQ(slab_.used_bytes(), 0u);  // the set had all records, and they went with it
+    }
+  }
 }
 
 TEST_F(SortedSetTest, AWalkerThreadReadsWhileTheExecutorWrites) {
