@@ -6,6 +6,7 @@ cores; the client has core 1.
 
 import functools
 import os
+import socket
 import tempfile
 import time
 
@@ -258,6 +259,23 @@ def elements(kind, count):
             yield encode("RPUSH", "big", *(f"element:{i:08d}" for i in numbers))
 
 
+# A list of 0.5 M is read in 10 to 20 ms: too little to stand for itself.
+RELOADS = 5
+
+
+def seconds_of(peer, *words):
+    """How long the server takes to answer +OK, over a connection that it knows: starting redis-cli takes longer than some loads."""
+    with socket.create_connection(("127.0.0.1", peer.port)) as wire, wire.makefile("rb") as replies:
+        for request in (("PING",), words):
+            began = time.monotonic()
+            wire.sendall(encode(*request))
+            reply = replies.readline()
+        took = time.monotonic() - began
+    if reply != b"+OK\r\n":
+        raise RuntimeError(f"{peer.name} answers {words} with {reply}")
+    return took
+
+
 def run_loading(run):
     """How fast big values of each type are read back; those of small keys stand in the snapshot rows."""
     count = run.pick(10_000, 500_000, 5_000_000)
@@ -268,12 +286,12 @@ def run_loading(run):
                 try:
                     pipe(peer, elements(kind, count), count // 100)
                     peer.cli("SAVE", timeout=300)
-                    digest, began = peer.cli("DEBUG", "DIGEST"), time.monotonic()
-                    peer.cli("DEBUG", "RELOAD", "NOSAVE", timeout=300)
-                    took = time.monotonic() - began
+                    digest = peer.cli("DEBUG", "DIGEST")
+                    for _ in range(RELOADS):
+                        took = seconds_of(peer, "DEBUG", "RELOAD", "NOSAVE")
+                        run.record(Row(f"load of a {kind} of {count / 1e6:g} M", "elements/s", 1.0, 2.0, at_least=True), name, count / took)
                     if peer.cli("DEBUG", "DIGEST") != digest:
                         raise RuntimeError(f"{name} read another {kind} than it had written")
-                    run.record(Row(f"load of a {kind} of {count / 1e6:g} M", "elements/s", 1.0, 2.0, at_least=True), name, count / took)
                 finally:
                     peer.stop()
 
