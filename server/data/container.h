@@ -14,7 +14,7 @@
 //       Database::Dispose does.
 //   F4  The queue is FIFO (R6): the segment that held the entry was superseded, and so queued,
 //       before any node was. The walker therefore has encoded the value before it frees one, but
-//       for pages, which it frees behind itself (P1 in passed_pages.h).
+//       for members, which it frees behind itself (P1 in passed_pages.h).
 //   F5  Nodes and records are freed by calls that any thread may make: the destructor runs on the
 //       executor, the walker or the reaper.
 //
@@ -116,12 +116,13 @@ class Container : public Object {
                          RecordSlab::RoundUp(size_bytes));
     }
   }
-  /// The same for a reference to a blob, whose age is not known.
-  void DiscardBlob(Blob* blob) {
-    if (IsFrozen()) {
-      home_.gate->Retire(Retired::Kind::kBlob, blob, 0, blob->IsUnique() ? blob->footprint() : 0);
-    } else {
+  /// The same for a reference to the blob of a long record of the table with this id.
+  void DiscardMemberBlob(Blob* blob, uint64_t blob_generation, uint64_t table_id) {
+    if (MayWrite(blob_generation)) {
       blob->Unref();
+    } else {
+      home_.gate->Retire(Retired::Kind::kMemberBlob, blob, table_id,
+                         blob->IsUnique() ? blob->footprint() : 0);
     }
   }
 

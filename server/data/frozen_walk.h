@@ -108,7 +108,6 @@ class FrozenWalk {
   template <typename Destroy>
   void Finish(Destroy&& destroy) {
     Publish(kWatermarkEnd);
-    queue_.AtEnd();
     Retired item;
     while (queue_.Pop(&item)) Free(item, destroy);
   }
@@ -169,6 +168,7 @@ class FrozenWalk {
       case Retired::Kind::kMemberPage:
         std::free(item.object);
         break;
+      case Retired::Kind::kMemberBlob:
       case Retired::Kind::kBlob:
         static_cast<Blob*>(item.object)->Unref();
         break;

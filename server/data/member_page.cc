@@ -55,6 +55,18 @@ MemberKey::MemberKey(std::string_view key_text, uint64_t seed)
 
 namespace member_record {
 
+namespace {
+
+constexpr size_t kExternalHeaderBytes = sizeof(uint64_t) + sizeof(uint32_t);
+
+std::string_view ExternalKey(const Blob& blob) {
+  uint32_t key_bytes;
+  std::memcpy(&key_bytes, blob.data() + sizeof(uint64_t), sizeof key_bytes);
+  return blob.view().substr(kExternalHeaderBytes, key_bytes);
+}
+
+}  // namespace
+
 ListpackValue Element(const char* at) {
   const uint8_t tag = static_cast<uint8_t>(*at);
   ListpackValue value;
@@ -77,10 +89,8 @@ Member Read(const char* record, bool has_value) {
   Member member;
   if (IsExternal(record)) {
     member.blob = ExternalBlob(record);
-    uint32_t key_bytes;
-    std::memcpy(&key_bytes, member.blob->data(), sizeof key_bytes);
-    member.key.bytes = member.blob->view().substr(sizeof key_bytes, key_bytes);
-    member.value.bytes = member.blob->view().substr(sizeof key_bytes + key_bytes);
+    member.key.bytes = ExternalKey(*member.blob);
+    member.value.bytes = member.blob->view().substr(kExternalHeaderBytes + member.key.bytes.size());
     return member;
   }
   member.key = Element(record);
@@ -89,7 +99,7 @@ Member Read(const char* record, bool has_value) {
 }
 
 bool HasKey(const char* record, const MemberKey& key) {
-  if (IsExternal(record)) return Read(record, false).key.bytes == key.text;
+  if (IsExternal(record)) return ExternalKey(*ExternalBlob(record)) == key.text;
   const MemberElement& element = key.element;
   // An equal first byte says that the record's key has the rest of the header, too.
   return *record == element.header[0] && element.bytes() <= kMaxPageRecordBytes &&
@@ -100,21 +110,33 @@ bool HasKey(const char* record, const MemberKey& key) {
 }
 
 uint64_t Hash(const char* record, uint64_t seed) {
-  if (IsExternal(record)) return MemberKey(Read(record, false).key.bytes, seed).hash;
+  if (IsExternal(record)) return ExternalHash(*ExternalBlob(record), seed);
   const ListpackValue key = Element(record);
   // As MemberKey: integers, and the empty string, by all their bytes.
   if (key.is_integer || key.bytes.empty()) return HashBytes({record, ElementBytes(record)}, seed);
   return HashBytes(key.bytes, seed);
 }
 
-Blob* NewExternal(std::string_view key, std::string_view value) {
+Blob* NewExternal(std::string_view key, std::string_view value, uint64_t generation) {
   const uint32_t key_bytes = static_cast<uint32_t>(key.size());
-  Blob* blob = Blob::Create(sizeof key_bytes + key.size() + value.size());
+  Blob* blob = Blob::Create(kExternalHeaderBytes + key.size() + value.size());
   char* out = blob->mutable_data();
-  std::memcpy(out, &key_bytes, sizeof key_bytes);
-  if (!key.empty()) std::memcpy(out + sizeof key_bytes, key.data(), key.size());
-  if (!value.empty()) std::memcpy(out + sizeof key_bytes + key.size(), value.data(), value.size());
+  std::memcpy(out, &generation, sizeof generation);
+  std::memcpy(out + sizeof generation, &key_bytes, sizeof key_bytes);
+  out += kExternalHeaderBytes;
+  if (!key.empty()) std::memcpy(out, key.data(), key.size());
+  if (!value.empty()) std::memcpy(out + key.size(), value.data(), value.size());
   return blob;
+}
+
+uint64_t ExternalGeneration(const Blob& blob) {
+  uint64_t generation;
+  std::memcpy(&generation, blob.data(), sizeof generation);
+  return generation;
+}
+
+uint64_t ExternalHash(const Blob& blob, uint64_t seed) {
+  return MemberKey(ExternalKey(blob), seed).hash;
 }
 
 void WriteExternal(char* out, Blob* blob) {

@@ -12,7 +12,8 @@
 //   record      := key | key value | external
 //   key, value  := length(1: 0..127, or 2: 0x80 | length >> 8, length) bytes
 //                | 0xC0 + n  integer of n little-endian bytes, n in 1..8, the fewest that hold it
-//   external    := 0xFF  address(8) of a Blob: key length(4) key value    for records that are long
+//   external    := 0xFF  address(8) of a Blob: generation(8) key length(4) key value
+//                  for records that are long; generation: of the container when it made the blob
 //
 // Worked example: the record of field "ab" with value 300:  02 61 62  c2 2c 01
 
@@ -96,7 +97,9 @@ Member Read(const char* record, bool has_value);
 bool HasKey(const char* record, const MemberKey& key);
 uint64_t Hash(const char* record, uint64_t seed);
 /// A blob with one reference that holds a long record, and how it is written in a page.
-Blob* NewExternal(std::string_view key, std::string_view value);
+Blob* NewExternal(std::string_view key, std::string_view value, uint64_t generation);
+uint64_t ExternalGeneration(const Blob& blob);
+uint64_t ExternalHash(const Blob& blob, uint64_t seed);
 void WriteExternal(char* out, Blob* blob);
 
 }  // namespace member_record

@@ -20,11 +20,12 @@ constexpr size_t kMaxPageRecords = kMaxPageBytes / 4;
 }  // namespace
 
 MemberTable::MemberTable(Container& owner, bool has_values)
-    : owner_(owner), has_values_(has_values) {}
+    : owner_(owner), has_values_(has_values), id_(owner.gate().NewTableId()) {}
 
 MemberTable::MemberTable(Container& owner, const MemberTable& old)
     : owner_(owner),
       has_values_(old.has_values_),
+      id_(old.id_),
       root_(old.root_),
       size_(old.size_),
       bytes_(old.bytes_),
@@ -299,7 +300,7 @@ void MemberTable::Add(const Record& record) {
     path.page->generation = owner_.generation();
     char* out = path.page->Append(record.key.fingerprint(), record.bytes);
     if (record.external) {
-      Blob* blob = member_record::NewExternal(record.key.text, record.value);
+      Blob* blob = member_record::NewExternal(record.key.text, record.value, owner_.generation());
       member_record::WriteExternal(out, blob);
       bytes_ += blob->footprint();
       ++externals_;
@@ -322,7 +323,7 @@ void MemberTable::DropRecord(MemberPage* page, size_t i) {
     Blob* blob = member_record::ExternalBlob(record);
     bytes_ -= blob->footprint();
     --externals_;
-    owner_.DiscardBlob(blob);
+    owner_.DiscardMemberBlob(blob, member_record::ExternalGeneration(*blob), id_);
   }
   page->Erase(i, member_record::Bytes(record, has_values_));
   --size_;

@@ -69,6 +69,11 @@ class MemberTable {
   bool Reaches(const MemberPage* page, uint64_t hash) const {
     return root_ != nullptr && PageOf(hash) == page;
   }
+  /// What the table and its forks have in common, and no other table of the keyspace ever had. A
+  /// view holds one of them at most: no two of its keys hold the same table (COPY clones).
+  uint64_t id() const { return id_; }
+  /// The hash of the member that the blob of a long record holds.
+  uint64_t HashOf(const Blob& blob) const { return member_record::ExternalHash(blob, seed()); }
   /// Visits about `count` members from the place `cursor` (0 = start) on; returns the next place, 0
   /// at the end. Each member present throughout is seen exactly once over a full scan, whatever
   /// changes meanwhile. Cursors fit in 52 bits. Cost: O(count + members of a page).
@@ -159,6 +164,7 @@ class MemberTable {
 
   Container& owner_;
   const bool has_values_;
+  const uint64_t id_;
   Directory* root_ = nullptr;
   uint64_t size_ = 0;
   uint64_t bytes_ = 0;

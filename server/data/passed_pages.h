@@ -2,16 +2,16 @@
 
 // PassedPages: the walk's end of a lane's queue. It hands retired things on in their order, and
 // while the walk reads one big hash or set it looks ahead in the queue for superseded pages of that
-// value: each is freed when the walk has read it, not when the value is through. Without that a
-// flood of writes to one big hash would hold all of its pages for as long as it takes to emit it,
-// and the writers for what that is beyond snapshot-retained-limit. Thread: the walker's, as all of
-// FrozenWalk.
+// value and blobs of its long members: each is freed when the walk has read it, not when the value
+// is through. Without that a flood of writes to one big hash would hold all of its pages and blobs
+// for as long as it takes to emit it, and the writers for what that is beyond
+// snapshot-retained-limit. Thread: the walker's, as all of FrozenWalk.
 //
-//   P1  A page is freed early only if it stands in the frozen table that is being read, before the
-//       page that the walk reads. The view has no other way to it: no two keys of one view hold the
-//       same table (COPY clones).
-//   P2  Everything else keeps its order (R6), behind what was put off before it. That holds for
-//       members that are blobs of their own, too: they wait for the end of the value.
+//   P1  A page or blob is freed early only if its place in the hash order is before the page that
+//       the walk reads, and the view has no other way to it than the frozen table that is being
+//       read: a page stands in that table; a blob was given up by that table or a fork of it (id).
+//       Pages need no id, for no two keys of one view hold the same table (COPY clones).
+//   P2  Everything else keeps its order (R6), behind what was put off before it.
 
 #include <algorithm>
 #include <cstdint>
@@ -41,7 +41,7 @@ class PassedPages final : public FrozenPass {
     if (&table != reading_) Begin(table);
     Retired item;
     for (size_t i = 0; i < kLooksPerPage && lane_->Pop(&item); ++i) {
-      if (!IsPageOf(table, item)) {
+      if (!IsOf(table, &item)) {
         later_.push_back(item);
       } else if (item.position < hash) {
         Free(item);
@@ -59,23 +59,29 @@ class PassedPages final : public FrozenPass {
 
  private:
   /// Bounds the time between two pages; what is left is looked at between the next two.
-  static constexpr size_t kLooksPerPage = 256;
+  static constexpr size_t kLooksPerPage = 1024;
   /// Of what was put off, looked at in one go: some milliseconds.
   static constexpr size_t kMostPutOff = size_t{1} << 16;
 
   static bool IsFurther(const Retired& a, const Retired& b) { return a.position > b.position; }
-  static bool IsPageOf(const MemberTable& table, const Retired& item) {
-    return item.kind == Retired::Kind::kMemberPage &&
-           table.Reaches(static_cast<const MemberPage*>(item.object), item.position);
+  /// Whether `table` is the view's only way to the item; then its position becomes that in the hash
+  /// order. Reads no page, which may be gone already, and of a blob what the queue's reference
+  /// holds.
+  static bool IsOf(const MemberTable& table, Retired* item) {
+    if (item->kind == Retired::Kind::kMemberPage)
+      return table.Reaches(static_cast<const MemberPage*>(item->object), item->position);
+    if (item->kind != Retired::Kind::kMemberBlob || item->position != table.id()) return false;
+    item->position = table.HashOf(*static_cast<const Blob*>(item->object));
+    return true;
   }
 
-  /// What was put off while another value was read may hold pages of this one. It is looked through
-  /// where that is no more work than the looks at the lane.
+  /// What was put off while another value was read may hold pages and blobs of this one. It is
+  /// looked through where that is no more work than the looks at the lane.
   void Begin(const MemberTable& table) {
     reading_ = &table;
     if (later_.size() > std::min(kMostPutOff, kLooksPerPage * table.page_count())) return;
-    std::erase_if(later_, [&](const Retired& item) {
-      if (!IsPageOf(table, item)) return false;
+    std::erase_if(later_, [&](Retired item) {
+      if (!IsOf(table, &item)) return false;
       PutAhead(item);
       return true;
     });
@@ -94,7 +100,11 @@ class PassedPages final : public FrozenPass {
   }
   void Free(const Retired& item) {
     if (!item.Release()) return;
-    std::free(item.object);
+    if (item.kind == Retired::Kind::kMemberBlob) {
+      static_cast<Blob*>(item.object)->Unref();
+    } else {
+      std::free(item.object);
+    }
     gate_->Released(item.kind, item.size_bytes);
   }
 
@@ -102,7 +112,7 @@ class PassedPages final : public FrozenPass {
   ViewLane* const lane_;
   const MemberTable* reading_ = nullptr;
   std::deque<Retired> later_;   // taken while a value was read, and not of it
-  std::vector<Retired> ahead_;  // pages of the value that is read, a heap: the next one in front
+  std::vector<Retired> ahead_;  // of the value that is read, a heap: the next one in front
 };
 
 }  // namespace cairn

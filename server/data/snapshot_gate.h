@@ -111,7 +111,8 @@ struct Retired {
     kBlock,         ///< a node of a container, from malloc
     kMemberPage,    ///< a page of a MemberTable; position holds a hash that falls into it
     kMemberRecord,  ///< a record of a container, from the slab; position holds its allocated size
-    kBlob,          ///< one reference to a blob of a container
+    kMemberBlob,    ///< a reference to a long record's blob; position holds the MemberTable's id
+    kBlob,          ///< a reference to another blob of a container
   };
   void* object = nullptr;
   uint64_t position = 0;  ///< segment: where it begins; directory: where it ends; else see Kind
@@ -216,6 +217,9 @@ class SnapshotGate {
     return oldest;
   }
 
+  /// A number that no MemberTable of the keyspace has had.
+  uint64_t NewTableId() { return ++last_table_id_; }
+
   /// Hands something over to every view that has not ended, also to those that could not read it:
   /// they only hold it longer. Not for segments, which a view emits. Requires: active.
   void Retire(Retired::Kind kind, void* object, uint64_t position, uint64_t size_bytes) {
@@ -265,6 +269,7 @@ class SnapshotGate {
   }
 
   uint64_t generation_ = 1;
+  uint64_t last_table_id_ = 0;
   unsigned open_ = 0;
   std::array<ViewLane, kMaxViews> lanes_;
   // The two sides write different cache lines.

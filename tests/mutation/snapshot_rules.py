@@ -50,8 +50,14 @@ MUTATIONS = [
      "} else if (item.position < hash) {",
      "} else if (item.position != hash) {"),
     ("R4 a page of another value is freed", PAGES,
-     "if (item.kind != Retired::Kind::kMemberPage ||\n          !table.Reaches(static_cast<const MemberPage*>(item.object), item.position)) {",
-     "if (item.kind != Retired::Kind::kMemberPage) {"),
+     "return table.Reaches(static_cast<const MemberPage*>(item->object), item->position);",
+     "return true;"),
+    ("R4 a blob of another value is freed", PAGES,
+     "if (item->kind != Retired::Kind::kMemberBlob || item->position != table.id()) return false;",
+     "if (item->kind != Retired::Kind::kMemberBlob) return false;"),
+    ("R4 a blob that is still to be read is freed", PAGES,
+     "item->position = table.HashOf(*static_cast<const Blob*>(item->object));",
+     "item->position = 0;"),
     ("R5 W is published before the segment is read", WALK,
      "      CAIRN_RETURN_IF_ERROR(VisitSegment(table, SegmentRef::Get<P>(ref), visit));\n      cursor_ = end;\n      Publish(end);\n",
      "      Publish(end);\n      CAIRN_RETURN_IF_ERROR(VisitSegment(table, SegmentRef::Get<P>(ref), visit));\n      cursor_ = end;\n"),
@@ -59,11 +65,11 @@ MUTATIONS = [
      "      cursor_ = end;\n      Publish(end);\n",
      "      cursor_ = end;\n      Publish(end + 2);\n"),
     ("R6 a superseded segment comes after the entry retired behind it", WALK,
-     "    if (!lane_->Pop(&item)) return false;\n",
-     "    if (!lane_->Pop(&item)) return false;\n"
+     "    if (!queue_.Pop(&item)) return false;\n",
+     "    if (!queue_.Pop(&item)) return false;\n"
      "    if (item.kind == Retired::Kind::kSegment) {\n"
      "      Retired next;\n"
-     "      if (lane_->Pop(&next)) {\n"
+     "      if (queue_.Pop(&next)) {\n"
      "        if (next.kind == Retired::Kind::kRecord) {\n"
      "          Free(next, destroy);\n"
      "        } else {\n"

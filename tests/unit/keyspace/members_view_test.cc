@@ -163,6 +163,39 @@ class MembersUnderViewTest : public testing::Test {
     edit.Commit();
   }
 
+  /// Writes a hash of so many fields anew, at the start and in the middle of a walk through it:
+  /// what the walk has read is not held until it is through.
+  void ExpectFreedBehindTheWalk(size_t fields, const std::string& padding) {
+    Database& db = keyspace().db(0);
+    WriteFields("big", fields, "before" + padding);
+    for (const bool at_the_start : {true, false}) {
+      const uint64_t value_bytes = db.Peek(Key("big"))->object()->MemoryUsage();
+      const Dataset cut = Contents(keyspace());
+      View* view = keyspace().BeginView();
+      MembersSink sink;
+      sink.inside = [&](size_t done) {
+        const uint64_t retained = keyspace().retained_value_bytes();
+        if (done == (at_the_start ? 0 : fields / 2))
+          WriteFields("big", fields, (at_the_start ? "after" : "later") + padding);
+        if (at_the_start && done == 1) {
+          EXPECT_GT(retained, value_bytes * 9 / 10);
+        }
+        if (done == fields * 8 / 10) {  // what is retained lies ahead, whenever it was written
+          EXPECT_LT(retained, value_bytes * 3 / 10);
+          EXPECT_GT(retained, value_bytes / 10);
+        }
+        if (done == fields - 1) {
+          EXPECT_LT(retained, value_bytes / 10);
+        }
+      };
+      while (*view->Step(sink, 10)) {
+      }
+      EXPECT_EQ(sink.keys, cut);
+      keyspace().EndView(view);
+      CheckAll();
+    }
+  }
+
   void CheckAll() {
     keyspace().ForEachDatabase([](Database& db) {
       db.CheckInvariants();
@@ -287,66 +320,61 @@ TEST_F(MembersUnderViewTest, WalksThatAreMetInsideOfAValueEachSeeTheirOwnCut) {
 }
 
 TEST_F(MembersUnderViewTest, PagesThatWereReadAreFreedBeforeTheValueIsThrough) {
+  ExpectFreedBehindTheWalk(20'000, "");
+}
+
+TEST_F(MembersUnderViewTest, LongMembersThatWereReadAreFreedBeforeTheValueIsThrough) {
+  ExpectFreedBehindTheWalk(8'000, std::string(2 * kMaxPageRecordBytes, 'x'));
+}
+
+TEST_F(MembersUnderViewTest, ALongMemberIsHeldOnceHoweverOftenItIsWritten) {
+  constexpr size_t kFields = 1'000;
+  const std::string padding(2 * kMaxPageRecordBytes, 'x');
+  WriteFields("big", kFields, "before" + padding);
+  const uint64_t value_bytes = keyspace().db(0).Peek(Key("big"))->object()->MemoryUsage();
+  const Dataset cut = Contents(keyspace());
+  View* view = keyspace().BeginView();
+  for (int i = 0; i < 5; ++i) WriteFields("big", kFields, std::to_string(i) + padding);
+  EXPECT_GT(keyspace().retained_value_bytes(), value_bytes * 9 / 10);
+  EXPECT_LT(keyspace().retained_value_bytes(), value_bytes * 11 / 10);
+  MembersSink sink;
+  while (*view->Step(sink, 10)) {
+  }
+  EXPECT_EQ(sink.keys, cut);
+  keyspace().EndView(view);
+}
+
+TEST_F(MembersUnderViewTest, WhatWasPutOffForAnotherValueIsFreedWithItsOwn) {
   constexpr size_t kFields = 20'000;
   Database& db = keyspace().db(0);
-  WriteFields("big", kFields, "before");
-  for (const bool at_the_start : {true, false}) {
-    const uint64_t value_bytes = db.Peek(Key("big"))->object()->MemoryUsage();
+  for (const std::string& padding : {std::string(), std::string(kMaxPageRecordBytes, 'x')}) {
+    const auto write_both = [&](const std::string& value) {
+      for (const char* key : {"one", "two"}) WriteFields(key, kFields, value + padding);
+    };
+    write_both("before");
+    const uint64_t value_bytes = db.Peek(Key("one"))->object()->MemoryUsage();
     const Dataset cut = Contents(keyspace());
     View* view = keyspace().BeginView();
     MembersSink sink;
+    int begun = 0;
     sink.inside = [&](size_t done) {
+      begun += done == 0 ? 1 : 0;
+      if (done == 0 && begun == 1) write_both("after");
       const uint64_t retained = keyspace().retained_value_bytes();
-      if (done == (at_the_start ? 0 : kFields / 2))
-        WriteFields("big", kFields, at_the_start ? "after" : "later");
-      if (at_the_start && done == 1) {
+      if (begun == 2 && done == 1) {
         EXPECT_GT(retained, value_bytes * 9 / 10);
       }
-      if (done == kFields / 2 + 2000) {  // what is retained lies ahead, whenever it was written
-        EXPECT_LT(retained, value_bytes / 2);
-        EXPECT_GT(retained, value_bytes / 4);
-      }
-      if (done == kFields - 1) {
+      if (begun == 2 && done == kFields - 1) {
         EXPECT_LT(retained, value_bytes / 10);
       }
     };
     while (*view->Step(sink, 10)) {
     }
+    EXPECT_EQ(begun, 2);
     EXPECT_EQ(sink.keys, cut);
     keyspace().EndView(view);
     CheckAll();
   }
-}
-
-TEST_F(MembersUnderViewTest, PagesThatWerePutOffForAnotherValueAreFreedWithTheirOwn) {
-  constexpr size_t kFields = 20'000;
-  Database& db = keyspace().db(0);
-  const auto write_both = [&](const std::string& value) {
-    for (const char* key : {"one", "two"}) WriteFields(key, kFields, value);
-  };
-  write_both("before");
-  const uint64_t value_bytes = db.Peek(Key("one"))->object()->MemoryUsage();
-  const Dataset cut = Contents(keyspace());
-  View* view = keyspace().BeginView();
-  MembersSink sink;
-  int begun = 0;
-  sink.inside = [&](size_t done) {
-    begun += done == 0 ? 1 : 0;
-    if (done == 0 && begun == 1) write_both("after");
-    const uint64_t retained = keyspace().retained_value_bytes();
-    if (begun == 2 && done == 1) {
-      EXPECT_GT(retained, value_bytes * 9 / 10);
-    }
-    if (begun == 2 && done == kFields - 1) {
-      EXPECT_LT(retained, value_bytes / 10);
-    }
-  };
-  while (*view->Step(sink, 10)) {
-  }
-  EXPECT_EQ(begun, 2);
-  EXPECT_EQ(sink.keys, cut);
-  keyspace().EndView(view);
-  CheckAll();
 }
 
 TEST_F(MembersUnderViewTest, AThreadWalksWhileTheExecutorWrites) {
