@@ -184,8 +184,9 @@ Status AofWriter::WriteGroup(size_t count, bool named) {
   Status written = file_->Appendv({pieces.data() + skipped, pieces.size() - skipped});
   const int64_t ended_us = env_.MonotonicMicros();
   const int64_t took_us = ended_us - began_us;
-  if (took_us > kVerySlowWriteUs || (took_us > kSlowWriteUs && ThreadWaits() != waits_before))
-    NoteSlowDisk(ended_us);
+  last_write_slow_ =
+      took_us > kVerySlowWriteUs || (took_us > kSlowWriteUs && ThreadWaits() != waits_before);
+  if (last_write_slow_) NoteSlowDisk(ended_us);
   if (!written.ok()) {
     repair_needed_ = true;
     last_timestamp_s_ = -1;

@@ -6,6 +6,7 @@
 
 #include "persistence/aof_writer.h"
 #include "server/platform/env.h"
+#include "server/platform/worker.h"
 
 namespace cairn {
 namespace {
@@ -34,7 +35,10 @@ void AofWriter::OpenSyncFile() {
 
 void AofWriter::StartSyncThread() {
   std::lock_guard<std::mutex> io(io_mutex_);
-  sync_thread_ = std::thread([this] { SyncThreadMain(); });
+  sync_thread_ = std::thread([this] {
+    AskForShortSlices();
+    SyncThreadMain();
+  });
   OpenSyncFile();
 }
 

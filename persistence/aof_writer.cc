@@ -7,12 +7,15 @@
 #include <chrono>
 
 #include "server/platform/env.h"
+#include "server/platform/worker.h"
 
 namespace cairn {
 namespace {
 
 /// The most bytes that the executor writes itself: copying more takes longer than waking a thread.
 constexpr size_t kMaxHereBytes = size_t{256} << 10;
+/// The most that it writes when the log thread does not come to it: the copying of some turns.
+constexpr size_t kMaxLateBytes = size_t{1} << 20;
 
 }  // namespace
 
@@ -87,7 +90,10 @@ Status AofWriter::OpenForFirstRewrite(AofManifest old_manifest, uint64_t stream_
 void AofWriter::StartThread() {
   CAIRN_CHECK(state() != AofState::kClosed && !thread_.joinable());
   StartSyncThread();
-  thread_ = std::thread([this] { ThreadMain(); });
+  thread_ = std::thread([this] {
+    AskForShortSlices();
+    ThreadMain();
+  });
 }
 
 void AofWriter::ThreadMain() {
@@ -169,8 +175,7 @@ void AofWriter::Append(std::string bytes, int64_t database_before) {
 bool AofWriter::WriteHere(int64_t now_us) {
   if (!executor_writes_ || disk_busy_.load(std::memory_order_relaxed)) return false;
   std::unique_lock<std::mutex> io(io_mutex_, std::try_to_lock);
-  if (!io.owns_lock() || state() != AofState::kOk || now_us < slow_until_us_) return false;
-  if (sync_in_flight_) return false;
+  if (!MayWriteHere(io) || now_us < slow_until_us_) return false;
   SampleSettings();
   TakeQueues();
   if (waiting_cuts_ > 0 || !endings_.empty() || todo_.empty()) return false;
@@ -180,23 +185,62 @@ bool AofWriter::WriteHere(int64_t now_us) {
   if (bytes < gather_goal_bytes_) return true;
   if (todo_.size() > kMaxGroupBuffers || bytes > kMaxHereBytes) return false;
   if (callbacks_.has_unsynced_names && callbacks_.has_unsynced_names()) return false;
-  if (Status status = WriteGroup(todo_.size(), /*named=*/true); !status.ok()) {
-    Fail(status, "write", now_us);
-    return false;
-  }
-  reported_written_ = written_offset();  // the caller sees it by itself
-  UpdateSizes();
+  if (!WroteHere(todo_.size(), now_us)) return false;
   if (always) {
     last_sync_us_ = now_us;
     gather_goal_bytes_ = 0;
     StartSync();
     return true;
   }
-  if (step_policy_ == AofSyncPolicy::kNever || (sync_scheduled_ && !MuchIsUnsynced())) return true;
-  sync_scheduled_ = true;
+  if (!ShouldWakeForSync()) return true;
   io.unlock();
   Wake();
   return true;
+}
+
+/// No lock: somebody writes, and may be waiting for the disk.
+bool AofWriter::MayWriteHere(const std::unique_lock<std::mutex>& io) const {
+  return io.owns_lock() && state() == AofState::kOk && !sync_in_flight_;
+}
+
+bool AofWriter::WroteHere(size_t count, int64_t now_us) {
+  if (Status status = WriteGroup(count, /*named=*/true); !status.ok()) {
+    Fail(status, "write", now_us);
+    return false;
+  }
+  reported_written_ = written_offset();  // the caller sees it by itself
+  UpdateSizes();
+  return true;
+}
+
+/// What was written is to be synced, and the log thread does not know it yet.
+bool AofWriter::ShouldWakeForSync() {
+  if (step_policy_ == AofSyncPolicy::kNever || (sync_scheduled_ && !MuchIsUnsynced())) return false;
+  sync_scheduled_ = true;
+  return true;
+}
+
+bool AofWriter::WriteLate() {
+  if (!executor_writes_) return false;
+  std::unique_lock<std::mutex> io(io_mutex_, std::try_to_lock);
+  if (!MayWriteHere(io) || last_write_slow_) return false;
+  SampleSettings();
+  if (step_policy_ == AofSyncPolicy::kAlways || (step_checksum_ && !covered_)) return false;
+  if (callbacks_.has_unsynced_names && callbacks_.has_unsynced_names()) return false;
+  TakeQueues();
+  if (waiting_cuts_ > 0 || !endings_.empty()) return false;  // it was woken for them
+  size_t count = 0, bytes = 0;
+  while (count < std::min(todo_.size(), kMaxGroupBuffers)) {
+    bytes += std::get<Buffer>(todo_[count]).bytes.size();
+    if (bytes > kMaxLateBytes) break;
+    ++count;
+  }
+  if (count == 0) return false;
+  const bool wrote = WroteHere(count, env_.MonotonicMicros());
+  if (wrote && !ShouldWakeForSync()) return true;
+  io.unlock();
+  Wake();
+  return wrote;
 }
 
 bool AofWriter::ShouldThrottle() const {

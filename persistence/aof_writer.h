@@ -125,6 +125,11 @@ class AofWriter {
   /// from database 0. Cost: one lock, one clock reading, no copy, and one write when it is done
   /// here (see Threads). [executor]
   void Append(std::string bytes, int64_t database_before);
+  /// For bytes that should have been written by now and are not: under everysec and no, writes up
+  /// to 1 MiB of them here, when nobody has begun to (the log thread has no core, as it seems) and
+  /// nothing says that the disk would keep this thread waiting: no sync runs, and the last write
+  /// was quick. True: it wrote something. [executor]
+  bool WriteLate();
   uint64_t appended_offset() const { return appended_offset_.load(std::memory_order_acquire); }
   uint64_t written_offset() const { return written_offset_.load(std::memory_order_acquire); }
   /// Under policy never this stays at the last offset that some sync (rotation, close) covered.
@@ -211,6 +216,9 @@ class AofWriter {
   void ThreadMain();
   void Wake();
   bool WriteHere(int64_t now_us);
+  bool MayWriteHere(const std::unique_lock<std::mutex>& io) const;
+  bool WroteHere(size_t count, int64_t now_us);
+  bool ShouldWakeForSync();
   int64_t Work(bool final);
   int64_t WorkLocked(bool final);
   void SampleSettings();
@@ -342,6 +350,7 @@ class AofWriter {
   bool history_kept_by_error_ = false;  ///< deleting failed: not again before the next rewrite
   bool sync_scheduled_ = false;         ///< the log thread will wake up by itself to sync
   int64_t slow_until_us_ = 0;           ///< the disk was slow: the executor keeps off until then
+  bool last_write_slow_ = false;        ///< the last write waited for the disk
   uint64_t reported_written_ = 0, reported_durable_ = 0;
 
   // The sync thread. It has a descriptor of its own, as a file handle belongs to one thread.

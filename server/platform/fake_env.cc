@@ -108,6 +108,7 @@ class FakeEnv::Writer final : public WritableFile {
   Status Append(std::string_view bytes) override { return Appendv({&bytes, 1}); }
   Status Appendv(std::span<const std::string_view> pieces) override {
     std::lock_guard lock(env_->mutex_);
+    env_->TakeWriteTime();
     std::string bytes;
     for (const std::string_view piece : pieces) bytes.append(piece);
     const Status status = Write(std::move(bytes), &size_);
@@ -264,18 +265,6 @@ FakeEnv::FakeEnv(uint64_t seed) : random_(seed), wall_us_(kStartWallMicros) {
 }
 
 FakeEnv::~FakeEnv() = default;
-
-void FakeEnv::AdvanceMicros(int64_t delta_us) {
-  std::lock_guard lock(mutex_);
-  CAIRN_CHECK(delta_us >= 0);
-  wall_us_ += delta_us;
-  monotonic_us_ += delta_us;
-}
-
-void FakeEnv::SetWallMicros(int64_t wall_us) {
-  std::lock_guard lock(mutex_);
-  wall_us_ = wall_us;
-}
 
 void FakeEnv::Crash(uint64_t seed) {
   std::lock_guard lock(mutex_);

@@ -64,6 +64,9 @@ class FakeEnv final : public Env {
   void HoldSyncs(bool held);
   /// Syncs of files that wait now.
   size_t held_syncs() const;
+  /// From now on an Append takes `time_us` of the monotonic clock; with `waits` its thread gives up
+  /// the core meanwhile, as one that waits for a disk does, and without it has merely been put off.
+  void SetWriteTime(int64_t time_us, bool waits);
   /// Appends that would bring the disk past `bytes` write what fits and fail with kNoSpace.
   void SetCapacity(uint64_t bytes);
   /// Monotonic time at which the planted fault first hit a call; -1 when it has not.
@@ -114,6 +117,7 @@ class FakeEnv final : public Env {
   Status CheckParent(std::string_view call, const std::string& path) const;
   void Change(DirChange change);
   static void Apply(const DirChange& change, Names* names);
+  void TakeWriteTime();
   static void CrashFile(Inode* inode, std::mt19937_64* random);
   uint64_t UsedLocked() const;
   uint64_t FreeLocked() const;
@@ -134,6 +138,8 @@ class FakeEnv final : public Env {
   size_t held_syncs_ = 0;
   std::condition_variable let_go_;
   Status fault_;
+  int64_t write_time_us_ = 0;
+  bool writes_wait_ = false;
   uint64_t capacity_ = UINT64_MAX;
   Names names_;          ///< what processes see
   Names durable_names_;  ///< what is certain to survive

@@ -1,10 +1,42 @@
-// What a test plants in FakeEnv: errors by call number, short writes, a full disk.
+// What a test plants in FakeEnv: the time, errors by call number, short or slow writes, a full
+// disk.
 
+#include <chrono>
+#include <thread>
 #include <utility>
 
 #include "server/platform/fake_env.h"
+#include "server/platform/worker.h"
 
 namespace cairn {
+
+void FakeEnv::AdvanceMicros(int64_t delta_us) {
+  std::lock_guard lock(mutex_);
+  CAIRN_CHECK(delta_us >= 0);
+  wall_us_ += delta_us;
+  monotonic_us_ += delta_us;
+}
+
+void FakeEnv::SetWallMicros(int64_t wall_us) {
+  std::lock_guard lock(mutex_);
+  wall_us_ = wall_us;
+}
+
+void FakeEnv::SetWriteTime(int64_t time_us, bool waits) {
+  std::lock_guard lock(mutex_);
+  write_time_us_ = time_us;
+  writes_wait_ = waits;
+}
+
+void FakeEnv::TakeWriteTime() {
+  monotonic_us_ += write_time_us_;
+  // However short: what counts is that the thread gave its core up by itself. A sleep that was over
+  // before it began, for others had the core meanwhile, does not.
+  const uint64_t before = ThreadWaits();
+  while (writes_wait_ && ThreadWaits() == before) {
+    std::this_thread::sleep_for(std::chrono::microseconds(20));
+  }
+}
 
 void FakeEnv::FailNthCall(uint64_t n, Status status, bool sticky) {
   std::lock_guard lock(mutex_);

@@ -24,6 +24,7 @@ void RunHistory(AofWorld& world) {
   world.Append(1);
   world.Advance(400);
   world.Append(3);
+  world.AppendLate(2);
   world.Advance(700);
   world.Rewrite(3);
   world.Append(1);
@@ -206,6 +207,8 @@ TEST_P(AofSimTest, RandomWorlds) {
             world.writer->SetChecksum(random() % 2 == 0);
           } else if (dice == 2) {
             world.writer->SetTimestamps(random() % 2 == 0);
+          } else if (dice == 3) {
+            world.AppendLate(1 + static_cast<int>(random() % 3));
           } else {
             world.Append(1 + static_cast<int>(random() % 3));
           }

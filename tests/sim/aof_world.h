@@ -140,6 +140,15 @@ class AofWorld {
     Note();
   }
 
+  /// Turns that the log thread does not come to: the executor writes them itself in the end.
+  void AppendLate(int turns) {
+    writer->SetDiskBusy(true);
+    for (int i = 0; i < turns; ++i) Append(1 + i % 2);
+    (void)writer->WriteLate();
+    writer->SetDiskBusy(false);
+    Note();
+  }
+
   void Step() {
     (void)writer->RunOnce();
     Note();
