@@ -141,9 +141,20 @@ Status AofWriter::Close() {
   }
   if (file_ != nullptr) TrimPadding();
   file_.reset();
+  RemoveUnnamed();
   ReleaseReserve();
   SetState(AofState::kClosed);
   return outcome;
+}
+
+/// Closed before the first rewrite was done: no manifest on disk names what was opened here, nobody
+/// would ever read or remove it. Unless a manifest that does may have come to the disk after all.
+void AofWriter::RemoveUnnamed() {
+  if (protecting_.load() || manifest_stale_) return;
+  for (const AofFile& file : manifest_.increments()) {
+    Status removed = env_.Remove(location_.PathOf(file.name));
+    if (!removed.ok() && removed.code() != StatusCode::kNotFound) Log(removed.message());
+  }
 }
 
 void AofWriter::Append(std::string bytes, int64_t database_before) {

@@ -10,10 +10,11 @@
 // safe anywhere. Whoever touches the file holds io_mutex_: the log thread for as long as it works;
 // the executor inside Append, when the log thread is idle and the disk has been quick lately: a
 // small write to the page cache is cheaper than waking another thread, and the bytes are the
-// kernel's before the reply leaves; under always the sync thread when it ends a sync, for what came
-// meanwhile. The executor never waits for the mutex, never syncs (that is the sync thread's) and
-// never writes while a sync runs. Callbacks come from whoever holds io_mutex_. Without
-// StartThread() a test drives the log thread's work by RunOnce().
+// kernel's before the reply leaves; inside WriteLate when the log thread does not come to it; under
+// always the sync thread when it ends a sync, for what came meanwhile. The executor never waits for
+// the mutex, never syncs (that is the sync thread's) and never writes while a sync runs. Callbacks
+// come from whoever holds io_mutex_. Without StartThread() a test drives the log thread's work by
+// RunOnce().
 //
 // Invariants (docs/aof.md explains them):
 //  A1 durable_offset <= written_offset <= appended_offset; each only grows.
@@ -116,7 +117,8 @@ class AofWriter {
   Status OpenForFirstRewrite(AofManifest old_manifest, uint64_t stream_offset);
   void StartThread();
   /// Writes and syncs all that was appended (whatever the policy), joins the thread, closes the
-  /// file and keeps it. Returns the error that kept bytes from being durable. [executor]
+  /// file and keeps it; what no manifest names, for the first rewrite was not done, is removed.
+  /// Returns the error that kept bytes from being durable. [executor]
   Status Close();
 
   /// Takes over one turn's effects: whole commands, a MULTI..EXEC never split over two calls.
@@ -271,6 +273,7 @@ class AofWriter {
   Status SyncOrSuspect();
   Status MoveRetainedToNewFile();
   Status ReadBack();
+  void RemoveUnnamed();
   std::string ReservePath() const;
   bool CreateReserve();
   void ReleaseReserve();

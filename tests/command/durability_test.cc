@@ -344,5 +344,20 @@ TEST_F(DurabilityTest, TurningItOnAtRunTimeProtectsWhatWasThereBefore) {
   EXPECT_EQ(again.Run({"MGET", "a", "b"}), "[\"1\", \"2\"]");
 }
 
+// Redis leaves one temporary file behind, which the next attempt empties.
+TEST_F(DurabilityTest, TurnedOffBeforeItsFirstRewriteEndsItLeavesNothingBehind) {
+  DurableProcess process(env_, {{"rdb-key-save-delay", "60000"}});
+  for (int i = 0; i < 100; ++i)
+    ASSERT_EQ(process.Run({"SET", "key:" + std::to_string(i), "before"}), "+OK");
+  for (int i = 0; i < 3; ++i) {
+    ASSERT_EQ(process.Run({"CONFIG", "SET", "appendonly", "yes"}), "+OK");
+    ASSERT_EQ(process.Run({"SET", "key:1", "after"}), "+OK");
+    EXPECT_TRUE(process.durability_->figures().rewrite_running);
+    ASSERT_EQ(process.Run({"CONFIG", "SET", "appendonly", "no"}), "+OK");
+    ASSERT_TRUE(process.Until([&] { return !process.durability_->figures().rewrite_running; }));
+    EXPECT_EQ(*env_.ListDir("/appendonlydir"), std::vector<std::string>{});
+  }
+}
+
 }  // namespace
 }  // namespace cairn

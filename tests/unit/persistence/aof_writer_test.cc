@@ -216,6 +216,29 @@ TEST_F(AofWriterTest, TimestampsStandOnceASecond) {
                             SetCommand("a", "3"));
 }
 
+// Turned on and off again before the first rewrite was done, over old files and over none.
+TEST_F(AofWriterTest, WhatNoManifestNamesIsRemovedAtTheEnd) {
+  for (const bool old_files : {false, true}) {
+    if (old_files) {
+      ASSERT_TRUE(Open()->Close().ok());
+    }
+    const std::vector<std::string> before = old_files ? Names() : std::vector<std::string>{};
+    for (int i = 0; i < 3; ++i) {
+      AofWriter writer(env_, options_, AofCallbacks{});
+      Result<AofManifest> manifest = PrepareAofDirectory(env_, "/data", kLocation);
+      ASSERT_TRUE(manifest.ok());
+      ASSERT_TRUE(writer.OpenForFirstRewrite(*manifest, 0).ok());
+      (void)writer.BeginRewrite();
+      writer.Append(SetCommand("a", "1"), 0);
+      (void)writer.RunOnce();
+      EXPECT_GE(Names().size(), before.size() + 2);
+      if (i > 0) writer.AbortRewrite();
+      EXPECT_TRUE(writer.Close().ok());
+      EXPECT_EQ(Names(), before);
+    }
+  }
+}
+
 TEST_F(AofWriterTest, SupersededFilesGoOrAreKept) {
   options_.keep_history = true;
   auto writer = Open();
