@@ -115,6 +115,11 @@ uint64_t DurabilityOfFiles::DurableOffset() {
   // In this order: progress made after the look at the offset finds the wish.
   release_wanted_.store(true, std::memory_order_seq_cst);
   uint64_t offset = always ? aof_->durable_offset() : aof_->written_offset();
+  // What was waited for in vain has come: what is answered now has its own 3 ms.
+  if (patience_over_ && offset >= given_up_offset_) {
+    patience_over_ = false;
+    held_since_us_ = -1;
+  }
   // On a machine without a free core it is often not the disk that is waited for.
   if (!always && patience_over_ && offset < aof_->appended_offset() && aof_->WriteLate()) {
     offset = aof_->written_offset();
@@ -146,6 +151,7 @@ void DurabilityOfFiles::PatienceEnds() {
     return;
   }
   patience_over_ = true;
+  given_up_offset_ = aof_ == nullptr ? 0 : aof_->appended_offset();
   on_durable_();
 }
 

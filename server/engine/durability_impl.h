@@ -159,8 +159,9 @@ class DurabilityOfFiles final : public Durability {
   /// Set by the executor when replies may be held, taken back by the log thread that tells it of
   /// progress: so a wake-up is sent only when somebody waits, and once.
   std::atomic<bool> release_wanted_{false};
-  int64_t held_since_us_ = -1;  // everysec and no: since when the kernel has not had everything
-  bool patience_over_ = false;  // it took too long: replies go out as redis-server's do
+  int64_t held_since_us_ = -1;    // everysec and no: since when the kernel has not had everything
+  bool patience_over_ = false;    // it took too long: replies go out as redis-server's do
+  uint64_t given_up_offset_ = 0;  // up to where the log went then: once written, it is waited again
   TimerId patience_timer_ = 0;
 
   uint64_t UnsavedChanges() const { return changes_ - changes_saved_; }

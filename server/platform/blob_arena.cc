@@ -356,6 +356,10 @@ void BlobArena::Trim() {
     space_.Give(range, bytes);
     lock.lock();
   }
+  if (over() > 0 && reserve_.bytes() > 0) {
+    if (!ending_) warmers_[0]->Post([this] { Trim(); });
+    return;
+  }
   for (size_t i = classes_.size(); i-- > 0;) {
     std::vector<Slot>& warm = classes_[i].warm;
     while (!warm.empty() && over() > 0) {
@@ -378,44 +382,56 @@ void BlobArena::Trim() {
 // --- the reserve ---
 
 void BlobArena::FetchReserve(char* next, char* end) {
-  Lock lock(mutex_);
   if (next == end) {
-    const uint64_t wanted = ReserveLocked();
-    const size_t missing = wanted - std::min(wanted, retained_bytes_);
-    const size_t bytes = missing / kHugePageBytes * kHugePageBytes;
+    size_t bytes;
+    {
+      Lock lock(mutex_);
+      const uint64_t wanted = ReserveLocked();
+      bytes = wanted - std::min(wanted, retained_bytes_);
+    }
+    bytes -= bytes % kHugePageBytes;
     next = bytes == 0 ? nullptr : space_.Take(bytes);
     end = next == nullptr ? nullptr : next + bytes;
   }
-  if (next == end || ReserveLocked() < retained_bytes_ + kWarmPieceBytes) {
-    fetching_ = false;
-    lock.unlock();
-    if (next != end) space_.Give(next, static_cast<size_t>(end - next));
+  if (next != end && FetchPiece(next)) {
+    next += kWarmPieceBytes;
+    Lock lock(mutex_);
+    if (!ending_) warmers_[0]->Post([this, next, end] { FetchReserve(next, end); });
     return;
   }
-  lock.unlock();
-  ::madvise(next, kWarmPieceBytes, MADV_POPULATE_WRITE);
-  lock.lock();
-  reserve_.Insert(next, kWarmPieceBytes);
+  if (next != end) space_.Give(next, static_cast<size_t>(end - next));
+  Lock lock(mutex_);
+  fetching_ = purged_ = false;
+}
+
+bool BlobArena::FetchPiece(char* piece) {
+  {
+    Lock lock(mutex_);
+    if (purged_ || ReserveLocked() < retained_bytes_ + kWarmPieceBytes) return false;
+  }
+  // Kernels before 5.14 do not know this advice: what is not there is no reserve.
+  if (::madvise(piece, kWarmPieceBytes, MADV_POPULATE_WRITE) != 0) return false;
+  Lock lock(mutex_);
+  if (purged_) return false;
+  reserve_.Insert(piece, kWarmPieceBytes);
   retained_bytes_ += kWarmPieceBytes;
   peak_retained_bytes_ = std::max(peak_retained_bytes_, retained_bytes_);
-  next += kWarmPieceBytes;
-  if (!ending_) warmers_[0]->Post([this, next, end] { FetchReserve(next, end); });
+  return true;
 }
 
 std::unique_ptr<BlobArena::Region> BlobArena::CutRegion(size_t slot_bytes, size_t size_class) {
-  const size_t region_bytes = RegionBytes(slot_bytes);
-  const size_t bytes = RoundUp(region_bytes, kHugePageBytes);
+  size_t bytes = RegionBytes(slot_bytes);
+  while (bytes % kHugePageBytes != 0) bytes *= 2;  // several slots of 2.5 MiB leave nothing over
   char* const data = reserve_.Take(bytes);
   if (data == nullptr) return nullptr;
-  // Behind one slot of odd size there may be pages that nobody will use.
-  if (bytes > region_bytes) ::madvise(data + region_bytes, bytes - region_bytes, MADV_DONTNEED);
   retained_bytes_ -= bytes % slot_bytes;  // what no slot has
-  return std::unique_ptr<Region>(new Region{&space_, data, region_bytes, slot_bytes, size_class});
+  return std::unique_ptr<Region>(new Region{&space_, data, bytes, slot_bytes, size_class});
 }
 
 void BlobArena::ReleaseRetained() {
   std::vector<std::unique_ptr<Region>> dropped;  // After unlocking, as above.
   std::lock_guard lock(mutex_);
+  purged_ = fetching_;
   for (size_t i = regions_.size(); i-- > 0;) {
     if (regions_[i]->used == 0) dropped.push_back(Forget(regions_[i].get()));
   }

@@ -21,9 +21,9 @@
 //   and had to be fetched again within kPeriodMs to twice that raise it, and what lay warm for a
 //   whole period unused lowers it again, down to the constructor's.
 // - B6 A reserve is fetched ahead, in the background and once, when Age() first names it: memory of
-// no
-//   slot size yet, from which new regions are cut before any is fetched. What is in use and what is
-//   warm may be so much together from then on, whatever B5 says.
+//   no slot size yet, from which regions are cut before any is fetched, of as many slots as leave
+//   nothing over. What is in use and what is warm may be so much together from then on, whatever B5
+//   says.
 
 #include <array>
 #include <cstddef>
@@ -131,6 +131,8 @@ class BlobArena final : public BlobSource {
   /// B6. A warmer's jobs, a piece each, so that blobs are warmed in between: `next` to `end` is to
   /// be fetched; both null to begin.
   void FetchReserve(char* next, char* end);
+  /// False when no more is to be fetched, or can be.
+  bool FetchPiece(char* piece);
   /// A region in what was fetched ahead; null when that is too small. Requires: the lock.
   std::unique_ptr<Region> CutRegion(size_t slot_bytes, size_t size_class);
   /// Lists a new region and its slots. Requires: the lock.
@@ -159,6 +161,7 @@ class BlobArena final : public BlobSource {
   int64_t period_began_ms_ = INT64_MIN;
   bool trimming_ = false;
   bool fetching_ = false;  // the reserve
+  bool purged_ = false;    // meanwhile: what is not fetched yet is not wanted any more
   bool ending_ = false;
   FreeRanges reserve_;  // B6: fetched ahead and in no region; part of retained_bytes_
   std::array<SizeClass, kClasses> classes_;

@@ -145,7 +145,8 @@ const std::set<std::string> kOurs = {
     "rdb-verify",         "snapshot-retained-limit",    "snapshot-max-write-delay",
     "snapshot-cpu-limit", "snapshot-over-limit-policy", "aof-load-corrupt-tail",
     "aof-checksum",       "aof-buffer-limit",           "aof-unsynced-limit",
-    "aof-error-policy",   "tensor-memory-limit",        "io-uring"};
+    "aof-error-policy",   "tensor-memory-limit",        "io-uring",
+    "blob-arena-reserve"};
 
 TEST_F(ConfigOracleTest, SameNamesAndDefaults) {
   Oracle oracle("");
