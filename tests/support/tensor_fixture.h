@@ -24,6 +24,14 @@ CommandFamily StringCommands();
 
 using Lines = std::vector<std::string>;
 
+/// The bytes of values one after the other.
+template <typename T>
+std::string Raw(std::initializer_list<T> values) {
+  std::string out;
+  for (const T& value : values) out.append(reinterpret_cast<const char*>(&value), sizeof value);
+  return out;
+}
+
 /// The module that was linked in last.
 inline tensor::Module*& LinkedInModule() {
   static tensor::Module* module = nullptr;
@@ -52,6 +60,8 @@ class TensorFixture : public testing::Test {
   }
   std::string Run(const Lines& args) { return harness_.Run(args); }
   RespValue Call(const Lines& args) { return harness_.Call(args); }
+  /// The bytes of a tensor.
+  std::string Blob(const std::string& key) { return Call({"TENSOR.GET", key, "BLOB"}).text; }
 
   ModuleHost host_;  // before the keyspace, whose values it frees
   CommandHarness harness_{CommandCommands(),   KeyCommands(),     KeyDumpCommands(),

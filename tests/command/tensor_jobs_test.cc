@@ -1,0 +1,160 @@
+// TENSOR commands whose work is done in two halves: what they see when keys change meanwhile.
+
+#include <gtest/gtest.h>
+
+#include "server/base/checksum.h"
+#include "tests/support/fake_client.h"
+#include "tests/support/tensor_fixture.h"
+
+namespace cairn {
+namespace {
+
+class LongTensorWork : public TensorFixture {
+ protected:
+  static constexpr size_t kBig = 1 << 20;
+  void SetBig(const std::string& key, char fill) {
+    CAIRN_CHECK(Run({"TENSOR.SET", key, "U8", "SHAPE", "1", std::to_string(kBig), "BLOB",
+                     std::string(kBig, fill)}) == "+OK");
+  }
+  /// Runs loop and turns until the client has a reply.
+  std::string Wait(FakeClient& client) {
+    std::string replies = client.TakeReplies();
+    while (replies.empty()) {
+      if (!client.input_ready) CAIRN_CHECK(harness_.RunPosted());
+      if (client.input_ready) client.RunTurn();
+      replies = client.TakeReplies();
+    }
+    return replies;
+  }
+};
+
+TEST_F(LongTensorWork, AnswersAsTheSameCommandInATransactionDoes) {
+  SetBig("k", 7);
+  SetBig("same", 7);
+  FakeClient client(harness_);
+  for (const Lines& args :
+       {Lines{"TENSOR.STATS", "k", "HIST", "3"}, Lines{"TENSOR.EQUAL", "k", "same"},
+        Lines{"TENSOR.EQUAL", "k", "same", "ATOL", "1"},
+        Lines{"TENSOR.GET", "k", "AS", "F32", "SLICE", "1", "0", "-1", "3"},
+        Lines{"TENSOR.MGET", "2", "k", "none", "AS", "BF16"}, Lines{"TENSOR.INFO", "k"},
+        Lines{"TENSOR.CAST", "k", "d", "F16"}}) {
+    SCOPED_TRACE(args[0]);
+    client.Send({args});
+    ASSERT_TRUE(client.session().suspended);
+    const std::string late = Wait(client);
+    client.Send({{"MULTI"}, args, {"EXEC"}});
+    EXPECT_EQ(client.TakeReplies(), "+OK\r\n+QUEUED\r\n*1\r\n" + late);
+  }
+}
+
+TEST_F(LongTensorWork, ReadersSeeTheValueOfTheirBeginning) {
+  SetBig("k", 1);
+  FakeClient client(harness_);
+  client.Send({{"TENSOR.GET", "k", "BLOB", "AS", "U16", "SLICE", "1", "0", "100000", "1"}});
+  ASSERT_TRUE(client.session().suspended);
+  SetBig("k", 2);
+  EXPECT_EQ(Wait(client).substr(0, 13), std::string("$200000\r\n\1\0\1\0", 13));
+  client.Send({{"TENSOR.STATS", "k"}});
+  Run({"DEL", "k"});
+  EXPECT_NE(Wait(client).find("count"), std::string::npos);
+}
+
+TEST_F(LongTensorWork, CastOfASourceThatChangedIsMadeOfTheNewOne) {
+  SetBig("k", 1);
+  FakeClient client(harness_);
+  client.Send({{"TENSOR.CAST", "k", "d", "U16"}});
+  SetBig("k", 2);
+  harness_.TakePropagated();
+  EXPECT_EQ(Wait(client), "+OK\r\n");
+  EXPECT_EQ(Blob("d").substr(0, 4), std::string("\2\0\2\0", 4));
+  EXPECT_EQ(harness_.TakePropagated(), (Lines{"TENSOR.CAST k d U16"})) << "a replay makes the same";
+  client.Send({{"TENSOR.CAST", "k", "e", "U16"}});
+  Run({"DEL", "k"});
+  EXPECT_EQ(Wait(client), "-ERR no such key\r\n");
+}
+
+TEST_F(LongTensorWork, ASourceThatNeverRestsIsFinishedInPlace) {
+  SetBig("k", 1);
+  FakeClient client(harness_);
+  client.Send({{"TENSOR.CAST", "k", "d", "U16"}});
+  int halves = 0;
+  for (std::string replies; replies.empty(); replies = client.TakeReplies()) {
+    SetBig("k", static_cast<char>(10 + ++halves));
+    ASSERT_TRUE(harness_.RunPosted());
+    client.RunTurn();
+    ASSERT_LT(halves, 10);
+  }
+  EXPECT_EQ(halves, tensor::kLateAttempts);
+  EXPECT_EQ(Blob("d").substr(0, 2), std::string({static_cast<char>(10 + halves), '\0'}));
+}
+
+TEST_F(LongTensorWork, SetSliceKeepsWhatOthersWroteMeanwhile) {
+  SetBig("k", 1);
+  FakeClient client(harness_);
+  const Lines every_second = {
+      "TENSOR.SETSLICE",       "k", "SLICE", "1", "0", std::to_string(kBig), "2", "BLOB",
+      std::string(kBig / 2, 9)};
+  client.Send({every_second});
+  ASSERT_TRUE(client.session().suspended);
+  Run({"TENSOR.SETSLICE", "k", "SLICE", "1", "1", "2", "1", "BLOB", "\5"});
+  EXPECT_EQ(Wait(client), "+OK\r\n");
+  EXPECT_EQ(Blob("k").substr(0, 4), std::string("\x09\x05\x09\x01", 4));
+}
+
+TEST_F(LongTensorWork, ASealedSetJudgesElsewhereAndItsTtlCountsFromTheEnd) {
+  const std::string bytes(kBig, 'x');
+  FakeClient client(harness_);
+  const Lines set = {"TENSOR.SET", "k",
+                     "U8",         "SHAPE",
+                     "1",          std::to_string(kBig),
+                     "BLOB",       bytes,
+                     "XXH3",       Hash128Hex(HashBytes128(bytes)),
+                     "NX",         "PX",
+                     "1000"};
+  client.Send({set});
+  ASSERT_TRUE(client.session().suspended);
+  harness_.AdvanceMs(500);
+  EXPECT_EQ(Wait(client), "+OK\r\n");
+  EXPECT_EQ(Run({"PTTL", "k"}), ":1000");
+  Run({"DEL", "k"});
+  client.Send({set});
+  SetBig("k", 1);
+  EXPECT_EQ(Wait(client), "$-1\r\n") << "NX: another was faster";
+  Lines bad = set;
+  bad[9] = std::string(32, '0');
+  bad.erase(bad.begin() + 10);
+  client.Send({bad});
+  EXPECT_EQ(Wait(client).substr(0, 11), "-TENSORHASH");
+  EXPECT_EQ(Blob("k"), std::string(kBig, 1));
+}
+
+TEST_F(LongTensorWork, UploadsOfTwoWritersLoseNoPiece) {
+  Run({"TENSOR.BEGINSET", "k", "U8", "SHAPE", "1", std::to_string(2 * kBig), "UPLOAD", "u"});
+  FakeClient one(harness_), two(harness_);
+  const auto piece = [](size_t offset, char fill, size_t size) {
+    return Lines{"TENSOR.WRITE", "k", "u", std::to_string(offset), "BLOB", std::string(size, fill)};
+  };
+  one.Send({piece(1, 'a', kBig - 1)});
+  two.Send({piece(kBig + 3, 'b', kBig - 3)});
+  ASSERT_TRUE(one.session().suspended && two.session().suspended);
+  Wait(one);
+  Wait(two);
+  Run(piece(0, 'c', 1));
+  Run(piece(kBig, 'd', 3));
+  one.Send({{"TENSOR.ENDSET", "k", "u", "XXH3",
+             Hash128Hex(HashBytes128("c" + std::string(kBig - 1, 'a') + "ddd" +
+                                     std::string(kBig - 3, 'b')))}});
+  EXPECT_EQ(Wait(one), "+OK\r\n");
+}
+
+TEST_F(LongTensorWork, AClientThatGoesAwayLeavesNoEffect) {
+  SetBig("k", 1);
+  FakeClient client(harness_);
+  client.Send({{"TENSOR.CAST", "k", "d", "U16"}});
+  client.Disconnect();
+  while (jobs_->working() > 0) ASSERT_TRUE(harness_.RunPosted());
+  EXPECT_EQ(Run({"EXISTS", "d"}), ":0");
+}
+
+}  // namespace
+}  // namespace cairn
