@@ -6,6 +6,7 @@
 
 #include "persistence/aof_text.h"
 #include "server/platform/fake_env.h"
+#include "tests/support/command_recorder.h"
 
 namespace cairn {
 namespace {
@@ -15,19 +16,13 @@ constexpr std::string_view kSetB = "*3\r\n$3\r\nSET\r\n$1\r\nb\r\n$1\r\n2\r\n";
 constexpr std::string_view kMulti = "*1\r\n$5\r\nMULTI\r\n";
 constexpr std::string_view kExec = "*1\r\n$4\r\nEXEC\r\n";
 
-class Recorder final : public CommandSink {
+/// The beginnings of files as well.
+class Recorder final : public CommandRecorder {
  public:
   Status BeginFile(std::string_view name) override {
     lines.push_back("file " + std::string(name));
     return Status::Ok();
   }
-  Status Command(std::span<const std::string_view> args) override {
-    std::string line;
-    for (std::string_view arg : args) line += (line.empty() ? "" : " ") + std::string(arg);
-    lines.push_back(line);
-    return Status::Ok();
-  }
-  std::vector<std::string> lines;
 };
 
 AofScan Scan(std::string_view text, Recorder* recorder = nullptr) {

@@ -14,6 +14,7 @@
 #include "persistence/aof_reader.h"
 #include "persistence/aof_writer.h"
 #include "server/platform/fake_env.h"
+#include "tests/support/command_recorder.h"
 
 namespace cairn {
 
@@ -23,18 +24,6 @@ inline std::string SetCommand(std::string_view key, std::string_view value) {
   return "*3\r\n$3\r\nSET\r\n$" + std::to_string(key.size()) + "\r\n" + std::string(key) + "\r\n$" +
          std::to_string(value.size()) + "\r\n" + std::string(value) + "\r\n";
 }
-
-class Recorder final : public CommandSink {
- public:
-  Status BeginFile(std::string_view) override { return Status::Ok(); }
-  Status Command(std::span<const std::string_view> args) override {
-    std::string line;
-    for (std::string_view arg : args) line += (line.empty() ? "" : " ") + std::string(arg);
-    lines.push_back(line);
-    return Status::Ok();
-  }
-  std::vector<std::string> lines;
-};
 
 class AofWriterTest : public testing::Test {
  protected:
@@ -89,7 +78,7 @@ class AofWriterTest : public testing::Test {
   }
 
   std::vector<std::string> Load() {
-    Recorder recorder;
+    CommandRecorder recorder;
     Result<AofLoadReport> report =
         LoadAof(env_, kLocation, *LoadAofManifest(env_, kLocation), nullptr, recorder, {});
     EXPECT_TRUE(report.ok()) << report.status().message();

@@ -86,7 +86,7 @@ TEST_F(AofWriterTest, AlwaysKeepsTheFileLongerThanItsGroups) {
     EXPECT_EQ(text.back(), '#');
     sizes.insert(text.size());
     AofScan scan;
-    Recorder recorder;
+    CommandRecorder recorder;
     ASSERT_TRUE(ScanAofText(text, 0, recorder, &scan).ok());
     EXPECT_EQ(scan.tail, AofTail::kWhole);
     EXPECT_EQ(scan.good_bytes, writer->current_size());
@@ -180,7 +180,7 @@ TEST_F(AofWriterTest, ARotationWhoseManifestIsUncertainStopsWritesUntilItIsKnown
       env.FailNthCall(1, Status::Io("power cut"), true);
       EXPECT_FALSE(writer.Close().ok() && writer.durable_offset() < writer.appended_offset());
       env.Crash(seed);
-      Recorder recorder;
+      CommandRecorder recorder;
       auto found = LoadAofManifest(env, kLocation);
       ASSERT_TRUE(found.ok());
       auto report = LoadAof(env, kLocation, *found, nullptr, recorder, {});
