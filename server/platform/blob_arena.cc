@@ -300,16 +300,17 @@ void BlobArena::set_retained_limit_bytes(uint64_t bytes) {
 
 // --- the limit ---
 
-uint64_t BlobArena::ReserveLocked() const {
-  const uint64_t missing = bounds_.reserve - std::min(bounds_.reserve, in_use_bytes_);
+uint64_t BlobArena::AtMostLocked(uint64_t retained_bytes) const {
   const uint64_t room = bounds_.most_held - std::min(bounds_.most_held, in_use_bytes_);
-  return std::min({missing, bounds_.most_retained, room});
+  return std::min({retained_bytes, bounds_.most_retained, room});
+}
+
+uint64_t BlobArena::ReserveLocked() const {
+  return AtMostLocked(bounds_.reserve - std::min(bounds_.reserve, in_use_bytes_));
 }
 
 uint64_t BlobArena::LimitLocked() const {
-  const uint64_t room = bounds_.most_held - std::min(bounds_.most_held, in_use_bytes_);
-  const uint64_t earned =
-      std::min({retained_limit_bytes_ + earned_bytes_, bounds_.most_retained, room});
+  const uint64_t earned = AtMostLocked(retained_limit_bytes_ + earned_bytes_);
   return std::max({retained_limit_bytes_, earned, ReserveLocked()});
 }
 

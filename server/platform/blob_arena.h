@@ -126,7 +126,9 @@ class BlobArena final : public BlobSource {
   void ReturnSlot(Slot slot);
   uint64_t LimitLocked() const;
   void StartWarmers();
-  /// What the reserve asks for and the other bounds allow, in use or warm. Requires: the lock.
+  /// As much of `retained_bytes` as the bounds allow to be warm and free. Requires: the lock.
+  uint64_t AtMostLocked(uint64_t retained_bytes) const;
+  /// What of the reserve is to be warm and free, as far as that is allowed. Requires: the lock.
   uint64_t ReserveLocked() const;
   /// B6. A warmer's jobs, a piece each, so that blobs are warmed in between: `next` to `end` is to
   /// be fetched; both null to begin.
