@@ -30,23 +30,19 @@ def ready(run, label):
     return False
 
 
-def start(run, name, *more, cores=BOTH, logs="no"):
-    """logs: whether saves name chunks (docs/checkpoints.md, "Chunk logs")."""
-    return run.start(name, (*(("--loadmodule", MODULE, "chunk-logs", logs) if name == OURS else ()), *more), cores)
-
-
-def reserve(size):
-    """The setting that makes a server fetch memory for `size` bytes of tensors before they come."""
-    return "--blob-arena-reserve", str(size * 5 // 4)
-
-
-def await_reserve(peer, size):
-    """Until that memory is there."""
+def start(run, name, *more, cores=BOTH, logs="no", reserved=0):
+    """logs: whether saves name chunks (docs/checkpoints.md, "Chunk logs"). reserved: for how many bytes of tensors our server
+    has memory before they come."""
+    if name != OURS:
+        return run.start(name, more, cores)
+    peer = run.start(name, ("--loadmodule", MODULE, "chunk-logs", logs, "--blob-arena-reserve", str(reserved * 5 // 4), *more), cores)
     deadline = time.monotonic() + 120
-    while int(peer.info("blob_arena_retained_bytes")) < size:
+    while int(peer.info("blob_arena_retained_bytes")) < reserved:
         if time.monotonic() > deadline:
-            raise RuntimeError(f"{size} bytes were not reserved")
+            peer.stop()
+            raise RuntimeError(f"{reserved} bytes were not reserved")
         time.sleep(0.1)
+    return peer
 
 
 class on_core:
@@ -113,19 +109,16 @@ def run_put(run):
                     array += numpy.float32(0.001)
                 digests = {(tensor, at): hex_of(view) for tensor, at, view in pieces(arrays)}
                 for name in run.names():
-                    measure_put(run, name, unix, arrays, digests, into, size, limits, ("fresh", "warm"))
+                    measure_put(run, name, unix, arrays, digests, into, size, limits)
                 for name in run.names():
-                    measure_put(run, name, unix, arrays, digests, into, size, limits, ("reserved, fresh",))
+                    measure_put(run, name, unix, arrays, digests, into, size, limits, reserved=size)
 
 
-def measure_put(run, name, unix, arrays, digests, into, size, limits, states):
-    reserved = states[0] != "fresh"
-    peer = start(run, name, *(reserve(size) if reserved and name == OURS else ()))
+def measure_put(run, name, unix, arrays, digests, into, size, limits, reserved=0):
+    peer = start(run, name, reserved=reserved)
     try:
-        if reserved and name == OURS:
-            await_reserve(peer, size)
         wire, empty = Wire(peer, unix), peer.anonymous_bytes()
-        for step, state in enumerate(states):
+        for step, state in enumerate(("reserved, fresh",) if reserved else ("fresh", "warm")):
             if step and name == OURS:  # as redis-server frees what a SET replaces
                 wire.ask("CKPT.DEL", "run", 0)
             took, used = push(wire, name, step, arrays, digests), peer.anonymous_bytes()
@@ -241,10 +234,8 @@ def run_ping(run):
     with on_core():
         for _ in range(run.rounds):
             for name in run.names():
-                peer = start(run, name, *(reserve(2 * bytes_of(arrays)) if name == OURS else ()))
+                peer = start(run, name, reserved=2 * bytes_of(arrays))
                 try:
-                    if name == OURS:
-                        await_reserve(peer, 2 * bytes_of(arrays))
                     push(Wire(peer), name, 0, arrays, None)
                     record_machine(run, name)
                     figures, pushed = beside_pushes(run, peer, name, arrays)

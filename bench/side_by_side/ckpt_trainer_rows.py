@@ -12,7 +12,7 @@ import time
 import numpy
 
 from ckpt_client import CHUNK_BYTES, Wire, begin, bytes_of, commit, layout, map_of, memory, prepare, put, values
-from ckpt_rows import await_reserve, on_core, prepared_by_many, ready, reserve, start
+from ckpt_rows import on_core, prepared_by_many, ready, start
 from rows import OURS, ROOT, Group, Row
 
 TORCH = "torch"
@@ -112,39 +112,36 @@ def run_durable(run):
     (server/platform/blob_arena.h, B5)."""
     if not ready(run, "ckpt: BEGIN to DURABLE DISK"):
         return
-    torch = trainer()[0]
-    state = {name: torch.from_numpy(array) for name, array in values(layout(run.quick), 6).items()}
-    save_durably(run, state, False, {0: "first save", **{step: "later saves" for step in range(3, run.rounds + 3)}})
+    arrays = values(layout(run.quick), 6)
+    save_durably(run, arrays, 0, {0: "first save", **{step: "later saves" for step in range(3, run.rounds + 3)}})
     for _ in range(run.rounds):
-        save_durably(run, state, True, {0: "first save, reserved"})
+        save_durably(run, arrays, bytes_of(arrays), {0: "first save, reserved"})
 
 
-def save_durably(run, state, reserved, steps):
+def save_durably(run, arrays, reserved, steps):
     """Saves up to the last of `steps`, {step: what its row is called}, to a fresh server and a new file."""
     torch, cairnkv, redis = trainer()
-    size = sum(tensor.numel() * tensor.element_size() for tensor in state.values())
+    state = {name: torch.from_numpy(array) for name, array in arrays.items()}
     directory = tempfile.mkdtemp(prefix="compare-")
-    peer = start(run, OURS, *ALWAYS, *(reserve(size) if reserved else ()), logs="yes")
+    rows = {step: Row(f"ckpt: BEGIN to DURABLE DISK, all new, {which}", "s", 1 / 1.2, baseline=TORCH) for step, which in steps.items()}
+    peer = start(run, OURS, *ALWAYS, logs="yes", reserved=reserved)
     try:
-        if reserved:
-            await_reserve(peer, size)
         saver = cairnkv.Run("run", client=redis.Redis(unix_socket_path=peer.unix_path), rank=0, world=1, attempt=0, progress=False)
-        for step in range(max(steps) + 1):
+        for step in range(max(rows) + 1):
             touch(state, 1.0)
-            row = Row(f"ckpt: BEGIN to DURABLE DISK, all new, {steps.get(step)}", "s", 1 / 1.2, baseline=TORCH)
             try:
                 took = saver.save(step, state, durable="DISK", keep=1)["seconds"]
             except cairnkv.SaveFailed as error:
-                run.skip(row.name, str(error))
+                run.skip(rows[0].name, str(error))
                 return
             theirs = torch_save(torch, state, directory)
             loaded, _ = saver.load()
             if not all(torch.equal(loaded[name], tensor) for name, tensor in state.items()):
                 raise RuntimeError("DURABLE DISK loaded another state")
             del loaded
-            if step in steps:
-                run.record(row, OURS, took)
-                run.record(row, TORCH, theirs)
+            if step in rows:
+                run.record(rows[step], OURS, took)
+                run.record(rows[step], TORCH, theirs)
     finally:
         peer.stop()
         shutil.rmtree(directory, ignore_errors=True)

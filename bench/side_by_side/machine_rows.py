@@ -20,7 +20,7 @@ PAGE_BYTES = 4096
 
 
 def answer(listener, memory):
-    """Answers every SET of every connection, and reads a page for each."""
+    """Answers every SET of every connection, and touches a page for each."""
     at, poll, connections = 0, select.epoll(), {}
     poll.register(listener, select.EPOLLIN)
     while True:
@@ -43,7 +43,7 @@ def answer(listener, memory):
 
 
 def record_machine(run, name, rate=10_000):
-    """Two rows of the machine, just before `name` is measured."""
+    """Three rows of the machine, just before `name` is measured."""
     process = subprocess.Popen(["taskset", "-c", SERVER_CORE, sys.executable, __file__], stdout=subprocess.PIPE)
     try:
         idler = types.SimpleNamespace(process=process, port=int(process.stdout.readline()))
