@@ -142,11 +142,35 @@ Status CheckFinite(const RankPart& part) {
   return Status::Ok();
 }
 
+/// Forgets a transaction that is over, but for its name.
+void Forget(CkptRun* run, size_t i) {
+  const Transaction& transaction = *run->transactions[i];
+  const bool expired = transaction.state == TxState::kExpired;
+  Remember(run, {transaction.id, transaction.step,
+                 expired ? Ended::How::kExpired : Ended::How::kFenced, ""});
+  run->transactions.erase(run->transactions.begin() + static_cast<ptrdiff_t>(i));
+}
+
+/// Attempts that follow one another fast leave more than may be held for the whole grace: the one
+/// that has been over for longest makes room. Also when a log is replayed, which ends no grace.
+void MakeRoom(CkptRun* run) {
+  while (run->transactions.size() >= kMaxOpenTransactions) {
+    const auto& all = run->transactions;
+    size_t oldest = all.size();
+    for (size_t i = 0; i < all.size(); ++i) {
+      if (all[i]->live()) continue;
+      if (oldest == all.size() || all[i]->free_at_ms < all[oldest]->free_at_ms) oldest = i;
+    }
+    if (oldest == all.size()) return;
+    Forget(run, oldest);
+  }
+}
+
 /// Refuses what the run's settings do not allow now.
 Status CheckRoom(const CkptRun& run, Moment moment) {
   size_t live = 0;
   for (const auto& transaction : run.transactions) live += transaction->live() ? 1 : 0;
-  if (live >= run.config.max_concurrent || run.transactions.size() >= kMaxOpenTransactions) {
+  if (live >= run.config.max_concurrent) {
     return Status::Client("CKPTBUSY " + Number(live) + " transactions of this run are open");
   }
   const int64_t since_ms = moment.now_ms - run.last_commit_ms;
@@ -182,10 +206,7 @@ Swept Sweep(CkptRun* run, Moment moment) {
       swept.expired.push_back(transaction.id);
       Suspend(run, i, TxState::kExpired, moment);
     } else if (!transaction.live() && transaction.free_at_ms <= moment.now_ms) {
-      const bool expired = transaction.state == TxState::kExpired;
-      Remember(run, {transaction.id, transaction.step,
-                     expired ? Ended::How::kExpired : Ended::How::kFenced, ""});
-      run->transactions.erase(run->transactions.begin() + static_cast<ptrdiff_t>(i));
+      Forget(run, i);
       continue;
     }
     ++i;
@@ -222,6 +243,7 @@ Result<std::string> Begin(CkptRun* run, const BeginRequest& request, Moment mome
   next.highest_attempt = request.attempt;
   FenceOlder(&next, moment);
   if (!moment.replayed) CAIRN_RETURN_IF_ERROR(CheckRoom(next, moment));
+  MakeRoom(&next);
   Transaction transaction;
   transaction.id = request.new_id;
   transaction.step = request.step;

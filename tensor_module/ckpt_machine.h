@@ -7,8 +7,8 @@
 //                    Put, Refer, SetState                  Commit (ckpt_commit.h): one swap
 //   Begin --> [ open ] --Prepare--> [ preparing ] ----------------------------------> version
 //                |  Sweep: no progress for TIMEOUT     |
-//                +-----------------------------------> | [ expired ] --+
-//                |  Begin of a higher attempt          |               | Sweep: 60 s later
+//                +-----------------------------------> | [ expired ] --+ Sweep: 60 s later;
+//                |  Begin of a higher attempt          |               | Begin: 64 others
 //                +-----------------------------------> | [ fenced ]  --+---------> forgotten
 //                |  Abort                              |
 //                +-----------------------------------> aborted, remembered by name

@@ -133,6 +133,21 @@ TEST_F(CkptTest, ForgedPayloadsAreRefusedOrHarmless) {
   EXPECT_GT(refused, static_cast<int>(end) / 3);
 }
 
+/// Runs what the append-only file would hold, as at a start.
+void Replay(Engine& engine, std::string_view log) {
+  CommandLoader loader(engine);
+  for (size_t at = 0; at < log.size();) {
+    RespValue command;
+    size_t consumed = 0;
+    ASSERT_EQ(ParseReply(log.substr(at), &consumed, &command), ReplyParse::kValue);
+    at += consumed;
+    std::vector<std::string_view> words;
+    for (const RespValue& word : command.elements) words.push_back(word.text);
+    const Status status = loader.Command(words);
+    ASSERT_TRUE(status.ok()) << words[0] << " " << status.message();
+  }
+}
+
 /// What the append-only file would hold, run again where the key is not.
 TEST_F(CkptTest, TheLogMakesTheSameRun) {
   const std::string bytes = Fill(kChunk * 2, 5);
@@ -164,24 +179,48 @@ TEST_F(CkptTest, TheLogMakesTheSameRun) {
   const std::string log = harness_.engine().propagation.TakeBuffer(&database);
   EXPECT_NE(log.find("EXPIRED"), std::string::npos);
   Run({"DEL", "run"});
-  CommandLoader loader(harness_.engine());
-  for (size_t at = 0; at < log.size();) {
-    RespValue command;
-    size_t consumed = 0;
-    ASSERT_EQ(ParseReply(std::string_view(log).substr(at), &consumed, &command),
-              ReplyParse::kValue);
-    at += consumed;
-    std::vector<std::string_view> words;
-    for (const RespValue& word : command.elements) words.push_back(word.text);
-    const Status status = loader.Command(words);
-    ASSERT_TRUE(status.ok()) << words[0] << " " << status.message();
-  }
+  Replay(harness_.engine(), log);
   EXPECT_EQ(Run({"CKPT.LIST", "run"}), list);
   EXPECT_EQ(Rank(open, 0, "OFFSET"), holes);
   EXPECT_EQ(Bytes("3", "w"), third);
   EXPECT_EQ(Field(Call({"CKPT.VERIFY", "run", "3", "DEEP"}), "ok"), ":1");
   EXPECT_EQ(Word(Put(lost, "w", 0, "a")), "-CKPTTIMEOUT");
   EXPECT_EQ(Put(open, "w", 0, "xyz"), ":6") << "and the upload goes on";
+}
+
+/// As a job does whose ranks are killed once a second: each attempt leaves a transaction behind.
+TEST_F(CkptTest, AttemptsInQuickSuccessionAreNeverRefused) {
+  int64_t database = -1;
+  harness_.engine().propagation.TakeBuffer(&database);
+  Run({"CKPT.CREATE", "run", "MAXCONCURRENT", "1"});
+  const std::string bytes = Fill(kChunk, 3);
+  const std::string hash = Hash128Hex(HashBytes128(bytes));
+  std::string first, last, tx;
+  for (uint64_t attempt = 1; attempt <= tensor::kMaxOpenTransactions + 6; ++attempt) {
+    tx = Begin(5, {"ATTEMPT", std::to_string(attempt)});
+    ASSERT_EQ(tx.size(), 16u) << tx << " attempt " << attempt;
+    if (attempt == 1) first = tx;
+    if (attempt == tensor::kMaxOpenTransactions + 5) {
+      last = tx;
+      DeclareU8(tx, "w", kChunk);
+      Put(tx, "w", 0, bytes);
+    }
+    harness_.AdvanceMs(10);
+  }
+  EXPECT_EQ(Word(Rank(first, 0, "PREPARE")), "-CKPTFENCED") << "forgotten, but by name";
+  EXPECT_EQ(Word(Rank(last, 0, "PREPARE")), "-CKPTFENCED");
+  EXPECT_EQ(Call({"CKPT.HAVE", "run", tx, "1", hash}).text, "\x80") << "the latest keep theirs";
+  DeclareU8(tx, "w", 3);
+  Put(tx, "w", 0, "abc");
+
+  const std::string log = harness_.engine().propagation.TakeBuffer(&database);
+  Run({"DEL", "run"});
+  Replay(harness_.engine(), log);
+  const std::string payload = Call({"DUMP", "run"}).text;
+  Run({"DEL", "run"});
+  EXPECT_EQ(Run({"RESTORE", "run", "0", payload}), "+OK") << "a log is not refused as a file";
+  EXPECT_EQ(Rank(tx, 0, "PREPARE")[0], '[');
+  EXPECT_EQ(Run({"CKPT.COMMIT", "run", tx})[0], '[');
 }
 
 // --- long work ---

@@ -1,7 +1,7 @@
 """One rank of a job that saves a checkpoint after the other, for test_ckpt_kill.py, which kills it. Plain redis-py.
 
-Resumes from LATEST and saves the steps after it; writes each step to FILE once its COMMIT was answered. Ends when the
-server is gone or another attempt has begun.
+Resumes from LATEST and saves the steps after it; writes each step to a file once its COMMIT was answered. Ends when the
+server is gone or another attempt has begun, and writes the error to another file, for a test that wonders.
 """
 
 import random
@@ -66,5 +66,6 @@ def work(port: int, run: str, rank: int, world: int, attempt: int, path: str) ->
                 save(client, run, step, rank, world, attempt)
                 acknowledged.write(f"{step}\n")
                 acknowledged.flush()
-    except redis.RedisError:
-        pass
+    except redis.RedisError as error:
+        with open(path + ".ends", "a", encoding="ascii", errors="backslashreplace") as ends:
+            ends.write(f"attempt {attempt}, rank {rank} of {world}: {type(error).__name__}: {error}\n")

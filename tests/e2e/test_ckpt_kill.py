@@ -32,7 +32,8 @@ class CheckpointKill(unittest.TestCase):
         self.addCleanup(self.server.close)
         self.checked = 0    # versions, each to the byte
         self.acknowledged = os.path.join(self.server.directory, "acknowledged")
-        open(self.acknowledged, "w").close()
+        for name in (self.acknowledged, self.acknowledged + ".ends"):
+            open(name, "w", encoding="ascii").close()
         self.client().execute_command("CKPT.CREATE", "run", "KEEP", 3)
 
     def client(self):
@@ -48,6 +49,10 @@ class CheckpointKill(unittest.TestCase):
     def last_acknowledged(self):
         with open(self.acknowledged, encoding="ascii") as lines:
             return max([int(line) for line in lines if line.endswith("\n")], default=0)
+
+    def ends_of_ranks(self):
+        with open(self.acknowledged + ".ends", encoding="ascii") as ends:
+            return "".join(ends.readlines()[-6:])
 
     def check_latest(self, least):
         """Every byte of every version is that of its step."""
@@ -78,7 +83,11 @@ class CheckpointKill(unittest.TestCase):
             world = chance.choice([1, 2, 3])
             ranks = self.start_ranks(world, attempt)
             # Into the middle of the work: after a commit of this attempt, then anywhere.
-            wait_until(lambda: self.last_acknowledged() > reached, what="a commit of the new attempt", limit_s=120)
+            try:
+                wait_until(lambda: self.last_acknowledged() > reached, what="a commit of the new attempt", limit_s=120)
+            except AssertionError:
+                self.fail(f"no commit of attempt {attempt}, step {reached} was the last; its ranks: "
+                          f"{[rank.exitcode for rank in ranks]}\n{self.ends_of_ranks()}")
             # Under a save or a rewrite, which move payloads to the chunk log and name them from there.
             job = chance.choice(["BGSAVE SCHEDULE", "BGREWRITEAOF", None])
             if job:
@@ -91,6 +100,7 @@ class CheckpointKill(unittest.TestCase):
             if victim != "rank":
                 self.server.kill()
                 # Whatever the next one does with chunks, it reads what this one has written.
+                self.server.settings["blob-arena-reserve"] = chance.choice(["0", "200mb"])
                 self.server.settings["loadmodule"] = (f"{TENSOR_MODULE} chunk-logs {chance.choice(['yes', 'no'])} "
                                                       f"codecs {chance.choice(['yes', 'yes', 'no'])}")
                 self.server.start()
