@@ -113,7 +113,7 @@ uint64_t DurabilityOfFiles::DurableOffset() {
   if (aof_ == nullptr) return UINT64_MAX;
   const bool always = engine_.settings().appendfsync == AppendFsync::kAlways;
   // In this order: progress made after the look at the offset finds the wish.
-  release_wanted_.store(true, std::memory_order_seq_cst);
+  const bool wanted_before = release_wanted_.exchange(true, std::memory_order_seq_cst);
   uint64_t offset = always ? aof_->durable_offset() : aof_->written_offset();
   // What was waited for in vain has come: what is answered now has its own 3 ms.
   if (patience_over_ && offset >= given_up_offset_) {
@@ -125,7 +125,10 @@ uint64_t DurabilityOfFiles::DurableOffset() {
     offset = aof_->written_offset();
   }
   if (offset >= aof_->appended_offset()) {
+    // The log thread may have come as far as this and not looked for the wish yet. It finds none
+    // then, and who has asked here need not be who is held.
     release_wanted_.store(false, std::memory_order_relaxed);
+    if (wanted_before) engine_.loop.Post(on_durable_);
     held_since_us_ = -1;
     patience_over_ = false;
     return offset;
