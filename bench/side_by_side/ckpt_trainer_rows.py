@@ -108,9 +108,9 @@ def check_loads(run, torch, saver, state, directory):
 
 def run_durable(run):
     """From BEGIN until COMMIT .. DURABLE DISK has answered, beside torch.save with fsync: the first save of a fresh server and of
-    a new file, without and with a reserve (conf/training.conf has one), and saves once both reuse the memory of what they have replaced: from the fourth on, for
-    the second still finds the first one's memory held, and the third teaches the server what to keep
-    (server/platform/blob_arena.h, B5)."""
+    a new file, without and with a reserve (conf/training.conf has one), and saves once both reuse the memory of what they have
+    replaced: from the fourth on, for the second still finds the first one's memory held, and the third teaches the server what to
+    keep (server/platform/blob_arena.h, B5)."""
     if not ready(run, "ckpt: BEGIN to DURABLE DISK"):
         return
     arrays = values(layout(run.quick), 6)
