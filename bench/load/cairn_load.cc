@@ -3,7 +3,8 @@
 // the percentiles as long as it lasts (no coordinated omission). With --rate 0 the loop is closed:
 // each connection sends the next request when the last is answered. One thread, one epoll. Prints
 // one JSON object; with --series-ms N also what each N ms looked like, for plots. With --into hash,
-// zset, list or stream all requests are writes to one value of --keys elements, the key "big".
+// zset, list or stream all requests are writes to one value of --keys elements, the key "big". With
+// --pulse 1 also when cores stood still, and what the latencies are but for that.
 
 #include <arpa/inet.h>
 #include <netinet/in.h>
@@ -23,10 +24,12 @@
 #include <deque>
 #include <initializer_list>
 #include <iterator>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
 
+#include "bench/load/core_pulse.h"
 #include "server/base/histogram.h"
 #include "server/platform/worker.h"
 
@@ -46,6 +49,7 @@ struct LoadOptions {
   uint64_t seed = 1;
   std::string prefix = "key:";
   int64_t series_ms = 0;  // length of one window of the time series; 0 = none
+  bool pulse = false;     // watch for stops of cores
   std::string into;       // the type of the one value that is written to; empty: strings
 };
 
@@ -104,6 +108,7 @@ class Load {
   }
 
   void Run() {
+    if (options_.pulse) pulse_.emplace();
     const int64_t begin = begin_ns_ = NowNanos();
     const int64_t end = begin + static_cast<int64_t>(options_.seconds * 1e9);
     const double gap = options_.rate > 0 ? 1e9 / static_cast<double>(options_.rate) : 0;
@@ -128,23 +133,55 @@ class Load {
     Drain();
     EndWindow();
     elapsed_s_ = static_cast<double>(NowNanos() - begin) / 1e9;
+    if (pulse_) stops_ = pulse_->End();
   }
 
   void Print() const {
-    std::printf(
-        "{\"requests\": %llu, \"seconds\": %.3f, \"per_second\": %.0f, \"p50_us\": %.1f, "
-        "\"p99_us\": %.1f, \"p99_9_us\": %.1f, \"max_us\": %.1f",
-        static_cast<unsigned long long>(latency_.count()), elapsed_s_,
-        static_cast<double>(latency_.count()) / elapsed_s_,
-        static_cast<double>(latency_.Quantile(0.5)) / 1e3,
-        static_cast<double>(latency_.Quantile(0.99)) / 1e3,
-        static_cast<double>(latency_.Quantile(0.999)) / 1e3,
-        static_cast<double>(latency_.max()) / 1e3);
+    Histogram all = quick_;
+    for (const Slow& each : slow_) all.Record(static_cast<uint64_t>(each.replied_ns - each.due_ns));
+    std::printf("{\"requests\": %llu, \"seconds\": %.3f, \"per_second\": %.0f, ",
+                static_cast<unsigned long long>(all.count()), elapsed_s_,
+                static_cast<double>(all.count()) / elapsed_s_);
+    PrintLatency(all);
+    if (pulse_ && pulse_->works()) PrintUndisturbed();
     if (options_.series_ms > 0) PrintSeries();
     std::printf("}\n");
   }
 
  private:
+  static void PrintLatency(const Histogram& latency) {
+    std::printf("\"p50_us\": %.1f, \"p99_us\": %.1f, \"p99_9_us\": %.1f, \"max_us\": %.1f",
+                static_cast<double>(latency.Quantile(0.5)) / 1e3,
+                static_cast<double>(latency.Quantile(0.99)) / 1e3,
+                static_cast<double>(latency.Quantile(0.999)) / 1e3,
+                static_cast<double>(latency.max()) / 1e3);
+  }
+
+  static void PrintStops(const char* name, const std::vector<CorePulse::Stop>& stops) {
+    int64_t total_ns = 0, longest_ns = 0;
+    for (const CorePulse::Stop& stop : stops) {
+      total_ns += stop.ended_ns - stop.began_ns;
+      longest_ns = std::max(longest_ns, stop.ended_ns - stop.began_ns);
+    }
+    std::printf(", \"%s\": {\"count\": %zu, \"total_us\": %.1f, \"longest_us\": %.1f}", name,
+                stops.size(), static_cast<double>(total_ns) / 1e3,
+                static_cast<double>(longest_ns) / 1e3);
+  }
+
+  void PrintUndisturbed() const {
+    PrintStops("stops", stops_.of_all);
+    PrintStops("core_stops", stops_.of_a_core);
+    Histogram undisturbed = quick_;
+    for (const Slow& each : slow_) {
+      if (!Disturbed(stops_.of_a_core, each.due_ns, each.replied_ns))
+        undisturbed.Record(static_cast<uint64_t>(each.replied_ns - each.due_ns));
+    }
+    std::printf(", \"undisturbed\": {\"requests\": %llu, ",
+                static_cast<unsigned long long>(undisturbed.count()));
+    PrintLatency(undisturbed);
+    std::printf("}");
+  }
+
   // began_s is on the monotonic clock, so that others can place their events beside the windows.
   void PrintSeries() const {
     std::printf(", \"began_s\": %.6f, \"series\": [", static_cast<double>(begin_ns_) / 1e9);
@@ -169,9 +206,14 @@ class Load {
     in_window_.Reset();
   }
 
-  void Record(int64_t now, int64_t latency_ns) {
-    const auto latency = static_cast<uint64_t>(std::max<int64_t>(0, latency_ns));
-    latency_.Record(latency);
+  void Record(int64_t now, int64_t due) {
+    const int64_t latency_ns = std::max<int64_t>(0, now - due);
+    const auto latency = static_cast<uint64_t>(latency_ns);
+    if (latency_ns > CorePulse::kStopNs) {
+      slow_.push_back({due, now});
+    } else {
+      quick_.Record(latency);
+    }
     if (options_.series_ms == 0) return;
     const int64_t window_ns = options_.series_ms * 1'000'000;
     const int64_t began_ns = (now - begin_ns_) / window_ns * window_ns;
@@ -285,7 +327,7 @@ class Load {
       if (size == 0) break;
       used += size;
       const int64_t now = NowNanos();
-      Record(now, now - client.due.front());
+      Record(now, client.due.front());
       client.due.pop_front();
       if (reissue) Issue(client, now);
     }
@@ -304,7 +346,15 @@ class Load {
   std::string value_;
   uint64_t random_;
   int epoll_ = -1;
-  Histogram latency_, in_window_;
+  // A reply that took longer than a stop is kept with its times: which stops there were is known at
+  // the end.
+  struct Slow {
+    int64_t due_ns, replied_ns;
+  };
+  Histogram quick_, in_window_;
+  std::vector<Slow> slow_;
+  std::optional<CorePulse> pulse_;
+  CorePulse::Stops stops_;
   std::vector<Window> series_;
   int64_t begin_ns_ = 0, window_began_ns_ = 0;
   double elapsed_s_ = 0;
@@ -339,6 +389,8 @@ LoadOptions ParseOptions(int argc, char** argv) {
       options.prefix = value;
     else if (name == "--into")
       options.into = value;
+    else if (name == "--pulse")
+      options.pulse = std::atoi(value) != 0;
     else if (name == "--series-ms")
       options.series_ms = std::max<int64_t>(0, std::atoll(value));
     else

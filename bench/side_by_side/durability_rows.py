@@ -10,7 +10,7 @@ import socket
 import tempfile
 import time
 
-from machine_rows import record_machine
+from machine_rows import BUT_FOR_STOPS, record_machine, record_stops
 from rows import CLIENTS, LIB, OURS, Group, Row, benchmark, encode, fill, load, pipe
 from watch import Watch
 
@@ -26,7 +26,7 @@ def during(peer, command, running_field, **options):
     before = peer.anonymous_bytes()
     watch = Watch(peer, command, running_field)
     watch.start()
-    result = load(peer, **{"value_bytes": VALUE_BYTES, "clients": CLIENTS, "series_ms": SERIES_MS, **options})
+    result = load(peer, **{"value_bytes": VALUE_BYTES, "clients": CLIENTS, "series_ms": SERIES_MS, "pulse": 1, **options})
     peak = watch.finish()
     zero = result.pop("began_s")
     series = {
@@ -52,6 +52,26 @@ def record_latency(run, name, label, figures):
         run.record(Row(f"SET {label}: {field[:-3].replace('_', '.')}", "us"), name, figures[field])
 
 
+def record_beside(run, name, label, what, idle, beside):
+    """What a save makes of the writes beside it: all of them, and those that no stop of a core touched."""
+    pairs = [("", idle, beside)]
+    if "undisturbed" in idle and "undisturbed" in beside:
+        pairs.append((BUT_FOR_STOPS, idle["undisturbed"], beside["undisturbed"]))
+        record_stops(run, name, label, beside)
+    for but, before, meanwhile in pairs:
+        run.record(Row(f"{label}: p99.9 of {what} above idle{but}", "us", 200, None, of_ratio=False), name,
+                   max(0, meanwhile["p99_9_us"] - before["p99_9_us"]))
+        run.record(Row(f"{label}: longest {what}{but}", "us", 2000, None, of_ratio=False), name, meanwhile["max_us"])
+
+
+def record_longest(run, name, label, what, figures):
+    """The longest wait, which may be 5 ms, likewise."""
+    run.record(Row(f"{label}: longest {what}", "us", 5000, None, of_ratio=False), name, figures["max_us"])
+    if "undisturbed" in figures:
+        record_stops(run, name, label, figures)
+        run.record(Row(f"{label}: longest {what}{BUT_FOR_STOPS}", "us", 5000, None, of_ratio=False), name, figures["undisturbed"]["max_us"])
+
+
 def extra_bound_mib(keys):
     """17 B per key, the cap of snapshot-retained-limit, and 8 MiB."""
     return keys * 17 / 2**20 + 64 + 8
@@ -63,16 +83,14 @@ def snapshot_of(run, name, keys, rate):
     try:
         fill(peer, keys, VALUE_BYTES)
         record_machine(run, name)
-        idle = load(peer, rate=rate, seconds=run.pick(2, 5), keys=keys, value_bytes=VALUE_BYTES, clients=CLIENTS)
+        idle = load(peer, rate=rate, seconds=run.pick(2, 5), keys=keys, value_bytes=VALUE_BYTES, clients=CLIENTS, pulse=1)
         saving, extra, took, series = during(peer, "BGSAVE", "rdb_bgsave_in_progress", rate=rate, seconds=run.pick(3, 6, 15), keys=keys)
         run.record_series(f"BGSAVE of {size}, {rate} SET/s", name, series)
         check_saved(peer)
         record_latency(run, name, f"{rate}/s, {size}, idle", idle)
         record_latency(run, name, f"{rate}/s, {size}, during BGSAVE", saving)
         bound = extra_bound_mib(keys)
-        run.record(Row(f"BGSAVE of {size}: p99.9 of SET above idle", "us", 200, None, of_ratio=False), name,
-                   max(0, saving["p99_9_us"] - idle["p99_9_us"]))
-        run.record(Row(f"BGSAVE of {size}: longest SET", "us", 2000, None, of_ratio=False), name, saving["max_us"])
+        record_beside(run, name, f"BGSAVE of {size}", "SET", idle, saving)
         run.record(Row(f"BGSAVE of {size}: extra memory", "MiB", bound, None, of_ratio=False), name, extra / 2**20)
         run.record(Row(f"BGSAVE of {size}: duration", "s", 1.0), name, took)
         stop_us = int(peer.info("snapshot_last_cut_usec" if name == OURS else "latest_fork_usec"))
@@ -82,7 +100,7 @@ def snapshot_of(run, name, keys, rate):
         flood, extra, took, series = during(peer, "BGSAVE", "rdb_bgsave_in_progress", rate=0, seconds=run.pick(3, 6, 12), keys=keys)
         run.record_series(f"BGSAVE of {size}, SET flood", name, series)
         check_saved(peer)
-        run.record(Row(f"BGSAVE of {size} in a flood: longest SET", "us", 5000, None, of_ratio=False), name, flood["max_us"])
+        record_longest(run, name, f"BGSAVE of {size} in a flood", "SET", flood)
         run.record(Row(f"BGSAVE of {size} in a flood: extra memory", "MiB", bound, None, of_ratio=False), name, extra / 2**20)
         # The table's seconds are for 5 M keys and two cores that the client shares.
         run.record(Row(f"BGSAVE of {size} in a flood: duration", "s", keys / 1e6, keys / 2e6, of_ratio=False), name, took)
@@ -137,16 +155,14 @@ def run_big_value(run, kind, into):
         try:
             pipe(peer, elements(kind, count), count if kind == "stream" else count // 100)
             record_machine(run, name)
-            idle = load(peer, rate=rate, seconds=run.pick(2, 5), **options)
+            idle = load(peer, rate=rate, seconds=run.pick(2, 5), pulse=1, **options)
             saving, extra, took, series = during(peer, "BGSAVE", "rdb_bgsave_in_progress", rate=rate, seconds=run.pick(3, 6, 12), **options)
             check_saved(peer)
             run.record_series(f"{label}, {rate} writes a second", name, series)
-            run.record(Row(f"{label}: p99.9 of its writes above idle", "us", 200, None, of_ratio=False), name,
-                       max(0, saving["p99_9_us"] - idle["p99_9_us"]))
+            record_beside(run, name, label, "write", idle, saving)
             for field in PERCENTILES:
                 run.record(Row(f"{label}: its writes, idle: {field[:-3].replace('_', '.')}", "us"), name, idle[field])
             run.record(Row(f"{label}: its writes: p99.9", "us"), name, saving["p99_9_us"])
-            run.record(Row(f"{label}: longest write", "us", 2000, None, of_ratio=False), name, saving["max_us"])
             run.record(Row(f"{label}: extra memory", "MiB", extra_bound_mib(count), None, of_ratio=False), name, extra / 2**20)
             run.record(Row(f"{label}: duration", "s", 1.0), name, took)
 
@@ -155,7 +171,7 @@ def run_big_value(run, kind, into):
             check_saved(peer)
             run.record_series(f"{label}, flood of writes", name, series)
             run.record(Row(f"{label} in a flood: longest write, without a save", "us"), name, calm["max_us"])
-            run.record(Row(f"{label} in a flood: longest write", "us", 5000, None, of_ratio=False), name, flood["max_us"])
+            record_longest(run, name, f"{label} in a flood", "write", flood)
             run.record(Row(f"{label} in a flood: extra memory", "MiB", extra_bound_mib(count), None, of_ratio=False), name, extra / 2**20)
             run.record(Row(f"{label} in a flood: duration", "s"), name, took)
             run.record(Row(f"{label} in a flood: throughput kept", "%", 90, None, of_ratio=False, at_least=True), name,
@@ -183,6 +199,9 @@ def run_rewrite(run):
                     raise RuntimeError(f"{name}: the rewrite failed")
                 record_latency(run, name, "during rewrite", figures)
                 run.record(Row("rewrite: longest SET", "us", None, 5000, of_ratio=False), name, figures["max_us"])
+                if "undisturbed" in figures:
+                    record_stops(run, name, "rewrite", figures)
+                    run.record(Row(f"rewrite: longest SET{BUT_FOR_STOPS}", "us", None, 5000, of_ratio=False), name, figures["undisturbed"]["max_us"])
                 run.record(Row("rewrite: duration", "s"), name, took)
             finally:
                 peer.stop()
@@ -229,7 +248,7 @@ def run_slow_disk(run):
                 idle = load(peer, seconds=run.pick(2, 5), **options)
                 with open(switch, "w", encoding="ascii"):
                     pass
-                slow = load(peer, seconds=run.pick(8, 15), series_ms=SERIES_MS, **options)
+                slow = load(peer, seconds=run.pick(8, 15), series_ms=SERIES_MS, pulse=1, **options)
                 os.remove(switch)
                 label = f"everysec, syncs of {SLOW_SYNC_MS / 1000:g} s"
                 zero = slow.pop("began_s")
@@ -237,7 +256,7 @@ def run_slow_disk(run):
                                                                   "latency": latency_series(slow)})
                 record_latency(run, name, f"{rate}/s, everysec, idle disk", idle)
                 record_latency(run, name, f"{rate}/s, {label}", slow)
-                run.record(Row(f"{label}: longest SET", "us", 5000, None, of_ratio=False), name, slow["max_us"])
+                record_longest(run, name, label, "SET", slow)
             finally:
                 peer.stop()
 
