@@ -4,7 +4,8 @@
 // each connection sends the next request when the last is answered. One thread, one epoll. Prints
 // one JSON object; with --series-ms N also what each N ms looked like, for plots. With --into hash,
 // zset, list or stream all requests are writes to one value of --keys elements, the key "big". With
-// --pulse 1 also when cores stood still, and what the latencies are but for that.
+// --log FILE it writes when each request was due and when it was answered, two integers of 64 bits
+// in ns of the monotonic clock, and prints when cores stood still meanwhile (core_pulse.h).
 
 #include <arpa/inet.h>
 #include <netinet/in.h>
@@ -49,7 +50,7 @@ struct LoadOptions {
   uint64_t seed = 1;
   std::string prefix = "key:";
   int64_t series_ms = 0;  // length of one window of the time series; 0 = none
-  bool pulse = false;     // watch for stops of cores
+  std::string log;        // the file of all requests' times; empty: none
   std::string into;       // the type of the one value that is written to; empty: strings
 };
 
@@ -108,7 +109,7 @@ class Load {
   }
 
   void Run() {
-    if (options_.pulse) pulse_.emplace();
+    if (!options_.log.empty()) pulse_.emplace();
     const int64_t begin = begin_ns_ = NowNanos();
     const int64_t end = begin + static_cast<int64_t>(options_.seconds * 1e9);
     const double gap = options_.rate > 0 ? 1e9 / static_cast<double>(options_.rate) : 0;
@@ -133,53 +134,45 @@ class Load {
     Drain();
     EndWindow();
     elapsed_s_ = static_cast<double>(NowNanos() - begin) / 1e9;
-    if (pulse_) stops_ = pulse_->End();
+    if (pulse_) WriteLog();
   }
 
   void Print() const {
-    Histogram all = quick_;
-    for (const Slow& each : slow_) all.Record(static_cast<uint64_t>(each.replied_ns - each.due_ns));
-    std::printf("{\"requests\": %llu, \"seconds\": %.3f, \"per_second\": %.0f, ",
-                static_cast<unsigned long long>(all.count()), elapsed_s_,
-                static_cast<double>(all.count()) / elapsed_s_);
-    PrintLatency(all);
-    if (pulse_ && pulse_->works()) PrintUndisturbed();
+    std::printf(
+        "{\"requests\": %llu, \"seconds\": %.3f, \"per_second\": %.0f, \"p50_us\": %.1f, "
+        "\"p99_us\": %.1f, \"p99_9_us\": %.1f, \"max_us\": %.1f",
+        static_cast<unsigned long long>(latency_.count()), elapsed_s_,
+        static_cast<double>(latency_.count()) / elapsed_s_,
+        static_cast<double>(latency_.Quantile(0.5)) / 1e3,
+        static_cast<double>(latency_.Quantile(0.99)) / 1e3,
+        static_cast<double>(latency_.Quantile(0.999)) / 1e3,
+        static_cast<double>(latency_.max()) / 1e3);
+    if (pulse_ && pulse_->works()) {
+      PrintStops("stops_ns", stops_.of_all);
+      PrintStops("core_stops_ns", stops_.of_a_core);
+    }
     if (options_.series_ms > 0) PrintSeries();
     std::printf("}\n");
   }
 
  private:
-  static void PrintLatency(const Histogram& latency) {
-    std::printf("\"p50_us\": %.1f, \"p99_us\": %.1f, \"p99_9_us\": %.1f, \"max_us\": %.1f",
-                static_cast<double>(latency.Quantile(0.5)) / 1e3,
-                static_cast<double>(latency.Quantile(0.99)) / 1e3,
-                static_cast<double>(latency.Quantile(0.999)) / 1e3,
-                static_cast<double>(latency.max()) / 1e3);
+  void WriteLog() {
+    stops_ = pulse_->End();
+    std::FILE* file = std::fopen(options_.log.c_str(), "wb");
+    if (file == nullptr) Die("cannot write " + options_.log);
+    for (const Answered& each : log_) std::fwrite(&each, sizeof each, 1, file);
+    if (std::fclose(file) != 0) Die("cannot write " + options_.log);
   }
 
   static void PrintStops(const char* name, const std::vector<CorePulse::Stop>& stops) {
-    int64_t total_ns = 0, longest_ns = 0;
+    std::printf(", \"%s\": [", name);
+    const char* separator = "";
     for (const CorePulse::Stop& stop : stops) {
-      total_ns += stop.ended_ns - stop.began_ns;
-      longest_ns = std::max(longest_ns, stop.ended_ns - stop.began_ns);
+      std::printf("%s[%lld, %lld]", separator, static_cast<long long>(stop.began_ns),
+                  static_cast<long long>(stop.ended_ns));
+      separator = ", ";
     }
-    std::printf(", \"%s\": {\"count\": %zu, \"total_us\": %.1f, \"longest_us\": %.1f}", name,
-                stops.size(), static_cast<double>(total_ns) / 1e3,
-                static_cast<double>(longest_ns) / 1e3);
-  }
-
-  void PrintUndisturbed() const {
-    PrintStops("stops", stops_.of_all);
-    PrintStops("core_stops", stops_.of_a_core);
-    Histogram undisturbed = quick_;
-    for (const Slow& each : slow_) {
-      if (!Disturbed(stops_.of_a_core, each.due_ns, each.replied_ns))
-        undisturbed.Record(static_cast<uint64_t>(each.replied_ns - each.due_ns));
-    }
-    std::printf(", \"undisturbed\": {\"requests\": %llu, ",
-                static_cast<unsigned long long>(undisturbed.count()));
-    PrintLatency(undisturbed);
-    std::printf("}");
+    std::printf("]");
   }
 
   // began_s is on the monotonic clock, so that others can place their events beside the windows.
@@ -207,13 +200,9 @@ class Load {
   }
 
   void Record(int64_t now, int64_t due) {
-    const int64_t latency_ns = std::max<int64_t>(0, now - due);
-    const auto latency = static_cast<uint64_t>(latency_ns);
-    if (latency_ns > CorePulse::kStopNs) {
-      slow_.push_back({due, now});
-    } else {
-      quick_.Record(latency);
-    }
+    const auto latency = static_cast<uint64_t>(std::max<int64_t>(0, now - due));
+    latency_.Record(latency);
+    if (pulse_) log_.push_back({due, now});
     if (options_.series_ms == 0) return;
     const int64_t window_ns = options_.series_ms * 1'000'000;
     const int64_t began_ns = (now - begin_ns_) / window_ns * window_ns;
@@ -346,13 +335,11 @@ class Load {
   std::string value_;
   uint64_t random_;
   int epoll_ = -1;
-  // A reply that took longer than a stop is kept with its times: which stops there were is known at
-  // the end.
-  struct Slow {
-    int64_t due_ns, replied_ns;
+  struct Answered {
+    int64_t due_ns, at_ns;
   };
-  Histogram quick_, in_window_;
-  std::vector<Slow> slow_;
+  Histogram latency_, in_window_;
+  std::deque<Answered> log_;
   std::optional<CorePulse> pulse_;
   CorePulse::Stops stops_;
   std::vector<Window> series_;
@@ -389,8 +376,8 @@ LoadOptions ParseOptions(int argc, char** argv) {
       options.prefix = value;
     else if (name == "--into")
       options.into = value;
-    else if (name == "--pulse")
-      options.pulse = std::atoi(value) != 0;
+    else if (name == "--log")
+      options.log = value;
     else if (name == "--series-ms")
       options.series_ms = std::max<int64_t>(0, std::atoll(value));
     else

@@ -3,7 +3,6 @@
 #include <pthread.h>
 #include <sched.h>
 
-#include <algorithm>
 #include <chrono>
 
 namespace cairn {
@@ -27,9 +26,10 @@ bool GoAheadOn(unsigned core) {
 
 }  // namespace
 
-CorePulse::CorePulse() : last_pulse_ns_(NowNanos()) {
+CorePulse::CorePulse() : started_(std::thread::hardware_concurrency()) {
   for (unsigned core = 0; core < std::thread::hardware_concurrency(); ++core)
     threads_.emplace_back([this, core] { Run(core); });
+  started_.wait();
 }
 
 CorePulse::Stops CorePulse::End() {
@@ -40,12 +40,10 @@ CorePulse::Stops CorePulse::End() {
 }
 
 void CorePulse::Run(unsigned core) {
-  if (!GoAheadOn(core)) {
-    refused_ = true;
-    return;
-  }
+  if (!GoAheadOn(core)) refused_ = true;
+  started_.arrive_and_wait();
   int64_t last_ns = NowNanos();
-  while (!ending_) {
+  while (!ending_ && !refused_) {
     last_ns = Pulse(last_ns);
     std::this_thread::sleep_for(std::chrono::nanoseconds(kPeriodNs));
   }
@@ -55,14 +53,9 @@ int64_t CorePulse::Pulse(int64_t last_of_core_ns) {
   std::lock_guard lock(mutex_);
   const int64_t now_ns = NowNanos();
   if (now_ns - last_of_core_ns > kStopNs) stops_.of_a_core.push_back({last_of_core_ns, now_ns});
-  if (now_ns - last_pulse_ns_ > kStopNs) stops_.of_all.push_back({last_pulse_ns_, now_ns});
+  if (last_pulse_ns_ != 0 && now_ns - last_pulse_ns_ > kStopNs)
+    stops_.of_all.push_back({last_pulse_ns_, now_ns});
   return last_pulse_ns_ = now_ns;
-}
-
-bool Disturbed(const std::vector<CorePulse::Stop>& stops, int64_t began_ns, int64_t ended_ns) {
-  return std::any_of(stops.begin(), stops.end(), [&](const CorePulse::Stop& stop) {
-    return stop.began_ns < ended_ns && began_ns < 2 * stop.ended_ns - stop.began_ns;
-  });
 }
 
 }  // namespace cairn

@@ -11,6 +11,7 @@
 
 #include <atomic>
 #include <cstdint>
+#include <latch>
 #include <mutex>
 #include <thread>
 #include <vector>
@@ -26,7 +27,8 @@ class CorePulse {
     int64_t began_ns, ended_ns;  // of the steady clock
   };
 
-  /// Starts the threads; where real-time priority is not allowed none stays and nothing is seen.
+  /// Starts the threads and waits until each has waked once; where real-time priority is not
+  /// allowed none stays and nothing is seen.
   CorePulse();
   CorePulse(const CorePulse&) = delete;
   CorePulse& operator=(const CorePulse&) = delete;
@@ -49,14 +51,11 @@ class CorePulse {
   int64_t Pulse(int64_t last_of_core_ns);
 
   std::vector<std::thread> threads_;
+  std::latch started_;
   std::atomic<bool> ending_{false}, refused_{false};
   std::mutex mutex_;
-  int64_t last_pulse_ns_;  // of any core
+  int64_t last_pulse_ns_ = 0;  // of any core
   Stops stops_;
 };
-
-/// Whether something that lasted from `began_ns` to `ended_ns` was touched by one of `stops`, or by
-/// as much time behind it as it lasted: what became due meanwhile is worked off first.
-bool Disturbed(const std::vector<CorePulse::Stop>& stops, int64_t began_ns, int64_t ended_ns);
 
 }  // namespace cairn

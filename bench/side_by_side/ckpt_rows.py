@@ -14,7 +14,7 @@ import numpy
 
 from ckpt_client import (CHUNK_BYTES, PIECE_BYTES, Wire, begin, bytes_of, commit, hex_of, layout, memory, pieces, prepare, put,
                          set_all, values)
-from machine_rows import BUT_FOR_STOPS, record_machine, record_stops
+from machine_rows import record_machine, record_stops, with_and_without_stops
 from peers import CLIENT_CORE
 from rows import LIB, OURS, Group, Row, load
 
@@ -240,13 +240,11 @@ def run_ping(run):
                     record_machine(run, name)
                     figures, pushed = beside_pushes(run, peer, name, arrays)
                     run.record(Row("ckpt: push that small requests stand beside", "GB/s"), name, pushed)
-                    run.record(Row("ckpt: small request beside a push, max", "us", 0.1), name, figures["max_us"])
-                    run.record(Row("ckpt: small request beside a push, p99.9", "us", 2000, of_ratio=False), name, figures["p99_9_us"])
-                    if "undisturbed" in figures:
-                        calm = figures["undisturbed"]
-                        record_stops(run, name, "ckpt: small requests beside a push", figures)
-                        run.record(Row(f"ckpt: small request beside a push, max{BUT_FOR_STOPS}", "us", 0.1), name, calm["max_us"])
-                        run.record(Row(f"ckpt: small request beside a push, p99.9{BUT_FOR_STOPS}", "us", 2000, of_ratio=False), name, calm["p99_9_us"])
+                    for but, each in with_and_without_stops(figures["requests"]):
+                        run.record(Row(f"ckpt: small request beside a push, max{but}", "us", 0.1), name, each["max_us"])
+                        run.record(Row(f"ckpt: small request beside a push, p99.9{but}", "us", 2000, of_ratio=False), name, each["p99_9_us"])
+                    if figures["requests"].core_stops is not None:
+                        record_stops(run, name, "ckpt: small requests beside a push", figures["requests"])
                     if name == OURS:
                         read_all(Wire(peer), name, int(figures["step"]), arrays, {n: numpy.empty_like(a) for n, a in arrays.items()})
                 finally:
@@ -276,7 +274,7 @@ def beside_pushes(run, peer, name, arrays):
     thread.start()
     began = time.monotonic()
     try:
-        figures = load(peer, clients=4, rate=2000, seconds=run.pick(2, 8), keys=1, write_percent=0, pulse=1)
+        figures = load(peer, clients=4, rate=2000, seconds=run.pick(2, 8), keys=1, write_percent=0)
     finally:
         stop.set()
         thread.join()

@@ -4,13 +4,15 @@ Latency is open loop at a fixed rate, in the same run first idle, then during th
 cores; the client has core 1.
 """
 
+import dataclasses
 import functools
 import os
 import socket
 import tempfile
 import time
 
-from machine_rows import BUT_FOR_STOPS, record_machine, record_stops
+from latency import Requests, total_us
+from machine_rows import BUT_FOR_STOPS, record_machine, record_stops, with_and_without_stops
 from rows import CLIENTS, LIB, OURS, Group, Row, benchmark, encode, fill, load, pipe
 from watch import Watch
 
@@ -20,13 +22,28 @@ SERIES_MS = 20
 SLOW_SYNC_MS = 3000  # longer than the 2 s for which redis-server postpones its write
 
 
+@dataclasses.dataclass
+class Beside:
+    """A background job and the load meanwhile."""
+    requests: Requests   # of the whole load, which begins before the job and lasts longer if it can
+    began: float         # of the job, monotonic clock
+    ended: float
+    extra: int           # bytes
+    series: dict         # what plot.py draws: times in ms since the load began
+
+    def took(self):
+        return self.ended - self.began
+
+    def in_job(self):
+        return self.requests.beside(self.began, self.ended)
+
+
 def during(peer, command, running_field, **options):
-    """Starts `command` (BGSAVE, BGREWRITEAOF) under SETs; returns (load figures, extra bytes, seconds it took, series).
-    The series is what bench/side_by_side/plot.py draws: times in ms since the load began."""
+    """Starts `command` (BGSAVE, BGREWRITEAOF) under SETs."""
     before = peer.anonymous_bytes()
     watch = Watch(peer, command, running_field)
     watch.start()
-    result = load(peer, **{"value_bytes": VALUE_BYTES, "clients": CLIENTS, "series_ms": SERIES_MS, "pulse": 1, **options})
+    result = load(peer, **{"value_bytes": VALUE_BYTES, "clients": CLIENTS, "series_ms": SERIES_MS, **options})
     peak = watch.finish()
     zero = result.pop("began_s")
     series = {
@@ -34,7 +51,7 @@ def during(peer, command, running_field, **options):
         "memory": [[round((at - zero) * 1000), size - before] for at, size in watch.memory],
         "latency": latency_series(result),
     }
-    return result, peak - before, watch.ended - watch.began, series
+    return Beside(result["requests"], watch.began, watch.ended, peak - before, series)
 
 
 def latency_series(result):
@@ -53,23 +70,35 @@ def record_latency(run, name, label, figures):
 
 
 def record_beside(run, name, label, what, idle, beside):
-    """What a save makes of the writes beside it: all of them, and those that no stop of a core touched."""
-    pairs = [("", idle, beside)]
-    if "undisturbed" in idle and "undisturbed" in beside:
-        pairs.append((BUT_FOR_STOPS, idle["undisturbed"], beside["undisturbed"]))
-        record_stops(run, name, label, beside)
-    for but, before, meanwhile in pairs:
+    """What a save makes of the writes beside it. `idle`: requests without it."""
+    requests = beside.in_job()
+    for (but, meanwhile), (_, before) in zip(with_and_without_stops(requests), with_and_without_stops(idle)):
         run.record(Row(f"{label}: p99.9 of {what} above idle{but}", "us", 200, None, of_ratio=False), name,
                    max(0, meanwhile["p99_9_us"] - before["p99_9_us"]))
         run.record(Row(f"{label}: longest {what}{but}", "us", 2000, None, of_ratio=False), name, meanwhile["max_us"])
+    if requests.core_stops is not None:
+        record_stops(run, name, label, requests)
 
 
-def record_longest(run, name, label, what, figures):
-    """The longest wait, which may be 5 ms, likewise."""
-    run.record(Row(f"{label}: longest {what}", "us", 5000, None, of_ratio=False), name, figures["max_us"])
-    if "undisturbed" in figures:
-        record_stops(run, name, label, figures)
-        run.record(Row(f"{label}: longest {what}{BUT_FOR_STOPS}", "us", 5000, None, of_ratio=False), name, figures["undisturbed"]["max_us"])
+def record_longest(run, name, label, what, requests):
+    """The longest wait, which may be 5 ms."""
+    for but, figures in with_and_without_stops(requests):
+        run.record(Row(f"{label}: longest {what}{but}", "us", 5000, None, of_ratio=False), name, figures["max_us"])
+    if requests.core_stops is not None:
+        record_stops(run, name, label, requests)
+
+
+def record_flood(run, name, label, what, calm, flood):
+    """What a save makes of a flood of writes, and how much of it goes on. `calm`: requests of one without a save."""
+    requests = flood.in_job()
+    record_longest(run, name, f"{label} in a flood", what, requests)
+    last = requests.answered[-1] / 1e9  # of the save, or of the load if the save lasts longer
+    without = calm.per_second(calm.answered[0] / 1e9, calm.answered[-1] / 1e9)
+    kept = 100 * requests.per_second(flood.began, last) / without
+    run.record(Row(f"{label} in a flood: throughput kept", "%", 90, None, of_ratio=False, at_least=True), name, kept)
+    if requests.core_stops is not None:
+        running = 1 - total_us(requests.stops) / 1e6 / (last - flood.began)
+        run.record(Row(f"{label} in a flood: throughput kept{BUT_FOR_STOPS}", "%", 90, None, of_ratio=False, at_least=True), name, kept / running)
 
 
 def extra_bound_mib(keys):
@@ -83,29 +112,27 @@ def snapshot_of(run, name, keys, rate):
     try:
         fill(peer, keys, VALUE_BYTES)
         record_machine(run, name)
-        idle = load(peer, rate=rate, seconds=run.pick(2, 5), keys=keys, value_bytes=VALUE_BYTES, clients=CLIENTS, pulse=1)
-        saving, extra, took, series = during(peer, "BGSAVE", "rdb_bgsave_in_progress", rate=rate, seconds=run.pick(3, 6, 15), keys=keys)
-        run.record_series(f"BGSAVE of {size}, {rate} SET/s", name, series)
+        idle = load(peer, rate=rate, seconds=run.pick(2, 5), keys=keys, value_bytes=VALUE_BYTES, clients=CLIENTS)["requests"]
+        saving = during(peer, "BGSAVE", "rdb_bgsave_in_progress", rate=rate, seconds=run.pick(3, 6, 15), keys=keys)
+        run.record_series(f"BGSAVE of {size}, {rate} SET/s", name, saving.series)
         check_saved(peer)
-        record_latency(run, name, f"{rate}/s, {size}, idle", idle)
-        record_latency(run, name, f"{rate}/s, {size}, during BGSAVE", saving)
+        record_latency(run, name, f"{rate}/s, {size}, idle", idle.figures())
+        record_latency(run, name, f"{rate}/s, {size}, during BGSAVE", saving.in_job().figures())
         bound = extra_bound_mib(keys)
         record_beside(run, name, f"BGSAVE of {size}", "SET", idle, saving)
-        run.record(Row(f"BGSAVE of {size}: extra memory", "MiB", bound, None, of_ratio=False), name, extra / 2**20)
-        run.record(Row(f"BGSAVE of {size}: duration", "s", 1.0), name, took)
+        run.record(Row(f"BGSAVE of {size}: extra memory", "MiB", bound, None, of_ratio=False), name, saving.extra / 2**20)
+        run.record(Row(f"BGSAVE of {size}: duration", "s", 1.0), name, saving.took())
         stop_us = int(peer.info("snapshot_last_cut_usec" if name == OURS else "latest_fork_usec"))
         run.record(Row(f"BGSAVE of {size}: stop for the cut or fork", "us", 100, None, of_ratio=False), name, stop_us)
 
-        calm = load(peer, rate=0, seconds=run.pick(2, 5), keys=keys, value_bytes=VALUE_BYTES, clients=CLIENTS)
-        flood, extra, took, series = during(peer, "BGSAVE", "rdb_bgsave_in_progress", rate=0, seconds=run.pick(3, 6, 12), keys=keys)
-        run.record_series(f"BGSAVE of {size}, SET flood", name, series)
+        calm = load(peer, rate=0, seconds=run.pick(2, 5), keys=keys, value_bytes=VALUE_BYTES, clients=CLIENTS)["requests"]
+        flood = during(peer, "BGSAVE", "rdb_bgsave_in_progress", rate=0, seconds=run.pick(3, 6, 12), keys=keys)
+        run.record_series(f"BGSAVE of {size}, SET flood", name, flood.series)
         check_saved(peer)
-        record_longest(run, name, f"BGSAVE of {size} in a flood", "SET", flood)
-        run.record(Row(f"BGSAVE of {size} in a flood: extra memory", "MiB", bound, None, of_ratio=False), name, extra / 2**20)
+        record_flood(run, name, f"BGSAVE of {size}", "SET", calm, flood)
+        run.record(Row(f"BGSAVE of {size} in a flood: extra memory", "MiB", bound, None, of_ratio=False), name, flood.extra / 2**20)
         # The table's seconds are for 5 M keys and two cores that the client shares.
-        run.record(Row(f"BGSAVE of {size} in a flood: duration", "s", keys / 1e6, keys / 2e6, of_ratio=False), name, took)
-        run.record(Row(f"BGSAVE of {size} in a flood: throughput kept", "%", 90, None, of_ratio=False, at_least=True), name,
-                   100 * flood["per_second"] / calm["per_second"])
+        run.record(Row(f"BGSAVE of {size} in a flood: duration", "s", keys / 1e6, keys / 2e6, of_ratio=False), name, flood.took())
         save_and_load(run, name, peer, keys)
     finally:
         peer.stop()
@@ -155,27 +182,25 @@ def run_big_value(run, kind, into):
         try:
             pipe(peer, elements(kind, count), count if kind == "stream" else count // 100)
             record_machine(run, name)
-            idle = load(peer, rate=rate, seconds=run.pick(2, 5), pulse=1, **options)
-            saving, extra, took, series = during(peer, "BGSAVE", "rdb_bgsave_in_progress", rate=rate, seconds=run.pick(3, 6, 12), **options)
+            idle = load(peer, rate=rate, seconds=run.pick(2, 5), **options)["requests"]
+            saving = during(peer, "BGSAVE", "rdb_bgsave_in_progress", rate=rate, seconds=run.pick(3, 6, 12), **options)
             check_saved(peer)
-            run.record_series(f"{label}, {rate} writes a second", name, series)
+            run.record_series(f"{label}, {rate} writes a second", name, saving.series)
             record_beside(run, name, label, "write", idle, saving)
             for field in PERCENTILES:
-                run.record(Row(f"{label}: its writes, idle: {field[:-3].replace('_', '.')}", "us"), name, idle[field])
-            run.record(Row(f"{label}: its writes: p99.9", "us"), name, saving["p99_9_us"])
-            run.record(Row(f"{label}: extra memory", "MiB", extra_bound_mib(count), None, of_ratio=False), name, extra / 2**20)
-            run.record(Row(f"{label}: duration", "s", 1.0), name, took)
+                run.record(Row(f"{label}: its writes, idle: {field[:-3].replace('_', '.')}", "us"), name, idle.figures()[field])
+            run.record(Row(f"{label}: its writes: p99.9", "us"), name, saving.in_job().figures()["p99_9_us"])
+            run.record(Row(f"{label}: extra memory", "MiB", extra_bound_mib(count), None, of_ratio=False), name, saving.extra / 2**20)
+            run.record(Row(f"{label}: duration", "s", 1.0), name, saving.took())
 
-            calm = load(peer, rate=0, seconds=run.pick(2, 4), **options)
-            flood, extra, took, series = during(peer, "BGSAVE", "rdb_bgsave_in_progress", rate=0, seconds=run.pick(3, 6, 12), **options)
+            calm = load(peer, rate=0, seconds=run.pick(2, 4), **options)["requests"]
+            flood = during(peer, "BGSAVE", "rdb_bgsave_in_progress", rate=0, seconds=run.pick(3, 6, 12), **options)
             check_saved(peer)
-            run.record_series(f"{label}, flood of writes", name, series)
-            run.record(Row(f"{label} in a flood: longest write, without a save", "us"), name, calm["max_us"])
-            record_longest(run, name, f"{label} in a flood", "write", flood)
-            run.record(Row(f"{label} in a flood: extra memory", "MiB", extra_bound_mib(count), None, of_ratio=False), name, extra / 2**20)
-            run.record(Row(f"{label} in a flood: duration", "s"), name, took)
-            run.record(Row(f"{label} in a flood: throughput kept", "%", 90, None, of_ratio=False, at_least=True), name,
-                       100 * flood["per_second"] / calm["per_second"])
+            run.record_series(f"{label}, flood of writes", name, flood.series)
+            record_longest(run, name, f"{label}: flood without a save", "write", calm)
+            record_flood(run, name, label, "write", calm, flood)
+            run.record(Row(f"{label} in a flood: extra memory", "MiB", extra_bound_mib(count), None, of_ratio=False), name, flood.extra / 2**20)
+            run.record(Row(f"{label} in a flood: duration", "s"), name, flood.took())
         finally:
             peer.stop()
 
@@ -192,17 +217,13 @@ def run_rewrite(run):
                 run.record(Row("load of an append-only file of SETs", "commands/s", None, 3.3e6, of_ratio=False, at_least=True), name,
                            keys / (time.monotonic() - began))
                 rate = run.pick(2_000, 5_000)
-                figures, _, took, series = during(peer, "BGREWRITEAOF", "aof_rewrite_in_progress", rate=rate,
-                                                  seconds=run.pick(3, 8), keys=keys)
-                run.record_series(f"BGREWRITEAOF of {keys / 1e6:g} M, {rate} SET/s", name, series)
+                rewrite = during(peer, "BGREWRITEAOF", "aof_rewrite_in_progress", rate=rate, seconds=run.pick(3, 8), keys=keys)
+                run.record_series(f"BGREWRITEAOF of {keys / 1e6:g} M, {rate} SET/s", name, rewrite.series)
                 if peer.info("aof_last_bgrewrite_status") != "ok":
                     raise RuntimeError(f"{name}: the rewrite failed")
-                record_latency(run, name, "during rewrite", figures)
-                run.record(Row("rewrite: longest SET", "us", None, 5000, of_ratio=False), name, figures["max_us"])
-                if "undisturbed" in figures:
-                    record_stops(run, name, "rewrite", figures)
-                    run.record(Row(f"rewrite: longest SET{BUT_FOR_STOPS}", "us", None, 5000, of_ratio=False), name, figures["undisturbed"]["max_us"])
-                run.record(Row("rewrite: duration", "s"), name, took)
+                record_latency(run, name, "during rewrite", rewrite.in_job().figures())
+                record_longest(run, name, "rewrite", "SET", rewrite.in_job())
+                run.record(Row("rewrite: duration", "s"), name, rewrite.took())
             finally:
                 peer.stop()
 
@@ -248,7 +269,7 @@ def run_slow_disk(run):
                 idle = load(peer, seconds=run.pick(2, 5), **options)
                 with open(switch, "w", encoding="ascii"):
                     pass
-                slow = load(peer, seconds=run.pick(8, 15), series_ms=SERIES_MS, pulse=1, **options)
+                slow = load(peer, seconds=run.pick(8, 15), series_ms=SERIES_MS, **options)
                 os.remove(switch)
                 label = f"everysec, syncs of {SLOW_SYNC_MS / 1000:g} s"
                 zero = slow.pop("began_s")
@@ -256,7 +277,7 @@ def run_slow_disk(run):
                                                                   "latency": latency_series(slow)})
                 record_latency(run, name, f"{rate}/s, everysec, idle disk", idle)
                 record_latency(run, name, f"{rate}/s, {label}", slow)
-                record_longest(run, name, label, "SET", slow)
+                record_longest(run, name, label, "SET", slow["requests"])
             finally:
                 peer.stop()
 

@@ -3,7 +3,7 @@
 A virtual processor may be stopped by its host, and the kernel may page memory out and in; neither is seen from inside. So: a process that
 answers +OK to each request and touches one page of as much memory as a store would have, measured as the servers are. What it shows as
 p99.9 and max is no server's. No latency beside such rows is better known than they say. And: threads of the highest priority that only
-sleep (cairn-load --pulse 1) see when a core stood still, so that rows can say what is left but for those times.
+sleep (bench/load/core_pulse.h) see when a core stood still, so that rows can say what is left but for those times.
 """
 
 import select
@@ -13,6 +13,7 @@ import subprocess
 import sys
 import types
 
+from latency import longest_us, total_us
 from peers import SERVER_CORE
 from rows import CLIENTS, Group, Row, load
 
@@ -46,11 +47,17 @@ def answer(listener, memory):
 BUT_FOR_STOPS = ", but for stops of cores"
 
 
-def record_stops(run, name, label, figures):
+def record_stops(run, name, label, requests):
     """What threads of the highest priority that only sleep saw meanwhile (bench/load/core_pulse.h)."""
-    run.record(Row(f"{label}: all cores stood still, in all", "us"), name, figures["stops"]["total_us"])
-    run.record(Row(f"{label}: all cores stood still, longest", "us"), name, figures["stops"]["longest_us"])
-    run.record(Row(f"{label}: a core stood still, longest", "us"), name, figures["core_stops"]["longest_us"])
+    run.record(Row(f"{label}: all cores stood still, in all", "us"), name, total_us(requests.stops))
+    run.record(Row(f"{label}: all cores stood still, longest", "us"), name, longest_us(requests.stops))
+    run.record(Row(f"{label}: a core stood still, longest", "us"), name, longest_us(requests.core_stops))
+
+
+def with_and_without_stops(requests):
+    """[(words for a row's name, figures)]: of all requests, and of those that no stop of a core touched where that is known."""
+    calm = requests.undisturbed()
+    return [("", requests.figures())] + ([] if calm is None else [(BUT_FOR_STOPS, calm.figures())])
 
 
 def record_machine(run, name, rate=10_000):
@@ -58,16 +65,15 @@ def record_machine(run, name, rate=10_000):
     process = subprocess.Popen(["taskset", "-c", SERVER_CORE, sys.executable, __file__], stdout=subprocess.PIPE)
     try:
         idler = types.SimpleNamespace(process=process, port=int(process.stdout.readline()))
-        figures = load(idler, rate=rate, seconds=run.pick(0.5, 4), keys=1_000_000, value_bytes=64, clients=CLIENTS, pulse=1)
+        requests = load(idler, rate=rate, seconds=run.pick(0.5, 4), keys=1_000_000, value_bytes=64, clients=CLIENTS)["requests"]
     finally:
         process.send_signal(signal.SIGKILL)
         process.wait()
-    for field, text in (("p50_us", "p50"), ("p99_9_us", "p99.9"), ("max_us", "max")):
-        run.record(Row(f"the machine alone, {rate}/s: {text}", "us"), name, figures[field])
-        if "undisturbed" in figures:
-            run.record(Row(f"the machine alone, {rate}/s: {text}{BUT_FOR_STOPS}", "us"), name, figures["undisturbed"][field])
-    if "undisturbed" in figures:
-        record_stops(run, name, f"the machine alone, {rate}/s", figures)
+    for but, each in with_and_without_stops(requests):
+        for field, text in (("p50_us", "p50"), ("p99_9_us", "p99.9"), ("max_us", "max")):
+            run.record(Row(f"the machine alone, {rate}/s: {text}{but}", "us"), name, each[field])
+    if requests.core_stops is not None:
+        record_stops(run, name, f"the machine alone, {rate}/s", requests)
 
 
 def run_machine(run):

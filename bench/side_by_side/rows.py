@@ -5,8 +5,10 @@ import json
 import os
 import re
 import subprocess
+import tempfile
 
 import scheduling
+from latency import Requests
 from peers import CLIENT_CORE, Peer, on_client_core
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
@@ -94,14 +96,20 @@ def benchmark(peer, requests, pipeline, words, clients=CLIENTS, keys=None):
 
 
 def load(peer, **options):
-    """cairn-load on the client core; returns its JSON object. At a fixed rate it and the server's loop are ahead of all others."""
+    """cairn-load on the client core; returns its JSON object, with a latency.Requests as "requests". At a fixed rate it and the
+    server's loop are ahead of all others."""
     command = [os.path.join(BIN, "cairn-load"), "--port", peer.port]
     for name, value in options.items():
         command += ["--" + name.replace("_", "-"), value]
-    if options.get("rate") == 0:
-        return json.loads(on_client_core(command))
-    with scheduling.ahead(peer.process.pid):
-        return json.loads(on_client_core([*scheduling.client_prefix(), *command]))
+    with tempfile.NamedTemporaryFile() as log:
+        command += ["--log", log.name]
+        if options.get("rate") == 0:
+            result = json.loads(on_client_core(command))
+        else:
+            with scheduling.ahead(peer.process.pid):
+                result = json.loads(on_client_core([*scheduling.client_prefix(), *command]))
+        result["requests"] = Requests.of_log(log.name, result)
+    return result
 
 
 def encode(*words):
