@@ -11,6 +11,8 @@ namespace cairn {
 namespace {
 
 constexpr int kWalkerNice = 10;
+/// A walker in a hurry gives way at one of so many chances, which makes its turns about 1 ms.
+constexpr unsigned kHurriedTurn = 6;
 // The longest a shutdown waits for the disk.
 constexpr int64_t kShutdownSyncMs = 60000;
 
@@ -90,9 +92,11 @@ SnapshotJobOptions DurabilityOfFiles::JobOptions(JobKind kind, const SyncSnapsho
   options.incremental_sync = kind == JobKind::kRewrite ? settings.aof_rewrite_incremental_fsync
                                                        : settings.rdb_save_incremental_fsync;
   options.cpu_limit_percent = settings.snapshot_cpu_limit;
-  // To be polite towards writers is no use to them once it would have them wait for the walker.
-  options.gives_way = [this, hurry_from = settings.snapshot_retained_limit / 8] {
-    return engine_.keyspace.retained_value_bytes() < hurry_from;
+  // To be polite towards writers is no use to them once it would have them wait for the walker:
+  // then it lets them in less often, yet more often than the kernel's ticks, 4 ms apart, would.
+  options.gives_way = [this, hurry_from = settings.snapshot_retained_limit / 8,
+                       calls = 0u]() mutable {
+    return engine_.keyspace.retained_value_bytes() < hurry_from || ++calls % kHurriedTurn == 0;
   };
   options.key_delay_us = settings.rdb_key_save_delay;
   return options;

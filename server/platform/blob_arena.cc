@@ -26,9 +26,9 @@ constexpr uint64_t kTrimStepBytes = 64u << 20;
 constexpr size_t RoundUp(size_t size, size_t unit) { return (size + unit - 1) / unit * unit; }
 
 /// Rule B2: the smallest whole number of huge pages that wastes no more than 1/32 on its last slot.
+/// A slot of 2.5 MiB by itself would hold two huge pages, 4 MiB, as soon as it is touched.
 size_t RegionBytes(size_t slot_bytes) {
-  if (slot_bytes >= kHugePageBytes) return slot_bytes;
-  size_t bytes = kHugePageBytes;
+  size_t bytes = RoundUp(slot_bytes, kHugePageBytes);
   while (bytes % slot_bytes * 32 > bytes) bytes += kHugePageBytes;
   return bytes;
 }

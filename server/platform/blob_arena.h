@@ -11,8 +11,8 @@
 //
 // - B1 Slot sizes step four times per power of two: a slot is less than 25 % larger than its
 //   payload.
-// - B2 Regions below 2 MiB slots hold many slots of one size, with at most 1/32 left over; larger
-//   slots have a region each.
+// - B2 A region is a whole number of huge pages and holds slots of one size, with at most 1/32 left
+//   over: one slot or many.
 // - B3 A free slot is warm (counted in retained_bytes) or cold (no pages). Warm ones are given out
 //   first.
 // - B4 A region without used slots goes back to the address space as soon as a release finds the

@@ -107,7 +107,11 @@ class FakeEnv::Writer final : public WritableFile {
 
   Status Append(std::string_view bytes) override { return Appendv({&bytes, 1}); }
   Status Appendv(std::span<const std::string_view> pieces) override {
-    std::lock_guard lock(env_->mutex_);
+    std::unique_lock lock(env_->mutex_);
+    ++env_->held_appends_;
+    env_->let_go_.wait(lock, [this] { return env_->appends_allowed_ > 0; });
+    --env_->held_appends_;
+    if (env_->appends_allowed_ != UINT64_MAX) --env_->appends_allowed_;
     env_->TakeWriteTime();
     std::string bytes;
     for (const std::string_view piece : pieces) bytes.append(piece);

@@ -64,6 +64,11 @@ class FakeEnv final : public Env {
   void HoldSyncs(bool held);
   /// Syncs of files that wait now.
   size_t held_syncs() const;
+  /// Appends beyond the next `count` wait until more are allowed; UINT64_MAX, as at first: none
+  /// does.
+  void AllowAppends(uint64_t count);
+  /// Appends that wait now.
+  size_t held_appends() const;
   /// From now on an Append takes `time_us` of the monotonic clock; with `waits` its thread gives up
   /// the core meanwhile, as one that waits for a disk does, and without it has merely been put off.
   void SetWriteTime(int64_t time_us, bool waits);
@@ -136,6 +141,8 @@ class FakeEnv final : public Env {
   bool failed_syncs_forget_ = false;
   bool syncs_held_ = false;
   size_t held_syncs_ = 0;
+  uint64_t appends_allowed_ = UINT64_MAX;
+  size_t held_appends_ = 0;
   std::condition_variable let_go_;
   Status fault_;
   int64_t write_time_us_ = 0;

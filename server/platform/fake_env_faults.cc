@@ -80,6 +80,17 @@ void FakeEnv::HoldSyncs(bool held) {
   let_go_.notify_all();
 }
 
+void FakeEnv::AllowAppends(uint64_t count) {
+  std::lock_guard lock(mutex_);
+  appends_allowed_ = count;
+  let_go_.notify_all();
+}
+
+size_t FakeEnv::held_appends() const {
+  std::lock_guard lock(mutex_);
+  return held_appends_;
+}
+
 size_t FakeEnv::held_syncs() const {
   std::lock_guard lock(mutex_);
   return held_syncs_;

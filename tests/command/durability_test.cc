@@ -116,6 +116,42 @@ TEST_F(DurabilityTest, EverysecHasGivenTheBytesToTheKernelBeforeTheReply) {  // 
   EXPECT_EQ(again.Run({"GET", "a"}), "\"99\"");
 }
 
+TEST_F(DurabilityTest, PatienceEndsWithWhatItWaitedFor) {  // A9
+  DurableProcess process(env_, {{"appendonly", "yes"}});
+  ASSERT_TRUE(process.loaded_.ok());
+  const auto set = [&](const char* key) {
+    EXPECT_EQ(process.Run({"SET", key, "1"}), "+OK");
+    return process.engine_.propagation.offset();
+  };
+  // After a write that waited for the disk the log thread writes.
+  env_.SetWriteTime(10'000, true);
+  set("a");
+  ASSERT_TRUE(process.AllDurable());
+  env_.SetWriteTime(0, false);
+
+  env_.AllowAppends(0);
+  const uint64_t first = set("b");
+  ASSERT_TRUE(process.Until([&] { return env_.held_appends() == 1; }));
+  EXPECT_LT(process.durability_->DurableOffset(), first);
+  process.loop_.RunPosted();
+  EXPECT_LT(process.told_offset_, first);
+  env_.AdvanceMicros(3000);
+  process.loop_.RunPosted();
+  EXPECT_GE(process.told_offset_, first) << "held for longer than 3 ms";
+  const uint64_t second = set("c");
+  EXPECT_GE(process.durability_->DurableOffset(), second)
+      << "the disk still does not take the first";
+
+  // The first is written: what comes from now on has its own 3 ms.
+  env_.AllowAppends(1);
+  ASSERT_TRUE(process.Until([&] { return process.durability_->DurableOffset() != UINT64_MAX; }));
+  EXPECT_GE(process.durability_->DurableOffset(), first);
+  EXPECT_LT(process.durability_->DurableOffset(), second);
+  process.told_offset_ = 0;
+  env_.AllowAppends(UINT64_MAX);
+  EXPECT_TRUE(process.Until([&] { return process.told_offset_ >= second; }));
+}
+
 TEST_F(DurabilityTest, AFullDiskRefusesWritesInRedissWordsAndReadsGoOn) {
   DurableProcess process(env_, kAlways);
   ASSERT_EQ(process.Run({"SET", "a", "1"}), "+OK");

@@ -47,6 +47,16 @@ TEST(BlobArenaTest, SmallBlobsComeFromTheHeap) {
   EXPECT_EQ(Take(&arena, 0)->size(), 0u);
 }
 
+TEST(BlobArenaTest, SlotsBetweenHugePagesShareThem) {  // B2
+  BlobArena arena(0);
+  std::vector<BlobRef> blobs;
+  for (int i = 0; i < 4; ++i) blobs.push_back(Take(&arena, 5 * kMiB / 2 - 1));
+  EXPECT_EQ(arena.mapped_bytes(), 10 * kMiB);
+  // By themselves they would stand at multiples of a huge page, and hold two of them each.
+  for (size_t i = 1; i < blobs.size(); ++i)
+    EXPECT_EQ(blobs[i]->data(), blobs[i - 1]->data() + 5 * kMiB / 2);
+}
+
 TEST(BlobArenaTest, BytesAreWritableAlignedAndCounted) {
   BlobArena arena(64 * kMiB);
   std::vector<BlobRef> blobs;
