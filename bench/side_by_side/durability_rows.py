@@ -96,8 +96,8 @@ def record_flood(run, name, label, what, calm, flood):
     without = calm.per_second(calm.answered[0] / 1e9, calm.answered[-1] / 1e9)
     kept = 100 * requests.per_second(flood.began, last) / without
     run.record(Row(f"{label} in a flood: throughput kept", "%", 90, None, of_ratio=False, at_least=True), name, kept)
-    if requests.core_stops is not None:
-        running = 1 - total_us(requests.stops) / 1e6 / (last - flood.began)
+    running = 1 - total_us(requests.stops) / 1e6 / (last - flood.began)
+    if requests.core_stops is not None and running > 0:
         run.record(Row(f"{label} in a flood: throughput kept{BUT_FOR_STOPS}", "%", 90, None, of_ratio=False, at_least=True), name, kept / running)
 
 

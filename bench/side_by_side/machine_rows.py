@@ -55,9 +55,10 @@ def record_stops(run, name, label, requests):
 
 
 def with_and_without_stops(requests):
-    """[(words for a row's name, figures)]: of all requests, and of those that no stop of a core touched where that is known."""
+    """[(words for a row's name, figures)]: of all requests, and of those that no stop of a core touched, if that is known and there
+    are any."""
     calm = requests.undisturbed()
-    return [("", requests.figures())] + ([] if calm is None else [(BUT_FOR_STOPS, calm.figures())])
+    return [("", requests.figures())] + ([(BUT_FOR_STOPS, calm.figures())] if calm is not None and len(calm.due) else [])
 
 
 def record_machine(run, name, rate=10_000):
