@@ -12,7 +12,7 @@ namespace {
 
 constexpr int kWalkerNice = 10;
 /// A walker in a hurry gives way at one of so many chances, which makes its turns about 1 ms.
-constexpr unsigned kHurriedTurn = 6;
+constexpr unsigned kHurriedTurn = 12;
 // The longest a shutdown waits for the disk.
 constexpr int64_t kShutdownSyncMs = 60000;
 
