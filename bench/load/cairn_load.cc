@@ -18,7 +18,6 @@
 
 #include <algorithm>
 #include <charconv>
-#include <chrono>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -53,12 +52,6 @@ struct LoadOptions {
   std::string log;        // the file of all requests' times; empty: none
   std::string into;       // the type of the one value that is written to; empty: strings
 };
-
-int64_t NowNanos() {
-  return std::chrono::duration_cast<std::chrono::nanoseconds>(
-             std::chrono::steady_clock::now().time_since_epoch())
-      .count();
-}
 
 [[noreturn]] void Die(const std::string& text) {
   std::fprintf(stderr, "cairn-load: %s\n", text.c_str());

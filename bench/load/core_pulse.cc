@@ -9,12 +9,6 @@ namespace cairn {
 
 namespace {
 
-int64_t NowNanos() {
-  return std::chrono::duration_cast<std::chrono::nanoseconds>(
-             std::chrono::steady_clock::now().time_since_epoch())
-      .count();
-}
-
 bool GoAheadOn(unsigned core) {
   cpu_set_t cores;
   CPU_ZERO(&cores);
@@ -25,6 +19,12 @@ bool GoAheadOn(unsigned core) {
 }
 
 }  // namespace
+
+int64_t NowNanos() {
+  return std::chrono::duration_cast<std::chrono::nanoseconds>(
+             std::chrono::steady_clock::now().time_since_epoch())
+      .count();
+}
 
 CorePulse::CorePulse() : started_(std::thread::hardware_concurrency()) {
   for (unsigned core = 0; core < std::thread::hardware_concurrency(); ++core)

@@ -18,13 +18,16 @@
 
 namespace cairn {
 
+/// Of the steady clock, which is Linux's monotonic one.
+int64_t NowNanos();
+
 class CorePulse {
  public:
   static constexpr int64_t kPeriodNs = 500'000;
   static constexpr int64_t kStopNs = 1'000'000;  ///< a longer time without a pulse is a stop
 
   struct Stop {
-    int64_t began_ns, ended_ns;  // of the steady clock
+    int64_t began_ns, ended_ns;  // as NowNanos
   };
 
   /// Starts the threads and waits until each has waked once; where real-time priority is not

@@ -243,8 +243,7 @@ def run_ping(run):
                     for but, each in with_and_without_stops(figures["requests"]):
                         run.record(Row(f"ckpt: small request beside a push, max{but}", "us", 0.1), name, each["max_us"])
                         run.record(Row(f"ckpt: small request beside a push, p99.9{but}", "us", 2000, of_ratio=False), name, each["p99_9_us"])
-                    if figures["requests"].core_stops is not None:
-                        record_stops(run, name, "ckpt: small requests beside a push", figures["requests"])
+                    record_stops(run, name, "ckpt: small requests beside a push", figures["requests"])
                     if name == OURS:
                         read_all(Wire(peer), name, int(figures["step"]), arrays, {n: numpy.empty_like(a) for n, a in arrays.items()})
                 finally:

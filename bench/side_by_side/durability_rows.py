@@ -17,7 +17,6 @@ from rows import CLIENTS, LIB, OURS, Group, Row, benchmark, encode, fill, load, 
 from watch import Watch
 
 VALUE_BYTES = 64
-PERCENTILES = ("p50_us", "p99_us", "p99_9_us", "max_us")
 SERIES_MS = 20
 SLOW_SYNC_MS = 3000  # longer than the 2 s for which redis-server postpones its write
 
@@ -34,7 +33,9 @@ class Beside:
     def took(self):
         return self.ended - self.began
 
+    @functools.cached_property
     def in_job(self):
+        """Requests beside the job."""
         return self.requests.beside(self.began, self.ended)
 
 
@@ -65,32 +66,30 @@ def check_saved(peer):
 
 
 def record_latency(run, name, label, figures):
-    for field in PERCENTILES:
-        run.record(Row(f"SET {label}: {field[:-3].replace('_', '.')}", "us"), name, figures[field])
+    for field, value in figures.items():
+        run.record(Row(f"SET {label}: {field[:-3].replace('_', '.')}", "us"), name, value)
 
 
 def record_beside(run, name, label, what, idle, beside):
     """What a save makes of the writes beside it. `idle`: requests without it."""
-    requests = beside.in_job()
+    requests = beside.in_job
     for (but, meanwhile), (_, before) in zip(with_and_without_stops(requests), with_and_without_stops(idle)):
         run.record(Row(f"{label}: p99.9 of {what} above idle{but}", "us", 200, None, of_ratio=False), name,
                    max(0, meanwhile["p99_9_us"] - before["p99_9_us"]))
         run.record(Row(f"{label}: longest {what}{but}", "us", 2000, None, of_ratio=False), name, meanwhile["max_us"])
-    if requests.core_stops is not None:
-        record_stops(run, name, label, requests)
+    record_stops(run, name, label, requests)
 
 
 def record_longest(run, name, label, what, requests):
     """The longest wait, which may be 5 ms."""
     for but, figures in with_and_without_stops(requests):
         run.record(Row(f"{label}: longest {what}{but}", "us", 5000, None, of_ratio=False), name, figures["max_us"])
-    if requests.core_stops is not None:
-        record_stops(run, name, label, requests)
+    record_stops(run, name, label, requests)
 
 
 def record_flood(run, name, label, what, calm, flood):
     """What a save makes of a flood of writes, and how much of it goes on. `calm`: requests of one without a save."""
-    requests = flood.in_job()
+    requests = flood.in_job
     record_longest(run, name, f"{label} in a flood", what, requests)
     last = requests.answered[-1] / 1e9  # of the save, or of the load if the save lasts longer
     without = calm.per_second(calm.answered[0] / 1e9, calm.answered[-1] / 1e9)
@@ -117,7 +116,7 @@ def snapshot_of(run, name, keys, rate):
         run.record_series(f"BGSAVE of {size}, {rate} SET/s", name, saving.series)
         check_saved(peer)
         record_latency(run, name, f"{rate}/s, {size}, idle", idle.figures())
-        record_latency(run, name, f"{rate}/s, {size}, during BGSAVE", saving.in_job().figures())
+        record_latency(run, name, f"{rate}/s, {size}, during BGSAVE", saving.in_job.figures())
         bound = extra_bound_mib(keys)
         record_beside(run, name, f"BGSAVE of {size}", "SET", idle, saving)
         run.record(Row(f"BGSAVE of {size}: extra memory", "MiB", bound, None, of_ratio=False), name, saving.extra / 2**20)
@@ -187,9 +186,9 @@ def run_big_value(run, kind, into):
             check_saved(peer)
             run.record_series(f"{label}, {rate} writes a second", name, saving.series)
             record_beside(run, name, label, "write", idle, saving)
-            for field in PERCENTILES:
-                run.record(Row(f"{label}: its writes, idle: {field[:-3].replace('_', '.')}", "us"), name, idle.figures()[field])
-            run.record(Row(f"{label}: its writes: p99.9", "us"), name, saving.in_job().figures()["p99_9_us"])
+            for field, value in idle.figures().items():
+                run.record(Row(f"{label}: its writes, idle: {field[:-3].replace('_', '.')}", "us"), name, value)
+            run.record(Row(f"{label}: its writes: p99.9", "us"), name, saving.in_job.figures()["p99_9_us"])
             run.record(Row(f"{label}: extra memory", "MiB", extra_bound_mib(count), None, of_ratio=False), name, saving.extra / 2**20)
             run.record(Row(f"{label}: duration", "s", 1.0), name, saving.took())
 
@@ -221,8 +220,8 @@ def run_rewrite(run):
                 run.record_series(f"BGREWRITEAOF of {keys / 1e6:g} M, {rate} SET/s", name, rewrite.series)
                 if peer.info("aof_last_bgrewrite_status") != "ok":
                     raise RuntimeError(f"{name}: the rewrite failed")
-                record_latency(run, name, "during rewrite", rewrite.in_job().figures())
-                record_longest(run, name, "rewrite", "SET", rewrite.in_job())
+                record_latency(run, name, "during rewrite", rewrite.in_job.figures())
+                record_longest(run, name, "rewrite", "SET", rewrite.in_job)
                 run.record(Row("rewrite: duration", "s"), name, rewrite.took())
             finally:
                 peer.stop()
@@ -275,8 +274,8 @@ def run_slow_disk(run):
                 zero = slow.pop("began_s")
                 run.record_series(f"{label}, {rate} SET/s", name, {"job_ms": [0, round((time.monotonic() - zero) * 1000)], "memory": [],
                                                                   "latency": latency_series(slow)})
-                record_latency(run, name, f"{rate}/s, everysec, idle disk", idle)
-                record_latency(run, name, f"{rate}/s, {label}", slow)
+                record_latency(run, name, f"{rate}/s, everysec, idle disk", idle["requests"].figures())
+                record_latency(run, name, f"{rate}/s, {label}", slow["requests"].figures())
                 record_longest(run, name, label, "SET", slow["requests"])
             finally:
                 peer.stop()

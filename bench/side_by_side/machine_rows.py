@@ -19,6 +19,7 @@ from rows import CLIENTS, Group, Row, load
 
 MEMORY_BYTES = 512 << 20
 PAGE_BYTES = 4096
+BUT_FOR_STOPS = ", but for stops of cores"
 
 
 def answer(listener, memory):
@@ -44,11 +45,10 @@ def answer(listener, memory):
                 connections[number].send(b"+OK\r\n")
 
 
-BUT_FOR_STOPS = ", but for stops of cores"
-
-
 def record_stops(run, name, label, requests):
-    """What threads of the highest priority that only sleep saw meanwhile (bench/load/core_pulse.h)."""
+    """What threads of the highest priority that only sleep saw meanwhile (bench/load/core_pulse.h), where they were allowed to."""
+    if requests.core_stops is None:
+        return
     run.record(Row(f"{label}: all cores stood still, in all", "us"), name, total_us(requests.stops))
     run.record(Row(f"{label}: all cores stood still, longest", "us"), name, longest_us(requests.stops))
     run.record(Row(f"{label}: a core stood still, longest", "us"), name, longest_us(requests.core_stops))
@@ -73,8 +73,7 @@ def record_machine(run, name, rate=10_000):
     for but, each in with_and_without_stops(requests):
         for field, text in (("p50_us", "p50"), ("p99_9_us", "p99.9"), ("max_us", "max")):
             run.record(Row(f"the machine alone, {rate}/s: {text}{but}", "us"), name, each[field])
-    if requests.core_stops is not None:
-        record_stops(run, name, f"the machine alone, {rate}/s", requests)
+    record_stops(run, name, f"the machine alone, {rate}/s", requests)
 
 
 def run_machine(run):

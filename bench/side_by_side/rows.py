@@ -1,5 +1,6 @@
 """The vocabulary of ./dev compare: rows, the run that collects their figures, and the clients that load a server."""
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -101,13 +102,12 @@ def load(peer, **options):
     command = [os.path.join(BIN, "cairn-load"), "--port", peer.port]
     for name, value in options.items():
         command += ["--" + name.replace("_", "-"), value]
+    ahead, prefix = contextlib.nullcontext(), []
+    if options.get("rate") != 0:
+        ahead, prefix = scheduling.ahead(peer.process.pid), scheduling.client_prefix()
     with tempfile.NamedTemporaryFile() as log:
-        command += ["--log", log.name]
-        if options.get("rate") == 0:
-            result = json.loads(on_client_core(command))
-        else:
-            with scheduling.ahead(peer.process.pid):
-                result = json.loads(on_client_core([*scheduling.client_prefix(), *command]))
+        with ahead:
+            result = json.loads(on_client_core([*prefix, *command, "--log", log.name]))
         result["requests"] = Requests.of_log(log.name, result)
     return result
 

@@ -7,8 +7,6 @@
 namespace cairn {
 namespace {
 
-constexpr size_t RoundUp(size_t size, size_t unit) { return (size + unit - 1) / unit * unit; }
-
 /// No MAP_NORESERVE: the system shall refuse what is more than the machine has.
 char* Map(size_t bytes) {
   void* map = ::mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);

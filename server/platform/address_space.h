@@ -14,6 +14,9 @@
 
 namespace cairn {
 
+/// The least multiple of `unit` that is not below `size`.
+constexpr size_t RoundUp(size_t size, size_t unit) { return (size + unit - 1) / unit * unit; }
+
 class AddressSpace {
  public:
   static constexpr size_t kAlignment = size_t{2} << 20;

@@ -23,8 +23,6 @@ constexpr size_t kWarmPieceBytes = kHugePageBytes;
 // What Trim gives back at a time: some milliseconds, between which blobs are warmed.
 constexpr uint64_t kTrimStepBytes = 64u << 20;
 
-constexpr size_t RoundUp(size_t size, size_t unit) { return (size + unit - 1) / unit * unit; }
-
 /// Rule B2: the smallest whole number of huge pages that wastes no more than 1/32 on its last slot.
 /// A slot of 2.5 MiB by itself would hold two huge pages, 4 MiB, as soon as it is touched.
 size_t RegionBytes(size_t slot_bytes) {
