@@ -276,6 +276,7 @@ Result<DeclareArgs> ParseDeclare(Args args) {
   uint64_t count = 0;
   // The least a tensor takes: name group dtype SHAPE 0.
   CAIRN_RETURN_IF_ERROR(ReadCount(cursor, 5, &count));
+  out.specs.reserve(count);
   for (uint64_t i = 0; i < count; ++i) {
     CAIRN_RETURN_IF_ERROR(ReadSpec(cursor, &out.specs.emplace_back()));
   }

@@ -30,7 +30,7 @@ bool IsConsistent(const CkptRun& run) {
     if (run.FindStep(run.tags[i].step) == nullptr) return false;
   }
   return run.transactions.size() <= kMaxOpenTransactions && run.tags.size() <= kMaxTags &&
-         run.ended.size() <= kMaxEnded && run.log.size() <= kMaxLogLines;
+         run.ended->size() <= kMaxEnded && run.log->size() <= kMaxLogLines;
 }
 
 }  // namespace cairn::tensor

@@ -250,7 +250,7 @@ Status ListCommand(CommandRun& run) {
 Status LogCommand(CommandRun& run) {
   Result<const RunValue*> found = run.NeedRun(run.key(), CAIRN_READ);
   if (!found.ok()) return found.status();
-  const std::vector<LogLine>& log = found.value()->run().log;
+  const std::vector<LogLine>& log = *found.value()->run().log;
   run.Array(log.size());
   for (size_t i = log.size(); i-- > 0;) {
     run.Array(4);

@@ -63,13 +63,13 @@ class Saver {
       U(tag.step);
       U(tag.pinned ? 1 : 0);
     });
-    List(run.ended, [&](const Ended& ended) {
+    List(*run.ended, [&](const Ended& ended) {
       S(ended.tx);
       U(ended.step);
       U(static_cast<uint64_t>(ended.how));
       S(ended.reason);
     });
-    List(run.log, [&](const LogLine& line) {
+    List(*run.log, [&](const LogLine& line) {
       Ms(line.at_ms);
       S(line.event);
       U(line.step);
@@ -238,14 +238,14 @@ class Loader {
       tag.pinned = Flag();
     });
     List([&] {
-      Ended& ended = run->ended.emplace_back();
+      Ended& ended = run->ended.Own().emplace_back();
       ended.tx = S();
       ended.step = U();
       ended.how = static_cast<Ended::How>(Below(3));
       ended.reason = S();
     });
     List([&] {
-      LogLine& line = run->log.emplace_back();
+      LogLine& line = run->log.Own().emplace_back();
       line.at_ms = Ms();
       line.event = S();
       line.step = U();
@@ -443,6 +443,8 @@ class Loader {
     RankPart part;
     part.rank = static_cast<uint32_t>(Below(world));
     part.prepared = Flag();
+    std::vector<Kept<ShardSpec>> specs;
+    std::vector<Kept<ShardData>> all;
     List([&] {
       ShardSpec spec;
       LoadHead(&spec);
@@ -454,15 +456,17 @@ class Loader {
       List([&] { cells.push_back(LoadCell(spec, cells.size())); });
       Require(!failed_ && cells.size() == spec.cell_count());
       if (failed_) return;
-      if (!part.specs.empty()) {
-        const ShardSpec& last = *part.specs.back();
+      if (!specs.empty()) {
+        const ShardSpec& last = *specs.back();
         Require(last.name < spec.name || (last.name == spec.name && last.index < spec.index));
       }
-      ShardData data(std::move(cells));
+      ShardData data{SharedList<Cell>(std::move(cells))};
       Require(!part.prepared || data.IsComplete());
-      part.data.push_back(Kept<ShardData>::Make(std::move(data)));
-      part.specs.push_back(Kept<ShardSpec>::Make(std::move(spec)));
+      all.push_back(Kept<ShardData>::Make(std::move(data)));
+      specs.push_back(Kept<ShardSpec>::Make(std::move(spec)));
     });
+    part.specs = SharedList<Kept<ShardSpec>>(std::move(specs));
+    part.data = SharedList<Kept<ShardData>>(std::move(all));
     List([&] { part.states.push_back(LoadState()); });
     return part;
   }

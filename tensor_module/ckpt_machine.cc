@@ -78,11 +78,20 @@ bool Before(const ShardSpec& spec, std::string_view name, uint32_t index) {
   return spec.name != name ? spec.name < name : spec.index < index;
 }
 
-size_t LowerBound(const RankPart& part, std::string_view name, uint32_t index) {
-  const auto at = std::lower_bound(
-      part.specs.begin(), part.specs.end(), 0,
-      [&](const Kept<ShardSpec>& spec, int) { return Before(*spec, name, index); });
-  return static_cast<size_t>(at - part.specs.begin());
+/// Where a shard stands, or would, in a list of Kept<ShardSpec>.
+template <typename Specs>
+size_t LowerBound(const Specs& specs, std::string_view name, uint32_t index) {
+  size_t low = 0;
+  for (size_t left = specs.size(); left > 0;) {
+    const size_t half = left / 2;
+    if (Before(*specs[low + half], name, index)) {
+      low += half + 1;
+      left -= half + 1;
+    } else {
+      left = half;
+    }
+  }
+  return low;
 }
 
 Status CheckSameTensor(const ShardSpec& spec, const ShardSpec& other, uint32_t other_rank) {
@@ -95,13 +104,23 @@ Status CheckSameTensor(const ShardSpec& spec, const ShardSpec& other, uint32_t o
                         (other.alias_of.empty() ? "'" : "', alias of '" + other.alias_of + "'"));
 }
 
-Status AddSpec(const Transaction& transaction, RankPart* part, ShardSpec spec) {
+/// What a rank has declared, while more of it comes.
+struct Declared {
+  uint32_t rank = 0;
+  bool prepared = false;
+  std::vector<Kept<ShardSpec>> specs;
+  std::vector<Kept<ShardData>> data;
+};
+
+Status AddSpec(const Transaction& transaction, Declared* part, ShardSpec spec) {
+  // All who declared it said the same: the first of them will do.
   for (const auto& other : transaction.ranks) {
-    const size_t at = LowerBound(*other, spec.name, 0);
+    const size_t at = LowerBound(other->specs, spec.name, 0);
     if (at == other->specs.size() || other->specs[at]->name != spec.name) continue;
     CAIRN_RETURN_IF_ERROR(CheckSameTensor(spec, *other->specs[at], other->rank));
+    break;
   }
-  size_t at = LowerBound(*part, spec.name, 0);
+  size_t at = LowerBound(part->specs, spec.name, 0);
   for (; at < part->specs.size() && part->specs[at]->name == spec.name; ++at) {
     CAIRN_RETURN_IF_ERROR(CheckSameTensor(spec, *part->specs[at], part->rank));
     if (part->specs[at]->extent == spec.extent) return Status::Ok();
@@ -124,7 +143,7 @@ Status CheckFinite(const RankPart& part) {
   for (size_t i = 0; i < part.specs.size(); ++i) {
     const ShardSpec& spec = *part.specs[i];
     if (!HasNonFinite(spec.dtype)) continue;
-    const std::vector<Cell>& cells = part.data[i]->cells();
+    const SharedList<Cell>& cells = part.data[i]->cells();
     for (size_t cell = 0; cell < cells.size(); ++cell) {
       const Chunk& chunk = *cells[cell].chunk;
       uint64_t index = 0;
@@ -266,7 +285,7 @@ Result<const Transaction*> FindLive(const CkptRun& run, std::string_view tx) {
     if (!transaction.live()) return NotLive(transaction.state, tx);
     return &transaction;
   }
-  for (const Ended& ended : run.ended) {
+  for (const Ended& ended : *run.ended) {
     if (ended.tx != tx) continue;
     if (ended.how == Ended::How::kExpired) return NotLive(TxState::kExpired, tx);
     if (ended.how == Ended::How::kFenced) return NotLive(TxState::kFenced, tx);
@@ -295,7 +314,7 @@ const RankPart* FindRank(const Transaction& transaction, uint32_t rank) {
 }
 
 Result<size_t> FindShard(const RankPart& part, std::string_view name, uint32_t index) {
-  const size_t at = LowerBound(part, name, index);
+  const size_t at = LowerBound(part.specs, name, index);
   if (at < part.specs.size() && part.specs[at]->name == name && part.specs[at]->index == index) {
     return size_t{at};
   }
@@ -309,9 +328,20 @@ Status Declare(CkptRun* run, std::string_view tx, uint32_t rank, std::vector<Sha
   if (!transaction.ok()) return transaction.status();
   CAIRN_RETURN_IF_ERROR(CheckRank(*transaction, rank));
   RankPart part = PartCopy(*transaction, rank);
-  for (ShardSpec& spec : specs) {
-    CAIRN_RETURN_IF_ERROR(AddSpec(*transaction, &part, std::move(spec)));
+  Declared declared{rank, part.prepared, part.specs.ToVector(), part.data.ToVector()};
+  // By name, so that each goes behind those before it.
+  std::vector<ShardSpec*> sorted;
+  sorted.reserve(specs.size());
+  for (ShardSpec& spec : specs) sorted.push_back(&spec);
+  std::stable_sort(sorted.begin(), sorted.end(),
+                   [](const ShardSpec* a, const ShardSpec* b) { return a->name < b->name; });
+  declared.specs.reserve(declared.specs.size() + specs.size());
+  declared.data.reserve(declared.data.size() + specs.size());
+  for (ShardSpec* spec : sorted) {
+    CAIRN_RETURN_IF_ERROR(AddSpec(*transaction, &declared, std::move(*spec)));
   }
+  part.specs = SharedList<Kept<ShardSpec>>(std::move(declared.specs));
+  part.data = SharedList<Kept<ShardData>>(std::move(declared.data));
   PutPart(&*transaction, std::move(part));
   Renew(&*transaction, moment);
   Replace(run, std::move(*transaction));
@@ -323,7 +353,7 @@ Status StoreShard(CkptRun* run, std::string_view tx, uint32_t rank, size_t shard
   Result<Transaction> transaction = LiveCopy(*run, tx);
   if (!transaction.ok()) return transaction.status();
   RankPart part = PartCopy(*transaction, rank);
-  part.data[shard] = Kept<ShardData>::Make(std::move(data));
+  part.data.Own(shard) = Kept<ShardData>::Make(std::move(data));
   PutPart(&*transaction, std::move(part));
   Renew(&*transaction, moment);
   Replace(run, std::move(*transaction));

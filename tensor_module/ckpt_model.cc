@@ -62,13 +62,15 @@ const Tag* CkptRun::FindTag(std::string_view name) const {
 }
 
 void Remember(CkptRun* run, Ended ended) {
-  if (run->ended.size() == kMaxEnded) run->ended.erase(run->ended.begin());
-  run->ended.push_back(std::move(ended));
+  std::vector<Ended>& all = run->ended.Own();
+  if (all.size() == kMaxEnded) all.erase(all.begin());
+  all.push_back(std::move(ended));
 }
 
 void Note(CkptRun* run, int64_t at_ms, std::string_view event, uint64_t step, std::string text) {
-  if (run->log.size() == kMaxLogLines) run->log.erase(run->log.begin());
-  run->log.push_back({at_ms, std::string(event), step, std::move(text)});
+  std::vector<LogLine>& lines = run->log.Own();
+  if (lines.size() == kMaxLogLines) lines.erase(lines.begin());
+  lines.push_back({at_ms, std::string(event), step, std::move(text)});
 }
 
 }  // namespace cairn::tensor

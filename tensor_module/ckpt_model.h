@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "tensor_module/ckpt_tensor.h"
+#include "tensor_module/shared_list.h"
 
 namespace cairn::tensor {
 
@@ -90,8 +91,8 @@ struct Ballot {
 struct RankPart {
   uint32_t rank = 0;
   bool prepared = false;
-  std::vector<Kept<ShardSpec>> specs;
-  std::vector<Kept<ShardData>> data;
+  SharedList<Kept<ShardSpec>> specs;
+  SharedList<Kept<ShardData>> data;
   std::vector<Kept<StateBlob>> states;
   Kept<Ballot> ballot;  ///< of a prepared part, or none
 };
@@ -186,8 +187,9 @@ struct CkptRun {
   std::vector<VersionRow> versions;             ///< ascending by step
   std::vector<Kept<Transaction>> transactions;  ///< in the order of their BEGIN
   std::vector<Tag> tags;                        ///< ascending by name
-  std::vector<Ended> ended;                     ///< oldest first
-  std::vector<LogLine> log;                     ///< oldest first
+  /// Both oldest first.
+  Kept<std::vector<Ended>> ended = Kept<std::vector<Ended>>::Make({});
+  Kept<std::vector<LogLine>> log = Kept<std::vector<LogLine>>::Make({});
 
   /// The highest step that was not rolled back; nullptr when there is none (C8).
   const Version* Latest() const;

@@ -108,7 +108,7 @@ Status AbortCommand(CommandRun& run) {
     return Status::Ok();
   }
   // Aborted twice is aborted.
-  for (const Ended& ended : edit->run.ended) {
+  for (const Ended& ended : *edit->run.ended) {
     if (ended.tx != tx || ended.how != Ended::How::kAborted) continue;
     run.Ok();
     return Status::Ok();

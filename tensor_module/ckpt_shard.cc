@@ -113,7 +113,7 @@ Status ShardData::Merge(ChunkPool& pool, BlobSource& source, const ShardSpec& sp
   const ByteRange range = spec.CellRange(index);
   const auto size = static_cast<size_t>(range.end - range.begin);
   const auto at = static_cast<size_t>(begin - range.begin);
-  Cell& cell = cells_[index];
+  const Cell& cell = cells_[index];
   if (cell.chunk) {
     const bool same =
         cell.chunk->IsIntact() && cell.chunk->bytes().view().substr(at, bytes.size) == bytes.view();
@@ -148,9 +148,9 @@ Status ShardData::Merge(ChunkPool& pool, BlobSource& source, const ShardSpec& sp
     Result<ChunkRef> sealed = pool.InternOne(next.bytes, spec.dtype);
     if (!sealed.ok()) return sealed.status();
     CAIRN_RETURN_IF_ERROR(CheckBoolChunk(spec.dtype, **sealed));
-    cell = {std::move(*sealed), {}};
+    cells_.Own(index) = {std::move(*sealed), {}};
   } else {
-    cell.partial = Kept<PartialCell>::Make(std::move(next));
+    cells_.Own(index).partial = Kept<PartialCell>::Make(std::move(next));
   }
   return Status::Ok();
 }
@@ -194,7 +194,7 @@ Status ShardData::Refer(const ShardSpec& spec, size_t first_cell,
     }
   }
   for (size_t i = 0; i < chunks.size(); ++i) {
-    if (!cells_[first_cell + i].chunk) cells_[first_cell + i] = {chunks[i], {}};
+    if (!cells_[first_cell + i].chunk) cells_.Own(first_cell + i) = {chunks[i], {}};
   }
   return Status::Ok();
 }

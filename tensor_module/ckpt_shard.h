@@ -19,6 +19,7 @@
 #include "tensor_module/chunk_pool.h"
 #include "tensor_module/chunk_store.h"
 #include "tensor_module/kept.h"
+#include "tensor_module/shared_list.h"
 #include "tensor_module/slicing.h"
 
 namespace cairn::tensor {
@@ -80,9 +81,9 @@ class ShardData {
  public:
   ShardData() = default;
   explicit ShardData(const ShardSpec& spec) : cells_(spec.cell_count()) {}
-  explicit ShardData(std::vector<Cell> cells) : cells_(std::move(cells)) {}
+  explicit ShardData(SharedList<Cell> cells) : cells_(std::move(cells)) {}
 
-  const std::vector<Cell>& cells() const { return cells_; }
+  const SharedList<Cell>& cells() const { return cells_; }
   /// Places a piece: `chunks` are its whole cells, interned. The same bytes again change nothing.
   /// Errors, with nothing changed: CKPTDIVERGED when other bytes are there, memory refused, a BOOL
   /// byte that is neither 0 nor 1 (checked when its cell is complete).
@@ -101,7 +102,7 @@ class ShardData {
  private:
   Status Merge(ChunkPool& pool, BlobSource& source, const ShardSpec& spec, size_t cell,
                uint64_t begin, const BlobSlice& bytes);
-  std::vector<Cell> cells_;
+  SharedList<Cell> cells_;
 };
 
 /// The ranges with one more, merged.

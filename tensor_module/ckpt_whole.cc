@@ -38,7 +38,7 @@ Status CommitWhole(const CommandRun& command, CkptRun* run, uint64_t step, const
     ShardData data = *part.data[at.value()];
     // A name that stands twice with other bytes: CKPTDIVERGED.
     CAIRN_RETURN_IF_ERROR(data.Refer(tensors.specs[i], 0, tensors.chunks[i]));
-    part.data[at.value()] = Kept<ShardData>::Make(std::move(data));
+    part.data.Own(at.value()) = Kept<ShardData>::Make(std::move(data));
   }
   filled.ranks[0] = Kept<RankPart>::Make(std::move(part));
   next.transactions.back() = Kept<Transaction>::Make(std::move(filled));

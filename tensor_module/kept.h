@@ -2,7 +2,8 @@
 
 // Kept<T>: a counted handle to a frozen T, or to nothing. The parts of a checkpoint run are plain
 // structs that become frozen by Kept<T>::Make; a change copies the struct, changes the copy and
-// freezes it again, and what was not touched is shared. Any thread may hold and drop handles.
+// freezes it again, and what was not touched is shared. Own() is that copy where others have the T,
+// and the T itself where nobody does. Any thread may hold and drop handles.
 
 #include <atomic>
 #include <cstdint>
@@ -38,6 +39,11 @@ class Kept {
   bool IsUnique() const {
     return node_ != nullptr && node_->count.load(std::memory_order_acquire) == 1;
   }
+  /// The value, to be changed through this handle alone. Requires: a handle to something.
+  T& Own() {
+    if (!IsUnique()) *this = Make(node_->value);
+    return node_->value;
+  }
   const T& operator*() const { return node_->value; }
   const T* operator->() const { return &node_->value; }
   const T* get() const { return node_ == nullptr ? nullptr : &node_->value; }
@@ -45,7 +51,7 @@ class Kept {
  private:
   struct Node {
     std::atomic<uint32_t> count;
-    const T value;
+    T value;
   };
   Node* node_ = nullptr;
 };

@@ -134,8 +134,10 @@ const char* AllocatorName() { return "libc"; }
 size_t UsableSize(const void* pointer) { return ::malloc_usable_size(const_cast<void*>(pointer)); }
 
 uint64_t TotalSystemMemory() {
-  return static_cast<uint64_t>(::sysconf(_SC_PHYS_PAGES)) *
-         static_cast<uint64_t>(::sysconf(_SC_PAGESIZE));
+  // Two system calls, and asked for with each piece of a checkpoint.
+  static const uint64_t bytes = static_cast<uint64_t>(::sysconf(_SC_PHYS_PAGES)) *
+                                static_cast<uint64_t>(::sysconf(_SC_PAGESIZE));
+  return bytes;
 }
 
 }  // namespace cairn

@@ -1,0 +1,77 @@
+#pragma once
+
+// SharedList<T>: a list of which copies are cheap, and stay so when one item is changed: items lie
+// in blocks (kept.h) that copies share, and a change copies the one block that it touches. Ranks
+// have thousands of shards and shards thousands of cells, and each PUT makes another value of the
+// run. Thread: as kept.h.
+
+#include <algorithm>
+#include <cstddef>
+#include <initializer_list>
+#include <iterator>
+#include <utility>
+#include <vector>
+
+#include "tensor_module/kept.h"
+
+namespace cairn::tensor {
+
+template <typename T>
+class SharedList {
+ public:
+  /// Items a block. A change copies that many at most, a copy of the list one handle for as many.
+  static constexpr size_t kBlockItems = 32;
+
+  class const_iterator {
+   public:
+    using iterator_category = std::forward_iterator_tag;
+    using value_type = T;
+    using difference_type = std::ptrdiff_t;
+    using pointer = const T*;
+    using reference = const T&;
+    const_iterator() = default;
+    const_iterator(const SharedList* list, size_t at) : list_(list), at_(at) {}
+    const T& operator*() const { return (*list_)[at_]; }
+    const T* operator->() const { return &(*list_)[at_]; }
+    const_iterator& operator++() {
+      ++at_;
+      return *this;
+    }
+    const_iterator operator++(int) { return {list_, at_++}; }
+    bool operator==(const const_iterator& other) const { return at_ == other.at_; }
+
+   private:
+    const SharedList* list_ = nullptr;
+    size_t at_ = 0;
+  };
+
+  SharedList() = default;
+  explicit SharedList(size_t count) : SharedList(std::vector<T>(count)) {}
+  SharedList(std::initializer_list<T> items) : SharedList(std::vector<T>(items)) {}
+  explicit SharedList(std::vector<T> items) : size_(items.size()) {
+    blocks_.reserve((size_ + kBlockItems - 1) / kBlockItems);
+    for (size_t at = 0; at < size_; at += kBlockItems) {
+      const auto begin = items.begin() + static_cast<std::ptrdiff_t>(at);
+      const auto end = begin + static_cast<std::ptrdiff_t>(std::min(kBlockItems, size_ - at));
+      blocks_.push_back(
+          Kept<Block>::Make(Block(std::make_move_iterator(begin), std::make_move_iterator(end))));
+    }
+  }
+
+  size_t size() const { return size_; }
+  bool empty() const { return size_ == 0; }
+  const T& operator[](size_t i) const { return (*blocks_[i / kBlockItems])[i % kBlockItems]; }
+  const_iterator begin() const { return {this, 0}; }
+  const_iterator end() const { return {this, size_}; }
+  std::vector<T> ToVector() const { return std::vector<T>(begin(), end()); }
+
+  /// Item i, to be changed in this list alone.
+  T& Own(size_t i) { return blocks_[i / kBlockItems].Own()[i % kBlockItems]; }
+
+ private:
+  using Block = std::vector<T>;
+  std::vector<Kept<Block>> blocks_;
+  size_t size_ = 0;
+};
+
+}  // namespace cairn::tensor
