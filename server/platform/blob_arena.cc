@@ -114,7 +114,7 @@ Blob* BlobArena::Allocate(size_t size) {
 // --- warming ---
 
 Blob* BlobArena::AllocateSoon(size_t size) {
-  if (size < kSmallestSoonBytes) return Allocate(size);
+  if (size < kSmallestSlotBytes) return Allocate(size);
   bool cold = false;
   Blob* blob = Take(size, &cold);
   if (blob != nullptr && cold) Warm(HeaderOf(*blob), RoundUp(size, kPageBytes));
@@ -122,7 +122,7 @@ Blob* BlobArena::AllocateSoon(size_t size) {
 }
 
 bool BlobArena::IsWarm(const Blob& blob) const {
-  if (blob.size() < kSmallestSoonBytes) return true;
+  if (blob.size() < kSmallestSlotBytes) return true;
   return HeaderOf(blob)->cold_pieces.load(std::memory_order_acquire) == 0;
 }
 

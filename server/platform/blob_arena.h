@@ -58,15 +58,12 @@ class BlobArena final : public BlobSource {
 
   /// Pages of a cold slot are faulted in by one system call before it is given out.
   Blob* Allocate(size_t size) override;
-  /// A cold slot of kSmallestSoonBytes or more is given out at once; its pages come by the warmers.
+  /// A cold slot is given out at once; its pages come by the warmers.
   Blob* AllocateSoon(size_t size) override;
   bool IsWarm(const Blob& blob) const override;
   /// `fn` is called by a warmer whenever a blob of AllocateSoon() has become warm. Null: nobody is
   /// told. Returns when no call of the one before is running.
   void SetOnWarm(std::function<void()> fn);
-
-  /// Pages of less than this are not worth two changes of thread.
-  static constexpr size_t kSmallestSoonBytes = 256 * 1024;
 
   /// Takes effect with the next release; ReleaseRetained applies it at once.
   void set_retained_limit_bytes(uint64_t bytes);

@@ -128,7 +128,7 @@ TEST(BlobArenaTest, WarmSlotsAndSmallBlobsAreReadyAtOnce) {
   BlobArena arena(64 * kMiB);
   WarmCalls calls(&arena);
   EXPECT_TRUE(arena.IsWarm(*TakeSoon(&arena, 100).get()));
-  EXPECT_TRUE(arena.IsWarm(*TakeSoon(&arena, BlobArena::kSmallestSoonBytes - 1).get()));
+  EXPECT_TRUE(arena.IsWarm(*TakeSoon(&arena, BlobArena::kSmallestSlotBytes - 1).get()));
   Take(&arena, 4 * kMiB);
   EXPECT_TRUE(arena.IsWarm(*TakeSoon(&arena, 4 * kMiB).get()));
   arena.SetOnWarm(nullptr);
@@ -158,7 +158,7 @@ TEST(BlobArenaTest, ManyThreadsAskSoonAndWriteWhatTheyGot) {
       std::mt19937 random(seed);
       for (int i = 0; i < 200; ++i) {
         const BlobRef blob =
-            TakeSoon(&arena, BlobArena::kSmallestSoonBytes + random() % (3 * kMiB));
+            TakeSoon(&arena, BlobArena::kSmallestSlotBytes + random() % (3 * kMiB));
         if (random() % 3 == 0) continue;  // gone again, cold or not
         while (random() % 2 == 0 && !arena.IsWarm(*blob.get())) std::this_thread::yield();
         std::memset(blob->mutable_data(), 1, blob->size());
