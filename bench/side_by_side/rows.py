@@ -10,7 +10,7 @@ import tempfile
 
 import scheduling
 from latency import Requests
-from peers import CLIENT_CORE, Peer, on_client_core
+from peers import CLIENT_CORE, SERVER_CORE, Peer, on_client_core
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 BIN = os.environ.get("CAIRN_BIN_DIR", os.path.join(ROOT, "build/release/bin"))
@@ -104,7 +104,7 @@ def load(peer, **options):
         command += ["--" + name.replace("_", "-"), value]
     ahead, prefix = contextlib.nullcontext(), []
     if options.get("rate") != 0:
-        ahead, prefix = scheduling.ahead(peer.process.pid), scheduling.client_prefix()
+        ahead, prefix = scheduling.ahead(peer.process.pid, SERVER_CORE), scheduling.client_prefix()
     with tempfile.NamedTemporaryFile() as log:
         with ahead:
             result = json.loads(on_client_core([*prefix, *command, "--log", log.name]))

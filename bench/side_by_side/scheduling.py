@@ -4,6 +4,9 @@ The kernel looks at how long a thread has run at its ticks only, 4 ms apart: on 
 is who stood behind whom. So the loop of the server and the generator that times it go ahead of everything else while requests come at a
 fixed rate: of the server's other threads, of its forks and of the rest of the machine. In a flood nothing would be left for the others, and
 there the usual rules hold.
+
+Each stays on its core meanwhile, whatever cores the server's other threads have: what only looks for stops of the cores (core_pulse.h) goes
+ahead of both for a moment a few thousand times a second, and the kernel would carry the one it puts off to the other core, behind its peer.
 """
 
 import contextlib
@@ -38,17 +41,20 @@ def checked(result):
 
 
 @contextlib.contextmanager
-def ahead(process_id):
-    """The first thread of a process ahead of all others meanwhile; threads and processes that it makes are not."""
+def ahead(process_id, core):
+    """The first thread of a process ahead of all others on that core meanwhile; threads and processes that it makes are not."""
     if not allowed():
         yield
         return
     before = ctypes.create_string_buffer(SIZE)  # with the slice that a server may have asked for
     checked(libc.syscall(GET_ATTRIBUTES, process_id, before, SIZE, 0))
+    cores = os.sched_getaffinity(process_id)
+    os.sched_setaffinity(process_id, {int(core)})
     os.sched_setscheduler(process_id, os.SCHED_FIFO | os.SCHED_RESET_ON_FORK, os.sched_param(1))
     try:
         yield
     finally:
+        os.sched_setaffinity(process_id, cores)
         os.sched_setscheduler(process_id, os.SCHED_OTHER, os.sched_param(0))
         checked(libc.syscall(SET_ATTRIBUTES, process_id, before, 0))
 
