@@ -38,9 +38,11 @@ def bytes_of(arrays):
 
 
 class Wire:
-    """One connection, RESP2. Requests may be sent ahead of their replies."""
+    """One connection, RESP2. Requests may be sent ahead of their replies. `send_bytes`: the most that one system call sends. A kernel
+    that is not preempted finishes the call, which fills the socket's buffer, before another thread has the core."""
 
-    def __init__(self, peer, unix=False):
+    def __init__(self, peer, unix=False, send_bytes=None):
+        self.send_bytes = send_bytes
         if unix:
             self.socket = socket.socket(socket.AF_UNIX)
             self.socket.connect(peer.unix_path)
@@ -57,13 +59,18 @@ class Wire:
             if isinstance(word, memoryview) and word.nbytes > 4096:
                 head += b"$%d\r\n" % word.nbytes
                 self.socket.sendall(head)
-                self.socket.sendall(word)
+                self._send_memory(word)
                 head = bytearray(b"\r\n")
             else:
                 data = word if isinstance(word, (bytes, memoryview)) else str(word).encode()
                 head += b"$%d\r\n" % len(data) + data + b"\r\n"
         self.socket.sendall(head)
         self.waiting += 1
+
+    def _send_memory(self, view):
+        view = view.cast("B")
+        for at in range(0, view.nbytes, self.send_bytes or view.nbytes):
+            self.socket.sendall(view[at:at + (self.send_bytes or view.nbytes)])
 
     def ask(self, *words):
         self.send(*words)

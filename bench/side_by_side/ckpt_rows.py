@@ -250,6 +250,9 @@ def run_ping(run):
                     peer.stop()
 
 
+GIVING_WAY_BYTES = 128 << 10
+
+
 def beside_pushes(run, peer, name, arrays):
     """What cairn-load saw, and the rate of the pushes meanwhile."""
     stop, state = threading.Event(), {"step": 0, "bytes": 0, "error": None}
@@ -257,7 +260,7 @@ def beside_pushes(run, peer, name, arrays):
     def pusher():
         os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 19)
         try:
-            wire = Wire(peer)
+            wire = Wire(peer, send_bytes=GIVING_WAY_BYTES)
             while not stop.is_set():
                 step = state["step"] + 1
                 for array in arrays.values():
