@@ -1,12 +1,11 @@
 #include "persistence/rdb_parser.h"
 
-#include <lzf.h>
-
 #include <algorithm>
 #include <charconv>
 #include <limits>
 
 #include "server/base/checksum.h"
+#include "server/base/lzf.h"
 
 namespace cairn {
 namespace {
@@ -240,8 +239,7 @@ Status RdbParser::ReadLzfString(RdbString* out) {
     target = unpacked_.data();
   }
   out->view = {target, size};
-  if (lzf_decompress(packed.data(), static_cast<unsigned>(packed.size()), target,
-                     static_cast<unsigned>(size)) != size) {
+  if (LzfDecompress(packed, target, size) != size) {
     return Corrupt("malformed compressed string");
   }
   return Status::Ok();

@@ -1,7 +1,5 @@
 #include "persistence/rdb_writer.h"
 
-#include <lzf.h>
-
 #include <algorithm>
 #include <bit>
 #include <cstring>
@@ -9,6 +7,7 @@
 
 #include "persistence/rdb_format.h"
 #include "server/base/checksum.h"
+#include "server/base/lzf.h"
 #include "server/base/strings.h"
 
 namespace cairn {
@@ -163,7 +162,7 @@ bool RdbEncoder::WorthCompressing(std::span<const std::string_view> pieces, size
   char sample[kSampleBytes];
   for (const size_t at : {size_t{0}, size / 2, size - kSampleBytes}) {
     CopySample(pieces, at, sample);
-    const unsigned taken = lzf_compress(sample, kSampleBytes, scratch_.data(), kSampleBytes);
+    const size_t taken = LzfCompress({sample, kSampleBytes}, scratch_.data(), kSampleBytes);
     packed += taken == 0 ? kSampleBytes : taken;
   }
   return packed < 3 * kSampleBytes * 31 / 32;
@@ -177,8 +176,7 @@ size_t RdbEncoder::Compress(std::string_view bytes) {
   }
   const size_t room = bytes.size() - kMinSavedBytes;
   if (scratch_.size() < room + 1) scratch_.resize(room + 1);
-  return lzf_compress(bytes.data(), static_cast<unsigned>(bytes.size()), scratch_.data(),
-                      static_cast<unsigned>(room));
+  return LzfCompress(bytes, scratch_.data(), room);
 }
 
 Status RdbEncoder::PutString(std::string_view bytes) {

@@ -1,13 +1,12 @@
 #include "server/data/list_node.h"
 
-#include <lzf.h>
-
 #include <algorithm>
 #include <cstdlib>
 #include <cstring>
 #include <new>
 
 #include "server/base/check.h"
+#include "server/base/lzf.h"
 
 namespace cairn {
 namespace {
@@ -91,8 +90,7 @@ void ListNode::Retire(SnapshotGate& gate, ListNode* node) {
 std::string_view ListNode::Raw(std::string* scratch) const {
   if (form != Form::kCompressed) return {block + offset, bytes};
   scratch->resize(bytes);
-  const unsigned size =
-      lzf_decompress(block, stored, scratch->data(), static_cast<unsigned>(bytes));
+  const size_t size = LzfDecompress({block, stored}, scratch->data(), bytes);
   CAIRN_CHECK(size == bytes);
   return *scratch;
 }
@@ -100,7 +98,7 @@ std::string_view ListNode::Raw(std::string* scratch) const {
 void ListNode::Decompress() {
   if (form != Form::kCompressed) return;
   char* raw = NewBlock(bytes);
-  const unsigned size = lzf_decompress(block, stored, raw, static_cast<unsigned>(bytes));
+  const size_t size = LzfDecompress({block, stored}, raw, bytes);
   CAIRN_CHECK(size == bytes);
   std::free(block);
   block = raw;
@@ -113,8 +111,7 @@ void ListNode::Compress() {
   if (form != Form::kPacked || incompressible) return;
   if (bytes < kMinCompressBytes || bytes > UINT32_MAX) return;
   std::string packed(bytes, '\0');
-  const unsigned size = lzf_compress(block + offset, static_cast<unsigned>(bytes), packed.data(),
-                                     static_cast<unsigned>(bytes - kMinGainBytes));
+  const size_t size = LzfCompress({block + offset, bytes}, packed.data(), bytes - kMinGainBytes);
   if (size == 0) {
     incompressible = true;
     return;
@@ -122,7 +119,7 @@ void ListNode::Compress() {
   std::free(block);
   block = NewBlock(size);
   std::memcpy(block, packed.data(), size);
-  capacity = stored = size;
+  capacity = stored = static_cast<uint32_t>(size);
   offset = 0;
   form = Form::kCompressed;
 }
