@@ -79,7 +79,9 @@ void StorePut(RunEdit& edit, CommandRun& run, const PutArgs& put, const PutPlan&
   StorePieces(edit, run, {run.args()[2], put.rank, put.name, put.shard, put.offset}, pieces);
 }
 
-Status FinishPut(CommandRun& run, const BlobSlice& bytes, const std::vector<ChunkRef>& chunks) {
+/// `spec`: of the shard that `chunks` were cut for.
+Status FinishPut(CommandRun& run, const ShardSpec& spec, const BlobSlice& bytes,
+                 const std::vector<ChunkRef>& chunks) {
   Result<PutArgs> put = ParsePut(run.args());
   if (!put.ok()) return put.status();
   Result<RunEdit> edit = RunEdit::Open(run);
@@ -87,12 +89,17 @@ Status FinishPut(CommandRun& run, const BlobSlice& bytes, const std::vector<Chun
   const std::string_view tx = run.args()[2];
   Result<Place> place = FindPlace(edit->run, tx, put->rank, put->name, put->shard);
   if (!place.ok()) return place.status();
+  // A name may be taken again once its transaction is over, and a key once its run is gone.
+  if (*place->spec != spec) {
+    return Status::Client("CKPTDIVERGED '" + spec.name +
+                          "' was declared anew while these bytes came in");
+  }
   ShardData data = *place->data;
   const bool complete = data.IsComplete();
   Module& module = run.module();
-  const PutPlan plan = PlanPut(*place->spec, put->offset, bytes.size);
-  CAIRN_RETURN_IF_ERROR(data.Put(module.pool, module.memory, *place->spec, plan, bytes, chunks));
-  const uint64_t next = NextOffset(*place->spec, data);
+  const PutPlan plan = PlanPut(spec, put->offset, bytes.size);
+  CAIRN_RETURN_IF_ERROR(data.Put(module.pool, module.memory, spec, plan, bytes, chunks));
+  const uint64_t next = NextOffset(spec, data);
   if (!complete) {
     CAIRN_RETURN_IF_ERROR(
         StoreShard(&edit->run, tx, put->rank, place->shard, std::move(data), edit->moment()));
@@ -133,8 +140,8 @@ Status PutCommand(CommandRun& run) {
         if (made.ok()) StageChunks(names, *made);
         return made;
       },
-      [piece](CommandRun& late, MadeChunks& made) {
-        return made.ok() ? FinishPut(late, piece, *made) : made.status();
+      [piece, spec = place->spec](CommandRun& late, MadeChunks& made) {
+        return made.ok() ? FinishPut(late, *spec, piece, *made) : made.status();
       });
 }
 

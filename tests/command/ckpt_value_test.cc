@@ -278,5 +278,35 @@ TEST_F(CkptTest, AnAbortDuringAPutWins) {
   EXPECT_EQ(Run({"CKPT.ABORT", "run", tx}), "+OK") << "again";
 }
 
+/// The bytes are being hashed for a shard of 4 chunks while another of that name takes its place.
+TEST_F(CkptTest, APutIsOfTheShardThatItWasSentTo) {
+  const std::string bytes = Fill(4 * kChunk, 1);
+  for (const size_t size : {size_t{10}, kChunk, 4 * kChunk}) {
+    const std::string tx = Begin(1, {"TX", "mine"});
+    DeclareU8(tx, "w", 4 * kChunk);
+    FakeClient client(harness_);
+    client.Send({{"CKPT.PUT", "run", tx, "RANK", "0", "w", "AT", "0", "BLOB", bytes}});
+    client.RunTurn();
+    EXPECT_EQ(Run({"CKPT.ABORT", "run", tx}), "+OK");
+    EXPECT_EQ(Begin(1, {"TX", "mine"}), "mine");
+    EXPECT_EQ(DeclareU8(tx, "w", size), ":1");
+    std::string reply;
+    while (reply.empty()) {
+      if (!client.input_ready) {
+        ASSERT_TRUE(harness_.RunPosted());
+      }
+      client.RunTurn();
+      reply = client.TakeReplies();
+    }
+    if (size == bytes.size()) {
+      EXPECT_EQ(reply, ":" + std::to_string(size) + "\r\n") << "it is the same shard again";
+    } else {
+      EXPECT_EQ(reply, "-CKPTDIVERGED 'w' was declared anew while these bytes came in\r\n");
+      EXPECT_NE(Rank(tx, 0, "OFFSET", {"w"}).find("\"offset\", :0"), std::string::npos);
+    }
+    Run({"DEL", "run"});
+  }
+}
+
 }  // namespace
 }  // namespace cairn
