@@ -23,7 +23,9 @@ Status ReadAt(Cursor& cursor, std::optional<int64_t>* out) {
   if (out->has_value()) return SyntaxError();
   int64_t at_ms = 0;
   CAIRN_RETURN_IF_ERROR(cursor.NextSigned(&at_ms));
-  if (at_ms < 0) return Status::Client("ERR a time is 0 or more milliseconds");
+  if (at_ms < 0 || at_ms > kMaxTimeMs) {
+    return Status::Client("ERR a time is 0 to " + std::to_string(kMaxTimeMs) + " milliseconds");
+  }
   *out = at_ms;
   return Status::Ok();
 }

@@ -268,7 +268,7 @@ class Loader {
     return failed_ ? 0 : value;
   }
   bool Flag() { return Below(2) == 1; }
-  int64_t Ms() { return static_cast<int64_t>(Below(uint64_t{1} << 62)); }
+  int64_t Ms() { return static_cast<int64_t>(Below(uint64_t{2} * kMaxTimeMs)); }
   uint32_t World() {
     const uint64_t world = Below(kMaxWorld + 1);
     Require(world > 0);
@@ -376,7 +376,6 @@ class Loader {
     ShardSpec spec;
     LoadHead(&spec);
     LogicalTensor tensor{spec.name, spec.group, spec.dtype, spec.shape, S(), {}};
-    std::vector<Extent> extents;
     List([&] {
       LoadExtent(&spec);
       StoredShard shard{spec.extent, spec.phase, ChunkList()};
@@ -384,12 +383,14 @@ class Loader {
       for (size_t i = 0; i < shard.chunks.size() && !failed_; ++i) {
         Require(FitsCell(spec, i, shard.chunks[i]->size()));
       }
-      extents.push_back(spec.extent);
       tensor.shards.push_back(std::move(shard));
     });
     if (!failed_ && tensor.alias_of.empty()) {
-      Result<std::vector<Extent>> gaps = FindGaps(tensor.shape, extents);
-      Require(gaps.ok() && gaps->empty());
+      // The question that COMMIT asked: what one takes the other must not refuse.
+      std::vector<const Extent*> extents;
+      for (const StoredShard& shard : tensor.shards) extents.push_back(&shard.extent);
+      const Result<bool> covered = IsCovered(tensor.shape, extents);
+      Require(covered.ok() && covered.value());
     }
     return Kept<LogicalTensor>::Make(std::move(tensor));
   }

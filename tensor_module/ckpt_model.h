@@ -28,6 +28,8 @@ inline constexpr size_t kMaxLogLines = 256;
 inline constexpr size_t kMaxReasonBytes = 256;
 inline constexpr int64_t kDefaultTimeoutMs = 10 * 60 * 1000;
 inline constexpr int64_t kMaxTimeoutMs = int64_t{366} * 24 * 3600 * 1000;
+/// What a command may say that the time is; a file may hold twice that, with what is added to it.
+inline constexpr int64_t kMaxTimeMs = int64_t{1} << 61;
 /// How long the chunks of an expired or fenced transaction can still be found by hash (C9).
 inline constexpr int64_t kGraceMs = 60 * 1000;
 

@@ -327,14 +327,14 @@ void VerifyChunks(const std::vector<ChunkRef>& chunks, const std::string& name, 
 Verdict VerifyVersion(const Version& version, bool deep) {
   Verdict verdict;
   for (const auto& tensor : version.tensors) {
-    std::vector<Extent> extents;
+    std::vector<const Extent*> extents;
     for (const StoredShard& shard : tensor->shards) {
-      extents.push_back(shard.extent);
+      extents.push_back(&shard.extent);
       VerifyChunks(shard.chunks, tensor->name, deep, &verdict);
     }
     if (!tensor->alias_of.empty()) continue;
-    const Result<std::vector<Extent>> gaps = FindGaps(tensor->shape, extents);
-    if (!gaps.ok() || !gaps->empty()) verdict.bad.push_back(tensor->name);
+    const Result<bool> covered = IsCovered(tensor->shape, extents);
+    if (!covered.ok() || !covered.value()) verdict.bad.push_back(tensor->name);
   }
   for (const RankState& state : version.states) {
     VerifyChunks(state.blob->chunks, state.blob->name, deep, &verdict);

@@ -106,6 +106,56 @@ TEST_F(CkptTest, DumpAndRestoreKeepAnOpenTransaction) {
   EXPECT_EQ(Call({"DUMP", "copy"}).text, payload);
 }
 
+/// A file that the server has written and does not read again is a server that does not start.
+TEST_F(CkptTest, WhatACommandTakesAFileTakesToo) {
+  const std::string most = std::to_string(tensor::kMaxTimeMs);
+  const std::string more = std::to_string(tensor::kMaxTimeMs + 1);
+  const std::string refused = "-ERR a time is 0 to " + most + " milliseconds";
+  const auto save = [&](const std::string& at) {
+    return Run({"CKPT.SAVE", "run", "1", "1", "w", "U8", "SHAPE", "1", "3", "BLOB", "abc", "TX",
+                "x", "AT", at});
+  };
+  EXPECT_EQ(save(more), refused);
+  EXPECT_EQ(save("9223372036854775807"), refused);
+  EXPECT_EQ(Run({"CKPT.BEGIN", "run", "2", "AT", more}), refused);
+  EXPECT_EQ(Run({"CKPT.COMMIT", "run", "x", "AT", more}), refused);
+  EXPECT_EQ(save(most), "\"x\"");
+  Begin(1, {"AT", most, "ATTEMPT", "1", "TIMEOUT", std::to_string(tensor::kMaxTimeoutMs)});
+  Begin(1, {"AT", most, "ATTEMPT", "2"});
+  EXPECT_EQ(Run({"RESTORE", "copy", "0", Call({"DUMP", "run"}).text}), "+OK");
+  EXPECT_EQ(Bytes("1", "w"), "abc");
+}
+
+/// More than kMaxGapBoxes gaps while one rank's rows are there and the other's are not.
+TEST_F(CkptTest, RowsDealtToRanksInTurnsAreAVersionLikeOthers) {
+  constexpr int kRows = 3 * tensor::kMaxGapBoxes;
+  const std::string tx = Begin(1, {"RANK", "0", "WORLD", "2"});
+  const std::string rows = std::to_string(kRows);
+  std::string bytes;
+  for (int rank = 0; rank < 2; ++rank) {
+    Lines shards = {std::to_string(kRows / 2)};
+    for (int row = rank; row < kRows; row += 2) {
+      for (const char* word : {"w", "weights", "U8", "SHAPE", "1"}) shards.emplace_back(word);
+      shards.insert(shards.end(),
+                    {rows, "SHARD", "OFF", "1", std::to_string(row), "LEN", "1", "1"});
+    }
+    ASSERT_EQ(Rank(tx, rank, "DECLARE", shards), ":" + shards[0]);
+    for (int i = 0; i < kRows / 2; ++i) {
+      ASSERT_EQ(Rank(tx, rank, "PUT",
+                     {"w", "SHARD", std::to_string(i), "AT", "0", "BLOB", rank == 0 ? "a" : "b"}),
+                ":1");
+    }
+    Rank(tx, rank, "PREPARE");
+  }
+  for (int row = 0; row < kRows; ++row) bytes += row % 2 == 0 ? "a" : "b";
+  EXPECT_EQ(Run({"CKPT.COMMIT", "run", tx})[0], '[');
+  EXPECT_EQ(Bytes("1", "w"), bytes);
+  EXPECT_EQ(Field(Call({"CKPT.VERIFY", "run", "1", "DEEP"}), "ok"), ":1");
+  const std::string payload = Call({"DUMP", "run"}).text;
+  EXPECT_EQ(Run({"RESTORE", "run", "0", payload, "REPLACE"}), "+OK");
+  EXPECT_EQ(Bytes("1", "w"), bytes);
+}
+
 TEST_F(CkptTest, ForgedPayloadsAreRefusedOrHarmless) {
   const std::string tx = Begin(2, {"RANK", "0", "WORLD", "2"});
   Save(1, "abcdefgh");
