@@ -1,5 +1,8 @@
 #include "tensor_module/ckpt_check.h"
 
+#include <string_view>
+#include <unordered_map>
+
 namespace cairn::tensor {
 
 namespace {
@@ -18,9 +21,29 @@ bool IsConsistent(const Version& version) {
   return true;
 }
 
+/// All ranks mean the same tensor by a name, whose shards a rank numbers from 0.
+bool IsConsistent(const Transaction& transaction) {
+  std::unordered_map<std::string_view, const ShardSpec*> heads;
+  for (const auto& part : transaction.ranks) {
+    const ShardSpec* last = nullptr;
+    for (const auto& spec : part->specs) {
+      const bool again = last != nullptr && last->name == spec->name;
+      if (spec->index != (again ? last->index + 1 : 0)) return false;
+      if (!IsSameTensor(*spec, *heads.try_emplace(spec->name, spec.get()).first->second)) {
+        return false;
+      }
+      last = spec.get();
+    }
+  }
+  return true;
+}
+
 }  // namespace
 
 bool IsConsistent(const CkptRun& run) {
+  for (const auto& transaction : run.transactions) {
+    if (!transaction || !IsConsistent(*transaction)) return false;
+  }
   for (size_t i = 0; i < run.versions.size(); ++i) {
     if (!run.versions[i].version || !IsConsistent(*run.versions[i].version)) return false;
     if (i > 0 && run.versions[i - 1].version->step >= run.versions[i].version->step) return false;

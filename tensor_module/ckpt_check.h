@@ -7,8 +7,8 @@
 
 namespace cairn::tensor {
 
-/// Names and steps ascend, aliases and tags have targets that fit, and no list is longer than it
-/// may be.
+/// Names and steps ascend, the ranks of a transaction mean the same by a name, aliases and tags
+/// have targets that fit, and no list is longer than it may be.
 bool IsConsistent(const CkptRun& run);
 
 }  // namespace cairn::tensor

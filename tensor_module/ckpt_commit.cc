@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <map>
 #include <set>
-#include <tuple>
 
 #include "server/base/strings.h"
 #include "tensor_module/ckpt_ballot.h"
@@ -95,13 +94,6 @@ bool SameBytes(const ShardData& a, const ShardData& b) {
   }
   return true;
 }
-
-/// Ascending; by what it points at, so that the boxes of 64 ranks are not copied to be compared.
-struct LessExtent {
-  bool operator()(const Extent* a, const Extent* b) const {
-    return std::tie(a->off, a->len) < std::tie(b->off, b->len);
-  }
-};
 
 Result<Kept<LogicalTensor>> BuildTensor(const Transaction& transaction, const Gathered& gathered,
                                         Moment moment) {

@@ -1,6 +1,7 @@
 #include "tensor_module/ckpt_machine.h"
 
 #include <algorithm>
+#include <set>
 
 #include "tensor_module/ckpt_ballot.h"
 
@@ -95,49 +96,87 @@ size_t LowerBound(const Specs& specs, std::string_view name, uint32_t index) {
 }
 
 Status CheckSameTensor(const ShardSpec& spec, const ShardSpec& other, uint32_t other_rank) {
-  const bool same = spec.dtype == other.dtype && spec.shape == other.shape &&
-                    spec.group == other.group && spec.alias_of == other.alias_of;
-  if (same) return Status::Ok();
+  if (IsSameTensor(spec, other)) return Status::Ok();
   return Status::Client("CKPTDIVERGED '" + spec.name + "' was declared by rank " +
                         Number(other_rank) + " as " + std::string(DTypeName(other.dtype)) + " " +
                         ShapeText(other.shape) + " of group '" + other.group +
                         (other.alias_of.empty() ? "'" : "', alias of '" + other.alias_of + "'"));
 }
 
-/// What a rank has declared, while more of it comes.
-struct Declared {
-  uint32_t rank = 0;
-  bool prepared = false;
-  std::vector<Kept<ShardSpec>> specs;
-  std::vector<Kept<ShardData>> data;
-};
+/// A rank's part with what it declares put between what it has declared, in one pass over both: a
+/// tensor may be cut into as many shards as a rank may have.
+class Declaring {
+ public:
+  Declaring(const Transaction& transaction, const RankPart& old)
+      : transaction_(transaction), old_(old) {}
 
-Status AddSpec(const Transaction& transaction, Declared* part, ShardSpec spec) {
-  // All who declared it said the same: the first of them will do.
-  for (const auto& other : transaction.ranks) {
-    const size_t at = LowerBound(other->specs, spec.name, 0);
-    if (at == other->specs.size() || other->specs[at]->name != spec.name) continue;
-    CAIRN_RETURN_IF_ERROR(CheckSameTensor(spec, *other->specs[at], other->rank));
-    break;
+  /// Requires: by name, ascending. Errors: CKPTDIVERGED, too many shards.
+  Status Add(ShardSpec spec) {
+    if (head_ == nullptr || head_->name != spec.name) Open(spec.name);
+    if (head_ != nullptr) CAIRN_RETURN_IF_ERROR(CheckSameTensor(spec, *head_, head_rank_));
+    if (extents_.contains(&spec.extent)) return Status::Ok();
+    if (old_.prepared) {
+      return Status::Client("CKPTDIVERGED rank " + Number(old_.rank) +
+                            " is prepared and did not declare this of '" + spec.name + "'");
+    }
+    if (old_.specs.size() + added_ >= kMaxShardsPerRank) {
+      return Status::Client("ERR a rank declares at most " + Number(kMaxShardsPerRank) + " shards");
+    }
+    const bool first = specs_.empty() || specs_.back()->name != spec.name;
+    spec.index = first ? 0 : specs_.back()->index + 1;
+    data_.push_back(Kept<ShardData>::Make(ShardData(spec)));
+    specs_.push_back(Kept<ShardSpec>::Make(std::move(spec)));
+    ++added_;
+    extents_.insert(&specs_.back()->extent);
+    if (head_ != nullptr) return Status::Ok();
+    head_ = specs_.back().get();
+    head_rank_ = old_.rank;
+    return Status::Ok();
   }
-  size_t at = LowerBound(part->specs, spec.name, 0);
-  for (; at < part->specs.size() && part->specs[at]->name == spec.name; ++at) {
-    CAIRN_RETURN_IF_ERROR(CheckSameTensor(spec, *part->specs[at], part->rank));
-    if (part->specs[at]->extent == spec.extent) return Status::Ok();
-    ++spec.index;
+
+  RankPart Finish() && {
+    while (taken_ < old_.specs.size()) Take();
+    RankPart part = old_;
+    part.specs = SharedList<Kept<ShardSpec>>(std::move(specs_));
+    part.data = SharedList<Kept<ShardData>>(std::move(data_));
+    return part;
   }
-  if (part->prepared) {
-    return Status::Client("CKPTDIVERGED rank " + Number(part->rank) +
-                          " is prepared and did not declare this of '" + spec.name + "'");
+
+ private:
+  /// Goes on to a name, behind what is there of it.
+  void Open(std::string_view name) {
+    extents_.clear();
+    while (taken_ < old_.specs.size() && old_.specs[taken_]->name < name) Take();
+    while (taken_ < old_.specs.size() && old_.specs[taken_]->name == name) {
+      extents_.insert(&old_.specs[taken_]->extent);
+      Take();
+    }
+    // All who declared it said the same: the first of them will do.
+    head_ = nullptr;
+    for (const auto& other : transaction_.ranks) {
+      const size_t at = LowerBound(other->specs, name, 0);
+      if (at == other->specs.size() || other->specs[at]->name != name) continue;
+      head_ = other->specs[at].get();
+      head_rank_ = other->rank;
+      return;
+    }
   }
-  if (part->specs.size() >= kMaxShardsPerRank) {
-    return Status::Client("ERR a rank declares at most " + Number(kMaxShardsPerRank) + " shards");
+  void Take() {
+    specs_.push_back(old_.specs[taken_]);
+    data_.push_back(old_.data[taken_]);
+    ++taken_;
   }
-  const auto place = static_cast<ptrdiff_t>(at);
-  part->data.insert(part->data.begin() + place, Kept<ShardData>::Make(ShardData(spec)));
-  part->specs.insert(part->specs.begin() + place, Kept<ShardSpec>::Make(std::move(spec)));
-  return Status::Ok();
-}
+
+  const Transaction& transaction_;
+  const RankPart& old_;
+  size_t taken_ = 0;  // of old_
+  size_t added_ = 0;
+  std::vector<Kept<ShardSpec>> specs_;
+  std::vector<Kept<ShardData>> data_;
+  const ShardSpec* head_ = nullptr;  // of the name that came last, as it was declared first
+  uint32_t head_rank_ = 0;
+  std::set<const Extent*, LessExtent> extents_;  // of the rank's shards of that name
+};
 
 Status CheckFinite(const RankPart& part) {
   for (size_t i = 0; i < part.specs.size(); ++i) {
@@ -327,22 +366,16 @@ Status Declare(CkptRun* run, std::string_view tx, uint32_t rank, std::vector<Sha
   Result<Transaction> transaction = LiveCopy(*run, tx);
   if (!transaction.ok()) return transaction.status();
   CAIRN_RETURN_IF_ERROR(CheckRank(*transaction, rank));
-  RankPart part = PartCopy(*transaction, rank);
-  Declared declared{rank, part.prepared, part.specs.ToVector(), part.data.ToVector()};
+  const RankPart part = PartCopy(*transaction, rank);
   // By name, so that each goes behind those before it.
   std::vector<ShardSpec*> sorted;
   sorted.reserve(specs.size());
   for (ShardSpec& spec : specs) sorted.push_back(&spec);
   std::stable_sort(sorted.begin(), sorted.end(),
                    [](const ShardSpec* a, const ShardSpec* b) { return a->name < b->name; });
-  declared.specs.reserve(declared.specs.size() + specs.size());
-  declared.data.reserve(declared.data.size() + specs.size());
-  for (ShardSpec* spec : sorted) {
-    CAIRN_RETURN_IF_ERROR(AddSpec(*transaction, &declared, std::move(*spec)));
-  }
-  part.specs = SharedList<Kept<ShardSpec>>(std::move(declared.specs));
-  part.data = SharedList<Kept<ShardData>>(std::move(declared.data));
-  PutPart(&*transaction, std::move(part));
+  Declaring declaring(*transaction, part);
+  for (ShardSpec* spec : sorted) CAIRN_RETURN_IF_ERROR(declaring.Add(std::move(*spec)));
+  PutPart(&*transaction, std::move(declaring).Finish());
   Renew(&*transaction, moment);
   Replace(run, std::move(*transaction));
   return Status::Ok();

@@ -31,6 +31,10 @@ uint64_t Extent::numel() const {
   return count;
 }
 
+bool IsSameTensor(const ShardSpec& a, const ShardSpec& b) {
+  return a.dtype == b.dtype && a.shape == b.shape && a.group == b.group && a.alias_of == b.alias_of;
+}
+
 size_t CellCount(uint64_t size_bytes, uint64_t phase) {
   return size_bytes == 0
              ? 0

@@ -14,6 +14,7 @@
 
 #include <optional>
 #include <string>
+#include <tuple>
 #include <vector>
 
 #include "tensor_module/chunk_pool.h"
@@ -33,6 +34,12 @@ struct Extent {
   static Extent Whole(const Shape& shape) { return {Shape(shape.size(), 0), shape}; }
   Box AsBox() const;
   uint64_t numel() const;
+};
+/// An order; of what it points at, so that the boxes of 64 ranks are not copied to be compared.
+struct LessExtent {
+  bool operator()(const Extent* a, const Extent* b) const {
+    return std::tie(a->off, a->len) < std::tie(b->off, b->len);
+  }
 };
 
 struct ShardSpec {
@@ -54,6 +61,8 @@ struct ShardSpec {
   friend bool operator==(const ShardSpec&, const ShardSpec&) = default;
 };
 
+/// Whether two shards of one name may be of one tensor.
+bool IsSameTensor(const ShardSpec& a, const ShardSpec& b);
 /// The number of cells that `size_bytes` from `phase` touch.
 size_t CellCount(uint64_t size_bytes, uint64_t phase);
 

@@ -183,6 +183,34 @@ TEST_F(CkptTest, ForgedPayloadsAreRefusedOrHarmless) {
   EXPECT_GT(refused, static_cast<int>(end) / 3);
 }
 
+/// `payload` with other bytes of the same length in place of each `from`.
+std::string Forge(std::string payload, const std::string& from, const std::string& to) {
+  CAIRN_CHECK(from.size() == to.size());
+  for (size_t at = 0; (at = payload.find(from, at)) != std::string::npos; at += from.size()) {
+    payload.replace(at, from.size(), to);
+  }
+  payload.resize(payload.size() - 8);
+  const uint64_t crc = Crc64(0, payload);
+  payload.append(reinterpret_cast<const char*>(&crc), sizeof crc);
+  return payload;
+}
+
+TEST_F(CkptTest, APayloadWhoseRanksMeanOtherTensorsByOneNameIsRefused) {
+  const std::string tx = Begin(2, {"RANK", "0", "WORLD", "2", "COVERAGE"});
+  Rank(tx, 0, "DECLARE", {"1", "square", "weights", "U8", "SHAPE", "2", "2", "2"});
+  Put(tx, "square", 0, "abcd");
+  DeclareU8(tx, "column", 4, 1);
+  Put(tx, "column", 0, "abcd", 1);
+  Rank(tx, 0, "PREPARE");
+  Rank(tx, 1, "PREPARE");
+  const std::string payload = Call({"DUMP", "run"}).text;
+  EXPECT_EQ(Run({"RESTORE", "run", "0", Forge(payload, "square", "pillar"), "REPLACE"}), "+OK");
+  EXPECT_EQ(Run({"RESTORE", "run", "0", Forge(payload, "square", "column"), "REPLACE"}),
+            "-ERR Bad data format");
+  EXPECT_EQ(Run({"CKPT.COMMIT", "run", tx})[0], '[');
+  EXPECT_EQ(Bytes("2", "pillar"), "abcd");
+}
+
 /// Runs what the append-only file would hold, as at a start.
 void Replay(Engine& engine, std::string_view log) {
   CommandLoader loader(engine);
