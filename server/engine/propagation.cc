@@ -20,7 +20,14 @@ constexpr size_t kMostReservedBytes = 1024 * 1024;
 
 char* WriteCount(char* to, char type, size_t count) {
   *to++ = type;
-  to += FormatInt64(static_cast<int64_t>(count), to);
+  if (count < 10) {
+    *to++ = static_cast<char>('0' + count);
+  } else if (count < 100) {  // with the line above nearly all, several times a command
+    *to++ = static_cast<char>('0' + count / 10);
+    *to++ = static_cast<char>('0' + count % 10);
+  } else {
+    to += FormatInt64(static_cast<int64_t>(count), to);
+  }
   *to++ = '\r';
   *to++ = '\n';
   return to;
