@@ -158,7 +158,13 @@ class FakeEnv::Writer final : public WritableFile {
     return Status::Ok();
   }
 
-  uint64_t size() const override { return size_; }
+  uint64_t size() const override {
+    std::unique_lock lock(env_->mutex_);
+    ++env_->held_sizes_;
+    env_->let_go_.wait(lock, [this] { return !env_->sizes_held_; });
+    --env_->held_sizes_;
+    return size_;
+  }
   Status Close() override {
     std::lock_guard lock(env_->mutex_);
     if (closed_) return Status::Ok();

@@ -69,6 +69,11 @@ class FakeEnv final : public Env {
   void AllowAppends(uint64_t count);
   /// Appends that wait now.
   size_t held_appends() const;
+  /// While held, whoever asks a file that it writes for its size waits, as a thread does that is
+  /// put off its core there: what it has told others by then and what it has not stays so.
+  void HoldSizes(bool held);
+  /// Threads that wait for a size now.
+  size_t held_sizes() const;
   /// From now on an Append takes `time_us` of the monotonic clock; with `waits` its thread gives up
   /// the core meanwhile, as one that waits for a disk does, and without it has merely been put off.
   void SetWriteTime(int64_t time_us, bool waits);
@@ -143,6 +148,8 @@ class FakeEnv final : public Env {
   size_t held_syncs_ = 0;
   uint64_t appends_allowed_ = UINT64_MAX;
   size_t held_appends_ = 0;
+  bool sizes_held_ = false;
+  size_t held_sizes_ = 0;
   std::condition_variable let_go_;
   Status fault_;
   int64_t write_time_us_ = 0;

@@ -91,6 +91,17 @@ size_t FakeEnv::held_appends() const {
   return held_appends_;
 }
 
+void FakeEnv::HoldSizes(bool held) {
+  std::lock_guard lock(mutex_);
+  sizes_held_ = held;
+  let_go_.notify_all();
+}
+
+size_t FakeEnv::held_sizes() const {
+  std::lock_guard lock(mutex_);
+  return held_sizes_;
+}
+
 size_t FakeEnv::held_syncs() const {
   std::lock_guard lock(mutex_);
   return held_syncs_;

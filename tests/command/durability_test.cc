@@ -17,6 +17,15 @@ const std::vector<Config::NameAndValue> kAlways{{"appendfsync", "always"}, {"app
 
 class DurabilityTest : public testing::Test {
  protected:
+  /// After a write that waited for the disk the log thread writes, not the executor.
+  bool LogThreadWrites(DurableProcess& process) {
+    env_.SetWriteTime(10'000, true);
+    process.Run({"SET", "a", "1"});
+    const bool written = process.AllDurable();
+    env_.SetWriteTime(0, false);
+    return written;
+  }
+
   FakeEnv env_{1};
 };
 
@@ -123,12 +132,7 @@ TEST_F(DurabilityTest, PatienceEndsWithWhatItWaitedFor) {  // A9
     EXPECT_EQ(process.Run({"SET", key, "1"}), "+OK");
     return process.engine_.propagation.offset();
   };
-  // After a write that waited for the disk the log thread writes.
-  env_.SetWriteTime(10'000, true);
-  set("a");
-  ASSERT_TRUE(process.AllDurable());
-  env_.SetWriteTime(0, false);
-
+  ASSERT_TRUE(LogThreadWrites(process));
   env_.AllowAppends(0);
   const uint64_t first = set("b");
   ASSERT_TRUE(process.Until([&] { return env_.held_appends() == 1; }));
@@ -150,6 +154,27 @@ TEST_F(DurabilityTest, PatienceEndsWithWhatItWaitedFor) {  // A9
   process.told_offset_ = 0;
   env_.AllowAppends(UINT64_MAX);
   EXPECT_TRUE(process.Until([&] { return process.told_offset_ >= second; }));
+}
+
+TEST_F(DurabilityTest, WhoLooksAheadOfTheLogThreadsReportTellsThoseWhoAreHeld) {  // A9
+  DurableProcess process(env_, {{"appendonly", "yes"}});
+  ASSERT_TRUE(process.loaded_.ok());
+  ASSERT_TRUE(LogThreadWrites(process));
+  env_.AllowAppends(0);
+  EXPECT_EQ(process.Run({"SET", "b", "1"}), "+OK");
+  const uint64_t offset = process.engine_.propagation.offset();
+  ASSERT_TRUE(process.Until([&] { return env_.held_appends() == 1; }));
+  EXPECT_LT(process.durability_->DurableOffset(), offset) << "somebody is held";
+
+  // The log thread has written, has said how far it has come, and is put off its core ahead of its
+  // report. Somebody else looks, finds that all is there, and takes the wish for a report back.
+  env_.HoldSizes(true);
+  env_.AllowAppends(UINT64_MAX);
+  ASSERT_TRUE(process.Until([&] { return env_.held_sizes() == 1; }));
+  EXPECT_LT(process.told_offset_, offset);
+  EXPECT_GE(process.durability_->DurableOffset(), offset);
+  env_.HoldSizes(false);
+  EXPECT_TRUE(process.Until([&] { return process.told_offset_ >= offset; }));
 }
 
 TEST_F(DurabilityTest, AFullDiskRefusesWritesInRedissWordsAndReadsGoOn) {

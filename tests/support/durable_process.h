@@ -128,6 +128,7 @@ class DurableProcess {
   ~DurableProcess() {
     env_.HoldSyncs(false);
     env_.AllowAppends(UINT64_MAX);
+    env_.HoldSizes(false);
     // The disk stays as it is: nothing that is done on the way out may count.
     env_.FailNthCall(1, Status::Io("ended"), true);
     durability_.reset();

@@ -6,6 +6,7 @@
 #include <gtest/gtest.h>
 
 #include <atomic>
+#include <functional>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -40,7 +41,10 @@ class AofWriterTest : public testing::Test {
     Result<AofManifest> manifest = PrepareAofDirectory(env_, "/data", kLocation);
     EXPECT_TRUE(manifest.ok());
     AofCallbacks callbacks;
-    callbacks.on_progress = [this] { ++progress_; };
+    callbacks.on_progress = [this] {
+      ++progress_;
+      if (at_progress_) at_progress_();
+    };
     callbacks.sync_named = [this] {
       ++writes_by_others_;
       name_syncs_ += unsynced_names_;
@@ -93,6 +97,7 @@ class AofWriterTest : public testing::Test {
   FakeEnv env_{1};
   AofWriterOptions options_;
   int progress_ = 0;
+  std::function<void()> at_progress_;      // on the thread that reports it
   std::atomic<int> writes_by_others_ = 0;  // than the executor
   bool unsynced_names_ = false;
   int failing_names_ = 0;  // of the next syncs
