@@ -5,7 +5,8 @@
 // one JSON object; with --series-ms N also what each N ms looked like, for plots. With --into hash,
 // zset, list or stream all requests are writes to one value of --keys elements, the key "big". With
 // --log FILE it writes when each request was due and when it was answered, two integers of 64 bits
-// in ns of the monotonic clock, and prints when cores stood still meanwhile (core_pulse.h).
+// in ns of the monotonic clock, and prints when cores stood still meanwhile (core_pulse.h) in place
+// of percentiles: those are the reader's to make of the times (latency.py).
 
 #include <arpa/inet.h>
 #include <netinet/in.h>
@@ -131,15 +132,10 @@ class Load {
   }
 
   void Print() const {
-    std::printf(
-        "{\"requests\": %llu, \"seconds\": %.3f, \"per_second\": %.0f, \"p50_us\": %.1f, "
-        "\"p99_us\": %.1f, \"p99_9_us\": %.1f, \"max_us\": %.1f",
-        static_cast<unsigned long long>(latency_.count()), elapsed_s_,
-        static_cast<double>(latency_.count()) / elapsed_s_,
-        static_cast<double>(latency_.Quantile(0.5)) / 1e3,
-        static_cast<double>(latency_.Quantile(0.99)) / 1e3,
-        static_cast<double>(latency_.Quantile(0.999)) / 1e3,
-        static_cast<double>(latency_.max()) / 1e3);
+    std::printf("{\"requests\": %llu, \"seconds\": %.3f, \"per_second\": %.0f",
+                static_cast<unsigned long long>(answered_), elapsed_s_,
+                static_cast<double>(answered_) / elapsed_s_);
+    if (!pulse_) PrintPercentiles();
     if (pulse_ && pulse_->works()) {
       PrintStops("stops_ns", stops_.of_all);
       PrintStops("core_stops_ns", stops_.of_a_core);
@@ -149,6 +145,14 @@ class Load {
   }
 
  private:
+  void PrintPercentiles() const {
+    std::printf(", \"p50_us\": %.1f, \"p99_us\": %.1f, \"p99_9_us\": %.1f, \"max_us\": %.1f",
+                static_cast<double>(latency_.Quantile(0.5)) / 1e3,
+                static_cast<double>(latency_.Quantile(0.99)) / 1e3,
+                static_cast<double>(latency_.Quantile(0.999)) / 1e3,
+                static_cast<double>(latency_.max()) / 1e3);
+  }
+
   void WriteLog() {
     stops_ = pulse_->End();
     std::FILE* file = std::fopen(options_.log.c_str(), "wb");
@@ -194,8 +198,12 @@ class Load {
 
   void Record(int64_t now, int64_t due) {
     const auto latency = static_cast<uint64_t>(std::max<int64_t>(0, now - due));
-    latency_.Record(latency);
-    if (pulse_) log_.push_back({due, now});
+    ++answered_;
+    if (pulse_) {
+      log_.push_back({due, now});
+    } else {
+      latency_.Record(latency);
+    }
     if (options_.series_ms == 0) return;
     const int64_t window_ns = options_.series_ms * 1'000'000;
     const int64_t began_ns = (now - begin_ns_) / window_ns * window_ns;
@@ -331,7 +339,8 @@ class Load {
   struct Answered {
     int64_t due_ns, at_ns;
   };
-  Histogram latency_, in_window_;
+  uint64_t answered_ = 0;
+  Histogram latency_, in_window_;  // the first only without a log
   std::deque<Answered> log_;
   std::optional<CorePulse> pulse_;
   CorePulse::Stops stops_;
