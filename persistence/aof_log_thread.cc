@@ -325,8 +325,9 @@ Result<std::unique_ptr<WritableFile>> AofWriter::CreateIncrement(const AofFile& 
 /// it is, empty: the manifest on disk may name it all the same.
 Status AofWriter::OpenNext() {
   AofManifest next = manifest_;
-  const AofFile added = next.AddIncrement(location_.append_name);
-  Result<std::unique_ptr<WritableFile>> file = CreateIncrement(added);
+  const Result<AofFile> added = next.AddIncrement(location_.append_name);
+  if (!added.ok()) return added.status();
+  Result<std::unique_ptr<WritableFile>> file = CreateIncrement(*added);
   if (!file.ok()) return file.status();
   CAIRN_RETURN_IF_ERROR((*file)->Sync());
   CAIRN_RETURN_IF_ERROR(env_.SyncDir(location_.directory));
@@ -384,9 +385,10 @@ Status AofWriter::FinishOnLogThread(const Ending& ending) {
   if (state() == AofState::kStopped) return give_up(last_error());
   if (cut_sequence_ == 0) return give_up(Status::Io("the rewrite's cut could not be made"));
   AofManifest next = manifest_;
-  const AofFile base = next.ReplaceBase(location_.append_name, ending.is_rdb);
+  const Result<AofFile> base = next.ReplaceBase(location_.append_name, ending.is_rdb);
+  if (!base.ok()) return give_up(base.status());
   next.RetireIncrementsBelow(cut_sequence_);
-  const std::string base_path = location_.PathOf(base.name);
+  const std::string base_path = location_.PathOf(base->name);
   if (Status status = env_.Rename(ending.base_temp_path, base_path); !status.ok())
     return give_up(status);
   Status published = env_.SyncDir(location_.directory);
@@ -397,7 +399,7 @@ Status AofWriter::FinishOnLogThread(const Ending& ending) {
     // Either manifest may be the one on disk. Both are whole as long as this name is never used
     // again and nothing is deleted before some manifest is known to be there.
     manifest_.SkipBaseSequence();
-    manifest_.AddHistory(base);
+    manifest_.AddHistory(*base);
     manifest_stale_ = true;
     return published;
   }

@@ -12,6 +12,8 @@ namespace {
 
 /// Longest line of a manifest that Redis 7 reads, newline included.
 constexpr size_t kMaxLine = 1024;
+/// Highest number of a file: Redis counts with 64 bits and a sign.
+constexpr uint64_t kMaxSequence = INT64_MAX;
 /// Longest name of a directory entry on Linux (NAME_MAX).
 constexpr size_t kMaxName = 255;
 
@@ -45,6 +47,11 @@ std::string_view Trim(std::string_view line) {
 
 Status Invalid(std::string reason) { return Status::Corruption(std::move(reason)); }
 
+/// A manifest with a higher number could not be read back.
+Status NoNumberLeft() {
+  return Status::Io("no sequence number is left for a new append-only file");
+}
+
 /// The three fields of a line; keys that are not known are skipped, as Redis does.
 Result<AofFile> ParseFields(std::string_view line) {
   Result<std::vector<std::string>> words = SplitArgs(line);
@@ -74,6 +81,7 @@ Result<AofFile> ParseFields(std::string_view line) {
   if (file.name.empty() || file.sequence == 0 || !typed) {
     return Invalid("Invalid AOF manifest file format");
   }
+  if (file.sequence > kMaxSequence) return Invalid("The sequence number is too large");
   return file;
 }
 
@@ -144,16 +152,17 @@ std::string AofManifest::Format() const {
   return out;
 }
 
-AofFile AofManifest::AddIncrement(std::string_view append_name) {
+Result<AofFile> AofManifest::AddIncrement(std::string_view append_name) {
   std::string name;
   do {
+    if (increment_sequence_ >= kMaxSequence) return NoNumberLeft();
     name = NumberedName(append_name, ++increment_sequence_, ".incr.aof");
   } while (IsHistory(name));
   increments_.push_back({std::move(name), increment_sequence_, AofFileType::kIncrement});
   return increments_.back();
 }
 
-AofFile AofManifest::ReplaceBase(std::string_view append_name, bool is_rdb) {
+Result<AofFile> AofManifest::ReplaceBase(std::string_view append_name, bool is_rdb) {
   if (base_) {
     base_->type = AofFileType::kHistory;
     history_.push_back(*base_);
@@ -161,6 +170,7 @@ AofFile AofManifest::ReplaceBase(std::string_view append_name, bool is_rdb) {
   // After a restart the history may hold a base of a higher number, whose publication failed.
   std::string name;
   do {
+    if (base_sequence_ >= kMaxSequence) return NoNumberLeft();
     name = NumberedName(append_name, ++base_sequence_, is_rdb ? ".base.rdb" : ".base.aof");
   } while (IsHistory(name));
   base_ = AofFile{std::move(name), base_sequence_, AofFileType::kBase};
@@ -206,11 +216,9 @@ bool AofManifest::PassOver(std::string_view append_name, std::string_view name) 
   if (!name.starts_with(append_name) || name.substr(append_name.size(), 1) != ".") return false;
   const std::string_view rest = name.substr(append_name.size() + 1);
   const size_t dot = rest.find('.');
-  // A number beyond is nobody's: counting on from it would wrap.
-  constexpr uint64_t kLargest = UINT64_MAX / 2;
   uint64_t number = 0;
   if (dot == std::string_view::npos || !ParseUint64(rest.substr(0, dot), &number)) return false;
-  if (number == 0 || number > kLargest) return false;
+  if (number == 0 || number > kMaxSequence) return false;
   const std::string_view suffix = rest.substr(dot);
   if (suffix == ".incr.aof") {
     increment_sequence_ = std::max(increment_sequence_, number);

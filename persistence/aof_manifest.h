@@ -41,11 +41,12 @@ class AofManifest {
   uint64_t base_sequence() const { return base_sequence_; }
   uint64_t increment_sequence() const { return increment_sequence_; }
 
-  // New files get names that no file of the history has: those are about to be deleted.
+  // New files get names that no file of the history has: those are about to be deleted. Errors of
+  // both: kIo when the numbers are used up; the manifest must not be used then.
   /// Registers a new last INCR named after `append_name` and returns it.
-  AofFile AddIncrement(std::string_view append_name);
+  Result<AofFile> AddIncrement(std::string_view append_name);
   /// Replaces the BASE by a new one (the old becomes HISTORY) and returns it.
-  AofFile ReplaceBase(std::string_view append_name, bool is_rdb);
+  Result<AofFile> ReplaceBase(std::string_view append_name, bool is_rdb);
   /// Takes an existing single-file AOF over as BASE 1. Requires: empty().
   void AdoptOldFile(std::string_view name);
   /// Turns every INCR with a sequence below `sequence` into HISTORY.

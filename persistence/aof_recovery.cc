@@ -120,8 +120,9 @@ Status AofWriter::ReadBack() {
 /// sync ended.
 Status AofWriter::MoveRetainedToNewFile() {
   AofManifest next = manifest_;
-  const AofFile added = next.AddIncrement(location_.append_name);
-  Result<std::unique_ptr<WritableFile>> opened = CreateIncrement(added);
+  const Result<AofFile> added = next.AddIncrement(location_.append_name);
+  if (!added.ok()) return added.status();
+  Result<std::unique_ptr<WritableFile>> opened = CreateIncrement(*added);
   if (!opened.ok()) return opened.status();
 
   // From here on every byte that no sync covered is in memory.

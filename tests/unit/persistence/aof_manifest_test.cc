@@ -33,8 +33,8 @@ TEST(AofManifestTest, ANewFileNeverGetsTheNameOfOneThatIsToBeDeleted) {
       "file a.4.incr.aof seq 4 type h\nfile a.3.incr.aof seq 3 type i\n",
       "here");
   ASSERT_TRUE(manifest.ok()) << manifest.status().message();
-  EXPECT_EQ(manifest->ReplaceBase("a", true).name, "a.3.base.rdb");
-  EXPECT_EQ(manifest->AddIncrement("a").name, "a.5.incr.aof");
+  EXPECT_EQ(manifest->ReplaceBase("a", true)->name, "a.3.base.rdb");
+  EXPECT_EQ(manifest->AddIncrement("a")->name, "a.5.incr.aof");
 }
 
 TEST(AofManifestTest, WhatIsInForceIsNoHistory) {
@@ -70,6 +70,25 @@ TEST(AofManifestTest, RefusesWhatRedisRefusesWithLineAndReason) {
   }
 }
 
+TEST(AofManifestTest, NumbersEndWhereRedisCouldNotReadThem) {
+  const std::string beyond = "file a seq 9223372036854775808 type ";
+  for (const char type : {'b', 'i', 'h'}) {
+    Result<AofManifest> manifest = AofManifest::Parse(beyond + type + "\n", "m");
+    ASSERT_FALSE(manifest.ok());
+    EXPECT_EQ(manifest.status().message(),
+              "m: at line 1 '" + beyond + type + "': The sequence number is too large");
+  }
+  // What is counted on from what was read can be read back, or is not counted.
+  AofManifest manifest =
+      ParseOrDie("file a seq 9223372036854775806 type b\nfile b seq 9223372036854775806 type i\n");
+  ASSERT_TRUE(manifest.AddIncrement("a").ok() && manifest.ReplaceBase("a", true).ok());
+  AofManifest again = ParseOrDie(manifest.Format());
+  EXPECT_EQ(again.increment_sequence(), uint64_t{INT64_MAX});
+  EXPECT_EQ(again.base_sequence(), uint64_t{INT64_MAX});
+  EXPECT_FALSE(AofManifest(again).AddIncrement("a").ok());
+  EXPECT_FALSE(AofManifest(again).ReplaceBase("a", true).ok());
+}
+
 TEST(AofManifestTest, EveryAcceptedNameIsReadBack) {
   const std::string names[] = {"appendonly.aof",
                                "with space",
@@ -85,8 +104,8 @@ TEST(AofManifestTest, EveryAcceptedNameIsReadBack) {
     const AofLocation location{"/aof", name};
     ASSERT_TRUE(CheckAofName(location).ok()) << name;
     AofManifest manifest;
-    manifest.ReplaceBase(name, true);
-    manifest.AddIncrement(name);
+    ASSERT_TRUE(manifest.ReplaceBase(name, true).ok());
+    ASSERT_TRUE(manifest.AddIncrement(name).ok());
     const AofManifest again = ParseOrDie(manifest.Format());
     EXPECT_EQ(again.base()->name, name + ".1.base.rdb");
     EXPECT_EQ(again.increments().at(0).name, name + ".1.incr.aof");
@@ -123,8 +142,8 @@ TEST(AofManifestTest, SweepsLeftoversButNothingTheManifestNames) {
   const AofLocation location{"/aof", "temp-own"};
   ASSERT_TRUE(env.CreateDir("/aof").ok());
   AofManifest manifest;
-  manifest.ReplaceBase(location.append_name, true);
-  manifest.AddIncrement(location.append_name);
+  ASSERT_TRUE(manifest.ReplaceBase(location.append_name, true).ok());
+  ASSERT_TRUE(manifest.AddIncrement(location.append_name).ok());
   ASSERT_TRUE(PersistAofManifest(env, location, manifest).ok());
   for (const char* name : {"temp-own.1.base.rdb", "temp-own.1.incr.aof", "temp-rewriteaof-bg.aof",
                            "temp-temp-own.manifest", "unknown"}) {
@@ -167,8 +186,8 @@ TEST(AofManifestTest, FilesOfALostManifestAreNeverTouched) {
   ASSERT_TRUE(manifest.ok()) << manifest.status().message();
   EXPECT_EQ(stray, lost);
   EXPECT_TRUE(manifest->empty());
-  EXPECT_EQ(manifest->AddIncrement(location.append_name).name, "appendonly.aof.8.incr.aof");
-  EXPECT_EQ(manifest->ReplaceBase(location.append_name, true).name, "appendonly.aof.4.base.rdb");
+  EXPECT_EQ(manifest->AddIncrement(location.append_name)->name, "appendonly.aof.8.incr.aof");
+  EXPECT_EQ(manifest->ReplaceBase(location.append_name, true)->name, "appendonly.aof.4.base.rdb");
   ASSERT_TRUE(PersistAofManifest(env, location, *manifest).ok());
   // With a manifest in force they are what an interrupted rotation left, which is made anew.
   stray.clear();
@@ -182,7 +201,7 @@ TEST(AofManifestTest, AManifestThatCannotBeLookedAtIsNoEmptyOne) {
     FakeEnv env(1);
     ASSERT_TRUE(env.CreateDir("/aof").ok());
     AofManifest manifest;
-    manifest.AddIncrement(location.append_name);
+    ASSERT_TRUE(manifest.AddIncrement(location.append_name).ok());
     ASSERT_TRUE(PersistAofManifest(env, location, manifest).ok());
     const uint64_t before = env.io_calls();
     env.FailNthCall(call, Status::Io("Input/output error"));

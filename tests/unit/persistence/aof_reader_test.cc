@@ -243,7 +243,7 @@ class LoadTest : public testing::Test {
   }
   Result<AofLoadReport> Load(int increments) {
     AofManifest manifest;
-    for (int i = 0; i < increments; ++i) manifest.AddIncrement("a");
+    for (int i = 0; i < increments; ++i) EXPECT_TRUE(manifest.AddIncrement("a").ok());
     return LoadAof(env_, location_, manifest, nullptr, recorder_, options_);
   }
   uint64_t SizeOf(const std::string& name) { return *env_.FileSize(location_.PathOf(name)); }

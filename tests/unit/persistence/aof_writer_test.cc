@@ -164,7 +164,7 @@ TEST_F(AofWriterTest, ARotationWhoseManifestIsUncertainStopsWritesUntilItIsKnown
       ASSERT_TRUE(env.CreateDir("/data").ok() && env.SyncDir("/").ok());
       auto manifest = PrepareAofDirectory(env, "/data", kLocation);
       AofManifest first;
-      first.AddIncrement("appendonly.aof");
+      ASSERT_TRUE(first.AddIncrement("appendonly.aof").ok());
       ASSERT_TRUE(env.OpenTruncate(kLocation.PathOf("appendonly.aof.1.incr.aof")).ok());
       ASSERT_TRUE(PersistAofManifest(env, kLocation, first).ok());
       options_.policy = AofSyncPolicy::kNever;
@@ -188,6 +188,25 @@ TEST_F(AofWriterTest, ARotationWhoseManifestIsUncertainStopsWritesUntilItIsKnown
                                << report.status().message();
     }
   }
+}
+
+TEST_F(AofWriterTest, WithoutANumberForANewFileTheOldOnesGoOn) {
+  const std::string text = "file a.base seq 1 type b\nfile a.incr seq 9223372036854775806 type i\n";
+  ASSERT_TRUE(env_.CreateDir(kLocation.directory).ok());
+  for (const char* name : {"a.base", "a.incr"})
+    ASSERT_TRUE(env_.OpenTruncate(kLocation.PathOf(name)).ok());
+  ASSERT_TRUE(env_.WriteFileAtomically(kLocation.ManifestPath(), text).ok());
+  auto writer = Open();
+  writer->Append(SetCommand("a", "1"), 0);
+  EXPECT_TRUE(Rewrite(*writer, "").ok());
+  writer->Append(SetCommand("b", "2"), 0);
+  const std::string before = Read("appendonly.aof.manifest");
+  EXPECT_FALSE(Rewrite(*writer, "").ok());
+  EXPECT_EQ(Read("appendonly.aof.manifest"), before);
+  EXPECT_EQ(writer->state(), AofState::kOk);
+  writer->Append(SetCommand("c", "3"), 0);
+  ASSERT_TRUE(writer->Close().ok());
+  EXPECT_EQ(Load(), (std::vector<std::string>{"SELECT 0", "SET b 2", "SET c 3"}));
 }
 
 TEST_F(AofWriterTest, ANewIncrementBeginsWithItsDatabase) {
