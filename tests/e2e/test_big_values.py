@@ -101,6 +101,17 @@ class BigValuesTest(unittest.TestCase):
             client.config_set("maxmemory", "100mb")   # what free memory may be, used or not
             await_retained(client, lambda retained: retained <= 256 << 20)
 
+    def test_an_argument_that_no_memory_holds(self):
+        with Server(settings={"proto-max-bulk-len": 2**63 - 1}) as server:
+            for size in (2**46 + 1, 2**47, 2**62 - 1, 2**62, 2**63 - 64, 2**63 - 3, 2**63 - 1):
+                with self.subTest(size=size), server.raw() as plain:
+                    plain.sendall(b"*2\r\n$3\r\nGET\r\n$%d\r\nabc" % size)
+                    reply = b""
+                    while part := plain.recv(256):
+                        reply += part
+                    self.assertEqual(b"-ERR Protocol error: invalid bulk length\r\n", reply)
+            self.assertTrue(server.client().ping())
+
     def test_a_client_that_goes_away_in_the_middle(self):
         with Server("cairn", {}) as server:
             for size in (300_000, 64 << 20):
