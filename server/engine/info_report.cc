@@ -302,7 +302,7 @@ void AddStats(Engine& engine, Fields out) {
       .Add("expired_keys", keys.expired_keys)
       .AddFixed("expired_stale_perc", static_cast<double>(keys.expired_stale_permille) / 10)
       .Add("expired_time_cap_reached_count", keys.expire_cycle_time_limit_hits)
-      .Add("expire_cycle_cpu_milliseconds", 0)
+      .Add("expire_cycle_cpu_milliseconds", keys.expire_cycle_us / 1000)
       .Add("evicted_keys", keys.evicted_keys)
       .Add("evicted_clients", stats.evicted_clients)
       .Add("total_eviction_exceeded_time", (stats.total_eviction_exceeded_us + exceeded_us) / 1000)

@@ -65,6 +65,15 @@ TEST_F(AdminTest, RunTimesAreKeptWhileTheyAreTracked) {
   EXPECT_EQ(Info("latencystats", "latency_percentiles_usec_get"), "");
 }
 
+TEST_F(AdminTest, TimeSpentOnActiveExpiryIsCounted) {
+  Keyspace& keyspace = harness_.engine().keyspace;
+  while (keyspace.figures().expire_cycle_us < 2000) keyspace.ActiveExpire(1000, 1);
+  EXPECT_EQ(Info("stats", "expire_cycle_cpu_milliseconds"),
+            std::to_string(keyspace.figures().expire_cycle_us / 1000));
+  Run({"CONFIG", "RESETSTAT"});
+  EXPECT_EQ(Info("stats", "expire_cycle_cpu_milliseconds"), "0");
+}
+
 TEST_F(AdminTest, FlagsOfAKeyDependOnTheOptions) {
   EXPECT_EQ(Run({"COMMAND", "GETKEYSANDFLAGS", "SET", "a", "b"}), "[[\"a\", [+OW, +update]]]");
   EXPECT_EQ(Run({"COMMAND", "GETKEYSANDFLAGS", "SET", "a", "b", "get"}),
