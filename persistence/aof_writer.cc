@@ -282,6 +282,8 @@ bool AofWriter::WaitDurable(uint64_t offset, int64_t timeout_ms) {
   return durable_offset() >= offset;
 }
 
+// Also for what stands in a queue: the executor, writing itself, may take it from there before the
+// log thread has looked, and leave it to that.
 void AofWriter::Wake() {
   {
     std::lock_guard<std::mutex> lock(mutex_);
@@ -310,7 +312,7 @@ uint64_t AofWriter::BeginRewrite() {
     std::lock_guard<std::mutex> lock(mutex_);
     queue_.emplace_back(Cut{});
   }
-  wake_.notify_one();
+  Wake();
   return appended_offset();
 }
 
@@ -323,7 +325,7 @@ void AofWriter::FinishRewrite(std::string base_temp_path, bool is_rdb, Done done
     std::lock_guard<std::mutex> lock(mutex_);
     ending_queue_.push_back({std::move(base_temp_path), is_rdb, std::move(done)});
   }
-  wake_.notify_one();
+  Wake();
 }
 
 void AofWriter::AbortRewrite() {
@@ -333,7 +335,7 @@ void AofWriter::AbortRewrite() {
     std::lock_guard<std::mutex> lock(mutex_);
     ending_queue_.push_back({});
   }
-  wake_.notify_one();
+  Wake();
 }
 
 Status AofWriter::last_error() const {

@@ -96,7 +96,9 @@ TEST_F(AofWriterTest, AlwaysKeepsTheFileLongerThanItsGroups) {
   writer->Append(SetCommand("k", "end"), 0);
   ASSERT_TRUE(writer->Close().ok());
   for (const std::string& file : Names()) {
-    if (file.ends_with(".incr.aof")) EXPECT_FALSE(Read(file).ends_with('#')) << file;
+    if (file.ends_with(".incr.aof")) {
+      EXPECT_FALSE(Read(file).ends_with('#')) << file;
+    }
   }
 }
 
