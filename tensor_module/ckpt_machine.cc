@@ -45,6 +45,12 @@ Status NotLive(TxState state, std::string_view tx) {
                         " is of an older attempt than the run's");
 }
 
+bool IsNameTaken(const CkptRun& run, std::string_view tx) {
+  return IndexOf(run, tx) < run.transactions.size() || FindCommitted(run, tx) != nullptr ||
+         std::any_of(run.ended->begin(), run.ended->end(),
+                     [tx](const Ended& ended) { return ended.tx == tx; });
+}
+
 Result<Transaction> LiveCopy(const CkptRun& run, std::string_view tx) {
   Result<const Transaction*> found = FindLive(run, tx);
   if (!found.ok()) return found.status();
@@ -294,8 +300,14 @@ Result<std::string> Begin(CkptRun* run, const BeginRequest& request, Moment mome
   }
   const VersionRow* row = run->FindStep(request.step);
   if (row != nullptr && !row->rolled_back && row->version->attempt == request.attempt &&
-      row->version->world == world && !moment.replayed) {
-    return std::string(row->version->tx);
+      !moment.replayed) {
+    if (row->version->world == world) return std::string(row->version->tx);
+    return Status::Client("CKPTWORLD step " + Number(request.step) + " was saved by a world of " +
+                          Number(row->version->world) +
+                          ": another begins it with a higher attempt");
+  }
+  if (!moment.replayed && IsNameTaken(*run, request.new_id)) {
+    return Status::Client("CKPTBUSY a transaction '" + request.new_id + "' is there, or was");
   }
   CkptRun next = *run;
   next.highest_attempt = request.attempt;

@@ -240,6 +240,34 @@ TEST_F(CkptTest, WorldsDoNotMix) {
   EXPECT_EQ(Call({"CKPT.BEGIN", "fixed", "1"}).text.size(), 16u);
 }
 
+TEST_F(CkptTest, ACommittedStepIsBegunAnewByAHigherAttemptOnly) {  // C5
+  const std::string tx = Begin(1);
+  DeclareU8(tx, "w", 2);
+  Put(tx, "w", 0, "ab");
+  Rank(tx, 0, "PREPARE");
+  Run({"CKPT.COMMIT", "run", tx});
+  EXPECT_EQ(Run({"CKPT.BEGIN", "run", "1", "RANK", "0", "WORLD", "2"}),
+            "-CKPTWORLD step 1 was saved by a world of 1: another begins it with a higher attempt");
+  EXPECT_EQ(Begin(1), tx);
+  EXPECT_NE(Begin(1, {"RANK", "0", "WORLD", "2", "ATTEMPT", "1"}), tx);
+}
+
+TEST_F(CkptTest, ANameOfATransactionIsTakenOnce) {
+  EXPECT_EQ(Begin(1, {"TX", "mine"}), "mine");
+  EXPECT_EQ(Begin(1, {"TX", "mine"}), "mine") << "the same again";
+  const std::string taken = "-CKPTBUSY a transaction 'mine' is there, or was";
+  EXPECT_EQ(Run({"CKPT.BEGIN", "run", "2", "TX", "mine"}), taken);
+  Run({"CKPT.ABORT", "run", "mine"});
+  EXPECT_EQ(Run({"CKPT.BEGIN", "run", "1", "TX", "mine"}), taken);
+  EXPECT_EQ(Begin(1, {"TX", "another"}), "another");
+  DeclareU8("another", "w", 2);
+  Put("another", "w", 0, "ab");
+  Rank("another", 0, "PREPARE");
+  Run({"CKPT.COMMIT", "run", "another"});
+  EXPECT_EQ(Run({"CKPT.BEGIN", "run", "2", "TX", "another"}),
+            "-CKPTBUSY a transaction 'another' is there, or was");
+}
+
 TEST_F(CkptTest, NoProgressExpiresAndTheChunksAreFoundForAWhile) {
   const std::string bytes = Fill(kChunk, 3);
   const std::string hash = Hash128Hex(HashBytes128(bytes));

@@ -365,7 +365,7 @@ TEST_F(CkptTest, APutIsOfTheShardThatItWasSentTo) {
     FakeClient client(harness_);
     client.Send({{"CKPT.PUT", "run", tx, "RANK", "0", "w", "AT", "0", "BLOB", bytes}});
     client.RunTurn();
-    EXPECT_EQ(Run({"CKPT.ABORT", "run", tx}), "+OK");
+    EXPECT_EQ(Run({"DEL", "run"}), ":1");
     EXPECT_EQ(Begin(1, {"TX", "mine"}), "mine");
     EXPECT_EQ(DeclareU8(tx, "w", size), ":1");
     std::string reply;
