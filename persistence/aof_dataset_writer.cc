@@ -4,14 +4,13 @@
 
 #include "persistence/packed_value.h"
 #include "server/base/strings.h"
+#include "server/protocol/resp_header.h"
 
 namespace cairn {
 
 void AofDatasetWriter::PutCount(char type, size_t count) {
-  char digits[24];
-  buffer_.push_back(type);
-  buffer_.append(digits, FormatInt64(static_cast<int64_t>(count), digits));
-  buffer_.append("\r\n");
+  char header[kRespHeaderBytes];
+  buffer_.append(header, FormatRespHeader(header, type, static_cast<int64_t>(count)));
 }
 
 void AofDatasetWriter::PutBulk(std::string_view bytes) {

@@ -4,6 +4,7 @@
 #include <cstring>
 
 #include "server/base/strings.h"
+#include "server/protocol/resp_header.h"
 
 namespace cairn {
 
@@ -12,25 +13,11 @@ namespace {
 constexpr std::string_view kMulti = "*1\r\n$5\r\nMULTI\r\n";
 constexpr std::string_view kExec = "*1\r\n$4\r\nEXEC\r\n";
 
-// What a header line takes at most: type, 20 digits, CR LF; an argument has another CR LF behind
-// it.
-constexpr size_t kHeaderBytes = 24;
 // No buffer of the last turn, however long, makes the next one begin with more.
 constexpr size_t kMostReservedBytes = 1024 * 1024;
 
 char* WriteCount(char* to, char type, size_t count) {
-  *to++ = type;
-  if (count < 10) {
-    *to++ = static_cast<char>('0' + count);
-  } else if (count < 100) {  // with the line above nearly all, several times a command
-    *to++ = static_cast<char>('0' + count / 10);
-    *to++ = static_cast<char>('0' + count % 10);
-  } else {
-    to += FormatInt64(static_cast<int64_t>(count), to);
-  }
-  *to++ = '\r';
-  *to++ = '\n';
-  return to;
+  return to + FormatRespHeader(to, type, static_cast<int64_t>(count));
 }
 
 char* WriteBulk(char* to, std::string_view bytes) {
@@ -45,8 +32,8 @@ char* WriteBulk(char* to, std::string_view bytes) {
 }  // namespace
 
 void Propagation::AppendCommand(const auto& args) {
-  size_t most = kHeaderBytes;
-  for (std::string_view arg : args) most += arg.size() + kHeaderBytes + 2;
+  size_t most = kRespHeaderBytes;
+  for (std::string_view arg : args) most += arg.size() + kRespHeaderBytes + 2;
   const size_t before = buffer_.size();
   if (buffer_.capacity() - before < most)
     buffer_.reserve(std::max(2 * before + most, std::min(last_taken_, kMostReservedBytes)));

@@ -6,37 +6,18 @@
 #include <string>
 
 #include "server/base/check.h"
+#include "server/protocol/resp_header.h"
 
 namespace cairn {
 namespace {
-
-// Type byte, 20 digits with sign, CR LF.
-constexpr size_t kHeaderBytes = 24;
-
-inline size_t FormatHeader(char* to, char type, int64_t value) {
-  to[0] = type;
-  char* end;
-  if (value >= 0 && value < 10) {
-    to[1] = static_cast<char>('0' + value);
-    end = to + 2;
-  } else if (value >= 10 && value < 100) {
-    to[1] = static_cast<char>('0' + value / 10);
-    to[2] = static_cast<char>('0' + value % 10);
-    end = to + 3;
-  } else {
-    end = std::to_chars(to + 1, to + kHeaderBytes - 2, value).ptr;
-  }
-  end[0] = '\r';
-  end[1] = '\n';
-  return static_cast<size_t>(end + 2 - to);
-}
 
 bool IsLineEnd(char c) { return c == '\r' || c == '\n'; }
 
 }  // namespace
 
 void RespWriter::Header(char type, uint64_t count) {
-  out_->Advance(FormatHeader(out_->Extend(kHeaderBytes), type, static_cast<int64_t>(count)));
+  out_->Advance(
+      FormatRespHeader(out_->Extend(kRespHeaderBytes), type, static_cast<int64_t>(count)));
 }
 
 void RespWriter::MapLike(char type, size_t pairs) {
@@ -53,8 +34,8 @@ void RespWriter::AttributeHeader(size_t pairs) {
 }
 
 void RespWriter::Deferred(ReplyBuffer::Mark mark, char type, uint64_t count) {
-  char header[kHeaderBytes];
-  out_->InsertAt(mark, {header, FormatHeader(header, type, static_cast<int64_t>(count))});
+  char header[kRespHeaderBytes];
+  out_->InsertAt(mark, {header, FormatRespHeader(header, type, static_cast<int64_t>(count))});
 }
 
 void RespWriter::EndDeferredSet(ReplyBuffer::Mark mark, size_t count) {
@@ -94,12 +75,12 @@ void RespWriter::StatusReply(const Status& status) {
 }
 
 void RespWriter::Integer(int64_t value) {
-  out_->Advance(FormatHeader(out_->Extend(kHeaderBytes), ':', value));
+  out_->Advance(FormatRespHeader(out_->Extend(kRespHeaderBytes), ':', value));
 }
 
 void RespWriter::Bulk(std::string_view bytes) {
-  char* to = out_->Extend(kHeaderBytes + bytes.size() + 2);
-  size_t size = FormatHeader(to, '$', static_cast<int64_t>(bytes.size()));
+  char* to = out_->Extend(kRespHeaderBytes + bytes.size() + 2);
+  size_t size = FormatRespHeader(to, '$', static_cast<int64_t>(bytes.size()));
   if (!bytes.empty()) std::memcpy(to + size, bytes.data(), bytes.size());
   size += bytes.size();
   to[size] = '\r';
@@ -122,7 +103,7 @@ void RespWriter::BulkSlices(std::span<BlobSlice> slices) {
 }
 
 void RespWriter::BulkInt64(int64_t value) {
-  char digits[kHeaderBytes];
+  char digits[kRespHeaderBytes];
   const char* end = std::to_chars(digits, digits + sizeof digits, value).ptr;
   Bulk({digits, static_cast<size_t>(end - digits)});
 }
