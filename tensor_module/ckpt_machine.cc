@@ -1,6 +1,7 @@
 #include "tensor_module/ckpt_machine.h"
 
 #include <algorithm>
+#include <ranges>
 #include <set>
 
 #include "tensor_module/ckpt_ballot.h"
@@ -47,8 +48,7 @@ Status NotLive(TxState state, std::string_view tx) {
 
 bool IsNameTaken(const CkptRun& run, std::string_view tx) {
   return IndexOf(run, tx) < run.transactions.size() || FindCommitted(run, tx) != nullptr ||
-         std::any_of(run.ended->begin(), run.ended->end(),
-                     [tx](const Ended& ended) { return ended.tx == tx; });
+         run.FindEnded(tx) != nullptr;
 }
 
 Result<Transaction> LiveCopy(const CkptRun& run, std::string_view tx) {
@@ -85,20 +85,12 @@ bool Before(const ShardSpec& spec, std::string_view name, uint32_t index) {
   return spec.name != name ? spec.name < name : spec.index < index;
 }
 
-/// Where a shard stands, or would, in a list of Kept<ShardSpec>.
-template <typename Specs>
-size_t LowerBound(const Specs& specs, std::string_view name, uint32_t index) {
-  size_t low = 0;
-  for (size_t left = specs.size(); left > 0;) {
-    const size_t half = left / 2;
-    if (Before(*specs[low + half], name, index)) {
-      low += half + 1;
-      left -= half + 1;
-    } else {
-      left = half;
-    }
-  }
-  return low;
+/// Where a shard of the part stands, or would.
+size_t LowerBound(const RankPart& part, std::string_view name, uint32_t index) {
+  const auto places = std::views::iota(size_t{0}, part.specs.size());
+  const auto at = std::ranges::partition_point(
+      places, [&](size_t i) { return Before(*part.specs[i], name, index); });
+  return static_cast<size_t>(at - places.begin());
 }
 
 Status CheckSameTensor(const ShardSpec& spec, const ShardSpec& other, uint32_t other_rank) {
@@ -160,7 +152,7 @@ class Declaring {
     // All who declared it said the same: the first of them will do.
     head_ = nullptr;
     for (const auto& other : transaction_.ranks) {
-      const size_t at = LowerBound(other->specs, name, 0);
+      const size_t at = LowerBound(*other, name, 0);
       if (at == other->specs.size() || other->specs[at]->name != name) continue;
       head_ = other->specs[at].get();
       head_rank_ = other->rank;
@@ -336,12 +328,11 @@ Result<const Transaction*> FindLive(const CkptRun& run, std::string_view tx) {
     if (!transaction.live()) return NotLive(transaction.state, tx);
     return &transaction;
   }
-  for (const Ended& ended : *run.ended) {
-    if (ended.tx != tx) continue;
-    if (ended.how == Ended::How::kExpired) return NotLive(TxState::kExpired, tx);
-    if (ended.how == Ended::How::kFenced) return NotLive(TxState::kFenced, tx);
+  if (const Ended* ended = run.FindEnded(tx)) {
+    if (ended->how == Ended::How::kExpired) return NotLive(TxState::kExpired, tx);
+    if (ended->how == Ended::How::kFenced) return NotLive(TxState::kFenced, tx);
     return Status::Client("CKPTABORTED transaction " + std::string(tx) + " was aborted" +
-                          (ended.reason.empty() ? "" : ": " + ended.reason));
+                          (ended->reason.empty() ? "" : ": " + ended->reason));
   }
   if (const Version* version = FindCommitted(run, tx)) {
     return Status::Client("CKPTNOTX transaction " + std::string(tx) + " is committed, as step " +
@@ -365,7 +356,7 @@ const RankPart* FindRank(const Transaction& transaction, uint32_t rank) {
 }
 
 Result<size_t> FindShard(const RankPart& part, std::string_view name, uint32_t index) {
-  const size_t at = LowerBound(part.specs, name, index);
+  const size_t at = LowerBound(part, name, index);
   if (at < part.specs.size() && part.specs[at]->name == name && part.specs[at]->index == index) {
     return size_t{at};
   }

@@ -61,6 +61,12 @@ const Tag* CkptRun::FindTag(std::string_view name) const {
   return found == tags.end() || found->name != name ? nullptr : &*found;
 }
 
+const Ended* CkptRun::FindEnded(std::string_view tx) const {
+  const auto found =
+      std::find_if(ended->begin(), ended->end(), [tx](const Ended& each) { return each.tx == tx; });
+  return found == ended->end() ? nullptr : &*found;
+}
+
 void Remember(CkptRun* run, Ended ended) {
   std::vector<Ended>& all = run->ended.Own();
   if (all.size() == kMaxEnded) all.erase(all.begin());

@@ -198,6 +198,8 @@ struct CkptRun {
   /// Of `step`, rolled back or not.
   const VersionRow* FindStep(uint64_t step) const;
   const Tag* FindTag(std::string_view name) const;
+  /// Of those that are remembered.
+  const Ended* FindEnded(std::string_view tx) const;
   /// Calls visit(chunk) for every reference to a chunk; partial cells are not chunks.
   template <typename Visit>
   void ForEachChunk(Visit visit) const;

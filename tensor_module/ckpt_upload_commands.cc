@@ -89,7 +89,7 @@ Status FinishPut(CommandRun& run, const ShardSpec& spec, const BlobSlice& bytes,
   const std::string_view tx = run.args()[2];
   Result<Place> place = FindPlace(edit->run, tx, put->rank, put->name, put->shard);
   if (!place.ok()) return place.status();
-  // A name may be taken again once its transaction is over, and a key once its run is gone.
+  // The key may have another run by now, with a transaction of that name.
   if (*place->spec != spec) {
     return Status::Client("CKPTDIVERGED '" + spec.name +
                           "' was declared anew while these bytes came in");

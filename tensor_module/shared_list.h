@@ -63,7 +63,6 @@ class SharedList {
   const T& operator[](size_t i) const { return (*blocks_[i / kBlockItems])[i % kBlockItems]; }
   const_iterator begin() const { return {this, 0}; }
   const_iterator end() const { return {this, size_}; }
-  std::vector<T> ToVector() const { return std::vector<T>(begin(), end()); }
 
   /// Item i, to be changed in this list alone.
   T& Own(size_t i) { return blocks_[i / kBlockItems].Own()[i % kBlockItems]; }

@@ -20,6 +20,7 @@ from rows import LIB, OURS, Group, Row, load
 
 MODULE = os.path.join(LIB, "tensor.so")
 BOTH = "0,1"                 # cores: hashing is a worker's, beside the loop
+GIVING_WAY_BYTES = 128 << 10  # of one system call
 
 
 def ready(run, label):
@@ -248,9 +249,6 @@ def run_ping(run):
                         read_all(Wire(peer), name, int(figures["step"]), arrays, {n: numpy.empty_like(a) for n, a in arrays.items()})
                 finally:
                     peer.stop()
-
-
-GIVING_WAY_BYTES = 128 << 10
 
 
 def beside_pushes(run, peer, name, arrays):

@@ -7,8 +7,8 @@ cores; the client has core 1.
 import dataclasses
 import functools
 import os
-import statistics
 import socket
+import statistics
 import tempfile
 import time
 

@@ -33,15 +33,6 @@ class CkptMergeTest : public CkptTest {
     args.insert(args.end(), more.begin(), more.end());
     return Run(args);
   }
-  std::string Wait(FakeClient& client) {
-    std::string replies = client.TakeReplies();
-    while (replies.empty()) {
-      if (!client.input_ready) CAIRN_CHECK(harness_.RunPosted());
-      if (client.input_ready) client.RunTurn();
-      replies = client.TakeReplies();
-    }
-    return replies;
-  }
 };
 
 TEST_F(CkptMergeTest, MakesAWholeVersionByEachMethod) {

@@ -344,15 +344,7 @@ TEST_F(CkptTest, AnAbortDuringAPutWins) {
   client.Send({{"CKPT.PUT", "run", tx, "RANK", "0", "w", "AT", "0", "BLOB", Fill(4 * kChunk, 1)}});
   client.RunTurn();
   EXPECT_EQ(Run({"CKPT.ABORT", "run", tx}), "+OK");
-  std::string reply;
-  while (reply.empty()) {
-    if (!client.input_ready) {
-      ASSERT_TRUE(harness_.RunPosted());
-    }
-    client.RunTurn();
-    reply = client.TakeReplies();
-  }
-  EXPECT_EQ(reply, "-CKPTABORTED transaction " + tx + " was aborted\r\n");
+  EXPECT_EQ(Wait(client), "-CKPTABORTED transaction " + tx + " was aborted\r\n");
   EXPECT_EQ(Run({"CKPT.ABORT", "run", tx}), "+OK") << "again";
 }
 
@@ -368,14 +360,7 @@ TEST_F(CkptTest, APutIsOfTheShardThatItWasSentTo) {
     EXPECT_EQ(Run({"DEL", "run"}), ":1");
     EXPECT_EQ(Begin(1, {"TX", "mine"}), "mine");
     EXPECT_EQ(DeclareU8(tx, "w", size), ":1");
-    std::string reply;
-    while (reply.empty()) {
-      if (!client.input_ready) {
-        ASSERT_TRUE(harness_.RunPosted());
-      }
-      client.RunTurn();
-      reply = client.TakeReplies();
-    }
+    const std::string reply = Wait(client);
     if (size == bytes.size()) {
       EXPECT_EQ(reply, ":" + std::to_string(size) + "\r\n") << "it is the same shard again";
     } else {

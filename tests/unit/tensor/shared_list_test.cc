@@ -16,6 +16,10 @@ std::vector<std::string> Numbered(size_t count) {
   return items;
 }
 
+std::vector<std::string> Items(const SharedList<std::string>& list) {
+  return {list.begin(), list.end()};
+}
+
 TEST(SharedListTest, HasItsItemsInOrder) {
   for (const size_t count :
        {size_t{0}, size_t{1}, kBlockItems - 1, kBlockItems, kBlockItems + 1, 3 * kBlockItems}) {
@@ -23,10 +27,10 @@ TEST(SharedListTest, HasItsItemsInOrder) {
     const SharedList<std::string> list(items);
     ASSERT_EQ(list.size(), count);
     EXPECT_EQ(list.empty(), count == 0);
-    EXPECT_EQ(list.ToVector(), items);
+    EXPECT_EQ(Items(list), items);
     for (size_t i = 0; i < count; ++i) EXPECT_EQ(list[i], items[i]);
   }
-  EXPECT_EQ(SharedList<std::string>(kBlockItems + 1).ToVector(),
+  EXPECT_EQ(Items(SharedList<std::string>(kBlockItems + 1)),
             std::vector<std::string>(kBlockItems + 1));
 }
 
@@ -68,9 +72,9 @@ TEST(SharedListTest, CopiesKeepWhatTheyHadWhateverBecomesOfTheOthers) {
       }
     }
     const Pair& any = pairs[random() % pairs.size()];
-    ASSERT_EQ(any.list.ToVector(), any.expected);
+    ASSERT_EQ(Items(any.list), any.expected);
   }
-  for (const Pair& pair : pairs) EXPECT_EQ(pair.list.ToVector(), pair.expected);
+  for (const Pair& pair : pairs) EXPECT_EQ(Items(pair.list), pair.expected);
 }
 
 }  // namespace
