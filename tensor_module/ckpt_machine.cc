@@ -1,7 +1,6 @@
 #include "tensor_module/ckpt_machine.h"
 
 #include <algorithm>
-#include <ranges>
 #include <set>
 
 #include "tensor_module/ckpt_ballot.h"
@@ -87,10 +86,17 @@ bool Before(const ShardSpec& spec, std::string_view name, uint32_t index) {
 
 /// Where a shard of the part stands, or would.
 size_t LowerBound(const RankPart& part, std::string_view name, uint32_t index) {
-  const auto places = std::views::iota(size_t{0}, part.specs.size());
-  const auto at = std::ranges::partition_point(
-      places, [&](size_t i) { return Before(*part.specs[i], name, index); });
-  return static_cast<size_t>(at - places.begin());
+  size_t low = 0;
+  for (size_t left = part.specs.size(); left > 0;) {
+    const size_t half = left / 2;
+    if (Before(*part.specs[low + half], name, index)) {
+      low += half + 1;
+      left -= half + 1;
+    } else {
+      left = half;
+    }
+  }
+  return low;
 }
 
 Status CheckSameTensor(const ShardSpec& spec, const ShardSpec& other, uint32_t other_rank) {
