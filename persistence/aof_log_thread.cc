@@ -243,9 +243,12 @@ bool AofWriter::SyncIsDue(int64_t now_us, bool final) const {
   return false;
 }
 
-/// Half of what may wait: a sync now, and the limit is not reached unless the disk is too slow.
+/// A sync now, before its second is over: what waits for one stays in memory (A2), and memory that
+/// comes round again costs less than fresh pages. And half of what may wait at most, so that the
+/// limit is not reached unless the disk is too slow.
 bool AofWriter::MuchIsUnsynced() const {
-  return written_offset() - durable_offset() > buffer_limit_bytes_.load() / 2;
+  return written_offset() - durable_offset() >
+         std::min(kMaxUnsyncedBytes, buffer_limit_bytes_.load() / 2);
 }
 
 /// A write that waits for the disk is often the next one after a sync that was slow.

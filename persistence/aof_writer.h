@@ -101,6 +101,9 @@ class AofWriter {
   /// Outcome of FinishRewrite; called on the log thread.
   using Done = std::function<void(const Status&)>;
 
+  /// Under everysec, with more than this not yet durable, a sync begins before its second is over.
+  static constexpr uint64_t kMaxUnsyncedBytes = uint64_t{16} << 20;
+
   AofWriter(Env& env, AofWriterOptions options, AofCallbacks callbacks);
   /// Closes as Close() does; errors of that are lost, so call Close().
   ~AofWriter();

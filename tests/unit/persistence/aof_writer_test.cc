@@ -60,6 +60,16 @@ TEST_F(AofWriterTest, EverysecWritesAtOnceAndSyncsWithinASecondAlsoAfterTheLastW
   EXPECT_EQ(writer->RunOnce(), -1);
 }
 
+TEST_F(AofWriterTest, EverysecDoesNotWaitForItsSecondWithMuchUnsynced) {
+  auto writer = Open();
+  writer->Append(SetCommand("a", std::string(AofWriter::kMaxUnsyncedBytes - 4096, 'x')), 0);
+  (void)writer->RunOnce();
+  EXPECT_EQ(writer->durable_offset(), 0u);
+  writer->Append(SetCommand("b", std::string(8192, 'x')), 0);
+  (void)writer->RunOnce();
+  EXPECT_EQ(writer->durable_offset(), writer->appended_offset());
+}
+
 TEST_F(AofWriterTest, AlwaysMakesOneGroupAndOneSyncOfAllThatWaits) {
   options_.policy = AofSyncPolicy::kAlways;
   auto writer = Open();
