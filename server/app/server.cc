@@ -12,6 +12,7 @@
 #include "server/base/hash.h"
 #include "server/base/strings.h"
 #include "server/platform/memory.h"
+#include "server/platform/span_heap.h"
 #include "server/platform/worker.h"
 
 namespace cairn {
@@ -474,6 +475,7 @@ void Server::Cron() {
   arena_->Age(now_ms, {.most_retained = machine_memory_ / kArenaMostShare,
                        .most_held = limit == 0 ? UINT64_MAX : limit - std::min(limit, elsewhere),
                        .reserve = config_.settings().blob_arena_reserve});
+  ProcessSpans().Age(now_ms);
   clients_->Cron();
   AdjustCron();
   durability_->Tick();

@@ -13,7 +13,9 @@
 #include <vector>
 
 #include "server/base/bytes.h"
+#include "server/base/prefetch.h"
 #include "server/base/status.h"
+#include "server/data/frame_pool.h"
 #include "server/data/passed_pages.h"
 #include "server/data/record_slab.h"
 #include "server/data/seg_layout.h"
@@ -121,8 +123,12 @@ class FrozenWalk {
     for (int i = 0; i < Seg::kBuckets; ++i) {
       if (i + kPrefetchBuckets < Seg::kBuckets) {
         const Bucket& ahead = segment->buckets[i + kPrefetchBuckets];
-        for (uint32_t used = ahead.Occupied(); used; used &= used - 1)
-          __builtin_prefetch(record_at(ahead, used));
+        for (uint32_t used = ahead.Occupied(); used; used &= used - 1) {
+          // Most records end in their second line.
+          const char* const record = reinterpret_cast<const char*>(record_at(ahead, used));
+          PrefetchLine(record);
+          PrefetchLine(record + kCacheLineBytes);
+        }
       }
       const Bucket& bucket = segment->buckets[i];
       for (uint32_t used = bucket.Occupied(); used; used &= used - 1) {
@@ -200,6 +206,7 @@ class FrozenWalk {
   }
 
   static constexpr int kPrefetchBuckets = 3;
+  static constexpr size_t kCacheLineBytes = 64;
 
   SnapshotGate* const gate_;
   ViewLane* const lane_;

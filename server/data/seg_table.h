@@ -17,6 +17,7 @@
 
 #include "server/base/check.h"
 #include "server/base/prefetch.h"
+#include "server/data/frame_pool.h"
 #include "server/data/seg_layout.h"
 #include "server/data/snapshot_gate.h"
 

@@ -9,97 +9,11 @@
 #include <atomic>
 #include <bit>
 #include <cstdint>
-#include <cstdlib>
-#include <new>
 
 #include "server/base/check.h"
 #include "server/platform/spsc_queue.h"
 
 namespace cairn {
-
-/// Segment memory, recycled while warm: a first write after the cut copies a segment, and a page
-/// fault would cost more than the copy. Take, Give and Trim on the executor, GiveRemote on any
-/// thread. What is given beyond the bounds goes to the heap at once, on the giver's thread, so that
-/// nobody ever has more than those few thousand frames to free in one go.
-class FramePool {
- public:
-  explicit FramePool(size_t frame_bytes) : frame_bytes_(frame_bytes) {}
-  FramePool(const FramePool&) = delete;
-  FramePool& operator=(const FramePool&) = delete;
-  ~FramePool() {
-    Collect();
-    Trim(0);
-  }
-
-  /// 64-byte aligned, contents undefined.
-  void* Take() {
-    if (free_ == nullptr) Collect();
-    if (Frame* frame = free_) {
-      free_ = frame->next;
-      --free_count_;
-      return frame;
-    }
-    void* memory = std::aligned_alloc(64, frame_bytes_);
-    CAIRN_CHECK(memory != nullptr);
-    return memory;
-  }
-  void Give(void* memory) {
-    if (free_count_ >= kMaxWarmFrames) {
-      std::free(memory);
-      return;
-    }
-    free_ = new (memory) Frame{free_};
-    ++free_count_;
-  }
-  void GiveRemote(void* memory) {
-    if (remote_count_.load(std::memory_order_relaxed) >= kMaxRemoteFrames) {
-      std::free(memory);
-      return;
-    }
-    remote_count_.fetch_add(1, std::memory_order_relaxed);
-    Frame* frame = new (memory) Frame{remote_.load(std::memory_order_relaxed)};
-    while (!remote_.compare_exchange_weak(frame->next, frame, std::memory_order_release,
-                                          std::memory_order_relaxed)) {
-    }
-  }
-  /// Frees warm frames until `keep` are left, at most `at_most` of them. Cost: 0.1 us a frame.
-  void Trim(size_t keep, size_t at_most = SIZE_MAX) {
-    Collect();
-    for (; free_count_ > keep && at_most > 0; --at_most) {
-      Frame* frame = free_;
-      free_ = frame->next;
-      --free_count_;
-      std::free(frame);
-    }
-  }
-  size_t frame_bytes() const { return frame_bytes_; }
-  size_t free_frames() const { return free_count_; }
-
-  static constexpr size_t kMaxWarmFrames = 1024;
-  /// About as many as the executor may want again before it looks.
-  static constexpr size_t kMaxRemoteFrames = 512;
-
- private:
-  struct Frame {
-    Frame* next;
-  };
-  void Collect() {
-    Frame* frame = remote_.exchange(nullptr, std::memory_order_acquire);
-    size_t count = 0;
-    for (; frame; ++count) {
-      Frame* next = frame->next;
-      Give(frame);
-      frame = next;
-    }
-    if (count != 0) remote_count_.fetch_sub(count, std::memory_order_relaxed);
-  }
-
-  const size_t frame_bytes_;
-  Frame* free_ = nullptr;
-  size_t free_count_ = 0;
-  std::atomic<Frame*> remote_{nullptr};
-  std::atomic<size_t> remote_count_{0};  // never less than what the list holds
-};
 
 /// One thing that the executor gave up and the views that may read it must see off.
 struct Retired {

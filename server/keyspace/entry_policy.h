@@ -1,7 +1,7 @@
 #pragma once
 
 // EntryPolicy: how the keyspace's tables read an Entry, and the geometry of their segments: 64 main
-// and 15 stash buckets, 5,120 bytes, which is a size class of the allocator. Pure; executor and
+// and 13 stash buckets, 4,992 bytes, of which a page of FramePool holds 13. Pure; executor and
 // walker.
 
 #include <cstdint>
@@ -24,14 +24,11 @@ struct EntryReading {
 };
 
 struct EntryPolicy : EntryReading {
-  static constexpr int kBucketBits = 6, kStashBuckets = 15, kStashReserve = 3, kSlots = 7,
+  static constexpr int kBucketBits = 6, kStashBuckets = 13, kStashReserve = 3, kSlots = 7,
                        kRootBits = 8;
 };
 
-/// Frames kept warm between snapshots, and how many of the rest are given back at a time.
-inline constexpr size_t kWarmFramesKept = 64, kFramesPerTrim = 256;
-
 using EntryTable = SegTable<EntryPolicy>;
-static_assert(sizeof(Segment<EntryPolicy>) == 5120);
+static_assert(sizeof(Segment<EntryPolicy>) == 4992);
 
 }  // namespace cairn

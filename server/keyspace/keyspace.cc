@@ -20,13 +20,6 @@ constexpr uint32_t kFirstFrequency = 5;
 constexpr std::chrono::microseconds kDrainBudget{500};
 constexpr size_t kDrainBatch = 256;
 
-/// A large table keeps frames ready for the first writes after a cut, this part of its segments:
-/// 0.5 bytes a key. The reaper makes so many at a time.
-constexpr uint64_t kSegmentsPerWarmFrame = 32;
-constexpr size_t kFramesPerWarming = 64;
-/// Of many thousand databases, those beyond are hardly the large ones; this runs at each tick.
-constexpr size_t kDatabasesThatCount = 16;
-
 using DestroyEntry = void (*)(RecordSlab&, Entry*);
 
 /// Entries that the reaper frees before it gives way: some 0.1 ms.
@@ -82,37 +75,18 @@ void Keyspace::DrainReaper() {
   if (reaper_ != nullptr) reaper_->Drain();
   while (slab_.DrainRemote(SIZE_MAX) != 0) {
   }
+  frames_.Drain(SIZE_MAX);
 }
 
 void Keyspace::TakeBackFreed() {
   // A big value that the reaper freed is hundreds of thousands of records: the loop must not stand
   // still for all of them.
   const auto until = std::chrono::steady_clock::now() + kDrainBudget;
-  while (slab_.DrainRemote(kDrainBatch) == kDrainBatch &&
-         std::chrono::steady_clock::now() < until) {
+  const auto in_time = [until] { return std::chrono::steady_clock::now() < until; };
+  while (slab_.DrainRemote(kDrainBatch) == kDrainBatch && in_time()) {
   }
-  if (!views_.empty()) return;
-  // The first writes after a cut copy a segment each, before the walker gives frames back: into
-  // pages that were never touched they cost many times more than the copy.
-  uint64_t segments = 0;
-  for (size_t i = 0; i < std::min(databases_.size(), kDatabasesThatCount); ++i)
-    segments += databases_[i]->table_->segment_count();
-  const size_t wanted = std::clamp<size_t>(segments / kSegmentsPerWarmFrame, kWarmFramesKept,
-                                           FramePool::kMaxWarmFrames);
-  frames_.Trim(wanted, kFramesPerTrim);
-  const size_t missing = wanted - std::min(wanted, frames_.free_frames());
-  if (missing == 0 || wanted == kWarmFramesKept) return;
-  if (reaper_ != nullptr && reaper_->pending() != 0) return;
-  Reap(
-      [this, count = std::min(missing, kFramesPerWarming)] {
-        for (size_t i = 0; i < count; ++i) {
-          void* frame = std::aligned_alloc(64, frames_.frame_bytes());
-          if (frame == nullptr) return;
-          std::memset(frame, 0, frames_.frame_bytes());
-          frames_.GiveRemote(frame);
-        }
-      },
-      0);
+  while (frames_.Drain(kDrainBatch) == kDrainBatch && in_time()) {
+  }
 }
 
 void Keyspace::set_access_mode(bool lfu, int log_factor, int decay_minutes) {
@@ -206,8 +180,7 @@ void Keyspace::ReapTable(std::unique_ptr<EntryTable> table, bool lazy) {
           if (++destroyed % kReapedPerTurn == 0) GiveWay();
           return true;
         });
-        // Straight to the heap: the pool of warm frames belongs to the executor and keeps few.
-        shared->DestroyStructure([](void* segment) { std::free(segment); });
+        shared->DestroyStructure([this](void* segment) { frames_.GiveRemote(segment); });
       },
       keys);
 }
@@ -271,7 +244,6 @@ void Keyspace::EndView(View* view) {
   const unsigned lane = gate_.BitOf(*view->lane_);
   gate_.Close(*view->lane_);
   views_.erase(at);
-  if (views_.empty()) frames_.Trim(kWarmFramesKept, kFramesPerTrim);
   std::vector<std::unique_ptr<EntryTable>> free_now;
   std::erase_if(detached_, [&](Detached& each) {
     each.lanes &= ~lane;
@@ -314,11 +286,11 @@ uint64_t Keyspace::SlabFreeBytes() const {
 uint64_t Keyspace::BytesNotEvictable() const {
   uint64_t detached_bytes = 0;
   for (const Detached& each : detached_) detached_bytes += each.size_bytes;
-  return retained_bytes() + detached_bytes + frames_.free_frames() * frames_.frame_bytes();
+  return retained_bytes() + detached_bytes + frames_.free_bytes();
 }
 
 uint64_t Keyspace::OverheadBytes() const {
-  uint64_t bytes = frames_.free_frames() * frames_.frame_bytes();
+  uint64_t bytes = frames_.free_bytes();
   for (const auto& database : databases_) bytes += database->TableBytes();
   return bytes;
 }

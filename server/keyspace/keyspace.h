@@ -16,6 +16,7 @@
 
 #include "server/data/container.h"
 #include "server/data/entry.h"
+#include "server/data/frame_pool.h"
 #include "server/data/record_slab.h"
 #include "server/data/snapshot_gate.h"
 #include "server/data/string_bytes.h"

@@ -2,6 +2,7 @@
 
 #include <sys/mman.h>
 
+#include <algorithm>
 #include <cstdint>
 
 namespace cairn {
@@ -16,7 +17,7 @@ char* Map(size_t bytes) {
 }  // namespace
 
 AddressSpace::~AddressSpace() {
-  for (const auto& [begin, bytes] : spans_) ::munmap(begin, bytes);
+  for (const auto& [begin, bytes] : maps_) ::munmap(begin, bytes);
 }
 
 char* AddressSpace::Take(size_t bytes) {
@@ -24,16 +25,17 @@ char* AddressSpace::Take(size_t bytes) {
   std::lock_guard lock(mutex_);
   if (char* const range = free_.Take(bytes)) return range;
   // One alignment more, as the system aligns to pages only.
-  size_t wide = (bytes > kSpanBytes ? bytes : kSpanBytes) + kAlignment;
+  size_t wide = std::max(bytes, map_bytes_) + kAlignment;
   char* begin = Map(wide);
   // A limit of address space may leave room for what is needed now.
   if (begin == nullptr) begin = Map(wide = bytes + kAlignment);
   if (begin == nullptr) return nullptr;
-  spans_.emplace_back(begin, wide);
+  maps_.emplace_back(begin, wide);
   const size_t head =
       RoundUp(reinterpret_cast<uintptr_t>(begin), kAlignment) - reinterpret_cast<uintptr_t>(begin);
   // Advice only: without huge pages everything still works, slower.
-  ::madvise(begin + head, wide - kAlignment, MADV_HUGEPAGE);
+  ::madvise(begin + head, wide - kAlignment,
+            pages_ == Pages::kHuge ? MADV_HUGEPAGE : MADV_NOHUGEPAGE);
   free_.Insert(begin + head, wide - kAlignment);
   return free_.Take(bytes);
 }

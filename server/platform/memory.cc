@@ -4,20 +4,16 @@
 
 #include <cstdio>
 
+#include "server/base/sanitizers.h"
+#include "server/platform/span_heap.h"
+
 #if defined(CAIRN_JEMALLOC)
 #include <jemalloc/jemalloc.h>
 
 #include <string>
 #else
 #include <malloc.h>
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-#define CAIRN_SANITIZER_ALLOCATOR 1
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
-#define CAIRN_SANITIZER_ALLOCATOR 1
-#endif
-#endif
-#if defined(CAIRN_SANITIZER_ALLOCATOR)
+#if CAIRN_SANITIZED
 // Declared here because GCC ships the functions without allocator_interface.h.
 extern "C" {
 size_t __sanitizer_get_current_allocated_bytes(void);
@@ -48,13 +44,7 @@ uint64_t ReadStatistic(const char* name) {
   return ::mallctl(name, &value, &size, nullptr, 0) == 0 ? value : 0;
 }
 
-#endif
-
-}  // namespace
-
-#if defined(CAIRN_JEMALLOC)
-
-MemoryFigures ReadMemoryFigures() {
+MemoryFigures ReadAllocatorFigures() {
   // jemalloc gathers its statistics only when the epoch advances.
   uint64_t epoch = 1;
   size_t size = sizeof(epoch);
@@ -71,7 +61,7 @@ MemoryFigures ReadMemoryFigures() {
           .retained = ReadStatistic("stats.retained")};
 }
 
-uint64_t ThreadAllocatedBytes() {
+uint64_t AllocatorBytesOfThread() {
   static thread_local const uint64_t* const counter = [] {
     uint64_t* pointer = nullptr;
     size_t size = sizeof(pointer);
@@ -80,29 +70,17 @@ uint64_t ThreadAllocatedBytes() {
   return counter != nullptr ? *counter : 0;
 }
 
-void SetAllocatorBackgroundThread(bool on) {
-  ::mallctl("background_thread", nullptr, nullptr, &on, sizeof(on));
-}
-
-void PurgeAllocator() {
+void PurgeHeap() {
   const std::string name = "arena." + std::to_string(MALLCTL_ARENAS_ALL) + ".purge";
   ::mallctl(name.c_str(), nullptr, nullptr, nullptr, 0);
 }
 
-#define CAIRN_TEXT_OF(x) #x
-#define CAIRN_TEXT(x) CAIRN_TEXT_OF(x)
-
-const char* AllocatorName() {
-  return "jemalloc-" CAIRN_TEXT(JEMALLOC_VERSION_MAJOR) "." CAIRN_TEXT(
-      JEMALLOC_VERSION_MINOR) "." CAIRN_TEXT(JEMALLOC_VERSION_BUGFIX);
-}
-
 #else
 
-MemoryFigures ReadMemoryFigures() {
+MemoryFigures ReadAllocatorFigures() {
   MemoryFigures figures;
   figures.rss = ResidentSetSize();
-#if defined(CAIRN_SANITIZER_ALLOCATOR)
+#if CAIRN_SANITIZED
   // Sanitizers replace the allocator, and mallinfo2 then reports zeros.
   figures.allocated = __sanitizer_get_current_allocated_bytes();
   figures.active = figures.allocated;
@@ -117,19 +95,58 @@ MemoryFigures ReadMemoryFigures() {
   return figures;
 }
 
-uint64_t ThreadAllocatedBytes() { return 0; }
+uint64_t AllocatorBytesOfThread() { return 0; }
 
-void SetAllocatorBackgroundThread(bool) {}
-
-void PurgeAllocator() {
-#if !defined(CAIRN_SANITIZER_ALLOCATOR)
+void PurgeHeap() {
+#if !CAIRN_SANITIZED
   ::malloc_trim(0);
 #endif
 }
 
+#endif
+
+}  // namespace
+
+#if defined(CAIRN_JEMALLOC)
+
+void SetAllocatorBackgroundThread(bool on) {
+  ::mallctl("background_thread", nullptr, nullptr, &on, sizeof(on));
+}
+
+#define CAIRN_TEXT_OF(x) #x
+#define CAIRN_TEXT(x) CAIRN_TEXT_OF(x)
+
+const char* AllocatorName() {
+  return "jemalloc-" CAIRN_TEXT(JEMALLOC_VERSION_MAJOR) "." CAIRN_TEXT(
+      JEMALLOC_VERSION_MINOR) "." CAIRN_TEXT(JEMALLOC_VERSION_BUGFIX);
+}
+
+#else
+
+void SetAllocatorBackgroundThread(bool) {}
+
 const char* AllocatorName() { return "libc"; }
 
 #endif
+
+MemoryFigures ReadMemoryFigures() {
+  MemoryFigures figures = ReadAllocatorFigures();
+  const SpanHeap& spans = ProcessSpans();
+  figures.allocated += spans.taken_bytes();
+  figures.active += spans.taken_bytes();
+  figures.resident += spans.held_bytes();
+  return figures;
+}
+
+uint64_t ThreadAllocatedBytes() {
+  const uint64_t bytes = AllocatorBytesOfThread();
+  return bytes == 0 ? 0 : bytes + ProcessSpans().ever_taken_bytes();
+}
+
+void PurgeAllocator() {
+  ProcessSpans().ReleaseFree();
+  PurgeHeap();
+}
 
 size_t UsableSize(const void* pointer) { return ::malloc_usable_size(const_cast<void*>(pointer)); }
 

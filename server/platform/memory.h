@@ -1,8 +1,8 @@
 #pragma once
 
-// What the process uses of memory, asked of the allocator and the kernel: the figures behind INFO
-// memory and maxmemory. Not an allocator. Builds with CAIRN_JEMALLOC ask jemalloc, others the C
-// library. Any thread.
+// What the process uses of memory, asked of the allocator, the heap of spans and the kernel: the
+// figures behind INFO memory and maxmemory. Not an allocator. Builds with CAIRN_JEMALLOC ask
+// jemalloc, others the C library. Any thread.
 
 #include <cstddef>
 #include <cstdint>
@@ -22,8 +22,9 @@ struct MemoryFigures {
 /// mapped directly and shows in rss only; add BlobArena's counters.
 MemoryFigures ReadMemoryFigures();
 
-/// Bytes that the calling thread ever got from the allocator, given back or not: memory cannot have
-/// grown by more. 0 when the allocator does not tell (all but jemalloc). Cost: two loads.
+/// Bytes that the calling thread ever got from the allocator, and all threads in spans, given back
+/// or not: what the thread uses cannot have grown by more. 0 when the allocator does not tell (all
+/// but jemalloc). Cost: two loads.
 uint64_t ThreadAllocatedBytes();
 
 /// Bytes the allocator really set aside for a pointer it gave out; 0 for null. Cost: 4 ns

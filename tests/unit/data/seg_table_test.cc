@@ -169,23 +169,5 @@ TEST_F(SegTableTest, AViewMakesWritersCopyASegmentOnceAndOnlyAheadOfTheWatermark
   ExpectSame();
 }
 
-TEST(FramePoolTest, KeepsWarmFramesWithinBounds) {
-  FramePool pool(128);
-  std::vector<void*> frames;
-  for (size_t i = 0; i < 4 * FramePool::kMaxWarmFrames; ++i) frames.push_back(pool.Take());
-  for (void* frame : frames) EXPECT_EQ(reinterpret_cast<uintptr_t>(frame) % 64, 0u);
-  const size_t half = frames.size() / 2;
-  for (size_t i = 0; i < half; ++i) pool.Give(frames[i]);
-  EXPECT_EQ(pool.free_frames(), FramePool::kMaxWarmFrames);
-  for (size_t i = half; i < frames.size(); ++i) pool.GiveRemote(frames[i]);
-  pool.Trim(64, 10);
-  EXPECT_EQ(pool.free_frames(), FramePool::kMaxWarmFrames - 10);
-  pool.Trim(64);
-  EXPECT_EQ(pool.free_frames(), 64u);
-  void* again = pool.Take();
-  EXPECT_EQ(pool.free_frames(), 63u);
-  pool.Give(again);
-}
-
 }  // namespace
 }  // namespace cairn

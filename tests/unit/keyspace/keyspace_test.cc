@@ -301,45 +301,6 @@ TEST(KeyspaceTest, FreedRecordsAreTakenBackWithoutAnyStore) {
   EXPECT_EQ(keyspace.RecordBytes(), 0u);
 }
 
-TEST(KeyspaceTest, ALargeTableKeepsFramesReadyForTheFirstWritesAfterACut) {
-  constexpr uint64_t kFrameBytes = sizeof(Segment<EntryPolicy>);
-  Keyspace keyspace({.databases = 1});
-  Database& db = keyspace.db(0);
-  const auto warm_frames = [&] {
-    return (keyspace.OverheadBytes() - db.TableBytes()) / kFrameBytes;
-  };
-  const auto settle = [&] {
-    for (int i = 0; i < 40; ++i) {
-      keyspace.TakeBackFreed();
-      keyspace.DrainReaper();
-    }
-    keyspace.TakeBackFreed();
-  };
-  const auto fill = [&](int keys) {
-    for (int i = 0; i < keys; ++i)
-      db.Set(db.MakeKey(std::to_string(i)), ValueInput::Integer(i), kNoExpiry);
-  };
-  fill(100000);
-  settle();
-  EXPECT_LE(warm_frames(), kWarmFramesKept);
-  fill(1200000);
-  settle();
-  const uint64_t warm = warm_frames();
-  EXPECT_GT(warm, kWarmFramesKept);
-  EXPECT_LT(warm, 1200000u / 2000);  // of segments with 200 keys and more
-  // They are used, and come back.
-  View* view = keyspace.BeginView();
-  for (int i = 0; i < 20; ++i)
-    db.Set(db.MakeKey(std::to_string(i)), ValueInput::Integer(1), kNoExpiry);
-  EXPECT_LT(warm_frames(), warm);
-  keyspace.EndView(view);
-  settle();
-  EXPECT_EQ(warm_frames(), warm);
-  keyspace.FlushAll(false);
-  settle();
-  EXPECT_LE(warm_frames(), kWarmFramesKept);
-}
-
 TEST(KeyspaceTest, ReservedTableHoldsWhatItIsGiven) {
   Keyspace keyspace({.databases = 1});
   Database& db = keyspace.db(0);

@@ -14,6 +14,7 @@ namespace cairn {
 namespace {
 
 constexpr size_t kMiB = size_t{1} << 20;
+constexpr size_t kMapBytes = 64 * kMiB;
 
 size_t PagesOf(char* range, size_t bytes) {
   std::vector<unsigned char> present(bytes / 4096);
@@ -54,27 +55,27 @@ TEST(AddressSpaceTest, RangesAreAlignedZeroedAndApart) {
 }
 
 TEST(AddressSpaceTest, WhatComesBackIsOneAgainAndHasNoPages) {
-  AddressSpace space;
+  AddressSpace space(AddressSpace::Pages::kHuge, kMapBytes);
   std::vector<char*> parts;
   for (int i = 0; i < 8; ++i) {
     parts.push_back(space.Take(4 * kMiB));
     std::memset(parts.back(), 1, 4 * kMiB);
   }
   for (const int i : {1, 0, 7, 3, 2, 5, 6, 4}) space.Give(parts[static_cast<size_t>(i)], 4 * kMiB);
-  // The whole span is one range: nothing new need be mapped for it.
-  char* const whole = space.Take(AddressSpace::kSpanBytes);
+  // All that was mapped is one range: nothing new need be mapped for it.
+  char* const whole = space.Take(kMapBytes);
   EXPECT_EQ(whole, parts[0]);
   EXPECT_EQ(PagesOf(whole, 32 * kMiB), 0u);
 }
 
-TEST(AddressSpaceTest, MoreThanASpanHasOneOfItsOwnAndTheImpossibleIsRefused) {
-  AddressSpace space;
-  char* const large = space.Take(AddressSpace::kSpanBytes + 1);
+TEST(AddressSpaceTest, MoreThanIsMappedAtATimeHasAMapOfItsOwnAndTheImpossibleIsRefused) {
+  AddressSpace space(AddressSpace::Pages::kHuge, kMapBytes);
+  char* const large = space.Take(kMapBytes + 1);
   ASSERT_NE(large, nullptr);
-  large[AddressSpace::kSpanBytes] = 1;
+  large[kMapBytes] = 1;
   EXPECT_EQ(space.Take(size_t{1} << 47), nullptr);
-  space.Give(large, AddressSpace::kSpanBytes + 1);
-  EXPECT_EQ(space.Take(AddressSpace::kSpanBytes + 2), large);
+  space.Give(large, kMapBytes + 1);
+  EXPECT_EQ(space.Take(kMapBytes + 2), large);
 }
 
 TEST(AddressSpaceTest, ThreadsTakeAndGive) {
