@@ -19,6 +19,9 @@ constexpr size_t kBigBytes = 64 * 1024;
 constexpr size_t kPieceBytes = size_t{1} << 20;
 constexpr size_t kSampleBytes = 4 * 1024;
 constexpr size_t kSmallestBuffer = 256;
+/// After so many strings in a row that did not shrink only each so manieth is tried, until one
+/// does: finding out is half of the work of saving a short value.
+constexpr uint32_t kManyInVain = 256, kPassedOver = 16;
 /// Longest run of primitives that is written after one Reserve.
 constexpr size_t kPrimitiveBytes = 16;
 /// A compressed string must save this much, as in Redis.
@@ -174,9 +177,12 @@ size_t RdbEncoder::Compress(std::string_view bytes) {
       !WorthCompressing({&bytes, 1}, bytes.size())) {
     return 0;
   }
+  if (in_vain_ >= kManyInVain && ++passed_over_ % kPassedOver != 0) return 0;
   const size_t room = bytes.size() - kMinSavedBytes;
   if (scratch_.size() < room + 1) scratch_.resize(room + 1);
-  return LzfCompress(bytes, scratch_.data(), room);
+  const size_t packed = LzfCompress(bytes, scratch_.data(), room);
+  in_vain_ = packed > 0 ? 0 : in_vain_ + 1;
+  return packed;
 }
 
 Status RdbEncoder::PutString(std::string_view bytes) {

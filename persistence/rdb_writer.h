@@ -109,6 +109,8 @@ class RdbEncoder : public ValueSink, public TargetedSink {
   size_t capacity_;
   std::unique_ptr<char[]> buffer_;
   std::vector<char> scratch_;
+  uint32_t in_vain_ = 0;  ///< strings in a row that did not shrink
+  uint32_t passed_over_ = 0;
 };
 
 class RdbWriter final : public DatasetSink {

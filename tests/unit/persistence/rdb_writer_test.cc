@@ -52,6 +52,28 @@ TEST(RdbWriterTest, CompressesOnlyAboveTwentyBytesAndWhenItSaves) {
   EXPECT_EQ(Body("abcdefghijklmnopqrstuvwxyz0123456789").size(), 38u);
 }
 
+TEST(RdbWriterTest, AfterManyStringsThatDoNotShrinkOnlySomeAreTried) {
+  std::string out;
+  StringByteSink bytes(&out);
+  RdbEncoder encoder(&bytes, true, true, 4096);
+  const std::string dense = "abcdefghijklmnopqrstuvwxyz0123456789", loose(40, 'x');
+  const auto size_of = [&](const std::string& value) {
+    EXPECT_TRUE(encoder.Flush().ok());
+    const size_t before = out.size();
+    EXPECT_TRUE(encoder.PutString(value).ok());
+    EXPECT_TRUE(encoder.Flush().ok());
+    return out.size() - before;
+  };
+  const size_t packed = size_of(loose), plain = loose.size() + 1;
+  ASSERT_LT(packed, plain);
+  for (int i = 0; i < 255; ++i) EXPECT_EQ(size_of(dense), dense.size() + 1);
+  EXPECT_EQ(size_of(loose), packed) << "each is tried so far";
+  for (int i = 0; i < 256; ++i) EXPECT_EQ(size_of(dense), dense.size() + 1);
+  for (int i = 0; i < 15; ++i) EXPECT_EQ(size_of(loose), plain);
+  for (int i = 0; i < 300; ++i)
+    EXPECT_EQ(size_of(loose), packed) << "from the first that shrank on";
+}
+
 TEST(RdbWriterTest, WorkedExampleOfTheFormatHeader) {
   std::string out;
   StringByteSink bytes(&out);
