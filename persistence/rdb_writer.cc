@@ -19,8 +19,8 @@ constexpr size_t kBigBytes = 64 * 1024;
 constexpr size_t kPieceBytes = size_t{1} << 20;
 constexpr size_t kSampleBytes = 4 * 1024;
 constexpr size_t kSmallestBuffer = 256;
-/// After so many strings in a row that did not shrink only each so manieth is tried, until one
-/// does: finding out is half of the work of saving a short value.
+/// After so many strings of a size in a row that did not shrink only each so manieth is tried,
+/// until one does: finding out is half of the work of saving a short value.
 constexpr uint32_t kManyInVain = 256, kPassedOver = 16;
 /// Longest run of primitives that is written after one Reserve.
 constexpr size_t kPrimitiveBytes = 16;
@@ -177,11 +177,17 @@ size_t RdbEncoder::Compress(std::string_view bytes) {
       !WorthCompressing({&bytes, 1}, bytes.size())) {
     return 0;
   }
-  if (in_vain_ >= kManyInVain && ++passed_over_ % kPassedOver != 0) return 0;
+  SizeClass* const like = bytes.size() < kBigBytes
+                              ? &classes_[static_cast<size_t>(std::bit_width(bytes.size()))]
+                              : nullptr;
+  if (passes_over_ && like != nullptr && like->in_vain >= kManyInVain &&
+      ++like->passed_over % kPassedOver != 0) {
+    return 0;
+  }
   const size_t room = bytes.size() - kMinSavedBytes;
   if (scratch_.size() < room + 1) scratch_.resize(room + 1);
   const size_t packed = LzfCompress(bytes, scratch_.data(), room);
-  in_vain_ = packed > 0 ? 0 : in_vain_ + 1;
+  if (like != nullptr) like->in_vain = packed > 0 ? 0 : like->in_vain + 1;
   return packed;
 }
 
@@ -390,6 +396,7 @@ Status RdbEncoder::End() {
 
 RdbWriter::RdbWriter(ByteSink* sink, const RdbWriteOptions& options)
     : options_(options), encoder_(sink, options.compress, options.checksum, options.buffer_bytes) {
+  encoder_.PassOverDense();
   if (!options_.target.directory.empty()) encoder_.SetTarget(&options_.target);
 }
 

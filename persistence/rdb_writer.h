@@ -7,6 +7,7 @@
 // MiB, plus the scratch of the largest compressed string; strings of 64 KiB and more that are not
 // compressed pass through uncopied.
 
+#include <array>
 #include <cstdint>
 #include <memory>
 #include <span>
@@ -37,6 +38,10 @@ struct RdbWriteOptions {
 class RdbEncoder : public ValueSink, public TargetedSink {
  public:
   RdbEncoder(ByteSink* sink, bool compress, bool checksum, size_t buffer_bytes);
+
+  /// Strings that hardly ever shrink are not all tried from now on. Not in a DUMP, which shall be
+  /// Redis's to the byte.
+  void PassOverDense() { passes_over_ = true; }
 
   Status String(std::string_view bytes) override;
   /// The same bytes as String of the whole. They are brought together only to be compressed.
@@ -109,8 +114,14 @@ class RdbEncoder : public ValueSink, public TargetedSink {
   size_t capacity_;
   std::unique_ptr<char[]> buffer_;
   std::vector<char> scratch_;
-  uint32_t in_vain_ = 0;  ///< strings in a row that did not shrink
-  uint32_t passed_over_ = 0;
+  /// What is known of strings of about one size: short ones tell nothing about long ones, nor keys
+  /// about values.
+  struct SizeClass {
+    uint32_t in_vain = 0;  ///< in a row, did not shrink
+    uint32_t passed_over = 0;
+  };
+  bool passes_over_ = false;
+  std::array<SizeClass, 17> classes_;  // by power of two, up to where samples decide
 };
 
 class RdbWriter final : public DatasetSink {

@@ -56,6 +56,7 @@ TEST(RdbWriterTest, AfterManyStringsThatDoNotShrinkOnlySomeAreTried) {
   std::string out;
   StringByteSink bytes(&out);
   RdbEncoder encoder(&bytes, true, true, 4096);
+  encoder.PassOverDense();
   const std::string dense = "abcdefghijklmnopqrstuvwxyz0123456789", loose(40, 'x');
   const auto size_of = [&](const std::string& value) {
     EXPECT_TRUE(encoder.Flush().ok());
@@ -72,6 +73,21 @@ TEST(RdbWriterTest, AfterManyStringsThatDoNotShrinkOnlySomeAreTried) {
   for (int i = 0; i < 15; ++i) EXPECT_EQ(size_of(loose), plain);
   for (int i = 0; i < 300; ++i)
     EXPECT_EQ(size_of(loose), packed) << "from the first that shrank on";
+  // Nothing is concluded from it about strings of other sizes, of which samples decide the largest.
+  for (int i = 0; i < 300; ++i) EXPECT_EQ(size_of(dense), dense.size() + 1);
+  for (const size_t bytes_each : {21, 200, 30000, 65536, 200000}) {
+    EXPECT_LT(size_of(std::string(bytes_each, 'x')), bytes_each * 3 / 4) << bytes_each;
+  }
+}
+
+TEST(RdbWriterTest, ADumpTriesEachStringAsRedisDoes) {
+  const std::string dense = "abcdefghijklmnopqrstuvwxyz0123456789";
+  DumpWriter writer;
+  ASSERT_TRUE(writer.sink().Begin(ValueKind::kHash, 301).ok());
+  for (int i = 0; i < 300; ++i) ASSERT_TRUE(writer.sink().Field(std::to_string(i), dense).ok());
+  ASSERT_TRUE(writer.sink().Field("last", std::string(40, 'x')).ok());
+  ASSERT_TRUE(writer.sink().End().ok());
+  EXPECT_EQ(writer.Finish().value().find(std::string(40, 'x')), std::string::npos);
 }
 
 TEST(RdbWriterTest, WorkedExampleOfTheFormatHeader) {
