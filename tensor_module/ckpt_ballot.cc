@@ -6,6 +6,9 @@ namespace cairn::tensor {
 
 namespace {
 
+/// Handles are copied so far behind the request for their count's cache line.
+constexpr size_t kStoredAhead = 16;
+
 Cut CutOf(const ShardSpec& spec) {
   Cut cut{0, 0, Cut::kWhole};
   for (size_t i = 0; i < spec.shape.size(); ++i) {
@@ -116,6 +119,7 @@ std::vector<Kept<LogicalTensor>> BuildTensors(const Transaction& transaction,
   for (const auto& part : transaction.ranks) {
     const Ballot& ballot = *part->ballot;
     for (size_t i = 0; i < ballot.ids.size(); ++i) {
+      if (i + kStoredAhead < ballot.ids.size()) ballot.stored[i + kStoredAhead].Prefetch();
       if (ballot.stored[i]) tensors[ballot.ids[i]].shards.push_back(ballot.stored[i]);
     }
   }

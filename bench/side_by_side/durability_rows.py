@@ -91,6 +91,8 @@ def record_longest(run, name, label, what, requests):
 def record_flood(run, name, label, what, calm, flood):
     """What a save makes of a flood of writes, and how much of it goes on. `calm`: requests of one without a save."""
     requests = flood.in_job
+    for but, figures in with_and_without_stops(calm):
+        run.record(Row(f"a flood without a save ({label}): longest {what}{but}", "us"), name, figures["max_us"])
     record_longest(run, name, f"{label} in a flood", what, requests)
     last = requests.answered[-1] / 1e9  # of the save, or of the load if the save lasts longer
     without = calm.per_second(calm.answered[0] / 1e9, calm.answered[-1] / 1e9)

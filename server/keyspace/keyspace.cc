@@ -61,7 +61,7 @@ void Keyspace::Reap(std::function<void()> job, uint64_t objects) {
   if (reaper_ == nullptr) {
     constexpr int kReaperNice = 5;
     reaper_ = std::make_unique<WorkerThread>(
-        WorkerOptions{.name = "cairn-reaper", .nice_level = kReaperNice, .gives_way = true});
+        WorkerOptions{.name = "cairn-reaper", .nice_level = kReaperNice});
   }
   reaper_pending_.fetch_add(objects, std::memory_order_relaxed);
   reaper_->Post([this, objects, work = std::move(job)]() mutable {
@@ -174,6 +174,7 @@ void Keyspace::ReapTable(std::unique_ptr<EntryTable> table, bool lazy) {
   std::shared_ptr<EntryTable> shared = std::move(table);
   Reap(
       [this, shared]() {
+        AskForShortSlices();
         size_t destroyed = 0;
         shared->ForEach([this, &destroyed](Entry& entry) {
           Entry::DestroyRemote(slab_, &entry);
@@ -181,6 +182,7 @@ void Keyspace::ReapTable(std::unique_ptr<EntryTable> table, bool lazy) {
           return true;
         });
         shared->DestroyStructure([this](void* segment) { frames_.GiveRemote(segment); });
+        AskForUsualSlices();
       },
       keys);
 }

@@ -58,6 +58,8 @@ void ApplyOptions(const WorkerOptions& options) {
 
 void AskForShortSlices() { SetSlice(kShortSliceNs); }
 
+void AskForUsualSlices() { SetSlice(kUsualSlice); }
+
 void GiveWay() { ::sched_yield(); }
 
 int64_t ThreadCpuMicros() {

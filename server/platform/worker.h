@@ -21,6 +21,10 @@ namespace cairn {
 /// changes.
 void AskForShortSlices();
 
+/// Takes that back, for work that does not give way: whoever has short slices and wakes then goes
+/// first, as nobody does ahead of a thread that has short ones itself.
+void AskForUsualSlices();
+
 /// Lets whoever else wants this core run first, if there is anybody. The kernel looks at how long a
 /// thread has run only at its ticks, 4 ms apart: work in the background that nobody waits for calls
 /// this every 0.1 ms or so of work, and the executor and its clients wait for no more than that.
