@@ -83,10 +83,9 @@ void Keyspace::TakeBackFreed() {
   // still for all of them.
   const auto until = std::chrono::steady_clock::now() + kDrainBudget;
   const auto in_time = [until] { return std::chrono::steady_clock::now() < until; };
-  // A frame is as much memory as a hundred records.
-  while (frames_.Drain(kDrainBatch) == kDrainBatch && in_time()) {
-  }
   while (slab_.DrainRemote(kDrainBatch) == kDrainBatch && in_time()) {
+  }
+  while (frames_.Drain(kDrainBatch) == kDrainBatch && in_time()) {
   }
 }
 
