@@ -79,11 +79,12 @@ SpanHeap::~SpanHeap() {
 void* SpanHeap::Take() {
   std::lock_guard lock(mutex_);
   Block* block = warm_.front;
-  if (block == nullptr) block = free_.front;
+  if (block == nullptr) block = ready_.front;
   if (block == nullptr) block = cold_.front;
+  if (block == nullptr) block = stale_.front;
   if (block == nullptr) block = AddBlock(&small_, small_.Take(kBlockBytes), kAllSpans);
   void* const span = TakeFrom(block);
-  if (free_.size < ReadyWanted() && !making_ready_) {
+  if (ready_.size < ReadyWanted() && !making_ready_) {
     making_ready_ = true;
     worker().Post([this] { MakeReady(); });
   }
@@ -123,12 +124,12 @@ SpanHeap::Block* SpanHeap::AddBlock(AddressSpace* space, char* data, uint32_t co
   Block* const added = block.get();
   blocks_.emplace(reinterpret_cast<uintptr_t>(data), std::move(block));
   cold_spans_ += static_cast<size_t>(std::popcount(cold));
-  free_.PushFront(added);
+  ListOf(*added)->PushFront(added);
   return added;
 }
 
 SpanHeap::List* SpanHeap::ListOf(const Block& block) {
-  if (!block.used()) return &free_;
+  if (!block.used()) return block.cold == 0 ? &ready_ : &stale_;
   if ((block.free & ~block.cold) != 0) return &warm_;
   return block.free != 0 ? &cold_ : nullptr;
 }
@@ -163,7 +164,7 @@ WorkerThread& SpanHeap::worker() {
 
 void SpanHeap::MakeReady() {
   Lock lock(mutex_);
-  while (!ending_ && free_.size < ReadyWanted()) {
+  while (!ending_ && ready_.size < ReadyWanted()) {
     lock.unlock();
     char* const data = huge_.Take(kBlockBytes);
     if (data != nullptr) Populate(data);
@@ -181,31 +182,33 @@ void SpanHeap::Age(int64_t now_ms) {
   const auto share = [](size_t have, size_t kept) {
     return (have - std::min(have, kept) + kTrimShare - 1) / kTrimShare;
   };
-  const size_t blocks = share(free_.size, ReadyWanted());
+  const size_t blocks = share(ready_.size, ReadyWanted());
   const size_t kept = std::max(kMinLooseSpans, taken_spans_ / kLooseShare);
   const size_t spans = std::min(share(loose_spans_, kept), kMaxSpansPerAge);
-  if (blocks + spans == 0) return;
+  if (blocks + spans + stale_.size == 0) return;
   trimming_ = true;
   worker().Post([this, blocks, spans] { Trim(blocks, spans); });
 }
 
 void SpanHeap::Trim(size_t blocks, size_t spans) {
   Lock lock(mutex_);
-  for (; blocks > 0 && free_.size > ReadyWanted(); --blocks) DropBlock(&lock);
+  while (stale_.back != nullptr) DropBlock(&stale_, &lock);
+  for (; blocks > 0 && ready_.size > ReadyWanted(); --blocks) DropBlock(&ready_, &lock);
   for (; spans > 0 && warm_.back != nullptr; --spans) CoolSpan(&lock);
   trimming_ = false;
 }
 
 void SpanHeap::ReleaseFree() {
   Lock lock(mutex_);
-  while (free_.back != nullptr) DropBlock(&lock);
+  while (stale_.back != nullptr) DropBlock(&stale_, &lock);
+  while (ready_.back != nullptr) DropBlock(&ready_, &lock);
   while (warm_.back != nullptr) CoolSpan(&lock);
 }
 
 /// The one that has been free for longest.
-void SpanHeap::DropBlock(Lock* lock) {
-  Block* const block = free_.back;
-  free_.Remove(block);
+void SpanHeap::DropBlock(List* list, Lock* lock) {
+  Block* const block = list->back;
+  list->Remove(block);
   cold_spans_ -= static_cast<size_t>(std::popcount(block->cold));
   const auto node = blocks_.extract(reinterpret_cast<uintptr_t>(block->data));
   lock->unlock();
@@ -233,7 +236,7 @@ uint64_t SpanHeap::held_bytes() const {
 
 size_t SpanHeap::ready_blocks() const {
   std::lock_guard lock(mutex_);
-  return free_.size;
+  return ready_.size;
 }
 
 void SpanHeap::Settle() { worker().Drain(); }

@@ -78,16 +78,17 @@ class SpanHeap {
   size_t ReadyWanted() const;
   void MakeReady();
   void Trim(size_t blocks, size_t spans);
-  void DropBlock(Lock* lock);
+  void DropBlock(List* list, Lock* lock);
   void CoolSpan(Lock* lock);
   WorkerThread& worker();
 
   mutable std::mutex mutex_;
   AddressSpace huge_, small_;
   std::unordered_map<uintptr_t, std::unique_ptr<Block>> blocks_;  // by address
-  List free_;                                                     // blocks without taken spans
-  List warm_;  // with some, and free spans with pages
-  List cold_;  // with some, and free spans without pages only
+  List ready_;                                                    // no span taken, all with pages
+  List stale_;  // no span taken, some without pages: they go first
+  List warm_;   // some taken, and free ones with pages
+  List cold_;   // some taken, and free ones without pages only
   size_t taken_spans_ = 0;
   size_t loose_spans_ = 0;  // free, with pages, in blocks of warm_
   size_t cold_spans_ = 0;

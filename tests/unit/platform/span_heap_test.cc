@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 #include <sys/mman.h>
 
+#include <atomic>
 #include <cstring>
 #include <random>
 #include <set>
@@ -135,6 +136,26 @@ TEST(SpanHeapTest, WhatHasPagesIsGivenOutFirst) {
   EXPECT_EQ(heap.held_bytes(), heap.taken_bytes() + heap.ready_blocks() * SpanHeap::kBlockBytes);
 }
 
+TEST(SpanHeapTest, AFreeBlockWithHolesIsNotReadyAndGoesBackFirst) {
+  SpanHeap heap;
+  std::vector<void*> spans = TakeMany(heap, 4 * kSpansPerBlock);
+  heap.Settle();
+  heap.Give(spans.back());
+  heap.ReleaseFree();
+  ASSERT_EQ(heap.ready_blocks(), 0u);
+  const auto block_of = [](void* span) {
+    return reinterpret_cast<uintptr_t>(span) / SpanHeap::kBlockBytes;
+  };
+  for (void* const span : spans) {
+    if (span != spans.back() && block_of(span) == block_of(spans.back())) heap.Give(span);
+  }
+  EXPECT_EQ(heap.ready_blocks(), 0u);
+  EXPECT_GT(heap.held_bytes(), heap.taken_bytes());
+  heap.Age(1000);
+  heap.Settle();
+  EXPECT_EQ(heap.held_bytes(), heap.taken_bytes() + heap.ready_blocks() * SpanHeap::kBlockBytes);
+}
+
 TEST(SpanHeapTest, ReleaseFreeKeepsWhatIsTaken) {
   SpanHeap heap;
   std::vector<void*> spans = TakeMany(heap, 8 * kSpansPerBlock);
@@ -152,8 +173,9 @@ TEST(SpanHeapTest, ReleaseFreeKeepsWhatIsTaken) {
 TEST(SpanHeapTest, ThreadsTakeAndGiveWhileItAges) {
   SpanHeap heap;
   std::vector<std::thread> threads;
+  std::atomic<int> left = 4;
   for (unsigned t = 0; t < 4; ++t) {
-    threads.emplace_back([&heap, t] {
+    threads.emplace_back([&heap, &left, t] {
       std::mt19937 random(t);
       std::vector<char*> taken;
       for (int i = 0; i < 3000; ++i) {
@@ -167,9 +189,10 @@ TEST(SpanHeapTest, ThreadsTakeAndGiveWhileItAges) {
         }
       }
       for (char* const span : taken) heap.Give(span);
+      --left;
     });
   }
-  for (int i = 0; i < 30; ++i) {
+  for (int i = 0; left > 0; ++i) {
     heap.Age(i * 1000);
     if (i % 10 == 9) heap.ReleaseFree();
     std::this_thread::yield();
