@@ -9,10 +9,6 @@
 #include "server/base/check.h"
 #include "server/base/sanitizers.h"
 
-#if !defined(MADV_POPULATE_WRITE)
-#define MADV_POPULATE_WRITE 23
-#endif
-
 namespace cairn {
 namespace {
 
@@ -28,9 +24,9 @@ constexpr int64_t kAgeMs = 1000;
 // What is given back of single spans at a time: some milliseconds of the thread.
 constexpr size_t kMaxSpansPerAge = 256;
 
-/// Fetches the pages of a block. Kernels before 5.14 do not know the advice; touching does it too.
+/// Fetches the pages of a block. By touching them: MADV_POPULATE_WRITE would hold the lock of the
+/// address space meanwhile, and mmap of any thread wait for it; a fault locks its own map only.
 void Populate(char* data) {
-  if (::madvise(data, SpanHeap::kBlockBytes, MADV_POPULATE_WRITE) == 0) return;
   for (size_t at = 0; at < SpanHeap::kBlockBytes; at += kSmallPageBytes) {
     *static_cast<volatile char*>(data + at) = 0;
   }
