@@ -9,6 +9,8 @@
 #include <cstdint>
 #include <utility>
 
+#include "server/base/prefetch.h"
+
 namespace cairn::tensor {
 
 template <typename T>
@@ -45,7 +47,7 @@ class Kept {
     return node_->value;
   }
   /// Asks for the cache line that copying the handle writes to.
-  void Prefetch() const { __builtin_prefetch(node_, 1); }
+  void Prefetch() const { PrefetchLine(node_); }
   const T& operator*() const { return node_->value; }
   const T* operator->() const { return &node_->value; }
   const T* get() const { return node_ == nullptr ? nullptr : &node_->value; }

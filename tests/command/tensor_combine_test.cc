@@ -32,15 +32,6 @@ class TensorCombineTest : public TensorFixture {
   std::string First(const std::string& key) {
     return Run({"TENSOR.GET", key, "VALUES", "SLICE", "1", "0", "1", "1"});
   }
-  std::string Wait(FakeClient& client) {
-    std::string replies = client.TakeReplies();
-    while (replies.empty()) {
-      if (!client.input_ready) CAIRN_CHECK(harness_.RunPosted());
-      if (client.input_ready) client.RunTurn();
-      replies = client.TakeReplies();
-    }
-    return replies;
-  }
   static constexpr size_t kBig = 1 << 18;
 };
 

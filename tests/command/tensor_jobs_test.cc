@@ -16,16 +16,6 @@ class LongTensorWork : public TensorFixture {
     CAIRN_CHECK(Run({"TENSOR.SET", key, "U8", "SHAPE", "1", std::to_string(kBig), "BLOB",
                      std::string(kBig, fill)}) == "+OK");
   }
-  /// Runs loop and turns until the client has a reply.
-  std::string Wait(FakeClient& client) {
-    std::string replies = client.TakeReplies();
-    while (replies.empty()) {
-      if (!client.input_ready) CAIRN_CHECK(harness_.RunPosted());
-      if (client.input_ready) client.RunTurn();
-      replies = client.TakeReplies();
-    }
-    return replies;
-  }
 };
 
 TEST_F(LongTensorWork, AnswersAsTheSameCommandInATransactionDoes) {

@@ -4,9 +4,7 @@
 
 #include <string>
 
-#include "server/base/check.h"
 #include "server/base/checksum.h"
-#include "tests/support/fake_client.h"
 #include "tests/support/tensor_fixture.h"
 
 namespace cairn {
@@ -26,16 +24,6 @@ inline std::string Fill(size_t size, int seed) {
 
 class CkptTest : public TensorFixture {
  protected:
-  /// Runs what was posted, and the client, until it has a reply.
-  std::string Wait(FakeClient& client) {
-    std::string replies = client.TakeReplies();
-    while (replies.empty()) {
-      if (!client.input_ready) CAIRN_CHECK(harness_.RunPosted());
-      if (client.input_ready) client.RunTurn();
-      replies = client.TakeReplies();
-    }
-    return replies;
-  }
   std::string Begin(uint64_t step, Lines more = {}) {
     Lines args = {"CKPT.BEGIN", "run", std::to_string(step)};
     args.insert(args.end(), more.begin(), more.end());

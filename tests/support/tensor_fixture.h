@@ -5,10 +5,12 @@
 
 #include <gtest/gtest.h>
 
+#include "server/base/check.h"
 #include "server/engine/job_runner.h"
 #include "server/engine/module_host.h"
 #include "tensor_module/module.h"
 #include "tests/support/command_harness.h"
+#include "tests/support/fake_client.h"
 
 namespace cairn {
 
@@ -60,6 +62,16 @@ class TensorFixture : public testing::Test {
   }
   std::string Run(const Lines& args) { return harness_.Run(args); }
   RespValue Call(const Lines& args) { return harness_.Call(args); }
+  /// Runs what was posted, and the client, until it has a reply.
+  std::string Wait(FakeClient& client) {
+    std::string replies = client.TakeReplies();
+    while (replies.empty()) {
+      if (!client.input_ready) CAIRN_CHECK(harness_.RunPosted());
+      if (client.input_ready) client.RunTurn();
+      replies = client.TakeReplies();
+    }
+    return replies;
+  }
   /// The bytes of a tensor.
   std::string Blob(const std::string& key) { return Call({"TENSOR.GET", key, "BLOB"}).text; }
 
