@@ -5,7 +5,6 @@
 // more than the copy. Thread: executor, except GiveRemote, by which walkers and the reaper hand
 // frames back.
 
-#include <atomic>
 #include <cstddef>
 
 #include "server/data/slab_pages.h"
@@ -27,10 +26,7 @@ class FramePool {
     pages_.Give(frame);
   }
   /// As Give, from any thread: the frame waits on a list until it is drained.
-  void GiveRemote(void* frame) {
-    remote_frames_.fetch_add(1, std::memory_order_relaxed);
-    remote_.Push(frame, pages_.cell_bytes());
-  }
+  void GiveRemote(void* frame) { remote_.Push(frame, pages_.cell_bytes()); }
   /// Takes back at most `max_frames` of what GiveRemote left. Returns how many.
   size_t Drain(size_t max_frames) {
     size_t drained = 0, frame_bytes = 0;
@@ -39,15 +35,14 @@ class FramePool {
       if (frame == nullptr) break;
       Give(frame);
     }
-    remote_frames_.fetch_sub(drained, std::memory_order_relaxed);
     return drained;
   }
 
   /// Bytes of pages that no frame lies in. Frames on the remote list count as free: what a save or
   /// a flush gave back must not make anybody evict until it is drained.
   size_t free_bytes() const {
-    const size_t in_use = used_ - remote_frames_.load(std::memory_order_relaxed);
-    return pages_.page_count() * SlabPages::kPageBytes - in_use * pages_.cell_bytes();
+    const size_t in_use = used_ * pages_.cell_bytes() - remote_.waiting_bytes();
+    return pages_.page_count() * SlabPages::kPageBytes - in_use;
   }
 
  private:
@@ -56,7 +51,6 @@ class FramePool {
   SlabPages pages_;
   RemoteCells remote_;
   size_t used_ = 0;  // with those on the remote list
-  std::atomic<size_t> remote_frames_{0};
 };
 
 }  // namespace cairn

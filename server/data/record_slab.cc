@@ -65,12 +65,12 @@ void RecordSlab::Free(void* record, size_t size_bytes) {
 
 void RecordSlab::FreeRemote(void* record, size_t size_bytes) {
   const size_t rounded = RoundUp(size_bytes);
-  remote_bytes_.fetch_add(rounded, std::memory_order_relaxed);
   if (size_bytes > kRecordLimitBytes) {
+    remote_heap_bytes_.fetch_add(rounded, std::memory_order_relaxed);
     std::free(record);
-    return;
+  } else {
+    remote_.Push(record, rounded);
   }
-  remote_.Push(record, rounded);
 }
 
 size_t RecordSlab::DrainRemote(size_t max_records) {

@@ -43,11 +43,11 @@ class RecordSlab {
 
   /// Bytes of live records, rounded to their classes. Records on the remote list count as freed.
   uint64_t used_bytes() const {
-    return used_bytes_ - remote_bytes_.load(std::memory_order_relaxed);
+    return used_bytes_ - remote_.pushed_bytes() -
+           remote_heap_bytes_.load(std::memory_order_relaxed);
   }
-  /// The part of used_bytes() that lies in pages. Thread: executor. Records on the remote list
-  /// count as used until they are drained.
-  uint64_t used_page_bytes() const { return used_page_bytes_; }
+  /// The part of used_bytes() that lies in pages. Thread: executor.
+  uint64_t used_page_bytes() const { return used_page_bytes_ - remote_.waiting_bytes(); }
   /// Bytes of pages held, used or not. Thread: executor.
   uint64_t page_bytes() const;
   /// What a record of this size takes.
@@ -64,9 +64,9 @@ class RecordSlab {
 
   std::array<SlabPages, kClassCount> classes_;
   uint64_t used_bytes_ = 0;
-  uint64_t used_page_bytes_ = 0;
+  uint64_t used_page_bytes_ = 0;  // with those on the remote list
   RemoteCells remote_;
-  std::atomic<uint64_t> remote_bytes_{0};  // grows only: bytes ever freed remotely
+  std::atomic<uint64_t> remote_heap_bytes_{0};  // grows only: of bigger records freed remotely
 };
 
 }  // namespace cairn

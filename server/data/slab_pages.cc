@@ -125,6 +125,8 @@ void SlabPages::Give(void* cell) {
 void RemoteCells::Push(void* cell, size_t size_bytes) {
   Cell* freed = static_cast<Cell*>(cell);
   freed->size_bytes = size_bytes;
+  // Before it is seen: the owner must not pop more than was pushed.
+  pushed_bytes_.fetch_add(size_bytes, std::memory_order_relaxed);
   Cell* head = shared_.load(std::memory_order_relaxed);
   do {
     freed->next = head;
@@ -140,6 +142,7 @@ void* RemoteCells::Pop(size_t* size_bytes) {
   Cell* cell = taken_;
   taken_ = cell->next;
   *size_bytes = cell->size_bytes;
+  popped_bytes_ += cell->size_bytes;
   return cell;
 }
 

@@ -62,6 +62,10 @@ class RemoteCells {
   /// nullptr: none. Thread: the owner.
   void* Pop(size_t* size_bytes);
 
+  /// Of all cells that were ever pushed; and of those that were not popped yet. Thread: the owner.
+  uint64_t pushed_bytes() const { return pushed_bytes_.load(std::memory_order_relaxed); }
+  uint64_t waiting_bytes() const { return pushed_bytes() - popped_bytes_; }
+
  private:
   struct Cell {
     Cell* next;
@@ -69,7 +73,9 @@ class RemoteCells {
   };
   static_assert(sizeof(Cell) <= SlabPages::kMinCellBytes);
 
-  Cell* taken_ = nullptr;  // off the shared list
+  Cell* taken_ = nullptr;      // off the shared list
+  uint64_t popped_bytes_ = 0;  // grows only, as the other
+  std::atomic<uint64_t> pushed_bytes_{0};
   std::atomic<Cell*> shared_{nullptr};
 };
 

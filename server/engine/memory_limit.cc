@@ -106,12 +106,7 @@ bool MemoryLimit::Hold() {
   }
   if (measured_ && ThreadAllocatedBytes() - allocated_ < kBlindBytes)
     return verdict_ == Verdict::kWithin;
-  uint64_t counted = Measure();
-  if (counted > limit) {
-    // What other threads freed counts until it is taken back: nothing is evicted in its place.
-    engine_.keyspace.TakeBackFreed();
-    counted = Measure();
-  }
+  const uint64_t counted = Measure();
   if (counted <= limit) {
     WithinAgain();
   } else if (engine_.settings().maxmemory_policy == MaxmemoryPolicy::kNoEviction) {

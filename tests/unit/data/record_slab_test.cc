@@ -54,6 +54,25 @@ TEST(RecordSlabTest, RecordsDoNotOverlapAndPagesComeBack) {
   EXPECT_GT(peak, 4 * slab.page_bytes());
 }
 
+// Whoever watches a memory limit must not evict in the place of records that wait to be drained.
+TEST(RecordSlabTest, RemoteFreesCountAsFreedBeforeTheyAreDrained) {
+  RecordSlab slab;
+  std::vector<void*> records;
+  for (int i = 0; i < 1000; ++i) records.push_back(slab.Allocate(40));
+  void* const big = slab.Allocate(RecordSlab::kRecordLimitBytes + 1);
+  const uint64_t used = slab.used_bytes();
+  for (size_t i = 0; i < 600; ++i) slab.FreeRemote(records[i], 40);
+  EXPECT_EQ(slab.used_bytes(), used - 600 * 40);
+  EXPECT_EQ(slab.used_page_bytes(), 400u * 40);
+  slab.FreeRemote(big, RecordSlab::kRecordLimitBytes + 1);
+  EXPECT_EQ(slab.used_bytes(), 400u * 40);
+  EXPECT_EQ(slab.DrainRemote(100), 100u);
+  EXPECT_EQ(slab.used_page_bytes(), 400u * 40);
+  for (size_t i = 600; i < 1000; ++i) slab.Free(records[i], 40);
+  EXPECT_EQ(slab.used_bytes(), 0u);
+  EXPECT_EQ(slab.used_page_bytes(), 0u);
+}
+
 TEST(RecordSlabTest, RemoteFreesComeBackOnDrain) {
   RecordSlab slab;
   std::vector<void*> records;
@@ -71,6 +90,7 @@ TEST(RecordSlabTest, RemoteFreesComeBackOnDrain) {
   }
   other.join();
   EXPECT_EQ(drained, records.size());
+  EXPECT_EQ(slab.used_page_bytes(), 0u);
   EXPECT_EQ(slab.used_bytes(), 0u);
   EXPECT_LT(slab.page_bytes(), pages);
 }
