@@ -18,11 +18,11 @@ constexpr size_t kSmallMapBytes = size_t{64} << 20;
 // S2: from so many spans on blocks are ready, one for each so many.
 constexpr size_t kFirstReadySpans = 16, kSpansPerReadyBlock = 16 * 32;
 // S3.
-constexpr size_t kLooseShare = 8, kTrimShare = 8;
+constexpr size_t kLooseShare = 8, kTrimShare = 2;
 constexpr size_t kMinLooseSpans = 32;
-constexpr int64_t kAgeMs = 1000;
-// What is given back of single spans at a time: some milliseconds of the thread.
-constexpr size_t kMaxSpansPerAge = 256;
+constexpr int64_t kAgeMs = 10'000;
+// What is given back of single spans at a time: some tens of milliseconds of the thread.
+constexpr size_t kMaxSpansPerAge = 1024;
 
 /// Fetches the pages of a block. By touching them: MADV_POPULATE_WRITE would hold the lock of the
 /// address space meanwhile, and mmap of any thread wait for it; a fault locks its own map only.
@@ -80,6 +80,8 @@ void* SpanHeap::Take() {
   if (block == nullptr) block = stale_.front;
   if (block == nullptr) block = AddBlock(&small_, small_.Take(kBlockBytes), kAllSpans);
   void* const span = TakeFrom(block);
+  least_ready_ = std::min(least_ready_, ready_.size);
+  least_loose_spans_ = std::min(least_loose_spans_, loose_spans_);
   if (ready_.size < ReadyWanted() && !making_ready_) {
     making_ready_ = true;
     worker().Post([this] { MakeReady(); });
@@ -178,9 +180,12 @@ void SpanHeap::Age(int64_t now_ms) {
   const auto share = [](size_t have, size_t kept) {
     return (have - std::min(have, kept) + kTrimShare - 1) / kTrimShare;
   };
-  const size_t blocks = share(ready_.size, ReadyWanted());
+  const size_t blocks = share(std::min(least_ready_, ready_.size), ReadyWanted());
   const size_t kept = std::max(kMinLooseSpans, taken_spans_ / kLooseShare);
-  const size_t spans = std::min(share(loose_spans_, kept), kMaxSpansPerAge);
+  const size_t spans =
+      std::min(share(std::min(least_loose_spans_, loose_spans_), kept), kMaxSpansPerAge);
+  least_ready_ = ready_.size;
+  least_loose_spans_ = loose_spans_;
   if (blocks + spans + stale_.size == 0) return;
   trimming_ = true;
   worker().Post([this, blocks, spans] { Trim(blocks, spans); });

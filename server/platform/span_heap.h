@@ -10,7 +10,8 @@
 //   small pages, which come one at a time, and more blocks are made ready.
 // - S2 As many blocks are ready as 1/16 of those in use, 8 at most; none for the first MiB.
 // - S3 Free memory beyond that (for single spans: beyond 1/8 of those in use) goes back to the
-//   system bit by bit: 1/8 of it each second.
+//   system bit by bit: each ten seconds half of what nobody took in all of them. A save takes and
+//   gives back much within seconds; dropping pages that it takes again costs twice.
 // - S4 Spans with pages are given out before those without, and used blocks before others.
 
 #include <atomic>
@@ -92,6 +93,8 @@ class SpanHeap {
   size_t taken_spans_ = 0;
   size_t loose_spans_ = 0;  // free, with pages, in blocks of warm_
   size_t cold_spans_ = 0;
+  // The least of ready_.size and loose_spans_ since the last Age().
+  size_t least_ready_ = 0, least_loose_spans_ = 0;
   int64_t aged_ms_ = INT64_MIN / 2;
   bool making_ready_ = false, trimming_ = false, ending_ = false;
   std::atomic<uint64_t> taken_bytes_{0}, ever_taken_bytes_{0};
