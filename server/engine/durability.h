@@ -48,7 +48,7 @@ struct DurabilityFigures {
   uint64_t last_cut_us = 0;          ///< how long the executor stood still for the last cut
   uint64_t retained_bytes = 0;       ///< old values held for the running view
   uint64_t retained_bytes_peak = 0;  ///< of the last or running view
-  uint64_t structure_bytes = 0;      ///< superseded segments and directories held for it
+  uint64_t structure_bytes = 0;      ///< superseded segments, directories and places in queues
   uint64_t write_holds = 0;          ///< spells in which writers had to wait for the walker
   uint64_t write_held_us = 0;        ///< and how long they took together
   uint64_t snapshot_bytes = 0;       ///< written by the running save or rewrite

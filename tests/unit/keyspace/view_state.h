@@ -36,7 +36,7 @@ struct Reveal {
   };                                      \
   template struct Reveal<Name, &member>
 
-using Queue = SpscQueue<Retired>;
+using Queue = RetiredQueue;
 CAIRN_REVEAL(LaneQueue, ViewLane::queue_);
 CAIRN_REVEAL(LaneOpened, ViewLane::opened_);
 CAIRN_REVEAL(QueueHead, Queue::head_);

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "server/keyspace/keyspace.h"
+#include "server/platform/memory.h"
 #include "tests/unit/keyspace/collecting_sink.h"
 
 namespace cairn {
@@ -292,6 +293,34 @@ TEST(ViewTest, FailingSinkEndsTheWalkAndLosesNothing) {
     EXPECT_EQ(keyspace.retained_bytes(), 0u);
     EXPECT_EQ(Contents(keyspace), before);
   }
+}
+
+// A memory limit evicts nothing for what a save holds: not even for the places in its queue.
+TEST(ViewTest, WhatIsHeldForAViewIsNotEvictable) {
+  Keyspace keyspace({.databases = 1});
+  Database& db = keyspace.db(0);
+  const auto overwrite = [&](char letter) {
+    for (int i = 0; i < 50'000; ++i) {
+      db.Set(db.MakeKey("key:" + std::to_string(i)), ValueInput::String(std::string(60, letter)),
+             kNoExpiry);
+    }
+  };
+  const auto evictable = [&] {
+    return ReadMemoryFigures().allocated - keyspace.SlabFreeBytes() - keyspace.BytesNotEvictable();
+  };
+  overwrite('a');
+  const uint64_t before = evictable();
+  View* view = keyspace.BeginView();
+  overwrite('b');
+  constexpr uint64_t kSlack = 256 * 1024;
+  EXPECT_GT(keyspace.retained_value_bytes(), 50'000 * 60u);
+  EXPECT_LT(evictable(), before + kSlack);
+  CollectingSink sink;
+  WalkAll(view, sink);
+  keyspace.EndView(view);
+  EXPECT_EQ(keyspace.retained_bytes(), 0u);
+  sink.keys.clear();
+  EXPECT_LT(evictable(), before + kSlack);
 }
 
 TEST(ViewTest, FlushDuringTheWalkKeepsTheCutAndFreesAtTheEnd) {
