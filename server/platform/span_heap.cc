@@ -82,7 +82,7 @@ void* SpanHeap::Take() {
   void* const span = TakeFrom(block);
   least_ready_ = std::min(least_ready_, ready_.size);
   least_loose_spans_ = std::min(least_loose_spans_, loose_spans_);
-  if (ready_.size < ReadyWanted() && !making_ready_) {
+  if (ready_.size < ReadyWanted() && !making_ready_ && !refused_) {
     making_ready_ = true;
     worker().Post([this] { MakeReady(); });
   }
@@ -167,7 +167,8 @@ void SpanHeap::MakeReady() {
     char* const data = huge_.Take(kBlockBytes);
     if (data != nullptr) Populate(data);
     lock.lock();
-    if (data == nullptr) break;
+    refused_ = data == nullptr;
+    if (refused_) break;
     AddBlock(&huge_, data, 0);
   }
   making_ready_ = false;
@@ -177,6 +178,7 @@ void SpanHeap::Age(int64_t now_ms) {
   std::lock_guard lock(mutex_);
   if (trimming_ || now_ms - aged_ms_ < kAgeMs) return;
   aged_ms_ = now_ms;
+  refused_ = false;
   const auto share = [](size_t have, size_t kept) {
     return (have - std::min(have, kept) + kTrimShare - 1) / kTrimShare;
   };

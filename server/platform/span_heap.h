@@ -97,6 +97,7 @@ class SpanHeap {
   size_t least_ready_ = 0, least_loose_spans_ = 0;
   int64_t aged_ms_ = INT64_MIN / 2;
   bool making_ready_ = false, trimming_ = false, ending_ = false;
+  bool refused_ = false;  ///< a block, by the system: no more is asked for until the next Age()
   std::atomic<uint64_t> taken_bytes_{0}, ever_taken_bytes_{0};
   std::once_flag worker_started_;
   std::unique_ptr<WorkerThread> worker_;
