@@ -8,6 +8,7 @@
 
 #include <cstring>
 
+#include "server/base/sanitizers.h"
 #include "server/scripting/script_host.h"
 #include "tests/support/command_harness.h"
 
@@ -337,7 +338,7 @@ TEST_F(ScriptAdvisoriesTest, BombsOfMemoryAreStopped) {
   ExpectWhole();
 }
 
-#ifndef __SANITIZE_ADDRESS__  // takes minutes there
+#if !CAIRN_ASAN  // takes minutes there
 TEST_F(ScriptAdvisoriesTest, AScriptMayHoldAGigabyteAndNoMore) {
   const auto hold = [&](const std::string& pieces) {  // of 64 MiB each
     return Eval("local s, t = string.rep('x', 2^26), {} for i = 1," + pieces +

@@ -13,6 +13,7 @@
 #include <string>
 #include <vector>
 
+#include "server/base/sanitizers.h"
 #include "server/keyspace/keyspace.h"
 #include "server/keyspace/view.h"
 #include "tests/unit/keyspace/collecting_sink.h"
@@ -306,7 +307,7 @@ const std::array<Command, 13> kCommands = {
 
 int Depth() {
   if (const char* asked = std::getenv("CAIRN_EXPLORER_DEPTH")) return std::atoi(asked);
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#if CAIRN_SANITIZED
   return 4;
 #else
   return 5;

@@ -14,6 +14,7 @@
 #include <unordered_set>
 #include <vector>
 
+#include "server/base/sanitizers.h"
 #include "tests/unit/keyspace/view_state.h"
 #include "tests/unit/keyspace/view_world.h"
 
@@ -164,7 +165,7 @@ int AskedDepth(const char* variable, int otherwise) {
   const char* asked = std::getenv(variable);
   return asked == nullptr ? otherwise : std::atoi(asked);
 }
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#if CAIRN_SANITIZED
 constexpr int kShortDepth = 4,
               kShortUnprunedDepth = 2;  // a sanitizer makes each step ten times dearer
 #else
