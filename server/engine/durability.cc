@@ -260,6 +260,9 @@ void DurabilityOfFiles::GiveUpSnapshot() {
                   "The snapshot is given up: it holds more than snapshot-retained-limit ({} bytes) "
                   "and did not catch up in time",
                   engine_.settings().snapshot_retained_limit);
+  for (std::optional<Job>* slot : {&job_, &copy_}) {
+    if (slot->has_value()) (*slot)->given_up = true;
+  }
   AbortWalks();
 }
 
@@ -270,11 +273,13 @@ void DurabilityOfFiles::FinishSave(const Job& job, const Status& status) {
     changes_saved_ = std::max(changes_saved_, job.changes_at_cut);
     last_save_ms_ = now_ms;
     last_save_ok_ = true;
+    last_save_given_up_ = false;
     ++saves_;
     engine_.log.Log(LogLevel::kNotice, "DB saved on disk");
     if (!job.target.files.empty()) TellModules(job.target, job.target.files.back());
-  } else if (status.code() != StatusCode::kCancelled) {
+  } else if (job.given_up || status.code() != StatusCode::kCancelled) {
     last_save_ok_ = false;
+    last_save_given_up_ = job.given_up;
     engine_.log.Log(LogLevel::kWarning, "Error saving DB on disk: {}", status.message());
   }
 }
@@ -329,7 +334,8 @@ bool DurabilityOfFiles::HoldsWrites() {
 
 Status DurabilityOfFiles::WriteRefusal() const {
   const Settings& settings = engine_.settings();
-  if (!last_save_ok_ && settings.stop_writes_on_bgsave_error && !settings.save.empty()) {
+  if (!last_save_ok_ && !last_save_given_up_ && settings.stop_writes_on_bgsave_error &&
+      !settings.save.empty()) {
     return RespError(resp_errors::kMisconf);
   }
   if (aof_ != nullptr && aof_->state() != AofState::kOk) {

@@ -16,7 +16,7 @@ namespace cairn {
 namespace {
 
 /// After a rewrite that failed, until the next may begin by itself.
-constexpr int64_t kRewriteRetryMs = 5000;
+constexpr int64_t kRewriteRetryMs = 5000, kMaxRewriteRetryMs = 300'000;
 constexpr int64_t kDebugLoadWaitMs = 10000;
 /// How long a reply under everysec or no waits for the kernel to take the bytes. Above the time of
 /// a write and, on most disks, of the sync that may be running; below what anybody calls a stall.
@@ -315,8 +315,13 @@ Status DurabilityOfFiles::RewriteWhileOff(std::string* reply) {
 
 void DurabilityOfFiles::NoteFailedRewrite() {
   last_rewrite_ok_ = false;
+  // Each attempt leaves one more increment behind, so the waits grow.
+  constexpr uint64_t kMostDoublings = 6;
+  const int64_t wait_ms =
+      std::min(kRewriteRetryMs << std::min(rewrite_failures_, kMostDoublings), kMaxRewriteRetryMs);
   ++rewrite_failures_;
-  next_rewrite_attempt_ms_ = engine_.env.WallMicros() / 1000 + kRewriteRetryMs;
+  const auto jitter_ms = static_cast<int64_t>(engine_.Draw() % static_cast<uint64_t>(wait_ms / 4));
+  next_rewrite_attempt_ms_ = engine_.env.WallMicros() / 1000 + wait_ms + jitter_ms;
 }
 
 void DurabilityOfFiles::FinishRewrite(const Job& job, const Status& status) {
@@ -324,7 +329,7 @@ void DurabilityOfFiles::FinishRewrite(const Job& job, const Status& status) {
   if (aof_ == nullptr) return;
   if (!status.ok()) {
     aof_->AbortRewrite();
-    if (status.code() != StatusCode::kCancelled) {
+    if (job.given_up || status.code() != StatusCode::kCancelled) {
       NoteFailedRewrite();
       engine_.log.Log(LogLevel::kWarning, "Error rewriting the append only file: {}",
                       status.message());

@@ -246,6 +246,36 @@ TEST_F(DurabilityTest, RewritesByItselfAtPercentageAndSize) {
   EXPECT_LT(process.durability_->figures().aof_current_bytes, 4096u);
 }
 
+// Each leaves an increment behind: one every few seconds would be thousands a day.
+TEST_F(DurabilityTest, RewritesThatFailWaitLongerEachTime) {
+  DurableProcess process(env_, {{"appendfsync", "always"},
+                                {"auto-aof-rewrite-min-size", "4kb"},
+                                {"rdbcompression", "no"},
+                                {"appendonly", "yes"}});
+  for (int i = 0; i < 200; ++i) {
+    ASSERT_EQ(process.Run({"SET", "key:" + std::to_string(i), std::string(1000, 'x')}), "+OK");
+  }
+  ASSERT_TRUE(process.AllDurable());
+  ASSERT_TRUE(process.NoRewrite());                 // the first, of a file that was empty
+  env_.SetCapacity(env_.used_bytes() + 64 * 1024);  // room for what the old base took, no more
+  const auto failures = [&] { return process.durability_->figures().rewrite_failures; };
+  for (int64_t least_s : {0, 5, 10, 20, 40}) {
+    const uint64_t before = failures();
+    int64_t waited_s = 0;
+    for (; failures() == before; ++waited_s) {
+      ASSERT_LE(waited_s, least_s * 5 / 4 + 2);
+      env_.AdvanceMicros(1'000'000);
+      process.engine_.RefreshClock();
+      process.durability_->Tick();
+      ASSERT_TRUE(process.Until([&] { return !process.durability_->figures().rewrite_running; }));
+    }
+    EXPECT_GE(waited_s, least_s);
+  }
+  env_.SetCapacity(UINT64_MAX);
+  EXPECT_EQ(process.Run({"SET", "a", "1"}), "+OK");
+  EXPECT_TRUE(process.AllDurable());
+}
+
 TEST_F(DurabilityTest, ARewriteIsAlsoTheSaveThatIsDue) {
   DurableProcess process(env_, kAlways);
   ASSERT_EQ(process.Run({"SET", "a", "1"}), "+OK");

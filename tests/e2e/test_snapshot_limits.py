@@ -10,6 +10,7 @@ import random
 import shutil
 import subprocess
 import threading
+import time
 import unittest
 
 import redis
@@ -158,7 +159,7 @@ class SnapshotLimits(unittest.TestCase):
             client.bgsave()
             writer = Writer(server)
             writer.start()
-            server.wait_saved()
+            wait_until(lambda: self.info(client)["rdb_last_bgsave_status"] == "err", what="the end of the save")
             went_on = writer.written
             wait_until(lambda: writer.written > went_on, what="writes after the abort")
             writer.stop()
@@ -174,6 +175,26 @@ class SnapshotLimits(unittest.TestCase):
             client.bgsave()
             server.wait_saved()
             self.assertEqual(self.info(client)["rdb_last_bgsave_status"], "ok")
+
+    def test_a_save_that_was_given_up_has_failed_and_the_rules_wait_before_the_next(self):
+        settings = self.settings(snapshot_over_limit_policy="abort", snapshot_max_write_delay=20,
+                                 rdb_key_save_delay=2000, save="1 1")
+        with Server(settings=settings) as server:
+            client = server.client()
+            fill(client)
+            writer = Writer(server)
+            writer.start()
+            wait_until(lambda: "The snapshot is given up" in server.log(), what="a save that is given up")
+            begun = server.log().count("Background saving started")
+            client.config_set("rdb-key-save-delay", 0)
+            time.sleep(3)
+            self.assertEqual(server.log().count("Background saving started"), begun)
+            self.assertEqual(self.info(client)["rdb_last_bgsave_status"], "err")
+            went_on = writer.written
+            wait_until(lambda: self.info(client)["rdb_last_bgsave_status"] == "ok", what="the next save")
+            writer.stop()
+            self.assertIsNone(writer.error, "stop-writes-on-bgsave-error is not for this")
+            self.assertGreater(writer.written, went_on)
 
     def test_throttle_lets_writers_go_on_when_waiting_is_in_vain(self):
         settings = self.settings(snapshot_over_limit_policy="throttle", snapshot_max_write_delay=20,
