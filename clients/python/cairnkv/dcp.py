@@ -23,7 +23,7 @@ from torch.futures import Future
 
 from cairnkv import dtypes, hashing, packed, reading
 from cairnkv.progress import Bar
-from cairnkv.run import WAIT_MS
+from cairnkv.run import WAIT_MS, attempt_of
 from cairnkv.torch_checkpoint import checkpoint, sharded_tensor
 from cairnkv.upload import Part, SaveFailed, Upload
 from cairnkv.wire import Wire
@@ -35,14 +35,15 @@ _LAYOUTS = {"contiguous_format": torch.contiguous_format, "preserve_format": tor
 
 
 class RunWriter(checkpoint.StorageWriter):
-    def __init__(self, run: str, step: int, *, client: redis.Redis, attempt: int = 0, group: str = "weights", reuse: bool = True,
-                 durable: str | None = None, tag: str | None = None, wait_ms: int = WAIT_MS, progress=None):
-        """One save: the version `step` of `run`. Every rank makes one, with a client of its own. Options as in Run.save.
+    def __init__(self, run: str, step: int, *, client: redis.Redis, attempt: int | None = None, group: str = "weights",
+                 reuse: bool = True, durable: str | None = None, tag: str | None = None, wait_ms: int = WAIT_MS, progress=None):
+        """One save: the version `step` of `run`. Every rank makes one, with a client of its own. Options as in Run.save;
+        attempt as in Run: the restart count from the environment when not given. The coordinator's is the one that counts.
 
         Errors of the saving: torch's CheckpointException with SaveFailed of each rank that failed.
         """
         super().__init__()
-        self._run, self._step, self._client, self._attempt, self._group = run, step, client, attempt, group
+        self._run, self._step, self._client, self._attempt, self._group = run, step, client, attempt_of(attempt), group
         self._reuse, self._durable, self._tag, self._wait_ms, self._progress = reuse, durable, tag, wait_ms, progress
         self._is_coordinator = False
         self._tx, self._rank = None, 0

@@ -39,6 +39,11 @@ def _environment(name, given, default):
     return int(os.environ[name]) if name in os.environ else default
 
 
+def attempt_of(given: int | None) -> int:
+    """`given`, or the restart count from TORCHELASTIC_RESTART_COUNT, else from ATTEMPT; 0 when nobody says."""
+    return _environment("TORCHELASTIC_RESTART_COUNT", given, _environment("ATTEMPT", None, 0))
+
+
 class Run:
     def __init__(self, name: str, *, client: redis.Redis, rank: int | None = None, world: int | None = None,
                  attempt: int | None = None, progress=None, copy_limit_bytes: int | None = None):
@@ -56,7 +61,7 @@ class Run:
             if self.world > 1:
                 raise ValueError(f"a world of {self.world} ranks and no RANK: which one is this?")
             self.rank = 0
-        self.attempt = _environment("TORCHELASTIC_RESTART_COUNT", attempt, _environment("ATTEMPT", None, 0))
+        self.attempt = attempt_of(attempt)
         self.progress, self.copy_limit_bytes = progress, copy_limit_bytes
         self._worker = None
         self._pending = []

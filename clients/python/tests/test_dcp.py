@@ -152,6 +152,22 @@ class DcpTest(unittest.TestCase):
         run.save(2, {"model": {"w": torch.ones(4, 4)}})
         self.assertTrue(torch.equal(self.load({"model.w": torch.zeros(4, 4)})["model.w"], torch.ones(4, 4)))
 
+    def test_a_job_that_was_started_again_fences_the_one_before(self):
+        def save(step, **environment):
+            with unittest.mock.patch.dict(os.environ, environment):
+                self.save({"w": torch.full((3,), float(step))}, step)
+
+        save(1, TORCHELASTIC_RESTART_COUNT="2")
+        with self.assertRaises(cairnkv.SaveFailed) as caught:
+            cairnkv.Run("run", client=self.client, rank=0, world=1, attempt=1).save(2, {"w": torch.zeros(1)})
+        self.assertEqual(caught.exception.word, "CKPTFENCED")
+        cairnkv.Run("run", client=self.client, rank=0, world=1, attempt=3).save(3, {"w": torch.zeros(1)})
+        with self.assertRaises(dcp.checkpoint.CheckpointException):
+            save(4, TORCHELASTIC_RESTART_COUNT="2")
+        save(4, ATTEMPT="3")
+        self.save({"w": torch.ones(1)}, 5, attempt=4)
+        self.assertEqual(cairnkv.Run("run", client=self.client, rank=0, world=1, attempt=4).steps(), [5, 4, 3, 1])
+
     def test_no_version_and_no_such_name(self):
         with self.assertRaises(dcp.checkpoint.CheckpointException) as caught:
             self.load({"w": torch.zeros(1)})

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import unittest
+import unittest.mock
 
 SOURCE_DIR = os.environ.get("CAIRN_SOURCE_DIR") or os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "..")
 sys.path[:0] = [os.path.join(SOURCE_DIR, "clients", "python"), os.path.join(SOURCE_DIR, "tests", "e2e")]
@@ -71,6 +72,32 @@ class RunTest(unittest.TestCase):
             state = {"w": part, "plain": whole[:3].bfloat16(), "tied": [tied, tied], "step": step, "nan": float("nan")}
             return run.save(step, state, rank_state={"rank": run.rank, "rng": torch.get_rng_state()})
         return self.together(world, work)
+
+    def test_who_a_rank_is_comes_from_the_environment(self):
+        def run(environment, **given):
+            with unittest.mock.patch.dict(os.environ, environment, clear=True):
+                made = cairnkv.Run("run", client=self.server.client(), **given)
+            return made.rank, made.world, made.attempt
+
+        self.assertEqual(run({}), (0, 1, 0))
+        torchrun = {"RANK": "2", "WORLD_SIZE": "4", "TORCHELASTIC_RESTART_COUNT": "3"}
+        self.assertEqual(run(torchrun), (2, 4, 3))
+        self.assertEqual(run({**torchrun, "ATTEMPT": "9"}), (2, 4, 3), "torchrun's own count first")
+        self.assertEqual(run({"ATTEMPT": "5"}), (0, 1, 5))
+        self.assertEqual(run(torchrun, rank=0, world=1, attempt=0), (0, 1, 0), "what is given counts")
+        with self.assertRaises(ValueError):
+            run({"WORLD_SIZE": "4"})
+
+    def test_a_restart_count_from_the_environment_fences_older_processes(self):
+        def save(step, count):
+            with unittest.mock.patch.dict(os.environ, {"TORCHELASTIC_RESTART_COUNT": count}):
+                cairnkv.Run("run", client=self.server.client(), rank=0, world=1).save(step, {"w": torch.zeros(1)})
+
+        save(1, "1")
+        with self.assertRaises(cairnkv.SaveFailed) as caught:
+            save(2, "0")
+        self.assertEqual(caught.exception.word, "CKPTFENCED")
+        self.assertEqual(self.run_of().steps(), [1])
 
     def test_any_number_of_ranks_reads_what_any_other_saved(self):
         for dim in (0, 1):
