@@ -34,6 +34,7 @@ struct DurabilityFigures {
   int64_t last_load_keys_expired = 0, last_load_keys_loaded = 0;
   bool aof_enabled = false;
   bool aof_last_write_ok = true;
+  std::string_view aof_state = "closed";  ///< or ok, degraded, stopped (docs/aof.md)
   bool aof_last_rewrite_ok = true;
   int64_t last_rewrite_duration_s = -1;
   int64_t current_rewrite_started_s = -1;

@@ -174,8 +174,11 @@ AofCallbacks DurabilityOfFiles::Callbacks() {
   };
   callbacks.on_state = [this](AofState state) {
     if (state != AofState::kDegraded && state != AofState::kStopped) return;
-    engine_.log.Log(LogLevel::kWarning,
-                    "Append only file: writes are refused until the disk recovers");
+    engine_.log.Line(
+        LogLevel::kWarning,
+        state == AofState::kDegraded
+            ? "Append only file: writes are refused until the disk recovers"
+            : "Append only file: writes are refused until the server is started again");
     engine_.loop.Post(on_durable_);
     if (!exit_on_aof_error_.load(std::memory_order_relaxed)) return;
     engine_.loop.Post([this] {

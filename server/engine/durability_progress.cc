@@ -12,6 +12,20 @@ namespace {
 /// Between two lines about the same job; what is done sooner has none.
 constexpr int64_t kProgressEveryUs = 5'000'000;
 
+std::string_view NameOf(AofState state) {
+  switch (state) {
+    case AofState::kClosed:
+      return "closed";
+    case AofState::kOk:
+      return "ok";
+    case AofState::kDegraded:
+      return "degraded";
+    case AofState::kStopped:
+      return "stopped";
+  }
+  return "";
+}
+
 double Percent(uint64_t part, uint64_t whole) {
   return whole == 0 ? 0 : 100 * static_cast<double>(part) / static_cast<double>(whole);
 }
@@ -91,6 +105,7 @@ DurabilityFigures DurabilityOfFiles::figures() const {
   figures.rewrite_failures = rewrite_failures_;
   if (aof_ != nullptr) {
     figures.aof_last_write_ok = aof_->last_write_ok();
+    figures.aof_state = NameOf(aof_->state());
     figures.aof_current_bytes = aof_->current_size();
     figures.aof_base_bytes = aof_->base_size();
     figures.aof_buffer_bytes = aof_->buffered_bytes();

@@ -250,7 +250,8 @@ void AddPersistence(Engine& engine, Fields out) {
       .Add("module_fork_in_progress", 0)
       .Add("module_fork_last_cow_size", 0);
   if (figures.aof_enabled) {
-    out.Add("aof_current_size", figures.aof_current_bytes)
+    out.Add("aof_state", figures.aof_state)
+        .Add("aof_current_size", figures.aof_current_bytes)
         .Add("aof_base_size", figures.aof_base_bytes)
         .Add("aof_pending_rewrite", figures.rewrite_scheduled ? 1 : 0)
         .Add("aof_buffer_length", figures.aof_buffer_bytes)

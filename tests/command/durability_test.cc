@@ -198,6 +198,47 @@ TEST_F(DurabilityTest, AFullDiskRefusesWritesInRedissWordsAndReadsGoOn) {
   EXPECT_FALSE(process.durability_->HeldRepliesAreLost());
 }
 
+TEST_F(DurabilityTest, ADiskThatSyncsNoMoreLosesTheHeldReplies) {
+  DurableProcess process(env_, kAlways);
+  ASSERT_EQ(process.Run({"SET", "a", "1"}), "+OK");
+  ASSERT_TRUE(process.AllDurable());
+  env_.HoldSyncs(true);
+  ASSERT_EQ(process.Run({"SET", "b", "2"}), "+OK");  // held
+  ASSERT_TRUE(process.Until([&] { return env_.held_syncs() > 0; }));
+  env_.FailNthCall(1, Status::Io("no disk"), /*sticky=*/true);
+  env_.HoldSyncs(false);
+  const auto state = [&] { return process.durability_->figures().aof_state; };
+  ASSERT_TRUE(process.Until([&] { return state() != "ok"; }));
+  EXPECT_EQ(state(), "degraded");
+  EXPECT_FALSE(process.durability_->HeldRepliesAreLost());
+  const uint64_t told = process.times_told_;
+  ASSERT_TRUE(process.Until([&] {
+    env_.AdvanceMicros(1'000'000);
+    return state() == "stopped";
+  }));
+  EXPECT_TRUE(process.durability_->HeldRepliesAreLost());
+  EXPECT_TRUE(process.Until([&] { return process.times_told_ > told; })) << "to close them";
+  EXPECT_EQ(process.sink_.Count("writes are refused until the server is started again"), 1u);
+  EXPECT_TRUE(process.Run({"SET", "a", "3"}).starts_with("-MISCONF"));
+  EXPECT_EQ(process.Run({"GET", "a"}), "\"1\"");
+}
+
+TEST_F(DurabilityTest, TheServerEndsAtTheFirstErrorIfAskedTo) {
+  for (const std::string policy : {"stop-writes", "exit"}) {
+    DurableProcess process(env_, kAlways);
+    ASSERT_EQ(process.Run({"CONFIG", "SET", "aof-error-policy", policy}), "+OK");
+    ASSERT_EQ(process.Run({"SET", "a", "1"}), "+OK");
+    ASSERT_TRUE(process.AllDurable());
+    env_.FailNthCall(1, Status::Io("no disk"), /*sticky=*/true);
+    ASSERT_EQ(process.Run({"SET", "a", "2"}), "+OK");
+    ASSERT_TRUE(process.Until([&] { return !process.durability_->figures().aof_last_write_ok; }));
+    process.loop_.RunPosted();
+    EXPECT_EQ(process.engine_.stop_requested, policy == "exit") << policy;
+    EXPECT_EQ(process.engine_.exit_code, policy == "exit" ? 1 : 0) << policy;
+    env_.FailNthCall(0, Status::Ok());
+  }
+}
+
 TEST_F(DurabilityTest, DebugLoadAofFindsEverythingAfterARestart) {
   {
     DurableProcess process(env_, kAlways);

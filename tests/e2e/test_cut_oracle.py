@@ -291,7 +291,10 @@ class CutOracle(unittest.TestCase):
             client.config_set("maxmemory-policy", ("allkeys-random", "allkeys-lru", "allkeys-lfu")[number % 3])
             used = client.info("memory")["used_memory"]
             client.config_set("maxmemory", used * 3 // 4)
+            evicted.append(client.info("stats")["evicted_keys"])
+        evicted = []
         self.rounds(squeeze)
+        self.assertGreater(evicted[-1], evicted[0], "each round began with what the last had evicted")
 
     def test_a_rewrite_loses_and_repeats_nothing(self):
         server = self.start(appendonly="yes", auto_aof_rewrite_percentage="0")

@@ -119,7 +119,10 @@ class DurableProcess {
       const Status set = config_.Set({&pair, 1}, SetContext{});
       CAIRN_CHECK(set.ok());
     }
-    durability_ = NewDurability(engine_, [this] { told_offset_ = durability_->DurableOffset(); });
+    durability_ = NewDurability(engine_, [this] {
+      told_offset_ = durability_->DurableOffset();
+      ++times_told_;
+    });
     engine_.durability = durability_.get();
     engine_.RefreshClock();
     loaded_ = durability_->LoadAtStart();
@@ -184,6 +187,7 @@ class DurableProcess {
   Session* session_ = nullptr;
   Status loaded_;
   uint64_t told_offset_ = 0;  // what the executor found when it was told to look again
+  uint64_t times_told_ = 0;
 };
 
 }  // namespace cairn
