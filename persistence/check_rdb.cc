@@ -201,6 +201,7 @@ Status VerifyRdbFile(Env& env, const std::string& path, const ExpectedCounts& ex
   if (!source.ok()) return source.status();
   RdbReadOptions options;
   options.buffer_bytes = kVerifyStepBytes;
+  options.pass_over_big_strings = true;
   WatchedSource watched(source->get(), on_progress);
   RdbReader reader(&watched, options);
   CountingSink sink(/*keep_names=*/false);

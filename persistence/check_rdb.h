@@ -1,8 +1,10 @@
 #pragma once
 
-// CheckRdb and VerifyRdbFile: an RDB file read in count mode. No value is kept, so memory stays at
-// the reader's buffer. CheckRdb is the `rdb` half of cairn-check and talks to a person;
-// VerifyRdbFile is what a save calls before it renames its temp file. Any thread.
+// CheckRdb and VerifyRdbFile: an RDB file read in count mode. No value is kept: memory of
+// VerifyRdbFile is the reader's buffer and one compressed string, which a save has none of more
+// than kMaxCompressedBytes; the checker needs room for the largest string. CheckRdb is the `rdb`
+// half of cairn-check and talks to a person; VerifyRdbFile is what a save calls before it renames
+// its temp file. Any thread.
 
 #include <cstdint>
 #include <cstdio>

@@ -173,10 +173,25 @@ Status RdbParser::ReadPlainString(uint64_t size, RdbString* out) {
     out->form = RdbString::Form::kView;
     return ReadRaw(size, &out->view);
   }
+  if (passes_over_) {
+    out->form = RdbString::Form::kView;
+    out->view = {};
+    return PassOver(size);
+  }
   out->form = RdbString::Form::kBlob;
   out->blob = BlobRef::Adopt(Blob::Create(size));
   out->view = out->blob.view();
   return ReadInto(out->blob->mutable_data(), size);
+}
+
+Status RdbParser::PassOver(uint64_t size) {
+  while (size > 0) {
+    const size_t piece = static_cast<size_t>(std::min<uint64_t>(size, kBlobBytes));
+    std::string_view passed;
+    CAIRN_RETURN_IF_ERROR(ReadRaw(piece, &passed));
+    size -= piece;
+  }
+  return Status::Ok();
 }
 
 Status RdbParser::ReadInto(char* out, size_t size) {

@@ -84,6 +84,10 @@ class RdbParser {
   /// holds its blob.
   Status ReadText(RdbString* out);
 
+  /// Plain strings of kBlobBytes and more are read and summed from now on, but none is kept: they
+  /// come out empty. For who only checks. Requires: reads from a source.
+  void PassOverBigStrings() { passes_over_ = true; }
+
   /// Starts or stops the checksum from here on (an old version has none).
   void StopChecksum();
   bool checksum_on() const { return checksum_on_; }
@@ -107,6 +111,7 @@ class RdbParser {
   Status ReadIntegerString(uint8_t encoding, RdbString* out);
   Status ReadLzfString(RdbString* out);
   Status ReadInto(char* out, size_t size);
+  Status PassOver(uint64_t size);
   Status DecodeLength(uint8_t first, uint64_t* out);
   std::string Located(std::string_view what) const;
 
@@ -122,6 +127,7 @@ class RdbParser {
   uint64_t size_ = 0;
   uint64_t crc_ = 0;
   bool checksum_on_;
+  bool passes_over_ = false;
   std::vector<char> packed_;    ///< compressed bytes that do not fit the buffer
   std::vector<char> unpacked_;  ///< decompressed strings below kBlobBytes
   char number_[24];

@@ -56,7 +56,9 @@ Result<std::unique_ptr<ByteSource>> OpenByteSource(Env& env, const std::string& 
 RdbReader::RdbReader(ByteSource* source, RdbReadOptions options)
     : options_(std::move(options)),
       parser_(
-          std::make_unique<RdbParser>(source, options_.buffer_bytes, options_.verify_checksum)) {}
+          std::make_unique<RdbParser>(source, options_.buffer_bytes, options_.verify_checksum)) {
+  if (options_.pass_over_big_strings) parser_->PassOverBigStrings();
+}
 
 RdbReader::RdbReader(std::string_view bytes, std::string_view name, RdbReadOptions options)
     : options_(std::move(options)),

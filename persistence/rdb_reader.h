@@ -24,6 +24,9 @@ class Env;
 struct RdbReadOptions {
   bool verify_checksum = true;  ///< setting rdbchecksum; the field is read either way
   size_t buffer_bytes = size_t{1} << 20;
+  /// Big strings that are not compressed reach the sink empty: it only counts, and memory is not to
+  /// grow with the largest of them. For RdbReader on a source.
+  bool pass_over_big_strings = false;
   uint64_t progress_interval_bytes = 2u << 20;
   /// Called about every interval with the offset reached; an error ends the load (kCancelled).
   std::function<Status(uint64_t offset_bytes)> on_progress;

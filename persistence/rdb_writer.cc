@@ -173,8 +173,7 @@ bool RdbEncoder::WorthCompressing(std::span<const std::string_view> pieces, size
 
 size_t RdbEncoder::Compress(std::string_view bytes) {
   if (!compress_ || bytes.size() < rdb::kMinCompressedBytes ||
-      bytes.size() > std::numeric_limits<unsigned>::max() ||
-      !WorthCompressing({&bytes, 1}, bytes.size())) {
+      bytes.size() > max_compressed_bytes_ || !WorthCompressing({&bytes, 1}, bytes.size())) {
     return 0;
   }
   SizeClass* const like = bytes.size() < kBigBytes
@@ -185,7 +184,10 @@ size_t RdbEncoder::Compress(std::string_view bytes) {
     return 0;
   }
   const size_t room = bytes.size() - kMinSavedBytes;
-  if (scratch_.size() < room + 1) scratch_.resize(room + 1);
+  if (scratch_.size() < room + 1) {
+    scratch_ = {};  // first: growth would keep the old one meanwhile, and take room to spare
+    scratch_.resize(room + 1);
+  }
   const size_t packed = LzfCompress(bytes, scratch_.data(), room);
   if (like != nullptr) like->in_vain = packed > 0 ? 0 : like->in_vain + 1;
   return packed;
@@ -221,8 +223,8 @@ Status RdbEncoder::String(std::string_view bytes) {
 Status RdbEncoder::StringPieces(std::span<const std::string_view> pieces) {
   size_t size = 0;
   for (std::string_view piece : pieces) size += piece.size();
-  if (size < kBigBytes || (compress_ && size <= std::numeric_limits<unsigned>::max() &&
-                           WorthCompressing(pieces, size))) {
+  if (size < kBigBytes ||
+      (compress_ && size <= max_compressed_bytes_ && WorthCompressing(pieces, size))) {
     return ValueSink::StringPieces(pieces);
   }
   CAIRN_RETURN_IF_ERROR(PutType(rdb::kString));
@@ -396,7 +398,7 @@ Status RdbEncoder::End() {
 
 RdbWriter::RdbWriter(ByteSink* sink, const RdbWriteOptions& options)
     : options_(options), encoder_(sink, options.compress, options.checksum, options.buffer_bytes) {
-  encoder_.PassOverDense();
+  encoder_.CompressAsASave();
   if (!options_.target.directory.empty()) encoder_.SetTarget(&options_.target);
 }
 

@@ -3,12 +3,15 @@
 // RdbWriter: a DatasetSink that writes RDB version 10 as redis-server 7.0 does, choice for choice
 // (integer encodings, LZF, order of opcodes). DumpWriter: the same encoder for one value, as DUMP
 // replies it. Neither knows files, fsync or rename: bytes go to a ByteSink the caller owns. Runs on
-// the walker thread (or on the loop in step mode); one thread at a time. Memory: one buffer of 1
-// MiB, plus the scratch of the largest compressed string; strings of 64 KiB and more that are not
-// compressed pass through uncopied.
+// the walker thread (or on the loop in step mode); one thread at a time. Memory of an RdbWriter,
+// whatever the values: one buffer of 1 MiB and twice kMaxCompressedBytes, for a string whose pieces
+// are brought together and for what it is compressed into; strings of 64 KiB and more that are not
+// compressed pass through uncopied. A DumpWriter holds its whole payload anyway.
 
 #include <array>
+#include <cstddef>
 #include <cstdint>
+#include <limits>
 #include <memory>
 #include <span>
 #include <string>
@@ -21,6 +24,10 @@
 #include "persistence/value_sink.h"
 
 namespace cairn {
+
+/// A save writes longer strings plain, worth compressing or not: its memory must not grow with the
+/// largest value.
+inline constexpr size_t kMaxCompressedBytes = size_t{3} << 20;
 
 struct RdbWriteOptions {
   bool compress = true;   ///< setting rdbcompression
@@ -39,9 +46,13 @@ class RdbEncoder : public ValueSink, public TargetedSink {
  public:
   RdbEncoder(ByteSink* sink, bool compress, bool checksum, size_t buffer_bytes);
 
-  /// Strings that hardly ever shrink are not all tried from now on. Not in a DUMP, which shall be
-  /// Redis's to the byte.
-  void PassOverDense() { passes_over_ = true; }
+  /// Not all that may shrink is compressed from now on: strings that hardly ever do are not all
+  /// tried, and those above kMaxCompressedBytes never. Not in a DUMP, which shall be Redis's to the
+  /// byte.
+  void CompressAsASave() {
+    passes_over_ = true;
+    max_compressed_bytes_ = kMaxCompressedBytes;
+  }
 
   Status String(std::string_view bytes) override;
   /// The same bytes as String of the whole. They are brought together only to be compressed.
@@ -121,6 +132,7 @@ class RdbEncoder : public ValueSink, public TargetedSink {
     uint32_t passed_over = 0;
   };
   bool passes_over_ = false;
+  size_t max_compressed_bytes_ = std::numeric_limits<unsigned>::max();  // what LZF can take
   std::array<SizeClass, 17> classes_;  // by power of two, up to where samples decide
 };
 

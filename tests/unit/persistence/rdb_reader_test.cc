@@ -260,6 +260,35 @@ TEST(RdbReaderTest, VerificationComparesWhatTheSaveCounted) {
   EXPECT_FALSE(VerifyRdbFile(*env, dir / "f.rdb", counts).ok());
 }
 
+// What a verification reads of a value of gigabytes takes no memory, and is looked at all the same.
+TEST(RdbReaderTest, BigStringsArePassedOverWhenNobodyWantsThem) {
+  TempDir dir;
+  auto env = NewPosixEnv();
+  const std::string big(kMaxCompressedBytes + 1, 'x');
+  std::string file = Write([&](RdbWriter& out) {
+    ASSERT_TRUE(out.SelectDatabase(0, 2, 0).ok());
+    ASSERT_TRUE((*out.Key("big", KeyMeta()))->String(big).ok());
+    ASSERT_TRUE((*out.Key("small", KeyMeta()))->String("s").ok());
+  });
+  WriteAll(dir / "f.rdb", file);
+  auto source = OpenByteSource(*env, dir / "f.rdb");
+  ASSERT_TRUE(source.ok());
+  RdbReadOptions options;
+  options.pass_over_big_strings = true;
+  RdbReader reader(source->get(), options);
+  RecordingSink sink;
+  ASSERT_TRUE(reader.Load(sink).ok());
+  EXPECT_TRUE(reader.counts().checksum_verified);
+  EXPECT_EQ(sink.blobs, 0);
+  const std::vector<std::string> end(sink.events.end() - 3, sink.events.end());
+  EXPECT_EQ(end, (std::vector<std::string>{"string ", "key small -1 -1 -1", "string s"}));
+  const ExpectedCounts counts{2, 0, file.size(), std::nullopt};
+  EXPECT_TRUE(VerifyRdbFile(*env, dir / "f.rdb", counts).ok());
+  file[file.size() / 2] ^= 1;
+  WriteAll(dir / "f.rdb", file);
+  EXPECT_FALSE(VerifyRdbFile(*env, dir / "f.rdb", counts).ok());
+}
+
 TEST(RdbReaderTest, CheckerNamesOffsetAndKeyOfTheDamage) {
   TempDir dir;
   auto env = NewPosixEnv();

@@ -56,7 +56,7 @@ TEST(RdbWriterTest, AfterManyStringsThatDoNotShrinkOnlySomeAreTried) {
   std::string out;
   StringByteSink bytes(&out);
   RdbEncoder encoder(&bytes, true, true, 4096);
-  encoder.PassOverDense();
+  encoder.CompressAsASave();
   const std::string dense = "abcdefghijklmnopqrstuvwxyz0123456789", loose(40, 'x');
   const auto size_of = [&](const std::string& value) {
     EXPECT_TRUE(encoder.Flush().ok());
@@ -88,6 +88,53 @@ TEST(RdbWriterTest, ADumpTriesEachStringAsRedisDoes) {
   ASSERT_TRUE(writer.sink().Field("last", std::string(40, 'x')).ok());
   ASSERT_TRUE(writer.sink().End().ok());
   EXPECT_EQ(writer.Finish().value().find(std::string(40, 'x')), std::string::npos);
+}
+
+struct CountedBytes : ByteSink {
+  size_t bytes = 0;
+  Status Append(std::string_view piece) override {
+    bytes += piece.size();
+    return Status::Ok();
+  }
+};
+
+TEST(RdbWriterTest, ASaveCompressesUpToALimitAndADumpWhateverIsLong) {
+  for (const size_t over : {size_t{0}, size_t{1}}) {
+    const std::string whole(kMaxCompressedBytes + over, 'x');
+    const std::string_view pieces[] = {std::string_view(whole).substr(0, 1000),
+                                       std::string_view(whole).substr(1000)};
+    const auto size_of = [&](auto put) {
+      CountedBytes sink;
+      RdbEncoder encoder(&sink, true, true, 4096);
+      encoder.CompressAsASave();
+      EXPECT_TRUE(put(encoder).ok() && encoder.Flush().ok());
+      return sink.bytes;
+    };
+    const size_t sizes[] = {
+        size_of([&](RdbEncoder& encoder) { return encoder.String(whole); }),
+        size_of([&](RdbEncoder& encoder) { return encoder.StringPieces(pieces); }),
+        size_of([&](RdbEncoder& encoder) { return encoder.PutString(whole) /* in a hash */; })};
+    for (const size_t size : sizes) {
+      if (over == 0) {
+        EXPECT_LT(size, whole.size() / 50);
+      } else {
+        EXPECT_GE(size, whole.size());
+      }
+    }
+    EXPECT_LT(Body(whole).size(), whole.size() / 50) << "a DUMP is as Redis's";
+  }
+}
+
+TEST(RdbWriterTest, ALongStringThatIsWrittenPlainReadsBack) {
+  const std::string whole(kMaxCompressedBytes + 1, 'x');
+  std::string out;
+  StringByteSink bytes(&out);
+  RdbWriter writer(&bytes, {});
+  ASSERT_TRUE(writer.Start().ok() && writer.SelectDatabase(0, 1, 0).ok());
+  ASSERT_TRUE((*writer.Key("k", KeyMeta()))->String(whole).ok() && writer.Finish().ok());
+  RecordingSink sink;
+  ASSERT_TRUE(RdbReader(out, "memory", {}).Load(sink).ok());
+  EXPECT_EQ(sink.events.back(), "string " + whole);
 }
 
 TEST(RdbWriterTest, WorkedExampleOfTheFormatHeader) {
