@@ -88,8 +88,12 @@ struct FakeEnv::Inode {
     unsynced.clear();
   }
 
+  /// Room on the disk: what the file holds, and what was preallocated for it.
+  uint64_t room() const { return std::max<uint64_t>(current.size(), preallocated); }
+
   bool directory = false;
   int64_t modified_us = 0;
+  uint64_t preallocated = 0;
   std::string current;
   std::string synced;
   std::vector<Step> unsynced;
@@ -137,8 +141,10 @@ class FakeEnv::Writer final : public WritableFile {
   Status Preallocate(uint64_t size_bytes) override {
     std::lock_guard lock(env_->mutex_);
     CAIRN_RETURN_IF_ERROR(Begin("fallocate"));
-    const uint64_t more = size_bytes > size_ ? size_bytes - size_ : 0;
-    return more <= env_->FreeLocked() ? Status::Ok() : NoSpace("fallocate");
+    const uint64_t more = size_bytes > inode_->room() ? size_bytes - inode_->room() : 0;
+    if (more > env_->FreeLocked()) return NoSpace("fallocate");
+    inode_->preallocated = std::max(inode_->preallocated, size_bytes);
+    return Status::Ok();
   }
   Status Pad(uint64_t end_bytes, char fill) override {
     std::lock_guard lock(env_->mutex_);
@@ -153,6 +159,7 @@ class FakeEnv::Writer final : public WritableFile {
     CAIRN_CHECK(size_bytes <= size_);
     CAIRN_RETURN_IF_ERROR(Begin("ftruncate"));
     inode_->Do({true, size_bytes, {}});
+    inode_->preallocated = 0;
     inode_->modified_us = env_->wall_us_;
     size_ = padded_size_ = size_bytes;
     return Status::Ok();
@@ -202,9 +209,10 @@ class FakeEnv::Writer final : public WritableFile {
     return fault;
   }
 
-  /// Writes at *end, and moves it, as far as the disk has room. Padding is room already taken.
+  /// Writes at *end, and moves it, as far as the disk has room. Padding is room already taken, and
+  /// so is what was preallocated.
   Status WriteAt(std::string_view bytes, uint64_t* end) {
-    const uint64_t held = inode_->current.size();
+    const uint64_t held = inode_->room();
     const uint64_t own = held > *end ? held - *end : 0;
     const uint64_t free_bytes = env_->FreeLocked();
     const uint64_t room = free_bytes > UINT64_MAX - own ? UINT64_MAX : free_bytes + own;
@@ -318,6 +326,7 @@ void FakeEnv::CrashFile(Inode* inode, std::mt19937_64* random) {
   }
   inode->unsynced.clear();
   inode->current = inode->synced;
+  inode->preallocated = 0;
 }
 
 uint64_t FakeEnv::used_bytes() const {
@@ -343,7 +352,7 @@ uint64_t FakeEnv::UsedLocked() const {
   std::set<const Inode*> seen;
   uint64_t bytes = 0;
   for (const auto& [name, inode] : names_) {
-    if (seen.insert(inode.get()).second) bytes += inode->current.size();
+    if (seen.insert(inode.get()).second) bytes += inode->room();
   }
   return bytes;
 }

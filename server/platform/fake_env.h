@@ -83,7 +83,8 @@ class FakeEnv final : public Env {
   int64_t fault_us() const;
   /// I/O calls made so far: those on files and directories, not clock and chance.
   uint64_t io_calls() const;
-  /// Bytes in all files.
+  /// Bytes in all files, and what is preallocated behind them: until the file is cut, removed, or
+  /// the power goes.
   uint64_t used_bytes() const;
   /// Flips the bits of `mask` in one byte of a file, current and synced alike, as a rotten disk
   /// does.

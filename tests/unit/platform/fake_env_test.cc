@@ -217,6 +217,22 @@ TEST(FakeEnvTest, FullDiskTakesWhatFits) {
   EXPECT_EQ(*env.ReadFileToString("/f"), "awxyz");
 }
 
+TEST(FakeEnvTest, WhatIsPreallocatedIsRoomTakenUntilTheFileGoes) {
+  FakeEnv env(1);
+  auto file = Create(&env, "/f");
+  auto other = Create(&env, "/g");
+  env.SetCapacity(10);
+  EXPECT_TRUE(file->Preallocate(8).ok());
+  EXPECT_EQ(file->size(), 0u);
+  EXPECT_EQ(env.used_bytes(), 8u);
+  EXPECT_EQ(other->Append("abc").code(), StatusCode::kNoSpace);
+  EXPECT_TRUE(file->Append("12345678").ok()) << "the room is its own";
+  EXPECT_EQ(env.used_bytes(), 10u);
+  ASSERT_TRUE(env.Remove("/f").ok());
+  EXPECT_EQ(env.used_bytes(), 2u);
+  EXPECT_TRUE(other->Append("cdefghij").ok());
+}
+
 TEST(FakeEnvTest, PaddingIsRoomTaken) {
   FakeEnv env(1);
   auto file = Create(&env, "/f");
