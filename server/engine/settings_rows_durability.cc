@@ -41,9 +41,11 @@ constexpr SettingSpec kRows[] = {
     {.name = "rdb-verify",
      .section = Section::kSnapshots,
      .value = Bool(&Settings::rdb_verify),
-     .help = "Read each new dump file back and compare it with what was meant to be written before "
-             "it replaces the old one. A disk that lies is found while the previous file still "
-             "exists. Ours, not in Redis."},
+     .help =
+         "Read each new dump file back and compare it with what was meant to be written before "
+         "it replaces the old one. What was encoded or written wrongly is found while the "
+         "previous file still exists. It is read through the page cache, so what the disk itself "
+         "damages later is for the checksum on load. Ours, not in Redis."},
     {.name = "sanitize-dump-payload",
      .section = Section::kSnapshots,
      .value = OneOf<&Settings::sanitize_dump_payload>(kSanitizeNames),
