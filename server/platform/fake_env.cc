@@ -329,11 +329,6 @@ void FakeEnv::CrashFile(Inode* inode, std::mt19937_64* random) {
   inode->preallocated = 0;
 }
 
-uint64_t FakeEnv::used_bytes() const {
-  std::lock_guard lock(mutex_);
-  return UsedLocked();
-}
-
 Status FakeEnv::FlipBits(const std::string& path, uint64_t offset, unsigned char mask) {
   std::lock_guard lock(mutex_);
   auto found = FindFile("flip", Normalize(path));
@@ -588,16 +583,6 @@ Result<uint64_t> FakeEnv::FreeSpace(const std::string& path) {
   std::lock_guard lock(mutex_);
   CAIRN_RETURN_IF_ERROR(CountCall("statvfs", path));
   return FreeLocked();
-}
-
-int64_t FakeEnv::WallMicros() {
-  std::lock_guard lock(mutex_);
-  return wall_us_;
-}
-
-int64_t FakeEnv::MonotonicMicros() {
-  std::lock_guard lock(mutex_);
-  return monotonic_us_;
 }
 
 void FakeEnv::FillRandom(std::span<char> out) {

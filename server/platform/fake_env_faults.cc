@@ -1,5 +1,5 @@
-// What a test plants in FakeEnv: the time, errors by call number, short or slow writes, a full
-// disk.
+// What a test plants in FakeEnv and reads of it: the time, errors by call number, short or slow
+// writes, a full disk.
 
 #include <chrono>
 #include <thread>
@@ -110,6 +110,21 @@ size_t FakeEnv::held_syncs() const {
 uint64_t FakeEnv::io_calls() const {
   std::lock_guard lock(mutex_);
   return io_calls_;
+}
+
+uint64_t FakeEnv::used_bytes() const {
+  std::lock_guard lock(mutex_);
+  return UsedLocked();
+}
+
+int64_t FakeEnv::WallMicros() {
+  std::lock_guard lock(mutex_);
+  return wall_us_;
+}
+
+int64_t FakeEnv::MonotonicMicros() {
+  std::lock_guard lock(mutex_);
+  return monotonic_us_;
 }
 
 }  // namespace cairn
