@@ -552,6 +552,8 @@ size_t RunValue::MemoryUsage() const {
   return bytes;
 }
 
+bool RunValue::MayEvict() const { return run_.versions.empty() && run_.transactions.empty(); }
+
 size_t RunValue::FreeEffort() const {
   size_t effort = 1;
   for (const VersionRow& row : run_.versions) effort += row.version->tensors.size();
@@ -574,7 +576,13 @@ CairnType* RegisterRunType(Module& module) {
       .free_effort =
           [](const void* value) { return static_cast<const RunValue*>(value)->FreeEffort(); },
   };
-  return module.api.register_type(module.self, &spec);
+  CairnType* const type = module.api.register_type(module.self, &spec);
+  if (type != nullptr) {
+    module.api.guard_type(type, [](const void* value) -> int {
+      return static_cast<const RunValue*>(value)->MayEvict();
+    });
+  }
+  return type;
 }
 
 }  // namespace cairn::tensor

@@ -22,6 +22,9 @@ class RunValue final : public Counted<RunValue> {
   size_t MemoryUsage() const;
   /// About the number of chunk references; O(tensors).
   size_t FreeEffort() const;
+  /// Not what somebody is uploading or may resume from: each version is the one of a tag or next to
+  /// be.
+  bool MayEvict() const;
 
  private:
   const CkptRun run_;

@@ -102,6 +102,7 @@ class Entry {
   int64_t integer() const;       ///< form kInt
   BlobRef BlobValue() const;     ///< form kBlob, adds a reference
   const Object* object() const;  ///< form kObject
+  bool MayEvict() const { return form() != ValueForm::kObject || object()->MayEvict(); }
   /// Whether the bytes of value stand in the entry or a blob as such: strings that are no integer,
   /// packed containers.
   bool has_bytes() const { return is_inline() || form() == ValueForm::kBlob; }

@@ -31,6 +31,8 @@ class Object {
   virtual size_t MemoryUsage() const = 0;
   /// Elements a free has to visit: above a threshold it is handed to the reaper (lazyfree effort).
   virtual size_t FreeEffort() const = 0;
+  /// False: no memory limit may take it (what expires goes all the same). Thread: executor.
+  virtual bool MayEvict() const { return true; }
   /// OBJECT ENCODING's word, and TYPE's.
   virtual const char* EncodingName() const = 0;
   virtual const char* TypeName() const = 0;

@@ -47,6 +47,10 @@ CairnType* RegisterType(CairnModule* module, const CairnTypeSpec* spec) {
   return module->host->RegisterType(*module, *spec);
 }
 
+void GuardType(CairnType* type, int (*may_evict)(const void* value)) {
+  type->may_evict = may_evict;
+}
+
 // --- arguments ---
 
 size_t ArgCount(CairnContext* ctx) { return ctx->command.argc(); }
@@ -455,6 +459,7 @@ constexpr CairnApi kApi = {
     .log_target = LogTarget,
     .watch_log = WatchLog,
     .fail_load = FailLoad,
+    .guard_type = GuardType,
 };
 
 }  // namespace

@@ -308,6 +308,11 @@ typedef struct CairnApi {
      follows must not be: the load ends with `line`, and with it the start of the server. Else as
      reply_error. */
   void (*fail_load)(CairnContext* ctx, CairnBytes line);
+
+  /* --- eviction --- */
+  /* may_evict says whether `maxmemory` may take a key with this value; called on the executor.
+     Without it all may go. Only inside CairnModule_OnLoad. */
+  void (*guard_type)(CairnType* type, int (*may_evict)(const void* value));
 } CairnApi;
 
 /* Exported by every module. Returns CAIRN_OK when it is ready; otherwise the library is closed

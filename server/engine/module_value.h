@@ -21,6 +21,7 @@ struct CairnType {
   uint64_t id = 0;        ///< name and encoding version, as files have it
   CairnTypeSpec spec{};   ///< its strings point into the two above
   void* module_data = nullptr;
+  int (*may_evict)(const void* value) = nullptr;
 };
 
 namespace cairn {
@@ -57,6 +58,9 @@ class ModuleObject final : public AnyModuleObject {
   Status Emit(ValueSink& sink) const override;
   size_t MemoryUsage() const override { return sizeof *this + type_.spec.memory_usage(value_); }
   size_t FreeEffort() const override { return type_.spec.free_effort(value_); }
+  bool MayEvict() const override {
+    return type_.may_evict == nullptr || type_.may_evict(value_) != 0;
+  }
   const char* TypeName() const override { return type_.type_name.c_str(); }
   const CairnType* type() const override { return &type_; }
   void* value() const { return value_; }
@@ -73,6 +77,7 @@ class ForeignObject final : public AnyModuleObject {
   Status Emit(ValueSink& sink) const override;
   size_t MemoryUsage() const override;
   size_t FreeEffort() const override { return 1 + events_.size(); }
+  bool MayEvict() const override { return false; }  // its module might have forbidden it
   const CairnType* type() const override { return nullptr; }
   const char* TypeName() const override { return name_.c_str(); }
   uint64_t type_id() const { return type_id_; }

@@ -1,6 +1,8 @@
 #include "server/keyspace/eviction.h"
 
 #include <algorithm>
+#include <optional>
+#include <string>
 
 #include "server/keyspace/entry_policy.h"
 #include "server/keyspace/keyspace.h"
@@ -38,7 +40,9 @@ void Database::Sample(uint64_t random, size_t keys, bool volatile_only, size_t m
     return volatile_only && segment.earliest_expiry_ms == INT64_MAX;
   };
   table_->VisitFromRandom(random, skip, [&](const Entry& entry) {
-    if (volatile_only && !entry.has_expiry()) return segments <= max_segments;
+    if ((volatile_only && !entry.has_expiry()) || !entry.MayEvict()) {
+      return segments <= max_segments;
+    }
     visit(entry);
     return --keys != 0 && segments <= max_segments;
   });
@@ -75,25 +79,25 @@ uint64_t Keyspace::EvictOne(const EvictionRules& rules) {
     for (uint32_t i = 0; i < database_count(); ++i) {
       Database& database = db(evict_database_++ % database_count());
       if (candidates(database) == 0) continue;
-      std::string key;
+      std::optional<std::string> key;
       database.Sample(NextRandom(), 1, rules.volatile_only, SIZE_MAX,
                       [&key](const Entry& entry) { key = entry.key(); });
-      return database.Evict(database.MakeKey(key), rules.lazy);
+      if (key.has_value()) return database.Evict(database.MakeKey(*key), rules.lazy);
     }
     return 0;
   }
   for (;;) {
-    uint64_t total = 0;
+    bool found = false;
     for (const auto& database : databases_) {
       if (candidates(*database) == 0) continue;
-      total += candidates(*database);
       database->Sample(NextRandom(), static_cast<size_t>(rules.samples), rules.volatile_only,
                        SIZE_MAX, [&](const Entry& entry) {
+                         found = true;
                          eviction_pool_.Offer(ScoreOf(entry, rules.order), database->index(),
                                               entry.key());
                        });
     }
-    if (total == 0) return 0;
+    if (!found) return 0;
     EvictionPool::Candidate best;
     while (eviction_pool_.TakeBest(&best)) {
       Database& database = db(best.database);
@@ -101,6 +105,7 @@ uint64_t Keyspace::EvictOne(const EvictionRules& rules) {
       const Entry* entry = database.Peek(key);
       // Deleted, or made persistent, since it was sampled.
       if (entry == nullptr || (rules.volatile_only && !entry->has_expiry())) continue;
+      if (!entry->MayEvict()) continue;
       return database.Evict(key, rules.lazy);
     }
   }

@@ -133,9 +133,9 @@ class Database {
   void ForEach(const std::function<bool(const Entry&)>& visit) const;
   /// A fair random entry, or nullptr when empty.
   const Entry* Random(uint64_t random) const;
-  /// Visits up to `keys` entries from a random place on, only those with a TTL if `volatile_only`.
-  /// Goes through at most `max_segments` segments, so with few TTLs it may find fewer. Segments
-  /// without any TTL cost one compare.
+  /// Visits up to `keys` entries that may be evicted, from a random place on, only those with a TTL
+  /// if `volatile_only`. Goes through at most `max_segments` segments, so with few TTLs it may find
+  /// fewer. Segments without any TTL cost one compare.
   void Sample(uint64_t random, size_t keys, bool volatile_only, size_t max_segments,
               const std::function<void(const Entry&)>& visit) const;
   /// Presizes an empty database for `keys` (loading); a hint, capped at 16,384 segments. Ignored

@@ -371,5 +371,22 @@ TEST_F(CkptTest, APutIsOfTheShardThatItWasSentTo) {
   }
 }
 
+TEST_F(CkptTest, MemoryLimitsTakeNoRunThatHasSomething) {
+  const auto may_evict = [this] {
+    Database& db = harness_.engine().keyspace.db(0);
+    return db.Peek(db.MakeKey("run"))->MayEvict();
+  };
+  const std::string tx = Begin(1);
+  EXPECT_FALSE(may_evict()) << "an open transaction";
+  EXPECT_EQ(Run({"CKPT.ABORT", "run", tx}), "+OK");
+  EXPECT_EQ(Word(Save(2, Fill(1000, 1))), "[\"step\",");
+  EXPECT_FALSE(may_evict()) << "LATEST";
+  harness_.SetSetting("maxmemory", "1");
+  harness_.SetSetting("maxmemory-policy", "allkeys-lru");
+  EXPECT_EQ(Word(Save(3, Fill(1000, 2))), "-OOM");
+  harness_.SetSetting("maxmemory", "0");
+  EXPECT_EQ(Bytes("LATEST", "w"), Fill(1000, 1));
+}
+
 }  // namespace
 }  // namespace cairn

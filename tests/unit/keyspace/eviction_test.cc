@@ -118,5 +118,37 @@ TEST(AverageTtlTest, IsEstimatedWhileNothingIsDue) {
   EXPECT_EQ(db.average_ttl_ms(), 0);
 }
 
+class KeptObject final : public Object {
+ public:
+  Status Emit(ValueSink&) const override { return Status::Ok(); }
+  size_t MemoryUsage() const override { return sizeof(*this); }
+  size_t FreeEffort() const override { return 1; }
+  bool MayEvict() const override { return false; }
+  const char* EncodingName() const override { return "kept"; }
+  const char* TypeName() const override { return "kept"; }
+};
+
+TEST(EvictOneTest, WhatMustStayStaysUnderEveryOrder) {
+  using Order = EvictionRules::Order;
+  for (Order order : {Order::kRandom, Order::kIdle, Order::kFrequency, Order::kTtl}) {
+    Keyspace keyspace({.databases = 2, .hash_seed = 9});
+    for (int i = 0; i < 400; ++i) {
+      Database& db = keyspace.db(i % 2);
+      ValueInput value = ValueInput::Integer(i);
+      if (i % 4 == 0) {
+        value = ValueInput::FromObject(ValueType::kModule, ObjectRef::Adopt(new KeptObject));
+      }
+      db.Set(db.MakeKey(std::to_string(i)), value, 1000 + i);
+    }
+    const EvictionRules rules{.order = order, .volatile_only = order == Order::kTtl};
+    uint64_t evicted = 0;
+    while (keyspace.EvictOne(rules) != 0) ++evicted;
+    EXPECT_EQ(evicted, 300u);
+    EXPECT_EQ(keyspace.EvictOne(rules), 0u) << "and it is not looked for without end";
+    EXPECT_EQ(keyspace.db(0).size(), 100u);
+    EXPECT_EQ(keyspace.db(1).size(), 0u);
+  }
+}
+
 }  // namespace
 }  // namespace cairn
