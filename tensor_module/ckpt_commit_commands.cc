@@ -70,7 +70,8 @@ Result<bool> ParkUntilWhole(CommandRun& run, const CommitArgs& args) {
   Result<std::string> missing = WhatIsMissing(state, open);
   if (!missing.ok()) return missing.status();
   if (missing->empty()) return false;
-  return run.WaitForKey(run.key(), std::min(args.wait_ms, left_ms + 1));
+  // The pieces of other ranks move the deadline, and nobody tells when it has passed.
+  return run.WaitAndLook(run.key(), args.wait_ms, left_ms + 1);
 }
 
 bool IsWhole(CommandRun& run) {
