@@ -316,13 +316,21 @@ Result<const Version*> ResolveVersion(const CkptRun& run, std::string_view text)
   return row->version.get();
 }
 
+const Transaction* FindChild(const CkptRun& run, uint64_t step) {
+  for (const auto& transaction : run.transactions) {
+    if (transaction->live() && transaction->parent == step) return transaction.get();
+  }
+  return nullptr;
+}
+
 std::vector<uint64_t> NotRetained(const CkptRun& run, const RetainRule& rule, int64_t now_ms) {
   std::vector<uint64_t> steps;
   uint64_t newer = 0;
   const Version* latest = run.Latest();
   for (size_t i = run.versions.size(); i-- > 0;) {
     const Version& version = *run.versions[i].version;
-    bool kept = &version == latest || IsPinned(run, version.step);
+    bool kept = &version == latest || IsPinned(run, version.step) ||
+                FindChild(run, version.step) != nullptr;
     if (run.versions[i].rolled_back) {
       kept = kept || IsTagged(run, version.step);
     } else {
@@ -348,6 +356,12 @@ Status DeleteVersion(CkptRun* run, uint64_t step, Moment moment) {
     return Status::Client("ERR no version of step " + std::to_string(step));
   }
   if (IsPinned(*run, step)) return Status::Client("ERR this version is pinned by a tag");
+  // A replay does what was done, also by a server that did not ask.
+  const Transaction* child = moment.replayed ? nullptr : FindChild(*run, step);
+  if (child != nullptr) {
+    return Status::Client("ERR this version is the parent of transaction " + child->id +
+                          ", which is open");
+  }
   RemoveVersions(run, {step});
   Note(run, moment.now_ms, "deleted", step, "");
   return Status::Ok();

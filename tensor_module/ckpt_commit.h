@@ -38,13 +38,13 @@ struct RetainRule {
   uint64_t every = 0;      ///< steps that are multiples; 0: none by this
   int64_t within_ms = -1;  ///< committed since; -1: none by this
 };
-/// Steps that the rule does not keep. LATEST and pinned versions are always kept; rolled back ones
-/// only when pinned or tagged.
+/// Steps that the rule does not keep. LATEST, pinned versions and parents of open transactions are
+/// always kept; rolled back ones only when one of these, or tagged.
 std::vector<uint64_t> NotRetained(const CkptRun& run, const RetainRule& rule, int64_t now_ms);
 
 /// Removes versions and the tags that name them.
 void RemoveVersions(CkptRun* run, const std::vector<uint64_t>& steps);
-/// Errors: none such; pinned.
+/// Errors: none such; pinned; the parent of an open transaction.
 Status DeleteVersion(CkptRun* run, uint64_t step, Moment moment);
 /// LATEST becomes `step`: versions above it stay but are passed over. Errors: none such.
 Status Rollback(CkptRun* run, uint64_t step, Moment moment);
@@ -53,5 +53,7 @@ Status SetTag(CkptRun* run, std::string_view name, uint64_t step, bool pinned);
 /// False when there was none.
 bool RemoveTag(CkptRun* run, std::string_view name);
 bool IsPinned(const CkptRun& run, uint64_t step);
+/// An open transaction whose parent is the version of `step`, or nullptr. Borrows from `run`.
+const Transaction* FindChild(const CkptRun& run, uint64_t step);
 
 }  // namespace cairn::tensor
