@@ -243,8 +243,8 @@ Result<std::string> WhatIsMissing(const CkptRun& run, const Transaction& transac
   return std::move(counted->missing);
 }
 
-Status Commit(CkptRun* run, std::string_view tx, Durable durable, std::string_view tag,
-              Moment moment) {
+Result<std::vector<uint64_t>> Commit(CkptRun* run, std::string_view tx, Durable durable,
+                                     std::string_view tag, Moment moment) {
   Result<const Transaction*> found = FindLive(*run, tx);
   if (!found.ok()) return found.status();
   const Transaction& transaction = *found.value();
@@ -262,9 +262,9 @@ Status Commit(CkptRun* run, std::string_view tx, Durable durable, std::string_vi
   }
   CkptRun next = *run;
   std::erase_if(next.transactions, [tx](const auto& other) { return other->id == tx; });
-  CAIRN_RETURN_IF_ERROR(CommitVersion(&next, std::move(version), tag, moment));
-  *run = std::move(next);
-  return Status::Ok();
+  Result<std::vector<uint64_t>> gone = CommitVersion(&next, std::move(version), tag, moment);
+  if (gone.ok()) *run = std::move(next);
+  return gone;
 }
 
 Status CheckNotPinned(const CkptRun& run, uint64_t step) {
@@ -278,7 +278,8 @@ Status CheckGroups(const CkptRun& run, const Version& version) {
   return missing.empty() ? Status::Ok() : Status::Client("CKPTINCOMPLETE " + missing);
 }
 
-Status CommitVersion(CkptRun* run, Version version, std::string_view tag, Moment moment) {
+Result<std::vector<uint64_t>> CommitVersion(CkptRun* run, Version version, std::string_view tag,
+                                            Moment moment) {
   CAIRN_RETURN_IF_ERROR(CheckNotPinned(*run, version.step));
   CkptRun next = *run;
   const uint64_t step = version.step;
@@ -288,14 +289,15 @@ Status CommitVersion(CkptRun* run, Version version, std::string_view tag, Moment
   if (!tag.empty()) CAIRN_RETURN_IF_ERROR(SetTag(&next, tag, step, false));
   next.last_commit_ms = moment.now_ms;
   Note(&next, moment.now_ms, "committed", step, tx);
+  std::vector<uint64_t> gone;
   if (next.config.keep > 0) {
     // What was committed just now stays, however low its step is: its reply tells of it.
-    std::vector<uint64_t> gone = NotRetained(next, {.keep = next.config.keep}, moment.now_ms);
+    gone = NotRetained(next, {.keep = next.config.keep}, moment.now_ms);
     std::erase(gone, step);
-    RemoveVersions(&next, gone);
+    RemoveVersions(&next, gone, moment);
   }
   *run = std::move(next);
-  return Status::Ok();
+  return gone;
 }
 
 Result<const Version*> ResolveVersion(const CkptRun& run, std::string_view text) {
@@ -316,13 +318,21 @@ Result<const Version*> ResolveVersion(const CkptRun& run, std::string_view text)
   return row->version.get();
 }
 
+const Transaction* FindChild(const CkptRun& run, uint64_t step) {
+  for (const auto& transaction : run.transactions) {
+    if (transaction->live() && transaction->parent == step) return transaction.get();
+  }
+  return nullptr;
+}
+
 std::vector<uint64_t> NotRetained(const CkptRun& run, const RetainRule& rule, int64_t now_ms) {
   std::vector<uint64_t> steps;
   uint64_t newer = 0;
   const Version* latest = run.Latest();
   for (size_t i = run.versions.size(); i-- > 0;) {
     const Version& version = *run.versions[i].version;
-    bool kept = &version == latest || IsPinned(run, version.step);
+    bool kept = &version == latest || IsPinned(run, version.step) ||
+                FindChild(run, version.step) != nullptr;
     if (run.versions[i].rolled_back) {
       kept = kept || IsTagged(run, version.step);
     } else {
@@ -336,11 +346,12 @@ std::vector<uint64_t> NotRetained(const CkptRun& run, const RetainRule& rule, in
   return steps;
 }
 
-void RemoveVersions(CkptRun* run, const std::vector<uint64_t>& steps) {
+void RemoveVersions(CkptRun* run, const std::vector<uint64_t>& steps, Moment moment) {
   const std::set<uint64_t> gone(steps.begin(), steps.end());
   std::erase_if(run->versions,
                 [&](const VersionRow& row) { return gone.contains(row.version->step); });
   std::erase_if(run->tags, [&](const Tag& tag) { return gone.contains(tag.step); });
+  for (uint64_t step : steps) Note(run, moment.now_ms, "deleted", step, "");
 }
 
 Status DeleteVersion(CkptRun* run, uint64_t step, Moment moment) {
@@ -348,8 +359,13 @@ Status DeleteVersion(CkptRun* run, uint64_t step, Moment moment) {
     return Status::Client("ERR no version of step " + std::to_string(step));
   }
   if (IsPinned(*run, step)) return Status::Client("ERR this version is pinned by a tag");
-  RemoveVersions(run, {step});
-  Note(run, moment.now_ms, "deleted", step, "");
+  // A replay does what was done, also by a server that did not ask.
+  const Transaction* child = moment.replayed ? nullptr : FindChild(*run, step);
+  if (child != nullptr) {
+    return Status::Client("ERR this version is the parent of transaction " + child->id +
+                          ", which is open");
+  }
+  RemoveVersions(run, {step}, moment);
   return Status::Ok();
 }
 

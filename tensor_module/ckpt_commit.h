@@ -16,15 +16,17 @@ namespace cairn::tensor {
 Result<std::string> WhatIsMissing(const CkptRun& run, const Transaction& transaction);
 
 /// Makes the transaction the version of its step, replacing one that is there, and removes what
-/// `keep` leaves no room for, but never what it has just made. Errors: those of FindLive;
-/// CKPTINCOMPLETE; CKPTDIVERGED when replicas of one box have other bytes; CKPTBUSY when the
-/// version of that step is pinned; TAG with an empty name or too many tags.
-Status Commit(CkptRun* run, std::string_view tx, Durable durable, std::string_view tag,
-              Moment moment);
+/// `keep` leaves no room for, but never what it has just made. Returns the steps it removed, in
+/// order. Errors: those of FindLive; CKPTINCOMPLETE; CKPTDIVERGED when replicas of one box have
+/// other bytes; CKPTBUSY when the version of that step is pinned; TAG with an empty name or too
+/// many tags.
+Result<std::vector<uint64_t>> Commit(CkptRun* run, std::string_view tx, Durable durable,
+                                     std::string_view tag, Moment moment);
 
 /// The end of Commit, for a version that no transaction made: its time is `moment`'s. Errors:
 /// CKPTBUSY when the version of its step is pinned; too many tags.
-Status CommitVersion(CkptRun* run, Version version, std::string_view tag, Moment moment);
+Result<std::vector<uint64_t>> CommitVersion(CkptRun* run, Version version, std::string_view tag,
+                                            Moment moment);
 /// Errors: CKPTBUSY.
 Status CheckNotPinned(const CkptRun& run, uint64_t step);
 /// The version has all groups that the run requires (C1). Errors: CKPTINCOMPLETE.
@@ -38,13 +40,13 @@ struct RetainRule {
   uint64_t every = 0;      ///< steps that are multiples; 0: none by this
   int64_t within_ms = -1;  ///< committed since; -1: none by this
 };
-/// Steps that the rule does not keep. LATEST and pinned versions are always kept; rolled back ones
-/// only when pinned or tagged.
+/// Steps that the rule does not keep. LATEST, pinned versions and parents of open transactions are
+/// always kept; rolled back ones only when one of these, or tagged.
 std::vector<uint64_t> NotRetained(const CkptRun& run, const RetainRule& rule, int64_t now_ms);
 
-/// Removes versions and the tags that name them.
-void RemoveVersions(CkptRun* run, const std::vector<uint64_t>& steps);
-/// Errors: none such; pinned.
+/// Removes versions and the tags that name them, and notes each as deleted.
+void RemoveVersions(CkptRun* run, const std::vector<uint64_t>& steps, Moment moment);
+/// Errors: none such; pinned; the parent of an open transaction.
 Status DeleteVersion(CkptRun* run, uint64_t step, Moment moment);
 /// LATEST becomes `step`: versions above it stay but are passed over. Errors: none such.
 Status Rollback(CkptRun* run, uint64_t step, Moment moment);
@@ -53,5 +55,7 @@ Status SetTag(CkptRun* run, std::string_view name, uint64_t step, bool pinned);
 /// False when there was none.
 bool RemoveTag(CkptRun* run, std::string_view name);
 bool IsPinned(const CkptRun& run, uint64_t step);
+/// An open transaction whose parent is the version of `step`, or nullptr. Borrows from `run`.
+const Transaction* FindChild(const CkptRun& run, uint64_t step);
 
 }  // namespace cairn::tensor

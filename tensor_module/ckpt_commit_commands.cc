@@ -70,7 +70,8 @@ Result<bool> ParkUntilWhole(CommandRun& run, const CommitArgs& args) {
   Result<std::string> missing = WhatIsMissing(state, open);
   if (!missing.ok()) return missing.status();
   if (missing->empty()) return false;
-  return run.WaitForKey(run.key(), std::min(args.wait_ms, left_ms + 1));
+  // The pieces of other ranks move the deadline, and nobody tells when it has passed.
+  return run.WaitAndLook(run.key(), args.wait_ms, left_ms + 1);
 }
 
 bool IsWhole(CommandRun& run) {
@@ -109,13 +110,14 @@ Status CommitNow(CommandRun& run) {
   CAIRN_RETURN_IF_ERROR(LogNow(FindUnloggedOfWhole(run, durable.value())));
   Moment moment = edit->moment();
   moment.now_ms = args->at_ms.value_or(moment.now_ms);
-  CAIRN_RETURN_IF_ERROR(Commit(&edit->run, tx, durable.value(), args->tag, moment));
+  Result<std::vector<uint64_t>> gone = Commit(&edit->run, tx, durable.value(), args->tag, moment);
+  if (!gone.ok()) return gone.status();
   const std::string at = std::to_string(moment.now_ms);
   const std::string word(DurableName(durable.value()));
   std::vector<std::string_view> logged = {"CKPT.COMMIT", run.key(), tx, "DURABLE", word, "AT", at};
   if (!args->tag.empty()) logged.insert(logged.end(), {"TAG", args->tag});
   edit->StoreAs("ckpt.commit", logged);
-  edit->Tell("committed", step, tx);
+  edit->TellCommitted(step, tx, *gone);
   const VersionRow* row = edit->run.FindStep(step);
   CAIRN_CHECK(row != nullptr);
   ReplyVersion(run, edit->run, *row->version);

@@ -46,6 +46,11 @@ void RunEdit::Tell(std::string_view event, uint64_t step, std::string_view text)
                     std::string(event) + " " + std::to_string(step) + " " + std::string(text));
 }
 
+void RunEdit::TellCommitted(uint64_t step, std::string_view tx, const std::vector<uint64_t>& gone) {
+  Tell("committed", step, tx);
+  for (uint64_t old : gone) Tell("deleted", old, "");
+}
+
 Status CheckQuota(const CommandRun& command, uint64_t size_bytes) {
   const Status room = command.CheckMemory(size_bytes);
   if (room.ok()) return room;

@@ -36,6 +36,8 @@ class RunEdit {
   /// for it again: pieces that arrive are not told, so that a COMMIT that waits is not asked for
   /// each.
   void Tell(std::string_view event, uint64_t step, std::string_view text);
+  /// Tells of the version of `step` and of those that it left no room for.
+  void TellCommitted(uint64_t step, std::string_view tx, const std::vector<uint64_t>& gone);
 
  private:
   explicit RunEdit(CommandRun& command) : command_(&command) {}

@@ -277,13 +277,14 @@ Status FinishImport(CommandRun& run, const Imported& imported) {
   if (!edit.ok()) return edit.status();
   const std::string tx = NewTransactionId(run.module());
   const uint64_t attempt = edit->run.highest_attempt;
-  CAIRN_RETURN_IF_ERROR(
-      CommitWhole(run, &edit->run, step, tx, imported.tensors, "", edit->moment()));
+  Result<std::vector<uint64_t>> gone =
+      CommitWhole(run, &edit->run, step, tx, imported.tensors, "", edit->moment());
+  if (!gone.ok()) return gone.status();
   const std::string at = std::to_string(run.now_ms()), attempt_text = std::to_string(attempt);
   const std::string durable(DurableName(edit->run.FindStep(step)->version->durable));
   run.SetRun(run.key(), new RunValue(edit->run), "ckpt.commit");
   LogImport(run, imported, step, tx, attempt_text, at, durable);
-  edit->Tell("committed", step, tx);
+  edit->TellCommitted(step, tx, *gone);
   run.Map(3);
   run.Bulk("tx");
   run.Bulk(tx);

@@ -34,9 +34,14 @@ Status TagCommand(CommandRun& run) {
 Status UntagCommand(CommandRun& run) {
   Result<RunEdit> edit = RunEdit::Open(run);
   if (!edit.ok()) return edit.status();
-  const bool there = RemoveTag(&edit->run, run.args()[2]);
-  if (there) edit->Store("ckpt.untag");
-  run.Integer(there ? 1 : 0);
+  const std::string_view name = run.args()[2];
+  const Tag* tag = edit->run.FindTag(name);
+  run.Integer(tag != nullptr ? 1 : 0);
+  if (tag == nullptr) return Status::Ok();
+  const uint64_t step = tag->step;
+  RemoveTag(&edit->run, name);
+  edit->Store("ckpt.untag");
+  edit->Tell("untagged", step, name);
   return Status::Ok();
 }
 
@@ -62,7 +67,7 @@ Status RetainCommand(CommandRun& run) {
   run.Array(gone.size());
   for (uint64_t step : gone) run.Unsigned(step);
   if (gone.empty() || args->dry_run) return Status::Ok();
-  RemoveVersions(&edit->run, gone);
+  RemoveVersions(&edit->run, gone, edit->moment());
   // WITHIN was judged by this clock: what went is written down, one DEL each.
   std::string first = std::to_string(gone[0]);
   edit->StoreAs("ckpt.retain", {"CKPT.DEL", run.key(), first});

@@ -104,7 +104,8 @@ Status MergeWork::Finish(CommandRun& run) {
   version.began_ms = version.first_prepare_ms = version.last_prepare_ms = moment.now_ms;
   CAIRN_RETURN_IF_ERROR(CheckGroups(edit->run, version));
   CAIRN_RETURN_IF_ERROR(LogNow(FindUnlogged(run, durable.value(), {ChunksOf(version)})));
-  CAIRN_RETURN_IF_ERROR(CommitVersion(&edit->run, std::move(version), "", moment));
+  Result<std::vector<uint64_t>> gone = CommitVersion(&edit->run, std::move(version), "", moment);
+  if (!gone.ok()) return gone.status();
 
   const std::string at = std::to_string(moment.now_ms);
   std::vector<std::string_view> logged =
@@ -113,7 +114,7 @@ Status MergeWork::Finish(CommandRun& run) {
   for (const auto& source : plan_.versions) steps.push_back(std::to_string(source->step));
   for (size_t i = 0; i < steps.size(); ++i) logged[kVersionsAt + 2 * i] = steps[i];
   edit->StoreAs("ckpt.commit", logged);
-  edit->Tell("committed", merge->step, tx);
+  edit->TellCommitted(merge->step, tx, *gone);
   run.Bulk(tx);
   return Status::Ok();
 }

@@ -54,6 +54,7 @@ Status BeginCommand(CommandRun& run) {
   begin->request.new_id = fresh;
   Moment moment = edit->moment();
   moment.now_ms = begin->at_ms.value_or(moment.now_ms);
+  const std::vector<Kept<Transaction>> before = edit->run.transactions;
   Result<std::string> tx = Begin(&edit->run, begin->request, moment);
   if (!tx.ok()) return tx.status();
   if (*tx == fresh) {
@@ -61,6 +62,11 @@ Status BeginCommand(CommandRun& run) {
     const std::string at = std::to_string(moment.now_ms);
     edit->StoreAs("ckpt.begin", begin->tx.empty() ? With(run.args(), {"TX", fresh, "AT", at})
                                                   : With(run.args(), {}));
+    for (const auto& old : before) {
+      if (old->live() && old->attempt < begin->request.attempt) {
+        edit->Tell("fenced", old->step, old->id);
+      }
+    }
     edit->Tell("begun", begin->request.step, fresh);
   }
   run.Bulk(*tx);
@@ -235,13 +241,15 @@ Status FinishSave(CommandRun& run, const std::vector<std::vector<ChunkRef>>& chu
     spec.Settle();
     tensors.specs.push_back(std::move(spec));
   }
-  CAIRN_RETURN_IF_ERROR(CommitWhole(run, &edit->run, save->step, tx, tensors, save->tag, moment));
+  Result<std::vector<uint64_t>> gone =
+      CommitWhole(run, &edit->run, save->step, tx, tensors, save->tag, moment);
+  if (!gone.ok()) return gone.status();
   const std::string at = std::to_string(moment.now_ms);
   std::vector<std::vector<std::string>> room;
   std::vector<std::string_view> words = NamedSave(run, *save, chunks, &room);
   if (save->tx.empty()) words.insert(words.end(), {"TX", tx, "AT", at});
   edit->StoreAs("ckpt.commit", words);
-  edit->Tell("committed", save->step, tx);
+  edit->TellCommitted(save->step, tx, *gone);
   run.Bulk(tx);
   return Status::Ok();
 }

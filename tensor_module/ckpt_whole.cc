@@ -16,8 +16,9 @@ Result<Durable> DurabilityFor(const CommandRun& command, const CkptRun& run,
                         " needs 'appendonly yes' and 'appendfsync always'");
 }
 
-Status CommitWhole(const CommandRun& command, CkptRun* run, uint64_t step, const std::string& tx,
-                   const WholeTensors& tensors, std::string_view tag, Moment moment) {
+Result<std::vector<uint64_t>> CommitWhole(const CommandRun& command, CkptRun* run, uint64_t step,
+                                          const std::string& tx, const WholeTensors& tensors,
+                                          std::string_view tag, Moment moment) {
   Result<Durable> durable = DurabilityFor(command, *run, std::nullopt);
   if (!durable.ok()) return durable.status();
   CAIRN_RETURN_IF_ERROR(LogNow(FindUnlogged(command, durable.value(), tensors.chunks)));
@@ -43,9 +44,9 @@ Status CommitWhole(const CommandRun& command, CkptRun* run, uint64_t step, const
   filled.ranks[0] = Kept<RankPart>::Make(std::move(part));
   next.transactions.back() = Kept<Transaction>::Make(std::move(filled));
   CAIRN_RETURN_IF_ERROR(Prepare(&next, tx, 0, false, moment));
-  CAIRN_RETURN_IF_ERROR(Commit(&next, tx, durable.value(), tag, moment));
-  *run = std::move(next);
-  return Status::Ok();
+  Result<std::vector<uint64_t>> gone = Commit(&next, tx, durable.value(), tag, moment);
+  if (gone.ok()) *run = std::move(next);
+  return gone;
 }
 
 }  // namespace cairn::tensor

@@ -20,10 +20,11 @@ struct WholeTensors {
   std::vector<std::vector<ChunkRef>> chunks;
 };
 
-/// The version `step` of these tensors, of the run's highest attempt. The run is left as it was on
-/// an error: those of Declare, Commit, DurabilityFor.
-Status CommitWhole(const CommandRun& command, CkptRun* run, uint64_t step, const std::string& tx,
-                   const WholeTensors& tensors, std::string_view tag, Moment moment);
+/// The version `step` of these tensors, of the run's highest attempt. Returns what Commit does. The
+/// run is left as it was on an error: those of Declare, Commit, DurabilityFor.
+Result<std::vector<uint64_t>> CommitWhole(const CommandRun& command, CkptRun* run, uint64_t step,
+                                          const std::string& tx, const WholeTensors& tensors,
+                                          std::string_view tag, Moment moment);
 
 /// What was asked for, or the run's, whichever is more. Errors: more than the settings in force
 /// give.

@@ -159,6 +159,11 @@ class CommandRun {
   bool WaitForKey(std::string_view key, int64_t timeout_ms) {
     return module_.api.wait_for_key(ctx_, KeyBytes(key), timeout_ms) == CAIRN_OK;
   }
+  /// As WaitForKey, but it also runs again when `look_ms` are over, and may wait on, until
+  /// `timeout_ms` after it first did. Requires: both above 0.
+  bool WaitAndLook(std::string_view key, int64_t timeout_ms, int64_t look_ms) {
+    return module_.api.wait_and_look(ctx_, KeyBytes(key), timeout_ms, look_ms) == CAIRN_OK;
+  }
   /// Those who wait for the key run again.
   void SignalKey(std::string_view key) { module_.api.signal_key(ctx_, KeyBytes(key)); }
   void Publish(std::string_view channel, std::string_view message) {

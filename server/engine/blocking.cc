@@ -54,6 +54,8 @@ void BlockingTable::Park(Session& session, const BlockRequest& request, OwnedCom
     deadlines_.emplace(state.deadline_ms, session.id);
     ArmTimer();
   }
+  // From here on: what is left behind the deadline, of one that only looks then (UnblockDue).
+  state.request.timeout_ms = 0;
   session.suspended = true;
   ++blocked_;
 }

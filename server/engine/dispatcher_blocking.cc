@@ -1,12 +1,36 @@
 // The dispatcher's part in blocking commands: asking those who wait again when their key is ready,
 // and ending their waiting by time or from outside. Who waits for what is in blocking.h.
 
+#include <algorithm>
 #include <utility>
 
 #include "server/engine/blocking.h"
 #include "server/engine/dispatcher.h"
 
 namespace cairn {
+
+namespace {
+
+/// Parks one that waits once more, with `timeout_ms` as its deadline: behind others in line.
+void ParkAgain(BlockingTable& blocking, Session& session, int64_t timeout_ms) {
+  BlockedState& state = *session.blocked;
+  std::vector<std::string> names;
+  for (const BlockedState::Place& place : state.places) names.emplace_back(place.line->key);
+  const std::vector<std::string_view> keys(names.begin(), names.end());
+  BlockRequest request = state.request;
+  request.keys = keys;
+  const int64_t left_ms = std::exchange(request.timeout_ms, timeout_ms);
+  OwnedCommand command = state.command.Again();
+  Command* const counted = state.counted;
+  const uint64_t spent_ticks = state.spent_ticks;
+  blocking.Forget(session);
+  blocking.Park(session, request, std::move(command));
+  session.blocked->request.timeout_ms = left_ms;
+  session.blocked->counted = counted;
+  session.blocked->spent_ticks = spent_ticks;
+}
+
+}  // namespace
 
 template <typename Reply>
 void Dispatcher::Answer(Session& session, Reply&& answer) {
@@ -83,6 +107,7 @@ void Dispatcher::ServeReadyKeys() {
 }
 
 void Dispatcher::UnblockByTimeout(Session& session) {
+  session.blocked->request.timeout_ms = 0;  // also of one that would have looked again
   Answer(session, [](CommandContext& ctx) {
     ctx.blocked_on_ = false;
     ctx.ReplyTimedOut(ctx.session().blocked->request);
@@ -96,7 +121,29 @@ void Dispatcher::UnblockWithError(Session& session, std::string_view line) {
 
 void Dispatcher::UnblockDue() {
   engine_.RefreshClock();
-  for (Session* session : engine_.blocking.Due()) UnblockByTimeout(*session);
+  for (Session* session : engine_.blocking.Due()) {
+    BlockRequest& parked = session->blocked->request;
+    const int64_t late_ms = engine_.env.MonotonicMicros() / 1000 - session->blocked->deadline_ms;
+    const int64_t left_ms = std::max<int64_t>(parked.timeout_ms - late_ms, 0);
+    parked.timeout_ms = left_ms;
+    if (left_ms == 0) {
+      UnblockByTimeout(*session);
+      continue;
+    }
+    // Its command only wanted to look by now (module_api.h, wait_and_look). To wait on it takes
+    // from what is left what passes until it looks again.
+    int64_t still_left_ms = left_ms;
+    Answer(*session, [&](CommandContext& ctx) {
+      const BlockRequest& request = ctx.session().blocked->request;
+      ctx.ReplyTimedOut(request);
+      still_left_ms = request.timeout_ms;
+      ctx.blocked_on_ = still_left_ms < left_ms;
+      return Status::Ok();
+    });
+    if (still_left_ms < left_ms) {
+      ParkAgain(engine_.blocking, *session, left_ms - still_left_ms);
+    }
+  }
 }
 
 void Dispatcher::UnblockAll() {

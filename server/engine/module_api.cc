@@ -359,28 +359,46 @@ Status RetryModuleCommand(CommandContext& ctx, KeyRef, bool* served) {
 
 // The line that the run leaves replaces what it replied, as the dispatcher does it elsewhere.
 void EndModuleWait(CommandContext& ctx) {
+  using Again = CairnContext::Again;
   bool waits = false;
+  const BlockedState* parked = ctx.session().blocked.get();
+  const bool time_left = parked != nullptr && parked->request.timeout_ms > 0;
   const ReplyBuffer::Mark mark = ctx.session().output.Here();
-  const Status status = RunAgain(ctx, CairnContext::Again::kTimedOut, &waits);
+  const Status status = RunAgain(ctx, time_left ? Again::kLook : Again::kTimedOut, &waits);
   if (status.ok()) return;
   ctx.session().output.RollbackTo(mark);
   ctx.engine().stats.CountError(status.message());
   ctx.reply().StatusReply(status);
 }
 
-int WaitForKey(CairnContext* ctx, CairnBytes key, int64_t timeout_ms) {
+// What is left behind the first look is kept in the parked request (Dispatcher::UnblockDue).
+int WaitAndLook(CairnContext* ctx, CairnBytes key, int64_t timeout_ms, int64_t look_ms) {
+  using Again = CairnContext::Again;
   const bool may_wait = ctx->command.CanBlock() && IsClients(ctx);
-  if (ctx->again == CairnContext::Again::kTimedOut || !may_wait) return CAIRN_FAILED;
+  if (ctx->again == Again::kTimedOut || !may_wait) return CAIRN_FAILED;
   ctx->waits = true;
-  if (ctx->again == CairnContext::Again::kKeyChanged) return CAIRN_OK;
+  if (ctx->again == Again::kKeyChanged) return CAIRN_OK;
+  Session& session = ctx->command.session();
+  if (ctx->again == Again::kLook) {
+    int64_t& left_ms = session.blocked->request.timeout_ms;
+    left_ms -= std::clamp<int64_t>(look_ms, 1, left_ms);
+    return CAIRN_OK;
+  }
+  const int64_t first_ms = std::min(look_ms, timeout_ms);
   const std::string_view keys[] = {View(key)};
   const Status parked = ctx->command.Block({.keys = keys,
-                                            .timeout_ms = timeout_ms,
+                                            .timeout_ms = first_ms,
                                             .type = ValueType::kModule,
                                             .also_when_gone = true,
                                             .retry = RetryModuleCommand,
                                             .on_timeout = EndModuleWait});
-  return parked.ok() ? CAIRN_OK : CAIRN_FAILED;
+  if (!parked.ok()) return CAIRN_FAILED;
+  session.blocked->request.timeout_ms = timeout_ms - first_ms;
+  return CAIRN_OK;
+}
+
+int WaitForKey(CairnContext* ctx, CairnBytes key, int64_t timeout_ms) {
+  return WaitAndLook(ctx, key, timeout_ms, timeout_ms);
 }
 
 void SignalKey(CairnContext* ctx, CairnBytes key) {
@@ -460,6 +478,7 @@ constexpr CairnApi kApi = {
     .watch_log = WatchLog,
     .fail_load = FailLoad,
     .guard_type = GuardType,
+    .wait_and_look = WaitAndLook,
 };
 
 }  // namespace

@@ -313,6 +313,11 @@ typedef struct CairnApi {
   /* may_evict says whether `maxmemory` may take a key with this value; called on the executor.
      Without it all may go. Only inside CairnModule_OnLoad. */
   void (*guard_type)(CairnType* type, int (*may_evict)(const void* value));
+
+  /* As wait_for_key, but the command also runs again when look_ms are over, and may then wait on:
+     until timeout_ms after it was parked first, whatever it asks for later. Both are above 0. For
+     what ends by a clock that others move, so that nobody names the key when it does. */
+  int (*wait_and_look)(CairnContext* ctx, CairnBytes key, int64_t timeout_ms, int64_t look_ms);
 } CairnApi;
 
 /* Exported by every module. Returns CAIRN_OK when it is ready; otherwise the library is closed

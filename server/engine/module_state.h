@@ -39,7 +39,7 @@ struct CairnModule {
 
 struct CairnContext {
   /// A run that a parked client's key or time has brought about.
-  enum class Again : uint8_t { kNo, kKeyChanged, kTimedOut };
+  enum class Again : uint8_t { kNo, kKeyChanged, kLook, kTimedOut };
 
   cairn::CommandContext& command;
   cairn::ModuleHost& host;

@@ -240,6 +240,31 @@ TEST_F(CkptTest, TagsPinsRollbackAndRetention) {
   EXPECT_EQ(Run({"CKPT.RETAIN", "run", "DRYRUN"}), "-ERR RETAIN needs KEEP, EVERY or WITHIN");
 }
 
+TEST_F(CkptTest, TheParentOfAnOpenTransactionStays) {  // C8
+  for (uint64_t step : {1, 2, 3}) Save(step, "v");
+  const std::string tx = Begin(7, {"PARENT", "1", "TIMEOUT", "1000"});
+  const std::string other = Begin(8, {"PARENT", "2", "TIMEOUT", "3000"});
+  EXPECT_EQ(Run({"CKPT.DEL", "run", "1"}),
+            "-ERR this version is the parent of transaction " + tx + ", which is open");
+  EXPECT_EQ(Run({"CKPT.RETAIN", "run", "KEEP", "1"}), "[]");
+  EXPECT_EQ(Run({"CKPT.CREATE", "run", "KEEP", "1"}), "+OK");
+  EXPECT_EQ(Save(4, "v")[0], '"') << "takes 3 away";
+  EXPECT_EQ(Bytes("1", "w"), "v");
+  EXPECT_EQ(Bytes("2", "w"), "v");
+  EXPECT_EQ(Word(Bytes("3", "w")), "-ERR");
+  EXPECT_EQ(Run({"CKPT.ABORT", "run", other}), "+OK");
+  EXPECT_EQ(Run({"CKPT.RETAIN", "run", "KEEP", "1"}), "[:2]");
+  harness_.AdvanceMs(1001);
+  EXPECT_EQ(Run({"CKPT.DEL", "run", "1"}), ":1") << "expired: nobody's parent any more";
+  // What it was made from goes when it is committed itself.
+  const std::string last = Begin(9);
+  DeclareU8(last, "w", 1);
+  Put(last, "w", 0, "x");
+  Rank(last, 0, "PREPARE");
+  EXPECT_EQ(Field(Call({"CKPT.COMMIT", "run", last}), "parent"), ":4");
+  EXPECT_EQ(Call({"CKPT.LIST", "run"}).elements.size(), 1u);
+}
+
 TEST_F(CkptTest, AStepBelowWhatIsKeptIsCommittedAndGoesWithTheNext) {
   Run({"CKPT.CREATE", "run", "KEEP", "1"});
   Save(10, "a");

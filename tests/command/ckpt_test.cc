@@ -179,6 +179,56 @@ TEST_F(CkptTest, CommitWaitsForTheVotesAndThenGivesUp) {
   EXPECT_EQ(harness_.Received(waiter), "-ERR no such run");
 }
 
+TEST_F(CkptTest, CommitWaitsOnWhileBytesArrive) {  // C4
+  const std::string tx = Begin(5, {"RANK", "0", "WORLD", "2", "TIMEOUT", "1000"});
+  DeclareU8(tx, "w", 100, 1);
+  Rank(tx, 0, "PREPARE");
+  Session& waiter = harness_.AddSession();
+  Session& short_of_time = harness_.AddSession();
+  const auto arrive = [&](uint64_t at) {
+    harness_.AdvanceMs(600);
+    EXPECT_EQ(Put(tx, "w", at, "x", 1), ":" + std::to_string(at + 1));
+  };
+  harness_.Send(waiter, {"CKPT.COMMIT", "run", tx, "WAIT", "600000"});
+  harness_.Send(short_of_time, {"CKPT.COMMIT", "run", tx, "WAIT", "3000"});
+  for (uint64_t at = 0; at < 4; ++at) arrive(at);
+  harness_.AdvanceMs(599);
+  EXPECT_EQ(harness_.Received(waiter), "") << "the deadline of BEGIN has passed twice";
+  EXPECT_EQ(harness_.Received(short_of_time), "");
+  EXPECT_EQ(Put(tx, "w", 4, "x", 1), ":5");
+  harness_.AdvanceMs(3);
+  EXPECT_EQ(harness_.Received(short_of_time), "-CKPTINCOMPLETE rank 1 not prepared");
+  harness_.engine().blocking.CheckInvariants();
+  EXPECT_EQ(Put(tx, "w", 5, std::string(95, 'x'), 1), ":100");
+  harness_.AdvanceMs(900);
+  Rank(tx, 1, "PREPARE");
+  const std::vector<RespValue> replies = harness_.TakeReplies(waiter);
+  ASSERT_EQ(replies.size(), 1u);
+  EXPECT_EQ(Field(replies[0], "step"), ":5");
+}
+
+TEST_F(CkptTest, CommitThatWaitsEndsWithItsTransaction) {  // C4, C9
+  const std::string tx = Begin(5, {"RANK", "0", "WORLD", "2", "TIMEOUT", "1000"});
+  DeclareU8(tx, "w", 100, 1);
+  Session& waiter = harness_.AddSession();
+  Session& asked = harness_.AddSession();
+  harness_.Send(waiter, {"CKPT.COMMIT", "run", tx, "WAIT", "600000"});
+  harness_.Send(asked, {"CKPT.COMMIT", "run", tx, "WAIT", "600000"});
+  harness_.AdvanceMs(900);
+  Put(tx, "w", 0, "x", 1);
+  harness_.AdvanceMs(200);
+  EXPECT_EQ(harness_.Received(waiter), "");
+  harness_.engine().dispatcher->UnblockByTimeout(asked);  // as CLIENT UNBLOCK does
+  EXPECT_EQ(Word(harness_.Received(asked)), "-CKPTINCOMPLETE");
+  harness_.AdvanceMs(799);
+  EXPECT_EQ(harness_.Received(waiter), "");
+  harness_.TakePropagated();
+  harness_.AdvanceMs(5);
+  EXPECT_EQ(Word(harness_.Received(waiter)), "-CKPTTIMEOUT");
+  EXPECT_EQ(harness_.TakePropagated(), Lines{"CKPT.ABORT run " + tx + " EXPIRED"});
+  harness_.engine().blocking.CheckInvariants();
+}
+
 TEST_F(CkptTest, WaitForSeesTheNextVersion) {
   Session& waiter = harness_.AddSession();
   harness_.Send(waiter, {"CKPT.WAITFOR", "run", "AFTER", "3", "TIMEOUT", "500"});

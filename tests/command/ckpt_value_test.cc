@@ -39,6 +39,54 @@ TEST_F(CkptTest, IsAValueLikeOthers) {
   EXPECT_EQ(Word(Run({"TENSOR.GET", "run"})), "-WRONGTYPE");
 }
 
+TEST_F(CkptTest, WhatEndsIsToldAndLogged) {
+  Session& listener = harness_.AddSession();
+  harness_.Send(listener, {"SUBSCRIBE", "__ckpt__:run"});
+  harness_.TakeReplies(listener);
+  const auto told = [&] {
+    Lines out;
+    for (const RespValue& message : harness_.TakeReplies(listener)) {
+      out.push_back(message.elements.at(2).text);
+    }
+    return out;
+  };
+  const auto logged = [&] {
+    std::string out;
+    for (const RespValue& line : Call({"CKPT.LOG", "run"}).elements) {
+      out += line.elements.at(1).text + " " + line.elements.at(2).ToString().substr(1) + " ";
+    }
+    return out;
+  };
+  const std::string old = Begin(1);
+  const std::string tx = Begin(1, {"ATTEMPT", "1"});
+  EXPECT_EQ(told(), (Lines{"begun 1 " + old, "fenced 1 " + old, "begun 1 " + tx}));
+  EXPECT_EQ(Begin(1, {"ATTEMPT", "1"}), tx);
+  EXPECT_EQ(told(), Lines{}) << "joined, not begun";
+  Run({"CKPT.ABORT", "run", tx});
+  for (uint64_t step : {1, 2, 3, 4}) Save(step, "v");
+  Run({"CKPT.TAG", "run", "best", "4"});
+  told();
+  EXPECT_EQ(Run({"CKPT.UNTAG", "run", "best"}), ":1");
+  EXPECT_EQ(Run({"CKPT.UNTAG", "run", "best"}), ":0");
+  EXPECT_EQ(told(), Lines{"untagged 4 best"});
+  EXPECT_EQ(Run({"CKPT.RETAIN", "run", "KEEP", "3"}), "[:1]");
+  EXPECT_EQ(told(), Lines{"deleted 1 "});
+  Run({"CKPT.CREATE", "run", "KEEP", "2"});
+  const std::string saved =
+      Call({"CKPT.SAVE", "run", "5", "1", "w", "U8", "SHAPE", "1", "1", "BLOB", "v"}).text;
+  EXPECT_EQ(told(), (Lines{"committed 5 " + saved, "deleted 2 ", "deleted 3 "}));
+  EXPECT_EQ(logged(),
+            "deleted 3 deleted 2 committed 5 deleted 1 committed 4 committed 3 committed 2 "
+            "committed 1 aborted 1 fenced 1 ");
+  const std::string merged = Call({"CKPT.MERGE", "run", "6", "1", "5", "1"}).text;
+  EXPECT_EQ(told(), (Lines{"committed 6 " + merged, "deleted 4 "}));
+  const std::string last = Begin(7, {"ATTEMPT", "1"});
+  Rank(last, 0, "PREPARE");
+  Run({"CKPT.COMMIT", "run", last});
+  EXPECT_EQ(told(), (Lines{"begun 7 " + last, "prepared 7 " + last + " 0", "committed 7 " + last,
+                           "deleted 5 "}));
+}
+
 TEST_F(CkptTest, CommandInfoNamesKeysFlagsAndCategories) {
   const RespValue info = Call({"COMMAND", "INFO", "ckpt.commit"}).elements[0];
   EXPECT_EQ(info.elements[2].ToString(), "[+write, +module, +blocking]");

@@ -91,8 +91,8 @@ class CkptBallotTest : public testing::Test {
     const bool tiled = FindTiling(*run_.transactions[0]).has_value();
     CkptRun plain = WithoutBallots(run_);
     EXPECT_FALSE(FindTiling(*plain.transactions[0]).has_value());
-    const Status by_ballots = Commit(&run_, "tx", Durable::kMem, "", {});
-    const Status by_all = Commit(&plain, "tx", Durable::kMem, "", {});
+    const Status by_ballots = Commit(&run_, "tx", Durable::kMem, "", {}).status();
+    const Status by_all = Commit(&plain, "tx", Durable::kMem, "", {}).status();
     EXPECT_EQ(by_ballots.message(), by_all.message());
     EXPECT_EQ(Describe(run_), Describe(plain));
     committed_ = by_all.ok();
