@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "tensor_module/ckpt_delta.h"
 #include "tensor_module/ckpt_edit.h"
 
 namespace cairn::tensor {
@@ -79,21 +80,6 @@ void ReplyLoaded(CommandRun& run, const Loaded& loaded) {
   run.Blob(loaded.bytes);
 }
 
-/// The slices that make [offset, offset + size), gathered when they do not lie in that order.
-/// Thread: any.
-Result<Chunks> LoadRange(BlobSource& source, const LogicalTensor& tensor, ByteRange range) {
-  if (range.begin == range.end) return Chunks();
-  CAIRN_RETURN_IF_ERROR(CheckIntact(tensor, range));
-  Chunks out = ReadByReference(tensor, range.begin, range.end - range.begin);
-  if (!out.empty()) return out;
-  Result<Chunks> whole = GatherBox(source, tensor, Extent::Whole(tensor.shape).AsBox());
-  if (!whole.ok()) return whole;
-  BlobSlice slice = (*whole)[0];
-  slice.offset += static_cast<size_t>(range.begin);
-  slice.size = static_cast<size_t>(range.end - range.begin);
-  return Chunks{std::move(slice)};
-}
-
 Status LoadRangeCommand(CommandRun& run, const Wanted& wanted, ByteRange range) {
   const uint64_t size = wanted.tensor->size_bytes();
   if (range.begin > size) {
@@ -105,11 +91,11 @@ Status LoadRangeCommand(CommandRun& run, const Wanted& wanted, ByteRange range) 
   return run.RunLate(
       direct ? 0 : size,
       [&module = run.module(), wanted, range] {
-        return LoadRange(module.memory, *wanted.tensor, range);
+        return ReadRanges(module.memory, *wanted.tensor, {range});
       },
-      [](CommandRun& late, Result<Chunks>& bytes) {
+      [](CommandRun& late, Result<std::vector<Chunks>>& bytes) {
         if (!bytes.ok()) return bytes.status();
-        late.Blob(*bytes);
+        late.Blob((*bytes)[0]);
         return Status::Ok();
       });
 }
@@ -235,43 +221,12 @@ Status StateGetCommand(CommandRun& run) {
 
 // --- FETCHDELTA ---
 
-/// What `to` has that `from` has not, as ranges of the logical tensor; the whole where the two do
-/// not lie alike.
+/// What of a tensor goes out.
 struct Delta {
   const LogicalTensor* named = nullptr;
   const LogicalTensor* storage = nullptr;
   std::vector<ByteRange> ranges;
 };
-
-bool SameLayout(const LogicalTensor& a, const LogicalTensor& b) {
-  if (a.dtype != b.dtype || a.shape != b.shape || a.shards.size() != 1 || b.shards.size() != 1) {
-    return false;
-  }
-  return a.shards[0].extent == b.shards[0].extent;
-}
-
-std::vector<ByteRange> ChangedRanges(const LogicalTensor* from, const LogicalTensor& to) {
-  const uint64_t size = to.size_bytes();
-  if (from == nullptr || !SameLayout(*from, to)) {
-    return size > 0 || from == nullptr ? std::vector<ByteRange>{{0, size}}
-                                       : std::vector<ByteRange>();
-  }
-  std::vector<ByteRange> ranges;
-  const std::vector<ChunkRef>&a = from->shards[0].chunks, &b = to.shards[0].chunks;
-  uint64_t at = 0;
-  for (size_t i = 0; i < b.size(); ++i) {
-    const uint64_t end = at + b[i]->size();
-    if (a[i].get() != b[i].get() && a[i]->hash() != b[i]->hash()) {
-      if (!ranges.empty() && ranges.back().end == at) {
-        ranges.back().end = end;
-      } else {
-        ranges.push_back({at, end});
-      }
-    }
-    at = end;
-  }
-  return ranges;
-}
 
 struct DeltaBytes {
   Delta delta;
@@ -326,13 +281,10 @@ Status FetchDeltaCommand(CommandRun& run) {
       [&module = run.module(), kept = *to, deltas = std::move(deltas)]() -> DeltaRows {
         std::vector<DeltaBytes> rows;
         for (const Delta& delta : deltas) {
-          DeltaBytes row{delta, {}};
-          for (const ByteRange& range : delta.ranges) {
-            Result<Chunks> bytes = LoadRange(module.memory, *delta.storage, range);
-            if (!bytes.ok()) return bytes.status();
-            row.bytes.push_back(std::move(*bytes));
-          }
-          rows.push_back(std::move(row));
+          Result<std::vector<Chunks>> bytes =
+              ReadRanges(module.memory, *delta.storage, delta.ranges);
+          if (!bytes.ok()) return bytes.status();
+          rows.push_back({delta, std::move(*bytes)});
         }
         return rows;
       },

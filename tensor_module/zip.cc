@@ -15,6 +15,7 @@ constexpr size_t kLocalBytes = 30, kCentralBytes = 46, kEndBytes = 22, kEnd64Byt
 constexpr size_t kLocatorBytes = 20, kMaxComment = 65535;
 constexpr uint16_t kExtra64 = 1, kExtraPadding = 0x4246;
 constexpr uint32_t kSee64 = 0xffffffff;
+constexpr uint16_t kSee64Count = 0xffff;
 constexpr size_t kAlignment = 64;
 
 Status Bad(const std::string& why) { return Status::Client("ERR zip: " + why); }
@@ -51,6 +52,10 @@ struct Directory {
   uint64_t offset = 0, size = 0, count = 0;
 };
 
+bool Agree(uint64_t narrow, uint64_t wide, uint64_t see_wide) {
+  return narrow == see_wide || narrow == wide;
+}
+
 Result<Directory> FindDirectory(std::string_view file) {
   if (file.size() < kEndBytes) return Bad("too short to be one");
   size_t end = file.size() - kEndBytes;
@@ -70,8 +75,14 @@ Result<Directory> FindDirectory(std::string_view file) {
       return Bad("a ZIP64 locator that points nowhere");
     }
     const auto record = static_cast<size_t>(at);
-    out = {Read<uint64_t>(file, record + 48), Read<uint64_t>(file, record + 40),
-           Read<uint64_t>(file, record + 32)};
+    const Directory wide{Read<uint64_t>(file, record + 48), Read<uint64_t>(file, record + 40),
+                         Read<uint64_t>(file, record + 32)};
+    // Or readers of the one and of the other would see two archives in one file.
+    if (!Agree(out.offset, wide.offset, kSee64) || !Agree(out.size, wide.size, kSee64) ||
+        !Agree(out.count, wide.count, kSee64Count)) {
+      return Bad("a ZIP64 record that contradicts the end of the central directory");
+    }
+    out = wide;
     behind = at;
   }
   if (out.offset > behind || out.size > behind - out.offset ||
@@ -171,6 +182,9 @@ Result<ZipEntries> ReadZip(std::string_view file) {
   for (uint64_t i = 0; i < directory->count; ++i) {
     CAIRN_RETURN_IF_ERROR(ReadEntry(file, *directory, &at, &entries));
   }
+  if (at != directory->offset + directory->size) {
+    return Bad("a central directory with more than its entries");
+  }
   std::vector<std::pair<uint64_t, uint64_t>> ranges;
   for (const auto& [name, entry] : entries) {
     if (entry.size_bytes > 0) ranges.emplace_back(entry.offset, entry.offset + entry.size_bytes);
@@ -238,7 +252,7 @@ void ZipWriter::Finish() {
   const uint64_t offset = file_.position(), size = directory_.size();
   file_.Append(directory_);
   std::string tail;
-  if (offset >= kSee64 || size >= kSee64 || count_ >= 0xffff) {
+  if (offset >= kSee64 || size >= kSee64 || count_ >= kSee64Count) {
     const uint64_t record = file_.position();
     Write<uint32_t>(&tail, kEnd64);
     Write<uint64_t>(&tail, kEnd64Bytes - 12);
@@ -252,7 +266,7 @@ void ZipWriter::Finish() {
     Write<uint64_t>(&tail, record);
     Write<uint32_t>(&tail, 1);
   }
-  const auto count16 = static_cast<uint16_t>(std::min<uint64_t>(count_, 0xffff));
+  const auto count16 = static_cast<uint16_t>(std::min<uint64_t>(count_, kSee64Count));
   Write<uint32_t>(&tail, kEnd);
   Write<uint32_t>(&tail, 0);
   Write<uint16_t>(&tail, count16);

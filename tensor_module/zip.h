@@ -6,6 +6,8 @@
 //   Z1  An entry is stored (method 0), not encrypted, lies within the file before the central
 //       directory, has the same name in its local header, and overlaps no other; no name stands
 //       twice.
+//   Z2  The central directory is its entries and nothing else; the two records of its end, where
+//       there are two, say the same.
 
 #include <map>
 #include <string>

@@ -330,5 +330,93 @@ TEST_F(CkptTest, DiffDeltaAndVerify) {
             ":3");
 }
 
+/// A version of a U8 tensor "w" of shape [rows, columns], by `world` ranks with equal shares of
+/// dimension `dim`; reversed: rank 0 has the last share.
+class DeltaTest : public CkptTest {
+ protected:
+  void SaveShared(uint64_t step, const std::string& bytes, size_t rows, size_t columns, int world,
+                  size_t dim, bool reversed = false) {
+    const auto ranks = static_cast<size_t>(world);
+    std::string tx;
+    for (int rank = 0; rank < world; ++rank) {
+      tx = Begin(step, {"RANK", std::to_string(rank), "WORLD", std::to_string(world)});
+      const auto share = static_cast<size_t>(reversed ? world - 1 - rank : rank);
+      const size_t height = dim == 0 ? rows / ranks : rows;
+      const size_t width = dim == 1 ? columns / ranks : columns;
+      const size_t top = dim == 0 ? share * height : 0, left = dim == 1 ? share * width : 0;
+      std::string part;
+      for (size_t row = top; row < top + height; ++row) {
+        part += bytes.substr(row * columns + left, width);
+      }
+      Rank(tx, rank, "DECLARE",
+           {"1", "w", "weights", "U8", "SHAPE", "2", std::to_string(rows), std::to_string(columns),
+            "SHARD", "OFF", "2", std::to_string(top), std::to_string(left), "LEN", "2",
+            std::to_string(height), std::to_string(width)});
+      Put(tx, "w", 0, part, rank);
+      Rank(tx, rank, "PREPARE");
+    }
+    ASSERT_EQ(Field(Call({"CKPT.COMMIT", "run", tx}), "step"), ":" + std::to_string(step));
+  }
+  /// What travels for "w", and `old` with it written over.
+  size_t Fetch(uint64_t from, uint64_t to, std::string* old) {
+    const RespValue delta =
+        Call({"CKPT.FETCHDELTA", "run", std::to_string(from), std::to_string(to)});
+    size_t sent = 0;
+    for (const RespValue& row : delta.elements) {
+      for (const RespValue& piece : row.elements.at(7).elements) {
+        const std::string& bytes = piece.elements.at(1).text;
+        old->replace(static_cast<size_t>(piece.elements.at(0).integer), bytes.size(), bytes);
+        sent += bytes.size();
+      }
+    }
+    return sent;
+  }
+};
+
+TEST_F(DeltaTest, OfFourRanksOnlyTheOneThatChangedIsSent) {
+  // A share is a chunk and a half: neither end of it lies on the grid everywhere.
+  constexpr size_t kRows = 12, kColumns = kChunk / 2, kShare = kRows / 4 * kColumns;
+  const std::string a = Fill(kRows * kColumns, 1);
+  std::string b = a;
+  for (size_t i = kShare; i < 2 * kShare; ++i) b[i] = static_cast<char>(b[i] + 1);
+  SaveShared(1, a, kRows, kColumns, 4, 0);
+  SaveShared(2, b, kRows, kColumns, 4, 0);
+  SaveShared(3, b, kRows, kColumns, 4, 0);
+  std::string got = a;
+  EXPECT_EQ(Fetch(1, 2, &got), kShare);
+  EXPECT_EQ(got, b);
+  EXPECT_EQ(Run({"CKPT.FETCHDELTA", "run", "2", "3"}), "[]");
+  b[3 * kShare + 7] ^= 1;
+  SaveShared(4, b, kRows, kColumns, 4, 0);
+  EXPECT_LE(Fetch(3, 4, &got), kChunk) << "a chunk of one rank's";
+  EXPECT_EQ(got, b);
+}
+
+TEST_F(DeltaTest, OtherBoxesGoWhole) {
+  const std::string a = Fill(12 * kChunk, 2);
+  SaveShared(1, a, 12, kChunk, 4, 0);
+  SaveShared(2, a, 12, kChunk, 3, 0);
+  SaveShared(3, a, 12, kChunk, 3, 0, true);
+  std::string got(a.size(), '\0');
+  EXPECT_EQ(Fetch(1, 2, &got), a.size());
+  EXPECT_EQ(got, a);
+  EXPECT_EQ(Fetch(2, 3, &got), a.size()) << "the same boxes in another order";
+}
+
+TEST_F(DeltaTest, AShareOfColumnsThatChangedGivesTheRowsOfItsChunks) {
+  constexpr size_t kRows = 64, kColumns = kChunk / 4, kWidth = kColumns / 4;  // 16 rows a chunk
+  const std::string a = Fill(kRows * kColumns, 3);
+  std::string b = a;
+  b[20 * kColumns + kWidth + 5] ^= 1;      // of rank 1, in its second chunk
+  b[60 * kColumns + 3 * kWidth + 9] ^= 1;  // of rank 3, in its last
+  SaveShared(1, a, kRows, kColumns, 4, 1);
+  SaveShared(2, b, kRows, kColumns, 4, 1);
+  SaveShared(3, b, kRows, kColumns, 4, 1);
+  std::string got = a;
+  EXPECT_LE(Fetch(1, 2, &got), 2 * 16 * kColumns);
+  EXPECT_EQ(got, b);
+  EXPECT_EQ(Run({"CKPT.FETCHDELTA", "run", "2", "3"}), "[]");
+}
+
 }  // namespace
 }  // namespace cairn

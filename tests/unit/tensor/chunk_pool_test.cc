@@ -31,6 +31,29 @@ TEST(ChunkPoolTest, TheSameBytesAreOneChunk) {
   EXPECT_FALSE(pool.Find(a->hash(), kChunkBytes - 1)) << "the length is part of the key";
 }
 
+// P2. Nobody knows two texts of one hash. But a chunk keeps its hash when the memory below it is
+// written to, and stands in the index as a collision would: with other bytes.
+TEST(ChunkPoolTest, AHashThatCollidesSharesNothing) {
+  TestMemory memory;
+  ChunkPool pool(memory);
+  const std::string wanted = Random(kChunkBytes, 20), other = Random(kChunkBytes, 21);
+  Blob* blob = Blob::Create(wanted.size());
+  char* below = blob->mutable_data();
+  std::memcpy(below, wanted.data(), wanted.size());
+  const ChunkRef forged =
+      pool.InternOne({BlobRef::Adopt(blob), 0, wanted.size()}, DType::kU8).value();
+  ASSERT_EQ(forged->bytes().view().data(), below) << "adopted, not copied";
+  std::memcpy(below, other.data(), other.size());
+  ASSERT_EQ(pool.Find(HashBytes128(wanted), wanted.size()).get(), forged.get());
+  const ChunkRef made = pool.InternOne(memory.Slice(wanted), DType::kU8).value();
+  EXPECT_NE(made.get(), forged.get());
+  EXPECT_EQ(made->hash(), forged->hash());
+  EXPECT_TRUE(made->bytes().view() == wanted);
+  EXPECT_TRUE(forged->bytes().view() == other) << "who has it keeps it";
+  EXPECT_FALSE(SameBytes(*made, *forged));
+  EXPECT_EQ(pool.InternOne(memory.Slice(wanted), DType::kU8).value().get(), made.get());
+}
+
 TEST(ChunkPoolTest, TheLastReferenceTakesItOutOfTheIndex) {
   TestMemory memory;
   ChunkPool pool(memory);

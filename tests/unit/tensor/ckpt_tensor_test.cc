@@ -4,6 +4,7 @@
 
 #include <random>
 
+#include "tensor_module/ckpt_delta.h"
 #include "tests/unit/tensor/test_memory.h"
 
 namespace cairn::tensor {
@@ -104,6 +105,42 @@ TEST(LogicalTensorTest, RowsOfAnyCutAreReadByReference) {
   const Box columns = Extent{{0, 1}, {3, 5}}.AsBox();
   EXPECT_FALSE(IsReadByReference(tensor, columns));
   EXPECT_FALSE(GatherBox(memory, tensor, columns).ok()) << "memory is refused";
+}
+
+/// D1, for any boxes and any bytes that changed.
+TEST(DeltaTest, TheOldTensorWithTheRangesWrittenOverItIsTheNewOne) {
+  std::mt19937_64 random(11);
+  TestMemory memory;
+  ChunkPool pool(memory);
+  for (int round = 0; round < 40; ++round) {
+    LogicalTensor a;
+    a.dtype = random() % 2 == 0 ? DType::kU8 : DType::kF32;
+    a.shape = {1 + random() % 5, 1 + random() % 300, 1 + random() % 900};
+    LogicalTensor b = a;
+    std::string old(a.size_bytes(), '\0');
+    for (char& c : old) c = static_cast<char>(random());
+    std::string fresh = old;
+    for (uint64_t n = random() % 4; n > 0; --n) fresh[random() % fresh.size()] ^= 1;
+    std::vector<Extent> extents;
+    Split(random, Extent::Whole(a.shape), static_cast<int>(random() % 4), &extents);
+    for (const Extent& extent : extents) {
+      a.shards.push_back(Store(pool, memory, a, extent, old));
+      b.shards.push_back(Store(pool, memory, b, extent, fresh));
+    }
+    const std::vector<ByteRange> ranges = ChangedRanges(&a, b);
+    EXPECT_EQ(ranges.empty(), old == fresh);
+    const std::vector<Chunks> pieces = ReadRanges(memory, b, ranges).value();
+    ASSERT_EQ(pieces.size(), ranges.size());
+    uint64_t behind = 0;
+    for (size_t i = 0; i < ranges.size(); ++i) {
+      EXPECT_TRUE(i == 0 || ranges[i].begin > behind) << "ascending and apart";
+      behind = ranges[i].end;
+      const std::string bytes = BytesOf(pieces[i]);
+      ASSERT_EQ(bytes.size(), ranges[i].end - ranges[i].begin);
+      old.replace(ranges[i].begin, bytes.size(), bytes);
+    }
+    EXPECT_TRUE(old == fresh) << "round " << round;
+  }
 }
 
 TEST(FindGapsTest, FindsWhatIsNotCoveredAndNothingElse) {

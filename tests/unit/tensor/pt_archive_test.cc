@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 #include <unistd.h>
 
+#include <cstring>
 #include <fstream>
 #include <sstream>
 
@@ -187,6 +188,154 @@ TEST_F(PtArchiveTest, BrokenArchivesAreRefused) {
       EXPECT_EQ(bad.substr(each.offset, 24), good.substr(read->tensors[0].offset, 24));
     }
   }
+}
+
+// --- forged ZIP64 ---
+
+constexpr uint64_t kHuge = ~uint64_t{0};
+constexpr uint32_t kSee64 = 0xffffffff;
+
+template <typename T>
+void Poke(std::string* file, size_t at, T value) {
+  CAIRN_CHECK(at + sizeof value <= file->size());
+  std::memcpy(file->data() + at, &value, sizeof value);
+}
+template <typename T>
+T Peek(const std::string& file, size_t at) {
+  T value;
+  std::memcpy(&value, file.data() + at, sizeof value);
+  return value;
+}
+
+/// What the end of a ZIP64 file says of its central directory.
+struct End64 {
+  uint64_t offset = 0, size = 0, count = 0;
+  uint64_t record = 0;  ///< where the locator says that this stands
+};
+End64 TrueEnd(const std::string& file) {
+  const size_t end = file.size() - 22;
+  return {Peek<uint32_t>(file, end + 16), Peek<uint32_t>(file, end + 12),
+          Peek<uint16_t>(file, end + 10), end};
+}
+/// A file without ZIP64 as one with it. `deferred`: the old fields point to the new ones.
+std::string WithEnd64(const std::string& file, const End64& says, bool deferred = true) {
+  std::string end = file.substr(file.size() - 22);
+  if (deferred) {
+    Poke<uint16_t>(&end, 8, 0xffff);
+    Poke<uint16_t>(&end, 10, 0xffff);
+    Poke<uint32_t>(&end, 12, kSee64);
+    Poke<uint32_t>(&end, 16, kSee64);
+  }
+  const std::string record = Raw<uint32_t>({0x06064b50}) + Raw<uint64_t>({44}) +
+                             Raw<uint16_t>({45, 45}) + Raw<uint32_t>({0, 0}) +
+                             Raw<uint64_t>({says.count, says.count, says.size, says.offset});
+  const std::string locator =
+      Raw<uint32_t>({0x07064b50, 0}) + Raw<uint64_t>({says.record}) + Raw<uint32_t>({1});
+  return file.substr(0, file.size() - 22) + record + locator + end;
+}
+/// The first central record with an extra field, its sizes and offset left to that.
+std::string WithExtra64(const std::string& file, const std::string& extra) {
+  const End64 end = TrueEnd(file);
+  const auto at = static_cast<size_t>(end.offset);
+  std::string out = file;
+  for (size_t field : {20, 24, 42}) Poke<uint32_t>(&out, at + field, kSee64);
+  Poke<uint16_t>(&out, at + 30, static_cast<uint16_t>(extra.size()));
+  Poke<uint32_t>(&out, out.size() - 22 + 12, static_cast<uint32_t>(end.size + extra.size()));
+  return out.insert(at + 46 + Peek<uint16_t>(file, at + 28), extra);
+}
+std::string Extra64(std::initializer_list<uint64_t> values) {
+  const auto bytes = static_cast<uint16_t>(values.size() * 8);
+  return Raw<uint16_t>({1, bytes}) + Raw(values);
+}
+std::string WhyNot(const std::string& file) {
+  const Result<PtFile> read = ReadPt(file);
+  return read.ok() ? "" : std::string(read.status().message());
+}
+
+class Zip64Test : public PtArchiveTest {
+ protected:
+  const std::string good_ = Make(Dict(Text("w") + Tensor(Small(0), Pair(2, 3), Pair(3, 1))),
+                                 Raw<float>({0, 1, 2, 3, 4, 5}));
+  const End64 true_ = TrueEnd(good_);
+};
+
+TEST_F(Zip64Test, ForgedLocatorsAreRefused) {
+  EXPECT_EQ(WhyNot(WithEnd64(good_, true_)), "") << "an honest one is read";
+  for (uint64_t at : {uint64_t{0}, true_.record - 1, true_.record + 1, true_.record + 56,
+                      uint64_t{1} << 32, kHuge, kHuge - 55, uint64_t{1} << 63}) {
+    End64 says = true_;
+    says.record = at;
+    EXPECT_EQ(WhyNot(WithEnd64(good_, says)), "ERR zip: a ZIP64 locator that points nowhere") << at;
+  }
+  // Nothing but a locator and an end: no room for what it points to.
+  const std::string whole = WithEnd64(good_, {0, 0, 0, 0});
+  EXPECT_EQ(WhyNot(whole.substr(whole.size() - 42)),
+            "ERR zip: a ZIP64 locator that points nowhere");
+}
+
+TEST_F(Zip64Test, ForgedEndRecordsAreRefused) {
+  const auto why = [&](uint64_t offset, uint64_t size, uint64_t count) {
+    return WhyNot(WithEnd64(good_, {offset, size, count, true_.record}));
+  };
+  const std::string outside = "ERR zip: a central directory that is not within the file";
+  EXPECT_EQ(why(true_.record + 1, 0, 0), outside);
+  EXPECT_EQ(why(kHuge, true_.size, true_.count), outside);
+  EXPECT_EQ(why(true_.offset, true_.size + 1, true_.count), outside);
+  EXPECT_EQ(why(true_.offset, kHuge, true_.count), outside);
+  EXPECT_EQ(why(true_.offset, uint64_t{0} - true_.offset, true_.count), outside) << "the sum is 0";
+  EXPECT_EQ(why(true_.offset, true_.size, kHuge), outside);
+  EXPECT_EQ(why(true_.offset, true_.size, kHuge / 46 + 2), outside) << "46 times that is 46";
+  EXPECT_EQ(why(true_.offset, true_.size, true_.count + 1), outside) << "46 bytes each at least";
+  EXPECT_EQ(why(true_.offset, true_.size - 1, true_.count),
+            "ERR zip: a central directory that breaks off");
+  EXPECT_EQ(why(true_.offset, true_.size, true_.count - 1),
+            "ERR zip: a central directory with more than its entries");
+  EXPECT_EQ(why(true_.offset + 1, true_.size - 1, true_.count),
+            "ERR zip: a central directory that breaks off");
+}
+
+TEST_F(Zip64Test, TwoEndsThatContradictAreRefused) {
+  EXPECT_EQ(WhyNot(WithEnd64(good_, true_, false)), "") << "both say the same";
+  const std::string two =
+      "ERR zip: a ZIP64 record that contradicts the end of the central directory";
+  for (const End64& says : {End64{true_.offset - 1, true_.size, true_.count, true_.record},
+                            End64{true_.offset, true_.size - 46, true_.count, true_.record},
+                            End64{true_.offset, true_.size, true_.count - 1, true_.record}}) {
+    EXPECT_EQ(WhyNot(WithEnd64(good_, says, false)), two);
+  }
+}
+
+TEST_F(Zip64Test, ForgedExtraFieldsAreRefused) {
+  const auto at = static_cast<size_t>(true_.offset);
+  const uint64_t size = Peek<uint32_t>(good_, at + 24), local = Peek<uint32_t>(good_, at + 42);
+  const auto why = [&](const std::string& extra) { return WhyNot(WithExtra64(good_, extra)); };
+  const std::string name = "ERR zip: 'archive/data.pkl' ";
+  EXPECT_EQ(why(Extra64({size, size, local})), "") << "an honest one is read";
+  EXPECT_EQ(why(Raw<uint16_t>({7, 2, 0}) + Extra64({size, size, local})), "") << "behind another";
+  // Too few values, none at all, a length behind the field's end, a field of another kind.
+  EXPECT_EQ(why(Extra64({size, size})), name + "has broken ZIP64 fields");
+  EXPECT_EQ(why(""), name + "has broken ZIP64 fields");
+  EXPECT_EQ(why(Raw<uint16_t>({1, 32}) + Raw<uint64_t>({size, size, local})),
+            name + "has broken ZIP64 fields");
+  EXPECT_EQ(why(Raw<uint16_t>({2, 24}) + Raw<uint64_t>({size, size, local})),
+            name + "has broken ZIP64 fields");
+  EXPECT_EQ(why(Raw<uint16_t>({1, 23}) + Raw<uint64_t>({size, size, local})),
+            name + "has broken ZIP64 fields");
+  // Sizes that lie, also those whose sum with the offset is small.
+  EXPECT_EQ(why(Extra64({size, size + 1, local})), name + "is compressed");
+  for (uint64_t lie : {true_.offset, kHuge, kHuge - local, uint64_t{1} << 63}) {
+    EXPECT_EQ(why(Extra64({lie, lie, local})), name + "is not where the directory says") << lie;
+  }
+  for (uint64_t lie : {true_.offset, true_.offset - 1, local + 1, kHuge, kHuge - 29}) {
+    EXPECT_EQ(why(Extra64({size, size, lie})), name + "has no local header") << lie;
+  }
+  // Into the next entry: each is within the file.
+  const auto next = at + 46 + Peek<uint16_t>(good_, at + 28);
+  const uint64_t far = Peek<uint32_t>(good_, next + 42) + 64 - local;
+  EXPECT_EQ(why(Extra64({far, far, local})), "ERR zip: entries that overlap");
+  EXPECT_EQ(why(Extra64({size, size, Peek<uint32_t>(good_, next + 42)})),
+            name + "is not where the directory says")
+      << "another entry's bytes under this name";
 }
 
 TEST(ZipTest, Crc32IsThatOfZip) {
