@@ -427,7 +427,7 @@ TEST_F(CkptTest, MemoryLimitsTakeNoRunThatHasSomething) {
   const std::string tx = Begin(1);
   EXPECT_FALSE(may_evict()) << "an open transaction";
   EXPECT_EQ(Run({"CKPT.ABORT", "run", tx}), "+OK");
-  EXPECT_EQ(Word(Save(2, Fill(1000, 1))), "[\"step\",");
+  EXPECT_FALSE(Save(2, Fill(1000, 1)).starts_with("-"));
   EXPECT_FALSE(may_evict()) << "LATEST";
   harness_.SetSetting("maxmemory", "1");
   harness_.SetSetting("maxmemory-policy", "allkeys-lru");
