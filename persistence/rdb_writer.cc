@@ -185,7 +185,8 @@ size_t RdbEncoder::Compress(std::string_view bytes) {
   }
   const size_t room = bytes.size() - kMinSavedBytes;
   if (scratch_.size() < room + 1) {
-    scratch_ = {};  // first: growth would keep the old one meanwhile, and take room to spare
+    // First: growth would keep the old one meanwhile, and take room to spare.
+    scratch_ = std::vector<char>();
     scratch_.resize(room + 1);
   }
   const size_t packed = LzfCompress(bytes, scratch_.data(), room);

@@ -397,8 +397,8 @@ Status SetTag(CkptRun* run, std::string_view name, uint64_t step, bool pinned) {
   return Status::Ok();
 }
 
-bool RemoveTag(CkptRun* run, std::string_view name) {
-  return std::erase_if(run->tags, [name](const Tag& tag) { return tag.name == name; }) > 0;
+void RemoveTag(CkptRun* run, std::string_view name) {
+  std::erase_if(run->tags, [name](const Tag& tag) { return tag.name == name; });
 }
 
 }  // namespace cairn::tensor

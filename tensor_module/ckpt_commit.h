@@ -52,8 +52,7 @@ Status DeleteVersion(CkptRun* run, uint64_t step, Moment moment);
 Status Rollback(CkptRun* run, uint64_t step, Moment moment);
 /// Errors: too many tags.
 Status SetTag(CkptRun* run, std::string_view name, uint64_t step, bool pinned);
-/// False when there was none.
-bool RemoveTag(CkptRun* run, std::string_view name);
+void RemoveTag(CkptRun* run, std::string_view name);
 bool IsPinned(const CkptRun& run, uint64_t step);
 /// An open transaction whose parent is the version of `step`, or nullptr. Borrows from `run`.
 const Transaction* FindChild(const CkptRun& run, uint64_t step);

@@ -1,6 +1,6 @@
 // CKPT.COMMIT, STATUS, LIST, LOG, WAITFOR, DEL: from the votes to the version, and what there is. A
 // COMMIT without enough votes and a WAITFOR wait for the run's key to change (module_api.h,
-// wait_for_key), as BLPOP waits for a list.
+// wait_for_key and wait_and_look), as BLPOP waits for a list.
 
 #include <algorithm>
 
@@ -57,8 +57,21 @@ void ReplyVersion(CommandRun& run, const CkptRun& state, const Version& version)
                                               : "committed");
 }
 
+/// A deadline that was loaded from a file begins to count at the next change: it shall at this
+/// look, for each further one would begin it anew. (Nothing else of the run can be swept then: all
+/// of it was loaded, and not changed since.)
+Status StartLoadedDeadline(CommandRun& run) {
+  Result<const RunValue*> found = run.NeedRun(run.key(), CAIRN_WRITE);
+  if (!found.ok()) return found.status();
+  Result<const Transaction*> transaction = FindLive(found.value()->run(), run.args()[2]);
+  if (!transaction.ok() || transaction.value()->deadline_ms != 0) return Status::Ok();
+  const Result<RunEdit> armed = RunEdit::Open(run);
+  return armed.ok() ? Status::Ok() : armed.status();
+}
+
 /// Parks a COMMIT that lacks something. False: it goes on, to its version or to its error.
 Result<bool> ParkUntilWhole(CommandRun& run, const CommitArgs& args) {
+  CAIRN_RETURN_IF_ERROR(StartLoadedDeadline(run));
   Result<const RunValue*> found = run.NeedRun(run.key(), CAIRN_WRITE);
   if (!found.ok()) return found.status();
   const CkptRun& state = found.value()->run();

@@ -552,7 +552,11 @@ size_t RunValue::MemoryUsage() const {
   return bytes;
 }
 
-bool RunValue::MayEvict() const { return run_.versions.empty() && run_.transactions.empty(); }
+bool RunValue::MayEvict() const {
+  return run_.versions.empty() &&
+         std::none_of(run_.transactions.begin(), run_.transactions.end(),
+                      [](const auto& transaction) { return transaction->live(); });
+}
 
 size_t RunValue::FreeEffort() const {
   size_t effort = 1;

@@ -278,8 +278,11 @@ void DurabilityOfFiles::FinishSave(const Job& job, const Status& status) {
     engine_.log.Log(LogLevel::kNotice, "DB saved on disk");
     if (!job.target.files.empty()) TellModules(job.target, job.target.files.back());
   } else if (job.given_up || status.code() != StatusCode::kCancelled) {
+    // A disk that has failed, before or while this one was given up, stays a reason to refuse.
+    last_save_given_up_ = job.given_up && status.code() == StatusCode::kCancelled &&
+                          (last_save_ok_ || last_save_given_up_);
     last_save_ok_ = false;
-    last_save_given_up_ = job.given_up;
+    if (job.given_up) last_attempt_ms_ = now_ms;  // writers were held up to now
     engine_.log.Log(LogLevel::kWarning, "Error saving DB on disk: {}", status.message());
   }
 }

@@ -337,6 +337,7 @@ void DurabilityOfFiles::FinishRewrite(const Job& job, const Status& status) {
       engine_.log.Log(LogLevel::kWarning, "Error rewriting the append only file: {}",
                       status.message());
     }
+    if (job.given_up && job.saves_too) FinishSave(job, status);
     return;
   }
   if (job.saves_too) {

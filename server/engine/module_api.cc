@@ -384,7 +384,8 @@ int WaitAndLook(CairnContext* ctx, CairnBytes key, int64_t timeout_ms, int64_t l
     left_ms -= std::clamp<int64_t>(look_ms, 1, left_ms);
     return CAIRN_OK;
   }
-  const int64_t first_ms = std::min(look_ms, timeout_ms);
+  // 0 is for ever, of wait_for_key alone.
+  const int64_t first_ms = timeout_ms == 0 ? 0 : std::clamp<int64_t>(look_ms, 1, timeout_ms);
   const std::string_view keys[] = {View(key)};
   const Status parked = ctx->command.Block({.keys = keys,
                                             .timeout_ms = first_ms,

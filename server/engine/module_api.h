@@ -75,7 +75,7 @@ enum CairnCommandFlag {
   CAIRN_CMD_READONLY = 1 << 1,
   CAIRN_CMD_DENY_OOM = 1 << 2,
   CAIRN_CMD_FAST = 1 << 3,
-  CAIRN_CMD_BLOCKING = 1 << 4, /* may call wait_for_key */
+  CAIRN_CMD_BLOCKING = 1 << 4, /* may call wait_for_key and wait_and_look */
   CAIRN_CMD_NO_MULTI = 1 << 5, /* refused inside MULTI */
   CAIRN_CMD_ADMIN = 1 << 6     /* touches the machine beyond the keyspace: @admin, @dangerous */
 };
@@ -245,7 +245,7 @@ typedef struct CairnApi {
   /* Suspends the client, runs job->work on a worker while all others are served, then
      job->finish. CAIRN_OK: the job is taken, and the function returns without replies and without
      effects. CAIRN_FAILED: this run may not wait (a transaction, a log that is loaded, a
-     client that wait_for_key had parked): do the work here. Gates such as CLIENT PAUSE and memory
+     client that had been parked for a key): do the work here. Gates such as CLIENT PAUSE and memory
      are asked again before finish. */
   int (*run_later)(CairnContext* ctx, const CairnJob* job);
 

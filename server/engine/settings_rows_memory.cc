@@ -81,7 +81,7 @@ constexpr SettingSpec kRows[] = {
      .help = "What goes when memory is full: nothing, writes get an error (noeviction), or keys, "
              "chosen among all (allkeys-*) or those with a time to live (volatile-*) as the least "
              "recently used (lru), the least often used (lfu), any (random), or those that expire "
-             "first (ttl). Checkpoints belong under noeviction."},
+             "first (ttl). Checkpoints that can be resumed from never go."},
     {.name = "maxmemory-samples",
      .section = Section::kMemory,
      .value = Number(&Settings::maxmemory_samples, 1, kMaxInt),

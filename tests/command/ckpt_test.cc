@@ -179,6 +179,19 @@ TEST_F(CkptTest, CommitWaitsForTheVotesAndThenGivesUp) {
   EXPECT_EQ(harness_.Received(waiter), "-ERR no such run");
 }
 
+TEST_F(CkptTest, CommitWaitsForALoadedTransactionUntilItExpires) {  // C9
+  const std::string tx = Begin(5, {"RANK", "0", "WORLD", "2", "TIMEOUT", "1000"});
+  Rank(tx, 0, "PREPARE");
+  const std::string payload = Call({"DUMP", "run"}).text;
+  EXPECT_EQ(Run({"RESTORE", "run", "0", payload, "REPLACE"}), "+OK");
+  Session& waiter = harness_.AddSession();
+  harness_.Send(waiter, {"CKPT.COMMIT", "run", tx, "WAIT", "600000"});
+  harness_.AdvanceMs(999);
+  EXPECT_EQ(harness_.Received(waiter), "");
+  harness_.AdvanceMs(3);
+  EXPECT_EQ(Word(harness_.Received(waiter)), "-CKPTTIMEOUT");
+}
+
 TEST_F(CkptTest, CommitWaitsOnWhileBytesArrive) {  // C4
   const std::string tx = Begin(5, {"RANK", "0", "WORLD", "2", "TIMEOUT", "1000"});
   DeclareU8(tx, "w", 100, 1);

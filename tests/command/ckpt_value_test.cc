@@ -427,6 +427,12 @@ TEST_F(CkptTest, MemoryLimitsTakeNoRunThatHasSomething) {
   const std::string tx = Begin(1);
   EXPECT_FALSE(may_evict()) << "an open transaction";
   EXPECT_EQ(Run({"CKPT.ABORT", "run", tx}), "+OK");
+  EXPECT_TRUE(may_evict()) << "nothing is left";
+  const std::string late = Begin(1, {"TIMEOUT", "100"});
+  EXPECT_FALSE(may_evict());
+  harness_.AdvanceMs(101);
+  EXPECT_EQ(Word(Rank(late, 0, "PREPARE")), "-CKPTTIMEOUT");
+  EXPECT_TRUE(may_evict()) << "it has expired";
   EXPECT_FALSE(Save(2, Fill(1000, 1)).starts_with("-"));
   EXPECT_FALSE(may_evict()) << "LATEST";
   harness_.SetSetting("maxmemory", "1");

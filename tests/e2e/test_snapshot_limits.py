@@ -178,10 +178,12 @@ class SnapshotLimits(unittest.TestCase):
 
     def test_a_save_that_was_given_up_has_failed_and_the_rules_wait_before_the_next(self):
         settings = self.settings(snapshot_over_limit_policy="abort", snapshot_max_write_delay=20,
-                                 rdb_key_save_delay=2000, save="1 1")
+                                 rdb_key_save_delay=4000, save="1 1")
         with Server(settings=settings) as server:
             client = server.client()
             fill(client)
+            wait_until(lambda: self.info(client)["rdb_bgsave_in_progress"], what="the save that is due")
+            time.sleep(6)  # the wait is one from the end, not from the beginning
             writer = Writer(server)
             writer.start()
             wait_until(lambda: "The snapshot is given up" in server.log(), what="a save that is given up")

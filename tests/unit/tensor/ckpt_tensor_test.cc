@@ -143,6 +143,28 @@ TEST(DeltaTest, TheOldTensorWithTheRangesWrittenOverItIsTheNewOne) {
   }
 }
 
+TEST(DeltaTest, OfBoxesThatOverlapAllOrNothingIsSent) {
+  TestMemory memory;
+  ChunkPool pool(memory);
+  LogicalTensor a;
+  a.dtype = DType::kU8;
+  a.shape = {6};
+  LogicalTensor same = a, changed = a;
+  for (uint64_t off : {2, 0}) {
+    Extent extent = Extent::Whole(a.shape);
+    extent.off[0] = off;
+    extent.len[0] = 4;
+    a.shards.push_back(Store(pool, memory, a, extent, "abcdef"));
+    same.shards.push_back(Store(pool, memory, same, extent, "abcdef"));
+    changed.shards.push_back(Store(pool, memory, changed, extent, off == 2 ? "abcdeF" : "abcdef"));
+  }
+  EXPECT_TRUE(ChangedRanges(&a, same).empty());
+  const std::vector<ByteRange> ranges = ChangedRanges(&a, changed);
+  ASSERT_EQ(ranges.size(), 1u);
+  EXPECT_EQ(ranges[0].begin, 0u);
+  EXPECT_EQ(ranges[0].end, 6u);
+}
+
 TEST(FindGapsTest, FindsWhatIsNotCoveredAndNothingElse) {
   std::mt19937_64 random(9);
   for (int round = 0; round < 300; ++round) {
