@@ -78,7 +78,7 @@ Result<bool> ParkUntilWhole(CommandRun& run, const CommitArgs& args) {
   Result<const Transaction*> transaction = FindLive(state, run.args()[2]);
   if (!transaction.ok() || args.wait_ms == 0) return false;
   const Transaction& open = *transaction.value();
-  const int64_t left_ms = open.deadline_ms == 0 ? open.timeout_ms : open.deadline_ms - run.now_ms();
+  const int64_t left_ms = open.deadline_ms - run.now_ms();  // in a replay nobody waits
   if (left_ms <= 0 || !DurabilityFor(run, state, args.durable).ok()) return false;
   Result<std::string> missing = WhatIsMissing(state, open);
   if (!missing.ok()) return missing.status();

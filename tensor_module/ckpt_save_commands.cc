@@ -63,7 +63,7 @@ Status BeginCommand(CommandRun& run) {
     edit->StoreAs("ckpt.begin", begin->tx.empty() ? With(run.args(), {"TX", fresh, "AT", at})
                                                   : With(run.args(), {}));
     for (const auto& old : before) {
-      if (old->live() && old->attempt < begin->request.attempt) {
+      if (old->live() && !FindLive(edit->run, old->id).ok()) {
         edit->Tell("fenced", old->step, old->id);
       }
     }

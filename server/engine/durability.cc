@@ -273,15 +273,13 @@ void DurabilityOfFiles::FinishSave(const Job& job, const Status& status) {
     changes_saved_ = std::max(changes_saved_, job.changes_at_cut);
     last_save_ms_ = now_ms;
     last_save_ok_ = true;
-    last_save_given_up_ = false;
+    disk_failed_ = false;
     ++saves_;
     engine_.log.Log(LogLevel::kNotice, "DB saved on disk");
     if (!job.target.files.empty()) TellModules(job.target, job.target.files.back());
-  } else if (job.given_up || status.code() != StatusCode::kCancelled) {
-    // A disk that has failed, before or while this one was given up, stays a reason to refuse.
-    last_save_given_up_ = job.given_up && status.code() == StatusCode::kCancelled &&
-                          (last_save_ok_ || last_save_given_up_);
+  } else if (job.Failed(status)) {
     last_save_ok_ = false;
+    if (status.code() != StatusCode::kCancelled) disk_failed_ = true;
     if (job.given_up) last_attempt_ms_ = now_ms;  // writers were held up to now
     engine_.log.Log(LogLevel::kWarning, "Error saving DB on disk: {}", status.message());
   }
@@ -337,8 +335,7 @@ bool DurabilityOfFiles::HoldsWrites() {
 
 Status DurabilityOfFiles::WriteRefusal() const {
   const Settings& settings = engine_.settings();
-  if (!last_save_ok_ && !last_save_given_up_ && settings.stop_writes_on_bgsave_error &&
-      !settings.save.empty()) {
+  if (disk_failed_ && settings.stop_writes_on_bgsave_error && !settings.save.empty()) {
     return RespError(resp_errors::kMisconf);
   }
   if (aof_ != nullptr && aof_->state() != AofState::kOk) {

@@ -332,7 +332,7 @@ void DurabilityOfFiles::FinishRewrite(const Job& job, const Status& status) {
   if (aof_ == nullptr) return;
   if (!status.ok()) {
     aof_->AbortRewrite();
-    if (job.given_up || status.code() != StatusCode::kCancelled) {
+    if (job.Failed(status)) {
       NoteFailedRewrite();
       engine_.log.Log(LogLevel::kWarning, "Error rewriting the append only file: {}",
                       status.message());

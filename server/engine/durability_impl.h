@@ -75,9 +75,13 @@ class DurabilityOfFiles final : public Durability {
     int64_t cut_us = 0;        ///< monotonic
     bool as_commands = false;  ///< the rewrite writes commands, not an RDB file
     bool saves_too = false;    ///< the rewrite's base is also the RDB file of a save that was due
-    bool given_up = false;     ///< by GiveUpSnapshot: a failure, though a cancelled job is none
+    bool given_up = false;     ///< by GiveUpSnapshot
     SaveTarget target = {};    ///< what modules were told of it
     SyncSnapshot sync = {};    ///< of kSync
+    /// A job that was cancelled has not failed, unless it was given up.
+    bool Failed(const Status& status) const {
+      return !status.ok() && (given_up || status.code() != StatusCode::kCancelled);
+    }
   };
   /// Why a save should begin now.
   struct SaveWish {
@@ -172,7 +176,9 @@ class DurabilityOfFiles final : public Durability {
   int64_t last_save_ms_ = 0;
   int64_t last_attempt_ms_ = 0;
   bool last_save_ok_ = true;
-  bool last_save_given_up_ = false;  // so that writers go on: none is refused for it
+  // Since the last save that was well, one failed, other than by being given up: writes are
+  // refused.
+  bool disk_failed_ = false;
   int64_t last_save_duration_ms_ = -1;
   uint64_t saves_ = 0;
   bool last_rewrite_ok_ = true;

@@ -9,6 +9,14 @@
 
 namespace cairn {
 
+namespace {
+
+bool IsCandidate(const Entry& entry, bool volatile_only) {
+  return (!volatile_only || entry.has_expiry()) && entry.MayEvict();
+}
+
+}  // namespace
+
 void EvictionPool::Offer(uint64_t score, uint32_t database, std::string_view key) {
   std::erase_if(
       sorted_, [&](const Candidate& each) { return each.database == database && each.key == key; });
@@ -40,9 +48,7 @@ void Database::Sample(uint64_t random, size_t keys, bool volatile_only, size_t m
     return volatile_only && segment.earliest_expiry_ms == INT64_MAX;
   };
   table_->VisitFromRandom(random, skip, [&](const Entry& entry) {
-    if ((volatile_only && !entry.has_expiry()) || !entry.MayEvict()) {
-      return segments <= max_segments;
-    }
+    if (!IsCandidate(entry, volatile_only)) return segments <= max_segments;
     visit(entry);
     return --keys != 0 && segments <= max_segments;
   });
@@ -103,9 +109,8 @@ uint64_t Keyspace::EvictOne(const EvictionRules& rules) {
       Database& database = db(best.database);
       const KeyRef key = database.MakeKey(best.key);
       const Entry* entry = database.Peek(key);
-      // Deleted, or made persistent, since it was sampled.
-      if (entry == nullptr || (rules.volatile_only && !entry->has_expiry())) continue;
-      if (!entry->MayEvict()) continue;
+      // Deleted, made persistent or replaced since it was sampled.
+      if (entry == nullptr || !IsCandidate(*entry, rules.volatile_only)) continue;
       return database.Evict(key, rules.lazy);
     }
   }

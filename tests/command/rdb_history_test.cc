@@ -5,7 +5,6 @@
 
 #include <gtest/gtest.h>
 
-#include <cstdlib>
 #include <random>
 
 #include "persistence/rdb_format.h"
@@ -15,6 +14,7 @@
 #include "server/base/listpack.h"
 #include "server/engine/loader.h"
 #include "server/keyspace/view.h"
+#include "tests/support/asked_number.h"
 #include "tests/support/command_harness.h"
 
 namespace cairn {
@@ -390,10 +390,7 @@ TEST(RdbHistoryTest, DamageThatNoChecksumGuardsNeverBreaksTheStore) {
 }
 
 /// CAIRN_CORRUPTION_ROUNDS asks for more.
-int Rounds() {
-  const char* asked = std::getenv("CAIRN_CORRUPTION_ROUNDS");
-  return asked != nullptr ? std::atoi(asked) : 200;
-}
+int Rounds() { return static_cast<int>(AskedNumber("CAIRN_CORRUPTION_ROUNDS", 200)); }
 
 std::string LargeFile() {
   Store store;

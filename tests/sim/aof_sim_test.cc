@@ -4,9 +4,9 @@
 // long.
 
 #include <algorithm>
-#include <cstdlib>
 
 #include "tests/sim/aof_world.h"
+#include "tests/support/asked_number.h"
 
 namespace cairn {
 namespace {
@@ -183,8 +183,7 @@ TEST_P(AofSimTest, PowerCutAfterAnError) {  // the error machine's own calls are
 }
 
 TEST_P(AofSimTest, RandomWorlds) {
-  const char* wish = std::getenv("CAIRN_SIM_WORLDS");
-  const uint64_t worlds = wish != nullptr ? std::strtoull(wish, nullptr, 10) : 600;
+  const uint64_t worlds = AskedNumber("CAIRN_SIM_WORLDS", 600);
   for (uint64_t seed = 1; seed <= worlds; ++seed) {
     SCOPED_TRACE("seed " + std::to_string(seed));
     std::mt19937_64 random(seed);

@@ -6,7 +6,6 @@
 #include <gtest/gtest.h>
 
 #include <array>
-#include <cstdlib>
 #include <map>
 #include <memory>
 #include <optional>
@@ -16,6 +15,7 @@
 #include "server/base/sanitizers.h"
 #include "server/keyspace/keyspace.h"
 #include "server/keyspace/view.h"
+#include "tests/support/asked_number.h"
 #include "tests/unit/keyspace/collecting_sink.h"
 
 namespace cairn {
@@ -305,14 +305,11 @@ const std::array<Command, 13> kCommands = {
     [](World& world) { return world.SendReplies(); },
 };
 
-int Depth() {
-  if (const char* asked = std::getenv("CAIRN_EXPLORER_DEPTH")) return std::atoi(asked);
 #if CAIRN_SANITIZED
-  return 4;
+constexpr uint64_t kShortLength = 4;
 #else
-  return 5;
+constexpr uint64_t kShortLength = 5;
 #endif
-}
 
 // Each sequence begins with a view and a write to both keys, so that there are chunks to share. One
 // with a command that finds nothing to do is the same as a shorter one, which has its own turn.
@@ -343,7 +340,8 @@ void RunEverySequence(size_t length) {
 }
 
 TEST(BigStringExplorerTest, EveryInterleavingToADepth) {
-  for (int length = 1; length <= Depth(); ++length) RunEverySequence(static_cast<size_t>(length));
+  const uint64_t longest = AskedNumber("CAIRN_EXPLORER_DEPTH", kShortLength);
+  for (uint64_t length = 1; length <= longest; ++length) RunEverySequence(length);
 }
 
 TEST(BigStringExplorerTest, LongRandomRuns) {

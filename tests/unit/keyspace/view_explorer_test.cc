@@ -8,13 +8,13 @@
 
 #include <array>
 #include <cstdio>
-#include <cstdlib>
 #include <random>
 #include <string>
 #include <unordered_set>
 #include <vector>
 
 #include "server/base/sanitizers.h"
+#include "tests/support/asked_number.h"
 #include "tests/unit/keyspace/view_state.h"
 #include "tests/unit/keyspace/view_world.h"
 
@@ -162,8 +162,7 @@ class Search {
 };
 
 int AskedDepth(const char* variable, int otherwise) {
-  const char* asked = std::getenv(variable);
-  return asked == nullptr ? otherwise : std::atoi(asked);
+  return static_cast<int>(AskedNumber(variable, static_cast<uint64_t>(otherwise)));
 }
 #if CAIRN_SANITIZED
 constexpr int kShortDepth = 4,

@@ -3,11 +3,11 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
-#include <cstdlib>
 #include <random>
 
 #include "persistence/aof_text.h"
 #include "server/platform/fake_env.h"
+#include "tests/support/asked_number.h"
 #include "tests/support/command_recorder.h"
 
 namespace cairn {
@@ -268,10 +268,7 @@ TEST_F(LoadTest, ATornLastFileIsReallyShortened) {
 }
 
 /// CAIRN_CORRUPTION_ROUNDS asks for more.
-int Rounds() {
-  const char* asked = std::getenv("CAIRN_CORRUPTION_ROUNDS");
-  return asked != nullptr ? std::atoi(asked) : 200;
-}
+int Rounds() { return static_cast<int>(AskedNumber("CAIRN_CORRUPTION_ROUNDS", 200)); }
 
 /// A checked file of 20 groups with 120 commands each, some of them in transactions. Each check
 /// line says that all but the two groups before it were durable. *proven: below it, later lines say

@@ -2,12 +2,12 @@
 
 #include <unistd.h>
 
-#include <cstdlib>
 #include <filesystem>
 #include <fstream>
 #include <mutex>
 #include <thread>
 
+#include "tests/support/asked_number.h"
 #include "tests/unit/tensor/chunk_log_fixture.h"
 
 namespace cairn::tensor {
@@ -227,16 +227,14 @@ TEST_F(ChunkLogStageTest, AStagedSegmentThatSomebodyDeletedIsWrittenAgain) {
 
 /// The increments of an append-only file beside saves, crashes and faults of the disk.
 TEST_F(ChunkLogStageTest, WhatAnIncrementNamesIsFoundAfterAnySequence) {
-  const char* rounds_text = std::getenv("CAIRN_CHUNK_LOG_ROUNDS");
-  const int rounds = rounds_text != nullptr ? std::atoi(rounds_text) : 150;
-  const char* seed_text = std::getenv("CAIRN_CHUNK_LOG_SEED");
-  const uint64_t first_seed = seed_text != nullptr ? std::strtoull(seed_text, nullptr, 10) : 1;
+  const uint64_t rounds = AskedNumber("CAIRN_CHUNK_LOG_ROUNDS", 150);
+  const uint64_t first_seed = AskedNumber("CAIRN_CHUNK_LOG_SEED", 1);
   struct NamedBytes {
     uint64_t number;  ///< saves begun when it was named
     std::string bytes;
   };
   uint64_t crashes = 0, written = 0, removed = 0, refused = 0;
-  for (uint64_t seed = first_seed; seed < first_seed + static_cast<uint64_t>(rounds); ++seed) {
+  for (uint64_t seed = first_seed; seed < first_seed + rounds; ++seed) {
     SCOPED_TRACE("CAIRN_CHUNK_LOG_SEED=" + std::to_string(seed));
     std::mt19937_64 random(seed);
     disk_ = FakeDisk();
@@ -332,8 +330,8 @@ TEST_F(ChunkLogStageTest, WhatAnIncrementNamesIsFoundAfterAnySequence) {
     log.reset();
     held_.clear();
   }
-  EXPECT_GT(crashes, static_cast<uint64_t>(rounds));
-  EXPECT_GT(written, static_cast<uint64_t>(rounds) * 10);
+  EXPECT_GT(crashes, rounds);
+  EXPECT_GT(written, rounds * 10);
   EXPECT_GT(refused, 0u);
   EXPECT_GT(removed, 0u) << "nothing was ever removed: the test would prove nothing";
 }

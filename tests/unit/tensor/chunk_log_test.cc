@@ -4,6 +4,7 @@
 
 #include <random>
 
+#include "tests/support/asked_number.h"
 #include "tests/unit/tensor/chunk_log_fixture.h"
 
 namespace cairn::tensor {
@@ -393,13 +394,11 @@ struct World {
 };
 
 TEST_F(ChunkLogTest, WhatAFileNamesIsFoundAfterAnySequenceOfSavesFaultsAndCrashes) {
-  const char* rounds_text = std::getenv("CAIRN_CHUNK_LOG_ROUNDS");
-  const int rounds = rounds_text != nullptr ? std::atoi(rounds_text) : 150;
-  const char* seed_text = std::getenv("CAIRN_CHUNK_LOG_SEED");
-  const uint64_t first_seed = seed_text != nullptr ? std::strtoull(seed_text, nullptr, 10) : 1;
+  const uint64_t rounds = AskedNumber("CAIRN_CHUNK_LOG_ROUNDS", 150);
+  const uint64_t first_seed = AskedNumber("CAIRN_CHUNK_LOG_SEED", 1);
   const std::vector<std::string> kNames = {"dump.rdb", "aof/manifest", "other.rdb"};
   uint64_t crashes = 0, named = 0, removed = 0;
-  for (uint64_t seed = first_seed; seed < first_seed + static_cast<uint64_t>(rounds); ++seed) {
+  for (uint64_t seed = first_seed; seed < first_seed + rounds; ++seed) {
     SCOPED_TRACE("CAIRN_CHUNK_LOG_SEED=" + std::to_string(seed));
     std::mt19937_64 random(seed);
     disk_ = FakeDisk();
@@ -489,8 +488,8 @@ TEST_F(ChunkLogTest, WhatAFileNamesIsFoundAfterAnySequenceOfSavesFaultsAndCrashe
     held_.clear();
   }
   RecordProperty("crashes", static_cast<int>(crashes));
-  EXPECT_GT(crashes, static_cast<uint64_t>(rounds));
-  EXPECT_GT(named, static_cast<uint64_t>(rounds) * 20);
+  EXPECT_GT(crashes, rounds);
+  EXPECT_GT(named, rounds * 20);
   EXPECT_GT(removed, 0u) << "nothing was ever removed: the test would prove nothing";
 }
 
