@@ -1,5 +1,5 @@
-"""A training run whose trainer and server are killed with SIGKILL at random moments ends in the weights of a run that was
-never interrupted, bit for bit.
+"""A training run of which the trainer, the server or both are killed with SIGKILL at random moments ends in the weights of a run
+that was never interrupted, bit for bit; after each kill LATEST verifies, and is no older than what was acknowledged.
 
 clients/python/examples/train_digits.py runs as a process of its own, as a user would start it, against a server with the
 tensor module and an append-only file. Seeds are printed; CAIRN_TEST_SEED replays them.
@@ -16,11 +16,17 @@ import unittest
 
 from cairn_server import SOURCE_DIR, Server
 
+sys.path.insert(0, os.path.join(SOURCE_DIR, "clients", "python"))
+
+import cairnkv  # noqa: E402
+
 EXAMPLE = os.path.join(SOURCE_DIR, "clients", "python", "examples", "train_digits.py")
 STEPS = 120
 EVERY = 4
-KILLS = 6              # rounds in which both are killed; an odd one kills the trainer first, an even one the server
+VICTIMS = ("server", "trainer", "server, then trainer", "trainer, then server") * 2   # in random order
+KILLS = len(VICTIMS)
 RUN_LIMIT_S = 60
+RUN = "digits:1"       # the key: the example's name and seed
 
 
 class Trainer:
@@ -64,10 +70,10 @@ class Trainer:
         self.process.stderr.close()
         return status, error
 
-    def step(self):
-        """The last step that was announced, 0 before the first."""
+    def saved(self):
+        """The last step whose save was acknowledged to it, or that it resumed from; 0 before the first."""
         with self._changed:
-            steps = [int(match[1]) for line in self.lines if (match := re.fullmatch(r"(?:step|resumed) (\d+)", line))]
+            steps = [int(match[1]) for line in self.lines if (match := re.fullmatch(r"(?:saved|resumed) (\d+)", line))]
         return max(steps, default=0)
 
 
@@ -90,11 +96,11 @@ class TrainKill(unittest.TestCase):
             self.assertGreater(accuracy, 0.5, "it learns something, so the weights are not those of the start")
         return self.weights("whole")
 
-    def kill_both(self, server, out, seed):
-        """Trains with KILLS rounds of killing both; returns how often a run was resumed beyond step 0."""
+    def kill_each(self, server, out, seed):
+        """Trains with KILLS kills; returns how often a run was resumed beyond step 0."""
         rng = random.Random(seed)
         resumed = 0
-        for number in range(KILLS):
+        for victim in rng.sample(VICTIMS, KILLS):
             trainer = Trainer(server, out)
             begin = self.begin_of(trainer)
             resumed += begin > 0
@@ -103,15 +109,28 @@ class TrainKill(unittest.TestCase):
             # Either while the step is being saved or right after it was computed.
             trainer.wait_for(f"{rng.choice(('step', 'saving'))} {goal - goal % EVERY}" if rng.random() < 0.5
                              and goal - goal % EVERY > begin else f"step {goal}")
-            if number % 2:
-                trainer.kill()
+            if victim.startswith("server"):
                 server.kill()
-            else:
-                server.kill()
-                status, _ = trainer.end() if rng.random() < 0.5 else trainer.kill()
+                status, _ = trainer.end() if victim == "server" else trainer.kill()
                 self.assertNotEqual(status, 0, "the trainer did not finish without a server")
-            server.start()
+            else:
+                trainer.kill()
+                if victim.endswith("server"):
+                    server.kill()
+            if not server.running():
+                server.start()
+            self.check_latest(server, trainer.saved())
         return resumed
+
+    def check_latest(self, server, least):
+        """LATEST is all there, is as new as the last acknowledged save, and loads as the step that it says."""
+        client = server.client()
+        run = cairnkv.Run(RUN, client=client)
+        self.assertGreaterEqual(run.latest() or 0, least, "an acknowledged checkpoint is lost")
+        if run.latest() is not None:
+            verdict = client.execute_command("CKPT.VERIFY", RUN, "LATEST", "DEEP")
+            self.assertEqual(dict(zip(verdict[::2], verdict[1::2]))[b"ok"], 1, verdict)
+            self.assertEqual(cairnkv.load(RUN, client=client)["step"], run.latest())
 
     def begin_of(self, trainer):
         with trainer._changed:
@@ -125,7 +144,7 @@ class TrainKill(unittest.TestCase):
         whole = self.uninterrupted(**settings)
         out = os.path.join(self.folder.name, "killed")
         with Server(tensors=True, settings=settings) as server:
-            resumed = self.kill_both(server, out, seed)
+            resumed = self.kill_each(server, out, seed)
             self.assertGreaterEqual(resumed, KILLS - 2, "the kills came after checkpoints, not before the first")
             last = Trainer(server, out)
             status, error = last.end()

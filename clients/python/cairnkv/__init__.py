@@ -4,21 +4,13 @@
     client = redis.Redis(port=6379)
     cairnkv.save("runs:digits", step, {"model": model.state_dict(), "rng": cairnkv.capture_rng()},
                  client=client)
-    state = cairnkv.load("runs:digits", client=client)        # the newest checkpoint, or a KeyError
+    state = cairnkv.load("runs:digits", client=client)        # the latest version, or a KeyError
 
-A checkpoint becomes visible as a whole or not at all, whenever either side is killed. Nothing is ever
-pickled or unpickled.
+A version becomes visible as a whole or not at all, whenever either side is killed. Nothing is ever
+pickled or unpickled. Several ranks, saves from a thread and all else: Run.
 """
 
-from cairnkv.checkpoint import (
-    CheckpointConflict,
-    CheckpointError,
-    delete,
-    latest,
-    load,
-    save,
-    steps,
-)
+from cairnkv.checkpoint import load, save
 from cairnkv.rng import capture_rng, restore_rng
 from cairnkv.run import Run
 from cairnkv.shards import Shard, even_rows
@@ -27,17 +19,12 @@ from cairnkv.upload import SaveFailed
 
 __all__ = [
     "CheckpointCallback",
-    "CheckpointConflict",
-    "CheckpointError",
     "Run",
     "SaveFailed",
     "Shard",
     "capture_rng",
-    "delete",
     "even_rows",
-    "latest",
     "load",
     "restore_rng",
     "save",
-    "steps",
 ]

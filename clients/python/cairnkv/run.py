@@ -24,7 +24,7 @@ import redis
 
 from cairnkv import hashing, packed, reading, staging, state as states
 from cairnkv.progress import Bar
-from cairnkv.upload import Part, SaveFailed, Upload, fields
+from cairnkv.upload import Part, SaveFailed, Upload, fields, is_no_such_run
 from cairnkv.wire import Wire
 
 WAIT_MS = 10 * 60 * 1000
@@ -39,16 +39,18 @@ def _environment(name, given, default):
     return int(os.environ[name]) if name in os.environ else default
 
 
-def attempt_of(given: int | None) -> int:
-    """`given`, or the restart count from TORCHELASTIC_RESTART_COUNT, else from ATTEMPT; 0 when nobody says."""
-    return _environment("TORCHELASTIC_RESTART_COUNT", given, _environment("ATTEMPT", None, 0))
+def attempt_of(given: int | None, default: int | None = 0) -> int | None:
+    """`given`, or the restart count from TORCHELASTIC_RESTART_COUNT, else from ATTEMPT; `default` when nobody says."""
+    return _environment("TORCHELASTIC_RESTART_COUNT", given, _environment("ATTEMPT", None, default))
 
 
 class Run:
     def __init__(self, name: str, *, client: redis.Redis, rank: int | None = None, world: int | None = None,
                  attempt: int | None = None, progress=None, copy_limit_bytes: int | None = None):
         """name: the key. rank, world, attempt: from RANK, WORLD_SIZE and TORCHELASTIC_RESTART_COUNT (or ATTEMPT) when
-        not given. A higher attempt fences all lower ones: raise it whenever the job is started again.
+        not given. A higher attempt fences all lower ones: raise it whenever the job is started again. When nobody says, several
+        ranks are of attempt 0, and one process takes what each save needs: the run's own, and the next one when
+        the step is there already, whole or begun (by a process that was killed, or resumed before it).
         progress: bars for all saves and loads, see progress.py. copy_limit_bytes: save_async copies no larger state than this
         and saves such a one before it returns.
 
@@ -61,7 +63,7 @@ class Run:
             if self.world > 1:
                 raise ValueError(f"a world of {self.world} ranks and no RANK: which one is this?")
             self.rank = 0
-        self.attempt = attempt_of(attempt)
+        self.attempt = attempt_of(attempt, None if self.world == 1 else 0)
         self.progress, self.copy_limit_bytes = progress, copy_limit_bytes
         self._worker = None
         self._pending = []
@@ -80,7 +82,8 @@ class Run:
         Tensors must not change until it returns; see save_async. Waits first for a save_async that still runs.
 
         Returns {"step", "bytes", "sent_bytes", "blocked_s", "seconds"}: blocked_s until PREPARE, from where the state may
-        change again. Errors: SaveFailed; TypeError and ValueError as state.flatten; what a save_async ended with.
+        change again. Errors: SaveFailed; ValueError for a step below 0 or a keep below 1; TypeError and ValueError as state.flatten;
+        what a save_async ended with.
         """
         self.wait()
         return self._save(step, state, rank_state, tag=tag, group=group, durable=durable, guard_finite=guard_finite, reuse=reuse,
@@ -88,12 +91,14 @@ class Run:
 
     def _save(self, step, state, rank_state, *, tag=None, group="weights", durable=None, guard_finite=False, reuse=True,
               keep=None, wait_ms=WAIT_MS, progress=None):
+        if step < 0 or (keep is not None and keep < 1):
+            raise ValueError(f"step {step} must be >= 0 and keep {keep} >= 1")
         began = time.monotonic()
         plan = _SavePlan(state, self.rank, group)
         extra = packed.pack(rank_state) if rank_state is not None else None
         try:
             with Upload(self.client, self.name, self.rank) as upload:
-                upload.begin(step, self.world, self.attempt)
+                upload.begin(step, self.world, upload.attempt_for(step) if self.attempt is None else self.attempt)
                 upload.declare(plan.parts)
                 with Bar(self._progress(progress), plan.size_bytes, f"save {self.name} {step}", self.rank) as bar:
                     upload.send(plan.parts, reuse=reuse and hashing.available(), bar=bar)
@@ -171,7 +176,7 @@ class Run:
             with Wire(self.client) as wire:
                 rows = [fields(row) for row in wire.call("CKPT.LIST", self.name)]
         except redis.ResponseError as error:
-            if str(error).startswith("no such run"):
+            if is_no_such_run(error):
                 return []
             raise
         return [int(row["step"]) for row in rows if row["state"] != b"rolledback"]

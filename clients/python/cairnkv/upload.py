@@ -73,6 +73,20 @@ class Upload:
 
     # Errors of all that follow: redis.ResponseError with the server's word; redis.ConnectionError and TimeoutError.
 
+    def attempt_for(self, step) -> int:
+        """The run's attempt; the next one when that has this step already, begun or committed: it can be saved anew by a higher
+        one only. For a world of one rank: several would not agree."""
+        try:
+            run = fields(self._wire.call("CKPT.STATUS", self.run))
+            rows = [*run["open"], *self._wire.call("CKPT.LIST", self.run)]
+        except redis.ResponseError as error:
+            if is_no_such_run(error):
+                return 0
+            raise
+        attempt = int(run["attempt"])
+        there = any((int(row["step"]), int(row["attempt"])) == (step, attempt) for row in map(fields, rows))
+        return attempt + 1 if there else attempt
+
     def begin(self, step, world, attempt) -> str:
         reply = self._wire.call("CKPT.BEGIN", self.run, step, "RANK", self.rank, "WORLD", world, "ATTEMPT", attempt)
         self.tx = reply.decode()
@@ -180,6 +194,10 @@ class Upload:
     def _finish_puts(self):
         for wire in self._putting:
             wire.drain()
+
+
+def is_no_such_run(error: redis.ResponseError) -> bool:
+    return str(error).startswith("no such run")
 
 
 def fields(reply):

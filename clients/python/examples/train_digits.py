@@ -5,7 +5,7 @@
     clients/python/examples/train_digits.py --port 6379  # in another; kill -9 either, start it again
 
 Weights, Adam's state, the random generators of torch, numpy and Python, and the position of the loader go to the
-server every `--every` steps. A run that was killed anywhere goes on from its newest checkpoint and ends in
+server every `--every` steps. A run that was killed anywhere goes on from its latest checkpoint and ends in
 the weights of a run that was never interrupted, bit for bit: one thread, and no draw outside the state.
 """
 
@@ -143,8 +143,7 @@ def train(arguments, client):
         say("step", run.step)
         if run.step % arguments.every == 0 or run.step == arguments.steps:
             say("saving", run.step)
-            cairnkv.save(name, run.step, run.state_dict(), client=client, keep=arguments.keep,
-                         as_strings=arguments.as_strings)
+            cairnkv.save(name, run.step, run.state_dict(), client=client, keep=arguments.keep)
             say("saved", run.step)
     say(f"accuracy {run.accuracy():.4f}")
     if arguments.out:
@@ -156,13 +155,12 @@ def main():
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=6379)
     parser.add_argument("--unix", metavar="PATH", help="a unix socket instead of host and port")
-    parser.add_argument("--run", default="digits", help="prefix of the keys (%(default)s)")
+    parser.add_argument("--run", default="digits", help="its key, with the seed behind it (%(default)s)")
     parser.add_argument("--seed", type=int, default=1, help="of a run; another seed is another run (%(default)s)")
     parser.add_argument("--steps", type=int, default=300, help="train up to this step (%(default)s)")
     parser.add_argument("--every", type=int, default=10, help="steps between checkpoints (%(default)s)")
-    parser.add_argument("--keep", type=int, default=2, help="checkpoints that stay (%(default)s)")
+    parser.add_argument("--keep", type=int, default=2, help="versions that stay (%(default)s)")
     parser.add_argument("--out", metavar="FILE", help="write the final weights there (safetensors)")
-    parser.add_argument("--as-strings", action="store_true", help="for a server without the tensor module")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     torch.use_deterministic_algorithms(True)
@@ -172,7 +170,7 @@ def main():
         client = redis.Redis(host=arguments.host, port=arguments.port)
     try:
         train(arguments, client)
-    except (redis.RedisError, cairnkv.CheckpointError) as error:
+    except (redis.RedisError, cairnkv.SaveFailed) as error:
         sys.exit(f"train_digits: {type(error).__name__}: {error}")
 
 

@@ -79,7 +79,8 @@ class RunTest(unittest.TestCase):
                 made = cairnkv.Run("run", client=self.server.client(), **given)
             return made.rank, made.world, made.attempt
 
-        self.assertEqual(run({}), (0, 1, 0))
+        self.assertEqual(run({}), (0, 1, None), "one process takes what each save needs")
+        self.assertEqual(run({"RANK": "1", "WORLD_SIZE": "2"}), (1, 2, 0))
         torchrun = {"RANK": "2", "WORLD_SIZE": "4", "TORCHELASTIC_RESTART_COUNT": "3"}
         self.assertEqual(run(torchrun), (2, 4, 3))
         self.assertEqual(run({**torchrun, "ATTEMPT": "9"}), (2, 4, 3), "torchrun's own count first")
