@@ -1,9 +1,10 @@
 """CKPT.EXPORT and IMPORT against real PyTorch, both ways, and against a reader and a writer of safetensors that were written
-for this test; files that lie are refused and leave nothing.
+for this test (e2e/node/safetensors.test.js has Hugging Face's reader); files that lie are refused and leave nothing.
 """
 
 import collections
 import json
+import math
 import os
 import struct
 import unittest
@@ -39,6 +40,24 @@ def write_safetensors(path, tensors):
     text = json.dumps(header).encode()
     with open(path, "wb") as file:
         file.write(struct.pack("<Q", len(text)) + text + data)
+
+
+# The order of the library's Dtype, which is that of alignment (safetensors/src/tensor.rs of version 0.5).
+BY_ALIGNMENT = ("BOOL", "U8", "I8", "F8_E5M2", "F8_E4M3", "I16", "U16", "F16", "BF16", "I32", "U32", "F32", "F64", "I64", "U64")
+SIZE_BYTES = {"F64": 8, "I64": 8, "U64": 8, "F32": 4, "I32": 4, "U32": 4, "F16": 2, "BF16": 2, "I16": 2, "U16": 2}
+
+
+def as_the_library_writes(tensors, metadata=None):
+    """The bytes that the safetensors library makes of {name: (dtype, shape, bytes)}: widest type first, then by name; metadata
+    in front; no space in the JSON but up to seven behind it. The four files in that library's own tests come out the same."""
+    header, data = {} if metadata is None else {"__metadata__": metadata}, b""
+    for name in sorted(tensors, key=lambda name: (-BY_ALIGNMENT.index(tensors[name][0]), name)):
+        dtype, shape, bytes_ = tensors[name]
+        header[name] = {"dtype": dtype, "shape": shape, "data_offsets": [len(data), len(data) + len(bytes_)]}
+        data += bytes_
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % 8)
+    return struct.pack("<Q", len(text)) + text + data
 
 
 def read_safetensors(path):
@@ -150,6 +169,24 @@ class CheckpointFiles(unittest.TestCase):
         self.command("CKPT.EXPORT", "run", 1, "FORMAT", "safetensors", "TO", "out.safetensors")
         found = read_safetensors(self.path("out.safetensors"))
         self.assertEqual(found, {name: (OF_TORCH[t.dtype], list(t.shape), raw(t)) for name, t in tensors.items()})
+
+    def test_files_as_the_safetensors_library_writes_them(self):
+        def some(dtype, *shape):
+            count = math.prod(shape)
+            values = os.urandom(count * SIZE_BYTES.get(dtype, 1))
+            return dtype, list(shape), bytes(byte & 1 for byte in values) if dtype == "BOOL" else values
+        tensors = {f"of.{dtype}": some(dtype, 3, 5) for dtype in BY_ALIGNMENT}
+        tensors |= {"a": some("U8", 1), "scalar": some("F32"), "empty": some("BF16", 2, 0, 3), "ä \"\n": some("F16", 7),
+                    "wide": some("F8_E4M3", 700, 900), "deep": some("I64", *[1] * 20, 2)}
+        for step, metadata in enumerate((None, {"format": "pt"}, {"format": "np", "ü\n": "\"", "": ""}), 1):
+            with open(self.path("in.safetensors"), "wb") as file:
+                file.write(as_the_library_writes(tensors, metadata))
+            reply = self.command("CKPT.IMPORT", "run", step, "FORMAT", "safetensors", "FROM", "in.safetensors")
+            self.assertEqual(reply[3], len(tensors))
+            for name, wanted in tensors.items():
+                self.assertEqual(self.load(step, name), wanted, name)
+        self.command("CKPT.EXPORT", "run", 3, "FORMAT", "safetensors", "TO", "out.safetensors")
+        self.assertEqual(read_safetensors(self.path("out.safetensors")), tensors)
 
     def test_a_sharded_version_is_exported_whole(self):
         whole = torch.arange(60, dtype=torch.int32).reshape(6, 10)

@@ -1,4 +1,4 @@
-"""The Node.js clients against the real server: one test for each tests/e2e/node/*.test.js.
+"""The Node.js clients, and a reader of files, against the real server: one test for each tests/e2e/node/*.test.js.
 
 The packages are those of tests/e2e/node/package.json, put into build/node by npm; nothing is written into the source
 tree. Without npm, or without a way to its registry, the tests are skipped and say so.
@@ -73,9 +73,10 @@ class NodeClientsTest(unittest.TestCase):
             self.run_once(path)
 
     def run_once(self, path):
-        with Server(settings={"enable-debug-command": "yes"}, unix=True) as server:
+        with Server(settings={"enable-debug-command": "yes"}, unix=True, tensors=True) as server:
             environment = {**os.environ, "NODE_PATH": os.path.join(INSTALLED, "node_modules"),
-                           "CAIRN_PORT": str(server.port), "CAIRN_SOCKET": server.unix_path}
+                           "CAIRN_PORT": str(server.port), "CAIRN_SOCKET": server.unix_path,
+                           "CAIRN_DIRECTORY": server.directory}
             ended = subprocess.run(["node", path], env=environment, capture_output=True, timeout=SCENARIO_LIMIT_S,
                                    check=False)
             said = ended.stdout.decode(errors="replace")

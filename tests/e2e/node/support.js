@@ -3,6 +3,7 @@
 
 const port = Number(process.env.CAIRN_PORT);
 const socket = process.env.CAIRN_SOCKET;
+const directory = process.env.CAIRN_DIRECTORY; // where the server reads and writes files
 const LIMIT_MS = 30000;
 const POLL_MS = 10;
 
@@ -17,4 +18,4 @@ async function until(condition, what) {
   }
 }
 
-module.exports = { port, socket, until };
+module.exports = { port, socket, directory, until };
