@@ -60,6 +60,12 @@ class ValueBuilder final : public ValueSink {
   /// while files that hold such keys are loaded without them.
   bool is_empty() const { return empty_ && refusal_.ok(); }
 
+  /// Whether the value, when it came whole, is one that stands inside its entry: at most
+  /// kMaxInlineValueBytes. False for a container of nothing and for what was refused.
+  bool is_short() const {
+    return whole_ && value_.form != ValueForm::kBlob && value_.form != ValueForm::kObject;
+  }
+
   Status String(std::string_view bytes) override;
   Status StringBlob(BlobRef bytes) override;
   Status Integer(int64_t value) override;

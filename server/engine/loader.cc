@@ -26,10 +26,13 @@ void DelayLoad(Engine& engine) {
 
 }  // namespace
 
+DatasetLoader::Pending::Pending(Engine& engine)
+    : builder(engine.module_values, engine.keyspace.value_home(), LimitsOf(engine.settings())) {}
+
 DatasetLoader::DatasetLoader(Engine& engine, Options options)
-    : engine_(engine),
-      options_(options),
-      builder_(engine.module_values, engine.keyspace.value_home(), LimitsOf(engine.settings())) {}
+    : engine_(engine), options_(options), db_(&engine.keyspace.db(0)) {
+  while (ahead_.size() < kAhead) ahead_.emplace_back(engine);
+}
 
 Status DatasetLoader::Aux(std::string_view name, std::string_view value) {
   engine_.log.Log(LogLevel::kVerbose, "RDB field {}: {}", name, value);
@@ -52,7 +55,7 @@ Status DatasetLoader::FunctionLibrary(std::string_view source) {
 }
 
 Status DatasetLoader::SelectDatabase(uint32_t index, uint64_t key_count, uint64_t expire_count) {
-  CAIRN_RETURN_IF_ERROR(StorePending());
+  CAIRN_RETURN_IF_ERROR(CloseKey());
   if (index >= engine_.keyspace.database_count()) {
     return Status::Corruption(
         "Data file was created with a server configured to handle more than " +
@@ -64,14 +67,15 @@ Status DatasetLoader::SelectDatabase(uint32_t index, uint64_t key_count, uint64_
 }
 
 Result<ValueSink*> DatasetLoader::Key(std::string_view key, const KeyMeta& meta) {
-  CAIRN_RETURN_IF_ERROR(StorePending());
-  key_.assign(key);
-  meta_ = meta;
-  pending_ = true;
-  drop_ = options_.drop_expired && meta.expire_at_ms != kNoExpiry &&
-          meta.expire_at_ms < engine_.now_ms();
-  builder_.Reset();
-  return static_cast<ValueSink*>(&builder_);
+  CAIRN_RETURN_IF_ERROR(CloseKey());
+  if (closed_ - stored_ == kAhead) CAIRN_RETURN_IF_ERROR(StoreUpTo(stored_ + 1));
+  Pending& pending = place(closed_);
+  pending.db = db_;
+  pending.key.assign(key);
+  pending.meta = meta;
+  pending.builder.Reset();
+  reading_ = true;
+  return static_cast<ValueSink*>(&pending.builder);
 }
 
 Result<ValueSink*> DatasetLoader::ModuleAux(uint64_t, uint64_t) {
@@ -79,35 +83,58 @@ Result<ValueSink*> DatasetLoader::ModuleAux(uint64_t, uint64_t) {
                 "the file holds data of a module that keeps state outside its keys");
 }
 
-Status DatasetLoader::StorePending() {
-  if (!pending_) return Status::Ok();
-  pending_ = false;
+Status DatasetLoader::CloseKey() {
+  if (!reading_) return Status::Ok();
+  reading_ = false;
+  Pending& pending = place(closed_++);
+  pending.hash = pending.db->MakeKey(pending.key).hash;
+  if (!pending.builder.is_short()) return StoreUpTo(closed_);
+  // The bucket can be asked for once the directory's slot is here: half of the queue later.
+  pending.db->PrefetchSlot(pending.hash);
+  if (closed_ - stored_ > kAhead / 2) {
+    const Pending& next = place(closed_ - 1 - kAhead / 2);
+    next.db->PrefetchBucket(next.hash, /*for_write=*/true);
+  }
+  return Status::Ok();
+}
+
+Status DatasetLoader::StoreUpTo(size_t number) {
+  while (stored_ < number) CAIRN_RETURN_IF_ERROR(Store(place(stored_++)));
+  return Status::Ok();
+}
+
+Status DatasetLoader::Store(Pending& pending) {
   DelayLoad(engine_);
-  if (drop_) {
+  const KeyMeta& meta = pending.meta;
+  if (options_.drop_expired && meta.expire_at_ms != kNoExpiry &&
+      meta.expire_at_ms < engine_.now_ms()) {
     ++expired_;
     return Status::Ok();
   }
-  if (builder_.is_empty()) {
-    engine_.log.Log(LogLevel::kNotice, "the key '{}' holds an empty container: left out", key_);
+  if (pending.builder.is_empty()) {
+    engine_.log.Log(LogLevel::kNotice, "the key '{}' holds an empty container: left out",
+                    pending.key);
     return Status::Ok();
   }
-  Result<ValueInput> value = builder_.Take();
+  Result<ValueInput> value = pending.builder.Take();
   if (!value.ok()) return value.status();
-  if (db_ == nullptr) db_ = &engine_.keyspace.db(0);
-  const KeyRef ref = db_->MakeKey(key_);
-  if (!options_.merge && db_->Peek(ref) != nullptr) {
-    return Status::Corruption("RDB has duplicated key '" + key_ + "' in DB " +
-                              std::to_string(db_->index()));
+  const KeyRef ref{pending.key, pending.hash};
+  if (!options_.merge && pending.db->Peek(ref) != nullptr) {
+    return Status::Corruption("RDB has duplicated key '" + pending.key + "' in DB " +
+                              std::to_string(pending.db->index()));
   }
-  const Entry* entry = db_->Set(ref, std::move(*value), meta_.expire_at_ms);
-  if (meta_.lfu_frequency >= 0 || meta_.lru_idle_s >= 0) {
-    engine_.keyspace.RestoreAccess(*entry, meta_.lru_idle_s, meta_.lfu_frequency);
+  const Entry* entry = pending.db->Set(ref, std::move(*value), meta.expire_at_ms);
+  if (meta.lfu_frequency >= 0 || meta.lru_idle_s >= 0) {
+    engine_.keyspace.RestoreAccess(*entry, meta.lru_idle_s, meta.lfu_frequency);
   }
   ++loaded_;
   return Status::Ok();
 }
 
-Status DatasetLoader::Finish() { return StorePending(); }
+Status DatasetLoader::Finish() {
+  CAIRN_RETURN_IF_ERROR(CloseKey());
+  return StoreUpTo(closed_);
+}
 
 CommandLoader::CommandLoader(Engine& engine)
     : engine_(engine), session_(engine.CreateSession(nullptr, SessionKind::kInternal)) {}

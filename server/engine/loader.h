@@ -5,6 +5,7 @@
 // Thread: executor.
 
 #include <cstdint>
+#include <deque>
 #include <memory>
 #include <string>
 
@@ -15,8 +16,14 @@
 
 namespace cairn {
 
+/// Storing a key first reads a bucket of the table, and keys come in no order: each would be a wait
+/// for memory. So keys with short values wait in a queue while their buckets are fetched, and a
+/// value that is not short is stored at once, behind those before it. Memory: the queue's keys and
+/// values, each short, and the value that is being read.
 class DatasetLoader final : public DatasetSink {
  public:
+  /// Keys that are on their way; about as many lines as the processor fetches at a time.
+  static constexpr size_t kAhead = 16;
   struct Options {
     bool drop_expired = true;  ///< keys past their TTL are not loaded (a primary's start)
     bool merge = false;  ///< DEBUG RELOAD MERGE: keys and libraries that exist are replaced instead
@@ -29,7 +36,7 @@ class DatasetLoader final : public DatasetSink {
   Status SelectDatabase(uint32_t index, uint64_t key_count, uint64_t expire_count) override;
   Result<ValueSink*> Key(std::string_view key, const KeyMeta& meta) override;
   Result<ValueSink*> ModuleAux(uint64_t type_id, uint64_t when) override;
-  /// Stores the last key: call after the reader returned.
+  /// Stores what waits: call after the reader returned.
   Status Finish();
 
   uint64_t loaded() const { return loaded_; }
@@ -38,16 +45,28 @@ class DatasetLoader final : public DatasetSink {
   uint64_t saved_by_memory_bytes() const { return saved_by_memory_bytes_; }
 
  private:
-  Status StorePending();
+  /// A key whose value is being read, or waits.
+  struct Pending {
+    explicit Pending(Engine& engine);
+    Database* db = nullptr;
+    std::string key;
+    uint64_t hash = 0;
+    KeyMeta meta;
+    ValueBuilder builder;
+  };
+  Pending& place(size_t number) { return ahead_[number % kAhead]; }
+  /// The key that is being read is whole.
+  Status CloseKey();
+  Status StoreUpTo(size_t number);
+  Status Store(Pending& pending);
 
   Engine& engine_;
   const Options options_;
-  Database* db_ = nullptr;
-  ValueBuilder builder_;
-  std::string key_;
-  KeyMeta meta_;
-  bool pending_ = false;
-  bool drop_ = false;
+  Database* db_;
+  std::deque<Pending> ahead_;  // kAhead of them; number n stands at n % kAhead
+  size_t stored_ = 0;          // keys below this number are stored
+  size_t closed_ = 0;          // keys below this number are whole
+  bool reading_ = false;       // key number closed_ is being read
   uint64_t loaded_ = 0;
   uint64_t expired_ = 0;
   uint64_t saved_by_memory_bytes_ = 0;
