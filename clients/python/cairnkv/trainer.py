@@ -6,7 +6,8 @@
 It has the habits of the Trainer's own options of these names and imports no transformers: any loop that calls the same
 events with the same keyword arguments can use it. What it saves: model, optimizer, learning rate scheduler, the trainer's
 state (what of it is plain values), and each rank's random numbers. Where the data loader stands is the loop's own matter: a Trainer
-that resumes this way counts its steps on, but begins an epoch of data anew.
+that resumes this way counts its steps on to max_steps, but begins an epoch of data anew, and the first loss that it logs is a mean over
+all steps so far. Say save_strategy="no", or the Trainer writes its own folders too.
 """
 
 import json
@@ -15,9 +16,10 @@ from cairnkv.rng import capture_rng, restore_rng
 
 BEST_TAG = "best"
 _PLAIN = (bool, int, float, str, type(None))
-# What a Trainer sets from its arguments, or from which process it is: this start's values stay.
+# What a Trainer sets from its arguments and callbacks, or from which process it is: this start's values stay.
 _OF_THIS_START = frozenset(("max_steps", "num_train_epochs", "logging_steps", "eval_steps", "save_steps", "train_batch_size",
-                            "is_local_process_zero", "is_world_process_zero", "is_hyper_param_search", "trial_name"))
+                            "is_local_process_zero", "is_world_process_zero", "is_hyper_param_search", "trial_name", "trial_params",
+                            "stateful_callbacks"))
 
 
 class CheckpointCallback:
@@ -27,8 +29,8 @@ class CheckpointCallback:
         """run: a cairnkv.Run. save_steps: every so many global steps, and at the end of training.
 
         save_total_limit: versions that stay, besides the best one. resume_from_checkpoint: True for LATEST if there is
-        one, or a step or "@tag" that must be there. best_metric: of the evaluations, equal on all ranks, with or without the
-        prefix "eval_"; an evaluation that is better than all before is saved, whatever save_steps, and pinned under the tag "best".
+        one, or a step or "@tag" that must be there. best_metric: of the evaluations while training, equal on all ranks, with or
+        without the prefix "eval_"; one that is better than all before is saved, whatever save_steps, and pinned under the tag "best".
         asynchronous: saves go on beside training, from a copy.
         """
         if save_steps < 1 or (save_total_limit is not None and save_total_limit < 1):
@@ -38,6 +40,7 @@ class CheckpointCallback:
         self.asynchronous = asynchronous
         self.best_value = None
         self._saved_step = None
+        self._in_training = False
 
     def __getattr__(self, name):
         # A Trainer calls all its events; those that are not here are of no interest.
@@ -49,6 +52,7 @@ class CheckpointCallback:
 
     def on_train_begin(self, args, state, control, model=None, optimizer=None, lr_scheduler=None, **_):
         """Errors: KeyError when a version was named that is not there."""
+        self._in_training = True
         if self.resume is False or self.resume is None:
             return
         version = "LATEST" if self.resume is True else self.resume
@@ -70,10 +74,13 @@ class CheckpointCallback:
             restore_rng(rank_state["rng"])
 
     def on_step_end(self, args, state, control, **parts):
-        if state.global_step % self.save_steps == 0:
+        is_last = state.global_step == getattr(state, "max_steps", None)
+        if state.global_step % self.save_steps == 0 or is_last:
             self._save(state, parts)
 
     def on_evaluate(self, args, state, control, metrics=None, **parts):
+        if not self._in_training:  # of what weights, and of what data, is not known
+            return
         value = self._metric(metrics or {})
         if value != value:  # absent, or not a number: never the best
             return
@@ -84,7 +91,10 @@ class CheckpointCallback:
             self._behind_saves(self._pin_best, state.global_step, float(value))
 
     def on_train_end(self, args, state, control, **parts):
-        self._save(state, parts)
+        self._in_training = False
+        # By now a Trainer has put the best weights in the place of the last.
+        if not getattr(args, "load_best_model_at_end", False):
+            self._save(state, parts)
         self.run.wait()
 
     def _best_until(self, step, saved):

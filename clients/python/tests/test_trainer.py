@@ -1,5 +1,10 @@
-"""CheckpointCallback, driven by a loop that calls the events of a Trainer, against a real server."""
+"""CheckpointCallback, driven by a loop that calls the events of a Trainer, against a real server.
 
+transformers itself is no package of Debian. The loop was held against its source (trainer_callback.py and the training loop of
+trainer.py of the 4.x versions of 2025): which events there are, what each is given, in which order they come, which fields the state has.
+"""
+import dataclasses
+import functools
 import os
 import subprocess
 import sys
@@ -15,37 +20,90 @@ import cairnkv  # noqa: E402
 from cairn_server import Server  # noqa: E402
 
 
+@dataclasses.dataclass
+class State:
+    """The fields of TrainerState with what they are at the start."""
+
+    epoch: float | None = None
+    global_step: int = 0
+    max_steps: int = 0
+    logging_steps: int = 500
+    eval_steps: int = 500
+    save_steps: int = 500
+    train_batch_size: int | None = None
+    num_train_epochs: int = 0
+    num_input_tokens_seen: int = 0
+    total_flos: float = 0
+    log_history: list = dataclasses.field(default_factory=list)
+    best_metric: float | None = None
+    best_global_step: int | None = None
+    best_model_checkpoint: str | None = None
+    is_local_process_zero: bool = True
+    is_world_process_zero: bool = True
+    is_hyper_param_search: bool = False
+    trial_name: str | None = None
+    trial_params: dict | None = None
+    stateful_callbacks: dict = dataclasses.field(default_factory=dict)
+
+
+def warm_then_down(step, *, warm):
+    """A schedule as transformers makes them: a partial of a function, not a function."""
+    return (step + 1) / warm if step < warm else warm / (step + 1)
+
+
 class Loop:
     """As much of a Trainer as its callbacks see."""
 
-    def __init__(self, callback):
+    def __init__(self, callback, load_best_model_at_end=False):
         torch.manual_seed(3)
         self.model = torch.nn.Linear(4, 1)
-        self.optimizer = torch.optim.Adam(self.model.parameters(), lr=0.1)
-        self.scheduler = torch.optim.lr_scheduler.StepLR(self.optimizer, 3, 0.5)
-        self.state = types.SimpleNamespace(global_step=0, epoch=0.0, log_history=[])
+        self.optimizer = self.scheduler = None    # until train() makes them
+        self.args = types.SimpleNamespace(load_best_model_at_end=load_best_model_at_end)
+        self.state = State(stateful_callbacks={"TrainerControl": {"args": {"should_save": False}, "attributes": {}}})
         self.callback = callback
+        self.best_loss, self.best_weights = float("inf"), None
+        self.event("on_init_end")
 
     def event(self, name, **more):
-        getattr(self.callback, name)(None, self.state, None, model=self.model, optimizer=self.optimizer,
-                                     lr_scheduler=self.scheduler, **more)
+        control = types.SimpleNamespace(should_training_stop=False)
+        result = getattr(self.callback, name)(self.args, self.state, control, model=self.model, processing_class=None,
+                                              optimizer=self.optimizer, lr_scheduler=self.scheduler, train_dataloader=None,
+                                              eval_dataloader=None, **more)
+        assert result is None, "what is returned would take the place of the Trainer's control"
+
+    def evaluate(self, loss):
+        self.event("on_prediction_step")
+        self.event("on_log", logs={"eval_loss": loss})
+        if loss < self.best_loss:
+            self.best_loss, self.best_weights = loss, {name: value.clone() for name, value in self.model.state_dict().items()}
+        self.event("on_evaluate", metrics={"eval_loss": loss, "eval_runtime": 0.5, "epoch": self.state.epoch})
 
     def train(self, steps, losses=None):
-        self.event("on_init_end")
+        self.optimizer = torch.optim.Adam(self.model.parameters(), lr=0.1)
+        self.scheduler = torch.optim.lr_scheduler.LambdaLR(self.optimizer, functools.partial(warm_then_down, warm=3))
+        self.state.max_steps, self.state.num_train_epochs, self.state.epoch = steps, 1, 0
         self.event("on_train_begin")
+        self.event("on_epoch_begin")
         while self.state.global_step < steps:
             self.event("on_step_begin")
-            self.optimizer.zero_grad()
             (self.model(torch.randn(8, 4)) ** 2).mean().backward()
+            self.event("on_pre_optimizer_step")
             self.optimizer.step()
+            self.event("on_optimizer_step")
             self.scheduler.step()
+            self.model.zero_grad()
             self.state.global_step += 1
             self.state.epoch = self.state.global_step / 10
             self.event("on_step_end")
             if losses and self.state.global_step in losses:
-                self.event("on_evaluate", metrics={"eval_loss": losses[self.state.global_step]})
+                self.evaluate(losses[self.state.global_step])
+        self.event("on_epoch_end")
+        last = [parameter.detach().clone() for parameter in self.model.parameters()]
+        if self.args.load_best_model_at_end:
+            self.model.load_state_dict(self.best_weights)
+        self.event("on_log", logs={"train_loss": 0.1})
         self.event("on_train_end")
-        return [parameter.detach().clone() for parameter in self.model.parameters()]
+        return last
 
 
 class TrainerCallbackTest(unittest.TestCase):
@@ -104,16 +162,53 @@ class TrainerCallbackTest(unittest.TestCase):
 
     def test_a_resumed_run_knows_the_best_so_far_and_keeps_its_own_arguments(self):
         first = Loop(self.callback(save_steps=2, best_metric="eval_loss"))
-        first.state.max_steps, first.state.is_world_process_zero, first.state.log_history = 4, True, [{"loss": 1.5, "step": 1}]
+        first.state.log_history, first.state.total_flos, first.state.trial_params = [{"loss": 1.5, "step": 1}], 8e9, {"lr": 0.1}
         first.train(4, {4: 0.3})
         callback = self.callback(save_steps=2, best_metric="eval_loss", resume_from_checkpoint=True)
         second = Loop(callback)
-        second.state.max_steps, second.state.is_world_process_zero = 9, False
+        second.state.is_world_process_zero, second.state.save_steps = False, 7
+        second.state.stateful_callbacks = {"TrainerControl": {}, "EarlyStoppingCallback": {}}    # that of before had none
         second.train(6, {6: 0.35})
         self.assertEqual(callback.best_value, 0.3)
         self.assertEqual(self.run_.load("@best")[0]["trainer"]["global_step"], 4)
-        self.assertEqual((second.state.max_steps, second.state.is_world_process_zero), (9, False))
-        self.assertEqual(second.state.log_history, [{"loss": 1.5, "step": 1}])
+        self.assertEqual((second.state.max_steps, second.state.is_world_process_zero, second.state.save_steps), (6, False, 7))
+        self.assertEqual((second.state.log_history, second.state.total_flos), ([{"loss": 1.5, "step": 1}], 8e9))
+        # A Trainer looks up each of its callbacks there when it saves by itself.
+        self.assertEqual(set(second.state.stateful_callbacks), {"TrainerControl", "EarlyStoppingCallback"})
+        self.assertIsNone(second.state.trial_params)
+
+    def test_what_the_last_step_is_saved_with_are_its_weights_not_the_best(self):
+        loop = Loop(self.callback(save_steps=100, best_metric="loss"), load_best_model_at_end=True)
+        last = loop.train(5, {2: 0.1, 4: 0.5})
+        state, _ = self.run_.load(5)
+        self.assertTrue(torch.equal(state["model"]["weight"], last[0]))
+        self.assertFalse(torch.equal(loop.model.weight, last[0]))
+        self.assertTrue(torch.equal(self.run_.load("@best")[0]["model"]["weight"], loop.model.weight))
+
+    def test_training_that_stops_early_saves_its_last_step_unless_the_weights_are_the_best(self):
+        for step, load_best in ((3, False), (5, True)):
+            loop = Loop(self.callback(), load_best_model_at_end=load_best)
+            loop.event("on_train_begin")
+            loop.state.max_steps, loop.state.global_step = 100, step
+            loop.event("on_step_end")
+            loop.event("on_train_end")
+        self.assertEqual(self.run_.steps(), [3])
+
+    def test_an_evaluation_outside_of_training_is_no_best(self):
+        loop = Loop(self.callback(save_steps=100, best_metric="loss"))
+        loop.evaluate(0.001)
+        self.assertEqual(self.run_.steps(), [])
+        loop.train(4, {2: 0.3})
+        loop.evaluate(0.002)
+        self.assertEqual(self.run_.load("@best")[0]["trainer"]["global_step"], 2)
+
+    def test_a_process_that_is_not_told_an_attempt_saves_resumed_steps_anew(self):
+        self.run_ = cairnkv.Run("run", client=self.server.client(), rank=0, world=1)
+        whole = Loop(self.callback(save_steps=2)).train(8)
+        resumed = Loop(self.callback(save_steps=2, resume_from_checkpoint=4)).train(8)
+        for left, right in zip(whole, resumed):
+            self.assertTrue(torch.equal(left, right))
+        self.assertEqual(self.run_.steps(), [8, 6, 4, 2])
 
     def test_nothing_imports_transformers(self):
         code = "import sys, cairnkv; cairnkv.CheckpointCallback(None).on_log(); sys.exit('transformers' in sys.modules)"
