@@ -131,6 +131,7 @@ bool AofWriter::ProcessItems(int64_t now_us) {
       if (!cut.ok())
         Log("Can't open the next append-only file for a rewrite: " + std::string(cut.message()));
       cut_sequence_ = cut.ok() ? manifest_.increment_sequence() : 0;
+      cut_error_ = std::move(cut);
       todo_.pop_front();
       --waiting_cuts_;
       continue;
@@ -386,7 +387,10 @@ Status AofWriter::FinishOnLogThread(const Ending& ending) {
     return status;
   };
   if (state() == AofState::kStopped) return give_up(last_error());
-  if (cut_sequence_ == 0) return give_up(Status::Io("the rewrite's cut could not be made"));
+  if (cut_sequence_ == 0) {
+    return give_up(
+        Status::Io("the rewrite's cut could not be made: " + std::string(cut_error_.message())));
+  }
   AofManifest next = manifest_;
   const Result<AofFile> base = next.ReplaceBase(location_.append_name, ending.is_rdb);
   if (!base.ok()) return give_up(base.status());

@@ -298,8 +298,12 @@ Status PassOverStrays(Env& env, const AofLocation& location, AofManifest* manife
   return Status::Ok();
 }
 
-bool IsFile(Env& env, const std::string& path) {
-  return env.FileExists(path) && env.FileSize(path).ok() && !env.ListDir(path).ok();
+/// Not being able to look is an error: to go on as if nothing were there is to begin empty, and
+/// once there is a manifest nobody looks again.
+Result<bool> IsThere(Env& env, const std::string& path) {
+  const Result<uint64_t> size = env.FileSize(path);
+  if (!size.ok() && size.status().code() != StatusCode::kNotFound) return size.status();
+  return size.ok();
 }
 
 /// The manifest is written before the file moves: a crash between the two leaves a manifest whose
@@ -325,15 +329,22 @@ Result<AofManifest> PrepareAofDirectory(Env& env, const std::string& server_dir,
     CAIRN_RETURN_IF_ERROR(PassOverStrays(env, location, &*manifest, stray));
   }
   const std::string old_path = server_dir + "/" + location.append_name;
-  if (!IsFile(env, old_path)) return manifest;
-  if (manifest->empty() && !env.FileExists(location.ManifestPath())) {
+  const Result<bool> old = IsThere(env, old_path);
+  if (!old.ok()) return old.status();
+  if (!*old || env.ListDir(old_path).ok()) return manifest;  // a directory is none of ours
+  const bool adopt = manifest->empty();
+  const bool adopted = manifest->base() && manifest->base()->name == location.append_name;
+  if (!adopt && !adopted) return manifest;
+  // In the way of the one stands a manifest that lists nothing, of the other the file itself.
+  const Result<bool> in_the_way =
+      IsThere(env, adopt ? location.ManifestPath() : location.PathOf(location.append_name));
+  if (!in_the_way.ok()) return in_the_way.status();
+  if (*in_the_way) return manifest;
+  if (adopt) {
     manifest->AdoptOldFile(location.append_name);
     CAIRN_RETURN_IF_ERROR(PersistAofManifest(env, location, *manifest));
-    CAIRN_RETURN_IF_ERROR(MoveOldFile(env, server_dir, location));
-  } else if (manifest->base() && manifest->base()->name == location.append_name &&
-             !env.FileExists(location.PathOf(location.append_name))) {
-    CAIRN_RETURN_IF_ERROR(MoveOldFile(env, server_dir, location));
   }
+  CAIRN_RETURN_IF_ERROR(MoveOldFile(env, server_dir, location));
   return manifest;
 }
 

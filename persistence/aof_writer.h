@@ -346,6 +346,7 @@ class AofWriter {
   bool reserve_spent_ = false;  ///< freed because the disk was full
   int waiting_cuts_ = 0;        ///< Cuts in todo_
   uint64_t cut_sequence_ = 0;   ///< first INCR behind the running rewrite's cut; 0 = none
+  Status cut_error_;            ///< why there is none
   int64_t last_sync_us_ = 0;
   int64_t retry_at_us_ = 0;
   int64_t backoff_us_ = 0;

@@ -182,6 +182,62 @@ TEST_P(AofSimTest, PowerCutAfterAnError) {  // the error machine's own calls are
   }
 }
 
+/// A start with an error at call n, of what a history left; then one without. Returns false when
+/// the start has fewer calls.
+bool StartWithAnError(const SimOptions& options, uint64_t n, bool power_cut, bool disk_is_gone,
+                      uint64_t seed) {
+  const auto prepare = [&](AofWorld& world) {
+    world.env.SetShortWrites(seed % 2 == 0);
+    RunHistory(world);
+    power_cut ? world.CutPower(seed) : world.End();
+  };
+  AofWorld undisturbed(seed, options);
+  prepare(undisturbed);
+  EXPECT_TRUE(undisturbed.Start());
+
+  AofWorld world(seed, options);
+  prepare(world);
+  const uint64_t before = world.env.io_calls();
+  world.env.FailNthCall(n, Status::Io("Input/output error"), disk_is_gone);
+  const bool started = world.Start();
+  const bool hit = world.env.io_calls() >= before + n;
+  EXPECT_FALSE(world.refused_sound_files());
+  if (started) {
+    EXPECT_EQ(world.found(), undisturbed.found());
+  } else {
+    EXPECT_TRUE(hit) << "refused, and nothing failed";
+  }
+  world.End();
+  world.env.FailNthCall(0, Status::Ok());
+  // What was durable once is still: no start gives the disk something to forget.
+  if (power_cut) world.env.Crash(seed + n);
+  EXPECT_TRUE(world.Start());
+  EXPECT_EQ(world.found(), undisturbed.found());
+  return hit;
+}
+
+// An error is neither the end of a file nor a file that is not there: a start that took it so would
+// go on with less, and say so nowhere.
+TEST_P(AofSimTest, ErrorAtEveryCallOfAStart) {
+  for (uint64_t seed = 1; seed <= 4; ++seed) {
+    for (const bool power_cut : {false, true}) {
+      for (const bool disk_is_gone : {false, true}) {
+        bool hit = true;
+        for (uint64_t n = 1; hit; ++n) {
+          SCOPED_TRACE("seed " + std::to_string(seed) + (power_cut ? " power cut" : " ended") +
+                       (disk_is_gone ? ", disk gone from call " : ", error at call ") +
+                       std::to_string(n));
+          hit = StartWithAnError(GetParam(), n, power_cut, disk_is_gone, seed);
+          ASSERT_FALSE(HasFailure());
+          if (!hit) {
+            ASSERT_GT(n, 10u);
+          }
+        }
+      }
+    }
+  }
+}
+
 TEST_P(AofSimTest, RandomWorlds) {
   const uint64_t worlds = AskedNumber("CAIRN_SIM_WORLDS", 600);
   for (uint64_t seed = 1; seed <= worlds; ++seed) {
@@ -228,6 +284,7 @@ std::string NameOf(const testing::TestParamInfo<SimOptions>& info) {
                      : info.param.policy == AofSyncPolicy::kEverySecond ? "Everysec"
                                                                         : "No";
   if (info.param.pad_bytes == 0) name += "WithoutPadding";
+  if (info.param.rdb_base) name += "OnAnRdbBase";
   return name;
 }
 
@@ -235,7 +292,10 @@ INSTANTIATE_TEST_SUITE_P(Policies, AofSimTest,
                          testing::Values(SimOptions{AofSyncPolicy::kAlways, true, false},
                                          SimOptions{AofSyncPolicy::kAlways, true, false, 0},
                                          SimOptions{AofSyncPolicy::kEverySecond, true, true},
-                                         SimOptions{AofSyncPolicy::kNever, true, false}),
+                                         SimOptions{AofSyncPolicy::kNever, true, false},
+                                         SimOptions{AofSyncPolicy::kAlways, true, false, 300, true},
+                                         SimOptions{AofSyncPolicy::kEverySecond, true, true, 300,
+                                                    true}),
                          NameOf);
 
 }  // namespace

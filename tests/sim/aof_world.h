@@ -8,66 +8,19 @@
 
 #include <gtest/gtest.h>
 
-#include <map>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "persistence/aof_reader.h"
 #include "persistence/aof_writer.h"
+#include "persistence/rdb_reader.h"
+#include "persistence/snapshot_job.h"
 #include "server/platform/fake_env.h"
+#include "tests/sim/sim_state.h"
 
 namespace cairn {
-
-/// "<database>:<key>" to value.
-using SimState = std::map<std::string, std::string>;
-
-inline std::string RespCommand(const std::vector<std::string>& args) {
-  std::string out = "*" + std::to_string(args.size()) + "\r\n";
-  for (const std::string& arg : args) {
-    out += "$" + std::to_string(arg.size()) + "\r\n" + arg + "\r\n";
-  }
-  return out;
-}
-
-/// Applies what a log says; a transaction when its EXEC arrives.
-class SimLoader final : public CommandSink {
- public:
-  Status BeginFile(std::string_view) override {
-    database_ = "0";
-    in_transaction_ = false;
-    waiting_.clear();
-    return Status::Ok();
-  }
-  Status Command(std::span<const std::string_view> args) override {
-    if (args[0] == "MULTI") {
-      in_transaction_ = true;
-    } else if (args[0] == "EXEC") {
-      in_transaction_ = false;
-      for (const auto& [key, value] : waiting_) state[key] = value;
-      waiting_.clear();
-    } else if (args[0] == "SELECT") {
-      database_ = args[1];
-    } else if (args[0] == "SET" && args.size() == 3) {
-      const std::string key = database_ + ":" + std::string(args[1]);
-      if (in_transaction_) {
-        waiting_.emplace_back(key, args[2]);
-      } else {
-        state[key] = args[2];
-      }
-    } else {
-      return Status::Corruption("unexpected command " + std::string(args[0]));
-    }
-    return Status::Ok();
-  }
-
-  SimState state;
-
- private:
-  std::string database_ = "0";
-  bool in_transaction_ = false;
-  std::vector<std::pair<std::string, std::string>> waiting_;
-};
 
 /// Writers are held back from here on (aof-unsynced-limit).
 inline constexpr int64_t kUnsyncedLimitMs = 2000;
@@ -77,7 +30,11 @@ struct SimOptions {
   bool checksum = true;
   bool timestamps = false;
   uint64_t pad_bytes = 300;  ///< a few turns
+  bool rdb_base = false;     ///< aof-use-rdb-preamble
 };
+
+/// Small, so that an RDB file of a few keys is several reads and several writes.
+inline constexpr size_t kSimBufferBytes = 64;
 
 class AofWorld {
  public:
@@ -94,7 +51,8 @@ class AofWorld {
     if (!manifest.ok()) return Refused(manifest.status());
     SimLoader loader;
     AofLoadOptions load;
-    Result<AofLoadReport> report = LoadAof(env, location_, *manifest, NoRdb(), loader, load);
+    Result<AofLoadReport> report =
+        LoadAof(env, location_, *manifest, RdbInto(&loader.state), loader, load);
     if (!report.ok()) return Refused(report.status());
     TakeOver(loader.state);
     AofWriterOptions options;
@@ -182,7 +140,7 @@ class AofWorld {
       return false;
     }
     Status outcome = Status::Io("not called");
-    writer->FinishRewrite(writer->TempBasePath(), false,
+    writer->FinishRewrite(writer->TempBasePath(), options_.rdb_base,
                           [&outcome](const Status& status) { outcome = status; });
     for (int i = 0; i < 100 && !outcome.ok() && outcome.message() == "not called"; ++i) {
       Advance(1000);
@@ -207,7 +165,7 @@ class AofWorld {
     if (!manifest.ok()) return -1;
     SimLoader loader;
     Result<AofLoadReport> report =
-        LoadAof(env, location_, *manifest, NoRdb(), loader, AofLoadOptions{});
+        LoadAof(env, location_, *manifest, RdbInto(&loader.state), loader, AofLoadOptions{});
     EXPECT_TRUE(report.ok()) << report.status().message();
     if (!report.ok()) return -1;
     for (size_t i = turns_.size() + 1; i-- > 0;) {
@@ -243,7 +201,9 @@ class AofWorld {
   uint64_t written() const { return written_; }
   uint64_t appended() const { return offset_; }
   size_t turns() const { return turns_.size(); }
-  /// A start was refused although every I/O call worked.
+  /// What the last start found.
+  const SimState& found() const { return base_; }
+  /// A start called what it found damaged: errors of the disk are no reason for that.
   bool refused_sound_files() const { return refused_; }
 
   FakeEnv env;
@@ -256,9 +216,16 @@ class AofWorld {
     int64_t appended_us = 0;
   };
 
-  static RdbLoadFunction NoRdb() {
-    return [](const std::string& path) -> Result<uint64_t> {
-      return Status::Corruption(path + ": no RDB is written here");
+  RdbLoadFunction RdbInto(SimState* state) {
+    return [this, state](const std::string& path) -> Result<uint64_t> {
+      auto source = OpenByteSource(env, path);
+      if (!source.ok()) return source.status();
+      RdbReadOptions read;
+      read.buffer_bytes = kSimBufferBytes;
+      SimRdbLoader loader;
+      const Result<uint64_t> end = RdbReader(source->get(), read).Load(loader);
+      loader.MoveTo(state);
+      return end;
     };
   }
 
@@ -288,15 +255,13 @@ class AofWorld {
   }
 
   bool WriteBase(const SimState& state) {
-    auto file = env.OpenTruncate(writer->TempBasePath());
-    if (!file.ok()) return false;
-    std::string bytes;
-    for (const auto& [name, value] : state) {
-      const size_t colon = name.find(':');
-      bytes += RespCommand({"SELECT", name.substr(0, colon)});
-      bytes += RespCommand({"SET", name.substr(colon + 1), value});
-    }
-    return (*file)->Append(bytes).ok() && (*file)->Sync().ok() && (*file)->Close().ok();
+    SnapshotJobOptions options;
+    options.temp_path = writer->TempBasePath();
+    options.as_commands = !options_.rdb_base;
+    options.rdb.aof_base = true;
+    options.rdb.buffer_bytes = kSimBufferBytes;
+    SimSource source(state);
+    return SnapshotJob(env, source, options).Run().ok();
   }
 
   /// A1, and what is promised from here on.

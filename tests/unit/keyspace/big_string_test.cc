@@ -16,7 +16,7 @@
 #include "server/keyspace/keyspace.h"
 #include "server/keyspace/view.h"
 #include "tests/support/asked_number.h"
-#include "tests/unit/keyspace/collecting_sink.h"
+#include "tests/support/collecting_sink.h"
 
 namespace cairn {
 namespace {

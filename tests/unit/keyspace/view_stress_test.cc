@@ -17,7 +17,7 @@
 
 #include "server/keyspace/keyspace.h"
 #include "server/keyspace/view.h"
-#include "tests/unit/keyspace/collecting_sink.h"
+#include "tests/support/collecting_sink.h"
 
 namespace cairn {
 namespace {

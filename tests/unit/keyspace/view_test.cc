@@ -11,7 +11,7 @@
 
 #include "server/keyspace/keyspace.h"
 #include "server/platform/memory.h"
-#include "tests/unit/keyspace/collecting_sink.h"
+#include "tests/support/collecting_sink.h"
 
 namespace cairn {
 namespace {

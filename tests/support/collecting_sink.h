@@ -1,7 +1,7 @@
 #pragma once
 
 // CollectingSink: takes a walk of string values into a map and counts what should not happen, for
-// the tests of views. One thread at a time.
+// the tests of views and files. One thread at a time.
 
 #include <map>
 #include <string>
