@@ -37,7 +37,12 @@ def size_bytes(state) -> int:
     plan = _Plan()
     plan.visit(state, 0)
     size = sum((end - begin) * plan.tensors[key].element_size() for key, (begin, end) in plan.extents.items())
-    return size + sum(shard.tensor.numel() * shard.tensor.element_size() for shard in plan.shards)
+    return size + plan.cloned_bytes + sum(shard.tensor.numel() * shard.tensor.element_size() for shard in plan.shards)
+
+
+def _is_cloned(tensor):
+    """Its values are not what lies in its memory."""
+    return tensor.is_conj() or tensor.is_neg()
 
 
 class _Plan:
@@ -47,18 +52,23 @@ class _Plan:
         self.extents = {}      # memory key -> (first, one past the last) element that any view of it touches
         self.tensors = {}      # memory key -> one of them
         self.shards = []
+        self.cloned_bytes = 0  # of what gets new memory at each copy: arrays, conjugates
 
     def visit(self, value, depth):
         states.check_depth(depth)
         if isinstance(value, torch.Tensor):
             key = states.memory_key(value)
-            if key is not None:
+            if _is_cloned(value):
+                self.cloned_bytes += value.numel() * value.element_size()
+            elif key is not None:
                 begin, end = states.extent_of(value)
                 known = self.extents.get(key, (begin, end))
                 self.extents[key] = (min(known[0], begin), max(known[1], end))
                 self.tensors[key] = value
         elif isinstance(value, shards.Shard):
             self.shards.append(value)
+        elif isinstance(value, numpy.ndarray):
+            self.cloned_bytes += value.nbytes
         elif isinstance(value, (dict, list, tuple)):
             for item in value.values() if isinstance(value, dict) else value:
                 self.visit(item, depth + 1)
@@ -90,7 +100,7 @@ class _Copier:
 
     def _tensor(self, tensor):
         key = states.memory_key(tensor)
-        if key is None or tensor.is_conj() or tensor.is_neg():
+        if key is None or _is_cloned(tensor):
             return tensor.detach().clone()
         begin, end = self._plan.extents[key]
         if key not in self._copies:

@@ -12,6 +12,7 @@ from unittest import mock
 SOURCE_DIR = os.environ.get("CAIRN_SOURCE_DIR") or os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "..")
 sys.path[:0] = [os.path.join(SOURCE_DIR, "clients", "python"), os.path.join(SOURCE_DIR, "tests", "e2e")]
 
+import numpy  # noqa: E402
 import redis  # noqa: E402
 import torch  # noqa: E402
 
@@ -109,8 +110,10 @@ class Progress(WithServer):
         run.load()
         self.assertEqual([(bar.total, bar.seen, bar.closed) for bar in bars.made], [(400_020, 400_020, True)] * 3)
         self.assertEqual([bar.desc for bar in bars.made], ["save run 1", "save run 2", "load run 2"])
+        run.tensors(1, "a")
+        self.assertEqual((bars.made[3].desc, bars.made[3].total, bars.made[3].seen), ("load run 1", 400_000, 400_000))
         run.save(3, state, progress=False)
-        self.assertEqual(len(bars.made), 3)
+        self.assertEqual(len(bars.made), 4)
 
     def test_a_bar_is_closed_when_the_save_fails(self):
         bars = Bars()
@@ -168,6 +171,29 @@ class Background(WithServer):
             self.assertEqual(run.wait()["step"], 2)
         self.assertEqual([run.load(step)[0]["w"][0].item() for step in (1, 2)], [0.0, 1.0])
 
+    def test_what_is_saved_is_the_state_of_the_call_whatever_changes_while_it_travels(self):
+        run, gate, original = self.run_of(), threading.Event(), runs.Upload.begin
+        weight, complex_ = torch.arange(50.0), torch.tensor([1 + 2j, 3 - 4j])
+        whole, array, own = torch.ones(6, 2), numpy.arange(5), torch.zeros(3)
+
+        def held(upload, *arguments):
+            gate.wait(30)
+            return original(upload, *arguments)
+        with mock.patch.object(runs.Upload, "begin", held):
+            run.save_async(1, {"w": weight, "tied": weight, "row": weight[10:20], "conj": complex_.conj(), "array": array,
+                               "shard": cairnkv.Shard(whole, whole.shape, (0, 0))}, rank_state={"own": own, "array": array})
+            for changed in (weight, complex_, whole, own):
+                changed.zero_().sub_(7)
+            array[:] = -7
+            gate.set()
+            run.close()
+        state, rank_state = run.load()
+        self.assertEqual((state["w"].tolist(), state["row"].tolist()), (list(range(50)), list(range(10, 20))))
+        self.assertIs(state["tied"], state["w"])
+        self.assertEqual((state["conj"].tolist(), state["array"].tolist()), ([1 - 2j, 3 + 4j], [0, 1, 2, 3, 4]))
+        self.assertEqual((state["shard"].sum(), rank_state["own"].tolist()), (12, [0, 0, 0]))
+        self.assertEqual(rank_state["array"].tolist(), [0, 1, 2, 3, 4])
+
     def test_an_error_is_raised_by_the_next_call_and_logged_at_once(self):
         for number, what in enumerate(("save", "save_async", "wait", "close")):
             with self.subTest(what), self.assertLogs("cairnkv", "ERROR") as logged:
@@ -190,11 +216,16 @@ class Background(WithServer):
 
     def test_a_state_beyond_the_limit_is_saved_at_once(self):
         run = self.run_of(copy_limit_bytes=1000)
+        larger = ({"w": torch.ones(251)}, {"a": numpy.ones(126)}, {"c": torch.ones(126, dtype=torch.complex64).conj()},
+                  {"a": torch.ones(200), "s": cairnkv.Shard(torch.ones(51), (51,), (0,))})
         with mock.patch.object(runs.staging.Staging, "copy", side_effect=AssertionError("copied")):
-            self.assertTrue(run.save_async(1, {"w": torch.ones(1000)}).done())
-        self.assertFalse(run.save_async(2, {"w": torch.ones(10)}) is None)
+            for step, state in enumerate(larger, 1):
+                self.assertTrue(run.save_async(step, state).done())
+        with mock.patch.object(runs.staging.Staging, "copy", side_effect=staging.Staging().copy) as copied:
+            run.save_async(9, {"w": torch.ones(250), "tied": []})
+        self.assertEqual(copied.call_count, 1)
         run.close()
-        self.assertEqual(run.steps(), [2, 1])
+        self.assertEqual(run.steps(), [9, 4, 3, 2, 1])
 
     def test_copies_use_their_memory_again_and_hold_what_the_views_touch(self):
         stage, big = staging.Staging(), torch.zeros(1_000_000)
