@@ -41,6 +41,8 @@ class CheckpointCallback:
         self.best_value = None
         self._saved_step = None
         self._in_training = False
+        self._best_key = f"{run.name}:best"
+        self._is_best_given_up = False     # and the key is still there
 
     def __getattr__(self, name):
         # A Trainer calls all its events; those that are not here are of no interest.
@@ -98,12 +100,18 @@ class CheckpointCallback:
         self.run.wait()
 
     def _best_until(self, step, saved):
-        """A step is saved before it is evaluated: what its evaluation gave stands in the key RUN:best."""
-        text = self.run.client.get(f"{self.run.name}:best")
+        """A step is saved before it is evaluated: what its evaluation gave stands in the key RUN:best. One of a later step is of a
+        course that is given up: its pin would keep that step from being saved again, and the next evaluation is the best so far."""
+        text = self.run.client.get(self._best_key)
         if text is None:
             return saved
         best = json.loads(text)
-        return best["value"] if best["step"] <= step else saved
+        if best["step"] <= step:
+            return best["value"]
+        self._is_best_given_up = True
+        if self.run.rank == 0:
+            self.run.client.execute_command("CKPT.UNTAG", self.run.name, BEST_TAG)
+        return None
 
     # --- saving ---
 
@@ -135,12 +143,15 @@ class CheckpointCallback:
             work(*arguments)
 
     def _retain(self):
+        if self._is_best_given_up:  # by now every rank has read it: all have voted
+            self._is_best_given_up = False
+            self.run.client.delete(self._best_key)
         if self.save_total_limit is not None:
             self.run.client.execute_command("CKPT.RETAIN", self.run.name, "KEEP", self.save_total_limit)
 
     def _pin_best(self, step, value):
         self.run.client.execute_command("CKPT.TAG", self.run.name, BEST_TAG, step, "PIN")
-        self.run.client.set(f"{self.run.name}:best", json.dumps({"step": step, "value": value}))
+        self.run.client.set(self._best_key, json.dumps({"step": step, "value": value}))
         self._retain()
 
 

@@ -210,8 +210,22 @@ class TrainerCallbackTest(unittest.TestCase):
             self.assertTrue(torch.equal(left, right))
         self.assertEqual(self.run_.steps(), [8, 6, 4, 2])
 
+    def test_a_resume_from_before_the_best_gives_it_up(self):
+        self.run_ = cairnkv.Run("run", client=self.server.client(), rank=0, world=1)
+        Loop(self.callback(save_steps=1, best_metric="loss")).train(6, {2: 0.5, 5: 0.1})
+        callback = self.callback(save_steps=1, best_metric="loss", resume_from_checkpoint=3)
+        resumed = Loop(callback)
+        resumed.train(7, {4: 0.4, 6: 0.7})
+        self.assertEqual(self.run_.steps(), [7, 6, 5, 4, 3, 2, 1])
+        self.assertEqual((self.run_.load("@best")[0]["trainer"]["global_step"], callback.best_value), (4, 0.4))
+        # And the value that was given up is not taken for one of this course by the next start.
+        Loop(self.callback(save_steps=1, best_metric="loss", resume_from_checkpoint=3)).train(4)
+        last = self.callback(save_steps=1, best_metric="loss", resume_from_checkpoint=4)
+        Loop(last).train(5)
+        self.assertIsNone(last.best_value)
+
     def test_nothing_imports_transformers(self):
-        code = "import sys, cairnkv; cairnkv.CheckpointCallback(None).on_log(); sys.exit('transformers' in sys.modules)"
+        code = "import sys, cairnkv; cairnkv.CheckpointCallback(cairnkv.Run('run', client=None)).on_log(); sys.exit('transformers' in sys.modules)"
         subprocess.run([sys.executable, "-c", code], check=True, timeout=60, env={**os.environ, "PYTHONPATH": os.path.join(SOURCE_DIR, "clients", "python")})
 
     def test_resume_takes_what_is_there_and_misses_what_was_named(self):
