@@ -2,9 +2,11 @@
 // "Damage").
 
 #include <algorithm>
+#include <array>
 
 #include "persistence/aof_reader.h"
 #include "persistence/aof_text.h"
+#include "server/base/check.h"
 #include "server/base/strings.h"
 
 namespace cairn {
@@ -13,6 +15,9 @@ namespace {
 constexpr uint64_t kNowhere = UINT64_MAX;
 /// No note holds this. It stands where bytes of a group were lost and later ones were not.
 constexpr std::string_view kPaddingInside = "##";
+/// A command of more words is parsed with none behind it, and its vector is let go: what stands
+/// ahead takes little memory.
+constexpr size_t kManyWords = 1024;
 /// What is read where bytes never reached the disk.
 constexpr std::string_view kBlank("\0#", 2);
 
@@ -85,6 +90,11 @@ class Scanner {
   Status Commands(uint64_t end, bool stop_at_check) {
     const std::string_view text = text_.substr(0, end);
     while (position_ < end) {
+      ParseAhead(text);
+      if (ahead_count_ > 0) {
+        CAIRN_RETURN_IF_ERROR(RunNext());
+        continue;
+      }
       if (text[position_] == '#') {
         if (stop_at_check && text.substr(position_).starts_with(kAofCheckMark)) return Status::Ok();
         const size_t newline = text.find('\n', position_);
@@ -108,27 +118,52 @@ class Scanner {
       }
       uint64_t at = position_;
       const AofParse parsed = ParseAofCommand(text, &at, &args_, &reason_);
-      if (parsed != AofParse::kCommand) {
-        Fail(parsed, position_, at, reason_, end);
-        return Status::Ok();
-      }
-      TrackTransaction();
-      CAIRN_RETURN_IF_ERROR(sink_.Command(args_));
-      ++scan_->commands;
-      position_ = at;
-      if (interval_ != 0 && position_ >= next_report_) {
-        next_report_ = position_ + interval_;
-        CAIRN_RETURN_IF_ERROR(on_progress_(position_));
-      }
+      CAIRN_CHECK(parsed != AofParse::kCommand);
+      Fail(parsed, position_, at, reason_, end);
+      return Status::Ok();
     }
     return Status::Ok();
   }
 
-  void TrackTransaction() {
-    if (args_.size() != 1) return;
-    if (args_[0].size() == 5 && EqualsIgnoreCase(args_[0], "multi")) {
+  /// Parses and announces commands up to kAofAhead, up to the next annotation, or up to what does
+  /// not parse, which is judged when its turn comes.
+  void ParseAhead(std::string_view text) {
+    if (ahead_count_ == 0) ahead_position_ = position_;
+    while (ahead_count_ < kAofAhead && !HasManyWordsLast() && ahead_position_ < text.size() &&
+           text[ahead_position_] != '#') {
+      Parsed& parsed = ahead_[(ahead_first_ + ahead_count_) % kAofAhead];
+      parsed.end = ahead_position_;
+      if (ParseAofCommand(text, &parsed.end, &parsed.args, &reason_) != AofParse::kCommand) return;
+      ahead_position_ = parsed.end;
+      ++ahead_count_;
+      sink_.Announce(parsed.args);
+    }
+  }
+
+  bool HasManyWordsLast() const {
+    return ahead_count_ > 0 &&
+           ahead_[(ahead_first_ + ahead_count_ - 1) % kAofAhead].args.size() > kManyWords;
+  }
+
+  Status RunNext() {
+    Parsed& parsed = ahead_[ahead_first_];
+    TrackTransaction(parsed.args);
+    CAIRN_RETURN_IF_ERROR(sink_.Command(parsed.args));
+    ++scan_->commands;
+    position_ = parsed.end;
+    ahead_first_ = (ahead_first_ + 1) % kAofAhead;
+    --ahead_count_;
+    if (parsed.args.size() > kManyWords) parsed.args = {};
+    if (interval_ == 0 || position_ < next_report_) return Status::Ok();
+    next_report_ = position_ + interval_;
+    return on_progress_(position_);
+  }
+
+  void TrackTransaction(const std::vector<std::string_view>& args) {
+    if (args.size() != 1) return;
+    if (args[0].size() == 5 && EqualsIgnoreCase(args[0], "multi")) {
       if (transaction_start_ == kNowhere) transaction_start_ = position_;
-    } else if (args_[0].size() == 4 && EqualsIgnoreCase(args_[0], "exec")) {
+    } else if (args[0].size() == 4 && EqualsIgnoreCase(args[0], "exec")) {
       transaction_start_ = kNowhere;
     }
   }
@@ -243,6 +278,14 @@ class Scanner {
   const uint64_t interval_;
   uint64_t next_report_;
   const std::function<Status(uint64_t)>& on_progress_;
+  struct Parsed {
+    std::vector<std::string_view> args;
+    uint64_t end = 0;  // behind the command
+  };
+  // The commands from position_ on that are parsed: a ring, so that its vectors keep their room.
+  std::array<Parsed, kAofAhead> ahead_;
+  size_t ahead_first_ = 0, ahead_count_ = 0;
+  uint64_t ahead_position_ = 0;
   std::vector<std::string_view> args_;
   std::string reason_;
   uint64_t uncovered_start_ = kNowhere;    // first byte that no check covers

@@ -200,7 +200,8 @@ void Dispatcher::RunDeferred(Session& session) {
 
 bool Dispatcher::RunArgs(Session& session, std::span<const std::string_view> args) {
   Command* container = nullptr;
-  Command* command = engine_.commands.Resolve(args, &container);
+  Command* command = engine_.commands.Recall(args[0]);
+  if (command == nullptr) command = engine_.commands.Resolve(args, &container);
   if (session.suspended) {
     session.deferred.push_back(
         OwnedCommand::From(command != nullptr ? command->spec : nullptr, args, nullptr));

@@ -148,6 +148,27 @@ Status CommandLoader::BeginFile(std::string_view name) {
   return Status::Ok();
 }
 
+// The three passes of Database, each when what the one before it asked for should be here. The
+// database may be another one by the command's turn; what was fetched is of no use then.
+void CommandLoader::Announce(std::span<const std::string_view> args) {
+  constexpr size_t kStep = kAofAhead / 3;
+  const auto* const command = engine_.commands.Recall(args[0]);
+  if (command == nullptr || command->first_key <= 0 ||
+      args.size() <= static_cast<size_t>(command->first_key)) {
+    return;
+  }
+  const Database& db = engine_.keyspace.db(session_->db);
+  const uint64_t hash = db.MakeKey(args[static_cast<size_t>(command->first_key)]).hash;
+  announced_[announced_count_ % kAofAhead] = hash;
+  db.PrefetchSlot(hash);
+  const auto earlier = [this](size_t by) {
+    return announced_[(announced_count_ - by) % kAofAhead];
+  };
+  if (announced_count_ >= kStep) db.PrefetchBucket(earlier(kStep), /*for_write=*/true);
+  if (announced_count_ >= 2 * kStep) db.PrefetchEntry(earlier(2 * kStep));
+  ++announced_count_;
+}
+
 Status CommandLoader::Command(std::span<const std::string_view> args) {
   session_->output.Clear();
   DelayLoad(engine_);

@@ -4,6 +4,7 @@
 // CommandLoader runs what an append-only file says on an internal session. Neither opens files.
 // Thread: executor.
 
+#include <array>
 #include <cstdint>
 #include <deque>
 #include <memory>
@@ -77,12 +78,17 @@ class CommandLoader final : public CommandSink {
   explicit CommandLoader(Engine& engine);
   ~CommandLoader() override;
   Status BeginFile(std::string_view name) override;
+  void Announce(std::span<const std::string_view> args) override;
   Status Command(std::span<const std::string_view> args) override;
 
  private:
   Engine& engine_;
   Session* session_;
   std::string file_;  // that is read
+  // Of the last commands that were announced, the hashes of their first keys; number n stands at
+  // n % kAofAhead.
+  std::array<uint64_t, kAofAhead> announced_{};
+  size_t announced_count_ = 0;
 };
 
 }  // namespace cairn

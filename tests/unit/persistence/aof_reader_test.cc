@@ -60,6 +60,60 @@ TEST(AofReaderTest, TheWorkedExampleOfTheDocument) {  // docs/aof.md
   EXPECT_EQ(recorder.lines, (std::vector<std::string>{"SELECT 0", "SET a 1"}));
 }
 
+/// Notes how far ahead of their turn commands are announced.
+class AheadRecorder final : public CommandRecorder {
+ public:
+  void Announce(std::span<const std::string_view> args) override {
+    announced.push_back(std::string(args.back()));
+    EXPECT_LE(announced.size(), lines.size() + kAofAhead);
+    most_ahead = std::max(most_ahead, announced.size() - lines.size());
+  }
+  Status Command(std::span<const std::string_view> args) override {
+    EXPECT_LT(lines.size(), announced.size());
+    EXPECT_EQ(announced[lines.size()], args.back()) << "not in the order of the file";
+    return CommandRecorder::Command(args);
+  }
+  std::vector<std::string> announced;
+  size_t most_ahead = 0;
+};
+
+TEST(AofReaderTest, CommandsAreAnnouncedInOrderBeforeTheirTurn) {
+  const auto set = [](int number) {
+    const std::string key = std::to_string(1000 + number);
+    return "*3\r\n$3\r\nSET\r\n$1\r\na\r\n$4\r\n" + key + "\r\n";
+  };
+  std::string plain, checked;
+  for (int i = 0; i < 100; ++i) plain += set(i);
+  for (int i = 0; i < 100; i += 50) {
+    std::string group;
+    for (int j = i; j < i + 50; ++j) group += set(j);
+    AddGroup(&checked, 0, group);
+  }
+  for (std::string* text : {&plain, &checked}) {
+    AheadRecorder recorder;
+    AofScan scan;
+    *text += "*3\r\n$3\r\nSET";  // what does not parse is neither announced nor run
+    ASSERT_TRUE(ScanAofText(*text, 0, recorder, &scan).ok());
+    EXPECT_EQ(scan.commands, 100u);
+    EXPECT_EQ(scan.tail, AofTail::kTorn);
+    EXPECT_EQ(recorder.lines.size(), 100u);
+    EXPECT_EQ(recorder.announced.size(), 100u);
+    EXPECT_EQ(recorder.most_ahead, kAofAhead);
+  }
+}
+
+TEST(AofReaderTest, NothingIsParsedBehindACommandOfManyWords) {
+  std::string text(kSetA);
+  text += "*2000\r\n$3\r\nDEL\r\n";
+  for (int i = 1; i < 2000; ++i) text += "$1\r\nd\r\n";
+  text += kSetB;
+  AheadRecorder recorder;
+  AofScan scan;
+  ASSERT_TRUE(ScanAofText(text, 0, recorder, &scan).ok());
+  EXPECT_EQ(scan.commands, 3u);
+  EXPECT_EQ(recorder.most_ahead, 2u);
+}
+
 TEST(AofReaderTest, ACutAtEveryByteKeepsTheWholeCommandsBefore) {
   const std::string text = Text({kSetA, kSetB});
   for (size_t size = 0; size <= text.size(); ++size) {
