@@ -193,6 +193,7 @@ class DurabilityOfFiles final : public Durability {
   uint64_t loaded_keys_ = 0, expired_at_load_ = 0;
   LoadFigures load_;
   int64_t load_logged_us_ = 0;      // when the log last heard of the running load, monotonic
+  uint64_t load_logged_bytes_ = 0;  // what it heard then
   int64_t snapshot_logged_us_ = 0;  // and of the running save, rewrite or copy
   /// Posted outcomes hold it weakly: those that arrive after this object are dropped.
   std::shared_ptr<int> alive_ = std::make_shared<int>(0);

@@ -37,6 +37,7 @@ void DurabilityOfFiles::BeginLoad(uint64_t total_bytes) {
   load_.started_s = engine_.env.WallMicros() / 1000000;
   load_.total_bytes = total_bytes;
   load_logged_us_ = engine_.env.MonotonicMicros();
+  load_logged_bytes_ = 0;
 }
 
 Status DurabilityOfFiles::LoadProgress(uint64_t offset) {
@@ -44,9 +45,15 @@ Status DurabilityOfFiles::LoadProgress(uint64_t offset) {
   engine_.RefreshClock();
   const int64_t now_us = engine_.env.MonotonicMicros();
   if (now_us - load_logged_us_ >= kProgressEveryUs) {
+    const double bytes_per_us = static_cast<double>(offset - load_logged_bytes_) /
+                                static_cast<double>(now_us - load_logged_us_);
     load_logged_us_ = now_us;
-    engine_.log.Log(LogLevel::kNotice, "Loading: {} of {} bytes ({:.1f}%)", offset,
-                    load_.total_bytes, Percent(offset, load_.total_bytes));
+    load_logged_bytes_ = offset;
+    const uint64_t left = load_.total_bytes - std::min(offset, load_.total_bytes);
+    engine_.log.Log(LogLevel::kNotice,
+                    "Loading: {} of {} bytes ({:.1f}%), {:.1f} MB/s, about {:.0f} s left", offset,
+                    load_.total_bytes, Percent(offset, load_.total_bytes), bytes_per_us,
+                    bytes_per_us > 0 ? static_cast<double>(left) / bytes_per_us / 1e6 : 0);
   }
   const bool go_on = !engine_.serve_while_loading || engine_.serve_while_loading();
   return engine_.stop_requested || !go_on
