@@ -13,23 +13,33 @@ void AofDatasetWriter::PutCount(char type, size_t count) {
   buffer_.append(header, FormatRespHeader(header, type, static_cast<int64_t>(count)));
 }
 
-void AofDatasetWriter::PutBulk(std::string_view bytes) {
-  PutCount('$', bytes.size());
-  buffer_.append(bytes);
-  buffer_.append("\r\n");
-}
-
-Status AofDatasetWriter::FlushWhenFull() {
-  if (buffer_.size() < kBufferBytes) return Status::Ok();
+Status AofDatasetWriter::Flush() {
   bytes_ += buffer_.size();
   CAIRN_RETURN_IF_ERROR(sink_->Append(buffer_));
   buffer_.clear();
   return Status::Ok();
 }
 
+Status AofDatasetWriter::Put(std::string_view bytes) {
+  if (bytes.size() < kBufferBytes) {
+    buffer_.append(bytes);
+    return Status::Ok();
+  }
+  CAIRN_RETURN_IF_ERROR(Flush());
+  bytes_ += bytes.size();
+  return sink_->Append(bytes);
+}
+
+Status AofDatasetWriter::PutBulk(std::string_view bytes) {
+  PutCount('$', bytes.size());
+  CAIRN_RETURN_IF_ERROR(Put(bytes));
+  buffer_.append("\r\n");
+  return Status::Ok();
+}
+
 Status AofDatasetWriter::Command(std::initializer_list<std::string_view> args) {
   PutCount('*', args.size());
-  for (std::string_view arg : args) PutBulk(arg);
+  for (std::string_view arg : args) CAIRN_RETURN_IF_ERROR(PutBulk(arg));
   return FlushWhenFull();
 }
 
@@ -53,15 +63,25 @@ Status AofDatasetWriter::ValueDone() {
   return Command({"PEXPIREAT", key_, std::to_string(expire_at_ms_)});
 }
 
-Status AofDatasetWriter::Finish() {
-  bytes_ += buffer_.size();
-  CAIRN_RETURN_IF_ERROR(sink_->Append(buffer_));
-  buffer_.clear();
-  return Status::Ok();
-}
+Status AofDatasetWriter::Finish() { return Flush(); }
 
 Status AofDatasetWriter::String(std::string_view bytes) {
   CAIRN_RETURN_IF_ERROR(Command({"SET", key_, bytes}));
+  return ValueDone();
+}
+
+Status AofDatasetWriter::StringPieces(std::span<const std::string_view> pieces) {
+  size_t size = 0;
+  for (std::string_view piece : pieces) size += piece.size();
+  PutCount('*', 3);
+  CAIRN_RETURN_IF_ERROR(PutBulk("SET"));
+  CAIRN_RETURN_IF_ERROR(PutBulk(key_));
+  PutCount('$', size);
+  for (std::string_view piece : pieces) {
+    CAIRN_RETURN_IF_ERROR(Put(piece));
+    CAIRN_RETURN_IF_ERROR(FlushWhenFull());
+  }
+  buffer_.append("\r\n");
   return ValueDone();
 }
 
@@ -97,20 +117,36 @@ Status AofDatasetWriter::Begin(ValueKind kind, uint64_t count) {
   }
 }
 
+template <typename Words>
+Status AofDatasetWriter::WriteCommand(const Words& words) {
+  PutCount('*', 2 + words.size());
+  CAIRN_RETURN_IF_ERROR(PutBulk(item_command_));
+  CAIRN_RETURN_IF_ERROR(PutBulk(key_));
+  for (std::string_view word : words) CAIRN_RETURN_IF_ERROR(PutBulk(word));
+  return FlushWhenFull();
+}
+
 Status AofDatasetWriter::AddItem(std::string_view first, std::optional<std::string_view> second) {
+  const size_t bytes = first.size() + (second.has_value() ? second->size() : 0);
+  if (bytes >= kBufferBytes) {
+    CAIRN_RETURN_IF_ERROR(WriteItems());
+    const std::string_view words[] = {first, second.value_or("")};
+    return WriteCommand(std::span(words, second.has_value() ? 2 : 1));
+  }
   items_.emplace_back(first);
   if (second.has_value()) items_.emplace_back(*second);
-  return items_.size() < kItemsPerCommand * words_per_item_ ? Status::Ok() : WriteItems();
+  items_bytes_ += bytes;
+  const bool full =
+      items_.size() >= kItemsPerCommand * words_per_item_ || items_bytes_ >= kBufferBytes;
+  return full ? WriteItems() : Status::Ok();
 }
 
 Status AofDatasetWriter::WriteItems() {
   if (items_.empty()) return Status::Ok();
-  PutCount('*', 2 + items_.size());
-  PutBulk(item_command_);
-  PutBulk(key_);
-  for (const std::string& item : items_) PutBulk(item);
+  CAIRN_RETURN_IF_ERROR(WriteCommand(items_));
   items_.clear();
-  return FlushWhenFull();
+  items_bytes_ = 0;
+  return Status::Ok();
 }
 
 Status AofDatasetWriter::Item(std::string_view element) { return AddItem(element, std::nullopt); }

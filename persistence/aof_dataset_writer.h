@@ -2,11 +2,14 @@
 
 // AofDatasetWriter: a DatasetSink that writes the dataset as commands: the BASE of a rewrite when
 // aof-use-rdb-preamble is no. Containers become RPUSH, SADD, ZADD and HMSET of at most 64 items
-// each, as Redis rewrites them; values that no command can build (modules) become RESTORE of their
-// DUMP payload. It knows no files; bytes go to a ByteSink. Thread: the walker.
+// each, as Redis rewrites them, and of fewer when they are long; values that no command can build
+// (modules) become RESTORE of their DUMP payload. It knows no files; bytes go to a ByteSink.
+// Memory: the buffer and the items of one command, 64 KiB of each and what a short item is above
+// it; long strings pass through. A stream or a module value is held whole. Thread: the walker.
 
 #include <cstdint>
 #include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -33,6 +36,7 @@ class AofDatasetWriter final : public DatasetSink, public ValueSink {
 
   // ValueSink
   Status String(std::string_view bytes) override;
+  Status StringPieces(std::span<const std::string_view> pieces) override;
   Status Integer(int64_t value) override;
   Status Begin(ValueKind kind, uint64_t count) override;
   Status Item(std::string_view element) override;
@@ -61,9 +65,15 @@ class AofDatasetWriter final : public DatasetSink, public ValueSink {
 
   Status Command(std::initializer_list<std::string_view> args);
   void PutCount(char type, size_t count);
-  void PutBulk(std::string_view bytes);
-  Status FlushWhenFull();
+  /// Long bytes go to the sink as they are, behind what is buffered.
+  Status Put(std::string_view bytes);
+  Status PutBulk(std::string_view bytes);
+  Status Flush();
+  Status FlushWhenFull() { return buffer_.size() < kBufferBytes ? Status::Ok() : Flush(); }
   Status AddItem(std::string_view first, std::optional<std::string_view> second);
+  /// One command with the item_command_ and these words.
+  template <typename Words>
+  Status WriteCommand(const Words& words);
   Status WriteItems();
   /// The value is complete: its PEXPIREAT follows.
   Status ValueDone();
@@ -78,6 +88,7 @@ class AofDatasetWriter final : public DatasetSink, public ValueSink {
   size_t words_per_item_ = 1;
   bool in_list_ = false;  // Packed is a node then
   std::vector<std::string> items_;
+  size_t items_bytes_ = 0;
   std::optional<DumpWriter> dump_;  // a module value being written
 };
 
