@@ -144,7 +144,7 @@ INSTANTIATE_TEST_SUITE_P(Ways, CutSaveTest,
                          [](const testing::TestParamInfo<Way>& way) {
                            return way.param == Way::kSave             ? "Save"
                                   : way.param == Way::kBackgroundSave ? "BackgroundSave"
-                                                                       : "Shutdown";
+                                                                      : "Shutdown";
                          });
 
 // -- Errors at a start.
@@ -186,8 +186,7 @@ std::vector<Disk> Disks() {
   return {
       {"RdbFile", rdb, [rdb](FakeEnv& env) { RunAProcess(env, rdb); }},
       {"AofOnAnRdbBase", aof, [aof](FakeEnv& env) { RunAProcess(env, aof); }},
-      {"AofOnABaseOfCommands", commands,
-       [commands](FakeEnv& env) { RunAProcess(env, commands); }},
+      {"AofOnABaseOfCommands", commands, [commands](FakeEnv& env) { RunAProcess(env, commands); }},
       {"AofWithATornEnd", aof,
        [aof](FakeEnv& env) {
          RunAProcess(env, aof);
@@ -259,9 +258,7 @@ TEST_P(ErrorAtStartTest, RefusesOrLoadsAllAndTheNextLoadsAll) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Disks, ErrorAtStartTest, testing::ValuesIn(Disks()),
-                         [](const testing::TestParamInfo<Disk>& disk) {
-                           return disk.param.name;
-                         });
+                         [](const testing::TestParamInfo<Disk>& disk) { return disk.param.name; });
 
 }  // namespace
 }  // namespace cairn
