@@ -1,6 +1,6 @@
-// CKPT.COMMIT, STATUS, LIST, LOG, WAITFOR, DEL: from the votes to the version, and what there is. A
-// COMMIT without enough votes and a WAITFOR wait for the run's key to change (module_api.h,
-// wait_for_key and wait_and_look), as BLPOP waits for a list.
+// CKPT.COMMIT, STATUS, LIST, LOG, WAITFOR, SWEEP, DEL: from the votes to the version, and what
+// there is. A COMMIT without enough votes and a WAITFOR wait for the run's key to change
+// (module_api.h, wait_for_key and wait_and_look), as BLPOP waits for a list.
 
 #include <algorithm>
 
@@ -291,6 +291,14 @@ Status WaitForCommand(CommandRun& run) {
   return Status::Client("CKPTTIMEOUT no version after step " + std::to_string(args->after));
 }
 
+/// What OnTick (module.h) asks for; Open does it for every command that changes the run.
+Status SweepCommand(CommandRun& run) {
+  const Result<RunEdit> edit = RunEdit::Open(run);
+  if (!edit.ok()) return edit.status();
+  run.Unsigned(edit->ended_by_clock);
+  return Status::Ok();
+}
+
 Status DelCommand(CommandRun& run) {
   Result<RunEdit> edit = RunEdit::Open(run);
   if (!edit.ok()) return edit.status();
@@ -360,6 +368,18 @@ constexpr CairnCommandSpec kSpecs[] = {
         .summary = "Waits until a version after a step is committed.",
         .synopsis = "key#0 AFTER=step:integer [TIMEOUT=timeout:integer]",
         .run = Run<WaitForCommand>,
+    },
+    {
+        .name = "ckpt.sweep",
+        .arity = 2,
+        .flags = CAIRN_CMD_WRITE,
+        .keys = {kRunRw},
+        .since = "1.0.0",
+        .complexity = "O(N) in the transactions and versions of the run.",
+        .summary =
+            "Ends what the clock has ended of a run's transactions, as the server does itself.",
+        .synopsis = "key#0",
+        .run = Run<SweepCommand>,
     },
     {
         .name = "ckpt.del",

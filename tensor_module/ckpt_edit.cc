@@ -13,13 +13,18 @@ Result<RunEdit> RunEdit::Open(CommandRun& command, bool create) {
   edit.existed = true;
   edit.run = found.value()->run();
   const Swept swept = Sweep(&edit.run, edit.moment());
-  // What is only forgotten needs no log: it is forgotten again after a replay. A deadline that
-  // begins to count is kept, also when this command fails.
-  if (swept.armed && swept.expired.empty()) {
-    command.SetRunQuietly(command.key(), new RunValue(edit.run));
+  // A deadline that begins to count is kept, also when this command fails.
+  edit.ended_by_clock = swept.expired.size() + swept.forgotten.size();
+  if (edit.ended_by_clock == 0) {
+    if (swept.armed) command.SetRunQuietly(command.key(), new RunValue(edit.run));
+    return edit;
   }
-  if (swept.expired.empty()) return edit;
-  command.SetRun(command.key(), new RunValue(edit.run), "ckpt.expire");
+  command.SetRun(command.key(), new RunValue(edit.run),
+                 swept.expired.empty() ? "ckpt.forget" : "ckpt.expire");
+  // Replicas have no clock for this, and would hold for ever what is forgotten here.
+  for (const std::string& tx : swept.forgotten) {
+    command.PropagateAs({"CKPT.ABORT", command.key(), tx, "EXPIRED"});
+  }
   for (const std::string& tx : swept.expired) {
     command.PropagateAs({"CKPT.ABORT", command.key(), tx, "EXPIRED"});
     for (const auto& transaction : edit.run.transactions) {
@@ -51,8 +56,8 @@ void RunEdit::TellCommitted(uint64_t step, std::string_view tx, const std::vecto
   for (uint64_t old : gone) Tell("deleted", old, "");
 }
 
-Status CheckQuota(const CommandRun& command, uint64_t size_bytes) {
-  const Status room = command.CheckMemory(size_bytes);
+Status CheckQuota(const CommandRun& command, uint64_t size_bytes, uint64_t promised_bytes) {
+  const Status room = command.CheckMemory(size_bytes, promised_bytes);
   if (room.ok()) return room;
   std::string why(room.message());
   return Status::Client("CKPTQUOTA " + why.substr(why.find(' ') + 1));

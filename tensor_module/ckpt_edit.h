@@ -26,6 +26,7 @@ class RunEdit {
 
   CkptRun run;
   bool existed = false;
+  size_t ended_by_clock = 0;  ///< transactions that Open found expired, or forgot
 
   Moment moment() const { return {command_->now_ms(), command_->is_loading()}; }
   /// Stores `run` and logs the command as it was sent. `event` is the keyspace event.
@@ -45,8 +46,8 @@ class RunEdit {
   bool logged_ = false;  // something else than the command as sent
 };
 
-/// Room for `size_bytes` more. Errors: CKPTQUOTA.
-Status CheckQuota(const CommandRun& command, uint64_t size_bytes);
+/// Room for `size_bytes` more beside what is promised. Errors: CKPTQUOTA.
+Status CheckQuota(const CommandRun& command, uint64_t size_bytes, uint64_t promised_bytes = 0);
 /// The argument list with more words behind it.
 std::vector<std::string_view> With(Args args, std::initializer_list<std::string_view> more);
 /// Sixteen hexadecimal digits.

@@ -268,6 +268,7 @@ Swept Sweep(CkptRun* run, Moment moment) {
       swept.expired.push_back(transaction.id);
       Suspend(run, i, TxState::kExpired, moment);
     } else if (!transaction.live() && transaction.free_at_ms <= moment.now_ms) {
+      swept.forgotten.push_back(transaction.id);
       Forget(run, i);
       continue;
     }
@@ -468,10 +469,14 @@ Status Abort(CkptRun* run, std::string_view tx, std::string_view reason, Moment 
   return Status::Ok();
 }
 
-Status Expire(CkptRun* run, std::string_view tx, Moment moment) {
-  Result<const Transaction*> found = FindLive(*run, tx);
-  if (!found.ok()) return found.status();
-  Suspend(run, IndexOf(*run, tx), TxState::kExpired, moment);
+Status EndByClock(CkptRun* run, std::string_view tx, Moment moment) {
+  const size_t i = IndexOf(*run, tx);
+  if (i == run->transactions.size()) return FindLive(*run, tx).status();
+  if (run->transactions[i]->live()) {
+    Suspend(run, i, TxState::kExpired, moment);
+  } else {
+    Forget(run, i);
+  }
   return Status::Ok();
 }
 

@@ -43,9 +43,10 @@ struct BeginRequest {
   std::string new_id;  ///< for a transaction that does not exist yet
 };
 
-/// The transactions that the clock has ended now. Others, whose grace is over, are forgotten.
+/// The transactions that the clock has ended now, and those whose grace is over.
 struct Swept {
   std::vector<std::string> expired;
+  std::vector<std::string> forgotten;
   bool armed = false;  ///< a transaction from a file has got its deadline
 };
 Swept Sweep(CkptRun* run, Moment moment);
@@ -75,8 +76,9 @@ Status SetState(CkptRun* run, std::string_view tx, uint32_t rank, StateBlob blob
 Status Prepare(CkptRun* run, std::string_view tx, uint32_t rank, bool guard_finite, Moment moment);
 /// Errors: those of FindLive; already committed.
 Status Abort(CkptRun* run, std::string_view tx, std::string_view reason, Moment moment);
-/// What a log says that Sweep did.
-Status Expire(CkptRun* run, std::string_view tx, Moment moment);
+/// What a log says that Sweep did: a live transaction expires, one that is over is forgotten.
+/// Errors: those of FindLive when there is neither.
+Status EndByClock(CkptRun* run, std::string_view tx, Moment moment);
 
 /// First byte missing.
 uint64_t NextOffset(const ShardSpec& spec, const ShardData& data);

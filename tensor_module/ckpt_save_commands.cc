@@ -7,6 +7,7 @@
 #include "tensor_module/ckpt_durable.h"
 #include "tensor_module/ckpt_edit.h"
 #include "tensor_module/ckpt_naming.h"
+#include "tensor_module/ckpt_promise.h"
 #include "tensor_module/ckpt_whole.h"
 
 namespace cairn::tensor {
@@ -85,15 +86,29 @@ uint64_t NewBytes(const CkptRun& run, const std::vector<ShardSpec>& specs) {
   return bytes;
 }
 
+/// What a declaration adds to what open transactions await must have room beside all that they
+/// await already, of whatever run: else the PUTs of one of them would be refused.
+Status CheckPromise(CommandRun& run, const CkptRun& before, const CkptRun& after) {
+  const uint64_t own = AwaitedBytes(before), with_it = AwaitedBytes(after);
+  if (with_it <= own) return Status::Ok();
+  Result<const RunValue*> value = run.NeedRun(run.key(), CAIRN_WRITE);
+  if (!value.ok()) return value.status();
+  const uint64_t others = run.module().AwaitedBytesBut(value.value());
+  return CheckQuota(run, with_it - own, own > UINT64_MAX - others ? UINT64_MAX : own + others);
+}
+
 Status DeclareCommand(CommandRun& run) {
   Result<DeclareArgs> declare = ParseDeclare(run.args());
   if (!declare.ok()) return declare.status();
   Result<RunEdit> edit = RunEdit::Open(run);
   if (!edit.ok()) return edit.status();
-  CAIRN_RETURN_IF_ERROR(CheckQuota(run, NewBytes(edit->run, declare->specs)));
+  const bool limited = run.HasMemoryLimit();
+  if (!limited) CAIRN_RETURN_IF_ERROR(CheckQuota(run, NewBytes(edit->run, declare->specs)));
   const size_t count = declare->specs.size();
+  const CkptRun before = edit->run;
   CAIRN_RETURN_IF_ERROR(
       Declare(&edit->run, run.args()[2], declare->rank, std::move(declare->specs), edit->moment()));
+  if (limited) CAIRN_RETURN_IF_ERROR(CheckPromise(run, before, edit->run));
   edit->Store("ckpt.declare");
   run.Unsigned(count);
   return Status::Ok();
@@ -106,10 +121,14 @@ Status AbortCommand(CommandRun& run) {
   Result<RunEdit> edit = RunEdit::Open(run);
   if (!edit.ok()) return edit.status();
   if (abort->expired) {
-    // From a log, for the clock of then. Asked for by a client it is an abort like others.
-    const Status expired = Expire(&edit->run, tx, edit->moment());
-    if (expired.ok()) edit->Store("ckpt.expire");
-    if (!expired.ok() && !run.is_loading()) return expired;
+    // From a log, for the clock of then. A client that asks for it ends what is live.
+    const Result<const Transaction*> live = FindLive(edit->run, tx);
+    if (!live.ok() && !run.is_loading()) return live.status();
+    const uint64_t step = live.ok() ? live.value()->step : 0;
+    if (EndByClock(&edit->run, tx, edit->moment()).ok()) {
+      edit->Store(live.ok() ? "ckpt.expire" : "ckpt.forget");
+      if (live.ok()) edit->Tell("expired", step, tx);
+    }
     run.Ok();
     return Status::Ok();
   }

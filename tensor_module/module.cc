@@ -1,10 +1,12 @@
 #include "tensor_module/module.h"
 
+#include <algorithm>
 #include <cstdlib>
 #include <cstring>
 #include <new>
 
 #include "tensor_module/ckpt_commands.h"
+#include "tensor_module/ckpt_promise.h"
 
 namespace cairn::tensor {
 
@@ -69,6 +71,17 @@ int Module::Register() {
         *alive = module.pool.chunk_bytes();
         *named = module.logs.NamedBytes(*alive);
       });
+  api.watch_values(
+      self, run_type,
+      [](void* data, uint32_t db, CairnBytes key, const void* value) {
+        static_cast<Module*>(data)->watch.OnStored(db, {key.data, key.size},
+                                                   static_cast<const RunValue*>(value)->run());
+      },
+      [](void* data, uint32_t a, uint32_t b) {
+        static_cast<Module*>(data)->watch.OnSwapped(a, b);
+      });
+  api.watch_clock(self,
+                  [](void* data, int64_t now_ms) { static_cast<Module*>(data)->OnTick(now_ms); });
   for (const auto registrar :
        {RegisterStoreCommands, RegisterFetchCommands, RegisterAnalysisCommands,
         RegisterCombineCommands, RegisterUploadCommands, RegisterCkptSaveCommands,
@@ -78,6 +91,42 @@ int Module::Register() {
     if (registrar(*this) != CAIRN_OK) return CAIRN_FAILED;
   }
   return CAIRN_OK;
+}
+
+// --- the runs that have transactions ---
+
+namespace {
+
+/// Of one tick: a run with many of them gives the rest of its memory back on another thread.
+constexpr int64_t kTickUs = 2000;
+
+}  // namespace
+
+uint64_t Module::AwaitedBytesBut(const RunValue* except) {
+  uint64_t all = 0;
+  watch.Visit([&](uint32_t db, std::string_view key) {
+    const void* value = api.value_at(self, db, {key.data(), key.size()}, run_type);
+    if (value == nullptr) return false;
+    if (value == except) return true;
+    const uint64_t awaited = AwaitedBytes(static_cast<const RunValue*>(value)->run());
+    all = all > UINT64_MAX - awaited ? UINT64_MAX : all + awaited;
+    return true;
+  });
+  return all;
+}
+
+void Module::OnTick(int64_t now_ms) {
+  const int64_t until_us = api.monotonic_us(self) + kTickUs;
+  while (const std::optional<RunPlace> place = watch.TakeDue(now_ms)) {
+    const CairnBytes key = {place->key.data(), place->key.size()};
+    if (api.value_at(self, place->db, key, run_type) == nullptr) {
+      watch.Drop(*place);
+      continue;
+    }
+    const CairnBytes words[] = {{"CKPT.SWEEP", 10}, key};
+    api.run_command(self, place->db, words, 2);
+    if (api.monotonic_us(self) >= until_us) return;
+  }
 }
 
 // --- one command ---
@@ -187,22 +236,32 @@ Result<BlobSlice> CommandRun::ArgPayload(size_t index) {
   return BlobSlice{BlobRef::Adopt(copy), 0, size};
 }
 
-Status CommandRun::CheckMemory(uint64_t size_bytes) const {
+Status CommandRun::CheckMemory(uint64_t size_bytes, uint64_t promised_bytes) const {
   if (is_loading()) return Status::Ok();
   if (size_bytes > module_.api.machine_memory(module_.self)) {
     return Status::Client("OOM " + std::to_string(size_bytes) +
                           " bytes of tensors are more than this machine's memory");
   }
-  uint64_t limit = 0;
-  if (module_.api.setting_unsigned(module_.self, "tensor-memory-limit", &limit) != CAIRN_OK ||
-      limit == 0) {
+  const uint64_t limit = MemoryLimit();
+  if (limit == 0) return Status::Ok();
+  const uint64_t used = module_.memory.live_bytes();
+  const uint64_t left = limit - std::min(limit, used);
+  if (used <= limit && promised_bytes <= left && size_bytes <= left - promised_bytes) {
     return Status::Ok();
   }
-  const uint64_t used = module_.memory.live_bytes();
-  if (used <= limit && size_bytes <= limit - used) return Status::Ok();
   return Status::Client("OOM " + std::to_string(size_bytes) +
                         " bytes more of tensors would pass 'tensor-memory-limit' (" +
-                        std::to_string(used) + " of " + std::to_string(limit) + " in use)");
+                        std::to_string(used) + " of " + std::to_string(limit) + " in use" +
+                        (promised_bytes == 0 ? ")"
+                                             : ", " + std::to_string(promised_bytes) +
+                                                   " promised to open transactions)"));
+}
+
+uint64_t CommandRun::MemoryLimit() const {
+  uint64_t limit = 0;
+  const bool known =
+      module_.api.setting_unsigned(module_.self, "tensor-memory-limit", &limit) == CAIRN_OK;
+  return known ? limit : 0;
 }
 
 Status CommandRun::RunLate(uint64_t cost, std::unique_ptr<LateWork> late) {

@@ -21,6 +21,7 @@
 #include "tensor_module/ckpt_file.h"
 #include "tensor_module/compute.h"
 #include "tensor_module/log_host.h"
+#include "tensor_module/run_watch.h"
 #include "tensor_module/stats.h"
 #include "tensor_module/tensor.h"
 
@@ -67,6 +68,11 @@ class Module {
 
   /// Registers types and commands. CAIRN_OK or CAIRN_FAILED.
   int Register();
+  /// Bytes that open transactions of all runs but `except` await: promised, not yet taken. The run
+  /// that a command changes knows its own better.
+  uint64_t AwaitedBytesBut(const RunValue* except);
+  /// Has runs swept whose transactions the clock has ended, for kTickUs at most and one of them.
+  void OnTick(int64_t now_ms);
 
   const CairnApi& api;
   CairnModule* const self;
@@ -75,6 +81,7 @@ class Module {
   ChunkPool pool;
   LogHost logs;
   CkptEncoder encoder;  ///< ends before the pool
+  RunWatch watch;
   CairnType* tensor_type = nullptr;
   CairnType* upload_type = nullptr;
   CairnType* run_type = nullptr;
@@ -139,9 +146,11 @@ class CommandRun {
   // --- payloads ---
   /// The bytes of an argument: by reference when they were received into a blob, else copied.
   Result<BlobSlice> ArgPayload(size_t index);
-  /// Room for `size_bytes` more under tensor-memory-limit. Not asked while the append-only file is
-  /// replayed.
-  Status CheckMemory(uint64_t size_bytes) const;
+  /// Room for `size_bytes` more under tensor-memory-limit, beside `promised_bytes` that others will
+  /// take. Not asked while the append-only file is replayed.
+  Status CheckMemory(uint64_t size_bytes, uint64_t promised_bytes = 0) const;
+  /// CheckMemory asks for a limit.
+  bool HasMemoryLimit() const { return !is_loading() && MemoryLimit() != 0; }
 
   // --- long work ---
   /// Runs both halves: the first on a worker while other clients are served, when `cost` is
@@ -199,6 +208,8 @@ class CommandRun {
 
  private:
   CairnBytes KeyBytes(std::string_view key) const { return {key.data(), key.size()}; }
+  /// tensor-memory-limit; 0: none.
+  uint64_t MemoryLimit() const;
   Module& module_;
   CairnContext* const ctx_;
   std::vector<std::string_view> args_;

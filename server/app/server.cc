@@ -455,6 +455,7 @@ void Server::Cron() {
     const int64_t began_us = env_.MonotonicMicros();
     keyspace_->ActiveExpire(budget_us, settings.active_expire_effort);
     engine_->NoteLatency("expire-cycle", (env_.MonotonicMicros() - began_us) / 1000);
+    modules_->Tick();
   }
   keyspace_->TakeBackFreed();
   const int64_t now_ms = loop_.NowMillis();

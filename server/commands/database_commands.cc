@@ -6,6 +6,7 @@
 #include "server/base/strings.h"
 #include "server/engine/durability.h"
 #include "server/engine/key_access.h"
+#include "server/engine/module_host.h"
 
 namespace cairn {
 
@@ -47,6 +48,7 @@ Status SwapDb(CommandContext& ctx) {
     ctx.engine().watches.TouchDatabase(ctx.keyspace(), a, b);
     ctx.engine().watches.TouchDatabase(ctx.keyspace(), b, a);
     ctx.keyspace().Swap(a, b);
+    if (ctx.engine().modules != nullptr) ctx.engine().modules->OnSwapped(a, b);
     ctx.engine().blocking.SignalDatabase(a);
     ctx.engine().blocking.SignalDatabase(b);
   }

@@ -7,6 +7,7 @@
 
 #include "server/base/strings.h"
 #include "server/engine/key_access.h"
+#include "server/engine/module_host.h"
 
 namespace cairn {
 
@@ -128,6 +129,7 @@ constexpr CommandSpec kTypeSpec{
 const Entry* Place(CommandContext& ctx, Database& db, KeyRef to, ValueInput value,
                    int64_t expire_at_ms) {
   const Entry* entry = db.Set(to, std::move(value), expire_at_ms);
+  ModuleHost::OnStored(db.index(), *entry);
   ctx.SignalReady(db.index(), to.key);
   ctx.Notify(NotifyClass::kNew, "new", to.key, db.index());
   return entry;

@@ -8,6 +8,7 @@
 #include "server/base/strings.h"
 #include "server/data/value_codec.h"
 #include "server/engine/key_access.h"
+#include "server/engine/module_host.h"
 
 namespace cairn {
 
@@ -120,6 +121,7 @@ Status Restore(CommandContext& ctx) {
     }
   }
   const Entry* entry = ctx.db().Set(key, std::move(*value), expire_at_ms);
+  ModuleHost::OnStored(ctx.db().index(), *entry);
   ctx.SignalReady(ctx.db().index(), key.key);
   ctx.Notify(NotifyClass::kNew, "new", key.key, ctx.db().index());
   // A new key, whatever stood there before.

@@ -124,6 +124,7 @@ Status DatasetLoader::Store(Pending& pending) {
                               std::to_string(pending.db->index()));
   }
   const Entry* entry = pending.db->Set(ref, std::move(*value), meta.expire_at_ms);
+  ModuleHost::OnStored(pending.db->index(), *entry);
   if (meta.lfu_frequency >= 0 || meta.lru_idle_s >= 0) {
     engine_.keyspace.RestoreAccess(*entry, meta.lru_idle_s, meta.lfu_frequency);
   }

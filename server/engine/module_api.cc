@@ -47,6 +47,15 @@ CairnType* RegisterType(CairnModule* module, const CairnTypeSpec* spec) {
   return module->host->RegisterType(*module, *spec);
 }
 
+void WatchValues(CairnModule* module, CairnType* type,
+                 void (*on_stored)(void*, uint32_t, CairnBytes, const void*),
+                 void (*on_swapped)(void*, uint32_t, uint32_t)) {
+  type->on_stored = on_stored;
+  module->on_swapped = on_swapped;
+}
+
+void WatchClock(CairnModule* module, void (*on_tick)(void*, int64_t)) { module->on_tick = on_tick; }
+
 void GuardType(CairnType* type, int (*may_evict)(const void* value)) {
   type->may_evict = may_evict;
 }
@@ -105,7 +114,9 @@ int ValueGet(CairnContext* ctx, CairnBytes key, CairnType* type, int access, voi
   Result<ObjectRef> made = LoadModuleValue(*type, foreign->type_id(), foreign->events(), true);
   if (!made.ok()) return CAIRN_WRONG_TYPE;
   *value = static_cast<const ModuleObject*>(made->get())->value();
-  ctx->command.db().Replace(ref, ValueInput::FromObject(ValueType::kModule, std::move(*made)));
+  Database& db = ctx->command.db();
+  ModuleHost::OnStored(
+      db.index(), *db.Replace(ref, ValueInput::FromObject(ValueType::kModule, std::move(*made))));
   return CAIRN_FOUND;
 }
 
@@ -121,6 +132,25 @@ void ValueSet(CairnContext* ctx, CairnBytes key, CairnType* type, void* value, i
   ObjectRef object = ObjectRef::Adopt(new ModuleObject(*type, value));
   StoreKey(command, command.db(), ref,
            ValueInput::FromObject(ValueType::kModule, std::move(object)), at_ms);
+  if (type->on_stored == nullptr) return;
+  // A TTL that is over may have taken it at once.
+  const Entry* stored = command.db().Peek(ref);
+  if (stored != nullptr) ModuleHost::OnStored(command.db().index(), *stored);
+}
+
+const void* ValueAt(CairnModule* module, uint32_t db, CairnBytes key, CairnType* type) {
+  Database& database = module->host->engine().keyspace.db(db);
+  const Entry* entry = database.Peek(database.MakeKey(View(key)));
+  if (entry == nullptr || entry->type() != ValueType::kModule) return nullptr;
+  const auto* object = static_cast<const AnyModuleObject*>(entry->object());
+  if (object->type() != type) return nullptr;
+  return static_cast<const ModuleObject*>(object)->value();
+}
+
+void RunCommand(CairnModule* module, uint32_t db, const CairnBytes* args, size_t count) {
+  std::vector<std::string_view> words;
+  for (size_t i = 0; i < count; ++i) words.push_back(View(args[i]));
+  module->host->RunCommand(db, words);
 }
 
 int KeyDelete(CairnContext* ctx, CairnBytes key) {
@@ -480,6 +510,10 @@ constexpr CairnApi kApi = {
     .fail_load = FailLoad,
     .guard_type = GuardType,
     .wait_and_look = WaitAndLook,
+    .watch_values = WatchValues,
+    .value_at = ValueAt,
+    .watch_clock = WatchClock,
+    .run_command = RunCommand,
 };
 
 }  // namespace

@@ -318,6 +318,26 @@ typedef struct CairnApi {
      until timeout_ms after it was parked first, whatever it asks for later. Both are above 0. For
      what ends by a clock that others move, so that nobody names the key when it does. */
   int (*wait_and_look)(CairnContext* ctx, CairnBytes key, int64_t timeout_ms, int64_t look_ms);
+
+  /* --- values under keys, and the clock --- */
+  /* on_stored is called on the executor with the module's data when a value of the type has come
+     under a key: by value_set, from a file, by RESTORE, RENAME, MOVE, COPY; on_swapped when two
+     databases have changed places. Neither may change a key. Nothing tells when a key goes:
+     value_at does, when it is asked. Only inside CairnModule_OnLoad. */
+  void (*watch_values)(CairnModule* module, CairnType* type,
+                       void (*on_stored)(void* data, uint32_t db, CairnBytes key,
+                                         const void* value),
+                       void (*on_swapped)(void* data, uint32_t a, uint32_t b));
+  /* What lies under a key, whether or not its TTL is over, untouched; NULL when it is no value of
+     `type`. Borrowed: ends when the key changes. Executor. */
+  const void* (*value_at)(CairnModule* module, uint32_t db, CairnBytes key, CairnType* type);
+  /* on_tick is called on the executor `hz` times a second, between commands, while it is for this
+     server to say what its clock has ended: not on a replica, while a file is loaded, while writes
+     are paused or refused. now_ms: Unix time. Only inside CairnModule_OnLoad. */
+  void (*watch_clock)(CairnModule* module, void (*on_tick)(void* data, int64_t now_ms));
+  /* Runs a command in database `db` as a client would that may do everything, and drops what it
+     replies. Only inside on_tick. */
+  void (*run_command)(CairnModule* module, uint32_t db, const CairnBytes* args, size_t count);
 } CairnApi;
 
 /* Exported by every module. Returns CAIRN_OK when it is ready; otherwise the library is closed

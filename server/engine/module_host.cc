@@ -5,6 +5,8 @@
 #include <algorithm>
 
 #include "server/base/strings.h"
+#include "server/engine/dispatcher.h"
+#include "server/engine/durability.h"
 #include "server/engine/engine.h"
 #include "server/engine/job_runner.h"
 #include "server/engine/module_state.h"
@@ -286,6 +288,41 @@ void ModuleHost::OnSaved(std::string_view file, uint64_t number) {
       module->on_saved(module->data, {file.data(), file.size()}, number);
     }
   }
+}
+
+void ModuleHost::OnStored(uint32_t db, const Entry& entry) {
+  if (entry.type() != ValueType::kModule) return;
+  const auto* object = static_cast<const AnyModuleObject*>(entry.object());
+  const CairnType* type = object->type();
+  if (type == nullptr || type->on_stored == nullptr) return;
+  const std::string_view key = entry.key();
+  type->on_stored(type->module_data, db, {key.data(), key.size()},
+                  static_cast<const ModuleObject*>(object)->value());
+}
+
+void ModuleHost::OnSwapped(uint32_t a, uint32_t b) {
+  for (const auto& module : modules_) {
+    if (module->on_swapped != nullptr) module->on_swapped(module->data, a, b);
+  }
+}
+
+void ModuleHost::Tick() {
+  const Engine& engine = *engine_;
+  // What would be refused to clients is put off.
+  const bool writable = engine.script == nullptr &&
+                        (engine.durability == nullptr || engine.durability->WriteRefusal().ok()) &&
+                        (engine.replicas == nullptr || engine.replicas->has_enough_replicas());
+  if (!writable) return;
+  for (const auto& module : modules_) {
+    if (module->on_tick != nullptr) module->on_tick(module->data, engine.now_ms());
+  }
+}
+
+void ModuleHost::RunCommand(uint32_t db, std::span<const std::string_view> args) {
+  if (session_ == nullptr) session_ = std::make_unique<Session>(0, nullptr, SessionKind::kNormal);
+  session_->db = db;
+  engine_->dispatcher->RunArgs(*session_, args);
+  session_->output.Clear();
 }
 
 Status ModuleHost::SyncNamed() {

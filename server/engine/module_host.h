@@ -24,6 +24,8 @@ struct CairnModule;
 namespace cairn {
 
 class Engine;
+class Entry;
+class Session;
 
 /// The table of module_api.h.
 const CairnApi& ModuleApi();
@@ -65,6 +67,16 @@ class ModuleHost final : public ModuleValueFactory {
   /// now, relative to the server's directory; empty: it is over, nothing more will be.
   void OnSaved(std::string_view file, uint64_t number);
 
+  /// Tells the module whose value it is that `entry` is under its key now (module_api.h,
+  /// watch_values). For all who store what may be a module's.
+  static void OnStored(uint32_t db, const Entry& entry);
+  void OnSwapped(uint32_t a, uint32_t b);
+  /// Lets the modules end what their clocks have ended (module_api.h, watch_clock). Requires:
+  /// neither loading nor a replica, and writes are not paused.
+  void Tick();
+  /// For the table: one command of a module's own, from Tick() alone.
+  void RunCommand(uint32_t db, std::span<const std::string_view> args);
+
   /// Asks the modules to make durable what effects name, before these are written to the
   /// append-only file (module_api.h, watch_log). Errors: kIo, kNoSpace. Thread: the one that
   /// writes.
@@ -105,6 +117,7 @@ class ModuleHost final : public ModuleValueFactory {
   std::vector<std::unique_ptr<CairnModule>> modules_;
   std::string load_failure_;
   SaveTarget log_target_;
+  std::unique_ptr<Session> session_;  // of RunCommand; made by the first
   /// Modules that name files in the append-only file; they have types, and so stay until the
   /// process ends. The log thread walks it while the executor may put one more in front.
   struct Namer {

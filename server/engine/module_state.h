@@ -32,6 +32,8 @@ struct CairnModule {
   void (*on_saved)(void* data, CairnBytes file, uint64_t number) = nullptr;
   int (*sync_named)(void* data, int wait) = nullptr;
   void (*named_bytes)(void* data, uint64_t* named, uint64_t* alive) = nullptr;
+  void (*on_swapped)(void* data, uint32_t a, uint32_t b) = nullptr;
+  void (*on_tick)(void* data, int64_t now_ms) = nullptr;
   std::deque<cairn::ModuleCommand> commands;  ///< addresses stay
   std::deque<CairnType> types;
   bool entered = false;  ///< registered for good

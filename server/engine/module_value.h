@@ -22,6 +22,7 @@ struct CairnType {
   CairnTypeSpec spec{};   ///< its strings point into the two above
   void* module_data = nullptr;
   int (*may_evict)(const void* value) = nullptr;
+  void (*on_stored)(void* data, uint32_t db, CairnBytes key, const void* value) = nullptr;
 };
 
 namespace cairn {

@@ -101,7 +101,7 @@ TEST_F(CkptTest, CommandInfoNamesKeysFlagsAndCategories) {
     const RespValue docs = Call({"COMMAND", "DOCS", command->full_name});
     EXPECT_NE(docs.ToString().find("\"arguments\""), std::string::npos) << command->full_name;
   }
-  EXPECT_EQ(seen, 35);
+  EXPECT_EQ(seen, 36);
 }
 
 /// A run with one chunk and nothing else, as DUMP has it; `named`: by hash alone.

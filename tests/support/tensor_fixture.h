@@ -15,6 +15,7 @@
 namespace cairn {
 
 CommandFamily CommandCommands();
+CommandFamily DatabaseCommands();
 CommandFamily KeyCommands();
 CommandFamily KeyDumpCommands();
 CommandFamily KeyExpireCommands();
@@ -78,7 +79,8 @@ class TensorFixture : public testing::Test {
   ModuleHost host_;  // before the keyspace, whose values it frees
   CommandHarness harness_{CommandCommands(),   KeyCommands(),     KeyDumpCommands(),
                           KeyExpireCommands(), KeyScanCommands(), MemoryCommands(),
-                          SessionCommands(),   StringCommands(),  PubsubCommands()};
+                          SessionCommands(),   StringCommands(),  PubsubCommands(),
+                          DatabaseCommands()};
   std::unique_ptr<JobRunner> jobs_ = std::make_unique<JobRunner>(harness_.engine());
 };
 

@@ -1,0 +1,63 @@
+#include "tensor_module/ckpt_promise.h"
+
+#include <algorithm>
+#include <tuple>
+
+namespace cairn::tensor {
+
+namespace {
+
+struct Row {
+  const ShardSpec* spec;
+  uint64_t missing_bytes;
+};
+
+bool Before(const Row& a, const Row& b) {
+  if (const int order = a.spec->name.compare(b.spec->name); order != 0) return order < 0;
+  return std::tie(a.spec->extent.off, a.spec->extent.len, a.missing_bytes) <
+         std::tie(b.spec->extent.off, b.spec->extent.len, b.missing_bytes);
+}
+
+uint64_t SharedBytes(const Version* latest, const std::string& name) {
+  const LogicalTensor* old = latest == nullptr ? nullptr : latest->Find(name);
+  return old == nullptr ? 0 : latest->Storage(*old).size_bytes();
+}
+
+uint64_t Sum(uint64_t a, uint64_t b) { return a > UINT64_MAX - b ? UINT64_MAX : a + b; }
+
+uint64_t AwaitedBytes(const Transaction& transaction, const Version* latest) {
+  std::vector<Row> rows;
+  for (const auto& part : transaction.ranks) {
+    for (size_t i = 0; i < part->specs.size(); ++i) {
+      const ShardSpec& spec = *part->specs[i];
+      rows.push_back({&spec, spec.size_bytes - part->data[i]->received_bytes(spec)});
+    }
+  }
+  std::sort(rows.begin(), rows.end(), Before);
+  uint64_t all = 0;
+  for (size_t i = 0; i < rows.size();) {
+    const std::string& name = rows[i].spec->name;
+    uint64_t missing = 0;
+    const Extent* extent = nullptr;
+    for (; i < rows.size() && rows[i].spec->name == name; ++i) {
+      if (extent == nullptr || *extent != rows[i].spec->extent) {
+        missing = Sum(missing, rows[i].missing_bytes);
+      }
+      extent = &rows[i].spec->extent;
+    }
+    all = Sum(all, missing - std::min(missing, SharedBytes(latest, name)));
+  }
+  return all;
+}
+
+}  // namespace
+
+uint64_t AwaitedBytes(const CkptRun& run) {
+  uint64_t all = 0;
+  for (const auto& transaction : run.transactions) {
+    if (transaction->live()) all = Sum(all, AwaitedBytes(*transaction, run.Latest()));
+  }
+  return all;
+}
+
+}  // namespace cairn::tensor
