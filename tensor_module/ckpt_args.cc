@@ -551,4 +551,13 @@ Result<std::string_view> ParseMatch(Args args, size_t from) {
   return pattern;
 }
 
+Result<FileFormat> ParseFormat(Args args, size_t from, std::string_view word) {
+  const bool form = args.size() == from + 4 && EqualsIgnoreCase(args[from], "format") &&
+                    EqualsIgnoreCase(args[from + 2], word);
+  if (!form) return Status::Client("ERR syntax error");
+  if (EqualsIgnoreCase(args[from + 1], "safetensors")) return FileFormat::kSafetensors;
+  if (EqualsIgnoreCase(args[from + 1], "pt")) return FileFormat::kPt;
+  return Status::Client("ERR FORMAT is safetensors or pt");
+}
+
 }  // namespace cairn::tensor

@@ -111,6 +111,8 @@ struct WaitArgs {
   int64_t timeout_ms = 0;
 };
 
+enum class FileFormat : uint8_t { kSafetensors, kPt };
+
 // Each errors with a client's line. `args` is the whole command, its arity checked.
 Result<RunConfig> ParseCreate(Args args);
 Result<BeginTxArgs> ParseBeginTx(Args args);
@@ -139,5 +141,7 @@ Result<WaitArgs> ParseWaitFor(Args args);
 Result<uint64_t> ParseLimit(Args args, size_t from);
 /// [MATCH glob] behind `from` arguments; "*" when not given.
 Result<std::string_view> ParseMatch(Args args, size_t from);
+/// FORMAT safetensors|pt <word> file, which are the arguments from `from` on; the file is the last.
+Result<FileFormat> ParseFormat(Args args, size_t from, std::string_view word);
 
 }  // namespace cairn::tensor

@@ -23,18 +23,6 @@ namespace {
 /// What reading or writing a file costs at least, in RunLate's measure: always off the loop.
 constexpr uint64_t kFileCost = kLateBytes;
 
-enum class Format : uint8_t { kSafetensors, kPt };
-
-/// FORMAT safetensors|pt <word> file, from argument `from` on.
-Result<Format> ParseFormat(Args args, size_t from, std::string_view word) {
-  const bool form = args.size() == from + 4 && EqualsIgnoreCase(args[from], "format") &&
-                    EqualsIgnoreCase(args[from + 2], word);
-  if (!form) return Status::Client("ERR syntax error");
-  if (EqualsIgnoreCase(args[from + 1], "safetensors")) return Format(Format::kSafetensors);
-  if (EqualsIgnoreCase(args[from + 1], "pt")) return Format(Format::kPt);
-  return Status::Client("ERR FORMAT is safetensors or pt");
-}
-
 // --- EXPORT ---
 
 ArchiveTensor Describe(const Version& version, const LogicalTensor& tensor) {
@@ -104,17 +92,17 @@ Status WritePt(FileWriter& file, BlobSource& source, const Version& version) {
   return Status::Ok();
 }
 
-Result<uint64_t> Export(BlobSource& source, const Version& version, Format format,
+Result<uint64_t> Export(BlobSource& source, const Version& version, FileFormat format,
                         const std::string& name) {
   FileWriter file(name);
-  CAIRN_RETURN_IF_ERROR(format == Format::kPt ? WritePt(file, source, version)
-                                              : WriteSafetensors(file, source, version));
+  CAIRN_RETURN_IF_ERROR(format == FileFormat::kPt ? WritePt(file, source, version)
+                                                  : WriteSafetensors(file, source, version));
   CAIRN_RETURN_IF_ERROR(file.Publish());
   return file.position();
 }
 
 Status ExportCommand(CommandRun& run) {
-  Result<Format> format = ParseFormat(run.args(), 3, "to");
+  Result<FileFormat> format = ParseFormat(run.args(), 3, "to");
   if (!format.ok()) return format.status();
   Result<const RunValue*> found = run.NeedRun(run.key(), CAIRN_READ);
   if (!found.ok()) return found.status();
@@ -180,13 +168,13 @@ Result<std::vector<ChunkRef>> ImportTensor(Module& module, const BlobSlice& file
   return chunks;
 }
 
-Result<Imported> Import(Module& module, uint64_t room_bytes, Format format,
+Result<Imported> Import(Module& module, uint64_t room_bytes, FileFormat format,
                         const std::string& name) {
   Result<BlobSlice> file = ReadWholeFile(module.memory, name, room_bytes);
   if (!file.ok()) return file.status();
   Imported out;
   std::vector<ArchiveTensor> tensors;
-  if (format == Format::kPt) {
+  if (format == FileFormat::kPt) {
     Result<PtFile> pt = ReadPt(file->view());
     if (!pt.ok()) return pt.status();
     tensors = std::move(pt->tensors);
@@ -296,7 +284,7 @@ Status FinishImport(CommandRun& run, const Imported& imported) {
 }
 
 Status ImportCommand(CommandRun& run) {
-  Result<Format> format = ParseFormat(run.args(), 3, "from");
+  Result<FileFormat> format = ParseFormat(run.args(), 3, "from");
   if (!format.ok()) return format.status();
   uint64_t step = 0;
   if (!ParseUint64(run.args()[2], &step)) {

@@ -119,7 +119,30 @@ void Check(unsigned which, Args args) {
       return;
     case 9:
       if (const auto plan = ParsePlan(args); plan.ok()) CAIRN_CHECK(plan->rank < plan->world);
-      [[maybe_unused]] const auto state = ParseStateGet(args);
+      if (const auto state = ParseStateGet(args); state.ok()) CAIRN_CHECK(state->rank < kMaxWorld);
+      return;
+    case 11:
+      if (const auto limit = ParseLimit(args, 2); limit.ok()) {
+        CAIRN_CHECK(args.size() == 4 || (args.size() == 2 && *limit == kMaxListed));
+      }
+      return;
+    case 12:
+      // MANIFEST; DIFF has one argument more before it.
+      for (const size_t from : {size_t{3}, size_t{4}}) {
+        if (args.size() < from) continue;
+        const auto pattern = ParseMatch(args, from);
+        if (!pattern.ok()) continue;
+        CAIRN_CHECK(args.size() == from ? *pattern == "*"
+                                        : pattern->data() == args[from + 1].data());
+      }
+      return;
+    case 13:
+      for (const char* word : {"to", "from"}) {
+        const auto format = ParseFormat(args, 3, word);
+        if (!format.ok()) continue;
+        CAIRN_CHECK(args.size() == 7);
+        CAIRN_CHECK((args[4].size() == 2) == (*format == FileFormat::kPt));
+      }
       return;
   }
   if (args.size() >= 4) [[maybe_unused]]
@@ -137,8 +160,8 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   const cairn::FuzzWords words({reinterpret_cast<const char*>(data) + 1, size - 1});
   const std::vector<std::string_view>& args = words.args();
   // Arity is checked before a parser runs: the least that any command of a group has.
-  constexpr size_t kLeast[] = {2, 3, 11, 10, 5, 5, 3, 10, 4, 5, 3};
-  const unsigned which = data[0] % 11;
+  constexpr size_t kLeast[] = {2, 3, 11, 10, 5, 5, 3, 10, 4, 5, 3, 2, 3, 7};
+  const unsigned which = data[0] % 14;
   if (args.size() < kLeast[which]) return 0;
   Check(which, args);
   return 0;
