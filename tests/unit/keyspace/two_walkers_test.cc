@@ -18,54 +18,16 @@
 #include <utility>
 #include <vector>
 
-#include "persistence/rdb_writer.h"
 #include "server/data/quicklist.h"
 #include "server/data/sorted_set.h"
 #include "server/data/stream_value.h"
 #include "server/keyspace/keyspace.h"
 #include "server/keyspace/member_edit.h"
 #include "server/keyspace/view.h"
+#include "tests/unit/keyspace/payload_sink.h"
 
 namespace cairn {
 namespace {
-
-/// DUMP payloads by database and key.
-using Payloads = std::map<std::pair<uint32_t, std::string>, std::string>;
-
-class PayloadSink final : public DatasetSink {
- public:
-  Payloads keys;
-  int repeated = 0;
-
-  Status Aux(std::string_view, std::string_view) override { return Unexpected(); }
-  Status FunctionLibrary(std::string_view) override { return Unexpected(); }
-  Status SelectDatabase(uint32_t index, uint64_t, uint64_t) override {
-    Finish();
-    database_ = index;
-    return Status::Ok();
-  }
-  Result<ValueSink*> Key(std::string_view key, const KeyMeta&) override {
-    Finish();
-    const auto [at, fresh] = keys.insert({{database_, std::string(key)}, ""});
-    repeated += !fresh;
-    current_ = &at->second;
-    writer_.emplace();
-    return &writer_->sink();
-  }
-  /// Call once the walk is over.
-  void Finish() {
-    if (!writer_) return;
-    Result<std::string> payload = writer_->Finish();
-    if (payload.ok()) *current_ = std::move(*payload);
-    writer_.reset();
-  }
-
- private:
-  static Status Unexpected() { return Status(StatusCode::kUnsupported, "not part of a keyspace"); }
-  uint32_t database_ = 0;
-  std::string* current_ = nullptr;
-  std::optional<DumpWriter> writer_;
-};
 
 class TwoWalkersTest : public testing::Test {
  protected:
@@ -85,14 +47,7 @@ class TwoWalkersTest : public testing::Test {
     std::thread thread;
   };
   void Cut(Walker& walker) {
-    keyspace_.ForEachDatabase([&](Database& db) {
-      db.ForEach([&](const Entry& entry) {
-        DumpWriter writer;
-        EXPECT_TRUE(entry.Emit(writer.sink()).ok());
-        walker.cut[{db.index(), std::string(entry.key())}] = *writer.Finish();
-        return true;
-      });
-    });
+    walker.cut = PayloadsOf(keyspace_);
     walker.view = keyspace_.BeginView();
     ASSERT_NE(walker.view, nullptr);
   }

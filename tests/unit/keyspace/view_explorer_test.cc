@@ -68,6 +68,27 @@ const std::array<Command, 12> kCommandsOfTwoViews = {
     },
 };
 
+/// What else a key can go through: other sizes, other names, and its end in time.
+const std::array<Command, 11> kCommandsOfLives = {
+    [](World& world) { world.WalkOne(); },
+    [](World& world) { world.PopOne(); },
+    [](World& world) { world.Append(0, "@90"); },
+    [](World& world) { world.Increment(0, "@10"); },
+    [](World& world) { world.Rename(0, "@10", "@f0"); },  // ahead of the walk
+    [](World& world) { world.Rename(0, "@90", "@00"); },  // behind it
+    [](World& world) { world.Expire(0, "@10"); },
+    [](World& world) { world.Expire(0, "@f0"); },
+    [](World& world) { world.PassTimeAndExpire(0); },
+    ForceSplits,
+    [](World& world) {
+      world.WalkOne(0, [&world] {
+        world.Append(0, "@00");
+        world.Rename(0, "@b0", "@10");
+        world.PassTimeAndExpire(0);
+      });
+    },
+};
+
 void Prepare(World& world) {
   // An earlier view leaves SHARED bits behind that must mean nothing to the next.
   for (const char* key : {"@00", "@10", "@45", "@90", "@b0", "@f0"}) world.Set(0, key);
@@ -181,6 +202,8 @@ TEST(ViewExplorerTest, EveryInterleavingToADepth) { Explore(kCommandsOfOneView);
 
 TEST(ViewExplorerTest, EveryInterleavingOfTwoViewsToADepth) { Explore(kCommandsOfTwoViews); }
 
+TEST(ViewExplorerTest, EveryInterleavingOfLivesToADepth) { Explore(kCommandsOfLives); }
+
 template <size_t kCount>
 void CompareWithUnpruned(const std::array<Command, kCount>& commands) {
   const int depth = AskedDepth("CAIRN_EXPLORER_UNPRUNED_DEPTH", kShortUnprunedDepth);
@@ -195,6 +218,8 @@ void CompareWithUnpruned(const std::array<Command, kCount>& commands) {
 TEST(ViewExplorerTest, PruningLosesNothing) { CompareWithUnpruned(kCommandsOfOneView); }
 
 TEST(ViewExplorerTest, PruningLosesNothingOfTwoViews) { CompareWithUnpruned(kCommandsOfTwoViews); }
+
+TEST(ViewExplorerTest, PruningLosesNothingOfLives) { CompareWithUnpruned(kCommandsOfLives); }
 
 TEST(ViewExplorerTest, LongRandomRunsWithViewsThatEndOrAreAborted) {
   for (uint64_t seed = 1; seed <= 60; ++seed) {
@@ -216,7 +241,7 @@ TEST(ViewExplorerTest, LongRandomRunsWithViewsThatEndOrAreAborted) {
         random() % 3 ? world.WalkOne(view) : static_cast<void>(world.PopOne(view));
         continue;
       }
-      switch (random() % 16) {
+      switch (random() % 21) {
         case 0:
         case 1:
         case 2:
@@ -241,6 +266,20 @@ TEST(ViewExplorerTest, LongRandomRunsWithViewsThatEndOrAreAborted) {
           break;
         case 14:
           if (random() % 8 == 0) world.Swap();
+          break;
+        case 15:
+        case 16:
+          world.Append(db, key);
+          break;
+        case 17:
+        case 18: {
+          std::string other = key;
+          other[1] = "0123456789abcdef"[random() % 16];
+          if (other != key) world.Rename(db, key, other);
+          break;
+        }
+        case 19:
+          if (random() % 8 == 0) world.PassTimeAndExpire(db);
           break;
         default:
           if (random() % 16 == 0) world.Flush(db);

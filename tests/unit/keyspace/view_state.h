@@ -5,12 +5,13 @@
 //
 // Canonical means: addresses are numbered in the order in which the structure is met, and a
 // generation is told by what the code asks of it, whether it is the current one and which open
-// views are younger. Left out are the integers that entries hold: the code never looks at them,
-// only the checks do, and those have found each equal to what it should be (World::CheckFrozen,
-// CheckLive) before a state is taken; likewise expiry times, of which only "none" or "some" is
-// kept. Everything else is in: directories and segments slot by slot with their SHARED bits, both
-// ends of each queue, what each walk keeps, has visited and has emitted, W, and who must still see
-// off what. That this is enough is tested, not believed (ViewExplorerTest.PruningLosesNothing).
+// views are younger. Left out are the bytes of values, of which form and size are kept: the code
+// never looks at them, only the checks do, and those have found each equal to what it should be
+// (World::CheckFrozen, CheckLive) before a state is taken; likewise expiry times, of which only
+// "none" or "some" is kept: when time passes it passes all of them. Everything else is in:
+// directories and segments slot by slot with their SHARED bits, both ends of each queue, what each
+// walk keeps, has visited and has emitted, W, and who must still see off what. That this is enough
+// is tested, not believed (ViewExplorerTest.PruningLosesNothing).
 //
 // It reads private members, through the explicit instantiations that the language allows that: a
 // door in the engine's headers would be there for this test alone.
@@ -130,6 +131,8 @@ class StateWriter {
         if (!written_.insert(entry).second) continue;
         Text(entry->key());
         Number(entry->has_expiry());
+        Number(static_cast<uint64_t>(entry->form()));
+        Number(entry->RecordBytes());
       }
     }
   }

@@ -38,10 +38,14 @@ struct TinyPolicy : EntryReading {
 using Table = SegTable<TinyPolicy>;
 using Walk = FrozenWalk<TinyPolicy>;
 struct Datum {
-  int64_t value;
+  std::string text;
   int64_t expire_at_ms;
   bool operator==(const Datum&) const = default;
 };
+inline Datum DatumOf(const Entry& entry) {
+  char scratch[24];
+  return {std::string(entry.StringView(scratch)), entry.expire_at_ms()};
+}
 using Model = std::map<std::string, Datum>;
 
 constexpr int kDatabases = 2;
@@ -61,9 +65,7 @@ class World {
                                                      const Entry& entry) mutable {
       if (meanwhile) std::exchange(meanwhile, {})();
       const bool fresh =
-          view.emitted[table.database]
-              .insert({std::string(entry.key()), {entry.integer(), entry.expire_at_ms()}})
-              .second;
+          view.emitted[table.database].insert({std::string(entry.key()), DatumOf(entry)}).second;
       view.repeated += !fresh;
       return Status::Ok();
     };
@@ -83,32 +85,32 @@ class World {
 
   /// A value that was never there before, so that no write goes unnoticed for writing what was
   /// there.
-  void Set(int db, const std::string& key) { Set(db, key, ++stamp_, kNoExpiry); }
-  void Set(int db, const std::string& key, int64_t value, int64_t at_ms) {
-    Table& table = *live_[db];
-    models_[db][key] = {value, at_ms};
-    const uint64_t hash = table.HashOf(key);
-    auto place = table.Find(hash, key);
-    if (place) {
-      table.Own(&place);
-      if (table.IsPrivate(place, hash) &&
-          place.record()->TryOverwrite(ValueInput::Integer(value), at_ms, 0)) {
-        if (at_ms != kNoExpiry) table.NoteExpiry(place, at_ms);
-        return;
-      }
-    }
-    Entry* fresh = Entry::Create(slab_, key, ValueInput::Integer(value), at_ms, 0);
-    if (place) {
-      Dispose(table, table.Exchange(place, hash, fresh), hash);
-    } else {
-      table.Insert(hash, fresh);
-    }
+  void Set(int db, const std::string& key) {
+    ++stamp_;
+    Put(db, key, ValueInput::Integer(stamp_), std::to_string(stamp_), kNoExpiry);
   }
   void Increment(int db, const std::string& key) {
-    if (Entry* entry = Mutable(db, key)) {
-      entry->set_integer(entry->integer() + 1);
-      ++models_[db][key].value;
-    }
+    Entry* entry = Mutable(db, key);
+    if (entry == nullptr || entry->form() != ValueForm::kInt) return;
+    entry->set_integer(entry->integer() + 1);
+    models_[db][key].text = std::to_string(entry->integer());
+  }
+  /// No longer an integer from then on, and soon of another size class.
+  void Append(int db, const std::string& key) {
+    const auto old = models_[db].find(key);
+    if (old == models_[db].end()) return;
+    const std::string text = old->second.text + "+" + std::to_string(++stamp_) + "........";
+    Put(db, key, ValueInput::RawString(text), text, old->second.expire_at_ms);
+  }
+  /// The value under another name, with its time to live, in place of what stood there.
+  void Rename(int db, const std::string& from, const std::string& to) {
+    const auto old = models_[db].find(from);
+    if (old == models_[db].end()) return;
+    const Datum datum = old->second;
+    Table& table = *live_[db];
+    const Entry* entry = table.Find(table.HashOf(from), from).record();
+    Put(db, to, entry->ShareValue(), datum.text, datum.expire_at_ms);
+    Remove(db, from);
   }
   void Expire(int db, const std::string& key) {
     if (!models_[db].count(key)) return;
@@ -120,8 +122,28 @@ class World {
       table.NoteExpiry(table.Find(table.HashOf(key), key), at_ms);
       models_[db][key].expire_at_ms = at_ms;
     } else {
-      Set(db, key, entry->integer(), at_ms);
+      Put(db, key, entry->ShareValue(), std::string(models_[db][key].text), at_ms);
     }
+  }
+  /// The clock passes every time to live so far, and the cycle visits each segment of the database,
+  /// as Database::ExpireSegmentAt does one.
+  void PassTimeAndExpire(int db) {
+    Table& table = *live_[db];
+    if (table.root() == nullptr) return;
+    const int64_t now_ms = kFirstExpiryMs + ++stamp_;
+    uint64_t hash = 0;
+    do {
+      auto* segment = table.SegmentOf(hash);
+      hash = Table::HashAfter(segment);
+      if (segment->earliest_expiry_ms >= now_ms) continue;
+      std::vector<std::string> due;
+      Table::ForEachIn(segment, [&](const Entry& entry) {
+        if (entry.has_expiry()) due.emplace_back(entry.key());
+        return true;
+      });
+      table.TightenExpiry(segment, INT64_MAX);
+      for (const std::string& key : due) Remove(db, key);
+    } while (hash != 0);
   }
   void Remove(int db, const std::string& key) {
     Table& table = *live_[db];
@@ -176,10 +198,7 @@ class World {
       int repeated = view->repeated;
       const FrozenTable* table = nullptr;
       const auto add = [&](Entry& entry) {
-        repeated +=
-            !all[table->database]
-                 .insert({std::string(entry.key()), {entry.integer(), entry.expire_at_ms()}})
-                 .second;
+        repeated += !all[table->database].insert({std::string(entry.key()), DatumOf(entry)}).second;
         return true;
       };
       ForEachFrozen(*view, [&](const FrozenTable& of, Segment<TinyPolicy>* segment) {
@@ -243,7 +262,7 @@ class World {
       live_[db]->CheckInvariants();
       Model found;
       live_[db]->ForEach([&](const Entry& entry) {
-        found[std::string(entry.key())] = {entry.integer(), entry.expire_at_ms()};
+        found[std::string(entry.key())] = DatumOf(entry);
         bytes += entry.MemoryUsage();
         return true;
       });
@@ -303,6 +322,26 @@ class World {
                    removed.record->MemoryUsage());
     } else {
       Entry::Destroy(slab_, removed.record);
+    }
+  }
+  void Put(int db, const std::string& key, ValueInput value, const std::string& text,
+           int64_t at_ms) {
+    Table& table = *live_[db];
+    models_[db][key] = {text, at_ms};
+    const uint64_t hash = table.HashOf(key);
+    auto place = table.Find(hash, key);
+    if (place) {
+      table.Own(&place);
+      if (table.IsPrivate(place, hash) && place.record()->TryOverwrite(value, at_ms, 0)) {
+        if (at_ms != kNoExpiry) table.NoteExpiry(place, at_ms);
+        return;
+      }
+    }
+    Entry* fresh = Entry::Create(slab_, key, std::move(value), at_ms, 0);
+    if (place) {
+      Dispose(table, table.Exchange(place, hash, fresh), hash);
+    } else {
+      table.Insert(hash, fresh);
     }
   }
   Entry* Mutable(int db, const std::string& key) {
