@@ -102,8 +102,12 @@ class ChunkLog {
   Status Keep(const std::vector<const Chunk*>& chunks, uint64_t number,
               const std::vector<std::string>& files, std::vector<bool>* kept);
 
+  /// What Stage() leaves free on the disk: room for the append-only file, which has to go on.
+  static constexpr uint64_t kRoomLeft = uint64_t{64} << 20;
+
   /// Appends what the log has not got yet, so that increments of `file` (relative to the server's
-  /// directory) may name it. Errors: as Keep(); those that are not in the log then are not named.
+  /// directory) may name it. Errors: as Keep(); kNoSpace also when less than kRoomLeft would be
+  /// free. Those that are not in the log then are not named.
   Status Stage(const std::vector<ChunkRef>& chunks, const std::string& file);
   /// Which of the chunks a command may name that goes to increments of `file` now, `number` being
   /// the latest save that has begun (L11). Cost: a look-up a chunk.
@@ -220,6 +224,7 @@ class ChunkLog {
 
   Status MayStage(const std::string& file);
   // With stage_mutex_ held:
+  Status HasRoomFor(uint64_t size_bytes) const;
   Status StageOne(const ChunkRef& chunk);
   void SealStage(bool torn);
   // With sync_mutex_ held:

@@ -66,6 +66,14 @@ Status ChunkLog::StageOne(const ChunkRef& chunk) {
   return Status::Ok();
 }
 
+Status ChunkLog::HasRoomFor(uint64_t size_bytes) const {
+  const uint64_t free = files_->FreeBytes();
+  if (free >= size_bytes && free - size_bytes >= kRoomLeft) return Status::Ok();
+  return {StatusCode::kNoSpace, "its disk has " + std::to_string(free) + " bytes left, and " +
+                                    std::to_string(kRoomLeft) +
+                                    " are kept for the append-only file"};
+}
+
 Status ChunkLog::Stage(const std::vector<ChunkRef>& chunks, const std::string& file) {
   Status status = MayStage(file);
   for (const ChunkRef& chunk : chunks) {
@@ -75,12 +83,16 @@ Status ChunkLog::Stage(const std::vector<ChunkRef>& chunks, const std::string& f
     if (Compare(*chunk, /*staged=*/true) != Look::kAbsent || !chunk->IsIntact()) continue;
     const std::lock_guard lock(stage_mutex_);
     // Somebody else may have staged the same bytes meanwhile.
-    if (Compare(*chunk, /*staged=*/true) == Look::kAbsent) status = StageOne(chunk);
+    if (Compare(*chunk, /*staged=*/true) != Look::kAbsent) continue;
+    status = HasRoomFor(chunk->size());
+    if (status.ok()) status = StageOne(chunk);
   }
   const std::lock_guard lock(stage_mutex_);
   if (!status.ok() && !stage_fails_) {
     options_.say("chunk log: " + std::string(status.message()) +
-                 ": the append-only file gets the bytes themselves");
+                 (status.code() == StatusCode::kNoSpace
+                      ? ": what brings new bytes of checkpoints is refused"
+                      : ": the append-only file gets the bytes themselves"));
   }
   stage_fails_ = !status.ok();
   return status;

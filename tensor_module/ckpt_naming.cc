@@ -21,12 +21,18 @@ Status Missing(CommandRun& run, Hash128 hash, size_t size) {
 
 }  // namespace
 
-void StageChunks(const NamesTarget& names, const std::vector<ChunkRef>& chunks) {
-  if (names.log == nullptr) return;
+Status StageChunks(const NamesTarget& names, const std::vector<ChunkRef>& chunks) {
+  if (names.log == nullptr) return Status::Ok();
   // What could not be staged or synced is not named; the error has been said.
   const Status staged = names.log->Stage(chunks, names.file);
-  if (!names.sync_first || !staged.ok() || std::this_thread::get_id() == names.executor) return;
+  if (staged.code() == StatusCode::kNoSpace) {
+    return Status::Client("CKPTDISK the chunk log: " + std::string(staged.message()));
+  }
+  if (!names.sync_first || !staged.ok() || std::this_thread::get_id() == names.executor) {
+    return Status::Ok();
+  }
   [[maybe_unused]] const Status synced = names.log->SyncStaged();
+  return Status::Ok();
 }
 
 uint64_t StagingCost(const NamesTarget& names, uint64_t size_bytes) {

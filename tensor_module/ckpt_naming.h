@@ -10,8 +10,9 @@
 //
 // REF takes the sizes from the shard's grid; in the others each chunk has 256 KiB and `rest` is
 // what stands behind them. A named chunk is the log's record of that hash and size (L3), whatever
-// the pool holds; one that is missing ends the replay. A replica, or a log that could not be
-// written, gets the bytes: PUT, or the command as it was sent. Clients are refused LOGGED.
+// the pool holds; one that is missing ends the replay. A replica, or the file when the log
+// could not be written though there is room, gets the bytes: PUT, or the command as it was sent.
+// Clients are refused LOGGED.
 
 #include <functional>
 #include <string>
@@ -22,8 +23,10 @@
 
 namespace cairn::tensor {
 
-/// For a first half: what `names` allows is in the log afterwards. Thread: any.
-void StageChunks(const NamesTarget& names, const std::vector<ChunkRef>& chunks);
+/// For a first half: what `names` allows is in the log afterwards. Errors: CKPTDISK when the disk
+/// has no room for it, since the append-only file, which would get the bytes, then has none either.
+/// Thread: any.
+Status StageChunks(const NamesTarget& names, const std::vector<ChunkRef>& chunks);
 
 /// What a first half costs, in RunLate's measure, that hashes `size_bytes` and stages them: the log
 /// is not for the executor to write.

@@ -300,7 +300,7 @@ Status SaveCommand(CommandRun& run) {
           for (const ChunkRef& chunk : *chunks) {
             CAIRN_RETURN_IF_ERROR(CheckBoolChunk(payload.dtype, *chunk));
           }
-          StageChunks(names, *chunks);
+          CAIRN_RETURN_IF_ERROR(StageChunks(names, *chunks));
           std::vector<ChunkRef>& all = made.emplace_back(payload.logged);
           all.insert(all.end(), chunks->begin(), chunks->end());
         }

@@ -137,7 +137,7 @@ Status PutCommand(CommandRun& run) {
         MadeChunks made = module.pool.Intern(
             {piece.blob, piece.offset + plan.head, piece.size - plan.head - plan.tail}, plan.whole,
             spec->dtype);
-        if (made.ok()) StageChunks(names, *made);
+        if (made.ok()) CAIRN_RETURN_IF_ERROR(StageChunks(names, *made));
         return made;
       },
       [piece, spec = place->spec](CommandRun& late, MadeChunks& made) {
@@ -308,7 +308,7 @@ Status StateCommand(CommandRun& run) {
         if (bytes.size == 0) return made;
         MadeChunks rest = module.pool.Intern(bytes, PieceSizes(bytes.size), DType::kU8);
         if (!rest.ok()) return rest;
-        StageChunks(names, *rest);
+        CAIRN_RETURN_IF_ERROR(StageChunks(names, *rest));
         made->insert(made->end(), rest->begin(), rest->end());
         return made;
       },

@@ -5,6 +5,7 @@
 #include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
@@ -211,6 +212,11 @@ class PosixLogFiles final : public LogFiles {
       return mapped.status();
     }
     return std::string((*mapped.value())->view());
+  }
+  uint64_t FreeBytes() override {
+    struct statvfs facts {};
+    if (::statvfs(server_directory_.c_str(), &facts) != 0) return UINT64_MAX;
+    return static_cast<uint64_t>(facts.f_bavail) * facts.f_frsize;
   }
   bool MayExist(const std::string& server_file) override {
     struct stat facts {};

@@ -5,6 +5,7 @@
 // message names call, file and errno text. Calls may come from any thread, one at a time for a
 // LogFile, but that a Sync() may run beside an Append().
 
+#include <cstdint>
 #include <memory>
 #include <optional>
 #include <string>
@@ -60,6 +61,8 @@ class LogFiles {
   virtual Status Replace(const std::string& name, std::string_view text) = 0;
   /// Of a small file; empty when there is none.
   virtual Result<std::string> Read(const std::string& name) = 0;
+  /// Bytes that may still be written on its disk; UINT64_MAX when nobody can tell.
+  virtual uint64_t FreeBytes() = 0;
   /// Whether a file of the server's directory exists. True when nobody can tell.
   virtual bool MayExist(const std::string& server_file) = 0;
 };

@@ -134,6 +134,25 @@ TEST_F(ChunkLogStageTest, WhatAFullDiskDoesNotTakeIsNotNamed) {
   for (const ChunkRef& chunk : chunks) EXPECT_EQ(Read(*log, *chunk), chunk->bytes().view());
 }
 
+TEST_F(ChunkLogStageTest, TheLastRoomIsLeftToTheAppendOnlyFile) {
+  auto log = Open();
+  const auto chunks = Refs(1, 2);
+  disk_.free = ChunkLog::kRoomLeft + kSize - 1;
+  EXPECT_EQ(log->Stage(chunks, kManifest).code(), StatusCode::kNoSpace);
+  EXPECT_EQ(log->Name(chunks, kManifest, 0), std::vector<bool>(2, false));
+  disk_.free = kSize - 1;  // less than the chunk has
+  EXPECT_EQ(log->Stage(chunks, kManifest).code(), StatusCode::kNoSpace);
+  disk_.free = ChunkLog::kRoomLeft + kSize;
+  ASSERT_TRUE(log->Stage(chunks, kManifest).ok());
+  EXPECT_EQ(log->Name(chunks, kManifest, 0), All(2));
+  // What is named has to be written, whatever it costs: the file waits for it.
+  disk_.free = 0;
+  disk_.fail_syncs = 1;
+  EXPECT_FALSE(log->SyncStaged().ok());
+  EXPECT_TRUE(log->SyncStaged().ok());
+  EXPECT_TRUE(log->Has(*chunks[0]));
+}
+
 // L11
 TEST_F(ChunkLogStageTest, ARewriteEndsWhatIncrementsOfBeforeItsCutName) {
   auto log = Open();

@@ -27,6 +27,7 @@ struct FakeDisk {
 
   // Faults.
   uint64_t room = UINT64_MAX;  ///< bytes that appends still get
+  uint64_t free = UINT64_MAX;  ///< bytes that the disk says it has
   int fail_syncs = 0;          ///< of the next ones
   int fail_replaces = 0;
   uint64_t sync_calls = 0;
@@ -44,7 +45,7 @@ struct FakeDisk {
       file.lost_from = SIZE_MAX;
     }
     locked = false;
-    room = UINT64_MAX;
+    room = free = UINT64_MAX;
     fail_syncs = fail_replaces = 0;
   }
 };
@@ -103,6 +104,7 @@ class FakeLogFiles final : public LogFiles {
     const auto found = disk_.files.find(name);
     return found == disk_.files.end() ? std::string() : found->second.content;
   }
+  uint64_t FreeBytes() override { return disk_.free; }
   bool MayExist(const std::string& server_file) override {
     return disk_.server_files.contains(server_file);
   }

@@ -1,0 +1,106 @@
+"""A disk that fills while a checkpoint is pushed: the command that has no room is told, its transaction stays, everything
+else goes on, and with room the same push ends. On a small tmpfs, which needs the right to mount one."""
+
+import os
+import random
+import shutil
+import subprocess
+import tempfile
+import unittest
+
+import redis
+
+from cairn_server import TENSOR_MODULE, Server
+
+MIB = 1 << 20
+DISK_MIB = 192
+PIECE = 4 * MIB
+PIECES = 64              # more than the disk holds
+SETTINGS = {"loadmodule": TENSOR_MODULE, "appendonly": "yes", "auto-aof-rewrite-percentage": "0"}
+
+
+def piece(number: int) -> bytes:
+    return random.Random(number).randbytes(PIECE)
+
+
+class DiskFull(unittest.TestCase):
+    def setUp(self):
+        self.directory = tempfile.mkdtemp(prefix="cairn-test-")
+        self.addCleanup(shutil.rmtree, self.directory, True)
+        mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={DISK_MIB}m", "tmpfs", self.directory],
+                                 capture_output=True, check=False)
+        if mounted.returncode != 0:
+            self.skipTest("no tmpfs can be mounted here")
+        self.addCleanup(subprocess.run, ["umount", "--lazy", self.directory], check=False)
+
+    def grow(self):
+        subprocess.run(["mount", "-o", f"remount,size={PIECES * PIECE // MIB + DISK_MIB}m", self.directory], check=True)
+
+    def push(self, call, tx, first) -> int:
+        """PUTs pieces from `first` on. Returns the number of the one that had no room, or PIECES."""
+        for number in range(first, PIECES):
+            try:
+                call("CKPT.PUT", "run", tx, "RANK", 0, "w", "AT", number * PIECE, "BLOB", piece(number))
+            except redis.ResponseError as error:
+                self.assertIn("CKPTDISK", str(error))
+                return number
+        return PIECES
+
+    def check(self, call, step, pieces):
+        self.assertEqual(call("CKPT.VERIFY", "run", step, "DEEP")[1], 1)
+        for number in (0, pieces // 2, pieces - 1):
+            self.assertEqual(call("CKPT.LOAD", "run", step, "w", "RANGE", number * PIECE, PIECE), piece(number))
+
+    def begin(self, call, step, pieces):
+        tx = call("CKPT.BEGIN", "run", step).decode()
+        call("CKPT.DECLARE", "run", tx, "RANK", 0, 1, "w", "weights", "U8", "SHAPE", 1, pieces * PIECE)
+        return tx
+
+    def push_into_a_full_disk(self, appendfsync):
+        server = Server(settings={**SETTINGS, "appendfsync": appendfsync}, directory=self.directory)
+        self.addCleanup(server.close)
+        server.start()
+        call = server.client(socket_timeout=20).execute_command
+        durable = "DISK" if appendfsync == "always" else "MEM"
+        call("CKPT.CREATE", "run", "DURABLE", durable)
+        tx = self.begin(call, 1, 2)
+        for number in range(2):
+            call("CKPT.PUT", "run", tx, "RANK", 0, "w", "AT", number * PIECE, "BLOB", piece(number))
+        call("CKPT.PREPARE", "run", tx, "RANK", 0)
+        call("CKPT.COMMIT", "run", tx)
+
+        tx = self.begin(call, 2, PIECES)
+        refused = self.push(call, tx, 0)
+        self.assertLess(refused, PIECES, "the disk never filled")
+        self.assertGreater(refused, 4)
+        self.assertEqual(self.push(call, tx, refused), refused, "it has no more room than a moment ago")
+        # Everything else goes on, on disk too.
+        other = server.client(socket_timeout=20)
+        for number in range(100):
+            self.assertTrue(other.set(f"key:{number}", "v" * 10_000))
+        self.assertEqual(other.info("persistence")["aof_last_write_status"], "ok")
+        self.check(call, 1, 2)
+        server.restart()
+        call = server.client(socket_timeout=20).execute_command
+        self.check(call, 1, 2)
+        if appendfsync == "always":
+            self.assertEqual(server.client().dbsize(), 101)
+
+        self.grow()
+        self.assertEqual(self.push(call, tx, refused), PIECES)
+        call("CKPT.PREPARE", "run", tx, "RANK", 0)
+        call("CKPT.COMMIT", "run", tx)
+        server.restart()
+        call = server.client(socket_timeout=20).execute_command
+        if appendfsync == "always":
+            self.check(call, "LATEST", PIECES)
+
+    def test_always(self):
+        self.push_into_a_full_disk("always")
+
+    def test_everysec(self):
+        self.push_into_a_full_disk("everysec")
+
+
+if __name__ == "__main__":
+    unittest.main()
