@@ -19,18 +19,18 @@ namespace cairn {
 
 class Env;
 
-/// Receives what the log says. MULTI and EXEC come as commands like any other: apply a transaction
-/// only when its EXEC arrives, and forget an open one at BeginFile and at the end of the load.
-/// Commands that are parsed before the one that runs.
+/// Commands that are parsed at a time, the one that runs among them.
 inline constexpr size_t kAofAhead = 16;
 
+/// Receives what the log says. MULTI and EXEC come as commands like any other: apply a transaction
+/// only when its EXEC arrives, and forget an open one at BeginFile and at the end of the load.
 class CommandSink {
  public:
   virtual ~CommandSink() = default;
   /// A file begins: database 0 is selected.
   virtual Status BeginFile(std::string_view name) = 0;
-  /// This command comes after up to kAofAhead others that were announced before it: time to fetch
-  /// what it will look at. It may not come at all when one of those ends the load.
+  /// This command comes after fewer than kAofAhead others that were announced before it: time to
+  /// fetch what it will look at. It may not come at all when one of those ends the load.
   virtual void Announce(std::span<const std::string_view> args) {}
   /// `args` (at least one) and their bytes are valid during the call. An error ends the load.
   virtual Status Command(std::span<const std::string_view> args) = 0;

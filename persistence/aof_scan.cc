@@ -128,12 +128,18 @@ class Scanner {
   /// Parses and announces commands up to kAofAhead, up to the next annotation, or up to what does
   /// not parse, which is judged when its turn comes.
   void ParseAhead(std::string_view text) {
-    if (ahead_count_ == 0) ahead_position_ = position_;
-    while (ahead_count_ < kAofAhead && !HasManyWordsLast() && ahead_position_ < text.size() &&
-           text[ahead_position_] != '#') {
+    if (ahead_count_ == 0) {
+      ahead_position_ = position_;
+      ahead_ends_ = false;
+    }
+    while (!ahead_ends_ && ahead_count_ < kAofAhead && !HasManyWordsLast() &&
+           ahead_position_ < text.size() && text[ahead_position_] != '#') {
       Parsed& parsed = ahead_[(ahead_first_ + ahead_count_) % kAofAhead];
       parsed.end = ahead_position_;
-      if (ParseAofCommand(text, &parsed.end, &parsed.args, &reason_) != AofParse::kCommand) return;
+      if (ParseAofCommand(text, &parsed.end, &parsed.args, &reason_) != AofParse::kCommand) {
+        ahead_ends_ = true;
+        return;
+      }
       ahead_position_ = parsed.end;
       ++ahead_count_;
       sink_.Announce(parsed.args);
@@ -286,6 +292,7 @@ class Scanner {
   std::array<Parsed, kAofAhead> ahead_;
   size_t ahead_first_ = 0, ahead_count_ = 0;
   uint64_t ahead_position_ = 0;
+  bool ahead_ends_ = false;  // what stands at ahead_position_ does not parse
   std::vector<std::string_view> args_;
   std::string reason_;
   uint64_t uncovered_start_ = kNowhere;    // first byte that no check covers

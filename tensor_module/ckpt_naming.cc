@@ -25,7 +25,7 @@ Status StageChunks(const NamesTarget& names, const std::vector<ChunkRef>& chunks
   if (names.log == nullptr) return Status::Ok();
   // What could not be staged or synced is not named; the error has been said.
   const Status staged = names.log->Stage(chunks, names.file);
-  if (staged.code() == StatusCode::kNoSpace) {
+  if (staged.code() == StatusCode::kNoSpace && names.may_refuse) {
     return Status::Client("CKPTDISK the chunk log: " + std::string(staged.message()));
   }
   if (!names.sync_first || !staged.ok() || std::this_thread::get_id() == names.executor) {

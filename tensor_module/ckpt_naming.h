@@ -23,9 +23,9 @@
 
 namespace cairn::tensor {
 
-/// For a first half: what `names` allows is in the log afterwards. Errors: CKPTDISK when the disk
-/// has no room for it, since the append-only file, which would get the bytes, then has none either.
-/// Thread: any.
+/// For a first half: what `names` allows is in the log afterwards. Errors: CKPTDISK to a client
+/// when the disk has no room for it, since the append-only file, which would get the bytes, then
+/// has none either. Thread: any.
 Status StageChunks(const NamesTarget& names, const std::vector<ChunkRef>& chunks);
 
 /// What a first half costs, in RunLate's measure, that hashes `size_bytes` and stages them: the log

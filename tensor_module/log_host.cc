@@ -64,8 +64,12 @@ NamesTarget LogHost::Names(CairnContext* ctx) {
   CairnSaveTarget target{};
   if (!saving_ || api_.log_target(ctx, &target) != CAIRN_OK) return {};
   log_file_.assign(target.files[0].data, target.files[0].size);
-  return {Open({target.directory.data, target.directory.size}), log_file_, target.number,
-          api_.durability(ctx) != CAIRN_SYNCED, std::this_thread::get_id()};
+  return {Open({target.directory.data, target.directory.size}),
+          log_file_,
+          target.number,
+          api_.durability(ctx) != CAIRN_SYNCED,
+          std::this_thread::get_id(),
+          api_.is_loading(ctx) == 0};
 }
 
 uint64_t LogHost::NamedBytes(uint64_t alive) const {

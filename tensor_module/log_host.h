@@ -28,6 +28,8 @@ struct NamesTarget {
   /// that no other command's record waits for it.
   bool sync_first = false;
   std::thread::id executor = {};  ///< which never syncs
+  /// A client sent the command: it may be refused. What a primary sends may not.
+  bool may_refuse = false;
 };
 
 class LogHost {

@@ -4,6 +4,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <new>
+#include <utility>
 
 #include "tensor_module/ckpt_commands.h"
 #include "tensor_module/ckpt_promise.h"
@@ -104,10 +105,11 @@ constexpr int64_t kTickUs = 2000;
 
 uint64_t Module::AwaitedBytesBut(const RunValue* except) {
   uint64_t all = 0;
+  bool passed = false;  // a copy that nobody has changed yet is the same value
   watch.Visit([&](uint32_t db, std::string_view key) {
     const void* value = api.value_at(self, db, {key.data(), key.size()}, run_type);
     if (value == nullptr) return false;
-    if (value == except) return true;
+    if (value == except && !std::exchange(passed, true)) return true;
     const uint64_t awaited = AwaitedBytes(static_cast<const RunValue*>(value)->run());
     all = all > UINT64_MAX - awaited ? UINT64_MAX : all + awaited;
     return true;

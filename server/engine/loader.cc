@@ -73,7 +73,6 @@ Result<ValueSink*> DatasetLoader::Key(std::string_view key, const KeyMeta& meta)
   pending.db = db_;
   pending.key.assign(key);
   pending.meta = meta;
-  pending.builder.Reset();
   reading_ = true;
   return static_cast<ValueSink*>(&pending.builder);
 }
@@ -88,7 +87,9 @@ Status DatasetLoader::CloseKey() {
   reading_ = false;
   Pending& pending = place(closed_++);
   pending.hash = pending.db->MakeKey(pending.key).hash;
-  if (!pending.builder.is_short()) return StoreUpTo(closed_);
+  if (!pending.builder.is_short() || pending.key.size() > kMaxInlineValueBytes) {
+    return StoreUpTo(closed_);
+  }
   // The bucket can be asked for once the directory's slot is here: half of the queue later.
   pending.db->PrefetchSlot(pending.hash);
   if (closed_ - stored_ > kAhead / 2) {
@@ -99,7 +100,12 @@ Status DatasetLoader::CloseKey() {
 }
 
 Status DatasetLoader::StoreUpTo(size_t number) {
-  while (stored_ < number) CAIRN_RETURN_IF_ERROR(Store(place(stored_++)));
+  while (stored_ < number) {
+    Pending& pending = place(stored_++);
+    CAIRN_RETURN_IF_ERROR(Store(pending));
+    // The place may not be used again for a while, and what was dropped may be large.
+    pending.builder.Reset();
+  }
   return Status::Ok();
 }
 

@@ -18,9 +18,9 @@
 namespace cairn {
 
 /// Storing a key first reads a bucket of the table, and keys come in no order: each would be a wait
-/// for memory. So keys with short values wait in a queue while their buckets are fetched, and a
-/// value that is not short is stored at once, behind those before it. Memory: the queue's keys and
-/// values, each short, and the value that is being read.
+/// for memory. So short keys with short values wait in a queue while their buckets are fetched,
+/// and one that is not short is stored at once, behind those before it. Memory: the queue's keys
+/// and values, each short, and the value that is being read.
 class DatasetLoader final : public DatasetSink {
  public:
   /// Keys that are on their way; about as many lines as the processor fetches at a time.

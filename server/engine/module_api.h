@@ -332,8 +332,9 @@ typedef struct CairnApi {
      `type`. Borrowed: ends when the key changes. Executor. */
   const void* (*value_at)(CairnModule* module, uint32_t db, CairnBytes key, CairnType* type);
   /* on_tick is called on the executor `hz` times a second, between commands, while it is for this
-     server to say what its clock has ended: not on a replica, while a file is loaded, while writes
-     are paused or refused. now_ms: Unix time. Only inside CairnModule_OnLoad. */
+     server to say what its clock has ended: not on a replica, while a file is loaded or a script
+     runs, while writes are paused or refused, nor where DEBUG has stopped active expiry. now_ms:
+     Unix time. Only inside CairnModule_OnLoad. */
   void (*watch_clock)(CairnModule* module, void (*on_tick)(void* data, int64_t now_ms));
   /* Runs a command in database `db` as a client would that may do everything, and drops what it
      replies. Only inside on_tick. */

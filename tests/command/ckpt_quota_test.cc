@@ -148,6 +148,15 @@ TEST_F(CkptQuotaTest, PromisesGoWhereTheirRunGoes) {
   EXPECT_EQ(Try(6 * kChunk), "fits");
 }
 
+TEST_F(CkptQuotaTest, ACopyThatNobodyHasChangedCountsForItsOriginalToo) {
+  Limit(10 * kChunk);
+  const std::string tx = Begin(1);
+  ASSERT_EQ(DeclareU8(tx, "w", 4 * kChunk), ":1");
+  EXPECT_EQ(Run({"COPY", "run", "copy"}), ":1");
+  EXPECT_EQ(DeclareU8(tx, "v", 2 * kChunk + 1), Refused(2 * kChunk + 1, 0, 8 * kChunk));
+  EXPECT_EQ(DeclareU8(tx, "v", 2 * kChunk), ":1");
+}
+
 TEST_F(CkptQuotaTest, ABoxOfSeveralReplicasIsStoredOnce) {
   Limit(10 * kChunk);
   const std::string tx = Begin(1, {"RANK", "0", "WORLD", "3", "COVERAGE"});

@@ -2,6 +2,7 @@
 else goes on, and with room the same push ends. On a small tmpfs, which needs the right to mount one."""
 
 import os
+import os
 import random
 import shutil
 import subprocess
@@ -10,7 +11,7 @@ import unittest
 
 import redis
 
-from cairn_server import TENSOR_MODULE, Server
+from cairn_server import TENSOR_MODULE, Server, wait_until
 
 MIB = 1 << 20
 DISK_MIB = 192
@@ -94,6 +95,31 @@ class DiskFull(unittest.TestCase):
         call = server.client(socket_timeout=20).execute_command
         if appendfsync == "always":
             self.check(call, "LATEST", PIECES)
+        else:  # the last second may be lost, and with it the COMMIT
+            latest = call("CKPT.LIST", "run")[0][1]
+            self.check(call, latest, PIECES if latest == 2 else 2)
+
+    def test_a_replica_with_little_room_takes_what_its_primary_sends(self):
+        primary = Server(settings={"loadmodule": TENSOR_MODULE, "repl-diskless-sync-delay": "0"})
+        self.addCleanup(primary.close)
+        primary.start()
+        used = os.path.join(self.directory, "used")
+        with open(used, "wb") as file:
+            file.write(bytes((DISK_MIB - 48) * MIB))    # 48 MiB are left: less than are kept for the append-only file
+        replica = Server(settings={**SETTINGS, "appendfsync": "everysec", "replicaof": f"127.0.0.1 {primary.port}"},
+                         directory=self.directory)
+        self.addCleanup(replica.close)
+        replica.start()
+        wait_until(lambda: replica.client().info("replication")["master_link_status"] == "up", what="the link")
+        call = primary.client(socket_timeout=20).execute_command
+        tx = self.begin(call, 1, 2)
+        for number in range(2):
+            call("CKPT.PUT", "run", tx, "RANK", 0, "w", "AT", number * PIECE, "BLOB", piece(number))
+        call("CKPT.PREPARE", "run", tx, "RANK", 0)
+        call("CKPT.COMMIT", "run", tx)
+        there = replica.client(socket_timeout=20).execute_command
+        wait_until(lambda: there("EXISTS", "run") and there("CKPT.LIST", "run"), what="the version on the replica")
+        self.check(there, 1, 2)
 
     def test_always(self):
         self.push_into_a_full_disk("always")

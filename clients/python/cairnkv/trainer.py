@@ -152,6 +152,7 @@ class CheckpointCallback:
     def _pin_best(self, step, value):
         self.run.client.execute_command("CKPT.TAG", self.run.name, BEST_TAG, step, "PIN")
         self.run.client.set(self._best_key, json.dumps({"step": step, "value": value}))
+        self._is_best_given_up = False     # the key is of this one
         self._retain()
 
 

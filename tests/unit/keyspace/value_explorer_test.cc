@@ -66,7 +66,8 @@ class Side {
   bool SetFields(const std::string& name, int first, int count, int stamp) {
     const Entry* entry = LookUp(name);
     if (entry != nullptr && entry->type() != ValueType::kHash) return false;
-    MembersEdit edit(keyspace, db(), db().MakeKey(name), entry, ValueType::kHash, PackedLimits());
+    const PackedLimits limits;
+    MembersEdit edit(keyspace, db(), db().MakeKey(name), entry, ValueType::kHash, limits);
     for (int i = first; i < first + count; ++i)
       edit.Set("field " + std::to_string(i), "value " + std::to_string(stamp));
     edit.Commit();
