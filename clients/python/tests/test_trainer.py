@@ -78,11 +78,13 @@ class Loop:
             self.best_loss, self.best_weights = loss, {name: value.clone() for name, value in self.model.state_dict().items()}
         self.event("on_evaluate", metrics={"eval_loss": loss, "eval_runtime": 0.5, "epoch": self.state.epoch})
 
-    def train(self, steps, losses=None):
+    def train(self, steps, losses=None, loss_at_start=None):
         self.optimizer = torch.optim.Adam(self.model.parameters(), lr=0.1)
         self.scheduler = torch.optim.lr_scheduler.LambdaLR(self.optimizer, functools.partial(warm_then_down, warm=3))
         self.state.max_steps, self.state.num_train_epochs, self.state.epoch = steps, 1, 0
         self.event("on_train_begin")
+        if loss_at_start is not None:    # eval_on_start
+            self.evaluate(loss_at_start)
         self.event("on_epoch_begin")
         while self.state.global_step < steps:
             self.event("on_step_begin")
@@ -223,6 +225,14 @@ class TrainerCallbackTest(unittest.TestCase):
         last = self.callback(save_steps=1, best_metric="loss", resume_from_checkpoint=4)
         Loop(last).train(5)
         self.assertIsNone(last.best_value)
+
+    def test_the_step_that_was_resumed_from_may_be_the_best_in_place_of_a_later_one(self):
+        self.run_ = cairnkv.Run("run", client=self.server.client(), rank=0, world=1)
+        Loop(self.callback(save_steps=1, best_metric="loss")).train(6, {5: 0.1})
+        Loop(self.callback(save_steps=1, best_metric="loss", resume_from_checkpoint=3)).train(4, loss_at_start=0.3)
+        last = self.callback(save_steps=1, best_metric="loss", resume_from_checkpoint=3)
+        Loop(last).train(5, {5: 0.4})
+        self.assertEqual((self.run_.load("@best")[0]["trainer"]["global_step"], last.best_value), (3, 0.3))
 
     def test_nothing_imports_transformers(self):
         code = "import sys, cairnkv; cairnkv.CheckpointCallback(cairnkv.Run('run', client=None)).on_log(); sys.exit('transformers' in sys.modules)"
