@@ -65,10 +65,7 @@ Status AofDatasetWriter::ValueDone() {
 
 Status AofDatasetWriter::Finish() { return Flush(); }
 
-Status AofDatasetWriter::String(std::string_view bytes) {
-  CAIRN_RETURN_IF_ERROR(Command({"SET", key_, bytes}));
-  return ValueDone();
-}
+Status AofDatasetWriter::String(std::string_view bytes) { return StringPieces({&bytes, 1}); }
 
 Status AofDatasetWriter::StringPieces(std::span<const std::string_view> pieces) {
   size_t size = 0;

@@ -5,6 +5,11 @@
 
 namespace cairn::tensor {
 
+uint64_t SharedBytes(const Version* latest, const std::string& name) {
+  const LogicalTensor* old = latest == nullptr ? nullptr : latest->Find(name);
+  return old == nullptr ? 0 : latest->Storage(*old).size_bytes();
+}
+
 namespace {
 
 struct Row {
@@ -17,13 +22,6 @@ bool Before(const Row& a, const Row& b) {
   return std::tie(a.spec->extent.off, a.spec->extent.len, a.missing_bytes) <
          std::tie(b.spec->extent.off, b.spec->extent.len, b.missing_bytes);
 }
-
-uint64_t SharedBytes(const Version* latest, const std::string& name) {
-  const LogicalTensor* old = latest == nullptr ? nullptr : latest->Find(name);
-  return old == nullptr ? 0 : latest->Storage(*old).size_bytes();
-}
-
-uint64_t Sum(uint64_t a, uint64_t b) { return a > UINT64_MAX - b ? UINT64_MAX : a + b; }
 
 uint64_t AwaitedBytes(const Transaction& transaction, const Version* latest) {
   std::vector<Row> rows;
@@ -41,11 +39,11 @@ uint64_t AwaitedBytes(const Transaction& transaction, const Version* latest) {
     const Extent* extent = nullptr;
     for (; i < rows.size() && rows[i].spec->name == name; ++i) {
       if (extent == nullptr || *extent != rows[i].spec->extent) {
-        missing = Sum(missing, rows[i].missing_bytes);
+        missing = SaturatingSum(missing, rows[i].missing_bytes);
       }
       extent = &rows[i].spec->extent;
     }
-    all = Sum(all, missing - std::min(missing, SharedBytes(latest, name)));
+    all = SaturatingSum(all, missing - std::min(missing, SharedBytes(latest, name)));
   }
   return all;
 }
@@ -55,7 +53,7 @@ uint64_t AwaitedBytes(const Transaction& transaction, const Version* latest) {
 uint64_t AwaitedBytes(const CkptRun& run) {
   uint64_t all = 0;
   for (const auto& transaction : run.transactions) {
-    if (transaction->live()) all = Sum(all, AwaitedBytes(*transaction, run.Latest()));
+    if (transaction->live()) all = SaturatingSum(all, AwaitedBytes(*transaction, run.Latest()));
   }
   return all;
 }

@@ -4,10 +4,19 @@
 // have not come yet. Pure; executor.
 
 #include <cstdint>
+#include <string>
 
 #include "tensor_module/ckpt_model.h"
 
 namespace cairn::tensor {
+
+/// a + b, at most UINT64_MAX.
+inline uint64_t SaturatingSum(uint64_t a, uint64_t b) {
+  return a > UINT64_MAX - b ? UINT64_MAX : a + b;
+}
+
+/// What of a tensor of that name may be shared with `latest` (nullptr: no version).
+uint64_t SharedBytes(const Version* latest, const std::string& name);
 
 /// Bytes that live transactions of the run await, at most UINT64_MAX. A box that several ranks
 /// declare is stored once, so it counts once, with what the furthest of them lacks; what LATEST has

@@ -79,22 +79,20 @@ uint64_t NewBytes(const CkptRun& run, const std::vector<ShardSpec>& specs) {
   const Version* latest = run.Latest();
   uint64_t bytes = 0;
   for (const ShardSpec& spec : specs) {
-    const LogicalTensor* old = latest == nullptr ? nullptr : latest->Find(spec.name);
-    const uint64_t shared = old == nullptr ? 0 : latest->Storage(*old).size_bytes();
-    bytes += spec.size_bytes - std::min(spec.size_bytes, shared);
+    bytes += spec.size_bytes - std::min(spec.size_bytes, SharedBytes(latest, spec.name));
   }
   return bytes;
 }
 
-/// What a declaration adds to what open transactions await must have room beside all that they
-/// await already, of whatever run: else the PUTs of one of them would be refused.
-Status CheckPromise(CommandRun& run, const CkptRun& before, const CkptRun& after) {
-  const uint64_t own = AwaitedBytes(before), with_it = AwaitedBytes(after);
+/// What a declaration adds to what the run's open transactions await (`own` before it) must have
+/// room beside all that is awaited already, of whatever run: else the PUTs of one of them would be
+/// refused.
+Status CheckPromise(CommandRun& run, uint64_t own, uint64_t with_it) {
   if (with_it <= own) return Status::Ok();
   Result<const RunValue*> value = run.NeedRun(run.key(), CAIRN_WRITE);
   if (!value.ok()) return value.status();
   const uint64_t others = run.module().AwaitedBytesBut(value.value());
-  return CheckQuota(run, with_it - own, own > UINT64_MAX - others ? UINT64_MAX : own + others);
+  return CheckQuota(run, with_it - own, SaturatingSum(own, others));
 }
 
 Status DeclareCommand(CommandRun& run) {
@@ -105,10 +103,10 @@ Status DeclareCommand(CommandRun& run) {
   const bool limited = run.HasMemoryLimit();
   if (!limited) CAIRN_RETURN_IF_ERROR(CheckQuota(run, NewBytes(edit->run, declare->specs)));
   const size_t count = declare->specs.size();
-  const CkptRun before = edit->run;
+  const uint64_t own = limited ? AwaitedBytes(edit->run) : 0;
   CAIRN_RETURN_IF_ERROR(
       Declare(&edit->run, run.args()[2], declare->rank, std::move(declare->specs), edit->moment()));
-  if (limited) CAIRN_RETURN_IF_ERROR(CheckPromise(run, before, edit->run));
+  if (limited) CAIRN_RETURN_IF_ERROR(CheckPromise(run, own, AwaitedBytes(edit->run)));
   edit->Store("ckpt.declare");
   run.Unsigned(count);
   return Status::Ok();

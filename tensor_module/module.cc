@@ -110,8 +110,7 @@ uint64_t Module::AwaitedBytesBut(const RunValue* except) {
     const void* value = api.value_at(self, db, {key.data(), key.size()}, run_type);
     if (value == nullptr) return false;
     if (value == except && !std::exchange(passed, true)) return true;
-    const uint64_t awaited = AwaitedBytes(static_cast<const RunValue*>(value)->run());
-    all = all > UINT64_MAX - awaited ? UINT64_MAX : all + awaited;
+    all = SaturatingSum(all, AwaitedBytes(static_cast<const RunValue*>(value)->run()));
     return true;
   });
   return all;
