@@ -8,6 +8,7 @@
 
 #include "server/base/hash.h"
 #include "server/base/strings.h"
+#include "tensor_module/mapped_bytes.h"
 
 namespace cairn::tensor {
 
@@ -107,7 +108,7 @@ Status ChunkLog::OpenSegment(const std::string& name) {
     const std::string_view bytes =
         view.substr(static_cast<size_t>(record.payload_offset()), record.stored_bytes);
     // Heads may have reached the disk before what they describe.
-    if (!durable && HashBytes128(bytes) != record.hash) continue;
+    if (!durable && (!CanRead(bytes) || HashBytes128(bytes) != record.hash)) continue;
     Entry& entry = index_[{record.hash, record.raw_bytes}];
     // A chunk is written again when its record was damaged or without proof: the later one counts.
     if (entry.durable && !durable) continue;
@@ -381,15 +382,12 @@ ChunkLog::Look ChunkLog::Compare(const Chunk& chunk, bool staged) {
     if (!entry.durable && !(staged && entry.staged)) return Look::kUnproven;
     number = entry.number;
     if (number == chunk.record()) return Look::kSame;
-    if (!MapSegment(entry.segment, entry.offset + kRecordHeadBytes + chunk.size()).ok() ||
-        !ParseRecord((*entry.segment->mapping)->view(), entry.offset, entry.segment->salt,
-                     &record)) {
-      return Look::kDamaged;
-    }
+    if (!ReadRecord(entry, chunk.size(), &record)) return Look::kDamaged;
     mapping = entry.segment->mapping;
   }
   const std::string_view bytes =
       (*mapping)->view().substr(static_cast<size_t>(record.payload_offset()), record.stored_bytes);
+  if (!CanRead(bytes)) return Look::kDamaged;
   if (HasBytes(chunk, bytes)) {
     chunk.set_record(number);
     return Look::kSame;
@@ -469,18 +467,23 @@ Status ChunkLog::MapSegment(Segment* segment, uint64_t end) {
   return Status::Ok();
 }
 
+bool ChunkLog::ReadRecord(const Entry& entry, uint64_t size, ChunkRecord* record) {
+  if (!MapSegment(entry.segment, entry.offset + kRecordHeadBytes + size).ok()) return false;
+  const std::string_view view = (*entry.segment->mapping)->view();
+  return CanRead(view.substr(static_cast<size_t>(entry.offset), kRecordHeadBytes)) &&
+         ParseRecord(view, entry.offset, entry.segment->salt, record);
+}
+
 ChunkLog::Found ChunkLog::Find(Hash128 hash, size_t size) {
   Found out;
   const std::lock_guard lock(state_mutex_);
   const auto found = index_.find({hash, size});
   if (found == index_.end()) return out;
   const Entry& entry = found->second;
-  if (!MapSegment(entry.segment, entry.offset + kRecordHeadBytes + size).ok()) return out;
-  const std::string_view view = (*entry.segment->mapping)->view();
-  if (!ParseRecord(view, entry.offset, entry.segment->salt, &out.record)) return out;
+  if (!ReadRecord(entry, size, &out.record)) return out;
   if (out.record.hash != hash || out.record.raw_bytes != size) return out;
   out.mapping = entry.segment->mapping;
-  out.bytes = view.substr(static_cast<size_t>(out.record.payload_offset()), size);
+  out.bytes = (*out.mapping)->view().substr(static_cast<size_t>(out.record.payload_offset()), size);
   out.number = entry.number;
   return out;
 }

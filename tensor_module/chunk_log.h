@@ -241,6 +241,8 @@ class ChunkLog {
   /// `held_by`: the file that holds it, if it is one.
   uint64_t Floor(std::string* held_by = nullptr) const;
   Status MapSegment(Segment* segment, uint64_t end);
+  /// Maps the entry's segment and reads the record's head. False: neither is there as it was.
+  bool ReadRecord(const Entry& entry, uint64_t size, ChunkRecord* record);
   std::map<Segment*, uint64_t> NeededBytes(uint64_t floor) const;
 
   void Run();

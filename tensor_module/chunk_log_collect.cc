@@ -4,6 +4,7 @@
 
 #include "server/base/hash.h"
 #include "tensor_module/chunk_log.h"
+#include "tensor_module/mapped_bytes.h"
 
 namespace cairn::tensor {
 
@@ -62,7 +63,7 @@ Status ChunkLog::Move(Segment* segment, uint64_t floor, bool* damaged) {
             [](const auto& a, const auto& b) { return a.first < b.first; });
   for (const auto& [offset, key] : moving) {
     const Found found = Find(key.hash, static_cast<size_t>(key.size));
-    if (!found.mapping || HashBytes128(found.bytes) != key.hash) {
+    if (!found.mapping || !CanRead(found.bytes) || HashBytes128(found.bytes) != key.hash) {
       *damaged = true;
       continue;
     }

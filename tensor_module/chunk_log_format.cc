@@ -4,6 +4,7 @@
 #include <cstring>
 
 #include "server/base/hash.h"
+#include "tensor_module/mapped_bytes.h"
 
 namespace cairn::tensor {
 
@@ -113,14 +114,18 @@ bool ParseRecord(std::string_view segment, uint64_t offset, uint64_t salt, Chunk
 
 SegmentScan ScanSegment(std::string_view segment) {
   SegmentScan scan;
+  if (!CanRead(segment.substr(0, kSegmentHeaderBytes))) return scan;
   scan.valid = ParseSegmentHeader(segment, &scan.salt, &scan.number);
   if (!scan.valid) return scan;
   scan.end = kSegmentHeaderBytes;
   uint64_t at = kSegmentHeaderBytes;
   while (at < segment.size()) {
+    // Each look at a page that the disk refuses may take it seconds: on to the next one.
+    const bool readable = CanRead(segment.substr(static_cast<size_t>(at), kRecordHeadBytes));
     ChunkRecord record;
-    if (!ParseRecord(segment, at, scan.salt, &record)) {
-      const uint64_t step = std::min<uint64_t>(kRecordAlignment, segment.size() - at);
+    if (!readable || !ParseRecord(segment, at, scan.salt, &record)) {
+      const uint64_t wanted = readable ? kRecordAlignment : kPageBytes - at % kPageBytes;
+      const uint64_t step = std::min(wanted, segment.size() - at);
       scan.skipped_bytes += step;
       at += step;
       continue;

@@ -14,6 +14,8 @@
 #include <cerrno>
 #include <cstring>
 
+#include "tensor_module/mapped_bytes.h"
+
 namespace cairn::tensor {
 
 namespace {
@@ -211,7 +213,9 @@ class PosixLogFiles final : public LogFiles {
       if (mapped.status().code() == StatusCode::kNotFound) return std::string();
       return mapped.status();
     }
-    return std::string((*mapped.value())->view());
+    const std::string_view text = (*mapped.value())->view();
+    if (!CanRead(text)) return Status::Io("cannot read " + PathOf(name));
+    return std::string(text);
   }
   uint64_t FreeBytes() override {
     struct statvfs facts {};

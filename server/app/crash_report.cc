@@ -54,6 +54,10 @@ void PrintCause(int fd, int number, const siginfo_t& info) {
   } else if (number == SIGSEGV || number == SIGBUS) {
     Print(fd, "\nAccessing address: ");
     PrintHex(fd, reinterpret_cast<uintptr_t>(info.si_addr));
+    // Append-only files and chunk logs are read as mapped memory.
+    if (number == SIGBUS && info.si_code == BUS_ADRERR) {
+      Print(fd, "\nA mapped file could not be read: a disk error, or the file was shortened");
+    }
   }
 }
 

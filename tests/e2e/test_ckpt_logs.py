@@ -388,6 +388,26 @@ class ChunkLogs(unittest.TestCase):
         server.restart()
         self.check(server, [1, 2, 3])
 
+    def test_a_log_that_the_disk_refuses_to_read_costs_those_chunks_only(self):
+        """A bad sector answers the touch of a mapped page with SIGBUS; so does a file that somebody has shortened."""
+        server = self.start()
+        for step in (1, 2):
+            self.save(server, step)
+        server.client().save()
+        server.restart()
+        for path in self.segments(server):
+            os.truncate(path, os.path.getsize(path) // 2)
+        call = server.client().execute_command
+        with self.assertRaisesRegex(redis.ResponseError, "CKPTDAMAGED"):
+            call("CKPT.LOAD", "run", 2, "w")
+        self.assertEqual(call("CKPT.VERIFY", "run", 2, "DEEP")[1], 0)
+        self.assertEqual(call("CKPT.LOAD", "run", 1, "w", "RANGE", 0, CHUNK), tensor(1)[:CHUNK])
+        self.save(server, 3)
+        call("CKPT.DEL", "run", 2)
+        self.save(server, 2)
+        for step in (2, 3):
+            self.assertEqual(call("CKPT.LOAD", "run", step, "w", "RANGE", 0, SIZE), tensor(step))
+
     def test_a_merge_reads_what_a_restart_has_mapped(self):
         server = self.start(AOF)
         call = server.client().execute_command
