@@ -165,7 +165,7 @@ Status ReplyTransaction(CommandRun& run, const CkptRun& state, const Transaction
   for (const auto& part : transaction.ranks) {
     for (size_t i = 0; i < part->specs.size(); ++i) {
       declared += part->specs[i]->size_bytes;
-      received += part->data[i]->received_bytes(*part->specs[i]);
+      received += part->data[i]->received_bytes();
     }
   }
   const int64_t now_ms = run.now_ms();

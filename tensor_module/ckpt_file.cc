@@ -461,13 +461,12 @@ class Loader {
         const ShardSpec& last = *specs.back();
         Require(last.name < spec.name || (last.name == spec.name && last.index < spec.index));
       }
-      ShardData data{SharedList<Cell>(std::move(cells))};
+      ShardData data(spec, std::move(cells));
       Require(!part.prepared || data.IsComplete());
       all.push_back(Kept<ShardData>::Make(std::move(data)));
       specs.push_back(Kept<ShardSpec>::Make(std::move(spec)));
     });
-    part.specs = SharedList<Kept<ShardSpec>>(std::move(specs));
-    part.data = SharedList<Kept<ShardData>>(std::move(all));
+    part.SetShards(std::move(specs), std::move(all));
     List([&] { part.states.push_back(LoadState()); });
     return part;
   }

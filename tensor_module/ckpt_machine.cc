@@ -141,8 +141,7 @@ class Declaring {
   RankPart Finish() && {
     while (taken_ < old_.specs.size()) Take();
     RankPart part = old_;
-    part.specs = SharedList<Kept<ShardSpec>>(std::move(specs_));
-    part.data = SharedList<Kept<ShardData>>(std::move(data_));
+    part.SetShards(std::move(specs_), std::move(data_));
     return part;
   }
 
@@ -396,7 +395,7 @@ Status StoreShard(CkptRun* run, std::string_view tx, uint32_t rank, size_t shard
   Result<Transaction> transaction = LiveCopy(*run, tx);
   if (!transaction.ok()) return transaction.status();
   RankPart part = PartCopy(*transaction, rank);
-  part.data.Own(shard) = Kept<ShardData>::Make(std::move(data));
+  part.SetData(shard, std::move(data));
   PutPart(&*transaction, std::move(part));
   Renew(&*transaction, moment);
   Replace(run, std::move(*transaction));

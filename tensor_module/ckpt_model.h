@@ -89,7 +89,8 @@ struct Ballot {
   uint64_t size_bytes = 0;                ///< of the shards
 };
 
-/// What one rank has in a transaction. specs and data go together, sorted by name and index.
+/// What one rank has in a transaction. specs and data go together, sorted by name and index;
+/// awaited_bytes is what they lack.
 struct RankPart {
   uint32_t rank = 0;
   bool prepared = false;
@@ -97,6 +98,10 @@ struct RankPart {
   SharedList<Kept<ShardData>> data;
   std::vector<Kept<StateBlob>> states;
   Kept<Ballot> ballot;  ///< of a prepared part, or none
+  uint64_t awaited_bytes = 0;
+
+  void SetShards(std::vector<Kept<ShardSpec>> new_specs, std::vector<Kept<ShardData>> new_data);
+  void SetData(size_t shard, ShardData new_data);
 };
 
 enum class TxState : uint8_t { kOpen = 0, kPreparing = 1, kExpired = 2, kFenced = 3 };

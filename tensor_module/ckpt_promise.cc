@@ -28,7 +28,7 @@ uint64_t AwaitedBytes(const Transaction& transaction, const Version* latest) {
   for (const auto& part : transaction.ranks) {
     for (size_t i = 0; i < part->specs.size(); ++i) {
       const ShardSpec& spec = *part->specs[i];
-      rows.push_back({&spec, spec.size_bytes - part->data[i]->received_bytes(spec)});
+      rows.push_back({&spec, spec.size_bytes - part->data[i]->received_bytes()});
     }
   }
   std::sort(rows.begin(), rows.end(), Before);
@@ -49,6 +49,15 @@ uint64_t AwaitedBytes(const Transaction& transaction, const Version* latest) {
 }
 
 }  // namespace
+
+uint64_t AwaitedBytesAtMost(const CkptRun& run) {
+  uint64_t all = 0;
+  for (const auto& transaction : run.transactions) {
+    if (!transaction->live()) continue;
+    for (const auto& part : transaction->ranks) all = SaturatingSum(all, part->awaited_bytes);
+  }
+  return all;
+}
 
 uint64_t AwaitedBytes(const CkptRun& run) {
   uint64_t all = 0;

@@ -18,6 +18,10 @@ inline uint64_t SaturatingSum(uint64_t a, uint64_t b) {
 /// What of a tensor of that name may be shared with `latest` (nullptr: no version).
 uint64_t SharedBytes(const Version* latest, const std::string& name);
 
+/// No less than AwaitedBytes(), for a fraction of its cost: whoever has that much room need not
+/// ask. Cost: O(ranks) of live transactions.
+uint64_t AwaitedBytesAtMost(const CkptRun& run);
+
 /// Bytes that live transactions of the run await, at most UINT64_MAX. A box that several ranks
 /// declare is stored once, so it counts once, with what the furthest of them lacks; what LATEST has
 /// under a tensor's name may be shared with it, and is taken off. Cost: O(n log n) in the shards of

@@ -84,14 +84,18 @@ uint64_t NewBytes(const CkptRun& run, const std::vector<ShardSpec>& specs) {
   return bytes;
 }
 
-/// What a declaration adds to what the run's open transactions await (`own` before it) must have
-/// room beside all that is awaited already, of whatever run: else the PUTs of one of them would be
-/// refused.
-Status CheckPromise(CommandRun& run, uint64_t own, uint64_t with_it) {
-  if (with_it <= own) return Status::Ok();
+/// What a declaration adds to what the run's open transactions await must have room beside all that
+/// is awaited already, of whatever run: else the PUTs of one of them would be refused.
+Status CheckPromise(CommandRun& run, const CkptRun& before, const CkptRun& after) {
   Result<const RunValue*> value = run.NeedRun(run.key(), CAIRN_WRITE);
   if (!value.ok()) return value.status();
-  const uint64_t others = run.module().AwaitedBytesBut(value.value());
+  Module& module = run.module();
+  const uint64_t at_most = SaturatingSum(AwaitedBytesAtMost(after),
+                                         module.AwaitedBytesBut(value.value(), AwaitedBytesAtMost));
+  if (CheckQuota(run, at_most).ok()) return Status::Ok();
+  const uint64_t own = AwaitedBytes(before), with_it = AwaitedBytes(after);
+  if (with_it <= own) return Status::Ok();
+  const uint64_t others = module.AwaitedBytesBut(value.value(), AwaitedBytes);
   return CheckQuota(run, with_it - own, SaturatingSum(own, others));
 }
 
@@ -103,10 +107,10 @@ Status DeclareCommand(CommandRun& run) {
   const bool limited = run.HasMemoryLimit();
   if (!limited) CAIRN_RETURN_IF_ERROR(CheckQuota(run, NewBytes(edit->run, declare->specs)));
   const size_t count = declare->specs.size();
-  const uint64_t own = limited ? AwaitedBytes(edit->run) : 0;
+  const CkptRun before = limited ? edit->run : CkptRun();
   CAIRN_RETURN_IF_ERROR(
       Declare(&edit->run, run.args()[2], declare->rank, std::move(declare->specs), edit->moment()));
-  if (limited) CAIRN_RETURN_IF_ERROR(CheckPromise(run, own, AwaitedBytes(edit->run)));
+  if (limited) CAIRN_RETURN_IF_ERROR(CheckPromise(run, before, edit->run));
   edit->Store("ckpt.declare");
   run.Unsigned(count);
   return Status::Ok();

@@ -111,6 +111,28 @@ Status CheckBoolChunk(DType dtype, const Chunk& chunk) {
   return Status::Ok();
 }
 
+namespace {
+
+uint64_t ReceivedBytes(const PartialCell& cell) {
+  uint64_t bytes = 0;
+  for (const ByteRange& range : cell.received) bytes += range.end - range.begin;
+  return bytes;
+}
+
+}  // namespace
+
+ShardData::ShardData(const ShardSpec& spec, std::vector<Cell> cells) {
+  for (size_t i = 0; i < cells.size(); ++i) {
+    const ByteRange range = spec.CellRange(i);
+    if (cells[i].chunk) {
+      received_bytes_ += range.end - range.begin;
+    } else if (cells[i].partial) {
+      received_bytes_ += ReceivedBytes(*cells[i].partial);
+    }
+  }
+  cells_ = SharedList<Cell>(std::move(cells));
+}
+
 // One end of a piece, which covers part of a cell.
 Status ShardData::Merge(ChunkPool& pool, BlobSource& source, const ShardSpec& spec, size_t index,
                         uint64_t begin, const BlobSlice& bytes) {
@@ -152,8 +174,9 @@ Status ShardData::Merge(ChunkPool& pool, BlobSource& source, const ShardSpec& sp
     Result<ChunkRef> sealed = pool.InternOne(next.bytes, spec.dtype);
     if (!sealed.ok()) return sealed.status();
     CAIRN_RETURN_IF_ERROR(CheckBoolChunk(spec.dtype, **sealed));
-    cells_.Own(index) = {std::move(*sealed), {}};
+    Seal(spec, index, std::move(*sealed));
   } else {
+    received_bytes_ += ReceivedBytes(next) - (cell.partial ? ReceivedBytes(*cell.partial) : 0);
     cells_.Own(index).partial = Kept<PartialCell>::Make(std::move(next));
   }
   return Status::Ok();
@@ -198,7 +221,7 @@ Status ShardData::Refer(const ShardSpec& spec, size_t first_cell,
     }
   }
   for (size_t i = 0; i < chunks.size(); ++i) {
-    if (!cells_[first_cell + i].chunk) cells_.Own(first_cell + i) = {chunks[i], {}};
+    if (!cells_[first_cell + i].chunk) Seal(spec, first_cell + i, chunks[i]);
   }
   return Status::Ok();
 }
@@ -207,10 +230,11 @@ bool ShardData::IsComplete() const {
   return std::all_of(cells_.begin(), cells_.end(), [](const Cell& cell) { return !!cell.chunk; });
 }
 
-uint64_t ShardData::received_bytes(const ShardSpec& spec) const {
-  uint64_t missing = 0;
-  for (const ByteRange& hole : Holes(spec)) missing += hole.end - hole.begin;
-  return spec.size_bytes - missing;
+void ShardData::Seal(const ShardSpec& spec, size_t index, ChunkRef chunk) {
+  const ByteRange range = spec.CellRange(index);
+  const Kept<PartialCell>& partial = cells_[index].partial;
+  received_bytes_ += range.end - range.begin - (partial ? ReceivedBytes(*partial) : 0);
+  cells_.Own(index) = {std::move(chunk), {}};
 }
 
 std::vector<ByteRange> ShardData::Holes(const ShardSpec& spec) const {

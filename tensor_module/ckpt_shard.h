@@ -90,7 +90,8 @@ class ShardData {
  public:
   ShardData() = default;
   explicit ShardData(const ShardSpec& spec) : cells_(spec.cell_count()) {}
-  explicit ShardData(SharedList<Cell> cells) : cells_(std::move(cells)) {}
+  /// Requires: as many cells as the spec has, each of its size.
+  ShardData(const ShardSpec& spec, std::vector<Cell> cells);
 
   const SharedList<Cell>& cells() const { return cells_; }
   /// Places a piece: `chunks` are its whole cells, interned. The same bytes again change nothing.
@@ -102,7 +103,7 @@ class ShardData {
   Status Refer(const ShardSpec& spec, size_t first_cell, const std::vector<ChunkRef>& chunks);
 
   bool IsComplete() const;
-  uint64_t received_bytes(const ShardSpec& spec) const;
+  uint64_t received_bytes() const { return received_bytes_; }
   /// Missing ranges in bytes of the shard, ascending.
   std::vector<ByteRange> Holes(const ShardSpec& spec) const;
   /// Requires: IsComplete().
@@ -111,7 +112,10 @@ class ShardData {
  private:
   Status Merge(ChunkPool& pool, BlobSource& source, const ShardSpec& spec, size_t cell,
                uint64_t begin, const BlobSlice& bytes);
+  void Seal(const ShardSpec& spec, size_t cell, ChunkRef chunk);
+
   SharedList<Cell> cells_;
+  uint64_t received_bytes_ = 0;  // what the cells have
 };
 
 /// The ranges with one more, merged.

@@ -39,7 +39,7 @@ Result<std::vector<uint64_t>> CommitWhole(const CommandRun& command, CkptRun* ru
     ShardData data = *part.data[at.value()];
     // A name that stands twice with other bytes: CKPTDIVERGED.
     CAIRN_RETURN_IF_ERROR(data.Refer(tensors.specs[i], 0, tensors.chunks[i]));
-    part.data.Own(at.value()) = Kept<ShardData>::Make(std::move(data));
+    part.SetData(at.value(), std::move(data));
   }
   filled.ranks[0] = Kept<RankPart>::Make(std::move(part));
   next.transactions.back() = Kept<Transaction>::Make(std::move(filled));

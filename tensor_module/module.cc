@@ -103,14 +103,14 @@ constexpr int64_t kTickUs = 2000;
 
 }  // namespace
 
-uint64_t Module::AwaitedBytesBut(const RunValue* except) {
+uint64_t Module::AwaitedBytesBut(const RunValue* except, uint64_t (*of_run)(const CkptRun&)) {
   uint64_t all = 0;
   bool passed = false;  // a copy that nobody has changed yet is the same value
   watch.Visit([&](uint32_t db, std::string_view key) {
     const void* value = api.value_at(self, db, {key.data(), key.size()}, run_type);
     if (value == nullptr) return false;
     if (value == except && !std::exchange(passed, true)) return true;
-    all = SaturatingSum(all, AwaitedBytes(static_cast<const RunValue*>(value)->run()));
+    all = SaturatingSum(all, of_run(static_cast<const RunValue*>(value)->run()));
     return true;
   });
   return all;

@@ -69,8 +69,8 @@ class Module {
   /// Registers types and commands. CAIRN_OK or CAIRN_FAILED.
   int Register();
   /// Bytes that open transactions of all runs but `except` await: promised, not yet taken. The run
-  /// that a command changes knows its own better.
-  uint64_t AwaitedBytesBut(const RunValue* except);
+  /// that a command changes knows its own better. `of_run`: AwaitedBytes or AwaitedBytesAtMost.
+  uint64_t AwaitedBytesBut(const RunValue* except, uint64_t (*of_run)(const CkptRun&));
   /// Has runs swept whose transactions the clock has ended, for kTickUs at most and one of them.
   void OnTick(int64_t now_ms);
 

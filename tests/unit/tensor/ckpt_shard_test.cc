@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <random>
 
 #include "tests/unit/tensor/test_memory.h"
@@ -78,6 +79,10 @@ TEST(ShardDataTest, AnyPiecesInAnyOrderMakeTheBytes) {
       }
       missing.flip();
       ASSERT_EQ(missing, have);
+      const auto received = static_cast<uint64_t>(std::count(have.begin(), have.end(), true));
+      ASSERT_EQ(data.received_bytes(), received);
+      std::vector<Cell> cells(data.cells().begin(), data.cells().end());
+      ASSERT_EQ(ShardData(spec, std::move(cells)).received_bytes(), received);
       if (random() % 3 == 0) {
         std::string other(piece);
         other[random() % other.size()] ^= 1;
@@ -101,7 +106,7 @@ TEST(ShardDataTest, ARefusedPieceChangesNothing) {
   EXPECT_FALSE(Put(pool, memory, spec, &data, 0, bytes).ok());
   EXPECT_EQ(data.Holes(spec),
             (std::vector<ByteRange>{{0, kChunkBytes}, {kChunkBytes + 100, 2 * kChunkBytes}}));
-  EXPECT_EQ(data.received_bytes(spec), 100u);
+  EXPECT_EQ(data.received_bytes(), 100u);
 }
 
 }  // namespace
