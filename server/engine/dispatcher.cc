@@ -5,6 +5,7 @@
 
 #include "server/base/strings.h"
 #include "server/engine/durability.h"
+#include "server/engine/job_runner.h"
 #include "server/protocol/resp_errors.h"
 
 namespace cairn {
@@ -79,7 +80,9 @@ size_t Dispatcher::FillBatch(std::span<ReadySession> ready, size_t* next) {
   for (; *next < ready.size(); ++*next) {
     Session& session = *ready[*next].session;
     RequestParser& parser = *ready[*next].parser;
-    if (session.closing || session.close_after_reply || session.suspended) continue;
+    if (session.closing || session.close_after_reply) continue;
+    const bool ahead = session.suspended;
+    if (ahead && !JobRunner::ReadsAhead(session)) continue;
     parser.set_authenticated(session.authenticated);
     ParseResult result;
     for (;;) {
@@ -92,8 +95,10 @@ size_t Dispatcher::FillBatch(std::span<ReadySession> ready, size_t* next) {
       ++count;
       // The next header's limits depend on whether this request authenticates.
       if (!session.authenticated) return count;
+      if (ahead) break;
     }
-    if (result != ParseResult::kProtocolError) continue;
+    // An error behind a request that still runs is told behind its reply.
+    if (result != ParseResult::kProtocolError || ahead) continue;
     // Replies to requests before the broken one go first.
     if (count > 0) return count;
     engine_.stats.CountError(parser.error());

@@ -183,7 +183,8 @@ void Dispatcher::RunBusy(Session& session, RequestParser& parser) {
       RunBusyRequest(session, request);
       continue;
     }
-    if (result == ParseResult::kProtocolError) {
+    // Behind a request that still runs it is told behind its reply.
+    if (result == ParseResult::kProtocolError && session.job == 0) {
       engine_.stats.CountError(parser.error());
       session.reply.Error(parser.error());
       session.close_after_reply = true;

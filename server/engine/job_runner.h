@@ -27,6 +27,12 @@ class JobRunner {
   /// Suspends `session` until `job` has worked; then `command` runs again with it, before anything
   /// that the session sent later. Requires: the session has a port and waits for no job.
   void Start(Session& session, OwnedCommand command, std::unique_ptr<CommandJob> job);
+  /// While a job works for a session its next request is received and kept, so that the bytes of
+  /// the one and the work on the other overlap. One alone: what follows waits in the kernel, not in
+  /// a growing buffer.
+  static bool ReadsAhead(const Session& session) {
+    return session.job != 0 && session.deferred.empty();
+  }
   /// Jobs that are working, those of clients that went away included.
   size_t working() const { return working_.size(); }
 

@@ -8,6 +8,7 @@
 #include <array>
 
 #include "server/engine/durability.h"
+#include "server/engine/job_runner.h"
 #include "server/net/client_host.h"
 
 namespace cairn {
@@ -36,8 +37,7 @@ std::span<char> Connection::ReadBuffer() {
     reads_wait_ = true;
     return {};
   }
-  // A job runs for the session: what follows waits in the kernel, not in a growing buffer.
-  if (session_->job != 0) return {};
+  if (session_->job != 0 && !JobRunner::ReadsAhead(*session_)) return {};
   std::span<char> space = parser_.Reserve(read_hint_);
   space = space.first(std::min(space.size(), kMaxReadBytes));
   offered_ = space.size();
@@ -96,6 +96,8 @@ void Connection::CloseNow() {
 }
 
 void Connection::CloseAtEnd() {
+  // What it asked for before it went is done.
+  if (session_->job != 0) return;
   // While the disk is not sound this may last: whoever has given up by now is not kept.
   if (!in_held_ || !host_.engine_.durability->WriteRefusal().ok()) CloseNow();
 }

@@ -137,6 +137,36 @@ TEST_F(LongTensorWork, UploadsOfTwoWritersLoseNoPiece) {
   EXPECT_EQ(Wait(one), "+OK\r\n");
 }
 
+TEST_F(LongTensorWork, TheNextRequestIsReceivedWhileOneWorksAndRunsBehindIt) {
+  SetBig("k", 1);
+  FakeClient client(harness_);
+  client.Send({{"TENSOR.CAST", "k", "d", "U16"}});
+  ASSERT_TRUE(client.session().suspended);
+  client.Send(
+      {{"TENSOR.SET", "k", "U8", "SHAPE", "1", std::to_string(kBig), "BLOB", std::string(kBig, 2)},
+       {"TENSOR.GET", "k", "BLOB", "SLICE", "1", "0", "2", "1"},
+       {"PING"}});
+  EXPECT_EQ(client.session().deferred.size(), 1u) << "one alone";
+  EXPECT_EQ(client.TakeReplies(), "");
+  EXPECT_EQ(Blob("k").substr(0, 1), "\1") << "it has not run";
+  std::string replies = Wait(client);
+  while (!replies.ends_with("PONG\r\n")) replies += Wait(client);
+  EXPECT_EQ(replies, "+OK\r\n+OK\r\n$2\r\n\2\2\r\n+PONG\r\n");
+  EXPECT_EQ(Blob("d").substr(0, 2), std::string("\1\0", 2)) << "of the value before";
+}
+
+TEST_F(LongTensorWork, AProtocolErrorBehindOneIsToldBehindItsReply) {
+  SetBig("k", 1);
+  FakeClient client(harness_);
+  client.Send({{"TENSOR.CAST", "k", "d", "U16"}});
+  ASSERT_TRUE(client.session().suspended);
+  client.SendRaw("*1\r\nPING\r\n");
+  EXPECT_EQ(client.TakeReplies(), "");
+  EXPECT_FALSE(client.session().close_after_reply);
+  EXPECT_EQ(Wait(client), "+OK\r\n-ERR Protocol error: expected '$', got 'P'\r\n");
+  EXPECT_TRUE(client.session().close_after_reply);
+}
+
 TEST_F(LongTensorWork, AClientThatGoesAwayLeavesNoEffect) {
   SetBig("k", 1);
   FakeClient client(harness_);

@@ -3,6 +3,7 @@ input does, and that long work of one client does not stop the others. Bytes are
 """
 
 import os
+import socket
 import subprocess
 import threading
 import unittest
@@ -214,6 +215,25 @@ class LongWork(unittest.TestCase):
                 client.execute_command("CLIENT", "KILL", "ID", client_id)
             self.assertTrue(client.ping())
             self.assertEqual(run(client, "TENSOR.CHECK k")[1], 1)
+
+    def test_what_is_sent_behind_long_work_is_received_meanwhile_and_answered_behind_it(self):
+        """A worker hashes sealed values; the bytes of the next request come meanwhile. Nothing may overtake."""
+        size = 24 * MIB
+
+        def request(*words):
+            return b"*%d\r\n" % len(words) + b"".join(b"$%d\r\n%s\r\n" % (len(word), word) for word in words)
+
+        def filled(letter):
+            return request(b"TENSOR.SET", b"k", b"U8", b"SHAPE", b"1", b"%d" % size, b"BLOB", letter * size)
+
+        head = request(b"TENSOR.GET", b"k", b"BLOB", b"SLICE", b"1", b"0", b"2", b"1")
+        with Server(tensors=True) as server:
+            for _ in range(3):
+                with server.raw() as connection:
+                    connection.sendall(filled(b"a") + head + filled(b"b") + head + b"*1\r\nPING\r\n")
+                    connection.shutdown(socket.SHUT_WR)
+                    replies = b"".join(iter(lambda: connection.recv(65536), b""))
+                    self.assertEqual(replies, b"+OK\r\n$2\r\naa\r\n+OK\r\n$2\r\nbb\r\n-ERR Protocol error: expected '$', got 'P'\r\n")
 
     def test_shutdown_does_not_wait_for_a_reply(self):
         with Server(tensors=True) as server:

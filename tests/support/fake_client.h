@@ -10,6 +10,7 @@
 #include <string>
 #include <vector>
 
+#include "server/engine/job_runner.h"
 #include "server/protocol/resp_parser.h"
 #include "tests/support/command_harness.h"
 
@@ -31,6 +32,8 @@ class FakeClient final : public SessionPort {
     }
     Feed(wire);
   }
+  /// What is no request.
+  void SendRaw(std::string_view wire) { Feed(wire); }
   /// Runs what was sent and, once InputReady was called, what was deferred.
   void RunTurn() {
     input_ready = false;
@@ -66,8 +69,7 @@ class FakeClient final : public SessionPort {
       std::memcpy(room.data(), wire.data(), size);
       parser_.Commit(size);
       wire.remove_prefix(size);
-      if (session_->suspended) continue;
-      RunTurn();
+      if (!session_->suspended || JobRunner::ReadsAhead(*session_)) RunTurn();
     }
   }
 
