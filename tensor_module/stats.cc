@@ -122,8 +122,7 @@ void WidenBlock(DType dtype, const char* from, double* to, size_t n) {
   }
 }
 
-/// Calls visit(doubles, count) for every block of a piece of the payload. A block has room for
-/// padding.
+/// Calls visit(doubles, count) for every block of a piece of the payload.
 template <typename Visit>
 void ForEachBlockOf(DType dtype, std::string_view bytes, Visit visit) {
   alignas(64) double block[kBlock];
@@ -280,6 +279,142 @@ bool AnyNonFinite(DType dtype, const char* from, size_t bytes) {
   }
 }
 
+// --- blocks of floats without NaN and infinity: nearly all there are ---
+
+typedef float Floats __attribute__((vector_size(kLanes * sizeof(float))));
+typedef uint32_t Words __attribute__((vector_size(kLanes * sizeof(uint32_t))));
+typedef uint16_t Halves __attribute__((vector_size(kLanes * sizeof(uint16_t))));
+
+struct LoadF32 {
+  static constexpr size_t kSize = 4;
+  static inline __attribute__((always_inline)) void At(const char* from, Floats* out) {
+    std::memcpy(out, from, sizeof *out);
+  }
+};
+struct LoadBF16 {
+  static constexpr size_t kSize = 2;
+  static inline __attribute__((always_inline)) void At(const char* from, Floats* out) {
+    Halves bits;
+    std::memcpy(&bits, from, sizeof bits);
+    const Words wide = __builtin_convertvector(bits, Words) << 16;
+    std::memcpy(out, &wide, sizeof *out);
+  }
+};
+
+constexpr int64_t kSizeBits = std::numeric_limits<int64_t>::max();  // all but the sign
+
+/// What SumBlock() makes of the same elements, bit for bit, as long as `squares` is finite: lanes
+/// add the same numbers in the same order. Squares of floats do not overflow, so one that is not
+/// finite makes their sum so. Counts no zeros and no L1 unless `all`.
+template <typename Load, bool all>
+inline __attribute__((always_inline)) void SumFloats(const char* from, size_t count,
+                                                     BlockSums* out) {
+  const Lanes none = {};
+  const Floats nothing = {}, infinity = nothing + std::numeric_limits<float>::infinity();
+  Lanes sum = none, l1 = none, squares = none;
+  Floats low = infinity, high = -infinity;
+  typedef int32_t FloatMarks __attribute__((vector_size(kLanes * sizeof(int32_t))));
+  FloatMarks zeros = {};
+  for (size_t i = 0; i < count; i += kLanes) {
+    Floats given;
+    Load::At(from + i * Load::kSize, &given);
+    const Lanes value = __builtin_convertvector(given, Lanes);
+    low = given < low ? given : low;
+    high = given > high ? given : high;
+    sum += value;
+    squares += value * value;
+    if constexpr (all) {
+      zeros -= given == nothing;
+      l1 += (Lanes)((Marks)value & kSizeBits);
+    }
+  }
+  for (size_t i = 0; i < kLanes; ++i) {
+    out->min = std::min(out->min, static_cast<double>(low[i]));
+    out->max = std::max(out->max, static_cast<double>(high[i]));
+    out->zeros += zeros[i];
+  }
+  out->sum = Total(sum);
+  out->l1 = Total(l1);
+  out->squares = Total(squares);
+}
+CAIRN_VECTOR_CLONES void FiguresOfF32(const char* from, size_t n, BlockSums* out) {
+  SumFloats<LoadF32, false>(from, n, out);
+}
+CAIRN_VECTOR_CLONES void FiguresOfBF16(const char* from, size_t n, BlockSums* out) {
+  SumFloats<LoadBF16, false>(from, n, out);
+}
+CAIRN_VECTOR_CLONES void StatsOfF32(const char* from, size_t n, BlockSums* out) {
+  SumFloats<LoadF32, true>(from, n, out);
+}
+CAIRN_VECTOR_CLONES void StatsOfBF16(const char* from, size_t n, BlockSums* out) {
+  SumFloats<LoadBF16, true>(from, n, out);
+}
+
+template <typename Load>
+inline __attribute__((always_inline)) double SpreadOfFloats(const char* from, size_t count,
+                                                            double mean) {
+  Lanes spread = {};
+  for (size_t i = 0; i < count; i += kLanes) {
+    Floats given;
+    Load::At(from + i * Load::kSize, &given);
+    const Lanes distance = __builtin_convertvector(given, Lanes) - mean;
+    spread += distance * distance;
+  }
+  return Total(spread);
+}
+CAIRN_VECTOR_CLONES double SpreadOfF32(const char* from, size_t n, double mean) {
+  return SpreadOfFloats<LoadF32>(from, n, mean);
+}
+CAIRN_VECTOR_CLONES double SpreadOfBF16(const char* from, size_t n, double mean) {
+  return SpreadOfFloats<LoadBF16>(from, n, mean);
+}
+
+/// False: the block is not one of those, and `sums` is nothing.
+bool SumPlainFloats(DType dtype, const char* from, size_t count, bool all, BlockSums* sums) {
+  const bool half = dtype == DType::kBF16;
+  if ((!half && dtype != DType::kF32) || count % kLanes != 0) return false;
+  if (all) {
+    half ? StatsOfBF16(from, count, sums) : StatsOfF32(from, count, sums);
+  } else {
+    half ? FiguresOfBF16(from, count, sums) : FiguresOfF32(from, count, sums);
+  }
+  if (!std::isfinite(sums->squares)) return false;
+  const double mean = sums->sum / static_cast<double>(count);
+  if (all) sums->spread = half ? SpreadOfBF16(from, count, mean) : SpreadOfF32(from, count, mean);
+  return true;
+}
+
+/// Sums of `count` <= kBlock elements at `from`. `all`: zeros, L1 and spread too.
+BlockSums SumsOf(DType dtype, const char* from, size_t count, bool all) {
+  BlockSums sums;
+  if (SumPlainFloats(dtype, from, count, all, &sums)) return sums;
+  sums = {};
+  alignas(64) double block[kBlock];
+  WidenBlock(dtype, from, block, count);
+  const size_t padded = (count + kLanes - 1) / kLanes * kLanes;
+  std::fill(block + count, block + padded, kNan);
+  SumBlock(block, padded, &sums);
+  sums.nan -= static_cast<int64_t>(padded - count);
+  const uint64_t finite = count - static_cast<uint64_t>(sums.nan + sums.inf);
+  if (all && finite > 0) {
+    sums.spread = SpreadOfBlock(block, padded, sums.sum / static_cast<double>(finite));
+  }
+  return sums;
+}
+
+/// Calls visit(sums, count) for every block of a piece of the payload.
+template <typename Visit>
+void ForEachSum(DType dtype, std::string_view bytes, bool all, Visit visit) {
+  const size_t size = DTypeSize(dtype);
+  const char* from = bytes.data();
+  for (size_t left = bytes.size() / size; left > 0;) {
+    const size_t count = std::min(left, kBlock);
+    visit(SumsOf(dtype, from, count, all), count);
+    from += count * size;
+    left -= count;
+  }
+}
+
 bool IsCloseElement(DType a_type, const char* a, DType b_type, const char* b, double rtol,
                     double atol) {
   const size_t parts = std::max(ScalarsPerElement(a_type), ScalarsPerElement(b_type));
@@ -303,23 +438,17 @@ Stats ComputeStats(DType dtype, const Chunks& chunks) {
   RunningSums sums;
   stats.min = kInfinity;
   stats.max = -kInfinity;
-  ForEachBlock(dtype, chunks, [&](double* block, size_t count) {
-    const size_t padded = (count + kLanes - 1) / kLanes * kLanes;
-    std::fill(block + count, block + padded, kNan);
-    BlockSums of_block;
-    SumBlock(block, padded, &of_block);
-    of_block.nan -= static_cast<int64_t>(padded - count);
-    const uint64_t finite = count - static_cast<uint64_t>(of_block.nan + of_block.inf);
-    if (finite > 0)
-      of_block.spread = SpreadOfBlock(block, padded, of_block.sum / static_cast<double>(finite));
-    sums.Merge(of_block, finite);
-    stats.count += count;
-    stats.nan += static_cast<uint64_t>(of_block.nan);
-    stats.inf += static_cast<uint64_t>(of_block.inf);
-    stats.zeros += static_cast<uint64_t>(of_block.zeros);
-    stats.min = std::min(stats.min, of_block.min);
-    stats.max = std::max(stats.max, of_block.max);
-  });
+  for (const BlobSlice& chunk : chunks) {
+    ForEachSum(dtype, chunk.view(), true, [&](const BlockSums& block, size_t count) {
+      sums.Merge(block, count - static_cast<uint64_t>(block.nan + block.inf));
+      stats.count += count;
+      stats.nan += static_cast<uint64_t>(block.nan);
+      stats.inf += static_cast<uint64_t>(block.inf);
+      stats.zeros += static_cast<uint64_t>(block.zeros);
+      stats.min = std::min(stats.min, block.min);
+      stats.max = std::max(stats.max, block.max);
+    });
+  }
   stats.l1 = sums.l1;
   stats.l2 = std::sqrt(sums.squares);
   stats.mean = sums.finite > 0 ? sums.mean : kNan;
@@ -340,13 +469,9 @@ void ChunkFigures::Add(const ChunkFigures& other) {
 
 ChunkFigures ComputeFigures(DType dtype, std::string_view bytes) {
   ChunkFigures figures;
-  ForEachBlockOf(PartsOf(dtype), bytes, [&](double* block, size_t count) {
-    const size_t padded = (count + kLanes - 1) / kLanes * kLanes;
-    std::fill(block + count, block + padded, kNan);
-    BlockSums sums;
-    SumBlock(block, padded, &sums);
-    const auto bad = static_cast<uint64_t>(sums.nan + sums.inf) - (padded - count);
-    figures.Add({count, bad, sums.min, sums.max, sums.sum, sums.squares});
+  ForEachSum(PartsOf(dtype), bytes, false, [&](const BlockSums& block, size_t count) {
+    const auto bad = static_cast<uint64_t>(block.nan + block.inf);
+    figures.Add({count, bad, block.min, block.max, block.sum, block.squares});
   });
   return figures;
 }
