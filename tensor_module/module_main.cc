@@ -6,7 +6,7 @@
 #include "server/base/strings.h"
 #include "tensor_module/chunk_codec.h"
 #include "tensor_module/module.h"
-#include "tensor_module/torch_bridge.h"
+#include "tensor_module/torch_door.h"
 
 namespace {
 
@@ -45,10 +45,25 @@ bool ParseArguments(int argc, const char* const* argv, Arguments* out) {
   return true;
 }
 
-void FreeModule(void* module) { delete static_cast<cairn::tensor::Module*>(module); }
-
 void Say(const CairnApi& api, CairnModule* self, std::string_view line) {
   api.log(self, CAIRN_LOG_WARNING, {line.data(), line.size()});
+}
+
+struct Torch {
+  cairn::tensor::TorchDoor door;
+};
+
+/// The module, and what it computes with, which comes first and goes last.
+class ModuleWithTorch final : Torch, public cairn::tensor::Module {
+ public:
+  ModuleWithTorch(const CairnApi& table, CairnModule* handle)
+      : Torch{{cairn::tensor::TorchDoor::DefaultPath(),
+               [&table, handle](std::string_view line) { Say(table, handle, line); }}},
+        Module(table, handle, door) {}
+};
+
+void FreeModule(void* module) {
+  delete static_cast<ModuleWithTorch*>(static_cast<cairn::tensor::Module*>(module));
 }
 
 }  // namespace
@@ -64,10 +79,9 @@ extern "C" __attribute__((visibility("default"))) int CairnModule_OnLoad(const C
   if (api->abi_version != CAIRN_MODULE_ABI_VERSION || api->struct_size < sizeof(CairnApi)) {
     return CAIRN_FAILED;
   }
-  cairn::tensor::StartTorch();
-  auto* module = new cairn::tensor::Module(*api, self, cairn::tensor::TorchCompute());
+  cairn::tensor::Module* const module = new ModuleWithTorch(*api, self);
   if (api->module_describe(self, "tensor", kModuleVersion, module, FreeModule) != CAIRN_OK) {
-    delete module;
+    FreeModule(module);
     return CAIRN_FAILED;
   }
   Arguments arguments;
