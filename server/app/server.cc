@@ -24,6 +24,8 @@ namespace {
 // allow.
 constexpr uint64_t kArenaRetainedBytes = 256ull << 20;
 constexpr uint64_t kArenaMostShare = 4;
+// As jemalloc keeps what was freed (dirty_decay_ms).
+constexpr int64_t kArenaLingerMs = 10'000;
 // Saves, limits and time-outs are looked at this often whatever `hz` says.
 constexpr int64_t kSlowCronMs = 100;
 // dynamic-hz: beyond so many clients a turn there are more turns, up to the most that hz may be.
@@ -475,7 +477,8 @@ void Server::Cron() {
   const uint64_t limit = config_.settings().maxmemory;
   arena_->Age(now_ms, {.most_retained = machine_memory_ / kArenaMostShare,
                        .most_held = limit == 0 ? UINT64_MAX : limit - std::min(limit, elsewhere),
-                       .reserve = config_.settings().blob_arena_reserve});
+                       .reserve = config_.settings().blob_arena_reserve,
+                       .linger_ms = kArenaLingerMs});
   ProcessSpans().Age(now_ms);
   clients_->Cron();
   AdjustCron();

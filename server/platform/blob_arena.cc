@@ -247,7 +247,7 @@ void BlobArena::ReturnSlot(Slot slot) {
       dropped;  // Declared before the lock: its destructor runs after unlocking.
   Lock lock(mutex_);
   in_use_bytes_ -= slot_bytes;
-  if (retained_bytes_ + slot_bytes <= LimitLocked()) {
+  if (retained_bytes_ + slot_bytes <= LingerLimitLocked()) {
     --region->used;
     retained_bytes_ += slot_bytes;
     peak_retained_bytes_ = std::max(peak_retained_bytes_, retained_bytes_);
@@ -312,6 +312,11 @@ uint64_t BlobArena::LimitLocked() const {
   return std::max({retained_limit_bytes_, earned, ReserveLocked()});
 }
 
+uint64_t BlobArena::LingerLimitLocked() const {
+  const uint64_t limit = LimitLocked();
+  return bounds_.linger_ms > 0 ? std::max(limit, AtMostLocked(UINT64_MAX)) : limit;
+}
+
 void BlobArena::Age(int64_t now_ms, const Bounds& bounds) {
   bool fetch = false, trim = false;
   {
@@ -330,7 +335,11 @@ void BlobArena::Age(int64_t now_ms, const Bounds& bounds) {
     }
     // What no limit could give is nothing to be earned.
     earned_bytes_ = std::min(earned_bytes_, bounds_.most_retained);
-    trim = !trimming_ && retained_bytes_ > LimitLocked();
+    const bool over = retained_bytes_ > LimitLocked();
+    over_since_ms_ = over ? std::min(over_since_ms_, now_ms) : INT64_MAX;
+    const bool lingers =
+        retained_bytes_ <= LingerLimitLocked() && now_ms - over_since_ms_ < bounds_.linger_ms;
+    trim = !trimming_ && over && !lingers;
     trimming_ |= trim;
   }
   if (!fetch && !trim) return;

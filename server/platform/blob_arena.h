@@ -24,6 +24,9 @@
 //   no slot size yet, from which regions are cut before any is fetched, of as many slots as leave
 //   nothing over. What is in use and what is warm may be so much together from then on, whatever B5
 //   says.
+// - B7 What is given back stays warm for a while whatever the limit is, as far as the bounds let:
+// who
+//   deletes a checkpoint is about to save another.
 
 #include <array>
 #include <cstddef>
@@ -71,7 +74,8 @@ class BlobArena final : public BlobSource {
   struct Bounds {
     uint64_t most_retained = 0;  ///< warm and free
     uint64_t most_held = 0;      ///< warm and free, or in use
-    uint64_t reserve = 0;  ///< B6: to be held whether asked for or not, as far as the others let
+    uint64_t reserve = 0;   ///< B6: to be held whether asked for or not, as far as the others let
+    int64_t linger_ms = 0;  ///< B7
   };
   /// Tells the time (monotonic, ms) and how far the limit may rise (B5, B6). Every second will do.
   /// A warmer gives back what is over. Until the first call the limit stays.
@@ -122,6 +126,8 @@ class BlobArena final : public BlobSource {
   Slot TakeSlot(size_t slot_bytes, size_t size_class, bool* cold);
   void ReturnSlot(Slot slot);
   uint64_t LimitLocked() const;
+  /// The same for what is given back now (B7).
+  uint64_t LingerLimitLocked() const;
   void StartWarmers();
   /// As much of `retained_bytes` as the bounds allow to be warm and free. Requires: the lock.
   uint64_t AtMostLocked(uint64_t retained_bytes) const;
@@ -158,6 +164,8 @@ class BlobArena final : public BlobSource {
   uint64_t least_retained_bytes_ = 0;  // of this period: what nobody needed
   uint64_t peak_retained_bytes_ = 0;   // of this period
   int64_t period_began_ms_ = INT64_MIN;
+  int64_t over_since_ms_ =
+      INT64_MAX;  // B7: when more than the limit was warm first; MAX: it is not
   bool trimming_ = false;
   bool fetching_ = false;  // the reserve
   bool purged_ = false;    // meanwhile: what is not fetched yet is not wanted any more

@@ -230,6 +230,30 @@ TEST(BlobArenaTest, WhatIsFetchedAgainIsKeptTheNextTime) {
   EXPECT_EQ(arena.mapped_bytes(), 24 * kMiB);
 }
 
+TEST(BlobArenaTest, WhatIsGivenBackLingers) {  // B7
+  constexpr BlobArena::Bounds kLingering{
+      .most_retained = kMost, .most_held = UINT64_MAX, .linger_ms = 10'000};
+  BlobArena arena(8 * kMiB);
+  arena.Age(0, kLingering);
+  Use(&arena, 6);
+  EXPECT_EQ(arena.retained_bytes(), 24 * kMiB);
+  arena.Age(1000, kLingering);
+  Use(&arena, 6);
+  arena.Age(10'999, kLingering);
+  EXPECT_EQ(arena.retained_bytes(), 24 * kMiB) << "not yet";
+  EXPECT_EQ(arena.retained_limit_bytes(), 8 * kMiB) << "and nothing is earned";
+  arena.Age(11'000, kLingering);
+  AwaitRetained(arena, 8 * kMiB);
+  Use(&arena, 6);
+  arena.Age(12'000, kLingering);
+  EXPECT_EQ(arena.retained_bytes(), 24 * kMiB) << "a time of its own";
+  arena.Age(12'001, {.most_retained = 12 * kMiB, .most_held = UINT64_MAX, .linger_ms = 10'000});
+  AwaitRetained(arena, 12 * kMiB);  // somebody needs the memory: what was earned has to do
+  arena.Age(12'002, kLingering);
+  Use(&arena, 20);
+  EXPECT_EQ(arena.retained_bytes(), kMost) << "as far as the bounds let";
+}
+
 TEST(BlobArenaTest, WhatNobodyTakesForAPeriodGoes) {
   BlobArena arena(8 * kMiB);
   arena.Age(1000, kFree);
