@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <utility>
 
 #include "server/base/hash.h"
 #include "tensor_module/mapped_bytes.h"
@@ -45,6 +46,27 @@ bool MakesSense(const ChunkRecord& record, uint64_t offset, uint64_t size) {
          static_cast<size_t>(record.dtype) < kDTypeCount &&
          record.raw_bytes % DTypeSize(record.dtype) == 0;
 }
+
+/// The chunks of a tensor are of one size: from two heads follows where the next ones are, and the
+/// disk brings several in the time of one.
+class HeadsAhead {
+ public:
+  explicit HeadsAhead(std::string_view segment) : segment_(segment) {}
+  void After(const ChunkRecord& record) {
+    const uint64_t stride = record.end() - record.offset;
+    if (stride != std::exchange(stride_, stride)) asked_ = record.end();
+    const uint64_t until = record.end() + kHeads * stride;
+    for (; asked_ < until && asked_ < segment_.size(); asked_ += stride) {
+      WillRead(segment_.substr(static_cast<size_t>(asked_), kRecordHeadBytes));
+    }
+  }
+
+ private:
+  static constexpr uint64_t kHeads = 32;
+  const std::string_view segment_;
+  uint64_t stride_ = 0;
+  uint64_t asked_ = 0;
+};
 
 }  // namespace
 
@@ -119,6 +141,7 @@ SegmentScan ScanSegment(std::string_view segment) {
   if (!scan.valid) return scan;
   scan.end = kSegmentHeaderBytes;
   uint64_t at = kSegmentHeaderBytes;
+  HeadsAhead ahead(segment);
   while (at < segment.size()) {
     // Each look at a page that the disk refuses may take it seconds: on to the next one.
     const bool readable = CanRead(segment.substr(static_cast<size_t>(at), kRecordHeadBytes));
@@ -133,6 +156,7 @@ SegmentScan ScanSegment(std::string_view segment) {
     scan.synced = std::max(scan.synced, record.synced);
     if (record.kind == ChunkRecord::Kind::kChunk) scan.chunks.push_back(record);
     at = scan.end = record.end();
+    ahead.After(record);
   }
   return scan;
 }

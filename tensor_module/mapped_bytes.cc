@@ -11,16 +11,27 @@
 
 namespace cairn::tensor {
 
-bool CanRead(std::string_view bytes) {
-  if (bytes.empty()) return true;
+namespace {
+
+int Advise(std::string_view bytes, int advice) {
   const auto begin = reinterpret_cast<uintptr_t>(bytes.data());
   const uintptr_t page = begin - begin % kPageBytes;
-  const size_t size = begin + bytes.size() - page;
+  return ::madvise(reinterpret_cast<void*>(page), begin + bytes.size() - page, advice);
+}
+
+}  // namespace
+
+bool CanRead(std::string_view bytes) {
+  if (bytes.empty()) return true;
   int result = 0;
   do {
-    result = ::madvise(reinterpret_cast<void*>(page), size, MADV_POPULATE_READ);
+    result = Advise(bytes, MADV_POPULATE_READ);
   } while (result != 0 && (errno == EINTR || errno == EAGAIN));
   return result == 0 || (errno != EFAULT && errno != EHWPOISON);
+}
+
+void WillRead(std::string_view bytes) {
+  if (!bytes.empty()) (void)Advise(bytes, MADV_WILLNEED);
 }
 
 }  // namespace cairn::tensor

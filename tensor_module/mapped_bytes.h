@@ -16,4 +16,7 @@ inline constexpr size_t kPageBytes = 4096;
 /// call and what the disk takes. Source: madvise(2), MADV_POPULATE_READ.
 bool CanRead(std::string_view bytes);
 
+/// A hint: the pages of `bytes` are about to be read. Does not wait for the disk.
+void WillRead(std::string_view bytes);
+
 }  // namespace cairn::tensor

@@ -2,6 +2,7 @@
 
 #include <dlfcn.h>
 
+#include <chrono>
 #include <utility>
 
 namespace cairn::tensor {
@@ -28,16 +29,38 @@ TorchDoor::TorchDoor(std::string path, std::function<void(std::string_view line)
   opened_ = promise.get_future().share();
   thread_ = std::thread(
       [this, promise = std::move(promise), path = std::move(path), say = std::move(say)]() mutable {
+        {
+          std::unique_lock lock(mutex_);
+          wake_.wait_for(lock, std::chrono::milliseconds(kRestMs),
+                         [this] { return wanted_ || ending_; });
+          if (ending_) return;
+        }
         std::string why;
         const Compute* const opened = Open(path, &why);
-        if (opened == nullptr) {
-          say("LibTorch cannot be used, casts and slices will be slow: " + why);
-        }
-        promise.set_value(opened == nullptr ? &plain_ : opened);
+        if (opened == nullptr) say("LibTorch cannot be used, casts are errors: " + why);
+        promise.set_value(opened == nullptr ? &absent_ : opened);
       });
 }
 
-TorchDoor::~TorchDoor() { thread_.join(); }
+TorchDoor::~TorchDoor() {
+  {
+    const std::lock_guard lock(mutex_);
+    ending_ = true;
+  }
+  wake_.notify_all();
+  thread_.join();
+}
+
+const Compute& TorchDoor::Opened() const {
+  if (opened_.wait_for(std::chrono::seconds(0)) != std::future_status::ready) {
+    {
+      const std::lock_guard lock(mutex_);
+      wanted_ = true;
+    }
+    wake_.notify_all();
+  }
+  return *opened_.get();
+}
 
 std::string TorchDoor::DefaultPath() {
   Dl_info here = {};

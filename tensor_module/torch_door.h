@@ -2,11 +2,13 @@
 
 // TorchDoor: LibTorch behind a library of its own, tensor_torch.so, which lies beside tensor.so.
 // Its nearly 300 shared objects take half a second to load, and the first LOAD after a restart
-// needs none of them: a thread opens it while the server begins to serve, and who needs it sooner
-// waits.
+// needs none of them: a thread opens it when the server has begun to serve, or when somebody needs
+// it.
 
+#include <condition_variable>
 #include <functional>
 #include <future>
+#include <mutex>
 #include <string>
 #include <string_view>
 #include <thread>
@@ -17,8 +19,9 @@ namespace cairn::tensor {
 
 class TorchDoor final : public Compute {
  public:
-  /// `say` gets a line when the library cannot be opened; PlainCompute takes its place then. Called
-  /// on the thread that opens.
+  /// `say` gets a line when the library cannot be opened, on the thread that opens. Casts are
+  /// errors then, for other arithmetic might round another way, and a log is replayed by what it
+  /// says.
   TorchDoor(std::string path, std::function<void(std::string_view line)> say);
   TorchDoor(const TorchDoor&) = delete;
   TorchDoor& operator=(const TorchDoor&) = delete;
@@ -29,15 +32,31 @@ class TorchDoor final : public Compute {
 
   Result<BlobSlice> Cast(BlobSource& source, DType from, const BlobSlice& bytes,
                          DType to) const override {
-    return opened_.get()->Cast(source, from, bytes, to);
+    return Opened().Cast(source, from, bytes, to);
   }
   Result<BlobSlice> Slice(BlobSource& source, DType dtype, const Shape& shape,
                           const BlobSlice& bytes, const Box& box) const override {
-    return opened_.get()->Slice(source, dtype, shape, bytes, box);
+    return Opened().Slice(source, dtype, shape, bytes, box);
   }
 
  private:
-  const PlainCompute plain_;
+  class Absent final : public PlainCompute {
+   public:
+    Result<BlobSlice> Cast(BlobSource&, DType, const BlobSlice&, DType) const override {
+      return Status::Client("ERR LibTorch cannot be used, see the server's log");
+    }
+  };
+
+  /// What a start has both cores for.
+  static constexpr int64_t kRestMs = 1000;
+
+  const Compute& Opened() const;
+
+  const Absent absent_;
+  mutable std::mutex mutex_;
+  mutable std::condition_variable wake_;
+  mutable bool wanted_ = false;
+  bool ending_ = false;
   std::shared_future<const Compute*> opened_;
   std::thread thread_;
 };
