@@ -371,7 +371,8 @@ void ChunkLog::ForgetMissing() {
 }
 
 ChunkLog::Look ChunkLog::Compare(const Chunk& chunk, bool staged) {
-  MappingRef mapping;
+  MappingRef mapping;  // held as long as `bytes` are looked at
+  std::string_view bytes;
   ChunkRecord record;
   uint64_t number = 0;
   {
@@ -384,9 +385,10 @@ ChunkLog::Look ChunkLog::Compare(const Chunk& chunk, bool staged) {
     if (number == chunk.record()) return Look::kSame;
     if (!ReadRecord(entry, chunk.size(), &record)) return Look::kDamaged;
     mapping = entry.segment->mapping;
+    bytes = (*entry.segment->mapping)
+                ->view()
+                .substr(static_cast<size_t>(record.payload_offset()), record.stored_bytes);
   }
-  const std::string_view bytes =
-      (*mapping)->view().substr(static_cast<size_t>(record.payload_offset()), record.stored_bytes);
   if (!CanRead(bytes)) return Look::kDamaged;
   if (HasBytes(chunk, bytes)) {
     chunk.set_record(number);

@@ -73,6 +73,7 @@ class MappedBytesTest : public testing::Test {
 TEST_F(MappedBytesTest, PagesThatAreNotThereAnyMoreCannotBeRead) {
   std::ofstream(File("file")) << std::string(4 * kPageBytes, 'x');
   const MappingRef mapping = *Files()->Map("file");
+  ASSERT_TRUE(mapping.has_value());
   const std::string_view view = (*mapping)->view();
   EXPECT_TRUE(CanRead(view));
   Shorten("file", 2);
@@ -93,6 +94,7 @@ TEST_F(MappedBytesTest, OtherMemoryCan) {
 TEST_F(MappedBytesTest, AScanGoesAroundPagesThatCannotBeRead) {
   const std::string name = Write(8);
   const MappingRef mapping = *Files()->Map(name);
+  ASSERT_TRUE(mapping.has_value());
   ASSERT_EQ(ScanSegment((*mapping)->view()).chunks.size(), 8u);
   Shorten(name, 4);
   const SegmentScan scan = ScanSegment((*mapping)->view());
