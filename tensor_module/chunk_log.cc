@@ -93,6 +93,9 @@ Status ChunkLog::OpenSegment(const std::string& name) {
   segment->bytes = view.size();
   segment->salt = scan.salt;
   segment->synced = scan.synced;
+  // Nobody knows what is in it, and another time the disk may say: it stays (L5).
+  segment->damaged = scan.unreadable;
+  if (scan.unreadable) options_.say("chunk log: " + name + " cannot be read whole, and stays");
   if (!scan.valid || scan.number != segment->number) {
     // Created just before a crash, or something else: nothing in it can be named.
     options_.say("chunk log: " + name + " has no header and is not read");

@@ -47,11 +47,21 @@ bool MakesSense(const ChunkRecord& record, uint64_t offset, uint64_t size) {
          record.raw_bytes % DTypeSize(record.dtype) == 0;
 }
 
-/// The chunks of a tensor are of one size: from two heads follows where the next ones are, and the
-/// disk brings several in the time of one.
-class HeadsAhead {
+/// The heads of a segment's records, on their way from the disk. The chunks of a tensor are of one
+/// size: from two heads follows where the next ones are, and several come in the time of one.
+class Heads {
  public:
-  explicit HeadsAhead(std::string_view segment) : segment_(segment) {}
+  explicit Heads(std::string_view segment) : segment_(segment) {}
+  /// Whether the one at `at` may be looked at. Cost: a system call a page.
+  bool CanRead(uint64_t at) {
+    const uint64_t end = std::min<uint64_t>(at + kRecordHeadBytes, segment_.size());
+    if (end <= readable_) return true;
+    const auto from = static_cast<size_t>(at);
+    if (!tensor::CanRead(segment_.substr(from, static_cast<size_t>(end) - from))) return false;
+    readable_ =
+        std::min<uint64_t>((end + kPageBytes - 1) / kPageBytes * kPageBytes, segment_.size());
+    return true;
+  }
   void After(const ChunkRecord& record) {
     const uint64_t stride = record.end() - record.offset;
     if (stride != std::exchange(stride_, stride)) asked_ = record.end();
@@ -64,6 +74,7 @@ class HeadsAhead {
  private:
   static constexpr uint64_t kHeads = 32;
   const std::string_view segment_;
+  uint64_t readable_ = 0;  // from where the scan is
   uint64_t stride_ = 0;
   uint64_t asked_ = 0;
 };
@@ -136,15 +147,17 @@ bool ParseRecord(std::string_view segment, uint64_t offset, uint64_t salt, Chunk
 
 SegmentScan ScanSegment(std::string_view segment) {
   SegmentScan scan;
-  if (!CanRead(segment.substr(0, kSegmentHeaderBytes))) return scan;
+  scan.unreadable = !CanRead(segment.substr(0, kSegmentHeaderBytes));
+  if (scan.unreadable) return scan;
   scan.valid = ParseSegmentHeader(segment, &scan.salt, &scan.number);
   if (!scan.valid) return scan;
   scan.end = kSegmentHeaderBytes;
   uint64_t at = kSegmentHeaderBytes;
-  HeadsAhead ahead(segment);
+  Heads heads(segment);
   while (at < segment.size()) {
     // Each look at a page that the disk refuses may take it seconds: on to the next one.
-    const bool readable = CanRead(segment.substr(static_cast<size_t>(at), kRecordHeadBytes));
+    const bool readable = heads.CanRead(at);
+    scan.unreadable |= !readable;
     ChunkRecord record;
     if (!readable || !ParseRecord(segment, at, scan.salt, &record)) {
       const uint64_t wanted = readable ? kRecordAlignment : kPageBytes - at % kPageBytes;
@@ -156,7 +169,7 @@ SegmentScan ScanSegment(std::string_view segment) {
     scan.synced = std::max(scan.synced, record.synced);
     if (record.kind == ChunkRecord::Kind::kChunk) scan.chunks.push_back(record);
     at = scan.end = record.end();
-    ahead.After(record);
+    heads.After(record);
   }
   return scan;
 }

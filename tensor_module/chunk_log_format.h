@@ -65,7 +65,8 @@ std::string EncodeRecordHead(const ChunkRecord& record, uint64_t salt);
 bool ParseRecord(std::string_view segment, uint64_t offset, uint64_t salt, ChunkRecord* record);
 
 struct SegmentScan {
-  bool valid = false;  ///< the header
+  bool valid = false;       ///< the header
+  bool unreadable = false;  ///< the disk refused some of it: it may have more than is told here
   uint64_t number = 0;
   uint64_t salt = 0;
   std::vector<ChunkRecord> chunks;  ///< ascending by offset

@@ -1,6 +1,7 @@
 #include "tensor_module/mapped_bytes.h"
 
 #include <sys/mman.h>
+#include <unistd.h>
 
 #include <cerrno>
 #include <cstdint>
@@ -15,7 +16,8 @@ namespace {
 
 int Advise(std::string_view bytes, int advice) {
   const auto begin = reinterpret_cast<uintptr_t>(bytes.data());
-  const uintptr_t page = begin - begin % kPageBytes;
+  static const auto page_bytes = static_cast<uintptr_t>(::sysconf(_SC_PAGESIZE));
+  const uintptr_t page = begin - begin % page_bytes;
   return ::madvise(reinterpret_cast<void*>(page), begin + bytes.size() - page, advice);
 }
 

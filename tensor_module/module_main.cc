@@ -1,6 +1,9 @@
 // The door of tensor.so: makes the Module and registers what it has. The one symbol that the
 // library exports. Thread: executor.
 
+#include <unistd.h>
+
+#include <string>
 #include <utility>
 
 #include "server/base/strings.h"
@@ -57,8 +60,7 @@ struct Torch {
 class ModuleWithTorch final : Torch, public cairn::tensor::Module {
  public:
   ModuleWithTorch(const CairnApi& table, CairnModule* handle)
-      : Torch{{cairn::tensor::TorchDoor::DefaultPath(),
-               [&table, handle](std::string_view line) { Say(table, handle, line); }}},
+      : Torch{cairn::tensor::TorchDoor(cairn::tensor::TorchDoor::DefaultPath())},
         Module(table, handle, door) {}
 };
 
@@ -83,6 +85,10 @@ extern "C" __attribute__((visibility("default"))) int CairnModule_OnLoad(const C
   if (api->module_describe(self, "tensor", kModuleVersion, module, FreeModule) != CAIRN_OK) {
     FreeModule(module);
     return CAIRN_FAILED;
+  }
+  if (const std::string torch = cairn::tensor::TorchDoor::DefaultPath();
+      ::access(torch.c_str(), R_OK) != 0) {
+    Say(*api, self, torch + " is not there: casts of tensors are errors");
   }
   Arguments arguments;
   if (!ParseArguments(argc, argv, &arguments)) {

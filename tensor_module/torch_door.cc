@@ -3,6 +3,8 @@
 #include <dlfcn.h>
 
 #include <chrono>
+#include <climits>
+#include <cstdlib>
 #include <utility>
 
 namespace cairn::tensor {
@@ -24,22 +26,19 @@ const Compute* Open(const std::string& path, std::string* why) {
 
 }  // namespace
 
-TorchDoor::TorchDoor(std::string path, std::function<void(std::string_view line)> say) {
+TorchDoor::TorchDoor(std::string path) {
   std::promise<const Compute*> promise;
   opened_ = promise.get_future().share();
-  thread_ = std::thread(
-      [this, promise = std::move(promise), path = std::move(path), say = std::move(say)]() mutable {
-        {
-          std::unique_lock lock(mutex_);
-          wake_.wait_for(lock, std::chrono::milliseconds(kRestMs),
-                         [this] { return wanted_ || ending_; });
-          if (ending_) return;
-        }
-        std::string why;
-        const Compute* const opened = Open(path, &why);
-        if (opened == nullptr) say("LibTorch cannot be used, casts are errors: " + why);
-        promise.set_value(opened == nullptr ? &absent_ : opened);
-      });
+  thread_ = std::thread([this, promise = std::move(promise), path = std::move(path)]() mutable {
+    {
+      std::unique_lock lock(mutex_);
+      wake_.wait_for(lock, std::chrono::milliseconds(kRestMs),
+                     [this] { return wanted_ || ending_; });
+      if (ending_) return;
+    }
+    const Compute* const opened = Open(path, &absent_.why);
+    promise.set_value(opened == nullptr ? &absent_ : opened);
+  });
 }
 
 TorchDoor::~TorchDoor() {
@@ -65,7 +64,8 @@ const Compute& TorchDoor::Opened() const {
 std::string TorchDoor::DefaultPath() {
   Dl_info here = {};
   if (::dladdr(reinterpret_cast<const void*>(&TorchDoor::DefaultPath), &here) == 0) return {};
-  const std::string path = here.dli_fname;
+  char real[PATH_MAX];
+  const std::string path = ::realpath(here.dli_fname, real) == nullptr ? here.dli_fname : real;
   const size_t slash = path.rfind('/');
   return (slash == std::string::npos ? "" : path.substr(0, slash + 1)) + "tensor_torch.so";
 }

@@ -6,11 +6,9 @@
 // it.
 
 #include <condition_variable>
-#include <functional>
 #include <future>
 #include <mutex>
 #include <string>
-#include <string_view>
 #include <thread>
 
 #include "tensor_module/compute.h"
@@ -19,15 +17,14 @@ namespace cairn::tensor {
 
 class TorchDoor final : public Compute {
  public:
-  /// `say` gets a line when the library cannot be opened, on the thread that opens. Casts are
-  /// errors then, for other arithmetic might round another way, and a log is replayed by what it
-  /// says.
-  TorchDoor(std::string path, std::function<void(std::string_view line)> say);
+  /// When the library cannot be opened casts are errors that say why, for other arithmetic might
+  /// round another way, and a log is replayed by what it says.
+  explicit TorchDoor(std::string path);
   TorchDoor(const TorchDoor&) = delete;
   TorchDoor& operator=(const TorchDoor&) = delete;
   ~TorchDoor() override;
 
-  /// Beside the library that this is part of.
+  /// Beside the library that this is part of, wherever a link to that lies.
   static std::string DefaultPath();
 
   Result<BlobSlice> Cast(BlobSource& source, DType from, const BlobSlice& bytes,
@@ -40,11 +37,11 @@ class TorchDoor final : public Compute {
   }
 
  private:
-  class Absent final : public PlainCompute {
-   public:
+  struct Absent final : PlainCompute {
     Result<BlobSlice> Cast(BlobSource&, DType, const BlobSlice&, DType) const override {
-      return Status::Client("ERR LibTorch cannot be used, see the server's log");
+      return Status::Client("ERR LibTorch cannot be used: " + why);
     }
+    std::string why;
   };
 
   /// What a start has both cores for.
@@ -52,7 +49,7 @@ class TorchDoor final : public Compute {
 
   const Compute& Opened() const;
 
-  const Absent absent_;
+  Absent absent_;
   mutable std::mutex mutex_;
   mutable std::condition_variable wake_;
   mutable bool wanted_ = false;

@@ -153,7 +153,7 @@ Status Dispatcher::RunScript(ScriptScope& scope, const std::function<void()>& ru
 void Dispatcher::RunBusyRequest(Session& session, const Request& request) {
   Command* container = nullptr;
   Command* const command = engine_.commands.Resolve(request.args, &container);
-  if (session.suspended) {
+  if (session.suspended || !session.deferred.empty()) {
     session.deferred.push_back(
         OwnedCommand::From(command ? command->spec : nullptr, request.args, &request));
     return;
@@ -183,8 +183,9 @@ void Dispatcher::RunBusy(Session& session, RequestParser& parser) {
       RunBusyRequest(session, request);
       continue;
     }
-    // Behind a request that still runs it is told behind its reply.
-    if (result == ParseResult::kProtocolError && session.job == 0) {
+    // Behind requests that are not answered yet it is told behind their replies.
+    const bool last = !session.suspended && session.deferred.empty();
+    if (result == ParseResult::kProtocolError && last) {
       engine_.stats.CountError(parser.error());
       session.reply.Error(parser.error());
       session.close_after_reply = true;

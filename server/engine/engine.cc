@@ -115,7 +115,9 @@ void Engine::ResumeHeld() {
   for (uint64_t id : std::exchange(held_sessions_, {})) {
     Session* session = FindSession(id);
     // It may have been resumed meanwhile, and wait for a key by now.
-    if (session == nullptr || !session->suspended || session->blocked != nullptr) continue;
+    if (session == nullptr || !session->suspended || session->blocked != nullptr ||
+        session->job != 0)
+      continue;
     session->suspended = false;
     if (session->port != nullptr) session->port->InputReady();
   }

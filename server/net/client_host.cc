@@ -138,7 +138,7 @@ void ClientHost::AnswerBusy(Connection& connection) {
   engine_.dispatcher->RunBusy(*connection.session_, connection.parser_);
   OnParsed(connection);
   if (connection.peer_ended_) {
-    connection.CloseAtEnd();
+    if (!connection.in_flush_) connection.CloseAtEnd();
   } else {
     CheckLimits(connection);
   }
@@ -164,7 +164,9 @@ void ClientHost::RunBusyTurn() {
   const Session* const caller = engine_.script->caller;
   std::vector<Connection*> later;
   for (Connection* connection : std::exchange(ready_, {})) {
-    if (connection->session_ == caller) {
+    // What a session was kept from runs when the script is over.
+    const Session& session = *connection->session_;
+    if (&session == caller || (!session.suspended && !session.deferred.empty())) {
       later.push_back(connection);
       continue;
     }
@@ -181,6 +183,7 @@ void ClientHost::RunBusyTurn() {
       continue;
     }
     FlushOrHold(connection, durable);
+    if (connection->peer_ended_) connection->CloseAtEnd();
   }
   flush_.insert(flush_.end(), later.begin(), later.end());
 }
@@ -202,7 +205,7 @@ void ClientHost::RunTurn() {
     for (Connection* connection : ready) {
       OnParsed(*connection);
       if (connection->peer_ended_) {
-        connection->CloseAtEnd();
+        if (!connection->in_flush_) connection->CloseAtEnd();  // else behind its last replies
       } else {
         CheckLimits(*connection);
       }

@@ -37,7 +37,8 @@ std::span<char> Connection::ReadBuffer() {
     reads_wait_ = true;
     return {};
   }
-  if (session_->job != 0 && !JobRunner::ReadsAhead(*session_)) return {};
+  const bool ahead = session_->job != 0;
+  if (ahead && (!JobRunner::ReadsAhead(*session_) || !parser_.error().empty())) return {};
   std::span<char> space = parser_.Reserve(read_hint_);
   space = space.first(std::min(space.size(), kMaxReadBytes));
   offered_ = space.size();
@@ -51,6 +52,7 @@ void Connection::OnRead(size_t size) {
   host_.engine_.stats.net_input_bytes += size;
   ++host_.engine_.stats.reads_processed;
   session_->received_bytes += size;
+  session_->last_interaction_ms = host_.engine_.now_ms();
   host_.Enqueue(this);
 }
 

@@ -24,8 +24,8 @@ size_t PagesOf(void* span) {
   return pages;
 }
 
-/// Never faster than blocks are made ready, however long the machine takes to find their pages: each
-/// block is whole, and taken whole.
+/// Never faster than blocks are made ready, however long the machine takes to find their pages:
+/// each block is whole, and taken whole.
 std::vector<void*> TakeMany(SpanHeap& heap, size_t count) {
   std::vector<void*> spans;
   for (size_t i = 0; i < count; ++i) {
