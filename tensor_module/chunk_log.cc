@@ -111,7 +111,7 @@ Status ChunkLog::OpenSegment(const std::string& name) {
     const std::string_view bytes =
         view.substr(static_cast<size_t>(record.payload_offset()), record.stored_bytes);
     // Heads may have reached the disk before what they describe.
-    if (!durable && (!CanRead(bytes) || HashBytes128(bytes) != record.hash)) continue;
+    if (!durable && !CanReadAs(bytes, record.hash)) continue;
     Entry& entry = index_[{record.hash, record.raw_bytes}];
     // A chunk is written again when its record was damaged or without proof: the later one counts.
     if (entry.durable && !durable) continue;

@@ -63,7 +63,7 @@ Status ChunkLog::Move(Segment* segment, uint64_t floor, bool* damaged) {
             [](const auto& a, const auto& b) { return a.first < b.first; });
   for (const auto& [offset, key] : moving) {
     const Found found = Find(key.hash, static_cast<size_t>(key.size));
-    if (!found.mapping || !CanRead(found.bytes) || HashBytes128(found.bytes) != key.hash) {
+    if (!found.mapping || !CanReadAs(found.bytes, key.hash)) {
       *damaged = true;
       continue;
     }

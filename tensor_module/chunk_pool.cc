@@ -30,7 +30,7 @@ Chunk::~Chunk() = default;
 
 bool Chunk::Check() const {
   // Nobody encodes what was mapped: its plain bytes stay.
-  const bool intact = CanRead(plain_.view()) && HashBytes128(plain_.view()) == hash_;
+  const bool intact = CanReadAs(plain_.view(), hash_);
   state_.store(intact ? State::kIntact : State::kDamaged, std::memory_order_release);
   if (!intact) pool_.Hide(this);
   return intact;

@@ -84,18 +84,22 @@ uint64_t NewBytes(const CkptRun& run, const std::vector<ShardSpec>& specs) {
   return bytes;
 }
 
-/// What a declaration adds to what the run's open transactions await must have room beside all that
-/// is awaited already, of whatever run: else the PUTs of one of them would be refused.
-Status CheckPromise(CommandRun& run, const CkptRun& before, const CkptRun& after) {
-  Result<const RunValue*> value = run.NeedRun(run.key(), CAIRN_WRITE);
-  if (!value.ok()) return value.status();
-  Module& module = run.module();
-  const uint64_t at_most = SaturatingSum(AwaitedBytesAtMost(after),
-                                         module.AwaitedBytesBut(value.value(), AwaitedBytesAtMost));
-  if (CheckQuota(run, at_most).ok()) return Status::Ok();
-  const uint64_t own = AwaitedBytes(before), with_it = AwaitedBytes(after);
+/// Whether there is room for `specs` beside all that is awaited, however much of it is shared:
+/// nobody need look closer then.
+bool HasRoomForAll(CommandRun& run, const RunValue* value, const CkptRun& before,
+                   const std::vector<ShardSpec>& specs) {
+  uint64_t at_most = SaturatingSum(AwaitedBytesAtMost(before),
+                                   run.module().AwaitedBytesBut(value, AwaitedBytesAtMost));
+  for (const ShardSpec& spec : specs) at_most = SaturatingSum(at_most, spec.size_bytes);
+  return CheckQuota(run, at_most).ok();
+}
+
+/// What a declaration adds to what the run's open transactions await (`own` before it) must have
+/// room beside all that is awaited already, of whatever run: else the PUTs of one of them would be
+/// refused.
+Status CheckPromise(CommandRun& run, const RunValue* value, uint64_t own, uint64_t with_it) {
   if (with_it <= own) return Status::Ok();
-  const uint64_t others = module.AwaitedBytesBut(value.value(), AwaitedBytes);
+  const uint64_t others = run.module().AwaitedBytesBut(value, AwaitedBytes);
   return CheckQuota(run, with_it - own, SaturatingSum(own, others));
 }
 
@@ -104,13 +108,16 @@ Status DeclareCommand(CommandRun& run) {
   if (!declare.ok()) return declare.status();
   Result<RunEdit> edit = RunEdit::Open(run);
   if (!edit.ok()) return edit.status();
+  Result<const RunValue*> value = run.NeedRun(run.key(), CAIRN_WRITE);
+  if (!value.ok()) return value.status();
   const bool limited = run.HasMemoryLimit();
   if (!limited) CAIRN_RETURN_IF_ERROR(CheckQuota(run, NewBytes(edit->run, declare->specs)));
   const size_t count = declare->specs.size();
-  const CkptRun before = limited ? edit->run : CkptRun();
+  const bool tight = limited && !HasRoomForAll(run, *value, edit->run, declare->specs);
+  const uint64_t own = tight ? AwaitedBytes(edit->run) : 0;
   CAIRN_RETURN_IF_ERROR(
       Declare(&edit->run, run.args()[2], declare->rank, std::move(declare->specs), edit->moment()));
-  if (limited) CAIRN_RETURN_IF_ERROR(CheckPromise(run, before, edit->run));
+  if (tight) CAIRN_RETURN_IF_ERROR(CheckPromise(run, *value, own, AwaitedBytes(edit->run)));
   edit->Store("ckpt.declare");
   run.Unsigned(count);
   return Status::Ok();

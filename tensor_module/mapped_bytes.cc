@@ -32,6 +32,10 @@ bool CanRead(std::string_view bytes) {
   return result == 0 || (errno != EFAULT && errno != EHWPOISON);
 }
 
+bool CanReadAs(std::string_view bytes, Hash128 hash) {
+  return CanRead(bytes) && HashBytes128(bytes) == hash;
+}
+
 void WillRead(std::string_view bytes) {
   if (!bytes.empty()) (void)Advise(bytes, MADV_WILLNEED);
 }

@@ -6,6 +6,8 @@
 #include <cstddef>
 #include <string_view>
 
+#include "server/base/hash.h"
+
 namespace cairn::tensor {
 
 inline constexpr size_t kPageBytes = 4096;
@@ -15,6 +17,8 @@ inline constexpr size_t kPageBytes = 4096;
 /// The pages of a file may go again, and then the next touch is at its own risk. Cost: a system
 /// call and what the disk takes. Source: madvise(2), MADV_POPULATE_READ.
 bool CanRead(std::string_view bytes);
+/// The same, and they are those of the hash.
+bool CanReadAs(std::string_view bytes, Hash128 hash);
 
 /// A hint: the pages of `bytes` are about to be read. Does not wait for the disk.
 void WillRead(std::string_view bytes);

@@ -122,19 +122,27 @@ void WidenBlock(DType dtype, const char* from, double* to, size_t n) {
   }
 }
 
-/// Calls visit(doubles, count) for every block of a piece of the payload.
+/// Calls visit(bytes, count) for every block of a piece of the payload, as it lies there.
 template <typename Visit>
-void ForEachBlockOf(DType dtype, std::string_view bytes, Visit visit) {
-  alignas(64) double block[kBlock];
+void ForEachRawBlock(DType dtype, std::string_view bytes, Visit visit) {
   const size_t size = DTypeSize(dtype);
   const char* from = bytes.data();
   for (size_t left = bytes.size() / size; left > 0;) {
     const size_t count = std::min(left, kBlock);
-    WidenBlock(dtype, from, block, count);
-    visit(block, count);
+    visit(from, count);
     from += count * size;
     left -= count;
   }
+}
+
+/// Calls visit(doubles, count) for each of them.
+template <typename Visit>
+void ForEachBlockOf(DType dtype, std::string_view bytes, Visit visit) {
+  alignas(64) double block[kBlock];
+  ForEachRawBlock(dtype, bytes, [&](const char* from, size_t count) {
+    WidenBlock(dtype, from, block, count);
+    visit(block, count);
+  });
 }
 
 template <typename Visit>
@@ -402,19 +410,6 @@ BlockSums SumsOf(DType dtype, const char* from, size_t count, bool all) {
   return sums;
 }
 
-/// Calls visit(sums, count) for every block of a piece of the payload.
-template <typename Visit>
-void ForEachSum(DType dtype, std::string_view bytes, bool all, Visit visit) {
-  const size_t size = DTypeSize(dtype);
-  const char* from = bytes.data();
-  for (size_t left = bytes.size() / size; left > 0;) {
-    const size_t count = std::min(left, kBlock);
-    visit(SumsOf(dtype, from, count, all), count);
-    from += count * size;
-    left -= count;
-  }
-}
-
 bool IsCloseElement(DType a_type, const char* a, DType b_type, const char* b, double rtol,
                     double atol) {
   const size_t parts = std::max(ScalarsPerElement(a_type), ScalarsPerElement(b_type));
@@ -439,7 +434,8 @@ Stats ComputeStats(DType dtype, const Chunks& chunks) {
   stats.min = kInfinity;
   stats.max = -kInfinity;
   for (const BlobSlice& chunk : chunks) {
-    ForEachSum(dtype, chunk.view(), true, [&](const BlockSums& block, size_t count) {
+    ForEachRawBlock(dtype, chunk.view(), [&](const char* from, size_t count) {
+      const BlockSums block = SumsOf(dtype, from, count, /*all=*/true);
       sums.Merge(block, count - static_cast<uint64_t>(block.nan + block.inf));
       stats.count += count;
       stats.nan += static_cast<uint64_t>(block.nan);
@@ -469,7 +465,9 @@ void ChunkFigures::Add(const ChunkFigures& other) {
 
 ChunkFigures ComputeFigures(DType dtype, std::string_view bytes) {
   ChunkFigures figures;
-  ForEachSum(PartsOf(dtype), bytes, false, [&](const BlockSums& block, size_t count) {
+  const DType part = PartsOf(dtype);
+  ForEachRawBlock(part, bytes, [&](const char* from, size_t count) {
+    const BlockSums block = SumsOf(part, from, count, /*all=*/false);
     const auto bad = static_cast<uint64_t>(block.nan + block.inf);
     figures.Add({count, bad, block.min, block.max, block.sum, block.squares});
   });

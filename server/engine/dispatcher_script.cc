@@ -150,10 +150,15 @@ Status Dispatcher::RunScript(ScriptScope& scope, const std::function<void()>& ru
   return Status::Ok();
 }
 
+/// Something it sent before is not answered yet: what comes now waits behind that.
+static bool HasUnanswered(const Session& session) {
+  return session.suspended || !session.deferred.empty();
+}
+
 void Dispatcher::RunBusyRequest(Session& session, const Request& request) {
   Command* container = nullptr;
   Command* const command = engine_.commands.Resolve(request.args, &container);
-  if (session.suspended || !session.deferred.empty()) {
+  if (HasUnanswered(session)) {
     session.deferred.push_back(
         OwnedCommand::From(command ? command->spec : nullptr, request.args, &request));
     return;
@@ -183,9 +188,7 @@ void Dispatcher::RunBusy(Session& session, RequestParser& parser) {
       RunBusyRequest(session, request);
       continue;
     }
-    // Behind requests that are not answered yet it is told behind their replies.
-    const bool last = !session.suspended && session.deferred.empty();
-    if (result == ParseResult::kProtocolError && last) {
+    if (result == ParseResult::kProtocolError && !HasUnanswered(session)) {
       engine_.stats.CountError(parser.error());
       session.reply.Error(parser.error());
       session.close_after_reply = true;

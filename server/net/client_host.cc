@@ -138,7 +138,7 @@ void ClientHost::AnswerBusy(Connection& connection) {
   engine_.dispatcher->RunBusy(*connection.session_, connection.parser_);
   OnParsed(connection);
   if (connection.peer_ended_) {
-    if (!connection.in_flush_) connection.CloseAtEnd();
+    connection.CloseAtEnd();
   } else {
     CheckLimits(connection);
   }
@@ -205,7 +205,7 @@ void ClientHost::RunTurn() {
     for (Connection* connection : ready) {
       OnParsed(*connection);
       if (connection->peer_ended_) {
-        if (!connection->in_flush_) connection->CloseAtEnd();  // else behind its last replies
+        connection->CloseAtEnd();
       } else {
         CheckLimits(*connection);
       }

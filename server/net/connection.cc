@@ -98,8 +98,8 @@ void Connection::CloseNow() {
 }
 
 void Connection::CloseAtEnd() {
-  // What it asked for before it went is done.
-  if (session_->job != 0) return;
+  // What it asked for before it went is done, and told: FlushAll asks again.
+  if (session_->job != 0 || in_flush_) return;
   // While the disk is not sound this may last: whoever has given up by now is not kept.
   if (!in_held_ || !host_.engine_.durability->WriteRefusal().ok()) CloseNow();
 }

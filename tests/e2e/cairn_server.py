@@ -210,6 +210,14 @@ class Server:
         return "\n".join(self.log().splitlines()[-LOG_TAIL_LINES:])
 
 
+def read_to_end(connection):
+    """All bytes until the other side ends."""
+    data = b""
+    while piece := connection.recv(65536):
+        data += piece
+    return data
+
+
 def wait_until(condition, limit_s=30.0, what="the condition"):
     """Polls until condition() is true and returns its value. Errors: AssertionError after limit_s."""
     patience = Patience(limit_s)

@@ -6,7 +6,7 @@ import socket
 import struct
 import unittest
 
-from cairn_server import Server, wait_until
+from cairn_server import Server, read_to_end, wait_until
 
 CLIENTS = 300  # more than one batch holds
 PIPELINE = 20
@@ -16,13 +16,6 @@ BIG_BYTES = 200_000
 def request(*words):
     parts = [word if isinstance(word, bytes) else str(word).encode() for word in words]
     return b"*%d\r\n" % len(parts) + b"".join(b"$%d\r\n%s\r\n" % (len(part), part) for part in parts)
-
-
-def read_to_end(connection):
-    data = b""
-    while piece := connection.recv(65536):
-        data += piece
-    return data
 
 
 def reset(connection):

@@ -13,7 +13,7 @@ import numpy
 import redis
 import torch
 
-from cairn_server import BIN_DIR, LIB_DIR, TENSOR_MODULE, Server, wait_until
+from cairn_server import BIN_DIR, LIB_DIR, TENSOR_MODULE, Server, read_to_end, wait_until
 
 AOF = {"appendonly": "yes", "appendfsync": "always", "auto-aof-rewrite-percentage": "0"}
 MIB = 1 << 20
@@ -231,16 +231,14 @@ class LongWork(unittest.TestCase):
             with server.raw() as connection:  # its end comes while the worker works
                 connection.sendall(filled(b"a"))
                 connection.shutdown(socket.SHUT_WR)
-                self.assertEqual(b"".join(iter(lambda: connection.recv(65536), b"")), b"+OK\r\n")
+                self.assertEqual(read_to_end(connection), b"+OK\r\n")
             wait_until(lambda: server.client().info("clients")["connected_clients"] <= 2, what="its end")
-        head = request(b"TENSOR.GET", b"k", b"BLOB", b"SLICE", b"1", b"0", b"2", b"1")
-        with Server(tensors=True) as server:
+            head = request(b"TENSOR.GET", b"k", b"BLOB", b"SLICE", b"1", b"0", b"2", b"1")
             for _ in range(3):
                 with server.raw() as connection:
                     connection.sendall(filled(b"a") + head + filled(b"b") + head + b"*1\r\nPING\r\n")
                     connection.shutdown(socket.SHUT_WR)
-                    replies = b"".join(iter(lambda: connection.recv(65536), b""))
-                    self.assertEqual(replies, b"+OK\r\n$2\r\naa\r\n+OK\r\n$2\r\nbb\r\n-ERR Protocol error: expected '$', got 'P'\r\n")
+                    self.assertEqual(read_to_end(connection), b"+OK\r\n$2\r\naa\r\n+OK\r\n$2\r\nbb\r\n-ERR Protocol error: expected '$', got 'P'\r\n")
 
     def test_shutdown_does_not_wait_for_a_reply(self):
         with Server(tensors=True) as server:
