@@ -24,9 +24,8 @@
 //   no slot size yet, from which regions are cut before any is fetched, of as many slots as leave
 //   nothing over. What is in use and what is warm may be so much together from then on, whatever B5
 //   says.
-// - B7 What is given back stays warm for a while whatever the limit is, as far as the bounds let:
-// who
-//   deletes a checkpoint is about to save another.
+// - B7 What is given back stays warm for a while whatever the limit is, as far as the bounds
+//   let: who deletes a checkpoint is about to save another.
 
 #include <array>
 #include <cstddef>
