@@ -1,8 +1,9 @@
 // slow_disk.so, for LD_PRELOAD: gives the process it is loaded into a slow disk, for as long as the
 // file that SLOW_DISK_SWITCH names is there. fsync and fdatasync then take SLOW_DISK_SYNC_MS
 // longer, and a write to an append-only file that begins meanwhile waits for their end, as it may
-// on a file system that writes the same pages back. What reaches the real disk is the same as
-// without it. The same for every server that is compared: ./dev compare --rows slow-disk.
+// on a file system that writes the same pages back. With SLOW_DISK_PATH only files are slow that
+// have it in their path. What reaches the real disk is the same as without it. The same for every
+// server that is compared: ./dev compare --rows slow-disk.
 
 #include <dlfcn.h>
 #include <pthread.h>
@@ -33,8 +34,22 @@ void Sleep() {
   ::nanosleep(&time, nullptr);
 }
 
+bool HasInPath(int fd, std::string_view word) {
+  char link[32];
+  char path[4096];
+  std::snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
+  const ssize_t size = ::readlink(link, path, sizeof path);
+  return size > 0 &&
+         std::string_view(path, static_cast<size_t>(size)).find(word) != std::string_view::npos;
+}
+
+bool IsChosen(int fd) {
+  const char* word = std::getenv("SLOW_DISK_PATH");
+  return word == nullptr || HasInPath(fd, word);
+}
+
 int SlowSync(int fd, int (*sync)(int)) {
-  if (!IsOn()) return sync(fd);
+  if (!IsOn() || !IsChosen(fd)) return sync(fd);
   syncing.fetch_add(1);
   const int result = sync(fd);
   Sleep();
@@ -45,17 +60,9 @@ int SlowSync(int fd, int (*sync)(int)) {
   return result;
 }
 
-bool IsAppendOnlyFile(int fd) {
-  char link[32];
-  char path[4096];
-  std::snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
-  const ssize_t size = ::readlink(link, path, sizeof path);
-  return size > 0 &&
-         std::string_view(path, static_cast<size_t>(size)).find(".aof") != std::string_view::npos;
-}
-
 void WaitForSyncs(int fd) {
-  if (syncing.load(std::memory_order_relaxed) == 0 || !IsAppendOnlyFile(fd)) return;
+  if (syncing.load(std::memory_order_relaxed) == 0) return;
+  if (!HasInPath(fd, ".aof") || !IsChosen(fd)) return;
   pthread_mutex_lock(&mutex);
   while (syncing.load() != 0) pthread_cond_wait(&ended, &mutex);
   pthread_mutex_unlock(&mutex);

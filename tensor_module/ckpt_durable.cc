@@ -39,6 +39,13 @@ bool Promises(const CommandRun& run, Durable durable) {
   return durable == Durable::kDisk && !run.is_loading() && run.logs().saving();
 }
 
+/// A version that this command makes of its own promises it.
+bool PromisesNewVersion(CommandRun& run) {
+  Result<const RunValue*> found = run.FindRun(run.key(), CAIRN_WRITE);
+  if (!found.ok() || found.value() == nullptr) return false;
+  return Promises(run, found.value()->run().config.durable);
+}
+
 }  // namespace
 
 ToLog FindUnlogged(CommandRun& run, std::string_view tx, std::optional<uint32_t> rank,
@@ -51,24 +58,21 @@ ToLog FindUnlogged(CommandRun& run, std::string_view tx, std::optional<uint32_t>
   for (const auto& transaction : state.transactions) {
     if (transaction->id != tx) continue;
     for (const auto& part : transaction->ranks) {
-      if (!rank || part->rank == *rank) Gather(*part, &chunks);
+      if (rank ? part->rank == *rank : part->prepared) Gather(*part, &chunks);
     }
   }
   return Unlogged(run, std::move(chunks));
 }
 
-ToLog FindUnlogged(const CommandRun& run, Durable durable,
-                   const std::vector<std::vector<ChunkRef>>& chunks) {
-  if (!Promises(run, durable)) return {};
+ToLog FindUnlogged(CommandRun& run, const std::vector<std::vector<ChunkRef>>& chunks) {
+  if (!PromisesNewVersion(run)) return {};
   std::vector<ChunkRef> all;
   for (const auto& some : chunks) all.insert(all.end(), some.begin(), some.end());
   return Unlogged(run, std::move(all));
 }
 
 ChunkLog* LogOfNewVersion(CommandRun& run) {
-  Result<const RunValue*> found = run.FindRun(run.key(), CAIRN_WRITE);
-  if (!found.ok() || found.value() == nullptr) return nullptr;
-  if (!Promises(run, found.value()->run().config.durable)) return nullptr;
+  if (!PromisesNewVersion(run)) return nullptr;
   return run.logs().Open(run.logs().ServerDirectory());
 }
 

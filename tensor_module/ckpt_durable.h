@@ -3,8 +3,8 @@
 // DURABLE DISK: chunks reach the chunk log (chunk_log.h) and are synced before the command that
 // promises them has an effect; then the append-only file gets its record. PREPARE does it for runs
 // made with DURABLE DISK, so that a COMMIT that waits finds it done; COMMIT, SAVE and IMPORT for
-// what is left. With chunk logs off (chunk-logs no) DISK is what AOF is. Thread: executor, but for
-// LogNow.
+// what is left, each on a worker where the command may wait. With chunk logs off (chunk-logs no)
+// DISK is what AOF is. Thread: executor, but for LogNow.
 
 #include <optional>
 #include <string_view>
@@ -23,13 +23,14 @@ struct ToLog {
   uint64_t size_bytes = 0;
 };
 
-/// The chunks of a transaction that the log has not: of one rank, or of all. Nothing when this run
-/// of the command needs none: a log that is replayed, another durability than DISK, chunk logs off.
+/// The chunks of a transaction that the log has not: of one rank, or of all that have prepared.
+/// Nothing when this run of the command needs none: a log that is replayed, another durability than
+/// DISK, chunk logs off.
 ToLog FindUnlogged(CommandRun& run, std::string_view tx, std::optional<uint32_t> rank,
                    const std::optional<Durable>& asked);
-/// The same for chunks of a version that is about to be made.
-ToLog FindUnlogged(const CommandRun& run, Durable durable,
-                   const std::vector<std::vector<ChunkRef>>& chunks);
+/// The same for chunks of a version that this command is about to make: what its first half has not
+/// logged, as when CREATE has made the run one of DISK meanwhile.
+ToLog FindUnlogged(CommandRun& run, const std::vector<std::vector<ChunkRef>>& chunks);
 
 /// The log that a version which this command makes has to be in; nullptr: none. For a first half
 /// that is about to make its chunks.

@@ -306,7 +306,11 @@ Status ImportCommand(CommandRun& run) {
         return made;
       },
       [](CommandRun& late, Result<Imported>& imported) {
-        return imported.ok() ? FinishImport(late, *imported) : imported.status();
+        if (!imported.ok()) return imported.status();
+        ToLog left = FindUnlogged(late, imported->tensors.chunks);
+        return AfterLogging(late, std::move(left), [made = std::move(*imported)](CommandRun& last) {
+          return FinishImport(last, made);
+        });
       });
 }
 

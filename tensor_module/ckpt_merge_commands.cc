@@ -88,6 +88,10 @@ Status MergeWork::Finish(CommandRun& run) {
     }
     return made_.status();
   }
+  const ToLog left = FindUnlogged(run, {ChunksOf(MergedVersion(plan_, merge->step, *made_))});
+  // CREATE has made the run one of DISK meanwhile: another first half logs what it makes.
+  if (left.log != nullptr && !left.chunks.empty()) return Merge(run, attempt_ + 1);
+  CAIRN_RETURN_IF_ERROR(LogNow(left));  // there is no log
   Result<RunEdit> edit = RunEdit::Open(run);
   if (!edit.ok()) return edit.status();
   Result<Durable> durable = DurabilityFor(run, edit->run, std::nullopt);
@@ -103,7 +107,6 @@ Status MergeWork::Finish(CommandRun& run) {
   version.durable = durable.value();
   version.began_ms = version.first_prepare_ms = version.last_prepare_ms = moment.now_ms;
   CAIRN_RETURN_IF_ERROR(CheckGroups(edit->run, version));
-  CAIRN_RETURN_IF_ERROR(LogNow(FindUnlogged(run, durable.value(), {ChunksOf(version)})));
   Result<std::vector<uint64_t>> gone = CommitVersion(&edit->run, std::move(version), "", moment);
   if (!gone.ok()) return gone.status();
 

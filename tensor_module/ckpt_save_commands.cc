@@ -317,7 +317,11 @@ Status SaveCommand(CommandRun& run) {
         return made;
       },
       [](CommandRun& late, SavedChunks& made) {
-        return made.ok() ? FinishSave(late, *made) : made.status();
+        if (!made.ok()) return made.status();
+        ToLog left = FindUnlogged(late, *made);
+        return AfterLogging(late, std::move(left), [chunks = std::move(*made)](CommandRun& last) {
+          return FinishSave(last, chunks);
+        });
       });
 }
 

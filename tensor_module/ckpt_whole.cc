@@ -2,8 +2,6 @@
 
 #include <algorithm>
 
-#include "tensor_module/ckpt_durable.h"
-
 namespace cairn::tensor {
 
 Result<Durable> DurabilityFor(const CommandRun& command, const CkptRun& run,
@@ -21,7 +19,6 @@ Result<std::vector<uint64_t>> CommitWhole(const CommandRun& command, CkptRun* ru
                                           std::string_view tag, Moment moment) {
   Result<Durable> durable = DurabilityFor(command, *run, std::nullopt);
   if (!durable.ok()) return durable.status();
-  CAIRN_RETURN_IF_ERROR(LogNow(FindUnlogged(command, durable.value(), tensors.chunks)));
   CkptRun next = *run;
   Transaction transaction;
   transaction.id = tx;

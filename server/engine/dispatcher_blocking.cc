@@ -57,6 +57,15 @@ void Dispatcher::Answer(Session& session, Reply&& answer) {
   Propagate(ctx);
   engine_.propagation.EndGroup();
   NoteWritten(session);
+  if (ctx.goes_on_later_) {
+    // It waits for a worker now, not in line, and is counted and answered when that is done.
+    CAIRN_CHECK(ctx.dirty_ == 0);
+    state.counted->counters.usec_ticks += state.spent_ticks + (TickClock::Now() - began);
+    engine_.blocking.Forget(session);
+    engine_.running_session = outer;
+    session.ReleasePushes();
+    return;
+  }
   if (ctx.blocked_on_) {
     // Not served: it keeps its place, and nothing happened.
     engine_.running_session = outer;

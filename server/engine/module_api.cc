@@ -364,8 +364,7 @@ class ModuleJob final : public CommandJob {
 };
 
 int RunLater(CairnContext* ctx, const CairnJob* job) {
-  // A client that waits for a key is answered here and now.
-  if (ctx->again != CairnContext::Again::kNo || !ctx->command.CanRunLater()) return CAIRN_FAILED;
+  if (!ctx->command.CanRunLater()) return CAIRN_FAILED;
   ctx->command.RunLater(std::make_unique<ModuleJob>(ctx->host, *job));
   return CAIRN_OK;
 }

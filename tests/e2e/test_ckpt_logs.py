@@ -9,13 +9,14 @@ import os
 import random
 import shutil
 import subprocess
+import tempfile
 import threading
 import time
 import unittest
 
 import redis
 
-from cairn_server import TENSOR_MODULE, Server, wait_until
+from cairn_server import LIB_DIR, TENSOR_MODULE, Server, wait_until
 
 ROUNDS = int(os.environ.get("CAIRN_CKPT_LOG_ROUNDS", "6"))
 SEED = int(os.environ.get("CAIRN_CKPT_LOG_SEED", str(time.time_ns() % 1_000_000)))
@@ -615,6 +616,56 @@ class ChunkLogs(unittest.TestCase):
         before = self.figures(server)["appended_bytes"]
         call("CKPT.COMMIT", "run", tx, "DURABLE", "AOF")
         self.assertEqual(self.figures(server)["appended_bytes"], before)
+
+    def test_a_commit_that_waited_logs_beside_the_loop(self):
+        """It has to write and sync all that the votes brought, as beside a replica no PUT has; others are served meanwhile."""
+        slow_disk = os.path.join(LIB_DIR, "slow_disk.so")
+        if not os.path.exists(slow_disk):
+            self.skipTest("slow_disk.so is not built")
+        sync_s = 0.5
+        with tempfile.TemporaryDirectory() as directory:
+            switch = os.path.join(directory, "on")
+            server = self.start(AOF, prefix=["env", f"LD_PRELOAD={slow_disk}", f"SLOW_DISK_SWITCH={switch}",
+                                             "SLOW_DISK_PATH=/chunklogs/", f"SLOW_DISK_SYNC_MS={int(sync_s * 1000)}"])
+            replica = self.start({"replicaof": f"127.0.0.1 {server.port}"})
+            wait_until(lambda: replica.client().info("replication")["master_link_status"] == "up", what="the link")
+            call, other = server.client().execute_command, server.client()
+            call("CKPT.CREATE", "run")
+            tx = self.upload(server, 1, 0, 2)
+            self.upload(server, 1, 1, 2)
+            call("CKPT.PREPARE", "run", tx, "RANK", 0)
+            replies = []
+            waiter = threading.Thread(target=lambda: replies.append(
+                server.client().execute_command("CKPT.COMMIT", "run", tx, "DURABLE", "DISK", "WAIT", 30000)))
+            waiter.start()
+            wait_until(lambda: other.info("clients")["blocked_clients"] == 1, what="the COMMIT waiting")
+            self.assertEqual(self.figures(server)["appended_bytes"], 0)
+            open(switch, "wb").close()
+            began = time.monotonic()
+            voter = threading.Thread(target=lambda: server.client().execute_command("CKPT.PREPARE", "run", tx, "RANK", 1))
+            voter.start()
+            longest_s = 0.0
+            while waiter.is_alive():
+                asked = time.monotonic()
+                other.ping()
+                longest_s = max(longest_s, time.monotonic() - asked)
+            took_s = time.monotonic() - began
+            voter.join(60)
+            os.remove(switch)
+            self.assertIn(b"DISK", replies[0])
+            self.assertGreaterEqual(took_s, sync_s, "it has waited for the disk")
+            self.assertLess(longest_s, sync_s / 2, "and nobody else has")
+            # Bytes that both ranks brought are there once.
+            self.assertGreaterEqual(self.figures(server)["appended_bytes"], SIZE)
+            for rank in range(2):
+                wait_until(lambda: replica.client().execute_command("CKPT.LIST", "run") != [], what="the replica's version")
+                for each in (server, replica):
+                    self.assertEqual(each.client().execute_command("CKPT.LOAD", "run", 1, f"w{rank}", "RANGE", 0, SIZE),
+                                     tensor(1 + rank))
+            # Its client is served as before.
+            tx = self.upload(server, 2)
+            call("CKPT.PREPARE", "run", tx, "RANK", 0)
+            self.assertIn(b"DISK", call("CKPT.COMMIT", "run", tx, "DURABLE", "DISK", "WAIT", 1000))
 
     def test_a_run_of_disk_logs_at_prepare_so_that_a_waiting_commit_need_not(self):
         server = self.start(AOF)
