@@ -223,6 +223,7 @@ Result<Imported> Import(Module& module, uint64_t room_bytes, FileFormat format,
 /// The log gets what the file had, as the commands of a save: the file may be gone at a replay.
 void LogImport(CommandRun& run, const Imported& imported, uint64_t step, std::string_view tx,
                std::string_view attempt, std::string_view at, std::string_view durable) {
+  if (!run.is_propagated()) return;
   const std::string_view key = run.key();
   const std::string step_text = std::to_string(step);
   run.PropagateAs({"CKPT.BEGIN", key, step_text, "ATTEMPT", attempt, "TX", tx, "AT", at});

@@ -38,7 +38,7 @@ class StoredSum {
   uint64_t bytes_ = 0;
 };
 
-void ReplyTensor(CommandRun& run, const LogicalTensor& tensor) {
+void ReplyTensor(CommandRun& run, const LogicalTensor& tensor, const ChunkFigures& figures) {
   run.Map(10);
   run.Bulk("name");
   run.Bulk(tensor.name);
@@ -69,7 +69,6 @@ void ReplyTensor(CommandRun& run, const LogicalTensor& tensor) {
     run.Bulk("len");
     run.ShapeOf(shard.extent.len);
   }
-  const ChunkFigures figures = FiguresOf(tensor);
   const auto finite = static_cast<double>(figures.count - figures.not_finite);
   run.Bulk("figures");
   run.Map(4);
@@ -95,16 +94,10 @@ void ReplyTensor(CommandRun& run, const LogicalTensor& tensor) {
   run.Unsigned(stored.bytes());
 }
 
-Status ManifestCommand(CommandRun& run) {
-  Result<std::string_view> pattern = ParseMatch(run.args(), 3);
-  if (!pattern.ok()) return pattern.status();
-  Result<Kept<Version>> found = FindVersion(run, run.args()[2]);
-  if (!found.ok()) return found.status();
-  const Version& version = **found;
-  std::vector<const LogicalTensor*> matching;
-  for (const auto& tensor : version.tensors) {
-    if (GlobMatch(*pattern, tensor->name, false)) matching.push_back(tensor.get());
-  }
+/// `figures`: of each of the tensors.
+void ReplyManifest(CommandRun& run, const Version& version,
+                   const std::vector<const LogicalTensor*>& matching,
+                   const std::vector<ChunkFigures>& figures) {
   run.Map(8);
   run.Bulk("step");
   run.Unsigned(version.step);
@@ -140,13 +133,37 @@ Status ManifestCommand(CommandRun& run) {
   }
   run.Bulk("tensors");
   run.Array(matching.size());
-  for (const LogicalTensor* tensor : matching) ReplyTensor(run, *tensor);
+  for (size_t i = 0; i < matching.size(); ++i) ReplyTensor(run, *matching[i], figures[i]);
   StoredSum stored;
   for (const auto& tensor : version.tensors) stored.Add(*tensor);
   for (const RankState& state : version.states) stored.Add(state.blob->chunks);
   run.Bulk("stored_bytes");
   run.Unsigned(stored.bytes());
-  return Status::Ok();
+}
+
+Status ManifestCommand(CommandRun& run) {
+  Result<std::string_view> pattern = ParseMatch(run.args(), 3);
+  if (!pattern.ok()) return pattern.status();
+  Result<Kept<Version>> version = FindVersion(run, run.args()[2]);
+  if (!version.ok()) return version.status();
+  std::vector<const LogicalTensor*> matching;
+  uint64_t cost = 0;
+  for (const auto& tensor : (*version)->tensors) {
+    if (!GlobMatch(*pattern, tensor->name, false)) continue;
+    matching.push_back(tensor.get());
+    cost += FiguresCost(*tensor);
+  }
+  return run.RunLate(
+      cost,
+      [version = *version, matching] {
+        std::vector<ChunkFigures> figures;
+        for (const LogicalTensor* tensor : matching) figures.push_back(FiguresOf(*tensor));
+        return figures;
+      },
+      [version = *version, matching](CommandRun& late, const std::vector<ChunkFigures>& figures) {
+        ReplyManifest(late, *version, matching, figures);
+        return Status::Ok();
+      });
 }
 
 // --- PLAN ---

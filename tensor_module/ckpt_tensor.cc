@@ -338,6 +338,19 @@ Result<Chunks> GatherBox(BlobSource& source, const LogicalTensor& tensor, const 
   return Chunks{std::move(out)};
 }
 
+uint64_t FiguresCost(const LogicalTensor& tensor) {
+  uint64_t bytes = 0;
+  const Chunk* last = nullptr;
+  for (const StoredShard& shard : tensor.shards) {
+    for (const ChunkRef& chunk : shard.chunks) {
+      const bool known = chunk.get() == last || chunk->dtype() == tensor.dtype;
+      bytes += known ? 0 : chunk->size();
+      last = chunk.get();
+    }
+  }
+  return bytes;
+}
+
 ChunkFigures FiguresOf(const LogicalTensor& tensor) {
   ChunkFigures figures, of_last;
   const Chunk* last = nullptr;

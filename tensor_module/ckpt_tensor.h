@@ -101,7 +101,9 @@ Result<Chunks> GatherBox(BlobSource& source, const LogicalTensor& tensor, const 
 /// GatherBox will neither copy nor read nor decode.
 bool IsReadByReference(const LogicalTensor& tensor, const Box& box);
 
-/// The sum over all shards.
+/// The sum over all shards. Cost: FiguresCost() bytes of chunks that were met as another type
+/// first.
 ChunkFigures FiguresOf(const LogicalTensor& tensor);
+uint64_t FiguresCost(const LogicalTensor& tensor);
 
 }  // namespace cairn::tensor

@@ -2,7 +2,6 @@
 rounded operation after another, within a rounding where it fuses them. And what a restart, a replica and the loop see of it.
 """
 
-import threading
 import unittest
 
 import torch
@@ -10,7 +9,6 @@ import torch
 from cairn_server import Server, wait_until
 
 AOF = {"appendonly": "yes", "appendfsync": "always"}
-MIB = 1 << 20
 BLENDED = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16, "C64": torch.complex64,
            "C128": torch.complex128}
 COUNTS = {"I64": torch.int64, "I32": torch.int32, "I16": torch.int16, "I8": torch.int8, "U8": torch.uint8, "BOOL": torch.bool}
@@ -275,27 +273,6 @@ class Merge(unittest.TestCase):
             server.restart()
             self.assertEqual(server.client().execute_command("CKPT.LIST", "run"), listed)
             self.assertTrue(bytes_of() == before)
-
-    def test_others_are_served_while_it_works(self):
-        with Server(tensors=True) as server:
-            client, other = server.client(), server.client()
-            for step in (1, 2):
-                self.save(client, step, {"w": torch.full((16 * MIB,), float(step))}, step)
-            done = threading.Event()
-
-            def merge():
-                client.execute_command("CKPT.MERGE", "run", 3, 2, 1, 1, 2, 1)
-                done.set()
-
-            thread = threading.Thread(target=merge)
-            thread.start()
-            pings = 0
-            while not done.is_set():
-                self.assertTrue(other.ping())
-                pings += 1
-            thread.join()
-            self.assertGreater(pings, 5)
-            self.assertEqual(self.load(client, 3, "w")[:4], raw(torch.tensor(1.5)))
 
 
 if __name__ == "__main__":
