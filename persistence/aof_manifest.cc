@@ -281,8 +281,7 @@ Status SweepLeftovers(Env& env, const AofLocation& location, const AofManifest& 
   for (const AofFile& file : manifest.history()) kept.insert(file.name);
   for (const std::string& name : *names) {
     if (!name.starts_with("temp-") || kept.contains(name)) continue;
-    Status removed = env.Remove(location.PathOf(name));
-    if (!removed.ok() && removed.code() != StatusCode::kNotFound) return removed;
+    CAIRN_RETURN_IF_ERROR(env.RemoveIfThere(location.PathOf(name)));
   }
   return Status::Ok();
 }
@@ -296,14 +295,6 @@ Status PassOverStrays(Env& env, const AofLocation& location, AofManifest* manife
       stray->push_back(std::move(name));
   }
   return Status::Ok();
-}
-
-/// Not being able to look is an error: to go on as if nothing were there is to begin empty, and
-/// once there is a manifest nobody looks again.
-Result<bool> IsThere(Env& env, const std::string& path) {
-  const Result<uint64_t> size = env.FileSize(path);
-  if (!size.ok() && size.status().code() != StatusCode::kNotFound) return size.status();
-  return size.ok();
 }
 
 /// The manifest is written before the file moves: a crash between the two leaves a manifest whose
@@ -329,15 +320,17 @@ Result<AofManifest> PrepareAofDirectory(Env& env, const std::string& server_dir,
     CAIRN_RETURN_IF_ERROR(PassOverStrays(env, location, &*manifest, stray));
   }
   const std::string old_path = server_dir + "/" + location.append_name;
-  const Result<bool> old = IsThere(env, old_path);
+  // Not being able to look is an error here: to go on as if nothing were there is to begin empty,
+  // and once there is a manifest nobody looks again.
+  const Result<FileKind> old = env.KindOf(old_path);
   if (!old.ok()) return old.status();
-  if (!*old || env.ListDir(old_path).ok()) return manifest;  // a directory is none of ours
+  if (*old != FileKind::kFile) return manifest;  // a directory is none of ours
   const bool adopt = manifest->empty();
   const bool adopted = manifest->base() && manifest->base()->name == location.append_name;
   if (!adopt && !adopted) return manifest;
   // In the way of the one stands a manifest that lists nothing, of the other the file itself.
   const Result<bool> in_the_way =
-      IsThere(env, adopt ? location.ManifestPath() : location.PathOf(location.append_name));
+      env.FileExists(adopt ? location.ManifestPath() : location.PathOf(location.append_name));
   if (!in_the_way.ok()) return in_the_way.status();
   if (*in_the_way) return manifest;
   if (adopt) {
@@ -379,7 +372,8 @@ uint64_t SweepServerDirectory(Env& env, const std::string& server_dir, int64_t o
                                   NumberBetween(name, "temp-rewriteaof-", ".aof"),
                                   NumberBetween(name, "temp-rewriteaof-bg-", ".aof")});
     if (pid < 0) continue;
-    if (pid != own_pid && env.FileExists("/proc/" + std::to_string(pid))) continue;
+    const Result<bool> runs = env.FileExists("/proc/" + std::to_string(pid));
+    if (pid != own_pid && (!runs.ok() || *runs)) continue;  // it may be writing it
     if (env.Remove(server_dir + "/" + name).ok()) ++removed;
   }
   return removed;

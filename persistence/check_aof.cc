@@ -74,6 +74,12 @@ class Checker {
     return Cut(path, text->size(), scan.good_bytes);
   }
 
+  int Report(const Status& status) {
+    std::fprintf(out_, "%.*s\n", static_cast<int>(status.message().size()),
+                 status.message().data());
+    return 1;
+  }
+
  private:
   void Describe(const std::string& path, uint64_t size, uint64_t start, const AofScan& scan) {
     std::fprintf(out_,
@@ -106,12 +112,6 @@ class Checker {
     return 0;
   }
 
-  int Report(const Status& status) {
-    std::fprintf(out_, "%.*s\n", static_cast<int>(status.message().size()),
-                 status.message().data());
-    return 1;
-  }
-
   Env& env_;
   const CheckAofOptions& options_;
   std::FILE* const out_;
@@ -121,7 +121,11 @@ class Checker {
 
 int CheckAof(Env& env, const std::string& path, const CheckAofOptions& options, std::FILE* out) {
   Checker checker(env, options, out);
-  if (Result<std::vector<std::string>> names = env.ListDir(path); names.ok()) {
+  const Result<FileKind> kind = env.KindOf(path);
+  if (!kind.ok()) return checker.Report(kind.status());
+  if (*kind == FileKind::kDirectory) {
+    const Result<std::vector<std::string>> names = env.ListDir(path);
+    if (!names.ok()) return checker.Report(names.status());
     for (const std::string& name : *names) {
       if (name.ends_with(kManifestSuffix) && !name.starts_with("temp-")) {
         return checker.Manifest(path + "/" + name);

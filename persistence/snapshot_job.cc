@@ -75,7 +75,7 @@ Status SnapshotJob::Run() {
     status = env_.Rename(options_.temp_path, options_.final_path);
     if (status.ok()) status = env_.SyncDir(DirName(options_.final_path));
   }
-  if (!status.ok() && env_.FileExists(options_.temp_path)) {
+  if (!status.ok()) {
     // The first error is the one to report; a temporary file that stays is swept at the next start.
     [[maybe_unused]] const Status removed = env_.Remove(options_.temp_path);
   }
@@ -87,7 +87,7 @@ Status SnapshotJob::LinkAlso() {
   std::lock_guard lock(also_mutex_);
   if (also_dropped_) return Status(StatusCode::kCancelled, "a newer file has come first");
   const std::string temp_path = options_.temp_path + ".link";
-  if (env_.FileExists(temp_path)) CAIRN_RETURN_IF_ERROR(env_.Remove(temp_path));
+  CAIRN_RETURN_IF_ERROR(env_.RemoveIfThere(temp_path));
   CAIRN_RETURN_IF_ERROR(env_.Link(options_.temp_path, temp_path));
   Status status = env_.Rename(temp_path, options_.also_final_path);
   if (status.ok()) return env_.SyncDir(DirName(options_.also_final_path));
@@ -98,8 +98,7 @@ Status SnapshotJob::LinkAlso() {
 Status SnapshotJob::WriteTemp(ExpectedCounts* expected) {
   // One that was left behind may be a second name of the file that is in force (LinkAlso): emptying
   // it would empty that.
-  const Status removed = env_.Remove(options_.temp_path);
-  if (!removed.ok() && removed.code() != StatusCode::kNotFound) return removed;
+  CAIRN_RETURN_IF_ERROR(env_.RemoveIfThere(options_.temp_path));
   auto opened = env_.OpenTruncate(options_.temp_path);
   if (!opened.ok()) return opened.status();
   WritableFile& file = **opened;

@@ -8,6 +8,17 @@ std::string DirName(const std::string& path) {
   return slash == 0 ? "/" : path.substr(0, slash);
 }
 
+Result<bool> Env::FileExists(const std::string& path) {
+  const Result<FileKind> kind = KindOf(path);
+  if (!kind.ok()) return kind.status();
+  return *kind != FileKind::kAbsent;
+}
+
+Status Env::RemoveIfThere(const std::string& path) {
+  Status removed = Remove(path);
+  return removed.code() == StatusCode::kNotFound ? Status::Ok() : removed;
+}
+
 uint64_t Env::RandomU64() {
   uint64_t value = 0;
   FillRandom({reinterpret_cast<char*>(&value), sizeof(value)});

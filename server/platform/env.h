@@ -49,8 +49,6 @@ class WritableFile {
   virtual Status Pad(uint64_t end_bytes, char fill) = 0;
   /// size() plus the padding behind it.
   virtual uint64_t padded_size() const = 0;
-  /// Hint: lets the page cache forget what is already on disk.
-  virtual Status DropCache() = 0;
   /// Bytes in the file as far as this handle knows.
   virtual uint64_t size() const = 0;
   /// Reports what closing failed on; further calls on the handle fail. Idempotent. Does not Sync.
@@ -68,6 +66,9 @@ class RandomAccessFile {
   /// The whole file as memory that lives as long as this handle. Errors: kIo.
   virtual Result<std::string_view> Map() = 0;
 };
+
+/// What stands under a name.
+enum class FileKind : uint8_t { kAbsent, kFile, kDirectory };  // a file: all that is no directory
 
 class Env {
  public:
@@ -89,8 +90,9 @@ class Env {
   virtual Status CreateDir(const std::string& path) = 0;
   /// Names (not paths) in byte order, without "." and "..".
   virtual Result<std::vector<std::string>> ListDir(const std::string& path) = 0;
-  /// True for files and directories.
-  virtual bool FileExists(const std::string& path) = 0;
+  /// Errors: not being able to look, which is no answer: who goes on as if nothing were there
+  /// begins empty, or removes what is in use.
+  virtual Result<FileKind> KindOf(const std::string& path) = 0;
   virtual Result<uint64_t> FileSize(const std::string& path) = 0;
   /// Microseconds since the epoch.
   virtual Result<int64_t> ModificationTime(const std::string& path) = 0;
@@ -107,6 +109,10 @@ class Env {
   /// Fills `out` with unpredictable bytes (FakeEnv: a seeded sequence).
   virtual void FillRandom(std::span<char> out) = 0;
 
+  /// Of files and directories. Errors: as KindOf.
+  Result<bool> FileExists(const std::string& path);
+  /// Remove, and Ok too when nothing is there.
+  Status RemoveIfThere(const std::string& path);
   uint64_t RandomU64();
   /// Cost: two copies of the file's size at most. For manifests and settings, not for data files.
   Result<std::string> ReadFileToString(const std::string& path);

@@ -152,7 +152,6 @@ class FakeEnv::Writer final : public WritableFile {
     return Write(std::string(missing, fill), &padded_size_);
   }
   uint64_t padded_size() const override { return padded_size_; }
-  Status DropCache() override { return Hint("posix_fadvise"); }
 
   Status Truncate(uint64_t size_bytes) override {
     std::lock_guard lock(env_->mutex_);
@@ -524,9 +523,13 @@ Result<std::vector<std::string>> FakeEnv::ListDir(const std::string& raw_path) {
   return names;
 }
 
-bool FakeEnv::FileExists(const std::string& path) {
+Result<FileKind> FakeEnv::KindOf(const std::string& raw_path) {
   std::lock_guard lock(mutex_);
-  return names_.contains(Normalize(path));
+  const std::string path = Normalize(raw_path);
+  CAIRN_RETURN_IF_ERROR(CountCall("stat", path));
+  const auto found = names_.find(path);
+  if (found == names_.end()) return FileKind::kAbsent;
+  return found->second->directory ? FileKind::kDirectory : FileKind::kFile;
 }
 
 Result<uint64_t> FakeEnv::FileSize(const std::string& raw_path) {
@@ -583,11 +586,6 @@ Result<uint64_t> FakeEnv::FreeSpace(const std::string& path) {
   std::lock_guard lock(mutex_);
   CAIRN_RETURN_IF_ERROR(CountCall("statvfs", path));
   return FreeLocked();
-}
-
-void FakeEnv::FillRandom(std::span<char> out) {
-  std::lock_guard lock(mutex_);
-  for (char& byte : out) byte = static_cast<char>(random_());
 }
 
 }  // namespace cairn

@@ -100,7 +100,7 @@ class FakeEnv final : public Env {
   Status Remove(const std::string& path) override;
   Status CreateDir(const std::string& path) override;
   Result<std::vector<std::string>> ListDir(const std::string& path) override;
-  bool FileExists(const std::string& path) override;
+  Result<FileKind> KindOf(const std::string& path) override;
   Result<uint64_t> FileSize(const std::string& path) override;
   Result<int64_t> ModificationTime(const std::string& path) override;
   Status SyncDir(const std::string& path) override;

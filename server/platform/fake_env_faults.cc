@@ -1,5 +1,5 @@
-// What a test plants in FakeEnv and reads of it: the time, errors by call number, short or slow
-// writes, a full disk.
+// What a test plants in FakeEnv and reads of it: time and chance, errors by call number, short or
+// slow writes, a full disk.
 
 #include <chrono>
 #include <thread>
@@ -125,6 +125,11 @@ int64_t FakeEnv::WallMicros() {
 int64_t FakeEnv::MonotonicMicros() {
   std::lock_guard lock(mutex_);
   return monotonic_us_;
+}
+
+void FakeEnv::FillRandom(std::span<char> out) {
+  std::lock_guard lock(mutex_);
+  for (char& byte : out) byte = static_cast<char>(random_());
 }
 
 }  // namespace cairn

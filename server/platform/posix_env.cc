@@ -109,11 +109,6 @@ class PosixWritableFile final : public WritableFile {
   }
   uint64_t padded_size() const override { return padded_size_; }
 
-  Status DropCache() override {
-    const int error = ::posix_fadvise(fd_, 0, 0, POSIX_FADV_DONTNEED);
-    return error ? ErrnoStatus("posix_fadvise", path_, error) : Status::Ok();
-  }
-
   uint64_t size() const override { return size_; }
 
   Status Close() override {
@@ -259,7 +254,13 @@ class PosixEnv final : public Env {
     return names;
   }
 
-  bool FileExists(const std::string& path) override { return ::access(path.c_str(), F_OK) == 0; }
+  Result<FileKind> KindOf(const std::string& path) override {
+    struct stat status {};
+    if (::stat(path.c_str(), &status) == 0)
+      return S_ISDIR(status.st_mode) ? FileKind::kDirectory : FileKind::kFile;
+    if (errno == ENOENT) return FileKind::kAbsent;
+    return ErrnoStatus("stat", path, errno);
+  }
 
   Result<uint64_t> FileSize(const std::string& path) override {
     struct stat status {};

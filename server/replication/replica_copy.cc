@@ -110,10 +110,8 @@ void ReplicaLink::AbandonCopy() {
   unwritten_.clear();
   behind_copy_.clear();
   being_written_ = 0;
-  if (engine_.env.FileExists(copy_path_)) {
-    // Left behind it is swept at the next start.
-    [[maybe_unused]] const Status removed = engine_.env.Remove(copy_path_);
-  }
+  // Left behind it is swept at the next start.
+  [[maybe_unused]] const Status removed = engine_.env.Remove(copy_path_);
 }
 
 void ReplicaLink::LoadCopy() {

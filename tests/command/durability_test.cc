@@ -344,11 +344,11 @@ TEST_F(DurabilityTest, ARewriteIsAlsoTheSaveThatIsDue) {
   ASSERT_EQ(process.Run({"BGREWRITEAOF"}), "+Background append only file rewriting started");
   ASSERT_TRUE(process.NoRewrite());
   ASSERT_TRUE(
-      process.Until([&] { return !env_.FileExists("/appendonlydir/appendonly.aof.2.base.rdb"); }));
+      process.Until([&] { return !*env_.FileExists("/appendonlydir/appendonly.aof.2.base.rdb"); }));
   EXPECT_EQ(*env_.FileSize("/dump.rdb"), *rdb);
   EXPECT_EQ(process.durability_->figures().saves, 1u);
   env_.Crash(9);
-  ASSERT_TRUE(env_.FileExists("/dump.rdb"));
+  ASSERT_TRUE(*env_.FileExists("/dump.rdb"));
   DurableProcess from_rdb(env_, {{"appendonly", "no"}});
   ASSERT_TRUE(from_rdb.loaded_.ok()) << from_rdb.loaded_.message();
   EXPECT_EQ(from_rdb.Run({"DBSIZE"}), ":1");
@@ -450,8 +450,8 @@ TEST_F(DurabilityTest, ACopyForReplicasGoesBesideASave) {
   process.durability_->AbortBackgroundSave();
   EXPECT_EQ(copied->code(), StatusCode::kCancelled);
   EXPECT_FALSE(process.durability_->figures().save_running);
-  EXPECT_FALSE(env_.FileExists("/second.rdb"));
-  EXPECT_FALSE(env_.FileExists("/dump.rdb"));
+  EXPECT_FALSE(*env_.FileExists("/second.rdb"));
+  EXPECT_FALSE(*env_.FileExists("/dump.rdb"));
   EXPECT_EQ(process.keyspace_.view_count(), 0u);
   ASSERT_TRUE(env_.Rename("/copy.rdb", "/dump.rdb").ok());
   DurableProcess loaded(env_, {});
@@ -462,8 +462,8 @@ TEST_F(DurabilityTest, LeftoversOfDeadProcessesAreSweptAtStart) {
   ASSERT_TRUE(env_.OpenTruncate("/temp-99.rdb").ok());
   ASSERT_TRUE(env_.OpenTruncate("/temp-rewriteaof-bg-99.aof").ok());
   DurableProcess process(env_, {});
-  EXPECT_FALSE(env_.FileExists("/temp-99.rdb"));
-  EXPECT_FALSE(env_.FileExists("/temp-rewriteaof-bg-99.aof"));
+  EXPECT_FALSE(*env_.FileExists("/temp-99.rdb"));
+  EXPECT_FALSE(*env_.FileExists("/temp-rewriteaof-bg-99.aof"));
 }
 
 TEST_F(DurabilityTest, TurningItOnAtRunTimeProtectsWhatWasThereBefore) {

@@ -194,6 +194,12 @@ std::vector<Disk> Disks() {
        }},
       // What a start without an append-only file takes instead.
       {"RdbFileThatBecomesAnAof", aof, [rdb](FakeEnv& env) { RunAProcess(env, rdb); }},
+      {"RdbFileBesideADirectoryOfTheOldName", aof,
+       [rdb](FakeEnv& env) {
+         RunAProcess(env, rdb);
+         ASSERT_TRUE(env.CreateDir("/appendonly.aof").ok());
+         AppendTo(env, "/appendonly.aof/file", "none of ours");
+       }},
       // Of Redis before 7.
       {"OneOldAof", aof,
        [](FakeEnv& env) {

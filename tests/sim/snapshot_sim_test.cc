@@ -84,8 +84,10 @@ class SnapshotSimTest : public testing::TestWithParam<Names> {
   static void GoOn(FakeEnv& env, const std::string& third) {
     ASSERT_TRUE(Save(env, 3).ok());
     EXPECT_EQ(*env.ReadFileToString(Name()), third);
-    EXPECT_FALSE(env.FileExists(std::string(kTemp) + ".link"));
-    EXPECT_EQ(env.FileExists(kTemp), GetParam() == Names::kRewrite);
+    std::string link(kTemp);
+    link += ".link";
+    EXPECT_FALSE(*env.FileExists(link));
+    EXPECT_EQ(*env.FileExists(kTemp), GetParam() == Names::kRewrite);
   }
 };
 

@@ -120,7 +120,7 @@ TEST(AofManifestTest, NamesThatCouldNotBeReadBackAreRefusedAtStart) {
     ASSERT_FALSE(manifest.ok());
     EXPECT_EQ(manifest.status().code(), StatusCode::kClient);
     EXPECT_TRUE(manifest.status().message().starts_with("appendfilename is too long"));
-    EXPECT_FALSE(env.FileExists("/aof"));
+    EXPECT_FALSE(*env.FileExists("/aof"));
   }
 }
 
@@ -131,7 +131,7 @@ TEST(AofManifestTest, TheDirectoryItselfSurvivesAPowerCut) {
     ASSERT_TRUE(env.SyncDir("/").ok());
     ASSERT_TRUE(PrepareAofDirectory(env, "/data", {"/data/aof"}).ok());
     env.Crash(seed);
-    EXPECT_TRUE(env.FileExists("/data/aof"));
+    EXPECT_TRUE(*env.FileExists("/data/aof"));
   }
 }
 
@@ -167,6 +167,42 @@ TEST(AofManifestTest, SweepsTheServersDirectoryOfDeadProcessesOnly) {
   EXPECT_EQ(SweepServerDirectory(env, "/data", 5), 4u);
   const std::vector<std::string> left{"dump.rdb", "temp-.rdb", "temp-77.rdb", "temp-x.rdb"};
   EXPECT_EQ(*env.ListDir("/data"), left);
+}
+
+TEST(AofManifestTest, WhatAProcessMayStillBeWritingIsNotSwept) {
+  bool hit = true;
+  for (uint64_t call = 1; hit; ++call) {
+    FakeEnv env(1);
+    ASSERT_TRUE(env.CreateDir("/proc").ok());
+    ASSERT_TRUE(env.CreateDir("/proc/77").ok());
+    Touch(env, "/temp-77.rdb");
+    const uint64_t before = env.io_calls();
+    env.FailNthCall(call, Status::Io("Input/output error"));
+    EXPECT_EQ(SweepServerDirectory(env, "/", 5), 0u);
+    hit = env.io_calls() - before >= call;
+    env.FailNthCall(0, Status::Ok());
+    EXPECT_TRUE(*env.FileExists("/temp-77.rdb")) << "call " << call;
+  }
+}
+
+TEST(AofManifestTest, ADirectoryOfTheOldNameStaysWhereItIsWhateverFails) {
+  bool hit = true;
+  for (uint64_t call = 1; hit; ++call) {
+    FakeEnv env(1);
+    ASSERT_TRUE(env.CreateDir("/appendonly.aof").ok());
+    Touch(env, "/appendonly.aof/kept");
+    const uint64_t before = env.io_calls();
+    env.FailNthCall(call, Status::Io("Input/output error"));
+    const Result<AofManifest> manifest = PrepareAofDirectory(env, "/", {"/aof"});
+    hit = env.io_calls() - before >= call;
+    EXPECT_EQ(manifest.ok(), !hit) << "call " << call;
+    if (!hit) {
+      EXPECT_TRUE(manifest->empty());
+    }
+    env.FailNthCall(0, Status::Ok());
+    EXPECT_TRUE(*env.FileExists("/appendonly.aof/kept")) << "call " << call;
+    EXPECT_FALSE(*env.FileExists("/aof/appendonly.aof.manifest")) << "call " << call;
+  }
 }
 
 TEST(AofManifestTest, FilesOfALostManifestAreNeverTouched) {
@@ -220,8 +256,8 @@ TEST(AofManifestTest, TakesASingleFileAofOver) {
   Result<AofManifest> manifest = PrepareAofDirectory(env, "/", {"/aof"});
   ASSERT_TRUE(manifest.ok());
   EXPECT_EQ(manifest->base()->name, "appendonly.aof");
-  EXPECT_TRUE(env.FileExists("/aof/appendonly.aof"));
-  EXPECT_FALSE(env.FileExists("/appendonly.aof"));
+  EXPECT_TRUE(*env.FileExists("/aof/appendonly.aof"));
+  EXPECT_FALSE(*env.FileExists("/appendonly.aof"));
   EXPECT_EQ(LoadAofManifest(env, {"/aof"})->Format(), "file appendonly.aof seq 1 type b\n");
 }
 

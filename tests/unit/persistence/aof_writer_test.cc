@@ -296,13 +296,13 @@ TEST_F(AofWriterTest, SupersededFilesGoOrAreKept) {
 TEST_F(AofWriterTest, AFullDiskRefusesFreesTheReserveAndRecovers) {
   const std::string reserve = kLocation.PathOf(kLocation.append_name + ".reserve");
   auto writer = Open();
-  ASSERT_TRUE(env_.FileExists(reserve));
+  ASSERT_TRUE(*env_.FileExists(reserve));
   env_.SetCapacity(env_.used_bytes() + 10);
   writer->Append(SetCommand("a", "1"), 0);
   (void)writer->RunOnce();
   EXPECT_EQ(writer->state(), AofState::kDegraded);
   // The disk is as full as before, but for the reserve: it is what the command went into.
-  EXPECT_FALSE(env_.FileExists(reserve));
+  EXPECT_FALSE(*env_.FileExists(reserve));
   EXPECT_EQ(writer->durable_offset(), writer->appended_offset());
   EXPECT_EQ(writer->last_error().code(), StatusCode::kNoSpace);
   EXPECT_FALSE(writer->last_write_ok());
@@ -311,13 +311,13 @@ TEST_F(AofWriterTest, AFullDiskRefusesFreesTheReserveAndRecovers) {
   env_.AdvanceMicros(10'000'000);
   (void)writer->RunOnce();
   EXPECT_EQ(writer->state(), AofState::kDegraded) << "no room for a new reserve";
-  EXPECT_FALSE(env_.FileExists(reserve));
+  EXPECT_FALSE(*env_.FileExists(reserve));
   EXPECT_EQ(writer->durable_offset(), writer->appended_offset());
   env_.SetCapacity(UINT64_MAX);
   env_.AdvanceMicros(10'000'000);
   (void)writer->RunOnce();
   EXPECT_EQ(writer->state(), AofState::kOk);
-  EXPECT_TRUE(env_.FileExists(reserve));
+  EXPECT_TRUE(*env_.FileExists(reserve));
   EXPECT_TRUE(writer->last_error().ok());
   EXPECT_EQ(writer->durable_offset(), writer->appended_offset());
   EXPECT_EQ(Load(), (std::vector<std::string>{"SELECT 0", "SET a 1", "SET b 2"}));
@@ -374,7 +374,7 @@ TEST_F(AofWriterTest, AFailedRewriteChangesNothing) {
     env_.FailNthCall(n, Status::Io("I/O error"));
     (void)writer->RunOnce();
     EXPECT_FALSE(outcome.ok()) << n;
-    EXPECT_FALSE(env_.FileExists(writer->TempBasePath())) << n;
+    EXPECT_FALSE(*env_.FileExists(writer->TempBasePath())) << n;
     const std::vector<std::string> lines = Load();
     ASSERT_FALSE(lines.empty());
     EXPECT_EQ(lines.back(), "SET a 1") << n;

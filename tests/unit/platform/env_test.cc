@@ -113,7 +113,6 @@ TEST_P(EnvTest, HintsLeaveTheContentAlone) {
   EXPECT_TRUE((*file)->Append("abc").ok());
   EXPECT_TRUE((*file)->SyncRange(0, 3).ok());
   EXPECT_TRUE((*file)->Sync().ok());
-  EXPECT_TRUE((*file)->DropCache().ok());
   EXPECT_EQ((*file)->size(), 3u);
   EXPECT_EQ(*env_->FileSize(Path("h")), 3u);
 }
@@ -155,16 +154,21 @@ TEST_P(EnvTest, MissingThingsAreNotFoundByName) {
   EXPECT_EQ(env_->ListDir(Path("no")).status().code(), StatusCode::kNotFound);
   EXPECT_EQ(env_->OpenAppend(Path("no/file")).status().code(), StatusCode::kNotFound);
   EXPECT_EQ(env_->CreateDir(Path("no/dir")).code(), StatusCode::kNotFound);
-  EXPECT_FALSE(env_->FileExists(Path("no")));
+  EXPECT_FALSE(*env_->FileExists(Path("no")));
+  EXPECT_EQ(*env_->KindOf(Path("no/file")), FileKind::kAbsent);
+  EXPECT_TRUE(env_->RemoveIfThere(Path("no")).ok());
 }
 
 TEST_P(EnvTest, DirectoriesAreNotFiles) {
   EXPECT_TRUE(env_->CreateDir(Path("d")).ok());
   EXPECT_TRUE(env_->CreateDir(Path("d")).ok());
-  EXPECT_TRUE(env_->FileExists(Path("d")));
+  EXPECT_TRUE(*env_->FileExists(Path("d")));
+  EXPECT_EQ(*env_->KindOf(Path("d")), FileKind::kDirectory);
   EXPECT_EQ(env_->OpenRead(Path("d")).status().code(), StatusCode::kIo);
   EXPECT_EQ(env_->OpenTruncate(Path("d")).status().code(), StatusCode::kIo);
   Write(Path("d/f"), "x");
+  EXPECT_EQ(*env_->KindOf(Path("d/f")), FileKind::kFile);
+  EXPECT_EQ(env_->RemoveIfThere(Path("d")).code(), StatusCode::kIo);
   EXPECT_EQ(env_->Remove(Path("d")).code(), StatusCode::kIo);
   EXPECT_EQ(env_->CreateDir(Path("d/f")).code(), StatusCode::kIo);
   EXPECT_TRUE(env_->SyncDir(Path("d")).ok());
@@ -186,7 +190,7 @@ TEST_P(EnvTest, RenamedDirectoriesTakeTheirFilesAlong) {
   Write(Path("old/f"), "x");
   EXPECT_TRUE(env_->Rename(Path("old"), Path("new")).ok());
   EXPECT_EQ(*env_->ReadFileToString(Path("new/f")), "x");
-  EXPECT_FALSE(env_->FileExists(Path("old/f")));
+  EXPECT_FALSE(*env_->FileExists(Path("old/f")));
 }
 
 TEST_P(EnvTest, WriteFileAtomicallyLeavesOneFile) {

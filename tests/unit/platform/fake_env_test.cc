@@ -41,6 +41,20 @@ TEST(FakeEnvTest, SpellingsOfAPathAreOneFile) {
   EXPECT_EQ(*env.ListDir("/"), std::vector<std::string>{"y"});
 }
 
+TEST(FakeEnvTest, ALookThatFailsIsNoAnswer) {
+  FakeEnv env(1);
+  Create(&env, "/f");
+  for (const char* path : {"/f", "/no"}) {
+    const uint64_t calls = env.io_calls();
+    env.FailNthCall(1, Status::Io("Input/output error"));
+    EXPECT_EQ(env.FileExists(path).status().message(),
+              std::string("stat ") + path + ": Input/output error");
+    EXPECT_EQ(env.io_calls(), calls + 1);
+  }
+  EXPECT_TRUE(*env.FileExists("/f"));
+  EXPECT_FALSE(*env.FileExists("/no"));
+}
+
 TEST(FakeEnvTest, SyncedFilesSurviveEveryCrash) {
   for (uint64_t seed = 0; seed < 50; ++seed) {
     FakeEnv env(1);
@@ -83,7 +97,7 @@ TEST(FakeEnvTest, UnsyncedNamesMayBeLostEvenWithSyncedBytes) {
     ASSERT_TRUE(file->Append("abc").ok());
     ASSERT_TRUE(file->Sync().ok());
     env.Crash(seed);
-    outcomes.insert(env.FileExists("/f"));
+    outcomes.insert(*env.FileExists("/f"));
   }
   EXPECT_EQ(outcomes, (std::set<bool>{false, true}));
 }
@@ -129,7 +143,7 @@ TEST(FakeEnvTest, SyncDirOfEitherSideSettlesARename) {
     ASSERT_TRUE(env.Rename("/f", "/d/f").ok());
     ASSERT_TRUE(env.SyncDir("/d").ok());
     env.Crash(seed);
-    ASSERT_FALSE(env.FileExists("/f")) << seed;
+    ASSERT_FALSE(*env.FileExists("/f")) << seed;
     ASSERT_EQ(*env.ReadFileToString("/d/f"), "x") << seed;
   }
 }
