@@ -8,8 +8,6 @@
 namespace cairn {
 namespace {
 
-constexpr std::string_view kRdbMagic = "REDIS";
-
 /// One replay: what is passed from file to file.
 struct Replay {
   Env& env;
@@ -31,6 +29,15 @@ Status Refuse(const std::string& path, const AofScan& scan) {
                             std::to_string(scan.error_offset) + " (sound up to " +
                             std::to_string(scan.good_bytes) + "): " + scan.reason +
                             ". Make a backup, then see what `cairn-check aof` says about it");
+}
+
+/// What the disk says of `path`, in redis-server's words.
+Status Unreadable(const std::string& path, const Status& status) {
+  std::string_view why = status.message();
+  if (const std::string call = "read " + path + ": "; why.starts_with(call))
+    why.remove_prefix(call.size());
+  return {status.code(),
+          "Unrecoverable error reading the append only file " + path + ": " + std::string(why)};
 }
 
 Status CutFile(Replay* replay, const std::string& path, uint64_t size, const AofScan& scan) {
@@ -69,24 +76,31 @@ Status ReplayFile(Replay* replay, const std::string& path, std::string_view name
   Result<std::unique_ptr<RandomAccessFile>> file = replay->env.OpenRead(path);
   if (!file.ok()) return file.status();
   const uint64_t size = (*file)->size();
+  AofScanOptions scanning;
+  scanning.make_readable = [&file, &path](uint64_t offset, uint64_t bytes) {
+    const Status status = (*file)->MakeReadable(offset, bytes);
+    return status.ok() ? Status::Ok() : Unreadable(path, status);
+  };
   Result<std::string_view> mapped = std::string_view();
   if (size > 0) mapped = (*file)->Map();
   if (!mapped.ok()) return mapped.status();
   CAIRN_RETURN_IF_ERROR(replay->sink.BeginFile(name));
   uint64_t start = 0;
-  if (mapped->starts_with(kRdbMagic)) {
+  bool has_preamble = false;
+  CAIRN_RETURN_IF_ERROR(HasRdbPreamble(*mapped, scanning.make_readable, &has_preamble));
+  if (has_preamble) {
     Result<uint64_t> end = replay->load_rdb(path);
     if (!end.ok()) return end.status();
     start = *end;
     if (start > size) return Status::Corruption(path + ": the RDB part ends behind the file");
   }
   AofScan scan;
-  const auto progress = [replay](uint64_t offset) {
+  scanning.progress_interval_bytes = replay->options.progress_interval_bytes;
+  scanning.on_progress = [replay](uint64_t offset) {
     return replay->options.on_progress ? replay->options.on_progress(replay->bytes_before + offset)
                                        : Status::Ok();
   };
-  CAIRN_RETURN_IF_ERROR(ScanAofText(*mapped, start, replay->sink, &scan,
-                                    replay->options.progress_interval_bytes, progress));
+  CAIRN_RETURN_IF_ERROR(ScanAofText(*mapped, start, replay->sink, &scan, scanning));
   replay->report.commands += scan.commands;
   replay->report.checked_bytes += scan.checked_bytes;
   replay->report.last_file_covered = scan.covered;

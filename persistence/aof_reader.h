@@ -66,8 +66,9 @@ struct AofLoadReport {
 uint64_t SizeOfAof(Env& env, const AofLocation& location, const AofManifest& manifest);
 
 /// Replays all files of `manifest`. Errors: kNotFound (a named file is absent), kCorruption with
-/// path and offset, the sink's own. The sink has received part of the data then. Cost: 3 million
-/// small SETs a second and more, plus what the sink does.
+/// path and offset, kIo when the disk refuses to be read (no file is changed then), the sink's own.
+/// The sink has received part of the data then. Cost: 3 million small SETs a second and more, plus
+/// what the sink does.
 Result<AofLoadReport> LoadAof(Env& env, const AofLocation& location, const AofManifest& manifest,
                               const RdbLoadFunction& load_rdb, CommandSink& sink,
                               const AofLoadOptions& options);
@@ -95,11 +96,27 @@ struct AofScan {
   bool covered = true;  ///< every byte lies in a checked group
 };
 
+/// How far ahead of what it parses a scan asks for bytes of a mapped file: the disk is not waited
+/// for at each page, and pages that were asked for are not dropped before their turn.
+inline constexpr uint64_t kAofWindowBytes = uint64_t{4} << 20;
+
+struct AofScanOptions {
+  uint64_t progress_interval_bytes = 0;
+  std::function<Status(uint64_t offset)> on_progress = {};
+  /// Asked before bytes of the text are touched (RandomAccessFile::MakeReadable); none: it is
+  /// memory like any other.
+  std::function<Status(uint64_t offset, uint64_t size)> make_readable = {};
+};
+
+/// Whether `text` begins as an RDB file does. Errors: those of `make_readable`.
+Status HasRdbPreamble(std::string_view text,
+                      const std::function<Status(uint64_t offset, uint64_t size)>& make_readable,
+                      bool* has);
+
 /// Reads `text` from `start` (behind an RDB preamble, else 0) into `sink`. Returns the sink's error
-/// or `on_progress`'s; what is wrong with the text is in *scan.
+/// or that of a function of `options`; what is wrong with the text is in *scan.
 Status ScanAofText(std::string_view text, uint64_t start, CommandSink& sink, AofScan* scan,
-                   uint64_t progress_interval_bytes = 0,
-                   const std::function<Status(uint64_t offset)>& on_progress = {});
+                   const AofScanOptions& options = {});
 
 /// The check line in front of a group: `#CAIRN:<bytes>:<crc64>:<synced>\r\n`. The group's bytes
 /// follow it; the check covers them, the line's numbers and the line's own place in the file.

@@ -21,17 +21,37 @@ constexpr size_t kManyWords = 1024;
 /// What is read where bytes never reached the disk.
 constexpr std::string_view kBlank("\0#", 2);
 
+/// Finds where the padding at the end of `text` begins, not before `start`.
+Status FindEnd(std::string_view text, uint64_t start, const AofScanOptions& options,
+               uint64_t* end) {
+  constexpr uint64_t kStep = 64 << 10;
+  for (*end = text.size(); *end > start;) {
+    const uint64_t from = *end - std::min(kStep, *end - start);
+    if (options.make_readable) CAIRN_RETURN_IF_ERROR(options.make_readable(from, *end - from));
+    const size_t last = text.substr(from, *end - from).find_last_not_of(kAofPadding);
+    if (last != std::string_view::npos) {
+      *end = from + last + 1;
+      return Status::Ok();
+    }
+    *end = from;
+  }
+  return Status::Ok();
+}
+
 class Scanner {
  public:
-  Scanner(std::string_view text, uint64_t start, CommandSink& sink, AofScan* scan,
-          uint64_t progress_interval_bytes, const std::function<Status(uint64_t)>& on_progress)
-      : text_(text.substr(0, std::max<uint64_t>(start, text.find_last_not_of(kAofPadding) + 1))),
+  /// `end`: of the text, without the padding behind it.
+  Scanner(std::string_view text, uint64_t start, uint64_t end, CommandSink& sink, AofScan* scan,
+          const AofScanOptions& options)
+      : text_(text.substr(0, end)),
+        start_(start),
+        options_(options),
+        readable_(options.make_readable ? start : text_.size()),
         position_(start),
         sink_(sink),
         scan_(scan),
-        interval_(on_progress ? progress_interval_bytes : 0),
-        next_report_(start + interval_),
-        on_progress_(on_progress) {
+        interval_(options.on_progress ? options.progress_interval_bytes : 0),
+        next_report_(start + interval_) {
     scan_->good_bytes = start;
     scan_->covered = start == 0;
     scan_->pad_bytes = text.size() - text_.size();
@@ -39,6 +59,7 @@ class Scanner {
 
   Status Run() {
     while (position_ < text_.size() && !ended_) {
+      CAIRN_RETURN_IF_ERROR(Need(position_ + kMaxAofCheckLine));
       if (text_.substr(position_).starts_with(kAofCheckMark)) {
         CAIRN_RETURN_IF_ERROR(Group());
       } else {
@@ -55,29 +76,37 @@ class Scanner {
   }
 
  private:
+  /// Bytes of the text up to `end` may be touched from now on, as far as there are any. No other
+  /// bytes are: text_ is cut at readable_ wherever it is not known how far a look will go.
+  Status Need(uint64_t end) {
+    if (end <= readable_ || readable_ == text_.size()) [[likely]]
+      return Status::Ok();
+    end = std::min<uint64_t>(std::max(end, readable_ + kAofWindowBytes), text_.size());
+    CAIRN_RETURN_IF_ERROR(options_.make_readable(readable_, end - readable_));
+    readable_ = end;
+    return Status::Ok();
+  }
+
   /// A check line and the group behind it.
   Status Group() {
     const uint64_t begin = position_;
     if (uncovered_start_ != kNowhere) {
       // Groups tile a file from its start: a check line behind bytes without one means that the
       // line in front of those is gone.
-      Damage(uncovered_start_, begin, "a check line follows bytes that no check covers");
-      return Status::Ok();
+      return Damage(uncovered_start_, begin, "a check line follows bytes that no check covers");
     }
     AofCheckLine line;
     const AofParse parsed = ParseAofCheckLine(text_, begin, &line);
     if (parsed != AofParse::kCommand) {
-      Damage(begin, begin,
-             parsed == AofParse::kIncomplete ? "a check line is cut short"
-                                             : "a check line is malformed");
-      return Status::Ok();
+      return Damage(begin, begin,
+                    parsed == AofParse::kIncomplete ? "a check line is cut short"
+                                                    : "a check line is malformed");
     }
+    const bool cut_short = line.group_bytes > text_.size() - begin - line.line_bytes;
+    if (!cut_short) CAIRN_RETURN_IF_ERROR(Need(begin + line.line_bytes + line.group_bytes));
     if (!VerifyAofGroup(text_, begin, line)) {
-      Damage(begin, begin,
-             line.group_bytes > text_.size() - begin - line.line_bytes
-                 ? "a group is cut short"
-                 : "a group does not match its check");
-      return Status::Ok();
+      return Damage(begin, begin,
+                    cut_short ? "a group is cut short" : "a group does not match its check");
     }
     position_ = begin + line.line_bytes;
     const uint64_t end = position_ + line.group_bytes;
@@ -90,60 +119,92 @@ class Scanner {
   Status Commands(uint64_t end, bool stop_at_check) {
     const std::string_view text = text_.substr(0, end);
     while (position_ < end) {
-      ParseAhead(text);
+      CAIRN_RETURN_IF_ERROR(ParseAhead(text));
       if (ahead_count_ > 0) {
         CAIRN_RETURN_IF_ERROR(RunNext());
         continue;
       }
       if (text[position_] == '#') {
+        CAIRN_RETURN_IF_ERROR(Need(position_ + kAofCheckMark.size()));
         if (stop_at_check && text.substr(position_).starts_with(kAofCheckMark)) return Status::Ok();
-        const size_t newline = text.find('\n', position_);
+        size_t newline = std::string_view::npos;
+        CAIRN_RETURN_IF_ERROR(FindNewline(text, &newline));
         if (newline == std::string_view::npos) {
-          Fail(AofParse::kIncomplete, position_, position_, "an annotation is cut short", end);
-          return Status::Ok();
+          return Fail(AofParse::kIncomplete, position_, position_, "an annotation is cut short",
+                      end);
         }
         const std::string_view note = text.substr(position_, newline - position_);
         if (note.find('\0') != std::string_view::npos) {
           // A hole that swallowed the end of a line and the beginning of others.
-          Fail(AofParse::kInvalid, position_, position_, "an annotation holds a zero byte", end);
-          return Status::Ok();
+          return Fail(AofParse::kInvalid, position_, position_, "an annotation holds a zero byte",
+                      end);
         }
         if (note.find(kPaddingInside) != std::string_view::npos) {
           padding_inside_ = true;
-          Fail(AofParse::kInvalid, position_, position_, "padding stands in front of a group", end);
-          return Status::Ok();
+          return Fail(AofParse::kInvalid, position_, position_,
+                      "padding stands in front of a group", end);
         }
         position_ = newline + 1;
         continue;
       }
       uint64_t at = position_;
-      const AofParse parsed = ParseAofCommand(text, &at, &args_, &reason_);
+      AofParse parsed = AofParse::kInvalid;
+      CAIRN_RETURN_IF_ERROR(Parse(text, &at, &args_, &parsed));
       CAIRN_CHECK(parsed != AofParse::kCommand);
-      Fail(parsed, position_, at, reason_, end);
-      return Status::Ok();
+      return Fail(parsed, position_, at, reason_, end);
     }
     return Status::Ok();
   }
 
+  /// The first one from position_ on, or npos.
+  Status FindNewline(std::string_view text, size_t* newline) {
+    for (uint64_t from = position_;;) {
+      const std::string_view seen = text.substr(0, readable_);
+      *newline = seen.find('\n', from);
+      if (*newline != std::string_view::npos || seen.size() == text.size()) return Status::Ok();
+      CAIRN_RETURN_IF_ERROR(Need(readable_ + 1));
+      from = seen.size();
+    }
+  }
+
+  /// ParseAofCommand, which sees as much of `text` as the command takes.
+  Status Parse(std::string_view text, uint64_t* at, std::vector<std::string_view>* args,
+               AofParse* parsed) {
+    const uint64_t begin = *at;
+    for (;;) {
+      const std::string_view seen = text.substr(0, readable_);
+      *parsed = ParseAofCommand(seen, at, args, &reason_);
+      if (*parsed != AofParse::kIncomplete || seen.size() == text.size()) return Status::Ok();
+      // As much again, so that all that is parsed in vain is no more than the command.
+      CAIRN_RETURN_IF_ERROR(Need(readable_ + (readable_ - begin) + 1));
+      *at = begin;
+    }
+  }
+
   /// Parses and announces commands up to kAofAhead, up to the next annotation, or up to what does
   /// not parse, which is judged when its turn comes.
-  void ParseAhead(std::string_view text) {
+  Status ParseAhead(std::string_view text) {
     if (ahead_count_ == 0) {
       ahead_position_ = position_;
       ahead_ends_ = false;
     }
     while (!ahead_ends_ && ahead_count_ < kAofAhead && !HasManyWordsLast() &&
-           ahead_position_ < text.size() && text[ahead_position_] != '#') {
+           ahead_position_ < text.size()) {
+      CAIRN_RETURN_IF_ERROR(Need(ahead_position_ + 1));
+      if (text[ahead_position_] == '#') return Status::Ok();
       Parsed& parsed = ahead_[(ahead_first_ + ahead_count_) % kAofAhead];
       parsed.end = ahead_position_;
-      if (ParseAofCommand(text, &parsed.end, &parsed.args, &reason_) != AofParse::kCommand) {
+      AofParse how = AofParse::kInvalid;
+      CAIRN_RETURN_IF_ERROR(Parse(text, &parsed.end, &parsed.args, &how));
+      if (how != AofParse::kCommand) {
         ahead_ends_ = true;
-        return;
+        return Status::Ok();
       }
       ahead_position_ = parsed.end;
       ++ahead_count_;
       sink_.Announce(parsed.args);
     }
+    return Status::Ok();
   }
 
   bool HasManyWordsLast() const {
@@ -162,7 +223,7 @@ class Scanner {
     if (parsed.args.size() > kManyWords) parsed.args = {};
     if (interval_ == 0 || position_ < next_report_) return Status::Ok();
     next_report_ = position_ + interval_;
-    return on_progress_(position_);
+    return options_.on_progress(position_);
   }
 
   void TrackTransaction(const std::vector<std::string_view>& args) {
@@ -174,28 +235,29 @@ class Scanner {
     }
   }
 
-  /// A command that does not parse, at `begin`, failing at `at`.
-  void Fail(AofParse parsed, uint64_t begin, uint64_t at, std::string reason, uint64_t end) {
+  /// A command that does not parse, at `begin`, failing at `at`. Errors: what follows it, which it
+  /// is judged by, cannot be read.
+  Status Fail(AofParse parsed, uint64_t begin, uint64_t at, std::string reason, uint64_t end) {
+    CAIRN_RETURN_IF_ERROR(Need(text_.size()));
     if (end != text_.size() || uncovered_start_ == kNowhere) {
       End(AofTail::kDamaged, begin, at, "a group whose check holds does not parse: " + reason);
-      return;
+      return Status::Ok();
     }
     const bool torn = parsed == AofParse::kIncomplete || TornBeforeZeros(begin);
     if (padding_inside_ || checked_file() || SoundGroupBehind(begin) || HoleBeforeGroup(begin)) {
       // Behind verified groups stand commands of a server that writes no checks, or the ruins of a
       // group. Padding stands only where groups have checks.
-      if (torn && !ProvenDurable(uncovered_start_)) {
-        End(AofTail::kTorn, begin, at, std::move(reason));
-      } else {
-        Damage(begin, at, std::move(reason));
-      }
-      return;
+      if (!torn || ProvenDurable(uncovered_start_)) return Damage(begin, at, std::move(reason));
+      End(AofTail::kTorn, begin, at, std::move(reason));
+      return Status::Ok();
     }
     End(torn ? AofTail::kTorn : AofTail::kDamaged, begin, at, std::move(reason));
+    return Status::Ok();
   }
 
-  /// Something is wrong in a part of the file that checks cover, from `begin` on.
-  void Damage(uint64_t begin, uint64_t at, std::string reason) {
+  /// Something is wrong in a part of the file that checks cover, from `begin` on. Errors: as Fail.
+  Status Damage(uint64_t begin, uint64_t at, std::string reason) {
+    CAIRN_RETURN_IF_ERROR(Need(text_.size()));
     if (ProvenDurable(begin)) {
       End(AofTail::kDamaged, begin, at, reason + ", and later checks say that it was once on disk");
     } else if (reason.ends_with("cut short") || ZerosToTheEnd(begin)) {
@@ -203,6 +265,7 @@ class Scanner {
     } else {
       End(AofTail::kCorruptTail, begin, at, std::move(reason));
     }
+    return Status::Ok();
   }
 
   void End(AofTail tail, uint64_t good, uint64_t at, std::string reason) {
@@ -260,8 +323,8 @@ class Scanner {
   /// there is none.
   uint64_t TrailingZeros() const {
     if (text_.empty() || text_.back() != '\0') return text_.size();
-    const size_t last = text_.find_last_not_of(kBlank);
-    return last == std::string_view::npos ? 0 : last + 1;
+    const size_t last = text_.substr(start_).find_last_not_of(kBlank);
+    return last == std::string_view::npos ? start_ : start_ + last + 1;
   }
   bool ZerosToTheEnd(uint64_t begin) const {
     return text_.size() - std::max(TrailingZeros(), begin) >= 1;
@@ -278,12 +341,14 @@ class Scanner {
   }
 
   const std::string_view text_;
+  const uint64_t start_;
+  const AofScanOptions& options_;
+  uint64_t readable_;  // bytes of the text below, from start_ on, may be touched
   uint64_t position_;
   CommandSink& sink_;
   AofScan* const scan_;
   const uint64_t interval_;
   uint64_t next_report_;
-  const std::function<Status(uint64_t)>& on_progress_;
   struct Parsed {
     std::vector<std::string_view> args;
     uint64_t end = 0;  // behind the command
@@ -303,10 +368,21 @@ class Scanner {
 
 }  // namespace
 
+Status HasRdbPreamble(std::string_view text,
+                      const std::function<Status(uint64_t offset, uint64_t size)>& make_readable,
+                      bool* has) {
+  constexpr std::string_view kRdbMagic = "REDIS";
+  text = text.substr(0, kRdbMagic.size());
+  if (make_readable && !text.empty()) CAIRN_RETURN_IF_ERROR(make_readable(0, text.size()));
+  *has = text == kRdbMagic;
+  return Status::Ok();
+}
+
 Status ScanAofText(std::string_view text, uint64_t start, CommandSink& sink, AofScan* scan,
-                   uint64_t progress_interval_bytes,
-                   const std::function<Status(uint64_t offset)>& on_progress) {
-  return Scanner(text, start, sink, scan, progress_interval_bytes, on_progress).Run();
+                   const AofScanOptions& options) {
+  uint64_t end = 0;
+  CAIRN_RETURN_IF_ERROR(FindEnd(text, start, options, &end));
+  return Scanner(text, start, end, sink, scan, options).Run();
 }
 
 }  // namespace cairn

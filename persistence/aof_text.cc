@@ -9,8 +9,6 @@
 namespace cairn {
 namespace {
 
-/// Longest check line: mark, two 20-digit numbers, 16 hex digits, separators.
-constexpr size_t kMaxCheckLine = 80;
 constexpr size_t kMaxDigits = 19;
 
 /// Reads `<mark><digits>\r\n` at *position. *position stays on the byte that failed.
@@ -97,10 +95,10 @@ AofParse ParseAofCommand(std::string_view text, uint64_t* offset,
 }
 
 AofParse ParseAofCheckLine(std::string_view text, uint64_t offset, AofCheckLine* line) {
-  const std::string_view window = text.substr(offset, kMaxCheckLine);
+  const std::string_view window = text.substr(offset, kMaxAofCheckLine);
   const size_t newline = window.find('\n');
   if (newline == std::string_view::npos) {
-    return window.size() < kMaxCheckLine ? AofParse::kIncomplete : AofParse::kInvalid;
+    return window.size() < kMaxAofCheckLine ? AofParse::kIncomplete : AofParse::kInvalid;
   }
   if (newline < kAofCheckMark.size() + 1 || window[newline - 1] != '\r') return AofParse::kInvalid;
   const std::string_view body =

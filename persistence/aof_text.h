@@ -29,6 +29,8 @@ struct AofCheckLine {
 };
 
 inline constexpr std::string_view kAofCheckMark = "#CAIRN:";
+/// Longest check line: mark, two 20-digit numbers, 16 hex digits, separators.
+inline constexpr size_t kMaxAofCheckLine = 80;
 
 /// Reads the check line at text[offset], which begins with kAofCheckMark. kIncomplete: the line's
 /// end is missing. kInvalid: not in the exact form.

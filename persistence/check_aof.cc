@@ -52,8 +52,15 @@ class Checker {
     Result<std::string_view> text = std::string_view();
     if ((*file)->size() > 0) text = (*file)->Map();
     if (!text.ok()) return Report(text.status());
+    AofScanOptions scanning;
+    scanning.make_readable = [&file](uint64_t offset, uint64_t bytes) {
+      return (*file)->MakeReadable(offset, bytes);
+    };
     uint64_t start = 0;
-    if (text->starts_with("REDIS")) {
+    bool has_preamble = false;
+    if (Status status = HasRdbPreamble(*text, scanning.make_readable, &has_preamble); !status.ok())
+      return Report(status);
+    if (has_preamble) {
       Result<uint64_t> end =
           options_.check_rdb ? options_.check_rdb(path)
                              : Status(StatusCode::kUnsupported, path + ": no RDB checker given");
@@ -62,7 +69,8 @@ class Checker {
     }
     DropCommands sink;
     AofScan scan;
-    if (Status status = ScanAofText(*text, start, sink, &scan); !status.ok()) return Report(status);
+    if (Status status = ScanAofText(*text, start, sink, &scan, scanning); !status.ok())
+      return Report(status);
     Describe(path, text->size(), start, scan);
     if (scan.tail == AofTail::kWhole) return 0;
     if (!options_.fix) return 1;

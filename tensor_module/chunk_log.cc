@@ -7,8 +7,8 @@
 #include <utility>
 
 #include "server/base/hash.h"
+#include "server/base/mapped_bytes.h"
 #include "server/base/strings.h"
-#include "tensor_module/mapped_bytes.h"
 
 namespace cairn::tensor {
 

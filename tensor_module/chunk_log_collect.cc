@@ -3,8 +3,8 @@
 #include <algorithm>
 
 #include "server/base/hash.h"
+#include "server/base/mapped_bytes.h"
 #include "tensor_module/chunk_log.h"
-#include "tensor_module/mapped_bytes.h"
 
 namespace cairn::tensor {
 

@@ -5,7 +5,7 @@
 #include <utility>
 
 #include "server/base/hash.h"
-#include "tensor_module/mapped_bytes.h"
+#include "server/base/mapped_bytes.h"
 
 namespace cairn::tensor {
 
@@ -57,7 +57,7 @@ class Heads {
     const uint64_t end = std::min<uint64_t>(at + kRecordHeadBytes, segment_.size());
     if (end <= readable_) return true;
     const auto from = static_cast<size_t>(at);
-    if (!tensor::CanRead(segment_.substr(from, static_cast<size_t>(end) - from))) return false;
+    if (!cairn::CanRead(segment_.substr(from, static_cast<size_t>(end) - from))) return false;
     readable_ =
         std::min<uint64_t>((end + kPageBytes - 1) / kPageBytes * kPageBytes, segment_.size());
     return true;

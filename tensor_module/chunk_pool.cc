@@ -2,7 +2,7 @@
 
 #include <cstring>
 
-#include "tensor_module/mapped_bytes.h"
+#include "server/base/mapped_bytes.h"
 
 namespace cairn::tensor {
 

@@ -14,7 +14,7 @@
 #include <cerrno>
 #include <cstring>
 
-#include "tensor_module/mapped_bytes.h"
+#include "server/base/mapped_bytes.h"
 
 namespace cairn::tensor {
 

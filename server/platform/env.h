@@ -63,8 +63,16 @@ class RandomAccessFile {
   virtual Result<size_t> Read(uint64_t offset, size_t size, char* out) const = 0;
   /// Length when the file was opened, in bytes.
   virtual uint64_t size() const = 0;
-  /// The whole file as memory that lives as long as this handle. Errors: kIo.
+  /// The whole file as memory that lives as long as this handle. Errors: kIo. Bytes may be touched
+  /// once MakeReadable has said so: a disk that fails, or somebody who shortens the file, would end
+  /// the process with SIGBUS.
   virtual Result<std::string_view> Map() = 0;
+  /// Brings `size` bytes at `offset` of Map()'s memory in, and asks for as many behind them without
+  /// waiting. Requires: Map() was called; the range lies inside its memory. Errors: kIo when the
+  /// disk refuses them or the file has become shorter. Pages that the kernel drops again before
+  /// they are touched are at their own risk: ask for what is read next. Cost: a system call, and
+  /// what the disk takes.
+  virtual Status MakeReadable(uint64_t offset, uint64_t size) = 0;
 };
 
 /// What stands under a name.

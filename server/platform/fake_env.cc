@@ -258,6 +258,14 @@ class FakeEnv::Reader final : public RandomAccessFile {
     return std::string_view(map_);
   }
 
+  Status MakeReadable(uint64_t offset, uint64_t size) override {
+    std::lock_guard lock(env_->mutex_);
+    CAIRN_CHECK(offset <= map_.size() && size <= map_.size() - offset);
+    CAIRN_RETURN_IF_ERROR(Begin("read"));
+    if (offset + size <= inode_->current.size()) return Status::Ok();
+    return Error(StatusCode::kIo, "read", path_, "the file got shorter");
+  }
+
  private:
   Status Begin(std::string_view call) const {
     CAIRN_RETURN_IF_ERROR(env_->CountCall(call, path_));

@@ -15,6 +15,7 @@
 #include <ctime>
 #include <system_error>
 
+#include "server/base/mapped_bytes.h"
 #include "server/platform/env.h"
 
 namespace cairn {
@@ -184,10 +185,25 @@ class PosixRandomAccessFile final : public RandomAccessFile {
       if (map == MAP_FAILED) return ErrnoStatus("mmap", path_, errno);
       map_ = map;
     }
-    return std::string_view(static_cast<const char*>(map_), size_);
+    return view();
+  }
+
+  Status MakeReadable(uint64_t offset, uint64_t size) override {
+    CAIRN_CHECK(offset <= size_ && size <= size_ - offset && (map_ != nullptr || size == 0));
+    if (CanRead(view().substr(offset, size))) {
+      WillRead(view().substr(offset + size, size));
+      return Status::Ok();
+    }
+    struct stat status {};
+    const bool cut = ::fstat(fd_, &status) == 0 && status.st_size >= 0 &&
+                     static_cast<uint64_t>(status.st_size) < offset + size;
+    return cut ? Status::Io("read " + path_ + ": the file got shorter")
+               : ErrnoStatus("read", path_, EIO);
   }
 
  private:
+  std::string_view view() const { return {static_cast<const char*>(map_), map_ ? size_ : 0}; }
+
   const std::string path_;
   const int fd_;
   const uint64_t size_;

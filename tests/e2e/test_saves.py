@@ -3,6 +3,7 @@ tell of saves and loads that take their time."""
 
 import os
 import random
+import shutil
 import socket
 import threading
 import unittest
@@ -160,20 +161,67 @@ class Saves(unittest.TestCase):
             return None
         return figures if figures["loading"] and figures.get("loading_loaded_bytes") else None
 
+    def refuses_without(self, server, name, words):
+        """A start that cannot look at what it has written is refused, changes nothing, and loads all the next time."""
+        path = os.path.join(server.directory, name)
+        server.kill()
+        os.rename(path, path + ".kept")
+        os.symlink(os.path.basename(name), path)   # ELOOP, for root as for anybody
+        with self.assertRaises(RuntimeError):
+            server.start()
+        self.assertEqual(server.process.returncode, 1)
+        self.assertIn(words, server.log())
+        self.assertTrue(os.path.islink(path))
+        os.remove(path)
+        os.rename(path + ".kept", path)
+        server.start()
+        self.assertEqual(server.client().get("k"), b"v")
+
     def test_a_dump_that_cannot_be_looked_at_is_not_an_empty_one(self):
         server = self.start()
         server.client().set("k", "v")
         server.client().save()
+        self.refuses_without(server, "dump.rdb", "dump.rdb: Too many levels of symbolic links")
+
+    def test_an_append_only_file_that_gets_shorter_while_it_is_read(self):
+        """No SIGBUS, and no torn end that would be cut: a start that is refused."""
+        server = self.start(appendonly="yes", appendfsync="always")
         server.kill()
-        dump = os.path.join(server.directory, "dump.rdb")
-        os.rename(dump, dump + ".kept")
-        os.symlink("dump.rdb", dump)   # ELOOP, for root as for anybody
+        shutil.rmtree(os.path.join(server.directory, "appendonlydir"))
+        path = os.path.join(server.directory, "appendonly.aof")
+        with open(path, "wb") as file:
+            for i in range(300):
+                file.write(b"*3\r\n$3\r\nSET\r\n$3\r\n%03d\r\n$65536\r\n%s\r\n" % (i, b"v" * 65536))
+        server.settings["key-load-delay"] = "5000"
+        server.settings["loading-process-events-interval-bytes"] = "1024"
+
+        def shorten():
+            wait_until(lambda: self.loading(server), what="a load that runs")
+            os.truncate(os.path.join(server.directory, "appendonlydir", "appendonly.aof"), 16 << 20)
+        shortens = threading.Thread(target=shorten)
+        shortens.start()
         with self.assertRaises(RuntimeError):
             server.start()
-        os.remove(dump)
-        os.rename(dump + ".kept", dump)
-        server.start()
-        self.assertEqual(server.client().get("k"), b"v")
+        shortens.join()
+        self.assertEqual(server.process.returncode, 1)
+        self.assertIn("Unrecoverable error reading the append only file", server.log())
+        self.assertIn("appendonly.aof: the file got shorter", server.log())
+        self.assertEqual(os.path.getsize(os.path.join(server.directory, "appendonlydir", "appendonly.aof")), 16 << 20)
+
+    def test_nor_is_an_append_only_file(self):
+        """redis-server 7.0.15 begins empty without a look at the manifest, or at the one file of versions before 7."""
+        server = self.start(appendonly="yes", appendfsync="always")
+        server.client().set("k", "v")
+        self.refuses_without(server, "appendonlydir", "appendonlydir: File exists")
+        directory = os.path.join(server.directory, "appendonlydir")
+        for name in sorted(name for name in os.listdir(directory) if not name.endswith(".reserve")):
+            with self.subTest(name):
+                self.refuses_without(server, f"appendonlydir/{name}", "Too many levels of symbolic links")
+        server.kill()
+        shutil.rmtree(directory)
+        with open(os.path.join(server.directory, "appendonly.aof"), "wb") as file:
+            file.write(b"*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$1\r\nv\r\n")
+        self.refuses_without(server, "appendonly.aof", "Too many levels of symbolic links")
 
 
 if __name__ == "__main__":

@@ -142,6 +142,27 @@ TEST_P(EnvTest, ReadStopsAtTheEnd) {
   EXPECT_EQ(*env_->ReadFileToString(Path("empty")), "");
 }
 
+TEST_P(EnvTest, WhatIsCutOffUnderAMapCannotBeMadeReadable) {
+  constexpr uint64_t kPage = 4096;
+  Write(Path("m"), std::string(3 * kPage, 'm'));
+  auto file = env_->OpenRead(Path("m"));
+  ASSERT_TRUE(file.ok());
+  const std::string_view map = *(*file)->Map();
+  EXPECT_TRUE((*file)->MakeReadable(0, map.size()).ok());
+  EXPECT_TRUE((*file)->MakeReadable(map.size(), 0).ok());
+  {
+    auto writer = env_->OpenAppend(Path("m"));
+    ASSERT_TRUE(writer.ok() && (*writer)->Truncate(kPage).ok());
+  }
+  EXPECT_TRUE((*file)->MakeReadable(0, kPage).ok());
+  EXPECT_EQ(map.substr(0, kPage), std::string(kPage, 'm'));
+  for (const auto& [offset, size] : {std::pair{kPage, kPage}, {uint64_t{0}, map.size()}}) {
+    const Status cut = (*file)->MakeReadable(offset, size);
+    EXPECT_EQ(cut.code(), StatusCode::kIo);
+    EXPECT_EQ(cut.message(), "read " + Path("m") + ": the file got shorter");
+  }
+}
+
 TEST_P(EnvTest, MissingThingsAreNotFoundByName) {
   const auto file = env_->OpenRead(Path("no"));
   ASSERT_FALSE(file.ok());

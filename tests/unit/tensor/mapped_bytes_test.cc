@@ -1,7 +1,7 @@
 // Files that are shortened under their mappings stand for a disk that refuses a page: the kernel
 // answers both with SIGBUS.
 
-#include "tensor_module/mapped_bytes.h"
+#include "server/base/mapped_bytes.h"
 
 #include <gtest/gtest.h>
 #include <unistd.h>

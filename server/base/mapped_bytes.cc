@@ -1,4 +1,4 @@
-#include "tensor_module/mapped_bytes.h"
+#include "server/base/mapped_bytes.h"
 
 #include <sys/mman.h>
 #include <unistd.h>
@@ -10,7 +10,7 @@
 #define MADV_POPULATE_READ 22
 #endif
 
-namespace cairn::tensor {
+namespace cairn {
 
 namespace {
 
@@ -40,4 +40,4 @@ void WillRead(std::string_view bytes) {
   if (!bytes.empty()) (void)Advise(bytes, MADV_WILLNEED);
 }
 
-}  // namespace cairn::tensor
+}  // namespace cairn

@@ -8,7 +8,7 @@
 
 #include "server/base/hash.h"
 
-namespace cairn::tensor {
+namespace cairn {
 
 inline constexpr size_t kPageBytes = 4096;
 
@@ -23,4 +23,4 @@ bool CanReadAs(std::string_view bytes, Hash128 hash);
 /// A hint: the pages of `bytes` are about to be read. Does not wait for the disk.
 void WillRead(std::string_view bytes);
 
-}  // namespace cairn::tensor
+}  // namespace cairn
