@@ -94,7 +94,7 @@ SnapshotJobOptions DurabilityOfFiles::JobOptions(JobKind kind, const SyncSnapsho
   options.cpu_limit_percent = settings.snapshot_cpu_limit;
   // To be polite towards writers is no use to them once it would have them wait for the walker:
   // then it lets them in less often, yet more often than the kernel's ticks, 4 ms apart, would.
-  options.gives_way = [this, hurry_from = settings.snapshot_retained_limit / 8,
+  options.gives_way = [this, hurry_from = SnapshotRetainedLimit(settings) / 8,
                        calls = 0u]() mutable {
     return engine_.keyspace.retained_value_bytes() < hurry_from || ++calls % kHurriedTurn == 0;
   };
@@ -259,7 +259,7 @@ void DurabilityOfFiles::GiveUpSnapshot() {
   engine_.log.Log(LogLevel::kWarning,
                   "The snapshot is given up: it holds more than snapshot-retained-limit ({} bytes) "
                   "and did not catch up in time",
-                  engine_.settings().snapshot_retained_limit);
+                  SnapshotRetainedLimit(engine_.settings()));
   for (std::optional<Job>* slot : {&job_, &copy_}) {
     if (slot->has_value()) (*slot)->given_up = true;
   }

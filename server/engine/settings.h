@@ -176,9 +176,9 @@ struct Settings {
   int rdb_key_save_delay = 0;
   int key_load_delay = 0;
   int64_t loading_process_events_interval_bytes = 2 * 1024 * 1024;
-  uint64_t snapshot_retained_limit = 64ULL * 1024 * 1024;
-  int snapshot_max_write_delay = 100;  // milliseconds
-  int snapshot_cpu_limit = 100;        // percent of one core
+  uint64_t snapshot_retained_limit = 0;  // 0 is "auto": SnapshotRetainedLimit
+  int snapshot_max_write_delay = 100;    // milliseconds
+  int snapshot_cpu_limit = 100;          // percent of one core
   SnapshotOverLimitPolicy snapshot_over_limit_policy = SnapshotOverLimitPolicy::kThrottle;
 
   // Replication

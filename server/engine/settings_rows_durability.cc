@@ -92,10 +92,12 @@ constexpr SettingSpec kRows[] = {
      .help = "While loading, answer clients (with -LOADING) after so many bytes."},
     {.name = "snapshot-retained-limit",
      .section = Section::kSnapshots,
-     .value = Memory(&Settings::snapshot_retained_limit, 1024 * 1024, kMaxUint64),
+     .value = kRetainedLimitField,
      .help = "A save in progress keeps the old form of what clients change until it is written. "
              "This bounds the memory of those old forms; snapshot-over-limit-policy says what "
-             "happens at the bound. Ours, not in Redis, where the bound is twice the data set."},
+             "happens at the bound. auto: 64mb, or 2 % of maxmemory where that is more; else a "
+             "memory value of at least 1mb. Ours, not in Redis, where the bound is twice the data "
+             "set."},
     {.name = "snapshot-max-write-delay",
      .section = Section::kSnapshots,
      .value = Number(&Settings::snapshot_max_write_delay, 0, 60000),

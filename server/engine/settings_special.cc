@@ -263,6 +263,29 @@ std::vector<RewriteLine> RewritePercentiles(const Settings& now, const Settings&
   return {{"latency-tracking-info-percentiles " + (value.empty() ? "\"\"" : value), true}};
 }
 
+// -- snapshot-retained-limit
+
+std::string ParseRetainedLimit(Settings& settings, Words words) {
+  constexpr uint64_t kLeastBytes = 1024 * 1024;
+  if (words.size() != 1) return kWrongNumber;
+  uint64_t bytes = 0;
+  if (!EqualsIgnoreCase(words[0], "auto")) {
+    if (!ParseMemory(words[0], &bytes)) return "argument must be a memory value or 'auto'";
+    if (bytes < kLeastBytes) return "argument must be at least 1mb, or 'auto'";
+  }
+  settings.snapshot_retained_limit = bytes;
+  return {};
+}
+std::string FormatRetainedLimit(const Settings& settings) {
+  const uint64_t bytes = settings.snapshot_retained_limit;
+  return bytes == 0 ? "auto" : std::to_string(bytes);
+}
+std::vector<RewriteLine> RewriteRetainedLimit(const Settings& now, const Settings& defaults) {
+  const uint64_t bytes = now.snapshot_retained_limit;
+  return {{"snapshot-retained-limit " + (bytes == 0 ? "auto" : FormatMemoryExact(bytes)),
+           bytes != defaults.snapshot_retained_limit}};
+}
+
 // -- notify-keyspace-events
 
 int ParseKeyspaceEvents(std::string_view letters) {

@@ -178,6 +178,11 @@ std::string ParseDir(Settings& settings, Words words);
 std::string FormatDir(const Settings& settings);
 std::vector<RewriteLine> RewriteDir(const Settings& now, const Settings& defaults);
 inline constexpr SpecialField kDirField = {&ParseDir, &FormatDir, &RewriteDir};
+std::string ParseRetainedLimit(Settings& settings, Words words);
+std::string FormatRetainedLimit(const Settings& settings);
+std::vector<RewriteLine> RewriteRetainedLimit(const Settings& now, const Settings& defaults);
+inline constexpr SpecialField kRetainedLimitField = {&ParseRetainedLimit, &FormatRetainedLimit,
+                                                     &RewriteRetainedLimit};
 std::string ParseReplicaof(Settings& settings, Words words);
 std::string FormatReplicaof(const Settings& settings);
 std::vector<RewriteLine> RewriteReplicaof(const Settings& now, const Settings& defaults);

@@ -7,6 +7,13 @@
 
 namespace cairn {
 
+uint64_t SnapshotRetainedLimit(const Settings& settings) {
+  constexpr uint64_t kLeastBytes = uint64_t{64} << 20;
+  constexpr uint64_t kPartOfMaxmemory = 50;
+  if (settings.snapshot_retained_limit != 0) return settings.snapshot_retained_limit;
+  return std::max(kLeastBytes, settings.maxmemory / kPartOfMaxmemory);
+}
+
 SnapshotThrottle::SnapshotThrottle(Engine& engine, std::function<void()> give_up)
     : engine_(engine),
       give_up_(std::move(give_up)),
@@ -16,7 +23,7 @@ bool SnapshotThrottle::HoldsWrites() {
   const uint64_t retained = engine_.keyspace.retained_value_bytes();
   if (retained > peak_bytes_) peak_bytes_ = retained;
   const Settings& settings = engine_.settings();
-  const uint64_t limit = settings.snapshot_retained_limit;
+  const uint64_t limit = SnapshotRetainedLimit(settings);
   const uint64_t bound = hold_.holding() ? limit - std::min(limit / 16, kSlackBytes) : limit;
   if (retained <= bound) [[likely]] {
     if (hold_.holding()) hold_.End(engine_.env.MonotonicMicros());

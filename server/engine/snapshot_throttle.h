@@ -17,6 +17,11 @@
 namespace cairn {
 
 class Engine;
+struct Settings;
+
+/// Bytes of old values from which on writers wait: snapshot-retained-limit, or what "auto" makes of
+/// maxmemory. More memory takes a save longer, in which more is overwritten.
+uint64_t SnapshotRetainedLimit(const Settings& settings);
 
 class SnapshotThrottle {
  public:

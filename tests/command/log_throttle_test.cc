@@ -5,43 +5,10 @@
 
 #include <gtest/gtest.h>
 
-#include "tests/support/durable_process.h"
+#include "tests/support/holdable_client.h"
 
 namespace cairn {
 namespace {
-
-/// Sends a command from a connection, which unlike Run's session may be held.
-class Client {
- public:
-  explicit Client(DurableProcess& process)
-      : process_(process), session_(process.engine_.CreateSession(&port_, SessionKind::kNormal)) {}
-  ~Client() { process_.engine_.DestroySession(session_); }
-  /// False: it is held.
-  bool Run(std::vector<std::string_view> args) {
-    process_.engine_.RefreshClock();
-    session_->output.Clear();
-    process_.dispatcher_.RunArgs(*session_, args);
-    process_.durability_->EndOfTurn();
-    return !session_->output.empty();
-  }
-  bool held() const { return session_->suspended; }
-  bool told_to_go_on() const { return port_.told; }
-
- private:
-  class Port final : public SessionPort {
-   public:
-    void OutputReady() override {}
-    void Close(bool) override {}
-    void InputReady() override { told = true; }
-    int fd() const override { return -1; }
-    size_t query_bytes() const override { return 0; }
-    size_t query_capacity() const override { return 0; }
-    bool told = false;
-  };
-  DurableProcess& process_;
-  Port port_;
-  Session* session_;
-};
 
 class LogThrottleTest : public testing::Test {
  protected:
@@ -50,7 +17,7 @@ class LogThrottleTest : public testing::Test {
 
 TEST_F(LogThrottleTest, WritersWaitForADiskThatHangsAndReadersDoNot) {
   DurableProcess process(env_, {{"appendonly", "yes"}, {"aof-unsynced-limit", "2000"}});
-  Client writer(process), reader(process), another(process);
+  HoldableClient writer(process), reader(process), another(process);
   ASSERT_TRUE(process.AllDurable());
   env_.HoldSyncs(true);
   ASSERT_TRUE(writer.Run({"SET", "a", "1"}));
@@ -97,7 +64,7 @@ class HeldWriterTest : public LogThrottleTest {
   }
 
   DurableProcess process_{env_, {{"appendonly", "yes"}, {"aof-buffer-limit", "1mb"}}};
-  Client writer_{process_};
+  HoldableClient writer_{process_};
 };
 
 TEST_F(HeldWriterTest, GoesOnWhenTheLimitIsRaised) {

@@ -256,6 +256,38 @@ TEST_F(ConfigTest, NumbersHoldTheirBounds) {
   EXPECT_GT(checked, 60);
 }
 
+TEST_F(ConfigTest, TheRetainedLimitIsAutoOrAtLeastAMebibyte) {
+  const auto get = [this] { return Get({"snapshot-retained-limit"}).at(0).second; };
+  EXPECT_EQ(get(), "auto");
+  EXPECT_EQ(SetError({{"snapshot-retained-limit", "1mb"}}), "");
+  EXPECT_EQ(get(), "1048576");
+  for (const char* less : {"1048575", "0", ""}) {
+    EXPECT_EQ(SetError({{"snapshot-retained-limit", less}}),
+              "ERR CONFIG SET failed (possibly related to argument 'snapshot-retained-limit') - "
+              "argument must be at least 1mb, or 'auto'");
+  }
+  for (const char* none : {"5%", "-1", "automatic"}) {
+    EXPECT_EQ(SetError({{"snapshot-retained-limit", none}}),
+              "ERR CONFIG SET failed (possibly related to argument 'snapshot-retained-limit') - "
+              "argument must be a memory value or 'auto'");
+  }
+  EXPECT_EQ(get(), "1048576");
+
+  WriteFile("/c.conf", "hz 10\n");
+  ASSERT_TRUE(Load({"/c.conf"}).ok());
+  for (const auto& [value, line] : {std::pair{"3145728", "snapshot-retained-limit 3mb\n"},
+                                    {"3145729", "snapshot-retained-limit 3145729\n"},
+                                    {"AUTO", "snapshot-retained-limit auto\n"}}) {
+    ASSERT_EQ(SetError({{"snapshot-retained-limit", value}}), "");
+    ASSERT_TRUE(config_.Rewrite().ok());
+    EXPECT_NE(ReadFile("/c.conf").find(line), std::string::npos) << ReadFile("/c.conf");
+    Config again(env_, directory_);
+    const std::vector<std::string> file{"/c.conf"};
+    ASSERT_TRUE(again.Load(ParseLaunchArguments(file), "").ok());
+    EXPECT_EQ(again.settings().snapshot_retained_limit, config_.settings().snapshot_retained_limit);
+  }
+}
+
 TEST_F(ConfigTest, EveryRowExplainsItself) {
   for (const SettingSpec* spec : AllSettings()) {
     EXPECT_GT(std::string_view(spec->help).size(), 15U) << spec->name;
