@@ -29,7 +29,8 @@ bool IsPlainFileName(std::string_view name) {
          name.find_first_of(std::string_view("/\0", 2)) == std::string_view::npos;
 }
 
-Result<BlobSlice> ReadWholeFile(BlobSource& source, const std::string& name, uint64_t most_bytes) {
+Result<BlobSlice> ReadWholeFile(BlobSource& source, const std::string& name,
+                                const std::function<Status(uint64_t size_bytes)>& may_take) {
   if (!IsPlainFileName(name)) return NotPlain();
   const int fd = ::open(name.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
   if (fd < 0) return SystemError("open", name);
@@ -39,10 +40,7 @@ Result<BlobSlice> ReadWholeFile(BlobSource& source, const std::string& name, uin
       return Status::Client("ERR '" + name + "' is no regular file");
     }
     const auto size = static_cast<uint64_t>(about.st_size);
-    if (size > most_bytes) {
-      return Status::Client("CKPTQUOTA the " + std::to_string(size) +
-                            " bytes of the file would pass 'tensor-memory-limit'");
-    }
+    CAIRN_RETURN_IF_ERROR(may_take(size));
     Blob* blob = source.Allocate(size);
     if (blob == nullptr) {
       return Status::Client("OOM no memory for the file's " + std::to_string(size) + " bytes");

@@ -5,6 +5,7 @@
 // the formats. Any thread.
 
 #include <cstdint>
+#include <functional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -28,9 +29,11 @@ struct ArchiveTensor {
 };
 
 /// A regular file of the working directory, read into memory of `source`: a mapping would end the
-/// process when somebody cuts the file short. `name` is no path. Errors, as a client's line: not a
-/// plain name, no regular file, more than `most_bytes`, open(2) or read(2) failed, memory refused.
-Result<BlobSlice> ReadWholeFile(BlobSource& source, const std::string& name, uint64_t most_bytes);
+/// process when somebody cuts the file short. `name` is no path. `may_take(size)` is asked before
+/// memory is. Errors, as a client's line: not a plain name, no regular file, what `may_take` says,
+/// open(2) or read(2) failed, memory refused.
+Result<BlobSlice> ReadWholeFile(BlobSource& source, const std::string& name,
+                                const std::function<Status(uint64_t size_bytes)>& may_take);
 
 /// Writes a new file of the working directory: under a name of its own until Publish has synced it
 /// and put it in place. Errors latch: the first one is what Publish returns.

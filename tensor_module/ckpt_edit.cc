@@ -56,11 +56,22 @@ void RunEdit::TellCommitted(uint64_t step, std::string_view tx, const std::vecto
   for (uint64_t old : gone) Tell("deleted", old, "");
 }
 
-Status CheckQuota(const CommandRun& command, uint64_t size_bytes, uint64_t promised_bytes) {
-  const Status room = command.CheckMemory(size_bytes, promised_bytes);
+namespace {
+
+Status AsQuota(const Status& room) {
   if (room.ok()) return room;
-  std::string why(room.message());
+  const std::string why(room.message());
   return Status::Client("CKPTQUOTA " + why.substr(why.find(' ') + 1));
+}
+
+}  // namespace
+
+Status CheckQuota(const CommandRun& command, uint64_t size_bytes, uint64_t promised_bytes) {
+  return AsQuota(command.CheckMemory(size_bytes, promised_bytes));
+}
+
+Status ClaimQuota(CommandRun& command, uint64_t size_bytes) {
+  return AsQuota(command.ClaimMemory(size_bytes));
 }
 
 std::vector<std::string_view> With(Args args, std::initializer_list<std::string_view> more) {

@@ -46,8 +46,9 @@ class RunEdit {
   bool logged_ = false;  // something else than the command as sent
 };
 
-/// Room for `size_bytes` more beside what is promised. Errors: CKPTQUOTA.
-Status CheckQuota(const CommandRun& command, uint64_t size_bytes, uint64_t promised_bytes = 0);
+/// CommandRun::CheckMemory and ClaimMemory as CKPT commands tell of them. Errors: CKPTQUOTA.
+Status CheckQuota(const CommandRun& command, uint64_t size_bytes, uint64_t promised_bytes);
+Status ClaimQuota(CommandRun& command, uint64_t size_bytes);
 /// The argument list with more words behind it.
 std::vector<std::string_view> With(Args args, std::initializer_list<std::string_view> more);
 /// Sixteen hexadecimal digits.

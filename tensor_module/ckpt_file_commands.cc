@@ -12,6 +12,7 @@
 #include "tensor_module/ckpt_durable.h"
 #include "tensor_module/ckpt_edit.h"
 #include "tensor_module/ckpt_naming.h"
+#include "tensor_module/ckpt_promise.h"
 #include "tensor_module/ckpt_whole.h"
 #include "tensor_module/pt_archive.h"
 #include "tensor_module/safetensors.h"
@@ -168,9 +169,21 @@ Result<std::vector<ChunkRef>> ImportTensor(Module& module, const BlobSlice& file
   return chunks;
 }
 
+/// Claims memory for `what`. `room_bytes`: CommandRun::MemoryRoom() of before.
+Status ClaimRoom(uint64_t size_bytes, uint64_t room_bytes, const char* what) {
+  if (room_bytes == UINT64_MAX || MemoryClaim::Current()->Take(size_bytes, room_bytes)) {
+    return Status::Ok();
+  }
+  return Status::Client("CKPTQUOTA the " + std::to_string(size_bytes) + " bytes of the " + what +
+                        " would pass 'tensor-memory-limit'");
+}
+
+/// Nothing is interned before there is room for all of it. Aliases have no chunks.
 Result<Imported> Import(Module& module, uint64_t room_bytes, FileFormat format,
                         const std::string& name) {
-  Result<BlobSlice> file = ReadWholeFile(module.memory, name, room_bytes);
+  Result<BlobSlice> file = ReadWholeFile(module.memory, name, [room_bytes](uint64_t size_bytes) {
+    return ClaimRoom(size_bytes, room_bytes, "file");
+  });
   if (!file.ok()) return file.status();
   Imported out;
   std::vector<ArchiveTensor> tensors;
@@ -204,18 +217,16 @@ Result<Imported> Import(Module& module, uint64_t room_bytes, FileFormat format,
       if (!fresh) spec.alias_of = met->second;
     }
     spec.Settle();
-    bytes += spec.size_bytes;
-    if (bytes > room_bytes) {
-      return Status::Client("CKPTQUOTA the file's tensors would pass 'tensor-memory-limit'");
-    }
-    std::vector<ChunkRef> chunks;
-    if (spec.alias_of.empty()) {
-      Result<std::vector<ChunkRef>> made = ImportTensor(module, *file, tensor);
-      if (!made.ok()) return made.status();
-      chunks = std::move(*made);
-    }
+    if (spec.alias_of.empty()) bytes = SaturatingSum(bytes, spec.size_bytes);
     out.tensors.specs.push_back(std::move(spec));
-    out.tensors.chunks.push_back(std::move(chunks));
+  }
+  CAIRN_RETURN_IF_ERROR(ClaimRoom(bytes, room_bytes, "file's tensors, beside the file itself,"));
+  out.tensors.chunks.resize(tensors.size());
+  for (size_t i = 0; i < tensors.size(); ++i) {
+    if (!out.tensors.specs[i].alias_of.empty()) continue;
+    Result<std::vector<ChunkRef>> made = ImportTensor(module, *file, tensors[i]);
+    if (!made.ok()) return made.status();
+    out.tensors.chunks[i] = std::move(*made);
   }
   return out;
 }
@@ -249,14 +260,6 @@ void LogImport(CommandRun& run, const Imported& imported, uint64_t step, std::st
   }
   run.PropagateAs({"CKPT.PREPARE", key, tx, "RANK", "0"});
   run.PropagateAs({"CKPT.COMMIT", key, tx, "DURABLE", durable, "AT", at});
-}
-
-/// What tensor-memory-limit leaves.
-uint64_t MemoryRoom(Module& module) {
-  uint64_t limit = 0;
-  const int known = module.api.setting_unsigned(module.self, "tensor-memory-limit", &limit);
-  if (known != CAIRN_OK || limit == 0) return UINT64_MAX;
-  return limit - std::min(limit, module.memory.live_bytes());
 }
 
 Status FinishImport(CommandRun& run, const Imported& imported) {
@@ -295,7 +298,7 @@ Status ImportCommand(CommandRun& run) {
   if (!found.ok()) return found.status();
   return run.RunLate(
       kFileCost,
-      [&module = run.module(), room = MemoryRoom(run.module()), format = *format,
+      [&module = run.module(), room = run.MemoryRoom(), format = *format,
        log = LogOfNewVersion(run), names = run.names(),
        name = std::string(run.args()[6])]() -> Result<Imported> {
         Result<Imported> made = Import(module, room, format, name);

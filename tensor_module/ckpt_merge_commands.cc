@@ -66,6 +66,11 @@ class MergeWork final : public LateWork {
   Status Finish(CommandRun& run) override;
 
  private:
+  /// Anew, and what was made gives its room back first.
+  Status Again(CommandRun& run) {
+    made_ = std::vector<Kept<LogicalTensor>>();
+    return Merge(run, attempt_ + 1);
+  }
   Module& module_;
   const MergePlan plan_;
   ChunkLog* const log_;
@@ -79,7 +84,7 @@ Status MergeWork::Finish(CommandRun& run) {
   // Looked at before anything is swept: a run that waits again has had no effect.
   Result<const RunValue*> now = run.NeedRun(run.key(), CAIRN_WRITE);
   if (!now.ok()) return now.status();
-  if (!AreThere(now.value()->run(), plan_.versions)) return Merge(run, attempt_ + 1);
+  if (!AreThere(now.value()->run(), plan_.versions)) return Again(run);
   if (!made_.ok()) {
     // Nobody reads the reply of a replay, and a version is missing.
     if (run.is_loading()) {
@@ -90,7 +95,7 @@ Status MergeWork::Finish(CommandRun& run) {
   }
   const ToLog left = FindUnlogged(run, {ChunksOf(MergedVersion(plan_, merge->step, *made_))});
   // CREATE has made the run one of DISK meanwhile: another first half logs what it makes.
-  if (left.log != nullptr && !left.chunks.empty()) return Merge(run, attempt_ + 1);
+  if (left.log != nullptr && !left.chunks.empty()) return Again(run);
   CAIRN_RETURN_IF_ERROR(LogNow(left));  // there is no log
   Result<RunEdit> edit = RunEdit::Open(run);
   if (!edit.ok()) return edit.status();
@@ -141,7 +146,7 @@ Status Merge(CommandRun& run, int attempt) {
   if (!versions.ok()) return versions.status();
   Result<MergePlan> plan = PlanMerge(std::move(*versions), std::move(merge->recipe));
   if (!plan.ok()) return plan.status();
-  CAIRN_RETURN_IF_ERROR(CheckQuota(run, plan->fresh_bytes));
+  CAIRN_RETURN_IF_ERROR(ClaimQuota(run, plan->fresh_bytes));
   const uint64_t cost = plan->fresh_bytes * plan->versions.size() * kMergePasses;
   return run.RunLate(cost, std::make_unique<MergeWork>(run.module(), std::move(*plan),
                                                        LogOfNewVersion(run), attempt));

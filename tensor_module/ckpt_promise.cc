@@ -5,12 +5,13 @@
 
 namespace cairn::tensor {
 
+namespace {
+
+/// What of a tensor of that name may be shared with `latest` (nullptr: no version).
 uint64_t SharedBytes(const Version* latest, const std::string& name) {
   const LogicalTensor* old = latest == nullptr ? nullptr : latest->Find(name);
   return old == nullptr ? 0 : latest->Storage(*old).size_bytes();
 }
-
-namespace {
 
 struct Row {
   const ShardSpec* spec;
@@ -23,14 +24,7 @@ bool Before(const Row& a, const Row& b) {
          std::tie(b.spec->extent.off, b.spec->extent.len, b.missing_bytes);
 }
 
-uint64_t AwaitedBytes(const Transaction& transaction, const Version* latest) {
-  std::vector<Row> rows;
-  for (const auto& part : transaction.ranks) {
-    for (size_t i = 0; i < part->specs.size(); ++i) {
-      const ShardSpec& spec = *part->specs[i];
-      rows.push_back({&spec, spec.size_bytes - part->data[i]->received_bytes()});
-    }
-  }
+uint64_t AwaitedBytes(std::vector<Row> rows, const Version* latest) {
   std::sort(rows.begin(), rows.end(), Before);
   uint64_t all = 0;
   for (size_t i = 0; i < rows.size();) {
@@ -48,7 +42,24 @@ uint64_t AwaitedBytes(const Transaction& transaction, const Version* latest) {
   return all;
 }
 
+uint64_t AwaitedBytes(const Transaction& transaction, const Version* latest) {
+  std::vector<Row> rows;
+  for (const auto& part : transaction.ranks) {
+    for (size_t i = 0; i < part->specs.size(); ++i) {
+      const ShardSpec& spec = *part->specs[i];
+      rows.push_back({&spec, spec.size_bytes - part->data[i]->received_bytes()});
+    }
+  }
+  return AwaitedBytes(std::move(rows), latest);
+}
+
 }  // namespace
+
+uint64_t AwaitedBytes(const CkptRun& run, const std::vector<ShardSpec>& specs) {
+  std::vector<Row> rows;
+  for (const ShardSpec& spec : specs) rows.push_back({&spec, spec.size_bytes});
+  return AwaitedBytes(std::move(rows), run.Latest());
+}
 
 uint64_t AwaitedBytesAtMost(const CkptRun& run) {
   uint64_t all = 0;

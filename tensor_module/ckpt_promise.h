@@ -15,9 +15,6 @@ inline uint64_t SaturatingSum(uint64_t a, uint64_t b) {
   return a > UINT64_MAX - b ? UINT64_MAX : a + b;
 }
 
-/// What of a tensor of that name may be shared with `latest` (nullptr: no version).
-uint64_t SharedBytes(const Version* latest, const std::string& name);
-
 /// No less than AwaitedBytes(), for a fraction of its cost: whoever has that much room need not
 /// ask. Cost: O(ranks) of live transactions.
 uint64_t AwaitedBytesAtMost(const CkptRun& run);
@@ -27,5 +24,7 @@ uint64_t AwaitedBytesAtMost(const CkptRun& run);
 /// under a tensor's name may be shared with it, and is taken off. Cost: O(n log n) in the shards of
 /// live transactions, and their chunks.
 uint64_t AwaitedBytes(const CkptRun& run);
+/// What a transaction would await that has these shards and no byte of them.
+uint64_t AwaitedBytes(const CkptRun& run, const std::vector<ShardSpec>& specs);
 
 }  // namespace cairn::tensor

@@ -74,16 +74,6 @@ Status BeginCommand(CommandRun& run) {
   return Status::Ok();
 }
 
-/// What of a declaration the run's latest version has under the same name may be shared with it.
-uint64_t NewBytes(const CkptRun& run, const std::vector<ShardSpec>& specs) {
-  const Version* latest = run.Latest();
-  uint64_t bytes = 0;
-  for (const ShardSpec& spec : specs) {
-    bytes += spec.size_bytes - std::min(spec.size_bytes, SharedBytes(latest, spec.name));
-  }
-  return bytes;
-}
-
 /// Whether there is room for `specs` beside all that is awaited, however much of it is shared:
 /// nobody need look closer then.
 bool HasRoomForAll(CommandRun& run, const RunValue* value, const CkptRun& before,
@@ -91,7 +81,7 @@ bool HasRoomForAll(CommandRun& run, const RunValue* value, const CkptRun& before
   uint64_t at_most = SaturatingSum(AwaitedBytesAtMost(before),
                                    run.module().AwaitedBytesBut(value, AwaitedBytesAtMost));
   for (const ShardSpec& spec : specs) at_most = SaturatingSum(at_most, spec.size_bytes);
-  return CheckQuota(run, at_most).ok();
+  return CheckQuota(run, at_most, 0).ok();
 }
 
 /// What a declaration adds to what the run's open transactions await (`own` before it) must have
@@ -111,7 +101,10 @@ Status DeclareCommand(CommandRun& run) {
   Result<const RunValue*> value = run.NeedRun(run.key(), CAIRN_WRITE);
   if (!value.ok()) return value.status();
   const bool limited = run.HasMemoryLimit();
-  if (!limited) CAIRN_RETURN_IF_ERROR(CheckQuota(run, NewBytes(edit->run, declare->specs)));
+  // Of the machine's memory alone: nothing adds up where nothing is promised.
+  if (!limited) {
+    CAIRN_RETURN_IF_ERROR(CheckQuota(run, AwaitedBytes(edit->run, declare->specs), 0));
+  }
   const size_t count = declare->specs.size();
   const bool tight = limited && !HasRoomForAll(run, *value, edit->run, declare->specs);
   const uint64_t own = tight ? AwaitedBytes(edit->run) : 0;
@@ -288,7 +281,7 @@ Status SaveCommand(CommandRun& run) {
   std::vector<SavedPayload> payloads;
   uint64_t bytes = 0;
   for (const SavedTensor& tensor : save->tensors) bytes += tensor.head.size_bytes;
-  CAIRN_RETURN_IF_ERROR(CheckQuota(run, bytes));
+  CAIRN_RETURN_IF_ERROR(ClaimQuota(run, bytes));
   for (const SavedTensor& tensor : save->tensors) {
     Result<BlobSlice> payload = run.ArgPayload(tensor.blob_at);
     if (!payload.ok()) return payload.status();

@@ -120,7 +120,8 @@ Status PutCommand(CommandRun& run) {
   if (!place.ok()) return place.status();
   const uint64_t size = run.args()[put->blob_at].size();
   CAIRN_RETURN_IF_ERROR(CheckWithin(*place->spec, put->offset, size));
-  CAIRN_RETURN_IF_ERROR(CheckQuota(run, size));
+  // It has been promised this at DECLARE.
+  CAIRN_RETURN_IF_ERROR(CheckQuota(run, size, 0));
   Result<BlobSlice> bytes = run.ArgPayload(put->blob_at);
   if (!bytes.ok()) return bytes.status();
   const BlobSlice piece = *bytes;
@@ -295,7 +296,7 @@ Status StateCommand(CommandRun& run) {
   Result<const Transaction*> transaction = FindLive(found.value()->run(), run.args()[2]);
   if (!transaction.ok()) return transaction.status();
   const uint64_t size = run.args()[args->blob_at].size();
-  CAIRN_RETURN_IF_ERROR(CheckQuota(run, size));
+  CAIRN_RETURN_IF_ERROR(ClaimQuota(run, size));
   Result<BlobSlice> bytes = run.ArgPayload(args->blob_at);
   if (!bytes.ok()) return bytes.status();
   Result<std::vector<ChunkRef>> logged = LoadNamed(run, args->logged);

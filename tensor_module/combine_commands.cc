@@ -48,7 +48,10 @@ class CombineWork : public LateWork {
     Result<TensorList> now = NeedTensors(run, Keys(run.args()));
     if (!now.ok()) return now.status();
     // Stored must be what a replay of the log makes of the sources of this moment.
-    if (!IsSame(*now, sources_)) return again_(run, attempt_ + 1);
+    if (!IsSame(*now, sources_)) {
+      made_ = Chunks();  // its room is asked for again
+      return again_(run, attempt_ + 1);
+    }
     if (!made_.ok()) return made_.status();
     Store(run, std::move(*made_));
     run.Ok();
@@ -131,7 +134,7 @@ Status Blend(CommandRun& run, const std::vector<std::string_view>& keys, const R
   if (!sources.ok()) return sources.status();
   CAIRN_RETURN_IF_ERROR(CheckAlike(*sources));
   const uint64_t cost = BlendCost(*sources);
-  if (cost > 0) CAIRN_RETURN_IF_ERROR(run.CheckMemory((*sources)[0]->size_bytes()));
+  if (cost > 0) CAIRN_RETURN_IF_ERROR(run.ClaimMemory((*sources)[0]->size_bytes()));
   return run.RunLate(
       attempt < kLateAttempts ? cost : 0,
       std::make_unique<Work>(run.memory(), std::move(*sources), recipe, again, attempt));
@@ -186,7 +189,7 @@ Status Cat(CommandRun& run, int attempt) {
   Result<Shape> shape = CatShape(*sources, &cat->dim);
   if (!shape.ok()) return shape.status();
   const uint64_t bytes = TotalBytes(*sources);
-  CAIRN_RETURN_IF_ERROR(run.CheckMemory(bytes));
+  CAIRN_RETURN_IF_ERROR(run.ClaimMemory(bytes));
   return run.RunLate(attempt < kLateAttempts ? bytes : 0,
                      std::make_unique<CatWork>(run.memory(), std::move(*sources), std::move(*shape),
                                                static_cast<size_t>(cat->dim), attempt));

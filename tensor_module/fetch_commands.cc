@@ -209,7 +209,10 @@ class CastWork final : public LateWork {
     Result<const Tensor*> now = run.NeedTensor(run.key(), CAIRN_READ);
     if (!now.ok()) return now.status();
     // Stored must be what a replay of the log makes of the source of this moment.
-    if (now.value() != source_.get()) return Cast(run, attempt_ + 1);
+    if (now.value() != source_.get()) {
+      made_ = Chunks();  // its room is asked for again
+      return Cast(run, attempt_ + 1);
+    }
     if (!made_.ok()) return made_.status();
     run.SetTensor(run.args()[2], new Tensor(dtype_, source_->shape(), std::move(*made_)),
                   CAIRN_EXPIRY_NONE, 0, "tensor.cast");
@@ -241,7 +244,8 @@ Status Cast(CommandRun& run, int attempt) {
   const Tensor& source = *found.value();
   Result<uint64_t> size = PayloadBytes(dtype.value(), source.shape());
   if (!size.ok()) return size.status();
-  CAIRN_RETURN_IF_ERROR(run.CheckMemory(size.value()));
+  const bool shared = dtype.value() == source.dtype();
+  CAIRN_RETURN_IF_ERROR(run.ClaimMemory(shared ? 0 : size.value()));
   const uint64_t cost = FetchCost(source, std::nullopt, dtype.value());
   return run.RunLate(attempt < kLateAttempts ? cost : 0,
                      std::make_unique<CastWork>(run.module(), source, dtype.value(), attempt));

@@ -27,6 +27,34 @@ Blob* PayloadMemory::Allocate(size_t size) {
   return blob == nullptr ? nullptr : Wrap(blob).Release();
 }
 
+namespace {
+
+/// Of this thread: Allocate() knows no command.
+thread_local MemoryClaim* spent = nullptr;
+
+}  // namespace
+
+MemoryClaim::Scope::Scope(MemoryClaim& claim) : outer_(std::exchange(spent, &claim)) {}
+MemoryClaim::Scope::~Scope() { spent = outer_; }
+MemoryClaim* MemoryClaim::Current() { return spent; }
+
+bool MemoryClaim::Take(uint64_t size_bytes, uint64_t room_bytes) {
+  std::atomic<uint64_t>& all = memory_.claimed_bytes_;
+  uint64_t claimed = all.load(std::memory_order_acquire);
+  do {
+    const uint64_t used = claimed + memory_.live_bytes();
+    if (used > room_bytes || size_bytes > room_bytes - used) return false;
+  } while (!all.compare_exchange_weak(claimed, claimed + size_bytes, std::memory_order_acq_rel));
+  left_bytes_ += size_bytes;
+  return true;
+}
+
+void MemoryClaim::Spend(uint64_t size_bytes) {
+  const uint64_t less = std::min(size_bytes, left_bytes_);
+  left_bytes_ -= less;
+  if (less > 0) memory_.claimed_bytes_.fetch_sub(less, std::memory_order_release);
+}
+
 BlobRef PayloadMemory::Wrap(CairnBlob* blob) {
   const size_t size = api_.blob_size(blob);
   // Written to only by who allocated it and has not shared it yet, as BlobSource has it.
@@ -35,6 +63,7 @@ BlobRef PayloadMemory::Wrap(CairnBlob* blob) {
   CAIRN_CHECK(room != nullptr);
   auto* handle = new (room) Handle{{}, this, blob};
   live_bytes_.fetch_add(size, std::memory_order_relaxed);
+  if (spent != nullptr) spent->Spend(size);
   return BlobRef::Adopt(new (handle->blob)
                             Blob(data, size, sizeof(Handle) + api_.blob_footprint(blob), &Release));
 }
@@ -132,7 +161,8 @@ void Module::OnTick(int64_t now_ms) {
 
 // --- one command ---
 
-CommandRun::CommandRun(Module& module, CairnContext* ctx) : module_(module), ctx_(ctx) {
+CommandRun::CommandRun(Module& module, CairnContext* ctx)
+    : module_(module), ctx_(ctx), claim_(module.memory), scope_(claim_) {
   const size_t count = module.api.arg_count(ctx);
   args_.reserve(count);
   for (size_t i = 0; i < count; ++i) {
@@ -245,7 +275,7 @@ Status CommandRun::CheckMemory(uint64_t size_bytes, uint64_t promised_bytes) con
   }
   const uint64_t limit = MemoryLimit();
   if (limit == 0) return Status::Ok();
-  const uint64_t used = module_.memory.live_bytes();
+  const uint64_t used = module_.memory.used_bytes();
   const uint64_t left = limit - std::min(limit, used);
   if (used <= limit && promised_bytes <= left && size_bytes <= left - promised_bytes) {
     return Status::Ok();
@@ -256,6 +286,26 @@ Status CommandRun::CheckMemory(uint64_t size_bytes, uint64_t promised_bytes) con
                         (promised_bytes == 0 ? ")"
                                              : ", " + std::to_string(promised_bytes) +
                                                    " promised to open transactions)"));
+}
+
+uint64_t CommandRun::MemoryRoom() {
+  if (!HasMemoryLimit()) return UINT64_MAX;
+  const uint64_t limit = MemoryLimit();
+  return limit - std::min(limit, module_.AwaitedBytesBut(nullptr, AwaitedBytes));
+}
+
+Status CommandRun::ClaimMemory(uint64_t size_bytes) {
+  if (!HasMemoryLimit()) return CheckMemory(size_bytes, 0);
+  // However much of what is awaited is shared: nobody need look closer where there is room anyway.
+  uint64_t promised = module_.AwaitedBytesBut(nullptr, AwaitedBytesAtMost);
+  if (promised > 0 && !CheckMemory(size_bytes, promised).ok()) {
+    promised = module_.AwaitedBytesBut(nullptr, AwaitedBytes);
+  }
+  CAIRN_RETURN_IF_ERROR(CheckMemory(size_bytes, promised));
+  const uint64_t limit = MemoryLimit();
+  // A worker may have claimed some since.
+  if (claim_.Take(size_bytes, limit - std::min(limit, promised))) return Status::Ok();
+  return CheckMemory(size_bytes, promised);
 }
 
 uint64_t CommandRun::MemoryLimit() const {
@@ -270,19 +320,31 @@ Status CommandRun::RunLate(uint64_t cost, std::unique_ptr<LateWork> late) {
     late->module_ = &module_;
     const CairnJob job = {
         .state = late.get(),
-        .work = [](void* state) { static_cast<LateWork*>(state)->Work(); },
+        .work =
+            [](void* state) {
+              auto* begun = static_cast<LateWork*>(state);
+              const MemoryClaim::Scope scope(*begun->claim_);
+              begun->Work();
+            },
         .finish =
             [](CairnContext* ctx, void* state) {
               auto* waited = static_cast<LateWork*>(state);
+              waited->claim_.reset();
               CommandRun run(*waited->module_, ctx);
               run.Fail(waited->Finish(run));
             },
         .drop = [](void* state) { delete static_cast<LateWork*>(state); },
     };
+    // Before the worker can begin.
+    MemoryClaim& claim = late->claim_.emplace(std::move(claim_));
     if (module_.api.run_later(ctx_, &job) == CAIRN_OK) {
       [[maybe_unused]] LateWork* const taken = late.release();
       return Status::Ok();
     }
+    const MemoryClaim::Scope scope(claim);
+    late->Work();
+    late->claim_.reset();
+    return late->Finish(*this);
   }
   late->Work();
   return late->Finish(*this);

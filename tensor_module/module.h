@@ -11,6 +11,7 @@
 #include <string>
 #include <string_view>
 #include <type_traits>
+#include <utility>
 #include <vector>
 
 #include "server/engine/module_api.h"
@@ -44,13 +45,55 @@ class PayloadMemory final : public BlobSource {
   static CairnBlob* HandleOf(const Blob* blob);
   /// Bytes of all payloads alive, shared ones once.
   uint64_t live_bytes() const { return live_bytes_.load(std::memory_order_relaxed); }
+  /// The same and what commands have claimed of the rest.
+  uint64_t used_bytes() const {
+    // In this order: what becomes alive is claimed until it is.
+    const uint64_t claimed = claimed_bytes_.load(std::memory_order_acquire);
+    return claimed + live_bytes();
+  }
 
  private:
+  friend class MemoryClaim;
   struct Handle;
   static void Release(Blob* blob);
   const CairnApi& api_;
   CairnModule* const module_;
   std::atomic<uint64_t> live_bytes_{0};
+  std::atomic<uint64_t> claimed_bytes_{0};
+};
+
+/// What a command may still allocate of what it has asked for under tensor-memory-limit. It counts
+/// as used, so that commands at work at the same time are not given the same room. Thread: one at a
+/// time.
+class MemoryClaim {
+ public:
+  explicit MemoryClaim(PayloadMemory& memory) : memory_(memory) {}
+  MemoryClaim(MemoryClaim&& other) noexcept
+      : memory_(other.memory_), left_bytes_(std::exchange(other.left_bytes_, 0)) {}
+  MemoryClaim& operator=(MemoryClaim&&) = delete;
+  ~MemoryClaim() { Spend(left_bytes_); }
+
+  /// Claims so much more. False, and nothing: with it more than `room_bytes` would be used.
+  bool Take(uint64_t size_bytes, uint64_t room_bytes);
+  /// So much of it, or the rest, is alive by now.
+  void Spend(uint64_t size_bytes);
+
+  /// While it lives, what the thread allocates spends the claim.
+  class Scope {
+   public:
+    explicit Scope(MemoryClaim& claim);
+    Scope(const Scope&) = delete;
+    ~Scope();
+
+   private:
+    MemoryClaim* const outer_;
+  };
+  /// Of the innermost Scope; nullptr: there is none.
+  static MemoryClaim* Current();
+
+ private:
+  PayloadMemory& memory_;
+  uint64_t left_bytes_ = 0;
 };
 
 class CommandRun;
@@ -99,6 +142,7 @@ class LateWork {
  private:
   friend class CommandRun;
   Module* module_ = nullptr;
+  std::optional<MemoryClaim> claim_;  ///< of the run that began it, until the second half
 };
 
 /// Commands that cost less than one fast pass over so many bytes run at once: about 80 us, while
@@ -147,8 +191,13 @@ class CommandRun {
   /// The bytes of an argument: by reference when they were received into a blob, else copied.
   Result<BlobSlice> ArgPayload(size_t index);
   /// Room for `size_bytes` more under tensor-memory-limit, beside `promised_bytes` that others will
-  /// take. Not asked while the append-only file is replayed.
-  Status CheckMemory(uint64_t size_bytes, uint64_t promised_bytes = 0) const;
+  /// take. Not asked while the append-only file is replayed. Errors: OOM.
+  Status CheckMemory(uint64_t size_bytes, uint64_t promised_bytes) const;
+  /// The same beside all that open transactions await, and claims it until it is allocated or the
+  /// command is over. Before the first byte that nobody has been promised is allocated.
+  Status ClaimMemory(uint64_t size_bytes);
+  /// Memory that may be used beside what open transactions await; UINT64_MAX without a limit.
+  uint64_t MemoryRoom();
   /// CheckMemory asks for a limit.
   bool HasMemoryLimit() const { return !is_loading() && MemoryLimit() != 0; }
 
@@ -213,6 +262,8 @@ class CommandRun {
   Module& module_;
   CairnContext* const ctx_;
   std::vector<std::string_view> args_;
+  MemoryClaim claim_;
+  const MemoryClaim::Scope scope_;
 };
 
 template <typename First, typename Second>

@@ -149,4 +149,16 @@ Result<Chunks> WriteSlice(BlobSource& source, const Tensor& tensor, const Box& b
   return editor.Take();
 }
 
+uint64_t CopiedBytes(const Tensor& tensor, const Box& box) {
+  uint64_t size = DTypeSize(tensor.dtype());
+  for (const Box::Side& side : box.sides) size *= side.count;
+  if (size == 0) return 0;
+  const RunPlan plan = PlanRuns(tensor.shape(), DTypeSize(tensor.dtype()), box);
+  if (plan.loops.empty()) return CopiedBytes(tensor.size_bytes(), plan.first_byte, size);
+  uint64_t last = plan.first_byte + plan.run_bytes - 1;
+  for (const RunPlan::Loop& loop : plan.loops) last += (loop.count - 1) * loop.stride_bytes;
+  const uint64_t begin = plan.first_byte / kChunkBytes * kChunkBytes;
+  return std::min(tensor.size_bytes(), (last / kChunkBytes + 1) * kChunkBytes) - begin;
+}
+
 }  // namespace cairn::tensor

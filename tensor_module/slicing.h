@@ -48,5 +48,8 @@ Result<Chunks> ReadSlice(BlobSource& source, const Tensor& tensor, const Box& bo
 /// Errors: memory refused.
 Result<Chunks> WriteSlice(BlobSource& source, const Tensor& tensor, const Box& box,
                           const BlobSlice& bytes);
+/// Memory that WriteSlice() asks for, at most, when `bytes` begin aligned: chunks that keep some of
+/// what they had.
+uint64_t CopiedBytes(const Tensor& tensor, const Box& box);
 
 }  // namespace cairn::tensor

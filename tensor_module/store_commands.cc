@@ -119,7 +119,8 @@ Status SetCommand(CommandRun& run) {
     run.Null();
     return Status::Ok();
   }
-  CAIRN_RETURN_IF_ERROR(run.CheckMemory(set->head.size_bytes));
+  // Of zeros, which share a chunk, as well: so much they come to as they are written to.
+  CAIRN_RETURN_IF_ERROR(run.ClaimMemory(set->head.size_bytes));
   Result<Chunks> chunks = TakePayload(run, *set);
   if (!chunks.ok()) return chunks.status();
   const uint64_t cost =
@@ -162,7 +163,7 @@ Status MSetCommand(CommandRun& run) {
     total += each.head.size_bytes;
     cost += CheckCost(each.head.dtype, each.head.size_bytes, false, false);
   }
-  CAIRN_RETURN_IF_ERROR(run.CheckMemory(total));
+  CAIRN_RETURN_IF_ERROR(run.ClaimMemory(total));
   std::vector<Chunks> payloads;
   for (const KeyedTensor& each : *parsed) {
     Result<BlobSlice> bytes = run.ArgPayload(each.blob_at);
@@ -197,7 +198,10 @@ class SetSliceWork final : public LateWork {
   Status Finish(CommandRun& run) override {
     Result<const Tensor*> now = run.NeedTensor(run.key(), CAIRN_WRITE);
     if (!now.ok()) return now.status();
-    if (now.value() != tensor_.get()) return SetSlice(run, attempt_ + 1);
+    if (now.value() != tensor_.get()) {
+      made_ = Chunks();  // its room is asked for again
+      return SetSlice(run, attempt_ + 1);
+    }
     if (!made_.ok()) return made_.status();
     run.SetTensor(run.key(), new Tensor(tensor_->dtype(), tensor_->shape(), std::move(*made_)),
                   CAIRN_EXPIRY_KEEP, 0, "tensor.setslice");
@@ -226,10 +230,10 @@ Status SetSlice(CommandRun& run, int attempt) {
   TensorHead part{tensor.dtype(), box->shape(), 0};
   part.size_bytes = PayloadBytes(part.dtype, part.shape).value();
   CAIRN_RETURN_IF_ERROR(CheckPayloadSize(part, run.args()[parsed->blob_at].size()));
-  CAIRN_RETURN_IF_ERROR(run.CheckMemory(part.size_bytes));
+  const bool one_run = IsOneRun(tensor.shape(), DTypeSize(tensor.dtype()), *box);
+  CAIRN_RETURN_IF_ERROR(run.ClaimMemory(part.size_bytes + CopiedBytes(tensor, *box)));
   Result<BlobSlice> bytes = run.ArgPayload(parsed->blob_at);
   if (!bytes.ok()) return bytes.status();
-  const bool one_run = IsOneRun(tensor.shape(), DTypeSize(tensor.dtype()), *box);
   const uint64_t copied = one_run ? part.size_bytes : tensor.size_bytes();
   return run.RunLate(attempt < kLateAttempts ? copied : 0,
                      std::make_unique<SetSliceWork>(run.memory(), tensor, std::move(*box),

@@ -164,6 +164,17 @@ Status ChunkEditor::Write(uint64_t offset, const BlobSlice& bytes) {
   return Status::Ok();
 }
 
+uint64_t CopiedBytes(uint64_t payload_bytes, uint64_t offset, uint64_t size) {
+  uint64_t copied = 0;
+  const uint64_t end = offset + size;
+  for (uint64_t at = offset / kChunkBytes * kChunkBytes; at < end; at += kChunkBytes) {
+    const uint64_t chunk = std::min<uint64_t>(kChunkBytes, payload_bytes - at);
+    const bool whole = at >= offset && at + kChunkBytes <= end;
+    if (!whole || (at - offset) % kChunkAlignment != 0) copied += chunk;
+  }
+  return copied;
+}
+
 Tensor::Tensor(DType dtype, Shape shape, Chunks chunks)
     : dtype_(dtype),
       shape_(std::move(shape)),

@@ -73,6 +73,9 @@ class ChunkEditor {
   Chunks chunks_;
   std::vector<bool> own_;
 };
+/// Memory that Write() of so many bytes asks for when they begin aligned. Requires: within a
+/// payload of `payload_bytes`, size > 0.
+uint64_t CopiedBytes(uint64_t payload_bytes, uint64_t offset, uint64_t size);
 
 class Tensor final : public Counted<Tensor> {
  public:

@@ -29,7 +29,7 @@ std::string NewUploadId(Module& module) {
 Status BeginSetCommand(CommandRun& run) {
   Result<BeginArgs> begin = ParseBegin(run.args());
   if (!begin.ok()) return begin.status();
-  CAIRN_RETURN_IF_ERROR(run.CheckMemory(begin->head.size_bytes));
+  CAIRN_RETURN_IF_ERROR(run.ClaimMemory(begin->head.size_bytes));
   const std::string id =
       begin->upload.empty() ? NewUploadId(run.module()) : std::string(begin->upload);
   const std::string name = CommandRun::UploadKey(run.key(), id);
@@ -69,7 +69,10 @@ class PieceWork final : public LateWork {
     const std::string_view id = run.args()[2];
     Result<const Upload*> now = run.NeedUpload(run.key(), id);
     if (!now.ok()) return now.status();
-    if (now.value() != upload_.get()) return Write(run, attempt_ + 1);
+    if (now.value() != upload_.get()) {
+      made_ = Chunks();  // its room is asked for again
+      return Write(run, attempt_ + 1);
+    }
     if (!made_.ok()) return made_.status();
     const ByteRange range{write_.offset, write_.offset + bytes_.size};
     const auto* next = new Upload(upload_->dtype(), upload_->shape(), std::move(*made_),
@@ -110,7 +113,8 @@ Status Write(CommandRun& run, int attempt) {
                           std::to_string(write->offset) + " end behind the tensor's " +
                           std::to_string(upload.size_bytes()));
   }
-  CAIRN_RETURN_IF_ERROR(run.CheckMemory(size));
+  const uint64_t copied = size == 0 ? 0 : CopiedBytes(upload.size_bytes(), write->offset, size);
+  CAIRN_RETURN_IF_ERROR(run.ClaimMemory(size + copied));
   Result<BlobSlice> bytes = run.ArgPayload(write->blob_at);
   if (!bytes.ok()) return bytes.status();
   const uint64_t passes = (write->hash ? 1u : 0u) + (write->offset % kChunkBytes != 0 ? 1u : 0u);

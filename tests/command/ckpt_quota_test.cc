@@ -1,5 +1,6 @@
 // CKPTQUOTA at DECLARE: what open transactions await of the memory is promised to them, whichever
-// run they are of and wherever its key has gone, until they have it or are over.
+// run they are of and wherever its key has gone, until they have it or are over. What comes without
+// a promise asks for the rest.
 
 #include <gtest/gtest.h>
 
@@ -181,6 +182,140 @@ TEST_F(CkptQuotaTest, LyingDeclarationsDoNotAddUpToNothing) {
   const std::string tx = Begin(1);
   for (int i = 0; i < 3; ++i) EXPECT_EQ(Word(DeclareU8(tx, "w", uint64_t{1} << 40)), "-CKPTQUOTA");
   EXPECT_EQ(Try(10 * kChunk), "fits") << "what was refused is not promised";
+}
+
+// --- what comes without a promise ---
+
+class ClaimTest : public CkptQuotaTest {
+ protected:
+  static constexpr size_t kPromised = 4 * kChunk;
+  static uint64_t Used() { return LinkedInModule()->memory.used_bytes(); }
+  static uint64_t Live() { return LinkedInModule()->memory.live_bytes(); }
+  static Lines Words(const std::string& line, const std::string& last = "") {
+    Lines words;
+    for (size_t at = 0; at < line.size();) {
+      const size_t end = std::min(line.find(' ', at), line.size());
+      words.push_back(line.substr(at, end - at));
+      at = end + 1;
+    }
+    if (!last.empty()) words.push_back(last);
+    return words;
+  }
+  std::string SetF32(const std::string& key, size_t bytes, int seed) {
+    return Run(Words("TENSOR.SET " + key + " F32 SHAPE 1 " + std::to_string(bytes / 4) + " BLOB",
+                     Fill(bytes, seed)));
+  }
+};
+
+TEST_F(ClaimTest, WhatIsPromisedIsNobodyElsesAndALimitIsReachedToTheByte) {
+  const std::string bytes = Fill(3 * kChunk, 1), head = "CKPT.SAVE run 2 1 w U8 SHAPE 1 ";
+  const std::string size = std::to_string(bytes.size());
+  std::string tx;
+  const struct {
+    std::string name;
+    std::function<void()> before;
+    std::function<Lines()> command;
+    uint64_t need;
+  } kCases[] = {
+      {"SAVE", [] {}, [&] { return Words(head + size + " BLOB", bytes); }, bytes.size()},
+      {"STATE", [&] { tx = Begin(1); },
+       [&] { return Words("CKPT.STATE run " + tx + " RANK 0 s KIND user BLOB", bytes); },
+       bytes.size()},
+      {"MERGE",
+       [&] {
+         for (int step : {1, 2}) {
+           Run(Words("CKPT.SAVE run " + std::to_string(step) + " 1 w F32 SHAPE 1 " +
+                         std::to_string(kChunk) + " BLOB",
+                     Fill(4 * kChunk, step)));
+         }
+       },
+       [] { return Words("CKPT.MERGE run 3 2 1 1 2 1"); }, 4 * kChunk},
+      {"SET", [] {}, [&] { return Words("TENSOR.SET k U8 SHAPE 1 " + size + " BLOB", bytes); },
+       bytes.size()},
+      {"SET ZEROS", [] {}, [&] { return Words("TENSOR.SET k U8 SHAPE 1 " + size + " ZEROS"); },
+       bytes.size()},
+      {"MSET", [] {}, [&] { return Words("TENSOR.MSET 1 k U8 SHAPE 1 " + size + " BLOB", bytes); },
+       bytes.size()},
+      {"BEGINSET", [] {}, [&] { return Words("TENSOR.BEGINSET k U8 SHAPE 1 " + size); },
+       bytes.size()},
+      {"WRITE", [&] { Run(Words("TENSOR.BEGINSET k U8 SHAPE 1 " + size + " UPLOAD u")); },
+       [&] { return Words("TENSOR.WRITE k u 100 BLOB", bytes.substr(0, kChunk)); }, 3 * kChunk},
+      {"SETSLICE", [&] { SetF32("k", 4 * kChunk, 1); },
+       [&] {
+         return Words("TENSOR.SETSLICE k SLICE 1 0 " + std::to_string(kChunk / 2) + " 2 BLOB",
+                      bytes.substr(0, kChunk));
+       },
+       3 * kChunk},
+      {"CAST", [&] { SetF32("k", kChunk, 1); }, [] { return Words("TENSOR.CAST k d F64"); },
+       2 * kChunk},
+      {"LERP",
+       [&] {
+         SetF32("a", 2 * kChunk, 1);
+         SetF32("b", 2 * kChunk, 2);
+       },
+       [] { return Words("TENSOR.LERP a b 0.5"); }, 2 * kChunk},
+      {"AVG",
+       [&] {
+         SetF32("a", 2 * kChunk, 1);
+         SetF32("b", 2 * kChunk, 2);
+       },
+       [] { return Words("TENSOR.AVG d 2 a b"); }, 2 * kChunk},
+      {"CAT",
+       [&] {
+         SetF32("a", kChunk + 4, 1);
+         SetF32("b", kChunk, 2);
+       },
+       [] { return Words("TENSOR.CAT d DIM 0 2 a b"); }, 2 * kChunk + 4},
+  };
+  for (const auto& each : kCases) {
+    SCOPED_TRACE(each.name);
+    Limit(0);
+    each.before();
+    const std::string promised = Call({"CKPT.BEGIN", "promised", "1"}).text;
+    Run({"CKPT.DECLARE", "promised", promised, "RANK", "0", "1", "w", "weights", "U8", "SHAPE", "1",
+         std::to_string(kPromised)});
+    const uint64_t live = Live();
+    Limit(live + kPromised + each.need - 1);
+    const std::string refused = Run(each.command());
+    EXPECT_EQ(Word(refused), each.name == "SAVE" || each.name == "STATE" || each.name == "MERGE"
+                                 ? "-CKPTQUOTA"
+                                 : "-OOM");
+    EXPECT_NE(refused.find(std::to_string(kPromised) + " promised to open transactions"),
+              std::string::npos)
+        << refused;
+    EXPECT_EQ(Live(), live) << "refused before memory is taken";
+    Limit(live + kPromised + each.need);
+    EXPECT_NE(Run(each.command())[0], '-');
+    EXPECT_LE(Live(), live + each.need) << "no more than it has asked for";
+    EXPECT_EQ(Used(), Live());
+    EXPECT_EQ(Run({"CKPT.PUT", "promised", promised, "RANK", "0", "w", "AT", "0", "BLOB",
+                   Fill(kPromised, 9)}),
+              ":" + std::to_string(kPromised))
+        << "what was promised is there";
+    Run({"FLUSHALL"});
+  }
+}
+
+TEST_F(ClaimTest, CommandsAtWorkAreNotGivenTheSameRoom) {
+  SetF32("k", 4 * kChunk, 1);
+  Limit(Live() + 12 * kChunk);  // for one of 8 chunks
+  FakeClient one(harness_), two(harness_);
+  one.Send({{"TENSOR.CAST", "k", "d", "F64"}});
+  ASSERT_TRUE(one.session().suspended);
+  EXPECT_EQ(Used(), 12 * kChunk) << "claimed, whatever of it is allocated by now";
+  two.Send({{"TENSOR.CAST", "k", "e", "F64"}});
+  EXPECT_EQ(Word(two.TakeReplies()), "-OOM");
+  EXPECT_EQ(Word(Save(1, Fill(4 * kChunk + 1, 1))), "-CKPTQUOTA");
+  EXPECT_EQ(Wait(one), "+OK\r\n");
+  EXPECT_EQ(Used(), Live());
+  Run({"DEL", "d"});
+  two.Send({{"TENSOR.CAST", "k", "e", "F64"}});
+  EXPECT_EQ(Wait(two), "+OK\r\n");
+  Run({"DEL", "e"});
+  one.Send({{"TENSOR.CAST", "k", "d", "F64"}});
+  one.Disconnect();
+  while (jobs_->working() > 0) ASSERT_TRUE(harness_.RunPosted());
+  EXPECT_EQ(Used(), 4 * kChunk) << "a client that goes away claims no more";
 }
 
 }  // namespace

@@ -12,7 +12,7 @@ import unittest
 import redis
 import torch
 
-from cairn_server import Server
+from cairn_server import Server, wait_until
 
 DTYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16, "I64": torch.int64,
           "I32": torch.int32, "I16": torch.int16, "I8": torch.int8, "U8": torch.uint8, "BOOL": torch.bool,
@@ -248,6 +248,42 @@ class CheckpointFiles(unittest.TestCase):
         os.mkfifo(self.path("fifo"))
         with self.assertRaises(redis.ResponseError):
             self.command("CKPT.IMPORT", "run", 2, "FORMAT", "pt", "FROM", "fifo")
+
+
+class ImportQuota(unittest.TestCase):
+    def test_room_is_asked_for_before_it_is_taken(self):
+        """The file is read first, so that its bytes and those of its tensors are held for a while."""
+        tensor = torch.arange(300_000, dtype=torch.int32)
+        size = len(raw(tensor))
+        with Server(tensors=True) as server:
+            client = server.client()
+            call = client.execute_command
+
+            def live():
+                return client.info("memory")["blob_arena_in_use_bytes"]
+
+            call("CKPT.SAVE", "run", 1, 1, "w", "I32", "SHAPE", 1, 300_000, "BLOB", raw(tensor))
+            for form in ("safetensors", "pt"):
+                call("CKPT.EXPORT", "run", 1, "FORMAT", form, "TO", form)
+            client.delete("run")
+            wait_until(lambda: live() == 0, what="the memory")
+            for form in ("safetensors", "pt"):
+                file_bytes = os.path.getsize(os.path.join(server.directory, form))
+                promised = 1000
+                tx = call("CKPT.BEGIN", "promised", 1)
+                call("CKPT.DECLARE", "promised", tx, "RANK", 0, 1, "w", "g", "U8", "SHAPE", 1, promised)
+                for limit, what in ((file_bytes - 1, f"{file_bytes} bytes of the file would"),
+                                    (file_bytes + size - 1, f"{size} bytes of the file's tensors")):
+                    client.config_set("tensor-memory-limit", promised + limit)
+                    with self.assertRaisesRegex(redis.ResponseError, "CKPTQUOTA the " + what):
+                        call("CKPT.IMPORT", "run", 1, "FORMAT", form, "FROM", form)
+                    self.assertEqual(live(), 0)
+                client.config_set("tensor-memory-limit", promised + file_bytes + size)
+                call("CKPT.IMPORT", "run", 1, "FORMAT", form, "FROM", form)
+                self.assertEqual(call("CKPT.LOAD", "run", 1, "w", "RANGE", 0, size), raw(tensor))
+                client.delete("run", "promised")
+                client.config_set("tensor-memory-limit", 0)
+                wait_until(lambda: live() == 0, what="the memory")
 
 
 if __name__ == "__main__":
