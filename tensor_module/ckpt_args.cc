@@ -352,6 +352,7 @@ Result<RankArgs> ParsePrepare(Args args) {
     CAIRN_RETURN_IF_ERROR(cursor.Expect("finite"));
     out.guard_finite = true;
   }
+  if (cursor.Take("at")) CAIRN_RETURN_IF_ERROR(ReadAt(cursor, &out.at_ms));
   CAIRN_RETURN_IF_ERROR(End(cursor));
   return out;
 }

@@ -58,6 +58,7 @@ struct OffsetArgs {
 struct RankArgs {
   uint32_t rank = 0;
   bool guard_finite = false;        ///< PREPARE
+  std::optional<int64_t> at_ms;     ///< PREPARE
   std::optional<uint64_t> attempt;  ///< RESUME
 };
 struct CommitArgs {

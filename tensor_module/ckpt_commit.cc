@@ -98,23 +98,44 @@ bool SameBytes(const ShardData& a, const ShardData& b) {
 Result<Kept<LogicalTensor>> BuildTensor(const Transaction& transaction, const Gathered& gathered,
                                         Moment moment) {
   const ShardSpec& head = *gathered.head;
+  struct Box {
+    uint32_t rank;  ///< the first that has it
+    const ShardData* data;
+    size_t last;  ///< place of the last shard of this box
+    Kept<StoredShard> stored;
+  };
   LogicalTensor tensor{head.name, head.group, head.dtype, head.shape, head.alias_of, {}};
-  std::map<const Extent*, std::pair<uint32_t, const ShardData*>, LessExtent> seen;
-  tensor.shards.reserve(gathered.shards.size());
-  for (const auto& [at, shard] : gathered.shards) {
+  std::map<const Extent*, size_t, LessExtent> seen;
+  std::vector<Box> boxes;
+  boxes.reserve(gathered.shards.size());
+  for (size_t i = 0; i < gathered.shards.size(); ++i) {
+    const auto& [at, shard] = gathered.shards[i];
     const RankPart& part = *transaction.ranks[at];
     const ShardSpec& spec = *part.specs[shard];
     const ShardData& data = *part.data[shard];
     if (!spec.alias_of.empty()) continue;
-    const auto [found, fresh] = seen.try_emplace(&spec.extent, part.rank, &data);
-    if (fresh && part.ballot) {
-      tensor.shards.push_back(part.ballot->stored[shard]);
-    } else if (fresh) {
-      tensor.shards.push_back(StoredShard{spec.extent, spec.phase, data.Chunks()});
-    } else if (!moment.replayed && !SameBytes(*found->second.second, data)) {
-      return Status::Client("CKPTDIVERGED ranks " + std::to_string(found->second.first) + " and " +
+    const auto [found, fresh] = seen.try_emplace(&spec.extent, boxes.size());
+    if (fresh) {
+      boxes.push_back({part.rank, &data, i,
+                       part.ballot ? part.ballot->stored[shard]
+                                   : Kept<StoredShard>::Make(
+                                         StoredShard{spec.extent, spec.phase, data.Chunks()})});
+      continue;
+    }
+    Box& box = boxes[found->second];
+    if (!moment.replayed && !SameBytes(*box.data, data)) {
+      return Status::Client("CKPTDIVERGED ranks " + std::to_string(box.rank) + " and " +
                             std::to_string(part.rank) + " have other bytes of '" + spec.name + "'");
     }
+    box.last = i;
+  }
+  for (const Box& box : boxes) tensor.shards.push_back(box.stored);
+  if (Overlaps(tensor)) {
+    // The highest rank counts (C10), also where others brought its box before.
+    std::sort(boxes.begin(), boxes.end(),
+              [](const Box& a, const Box& b) { return a.last < b.last; });
+    tensor.shards = {};
+    for (const Box& box : boxes) tensor.shards.push_back(box.stored);
   }
   return Kept<LogicalTensor>::Make(std::move(tensor));
 }

@@ -24,7 +24,7 @@ void ReplyTags(CommandRun& run, const CkptRun& state, uint64_t step) {
 /// One version in one map.
 void ReplyVersion(CommandRun& run, const CkptRun& state, const Version& version) {
   const VersionRow* row = state.FindStep(version.step);
-  run.Map(12);
+  run.Map(15);
   run.Bulk("step");
   run.Unsigned(version.step);
   run.Bulk("tx");
@@ -55,6 +55,14 @@ void ReplyVersion(CommandRun& run, const CkptRun& state, const Version& version)
   run.Bulk(row != nullptr && row->rolled_back ? "rolledback"
            : &version == state.Latest()       ? "latest"
                                               : "committed");
+  // A log of before PREPARE's AT has it replayed by the clock of the replay.
+  const auto between = [&run](std::string_view name, int64_t from_ms, int64_t to_ms) {
+    run.Bulk(name);
+    run.Integer(std::max<int64_t>(to_ms - from_ms, 0));
+  };
+  between("upload_ms", version.began_ms, version.first_prepare_ms);
+  between("prepare_ms", version.first_prepare_ms, version.last_prepare_ms);
+  between("commit_ms", version.last_prepare_ms, version.committed_ms);
 }
 
 /// A deadline that was loaded from a file begins to count at the next change: it shall at this

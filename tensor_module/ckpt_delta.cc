@@ -6,15 +6,6 @@ namespace cairn::tensor {
 
 namespace {
 
-/// Where boxes overlap, whose bytes are read is not the range's to say.
-bool Overlaps(const LogicalTensor& tensor) {
-  uint64_t bytes = 0;
-  for (const StoredShard& shard : tensor.shards) {
-    for (const auto& chunk : shard.chunks) bytes += chunk->size();
-  }
-  return bytes != tensor.size_bytes();  // there are no gaps
-}
-
 bool SameLayout(const LogicalTensor& a, const LogicalTensor& b) {
   if (a.dtype != b.dtype || a.shape != b.shape || a.shards.size() != b.shards.size()) return false;
   for (size_t i = 0; i < a.shards.size(); ++i) {
@@ -78,7 +69,6 @@ std::vector<ByteRange> ChangedRanges(const LogicalTensor* from, const LogicalTen
   for (size_t i = 0; i < to.shards.size(); ++i) {
     AddChanged(to, from->shards[i], to.shards[i], &ranges);
   }
-  if (!ranges.empty() && Overlaps(to)) return {{0, size}};
   return Merged(std::move(ranges));
 }
 

@@ -4,9 +4,7 @@
 //
 //   D1  Whoever has the tensor of `from` and writes the ranges of `to` over it has the tensor of
 //       `to`. Ranges may hold bytes that did not change.
-//   D2  All is sent of boxes that overlap, if anything changed: which of them is read depends on
-//       where a range begins.
-//   D3  Compared are chunks, when both versions have the same boxes in the same order: what is one
+//   D2  Compared are chunks, when both versions have the same boxes in the same order: what is one
 //       chunk (P1) has not changed. Neither bytes are looked at nor hashes.
 
 #include <vector>

@@ -75,7 +75,7 @@ class PieceReader {
 /// What the tensor's shards hold of the extent, by reference where it can be.
 Result<Chunks> BytesOf(BlobSource& source, const LogicalTensor& tensor, const Extent& extent) {
   for (const StoredShard& shard : tensor.shards) {
-    if (shard.extent == extent) {
+    if (shard.extent == extent && !Overlaps(tensor)) {
       CAIRN_RETURN_IF_ERROR(CheckIntact(tensor, shard));
       return ReadShard(shard, 0, extent.numel() * DTypeSize(tensor.dtype));
     }

@@ -139,6 +139,14 @@ ByteRange RunOf(const LogicalTensor& tensor, const Box& box) {
 
 }  // namespace
 
+bool Overlaps(const LogicalTensor& tensor) {
+  __extension__ using Wide = unsigned __int128;
+  Wide elements = 0, held = 0;
+  elements = tensor.size_bytes() / DTypeSize(tensor.dtype);
+  for (const StoredShard& shard : tensor.shards) held += shard.extent.numel();
+  return held > elements;
+}
+
 Result<std::vector<Extent>> FindGaps(const Shape& shape, const std::vector<Extent>& extents) {
   std::vector<Extent> gaps;
   if (std::find(shape.begin(), shape.end(), 0u) != shape.end()) return gaps;
@@ -284,6 +292,7 @@ std::optional<uint64_t> FirstByteOf(const LogicalTensor& tensor, const StoredSha
 Chunks ReadByReference(const LogicalTensor& tensor, uint64_t offset, uint64_t size) {
   const size_t element = DTypeSize(tensor.dtype);
   Chunks out;
+  if (Overlaps(tensor)) return out;
   const uint64_t end = offset + size;
   while (offset < end) {
     uint64_t took = 0;
@@ -308,7 +317,7 @@ bool IsReadByReference(const LogicalTensor& tensor, const Box& box) {
   if (!IsOneRun(tensor.shape, element, box)) return false;
   const bool read =
       AllChunks(tensor, RunOf(tensor, box), [](const Chunk& chunk) { return !chunk.IsCold(); });
-  return read &&
+  return read && !Overlaps(tensor) &&
          std::all_of(tensor.shards.begin(), tensor.shards.end(), [&](const StoredShard& shard) {
            return IsOneRun(tensor.shape, element, shard.extent.AsBox());
          });

@@ -19,7 +19,7 @@ struct StoredShard {
 };
 
 /// The shards of a tensor: a vector whose elements are frozen, so that a commit shares what the
-/// votes have made.
+/// votes have made. Where they overlap the last one counts.
 class ShardList {
  public:
   class Iterator {
@@ -66,6 +66,10 @@ struct LogicalTensor {
   uint64_t size_bytes() const { return PayloadBytes(dtype, shape).value(); }
 };
 
+/// An element lies in two of its shards: then nothing is read by reference. Requires: the shards
+/// cover the tensor. Cost: O(shards).
+bool Overlaps(const LogicalTensor& tensor);
+
 /// Most boxes that the search for gaps keeps: shardings of real jobs need a few.
 inline constexpr size_t kMaxGapBoxes = 4096;
 
@@ -91,12 +95,13 @@ std::optional<uint64_t> FirstByteOf(const LogicalTensor& tensor, const StoredSha
 Chunks ReadShard(const StoredShard& shard, uint64_t offset, uint64_t size);
 
 /// Bytes [offset, offset + size) of the logical tensor as slices of its chunks; empty when the
-/// shards there do not lie in its order, and then GatherBox must copy. Requires: within it, intact;
-/// size > 0.
+/// shards there do not lie in its order or overlap: then GatherBox must copy. Requires: within it,
+/// intact; size > 0.
 Chunks ReadByReference(const LogicalTensor& tensor, uint64_t offset, uint64_t size);
 
 /// The bytes of a box, by reference where they lie in one run, else gathered into memory of
-/// `source`. Requires: the shards cover the tensor. Errors: memory refused, CKPTDAMAGED.
+/// `source`: the one place that says what elements are that lie in two shards. Requires: the shards
+/// cover the tensor. Errors: memory refused, CKPTDAMAGED.
 Result<Chunks> GatherBox(BlobSource& source, const LogicalTensor& tensor, const Box& box);
 /// GatherBox will neither copy nor read nor decode.
 bool IsReadByReference(const LogicalTensor& tensor, const Box& box);

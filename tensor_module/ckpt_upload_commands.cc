@@ -389,7 +389,9 @@ Status PrepareNow(CommandRun& run) {
   if (!before.ok()) return before.status();
   const RankPart* old = FindRank(*before.value(), args->rank);
   const bool again = old != nullptr && old->prepared;
-  CAIRN_RETURN_IF_ERROR(Prepare(&edit->run, tx, args->rank, args->guard_finite, edit->moment()));
+  Moment moment = edit->moment();
+  moment.now_ms = args->at_ms.value_or(moment.now_ms);
+  CAIRN_RETURN_IF_ERROR(Prepare(&edit->run, tx, args->rank, args->guard_finite, moment));
   Result<const Transaction*> transaction = FindLive(edit->run, tx);
   CAIRN_CHECK(transaction.ok());
   const RankPart& part = *FindRank(*transaction.value(), args->rank);
@@ -400,7 +402,8 @@ Status PrepareNow(CommandRun& run) {
   if (again) return Status::Ok();
   edit->Tell("prepared", transaction.value()->step,
              std::string(tx) + " " + std::to_string(args->rank));
-  edit->Store("ckpt.prepare");
+  const std::string at = std::to_string(moment.now_ms);
+  edit->StoreAs("ckpt.prepare", args->at_ms ? With(run.args(), {}) : With(run.args(), {"AT", at}));
   return Status::Ok();
 }
 
@@ -477,7 +480,8 @@ constexpr CairnCommandSpec kSpecs[] = {
         .since = "1.0.0",
         .complexity = "O(N) in the chunks of the rank.",
         .summary = "A rank's vote: all it declared has arrived, and is frozen.",
-        .synopsis = "key#0 tx RANK=rank:integer [guard{GUARD FINITE}]",
+        .synopsis = "key#0 tx RANK=rank:integer [guard{GUARD FINITE}] "
+                    "[AT=unix-time-milliseconds:unix-time]",
         .run = Run<PrepareCommand>,
     },
 };

@@ -418,5 +418,71 @@ TEST_F(DeltaTest, AShareOfColumnsThatChangedGivesTheRowsOfItsChunks) {
   EXPECT_EQ(Run({"CKPT.FETCHDELTA", "run", "2", "3"}), "[]");
 }
 
+TEST_F(CkptTest, WhereBoxesOverlapTheHighestRankCountsAndOfItsOwnTheHighestShard) {
+  // A is [0, 4) of 6 elements, all 1; B is [2, 6), all 2.
+  const auto upload = [&](const std::string& tx, int rank, const std::string& boxes) {
+    Lines declare = {std::to_string(boxes.size())};
+    for (char box : boxes) {
+      for (const char* word : {"w", "weights", "F32", "SHAPE", "1", "6", "SHARD", "OFF", "1"}) {
+        declare.emplace_back(word);
+      }
+      declare.insert(declare.end(), {box == 'A' ? "0" : "2", "LEN", "1", "4"});
+    }
+    EXPECT_EQ(Rank(tx, rank, "DECLARE", declare), ":" + std::to_string(boxes.size()));
+    for (size_t i = 0; i < boxes.size(); ++i) {
+      const float value = boxes[i] == 'A' ? 1 : 2;
+      EXPECT_EQ(Rank(tx, rank, "PUT",
+                     {"w", "SHARD", std::to_string(i), "AT", "0", "BLOB",
+                      Raw({value, value, value, value})}),
+                ":16");
+    }
+    Rank(tx, rank, "PREPARE");
+  };
+  const std::string a = Raw({1.f, 1.f, 1.f, 1.f, 2.f, 2.f}),
+                    b = Raw({1.f, 1.f, 2.f, 2.f, 2.f, 2.f});
+  const struct {
+    std::vector<std::string> ranks;
+    std::string whole;
+  } kVersions[] = {{{"A", "B"}, b}, {{"A", "B", "A"}, a}, {{"B", "A", "B"}, b},
+                   {{"BA"}, a},     {{"AB"}, b},          {{"AB", "A"}, a}};
+  uint64_t step = 0;
+  const auto check = [&](const std::string& version, const std::string& whole) {
+    EXPECT_EQ(Bytes(version, "w"), whole);
+    for (size_t begin = 0; begin < 24; ++begin) {
+      const std::string range = Call({"CKPT.LOAD", "run", version, "w", "RANGE",
+                                      std::to_string(begin), std::to_string(24 - begin)})
+                                    .text;
+      EXPECT_EQ(range, whole.substr(begin)) << begin;
+    }
+    EXPECT_EQ(
+        Call({"CKPT.LOAD", "run", version, "w", "SLICE", "1", "3", "5", "1"}).elements[5].text,
+        whole.substr(12, 8));
+    EXPECT_EQ(
+        Call({"CKPT.LOAD", "run", version, "w", "SLICE", "1", "1", "6", "2"}).elements[5].text,
+        whole.substr(4, 4) + whole.substr(12, 4) + whole.substr(20, 4));
+  };
+  for (const auto& [ranks, whole] : kVersions) {
+    SCOPED_TRACE(step);
+    const std::string tx = Begin(++step, {"RANK", "0", "WORLD", std::to_string(ranks.size())});
+    for (size_t rank = 0; rank < ranks.size(); ++rank) {
+      upload(tx, static_cast<int>(rank), ranks[rank]);
+    }
+    Run({"CKPT.COMMIT", "run", tx});
+    check(std::to_string(step), whole);
+  }
+  EXPECT_EQ(Call({"CKPT.DIFF", "run", "1", "5"}).elements[1].ToString(), ":1") << "the same";
+  EXPECT_NE(Call({"CKPT.DIFF", "run", "1", "2"}).elements[1].ToString(), ":1");
+  // By other boxes than the newest has, and by the same.
+  Run({"CKPT.MERGE", "run", "8", "2", "1", "1", "2", "1"});
+  check("8", Raw({1.f, 1.f, 1.5f, 1.5f, 2.f, 2.f}));
+  Run({"CKPT.MERGE", "run", "9", "2", "2", "1", "6", "1"});
+  check("9", a);
+  const std::string dump = Call({"DUMP", "run"}).text;
+  Run({"DEL", "run"});
+  EXPECT_EQ(Run({"RESTORE", "run", "0", dump}), "+OK");
+  for (size_t i = 0; i < std::size(kVersions); ++i)
+    check(std::to_string(i + 1), kVersions[i].whole);
+}
+
 }  // namespace
 }  // namespace cairn

@@ -153,8 +153,13 @@ TEST_F(CkptReplyTest, Status) {
   EXPECT_EQ(status(),
             expected("preparing", "10", "[]", "",
                      "\"upload_ms\", :300, \"prepare_ms\", :30, \"expires_in_ms\", :60000"));
+  harness_.AdvanceMs(4);
   const std::string committed = Run({"CKPT.COMMIT", "run", tx});
+  EXPECT_TRUE(committed.ends_with("\"upload_ms\", :300, \"prepare_ms\", :30, \"commit_ms\", :4]"))
+      << committed;
   EXPECT_EQ(status(), committed) << "then as LIST has it";
+  harness_.AdvanceMs(1000);
+  EXPECT_EQ(status(), committed) << "for good";
   EXPECT_EQ(Run({"CKPT.STATUS", "run"}),
             "[\"versions\", :1, \"latest\", :7, \"attempt\", :3, \"world\", :2, \"keep\", :5, "
             "\"open\", []]");

@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <random>
 
 #include "tensor_module/ckpt_delta.h"
@@ -143,26 +144,97 @@ TEST(DeltaTest, TheOldTensorWithTheRangesWrittenOverItIsTheNewOne) {
   }
 }
 
-TEST(DeltaTest, OfBoxesThatOverlapAllOrNothingIsSent) {
+/// Boxes that cover a tensor and overlap, each with bytes of its own, and what they come to: the
+/// last box that has an element counts (C10).
+struct Overlapping {
+  LogicalTensor tensor;
+  std::string whole;
+};
+Overlapping PaintOver(std::mt19937_64& random, ChunkPool& pool, TestMemory& memory,
+                      const LogicalTensor& form, const std::vector<Extent>& extents) {
+  Overlapping out{form, std::string(form.size_bytes(), '\0')};
+  const size_t element = DTypeSize(form.dtype);
+  for (const Extent& extent : extents) {
+    std::string paint(form.size_bytes(), '\0');
+    for (char& c : paint) c = static_cast<char>(random());
+    out.tensor.shards.push_back(Store(pool, memory, form, extent, paint));
+    CAIRN_CHECK(ForEachRun(form.shape, element, extent.AsBox(), [&](uint64_t at, uint64_t size) {
+                  out.whole.replace(at, size, paint, at, size);
+                  return Status::Ok();
+                }).ok());
+  }
+  return out;
+}
+
+TEST(LogicalTensorTest, WhereBoxesOverlapTheLastOneCountsForAllReaders) {
+  std::mt19937_64 random(12);
   TestMemory memory;
   ChunkPool pool(memory);
-  LogicalTensor a;
-  a.dtype = DType::kU8;
-  a.shape = {6};
-  LogicalTensor same = a, changed = a;
-  for (uint64_t off : {2, 0}) {
-    Extent extent = Extent::Whole(a.shape);
-    extent.off[0] = off;
-    extent.len[0] = 4;
-    a.shards.push_back(Store(pool, memory, a, extent, "abcdef"));
-    same.shards.push_back(Store(pool, memory, same, extent, "abcdef"));
-    changed.shards.push_back(Store(pool, memory, changed, extent, off == 2 ? "abcdeF" : "abcdef"));
+  for (int round = 0; round < 100; ++round) {
+    LogicalTensor form;
+    form.dtype = round % 2 == 0 ? DType::kU8 : DType::kF32;
+    form.shape = {1 + random() % 40, 1 + random() % 40};
+    // The whole as two halves of rows, runs both, and boxes over and under them.
+    const uint64_t half = form.shape[0] / 2, columns = form.shape[1];
+    std::vector<Extent> extents = {{{0, 0}, {half, columns}},
+                                   {{half, 0}, {form.shape[0] - half, columns}}};
+    for (int more = 0; more < 3; ++more) {
+      const uint64_t row = random() % form.shape[0];
+      const uint64_t column = more == 0 ? 0 : random() % columns;
+      extents.push_back({{row, column},
+                         {1 + random() % (form.shape[0] - row),
+                          more == 0 ? columns : 1 + random() % (columns - column)}});
+    }
+    std::shuffle(extents.begin(), extents.end(), random);
+    const auto [tensor, whole] = PaintOver(random, pool, memory, form, extents);
+    ASSERT_TRUE(Overlaps(tensor));
+    const auto read = [&](uint64_t begin, uint64_t end) {
+      return BytesOf(ReadRanges(memory, tensor, {{begin, end}}).value()[0]);
+    };
+    ASSERT_EQ(read(0, whole.size()), whole);
+    for (int i = 0; i < 10; ++i) {
+      const uint64_t begin = random() % whole.size();
+      const uint64_t end = begin + random() % (whole.size() - begin + 1);
+      ASSERT_EQ(read(begin, end), whole.substr(begin, end - begin));
+      const uint64_t row = random() % form.shape[0], column = random() % columns;
+      const Box box =
+          Extent{{row, column},
+                 {1 + random() % (form.shape[0] - row), 1 + random() % (columns - column)}}
+              .AsBox();
+      ASSERT_EQ(BytesOf(GatherBox(memory, tensor, box).value()),
+                ReadBox(whole, form.shape, DTypeSize(form.dtype), box));
+    }
   }
-  EXPECT_TRUE(ChangedRanges(&a, same).empty());
-  const std::vector<ByteRange> ranges = ChangedRanges(&a, changed);
-  ASSERT_EQ(ranges.size(), 1u);
-  EXPECT_EQ(ranges[0].begin, 0u);
-  EXPECT_EQ(ranges[0].end, 6u);
+}
+
+TEST(DeltaTest, OfBoxesThatOverlapToo) {
+  std::mt19937_64 random(13);
+  TestMemory memory;
+  ChunkPool pool(memory);
+  LogicalTensor form;
+  form.dtype = DType::kU8;
+  form.shape = {3 * kChunkBytes};
+  const std::vector<Extent> extents = {
+      {{0}, {2 * kChunkBytes}}, {{kChunkBytes}, {2 * kChunkBytes}}, {{1000}, {100}}};
+  auto [a, old] = PaintOver(random, pool, memory, form, extents);
+  auto [b, fresh] = PaintOver(random, pool, memory, form, extents);
+  EXPECT_TRUE(ChangedRanges(&a, a).empty());
+  // Of the first box what nobody sees of it, the rest as it was.
+  LogicalTensor hidden = form;
+  for (size_t i = 0; i < 3; ++i) {
+    StoredShard shard = a.shards[i];
+    if (i == 0) shard.chunks[1] = b.shards[0].chunks[1];
+    hidden.shards.push_back(std::move(shard));
+  }
+  for (const auto& [to, bytes] : {std::pair(&b, fresh), std::pair(&hidden, old)}) {
+    std::string made = old;
+    const std::vector<ByteRange> ranges = ChangedRanges(&a, *to);
+    const std::vector<Chunks> pieces = ReadRanges(memory, *to, ranges).value();
+    for (size_t i = 0; i < ranges.size(); ++i) {
+      made.replace(ranges[i].begin, ranges[i].end - ranges[i].begin, BytesOf(pieces[i]));
+    }
+    EXPECT_TRUE(made == bytes);
+  }
 }
 
 TEST(FindGapsTest, FindsWhatIsNotCoveredAndNothingElse) {
