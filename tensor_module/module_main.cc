@@ -1,12 +1,12 @@
 // The door of tensor.so: makes the Module and registers what it has. The one symbol that the
 // library exports. Thread: executor.
 
-#include <unistd.h>
-
+#include <functional>
 #include <string>
 #include <utility>
 
 #include "server/base/strings.h"
+#include "tensor_module/build_number.h"
 #include "tensor_module/chunk_codec.h"
 #include "tensor_module/module.h"
 #include "tensor_module/torch_door.h"
@@ -52,6 +52,12 @@ void Say(const CairnApi& api, CairnModule* self, std::string_view line) {
   api.log(self, CAIRN_LOG_WARNING, {line.data(), line.size()});
 }
 
+/// As part of what the server uses before the first key (module_api.h, run_as_startup).
+void RunAsStartup(const CairnApi& api, CairnModule* self, const std::function<void()>& work) {
+  const auto run = [](void* state) { (*static_cast<const std::function<void()>*>(state))(); };
+  api.run_as_startup(self, run, const_cast<std::function<void()>*>(&work));
+}
+
 struct Torch {
   cairn::tensor::TorchDoor door;
 };
@@ -60,8 +66,13 @@ struct Torch {
 class ModuleWithTorch final : Torch, public cairn::tensor::Module {
  public:
   ModuleWithTorch(const CairnApi& table, CairnModule* handle)
-      : Torch{cairn::tensor::TorchDoor(cairn::tensor::TorchDoor::DefaultPath())},
+      : Torch{cairn::tensor::TorchDoor(cairn::tensor::TorchDoor::DefaultPath(),
+                                       cairn::tensor::BuildNumber(),
+                                       [&table, handle](const std::function<void()>& work) {
+                                         RunAsStartup(table, handle, work);
+                                       })},
         Module(table, handle, door) {}
+  const std::string& why_no_torch() const { return door.refusal(); }
 };
 
 void FreeModule(void* module) {
@@ -81,14 +92,14 @@ extern "C" __attribute__((visibility("default"))) int CairnModule_OnLoad(const C
   if (api->abi_version != CAIRN_MODULE_ABI_VERSION || api->struct_size < sizeof(CairnApi)) {
     return CAIRN_FAILED;
   }
-  cairn::tensor::Module* const module = new ModuleWithTorch(*api, self);
+  auto* const whole = new ModuleWithTorch(*api, self);
+  cairn::tensor::Module* const module = whole;
   if (api->module_describe(self, "tensor", kModuleVersion, module, FreeModule) != CAIRN_OK) {
     FreeModule(module);
     return CAIRN_FAILED;
   }
-  if (const std::string torch = cairn::tensor::TorchDoor::DefaultPath();
-      ::access(torch.c_str(), R_OK) != 0) {
-    Say(*api, self, torch + " is not there: casts of tensors are errors");
+  if (!whole->why_no_torch().empty()) {
+    Say(*api, self, "casts of tensors are errors: " + whole->why_no_torch());
   }
   Arguments arguments;
   if (!ParseArguments(argc, argv, &arguments)) {

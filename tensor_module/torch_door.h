@@ -6,6 +6,7 @@
 // it.
 
 #include <condition_variable>
+#include <functional>
 #include <future>
 #include <mutex>
 #include <string>
@@ -17,12 +18,18 @@ namespace cairn::tensor {
 
 class TorchDoor final : public Compute {
  public:
-  /// When the library cannot be opened casts are errors that say why, for other arithmetic might
-  /// round another way, and a log is replayed by what it says.
-  explicit TorchDoor(std::string path);
+  /// `build`: the number that the library has to have (build_number.h). `open` runs what opens it,
+  /// on the thread that does. When it cannot be opened casts are errors that say why, for other
+  /// arithmetic might round another way, and a log is replayed by what it says.
+  TorchDoor(std::string path, std::string build,
+            std::function<void(const std::function<void()>& work)> open);
   TorchDoor(const TorchDoor&) = delete;
   TorchDoor& operator=(const TorchDoor&) = delete;
   ~TorchDoor() override;
+
+  /// Why the library will not be opened, as its file has it: it is not there, or of another build.
+  /// Empty: it will be.
+  const std::string& refusal() const { return refusal_; }
 
   /// Beside the library that this is part of, wherever a link to that lies.
   static std::string DefaultPath();
@@ -49,6 +56,7 @@ class TorchDoor final : public Compute {
 
   const Compute& Opened() const;
 
+  std::string refusal_;
   Absent absent_;
   mutable std::mutex mutex_;
   mutable std::condition_variable wake_;
@@ -58,8 +66,11 @@ class TorchDoor final : public Compute {
   std::thread thread_;
 };
 
-/// The one function of tensor_torch.so.
+/// The two functions of tensor_torch.so. The first may be called when the second returns the number
+/// of this library.
 using OpenTorchFn = const Compute* (*)();
 inline constexpr const char* kOpenTorch = "CairnTensor_OpenTorch";
+using TorchBuildFn = const char* (*)();
+inline constexpr const char* kTorchBuild = "CairnTensor_TorchBuild";
 
 }  // namespace cairn::tensor

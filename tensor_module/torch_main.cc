@@ -1,7 +1,8 @@
-// The door of tensor_torch.so (torch_door.h). The one symbol that the library exports.
+// The door of tensor_torch.so (torch_door.h). The two symbols that the library exports.
 
 #include <type_traits>
 
+#include "tensor_module/build_number.h"
 #include "tensor_module/torch_bridge.h"
 #include "tensor_module/torch_door.h"
 
@@ -10,4 +11,9 @@ CairnTensor_OpenTorch() {
   static_assert(std::is_same_v<cairn::tensor::OpenTorchFn, decltype(&CairnTensor_OpenTorch)>);
   cairn::tensor::StartTorch();
   return &cairn::tensor::TorchCompute();
+}
+
+extern "C" __attribute__((visibility("default"))) const char* CairnTensor_TorchBuild() {
+  static_assert(std::is_same_v<cairn::tensor::TorchBuildFn, decltype(&CairnTensor_TorchBuild)>);
+  return cairn::tensor::BuildNumber();
 }

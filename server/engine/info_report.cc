@@ -461,6 +461,7 @@ MemoryReport ReadMemoryReport(Engine& engine) {
   engine.stats.peak_memory = std::max<size_t>(engine.stats.peak_memory, report.used);
   report.peak = engine.stats.peak_memory;
   report.startup = engine.stats.startup_memory;
+  if (engine.modules != nullptr) report.startup += engine.modules->startup_bytes();
   for (const auto& [id, session] : engine.sessions()) report.clients += session->MemoryUsage();
   report.aof_buffer = FiguresOf(engine).aof_buffer_bytes;
   const uint64_t stream = engine.replicas != nullptr ? engine.replicas->backlog_bytes() : 0;

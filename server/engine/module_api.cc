@@ -345,6 +345,12 @@ void Log(CairnModule* module, int level, CairnBytes line) {
   module->host->engine().log.Log(clamped, "<{}> {}", module->description.name, View(line));
 }
 
+void RunAsStartup(CairnModule* module, void (*work)(void*), void* state) {
+  const int64_t before = ThreadLiveBytes();
+  work(state);
+  module->host->AddStartupBytes(ThreadLiveBytes() - before);
+}
+
 // --- long work ---
 
 class ModuleJob final : public CommandJob {
@@ -513,6 +519,7 @@ constexpr CairnApi kApi = {
     .value_at = ValueAt,
     .watch_clock = WatchClock,
     .run_command = RunCommand,
+    .run_as_startup = RunAsStartup,
 };
 
 }  // namespace

@@ -339,6 +339,11 @@ typedef struct CairnApi {
   /* Runs a command in database `db` as a client would that may do everything, and drops what it
      replies. Only inside on_tick. */
   void (*run_command)(CairnModule* module, uint32_t db, const CairnBytes* args, size_t count);
+
+  /* Runs work(state) on the calling thread, whichever it is. Memory that the thread allocates
+     meanwhile and keeps is what the module costs before the first key: INFO counts it as startup,
+     not as the dataset's. It has to be over when the module's data is freed. */
+  void (*run_as_startup)(CairnModule* module, void (*work)(void* state), void* state);
 } CairnApi;
 
 /* Exported by every module. Returns CAIRN_OK when it is ready; otherwise the library is closed

@@ -100,6 +100,16 @@ class ModuleHost final : public ModuleValueFactory {
   /// Both ids name one type, whatever their encoding versions.
   static bool SameType(uint64_t a, uint64_t b) { return a >> 10 == b >> 10; }
 
+  /// What modules have allocated for themselves since they were loaded (module_api.h,
+  /// run_as_startup). Thread: any.
+  void AddStartupBytes(int64_t bytes) {
+    startup_bytes_.fetch_add(bytes, std::memory_order_relaxed);
+  }
+  uint64_t startup_bytes() const {
+    const int64_t bytes = startup_bytes_.load(std::memory_order_relaxed);
+    return bytes > 0 ? static_cast<uint64_t>(bytes) : 0;
+  }
+
   // --- registration, called through the table ---
   int RegisterCommand(CairnModule& module, const CairnCommandSpec& spec);
   CairnType* RegisterType(CairnModule& module, const CairnTypeSpec& spec);
@@ -114,6 +124,7 @@ class ModuleHost final : public ModuleValueFactory {
   void ForgetCommands(const CairnModule& module);
 
   Engine* engine_ = nullptr;
+  std::atomic<int64_t> startup_bytes_{0};  // outlives the modules, whose threads may add to it
   std::vector<std::unique_ptr<CairnModule>> modules_;
   std::string load_failure_;
   SaveTarget log_target_;

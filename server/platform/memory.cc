@@ -61,12 +61,20 @@ MemoryFigures ReadAllocatorFigures() {
           .retained = ReadStatistic("stats.retained")};
 }
 
+/// A counter that jemalloc keeps for the calling thread; nullptr: it has none of the name.
+const uint64_t* CounterOfThread(const char* name) {
+  uint64_t* pointer = nullptr;
+  size_t size = sizeof(pointer);
+  return ::mallctl(name, &pointer, &size, nullptr, 0) == 0 ? pointer : nullptr;
+}
+
 uint64_t AllocatorBytesOfThread() {
-  static thread_local const uint64_t* const counter = [] {
-    uint64_t* pointer = nullptr;
-    size_t size = sizeof(pointer);
-    return ::mallctl("thread.allocatedp", &pointer, &size, nullptr, 0) == 0 ? pointer : nullptr;
-  }();
+  static thread_local const uint64_t* const counter = CounterOfThread("thread.allocatedp");
+  return counter != nullptr ? *counter : 0;
+}
+
+uint64_t FreedBytesOfThread() {
+  static thread_local const uint64_t* const counter = CounterOfThread("thread.deallocatedp");
   return counter != nullptr ? *counter : 0;
 }
 
@@ -96,6 +104,7 @@ MemoryFigures ReadAllocatorFigures() {
 }
 
 uint64_t AllocatorBytesOfThread() { return 0; }
+uint64_t FreedBytesOfThread() { return 0; }
 
 void PurgeHeap() {
 #if !CAIRN_SANITIZED
@@ -136,6 +145,10 @@ MemoryFigures ReadMemoryFigures() {
   figures.active += spans.taken_bytes();
   figures.resident += spans.held_bytes();
   return figures;
+}
+
+int64_t ThreadLiveBytes() {
+  return static_cast<int64_t>(AllocatorBytesOfThread() - FreedBytesOfThread());
 }
 
 uint64_t ThreadAllocatedBytes() {

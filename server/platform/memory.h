@@ -27,6 +27,10 @@ MemoryFigures ReadMemoryFigures();
 /// but jemalloc). Cost: two loads.
 uint64_t ThreadAllocatedBytes();
 
+/// Bytes that the calling thread has got from the allocator less those it gave back, also of other
+/// threads; 0 when the allocator does not tell. Of one thread only differences mean something.
+int64_t ThreadLiveBytes();
+
 /// Bytes the allocator really set aside for a pointer it gave out; 0 for null. Cost: 4 ns
 /// (jemalloc).
 size_t UsableSize(const void* pointer);

@@ -3,8 +3,11 @@ input does, and that long work of one client does not stop the others. Bytes are
 """
 
 import os
+import re
+import shutil
 import socket
 import subprocess
+import tempfile
 import time
 import unittest
 
@@ -225,6 +228,44 @@ class LongWork(unittest.TestCase):
             raw.sendall(b"TENSOR.EQUAL k k RTOL 0\r\n" * 3)
             self.assertTrue(client.ping())
             self.assertEqual(server.stop(), 0)
+
+
+class LibTorch(unittest.TestCase):
+    def test_a_library_of_another_build_is_refused(self):
+        with tempfile.TemporaryDirectory() as directory:
+            for name in ("tensor.so", "tensor_torch.so"):
+                shutil.copy(os.path.join(LIB_DIR, name), directory)
+            path = os.path.join(directory, "tensor_torch.so")
+            with open(path, "rb") as library:
+                data = library.read()
+            number = re.search(rb"cairn\0\0\0([0-9a-f]{32})\0", data)[1]
+            other = number[::-1]
+            with Server(settings={"loadmodule": os.path.join(directory, "tensor.so")}) as server:
+                run(server.client(), "TENSOR.SET k F32 SHAPE 1 2 VALUES 2 1 2")
+                self.assertEqual(run(server.client(), "TENSOR.CAST k d F16"), b"OK")
+                self.assertNotIn("casts of tensors are errors", server.log())
+                with open(path, "wb") as library:
+                    library.write(data.replace(number, other))
+                server.restart()
+                client, line = server.client(), f"{path} is of build {other.decode()}, tensor.so of build {number.decode()}"
+                self.assertIn("casts of tensors are errors: " + line, server.log())
+                run(client, "TENSOR.SET k F32 SHAPE 1 2 VALUES 2 1 2")
+                with self.assertRaisesRegex(redis.ResponseError, "LibTorch cannot be used: " + re.escape(line)):
+                    run(client, "TENSOR.CAST k d F16")
+                self.assertEqual(run(client, "TENSOR.STATS k")[1], 2)
+                with open(f"/proc/{server.pid}/maps", encoding="ascii", errors="replace") as maps:
+                    self.assertNotIn("libtorch", maps.read(), "it was not even opened")
+                os.remove(path)
+                server.restart()
+                self.assertIn(f"casts of tensors are errors: {path} is not there", server.log())
+
+    def test_its_memory_is_not_the_datasets(self):
+        with Server(tensors=True) as server:
+            before = server.client().info("memory")
+            after = wait_until(lambda: (now := server.client().info("memory"))["used_memory_startup"] >
+                               before["used_memory_startup"] + 10 * MIB and now, what="LibTorch")
+            self.assertGreater(after["used_memory"], before["used_memory"] + 10 * MIB)
+            self.assertLess(after["used_memory_dataset"], before["used_memory_dataset"] + 2 * MIB)
 
 
 class WarmMemory(unittest.TestCase):
