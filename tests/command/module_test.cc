@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include "server/engine/blocking.h"
+#include "server/engine/dispatcher.h"
 #include "server/engine/job_runner.h"
 #include "server/engine/module_host.h"
 #include "tests/support/command_harness.h"
@@ -236,6 +238,34 @@ TEST_F(ModuleTest, AJobIsCountedOnceAndItsErrorIsItsReply) {
   const Command* command = harness_.engine().commands.Find("probe.double");
   EXPECT_EQ(command->counters.calls, 1u);
   EXPECT_EQ(command->counters.failed, 1u);
+}
+
+TEST_F(ModuleTest, AClientThatWaitedForAKeyMayHandWorkOver) {
+  ASSERT_TRUE(Load().ok());
+  const BlockingTable& blocking = harness_.engine().blocking;
+  FakeClient client(harness_), second(harness_);
+  client.Send({{"PROBE.AWAIT", "k"}, {"SET", "behind", "1"}});
+  second.Send({{"PROBE.AWAIT", "k"}});
+  EXPECT_EQ(blocking.blocked_count(), 2u);
+  const uint64_t before = harness_.engine().stats.commands_processed;
+  Run({"SET", "k", "v"});
+  blocking.CheckInvariants();
+  EXPECT_EQ(blocking.blocked_count(), 0u) << "it waits for a worker now";
+  EXPECT_EQ(blocking.deadline_count(), 0u);
+  EXPECT_EQ(client.TakeReplies(), "");
+  EXPECT_TRUE(client.session().suspended && client.session().job != 0);
+  EXPECT_EQ(Run({"EXISTS", "behind"}), ":0");
+  EXPECT_EQ(harness_.engine().stats.commands_processed, before + 2) << "SET and EXISTS";
+  second.Disconnect();
+  while (jobs_->working() > 0) ASSERT_TRUE(harness_.RunPosted());
+  client.RunTurn();
+  EXPECT_EQ(client.TakeReplies().substr(0, 16), "*3\r\n$2\r\nkk\r\n:1\r\n");
+  EXPECT_EQ(Run({"EXISTS", "behind"}), ":1");
+  EXPECT_EQ(harness_.engine().commands.Find("probe.await")->counters.calls, 1u);
+  EXPECT_EQ(Run({"PROBE.JOBS"}), "[:2, :2]");
+  client.Send({{"PROBE.AWAIT", "none"}});
+  harness_.engine().dispatcher->UnblockByTimeout(client.session());
+  EXPECT_EQ(client.TakeReplies(), "$-1\r\n") << "it is parked as before";
 }
 
 TEST_F(ModuleTest, AClientThatGoesAwayGetsItsJobDropped) {

@@ -98,6 +98,13 @@ void Double(CairnContext* ctx, void* data) {
   job.drop(state);
 }
 
+// probe.await key: as probe.double, once the key is there; null after a second
+void Await(CairnContext* ctx, void* data) {
+  const CairnApi& api = *static_cast<Probe*>(data)->api;
+  if (api.key_exists(ctx, api.arg(ctx, 1)) != 0) return Double(ctx, data);
+  if (api.wait_for_key(ctx, api.arg(ctx, 1), 1000) != CAIRN_OK) api.reply_null(ctx);
+}
+
 // probe.jobs: [made, dropped]
 void Jobs(CairnContext* ctx, void* data) {
   auto* probe = static_cast<Probe*>(data);
@@ -167,7 +174,8 @@ int Register(Probe* probe, bool with_type) {
   };
   int failed = add("probe.echo", 2, CAIRN_CMD_FAST, {}, Echo) |
                add("probe.kinds", 1, 0, {}, Kinds) | add("probe.fail", 1, 0, {}, Fail) |
-               add("probe.double", 2, 0, {}, Double) | add("probe.jobs", 1, 0, {}, Jobs);
+               add("probe.double", 2, 0, {}, Double) | add("probe.jobs", 1, 0, {}, Jobs) |
+               add("probe.await", 2, CAIRN_CMD_BLOCKING, {}, Await);
   if (!with_type) return failed;
   const CairnTypeSpec type = {
       "probe--03",
