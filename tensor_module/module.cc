@@ -341,8 +341,10 @@ Status CommandRun::RunLate(uint64_t cost, std::unique_ptr<LateWork> late) {
       [[maybe_unused]] LateWork* const taken = late.release();
       return Status::Ok();
     }
-    const MemoryClaim::Scope scope(claim);
-    late->Work();
+    {
+      const MemoryClaim::Scope scope(claim);
+      late->Work();
+    }
     late->claim_.reset();
     return late->Finish(*this);
   }

@@ -118,6 +118,29 @@ TEST_F(CkptReplyTest, Resume) {
   EXPECT_EQ(Run(resume), "[]");
 }
 
+TEST_F(CkptReplyTest, TimesOfAReplayAreThoseOfTheFirstRun) {
+  const std::string tx = Begin(7);
+  harness_.AdvanceMs(300);
+  harness_.TakePropagated();
+  Rank(tx, 0, "PREPARE");
+  const Lines logged = harness_.TakePropagated();
+  const std::string at = std::to_string(harness_.now_ms());
+  EXPECT_EQ(logged, (Lines{"CKPT.PREPARE run " + tx + " RANK 0 AT " + at}));
+  harness_.AdvanceMs(10);
+  Run({"CKPT.COMMIT", "run", tx});
+  const std::string first = Run({"CKPT.LIST", "run"});
+  const int64_t committed_ms = harness_.now_ms(), began_ms = committed_ms - 310;
+  Run({"DEL", "run"});
+  harness_.AdvanceMs(100000);  // a restart later
+  Run({"CKPT.BEGIN", "run", "7", "TX", tx, "AT", std::to_string(began_ms)});
+  Rank(tx, 0, "PREPARE", {"AT", at});
+  Run({"CKPT.COMMIT", "run", tx, "AT", std::to_string(committed_ms)});
+  EXPECT_EQ(Run({"CKPT.LIST", "run"}), first);
+  EXPECT_NE(first.find("\"upload_ms\", :300, \"prepare_ms\", :0, \"commit_ms\", :10"),
+            std::string::npos)
+      << first;
+}
+
 TEST_F(CkptReplyTest, Status) {
   Run({"CKPT.CREATE", "run", "WORLD", "2", "KEEP", "5"});
   const std::string tx = Begin(7, {"ATTEMPT", "3", "TIMEOUT", "60000"});
