@@ -55,10 +55,10 @@ void ReplyVersion(CommandRun& run, const CkptRun& state, const Version& version)
   run.Bulk(row != nullptr && row->rolled_back ? "rolledback"
            : &version == state.Latest()       ? "latest"
                                               : "committed");
-  // A log of before PREPARE's AT has it replayed by the clock of the replay.
-  const auto between = [&run](std::string_view name, int64_t from_ms, int64_t to_ms) {
+  // A log of before PREPARE's AT has it replayed by the clock of the replay, behind the end.
+  const auto between = [&](std::string_view name, int64_t from_ms, int64_t to_ms) {
     run.Bulk(name);
-    run.Integer(std::max<int64_t>(to_ms - from_ms, 0));
+    run.Integer(std::max<int64_t>(std::min(to_ms, version.committed_ms) - from_ms, 0));
   };
   between("upload_ms", version.began_ms, version.first_prepare_ms);
   between("prepare_ms", version.first_prepare_ms, version.last_prepare_ms);

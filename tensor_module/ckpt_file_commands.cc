@@ -258,7 +258,7 @@ void LogImport(CommandRun& run, const Imported& imported, uint64_t step, std::st
     LogPieces(run, {tx, 0, spec.name}, pieces,
               [&run](const std::vector<std::string_view>& args) { run.PropagateAs(args); });
   }
-  run.PropagateAs({"CKPT.PREPARE", key, tx, "RANK", "0"});
+  run.PropagateAs({"CKPT.PREPARE", key, tx, "RANK", "0", "AT", at});
   run.PropagateAs({"CKPT.COMMIT", key, tx, "DURABLE", durable, "AT", at});
 }
 
