@@ -95,6 +95,7 @@ Status ReplayFile(Replay* replay, const std::string& path, std::string_view name
     if (start > size) return Status::Corruption(path + ": the RDB part ends behind the file");
   }
   AofScan scan;
+  scanning.window_bytes = replay->options.window_bytes;
   scanning.progress_interval_bytes = replay->options.progress_interval_bytes;
   scanning.on_progress = [replay](uint64_t offset) {
     return replay->options.on_progress ? replay->options.on_progress(replay->bytes_before + offset)

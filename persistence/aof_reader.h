@@ -36,11 +36,16 @@ class CommandSink {
   virtual Status Command(std::span<const std::string_view> args) = 0;
 };
 
+/// How far ahead of what it parses a load asks for bytes of a mapped file: the disk is not waited
+/// for at each page, and pages that were asked for are not dropped before their turn.
+inline constexpr uint64_t kAofWindowBytes = uint64_t{4} << 20;
+
 struct AofLoadOptions {
   bool load_truncated = true;     ///< `aof-load-truncated`: cut a torn tail instead of refusing
   bool load_corrupt_tail = true;  ///< `aof-load-corrupt-tail`: cut a tail whose check fails
   bool change_files = true;       ///< false: report the cut, leave the disk alone (the checker)
   uint64_t progress_interval_bytes = 2u << 20;
+  uint64_t window_bytes = kAofWindowBytes;
   /// Bytes of all files replayed so far; an error ends the load.
   std::function<Status(uint64_t loaded_bytes)> on_progress;
   /// A line for the server's log.
@@ -96,16 +101,13 @@ struct AofScan {
   bool covered = true;  ///< every byte lies in a checked group
 };
 
-/// How far ahead of what it parses a scan asks for bytes of a mapped file: the disk is not waited
-/// for at each page, and pages that were asked for are not dropped before their turn.
-inline constexpr uint64_t kAofWindowBytes = uint64_t{4} << 20;
-
 struct AofScanOptions {
   uint64_t progress_interval_bytes = 0;
   std::function<Status(uint64_t offset)> on_progress = {};
   /// Asked before bytes of the text are touched (RandomAccessFile::MakeReadable); none: it is
   /// memory like any other.
   std::function<Status(uint64_t offset, uint64_t size)> make_readable = {};
+  uint64_t window_bytes = kAofWindowBytes;  ///< asked for at a time, at least
 };
 
 /// Whether `text` begins as an RDB file does. Errors: those of `make_readable`.

@@ -21,12 +21,13 @@ constexpr size_t kManyWords = 1024;
 /// What is read where bytes never reached the disk.
 constexpr std::string_view kBlank("\0#", 2);
 
-/// Finds where the padding at the end of `text` begins, not before `start`.
+/// Finds where the padding at the end of `text` begins, not before `start`. In small steps: what is
+/// looked at is read again in its turn.
 Status FindEnd(std::string_view text, uint64_t start, const AofScanOptions& options,
                uint64_t* end) {
-  constexpr uint64_t kStep = 64 << 10;
+  const uint64_t step = std::max<uint64_t>(options.window_bytes / 64, 1);
   for (*end = text.size(); *end > start;) {
-    const uint64_t from = *end - std::min(kStep, *end - start);
+    const uint64_t from = *end - std::min(step, *end - start);
     if (options.make_readable) CAIRN_RETURN_IF_ERROR(options.make_readable(from, *end - from));
     const size_t last = text.substr(from, *end - from).find_last_not_of(kAofPadding);
     if (last != std::string_view::npos) {
@@ -81,7 +82,7 @@ class Scanner {
   Status Need(uint64_t end) {
     if (end <= readable_ || readable_ == text_.size()) [[likely]]
       return Status::Ok();
-    end = std::min<uint64_t>(std::max(end, readable_ + kAofWindowBytes), text_.size());
+    end = std::min<uint64_t>(std::max(end, readable_ + options_.window_bytes), text_.size());
     CAIRN_RETURN_IF_ERROR(options_.make_readable(readable_, end - readable_));
     readable_ = end;
     return Status::Ok();

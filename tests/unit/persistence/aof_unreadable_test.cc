@@ -19,7 +19,8 @@
 namespace cairn {
 namespace {
 
-constexpr uint64_t kMiB = 1 << 20;
+constexpr uint64_t kPage = 4096;  // at least: what is cut off in one that was touched stays there
+constexpr uint64_t kWindow = 4 * kPage;
 
 std::string Set(size_t value_bytes, char fill = 'v') {
   return "*3\r\n$3\r\nSET\r\n$1\r\na\r\n$" + std::to_string(value_bytes) + "\r\n" +
@@ -35,7 +36,7 @@ std::string SetOf(size_t text_bytes) {
 
 std::string Sets(size_t text_bytes) {
   std::string text;
-  while (text.size() < text_bytes) text += Set(60'000);
+  while (text.size() < text_bytes) text += Set(234);
   return text;
 }
 
@@ -71,7 +72,6 @@ class GuardedText {
   uint64_t asked_bytes_ = 0, most_asked_ = 0;
 
  private:
-  static constexpr uint64_t kPage = 4096;
   static uint64_t Pages(uint64_t bytes) { return (bytes + kPage - 1) / kPage * kPage; }
   const size_t size_;
   char* room_;
@@ -84,41 +84,40 @@ struct Text {
 
 /// Each of several windows.
 std::vector<Text> Texts() {
-  const std::string hole(5 * kMiB, '\0');
-  std::string many = "*300001\r\n$3\r\nDEL\r\n";
-  for (int i = 0; i < 300'000; ++i) many += "$10\r\n0123456789\r\n";
+  const std::string hole(5 * kPage, '\0');
+  std::string many = "*1201\r\n$3\r\nDEL\r\n";
+  for (int i = 0; i < 1200; ++i) many += "$10\r\n0123456789\r\n";
   const auto torn = [](std::string text) { return text + "*3\r\n$3\r\nSET\r\n$9\r\nab"; };
   return {
-      {"Commands", [] { return Sets(10 * kMiB); }},
-      {"ACommandOfManyWindows", [] { return Set(5) + Set(14 * kMiB) + Set(5); }},
-      {"ACommandOfManyWords", [many] { return Sets(3 * kMiB) + many + many + Set(3); }},
-      {"Groups", [] { return Group(Group(Group("", Sets(3 * kMiB)), Sets(9 * kMiB)), Set(7)); }},
-      {"ALongNote", [] { return Set(9) + "#TS:" + std::string(9 * kMiB, '1') + "\r\n" + Set(9); }},
-      {"ANoteWithoutEnd", [] { return Set(9) + "#TS:" + std::string(9 * kMiB, '1'); }},
+      {"Commands", [] { return Sets(10 * kPage); }},
+      {"ACommandOfManyWindows", [] { return Set(5) + Set(14 * kPage) + Set(5); }},
+      {"ACommandOfManyWords", [many] { return Sets(3 * kPage) + many + many + Set(3); }},
+      {"Groups", [] { return Group(Group(Group("", Sets(3 * kPage)), Sets(9 * kPage)), Set(7)); }},
+      {"ALongNote", [] { return Set(9) + "#TS:" + std::string(9 * kPage, '1') + "\r\n" + Set(9); }},
+      {"ANoteWithoutEnd", [] { return Set(9) + "#TS:" + std::string(9 * kPage, '1'); }},
       // What comes next begins where the first window ends.
-      {"ACommandAtTheEdge", [] { return SetOf(kAofWindowBytes) + Set(5) + Sets(5 * kMiB); }},
-      {"ANoteAcrossTheEdge",
-       [] { return SetOf(kAofWindowBytes - 1) + "#CAIRNS\r\n" + Sets(5 * kMiB); }},
+      {"ACommandAtTheEdge", [] { return SetOf(kWindow) + Set(5) + Sets(5 * kPage); }},
+      {"ANoteAcrossTheEdge", [] { return SetOf(kWindow - 1) + "#CAIRNS\r\n" + Sets(5 * kPage); }},
       {"AGroupAtTheEdge",
        [] {
-         const size_t line = Group("", Set(kMiB)).size() - Set(kMiB).size() + 1;  // 7 digits
-         return Group(Group("", SetOf(kAofWindowBytes - line)), Sets(5 * kMiB));
+         const size_t line = Group("", Set(kPage)).size() - Set(kPage).size() + 1;  // a digit more
+         return Group(Group("", SetOf(kWindow - line)), Sets(5 * kPage));
        }},
-      {"Padding", [] { return Group("", Sets(5 * kMiB)) + std::string(9 * kMiB, kAofPadding); }},
-      {"PaddingAlone", [] { return std::string(9 * kMiB, kAofPadding); }},
-      {"ATornCommand", [torn] { return torn(Sets(9 * kMiB)); }},
+      {"Padding", [] { return Group("", Sets(5 * kPage)) + std::string(9 * kPage, kAofPadding); }},
+      {"PaddingAlone", [] { return std::string(9 * kPage, kAofPadding); }},
+      {"ATornCommand", [torn] { return torn(Sets(9 * kPage)); }},
       {"ATornGroup",
-       [] { return Group("", Sets(5 * kMiB)) + Group("", Sets(9 * kMiB)).substr(0, 6 * kMiB); }},
+       [] { return Group("", Sets(5 * kPage)) + Group("", Sets(9 * kPage)).substr(0, 6 * kPage); }},
       {"AGroupThatDoesNotMatch",
        [] {
-         std::string text = Group(Group("", Sets(5 * kMiB)), Sets(9 * kMiB));
-         text[6 * kMiB] ^= 1;
-         return Group(text, Sets(5 * kMiB));
+         std::string text = Group(Group("", Sets(5 * kPage)), Sets(9 * kPage));
+         text[6 * kPage] ^= 1;
+         return Group(text, Sets(5 * kPage));
        }},
-      {"AHole", [hole] { return Group(Group("", Set(5)) + hole, Sets(5 * kMiB)); }},
-      {"AHoleAtTheEnd", [hole] { return Sets(2 * kMiB) + hole; }},
-      {"Garbage", [] { return Set(5) + "+?" + Sets(9 * kMiB); }},
-      {"ABadGroupLine", [] { return Group("", Set(5)) + "#CAIRN:x" + Sets(9 * kMiB); }},
+      {"AHole", [hole] { return Group(Group("", Set(5)) + hole, Sets(5 * kPage)); }},
+      {"AHoleAtTheEnd", [hole] { return Sets(2 * kPage) + hole; }},
+      {"Garbage", [] { return Set(5) + "+?" + Sets(9 * kPage); }},
+      {"ABadGroupLine", [] { return Group("", Set(5)) + "#CAIRN:x" + Sets(9 * kPage); }},
   };
 }
 
@@ -133,6 +132,7 @@ TEST_P(GuardedScanTest, AsksBeforeItTouchesAndSeesTheSame) {
     ASSERT_TRUE(ScanAofText(text, start, plain, &expected).ok());
     GuardedText memory(text);
     AofScanOptions options;
+    options.window_bytes = kWindow;
     options.make_readable = [&](uint64_t offset, uint64_t size) {
       return memory.MakeReadable(offset, size);
     };
@@ -148,7 +148,7 @@ TEST_P(GuardedScanTest, AsksBeforeItTouchesAndSeesTheSame) {
     EXPECT_EQ(scan.covered, expected.covered);
     EXPECT_TRUE(guarded.lines == plain.lines);
     // Once each, but for the steps in which the end is looked for.
-    EXPECT_LE(memory.asked_bytes_, text.size() + scan.pad_bytes + (256 << 10));
+    EXPECT_LE(memory.asked_bytes_, text.size() + scan.pad_bytes + kWindow);
   }
 }
 
@@ -214,7 +214,9 @@ class ShortenedFileTest : public testing::TestWithParam<bool> {
     EXPECT_TRUE((*file)->Close().ok());
     Shortens sink(this, at_command);
     const auto no_rdb = [](const std::string&) -> Result<uint64_t> { return uint64_t{0}; };
-    const auto report = LoadAof(*env_, location_, manifest_, no_rdb, sink, {});
+    AofLoadOptions options;
+    options.window_bytes = kWindow;
+    const auto report = LoadAof(*env_, location_, manifest_, no_rdb, sink, options);
     EXPECT_FALSE(report.ok());
     EXPECT_EQ(report.status().code(), StatusCode::kIo);
     EXPECT_EQ(report.status().message(), "Unrecoverable error reading the append only file " +
@@ -224,7 +226,7 @@ class ShortenedFileTest : public testing::TestWithParam<bool> {
     return sink.lines.size();
   }
 
-  static constexpr uint64_t kLeftBytes = 9 * kMiB;
+  static constexpr uint64_t kLeftBytes = 9 * kPage;
   std::unique_ptr<Env> env_;
   AofLocation location_;
   AofManifest manifest_;
@@ -233,23 +235,23 @@ class ShortenedFileTest : public testing::TestWithParam<bool> {
 };
 
 TEST_P(ShortenedFileTest, EndsTheLoadAndIsNoTornEnd) {
-  const std::string text = Sets(14 * kMiB);
+  const std::string text = Sets(14 * kPage);
   const size_t loaded = ExpectRefusal(text, 1);
   EXPECT_GT(loaded, 1u);
-  EXPECT_LT(loaded, text.size() / 60'000);
+  EXPECT_LT(loaded, text.size() / 234);
   EXPECT_EQ(ExpectRefusal(text, 0), 0u);
 }
 
 TEST_P(ShortenedFileTest, EndsTheLoadInsideAGroup) {
-  EXPECT_EQ(ExpectRefusal(Group(Group("", Set(5)), Sets(14 * kMiB)), 1), 1u);
+  EXPECT_EQ(ExpectRefusal(Group(Group("", Set(5)), Sets(14 * kPage)), 1), 1u);
 }
 
 TEST_P(ShortenedFileTest, EndsTheLoadWhereWhatFollowsIsLookedAt) {
-  EXPECT_EQ(ExpectRefusal(Group("", Set(5)) + Set(5) + "*?" + Sets(14 * kMiB), 2), 2u);
+  EXPECT_EQ(ExpectRefusal(Group("", Set(5)) + Set(5) + "*?" + Sets(14 * kPage), 2), 2u);
 }
 
 TEST_P(ShortenedFileTest, EndsTheLoadWherePaddingIsLookedFor) {
-  EXPECT_EQ(ExpectRefusal(Set(5) + std::string(14 * kMiB, kAofPadding), 0), 0u);
+  EXPECT_EQ(ExpectRefusal(Set(5) + std::string(14 * kPage, kAofPadding), 0), 0u);
 }
 
 INSTANTIATE_TEST_SUITE_P(Envs, ShortenedFileTest, testing::Bool(),
