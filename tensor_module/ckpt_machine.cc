@@ -181,17 +181,20 @@ class Declaring {
   std::set<const Extent*, LessExtent> extents_;  // of the rank's shards of that name
 };
 
-Status CheckFinite(const RankPart& part) {
+/// Figures do not say that the chunk is finite as the shard's dtype: its bytes would.
+bool IsUnjudged(const ShardSpec& spec, const Chunk& chunk) {
+  return HasNonFinite(spec.dtype) &&
+         (chunk.dtype() != spec.dtype || chunk.figures().not_finite > 0);
+}
+
+Status CheckFinite(const RankPart& part, const KnownFinite& known) {
   for (size_t i = 0; i < part.specs.size(); ++i) {
     const ShardSpec& spec = *part.specs[i];
-    if (!HasNonFinite(spec.dtype)) continue;
     const SharedList<Cell>& cells = part.data[i]->cells();
-    const Chunk* last = nullptr;  // many cells may be of one chunk: zeros
     for (size_t cell = 0; cell < cells.size(); ++cell) {
       const Chunk& chunk = *cells[cell].chunk;
       uint64_t index = 0;
-      if (chunk.dtype() == spec.dtype && chunk.figures().not_finite == 0) continue;
-      if (std::exchange(last, &chunk) == &chunk) continue;
+      if (!IsUnjudged(spec, chunk) || known.contains({&chunk, spec.dtype})) continue;
       if (!chunk.IsIntact()) {
         return Status::Client("CKPTDAMAGED bytes of '" + spec.name + "' in the chunk log");
       }
@@ -433,7 +436,34 @@ Status SetState(CkptRun* run, std::string_view tx, uint32_t rank, StateBlob blob
   return Status::Ok();
 }
 
-Status Prepare(CkptRun* run, std::string_view tx, uint32_t rank, bool guard_finite, Moment moment) {
+std::vector<TypedChunk> UnjudgedChunks(const RankPart& part) {
+  std::vector<TypedChunk> out;
+  std::set<std::pair<const Chunk*, DType>> met;
+  for (size_t i = 0; i < part.specs.size(); ++i) {
+    const ShardSpec& spec = *part.specs[i];
+    for (const Cell& cell : part.data[i]->cells()) {
+      if (!cell.chunk || !IsUnjudged(spec, *cell.chunk)) continue;
+      if (met.insert({cell.chunk.get(), spec.dtype}).second) {
+        out.push_back({cell.chunk, spec.dtype});
+      }
+    }
+  }
+  return out;
+}
+
+KnownFinite FindFinite(const std::vector<TypedChunk>& chunks) {
+  KnownFinite known;
+  uint64_t index = 0;
+  for (const auto& [chunk, dtype] : chunks) {
+    if (chunk->IsIntact() && IsFinite(dtype, {chunk->bytes()}, &index)) {
+      known.insert({chunk.get(), dtype});
+    }
+  }
+  return known;
+}
+
+Status Prepare(CkptRun* run, std::string_view tx, uint32_t rank, bool guard_finite, Moment moment,
+               const KnownFinite& known) {
   Result<Transaction> transaction = LiveCopy(*run, tx);
   if (!transaction.ok()) return transaction.status();
   CAIRN_RETURN_IF_ERROR(CheckRank(*transaction, rank));
@@ -445,7 +475,7 @@ Status Prepare(CkptRun* run, std::string_view tx, uint32_t rank, bool guard_fini
                           Number(hole.begin) + " to " + Number(hole.end) + " of '" +
                           part.specs[i]->name + "'");
   }
-  if (guard_finite && !moment.replayed) CAIRN_RETURN_IF_ERROR(CheckFinite(part));
+  if (guard_finite && !moment.replayed) CAIRN_RETURN_IF_ERROR(CheckFinite(part, known));
   if (part.prepared) return Status::Ok();
   part.prepared = true;
   part.ballot = MakeBallot(&*transaction, part);

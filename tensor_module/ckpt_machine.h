@@ -17,6 +17,7 @@
 // hash.
 
 #include <optional>
+#include <set>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -63,6 +64,14 @@ const RankPart* FindRank(const Transaction& transaction, uint32_t rank);
 /// The shard's place in the part. Errors: not declared.
 Result<size_t> FindShard(const RankPart& part, std::string_view name, uint32_t index);
 
+/// Chunks that are finite when they are read as the dtype.
+using KnownFinite = std::set<std::pair<const Chunk*, DType>>;
+using TypedChunk = std::pair<ChunkRef, DType>;
+/// What GUARD FINITE has to look at of a part, each once: chunks that were met as another dtype
+/// first, or are not finite as what they were met as.
+std::vector<TypedChunk> UnjudgedChunks(const RankPart& part);
+/// Those of them that are finite and intact. Cost: a pass over them. Thread: any.
+KnownFinite FindFinite(const std::vector<TypedChunk>& chunks);
 /// Adds what is new of `specs`; what was declared before must be the same (C5). Errors: those of
 /// FindLive, CKPTWORLD, CKPTDIVERGED, too many shards.
 Status Declare(CkptRun* run, std::string_view tx, uint32_t rank, std::vector<ShardSpec> specs,
@@ -73,7 +82,8 @@ Status StoreShard(CkptRun* run, std::string_view tx, uint32_t rank, size_t shard
 /// Errors: those of FindLive, CKPTWORLD, CKPTDIVERGED.
 Status SetState(CkptRun* run, std::string_view tx, uint32_t rank, StateBlob blob, Moment moment);
 /// C3. Errors: those of FindLive, CKPTWORLD, CKPTINCOMPLETE, CKPTNOTFINITE.
-Status Prepare(CkptRun* run, std::string_view tx, uint32_t rank, bool guard_finite, Moment moment);
+Status Prepare(CkptRun* run, std::string_view tx, uint32_t rank, bool guard_finite, Moment moment,
+               const KnownFinite& known = {});
 /// Errors: those of FindLive; already committed.
 Status Abort(CkptRun* run, std::string_view tx, std::string_view reason, Moment moment);
 /// What a log says that Sweep did: a live transaction expires, one that is over is forgotten.

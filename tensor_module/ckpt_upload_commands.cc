@@ -371,7 +371,7 @@ void ReplyPrepared(CommandRun& run, uint32_t rank, uint64_t shards, uint64_t byt
   run.Unsigned(bytes);
 }
 
-Status PrepareNow(CommandRun& run) {
+Status PrepareNow(CommandRun& run, const KnownFinite& known) {
   Result<RankArgs> args = ParsePrepare(run.args());
   if (!args.ok()) return args.status();
   const std::string_view tx = run.args()[2];
@@ -391,7 +391,7 @@ Status PrepareNow(CommandRun& run) {
   const bool again = old != nullptr && old->prepared;
   Moment moment = edit->moment();
   moment.now_ms = args->at_ms.value_or(moment.now_ms);
-  CAIRN_RETURN_IF_ERROR(Prepare(&edit->run, tx, args->rank, args->guard_finite, moment));
+  CAIRN_RETURN_IF_ERROR(Prepare(&edit->run, tx, args->rank, args->guard_finite, moment, known));
   Result<const Transaction*> transaction = FindLive(edit->run, tx);
   CAIRN_CHECK(transaction.ok());
   const RankPart& part = *FindRank(*transaction.value(), args->rank);
@@ -410,7 +410,26 @@ Status PrepareNow(CommandRun& run) {
 Status PrepareCommand(CommandRun& run) {
   Result<RankArgs> args = ParsePrepare(run.args());
   if (!args.ok()) return args.status();
-  return AfterLogging(run, FindUnlogged(run, run.args()[2], args->rank, std::nullopt), PrepareNow);
+  const auto log_and_prepare = [rank = args->rank](CommandRun& next, const KnownFinite& known) {
+    return AfterLogging(next, FindUnlogged(next, next.args()[2], rank, std::nullopt),
+                        [known](CommandRun& last) { return PrepareNow(last, known); });
+  };
+  std::vector<TypedChunk> chunks;
+  if (args->guard_finite && !run.is_loading()) {
+    Result<const RunValue*> found = run.NeedRun(run.key(), CAIRN_WRITE);
+    if (!found.ok()) return found.status();
+    Result<const Transaction*> live = FindLive(found.value()->run(), run.args()[2]);
+    const RankPart* part = live.ok() ? FindRank(*live.value(), args->rank) : nullptr;
+    if (part != nullptr) chunks = UnjudgedChunks(*part);
+  }
+  uint64_t size_bytes = 0;
+  for (const auto& [chunk, dtype] : chunks) size_bytes += chunk->size();
+  return run.RunLate(
+      size_bytes, [chunks] { return FindFinite(chunks); },
+      // They stay where they are as long as somebody has them.
+      [chunks, log_and_prepare](CommandRun& late, const KnownFinite& known) {
+        return log_and_prepare(late, known);
+      });
 }
 
 constexpr CairnCommandSpec kSpecs[] = {

@@ -118,6 +118,13 @@ class LongWork(unittest.TestCase):
         run(*f"CKPT.DECLARE pieces {tx} RANK 0 2 mask weights BOOL SHAPE 1 {BYTES} w weights {SHAPE}".split())
         self.check(f"CKPT.PUT pieces {tx} RANK 0 mask AT 0 BLOB", numpy.random.default_rng(3).integers(0, 2, BYTES, "i1").tobytes())
         self.check(f"CKPT.PUT pieces {tx} RANK 0 w AT 0 BLOB", self.bytes)
+        # A vote that looks at bytes: the server has met them as another type.
+        fresh = numpy.random.default_rng(4).standard_normal(SIDE * SIDE, numpy.float32).tobytes()
+        run(*f"CKPT.SAVE bytes 2 1 w U8 SHAPE 1 {BYTES} BLOB".split(), fresh)
+        vote = run("CKPT.BEGIN", "votes", 1).decode()
+        run(*f"CKPT.DECLARE votes {vote} RANK 0 1 w weights {SHAPE}".split())
+        run(*f"CKPT.PUT votes {vote} RANK 0 w AT 0 BLOB".split(), fresh)
+        self.check(f"CKPT.PREPARE votes {vote} RANK 0 GUARD FINITE")
         self.check(f"CKPT.STATE pieces {tx} RANK 0 tree KIND user BLOB", self.bytes)
 
 
