@@ -21,7 +21,9 @@ constexpr int64_t kSlowWriteUs = 1000;
 /// Whatever kept a write for so long (memory that the kernel had to find, for instance), another
 /// thread should wait for the next one.
 constexpr int64_t kVerySlowWriteUs = 50'000;
-/// For so long after the disk was slow the executor leaves writing to the log thread.
+/// After the disk was slow the executor leaves writing to the log thread for so many times what it
+/// took: no more than a hundredth of its time is spent waiting. At most for this long.
+constexpr int64_t kSlowPauseTimes = 100;
 constexpr int64_t kSlowPauseUs = 5'000'000;
 constexpr int64_t kSyncIntervalUs = 1'000'000;
 constexpr int64_t kDelayedSyncUs = 2'000'000;
@@ -187,7 +189,9 @@ Status AofWriter::WriteGroup(size_t count, bool named) {
   const int64_t took_us = ended_us - began_us;
   last_write_slow_ =
       took_us > kVerySlowWriteUs || (took_us > kSlowWriteUs && ThreadWaits() != waits_before);
-  if (last_write_slow_) NoteSlowDisk(ended_us);
+  // One beside a sync may wait for the journal: it says nothing of the next one, and the executor
+  // leaves those to others anyway.
+  if (last_write_slow_ && !sync_in_flight_) NoteSlowDisk(ended_us, took_us);
   if (!written.ok()) {
     repair_needed_ = true;
     last_timestamp_s_ = -1;
@@ -253,7 +257,10 @@ bool AofWriter::MuchIsUnsynced() const {
 }
 
 /// A write that waits for the disk is often the next one after a sync that was slow.
-void AofWriter::NoteSlowDisk(int64_t now_us) { slow_until_us_ = now_us + kSlowPauseUs; }
+void AofWriter::NoteSlowDisk(int64_t now_us, int64_t took_us) {
+  const int64_t until_us = now_us + std::min(kSlowPauseTimes * took_us, kSlowPauseUs);
+  slow_until_us_ = std::max(slow_until_us_, until_us);
+}
 
 Status AofWriter::SyncFile() {
   CAIRN_CHECK(!sync_in_flight_);

@@ -13,9 +13,10 @@ namespace {
 
 /// The longest that a group waits to become larger.
 constexpr int64_t kMaxGatherUs = 1000;
-/// Under everysec and no: a sync that takes longer speaks of a disk that may keep a write waiting
-/// too.
+/// Under everysec and no: a sync that takes longer, and longer than its bytes are worth at 100 MB/s,
+/// speaks of a disk that may keep a write waiting too.
 constexpr int64_t kSlowSyncUs = 50'000;
+constexpr uint64_t kSlowBytesPerUs = 100;
 
 }  // namespace
 
@@ -66,8 +67,11 @@ void AofWriter::SyncThreadMain() {
     const Status status = file->Sync();
     const int64_t ended_us = env_.MonotonicMicros(), took_us = ended_us - began_us;
     io.lock();
-    if (took_us > kSlowSyncUs && step_policy_ != AofSyncPolicy::kAlways) NoteSlowDisk(ended_us);
     const uint64_t group_bytes = job.size - std::min(job.size, synced_size_);
+    const int64_t slow_us = kSlowSyncUs + static_cast<int64_t>(group_bytes / kSlowBytesPerUs);
+    if (took_us > slow_us && step_policy_ != AofSyncPolicy::kAlways) {
+      NoteSlowDisk(ended_us, took_us);
+    }
     FinishSync(job, status);
     if (status.ok()) Gather(io, group_bytes / 2, std::min(took_us, kMaxGatherUs));
     const bool went_on = sync_in_flight_ || (status.ok() && GoOn());

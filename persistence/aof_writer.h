@@ -236,7 +236,7 @@ class AofWriter {
   void TrimPadding();
   bool SyncIsDue(int64_t now_us, bool final) const;
   bool MuchIsUnsynced() const;
-  void NoteSlowDisk(int64_t now_us);
+  void NoteSlowDisk(int64_t now_us, int64_t took_us);
   Status SyncFile();
   void AfterSync(uint64_t synced_size, uint64_t durable_offset);
   void PublishDurable(uint64_t offset);
