@@ -7,6 +7,7 @@
 #include <limits>
 
 #include "tensor_module/numeric.h"
+#include "tensor_module/plain_floats.h"
 #include "tensor_module/vector_clones.h"
 
 namespace cairn::tensor {
@@ -15,12 +16,7 @@ namespace {
 
 constexpr double kInfinity = std::numeric_limits<double>::infinity();
 constexpr double kNan = std::numeric_limits<double>::quiet_NaN();
-constexpr size_t kLanes = 8;
 constexpr size_t kBlock = 2048;  // doubles: 16 KiB, so both passes over a block hit the first cache
-
-// Lanes are summed apart, which keeps the order of additions the same at every vector width.
-typedef double Lanes __attribute__((vector_size(kLanes * sizeof(double))));
-typedef int64_t Marks __attribute__((vector_size(kLanes * sizeof(int64_t))));
 
 // --- a block as doubles ---
 
@@ -158,28 +154,12 @@ DType PartsOf(DType dtype) {
 
 // --- statistics ---
 
-struct BlockSums {
-  int64_t nan = 0, inf = 0, zeros = 0;
-  double min = kInfinity, max = -kInfinity, sum = 0, l1 = 0, squares = 0, spread = 0;
-};
-
-inline __attribute__((always_inline)) double Total(const Lanes& lanes) {
-  double total = 0;
-  for (size_t i = 0; i < kLanes; ++i) total += lanes[i];
-  return total;
-}
-inline __attribute__((always_inline)) int64_t Total(const Marks& marks) {
-  int64_t total = 0;
-  for (size_t i = 0; i < kLanes; ++i) total += marks[i];
-  return total;
-}
-
-/// `count` is a multiple of kLanes.
+/// `count` is a multiple of kSumLanes.
 CAIRN_VECTOR_CLONES void SumBlock(const double* values, size_t count, BlockSums* out) {
   const Lanes zero = {}, infinity = zero + kInfinity;
   Lanes low = infinity, high = -infinity, sum = zero, l1 = zero, squares = zero;
   Marks nans = {}, infs = {}, zeros = {};
-  for (size_t i = 0; i < count; i += kLanes) {
+  for (size_t i = 0; i < count; i += kSumLanes) {
     Lanes value;
     std::memcpy(&value, values + i, sizeof value);
     const Lanes size = value < zero ? -value : value;
@@ -198,7 +178,7 @@ CAIRN_VECTOR_CLONES void SumBlock(const double* values, size_t count, BlockSums*
   out->nan = Total(nans);
   out->inf = Total(infs);
   out->zeros = Total(zeros);
-  for (size_t i = 0; i < kLanes; ++i) {
+  for (size_t i = 0; i < kSumLanes; ++i) {
     out->min = std::min(out->min, static_cast<double>(low[i]));
     out->max = std::max(out->max, static_cast<double>(high[i]));
   }
@@ -211,7 +191,7 @@ CAIRN_VECTOR_CLONES void SumBlock(const double* values, size_t count, BlockSums*
 CAIRN_VECTOR_CLONES double SpreadOfBlock(const double* values, size_t count, double mean) {
   const Lanes zero = {}, infinity = zero + kInfinity;
   Lanes spread = zero;
-  for (size_t i = 0; i < count; i += kLanes) {
+  for (size_t i = 0; i < count; i += kSumLanes) {
     Lanes value;
     std::memcpy(&value, values + i, sizeof value);
     const Lanes size = value < zero ? -value : value;
@@ -287,126 +267,54 @@ bool AnyNonFinite(DType dtype, const char* from, size_t bytes) {
   }
 }
 
-// --- blocks of floats without NaN and infinity: nearly all there are ---
-
-typedef float Floats __attribute__((vector_size(kLanes * sizeof(float))));
-typedef uint32_t Words __attribute__((vector_size(kLanes * sizeof(uint32_t))));
-typedef uint16_t Halves __attribute__((vector_size(kLanes * sizeof(uint16_t))));
-
-struct LoadF32 {
-  static constexpr size_t kSize = 4;
-  static inline __attribute__((always_inline)) void At(const char* from, Floats* out) {
-    std::memcpy(out, from, sizeof *out);
-  }
-};
-struct LoadBF16 {
-  static constexpr size_t kSize = 2;
-  static inline __attribute__((always_inline)) void At(const char* from, Floats* out) {
-    Halves bits;
-    std::memcpy(&bits, from, sizeof bits);
-    const Words wide = __builtin_convertvector(bits, Words) << 16;
-    std::memcpy(out, &wide, sizeof *out);
-  }
-};
-
-constexpr int64_t kSizeBits = std::numeric_limits<int64_t>::max();  // all but the sign
-
-/// What SumBlock() makes of the same elements, bit for bit, as long as `squares` is finite: lanes
-/// add the same numbers in the same order. Squares of floats do not overflow, so one that is not
-/// finite makes their sum so. Counts no zeros and no L1 unless `all`.
-template <typename Load, bool all>
-inline __attribute__((always_inline)) void SumFloats(const char* from, size_t count,
-                                                     BlockSums* out) {
-  const Lanes none = {};
-  const Floats nothing = {}, infinity = nothing + std::numeric_limits<float>::infinity();
-  Lanes sum = none, l1 = none, squares = none;
-  Floats low = infinity, high = -infinity;
-  typedef int32_t FloatMarks __attribute__((vector_size(kLanes * sizeof(int32_t))));
-  FloatMarks zeros = {};
-  for (size_t i = 0; i < count; i += kLanes) {
-    Floats given;
-    Load::At(from + i * Load::kSize, &given);
-    const Lanes value = __builtin_convertvector(given, Lanes);
-    low = given < low ? given : low;
-    high = given > high ? given : high;
-    sum += value;
-    squares += value * value;
-    if constexpr (all) {
-      zeros -= given == nothing;
-      l1 += (Lanes)((Marks)value & kSizeBits);
-    }
-  }
-  for (size_t i = 0; i < kLanes; ++i) {
-    out->min = std::min(out->min, static_cast<double>(low[i]));
-    out->max = std::max(out->max, static_cast<double>(high[i]));
-    out->zeros += zeros[i];
-  }
-  out->sum = Total(sum);
-  out->l1 = Total(l1);
-  out->squares = Total(squares);
-}
-CAIRN_VECTOR_CLONES void FiguresOfF32(const char* from, size_t n, BlockSums* out) {
-  SumFloats<LoadF32, false>(from, n, out);
-}
-CAIRN_VECTOR_CLONES void FiguresOfBF16(const char* from, size_t n, BlockSums* out) {
-  SumFloats<LoadBF16, false>(from, n, out);
-}
-CAIRN_VECTOR_CLONES void StatsOfF32(const char* from, size_t n, BlockSums* out) {
-  SumFloats<LoadF32, true>(from, n, out);
-}
-CAIRN_VECTOR_CLONES void StatsOfBF16(const char* from, size_t n, BlockSums* out) {
-  SumFloats<LoadBF16, true>(from, n, out);
-}
-
-template <typename Load>
-inline __attribute__((always_inline)) double SpreadOfFloats(const char* from, size_t count,
-                                                            double mean) {
-  Lanes spread = {};
-  for (size_t i = 0; i < count; i += kLanes) {
-    Floats given;
-    Load::At(from + i * Load::kSize, &given);
-    const Lanes distance = __builtin_convertvector(given, Lanes) - mean;
-    spread += distance * distance;
-  }
-  return Total(spread);
-}
-CAIRN_VECTOR_CLONES double SpreadOfF32(const char* from, size_t n, double mean) {
-  return SpreadOfFloats<LoadF32>(from, n, mean);
-}
-CAIRN_VECTOR_CLONES double SpreadOfBF16(const char* from, size_t n, double mean) {
-  return SpreadOfFloats<LoadBF16>(from, n, mean);
-}
-
-/// False: the block is not one of those, and `sums` is nothing.
-bool SumPlainFloats(DType dtype, const char* from, size_t count, bool all, BlockSums* sums) {
-  const bool half = dtype == DType::kBF16;
-  if ((!half && dtype != DType::kF32) || count % kLanes != 0) return false;
-  if (all) {
-    half ? StatsOfBF16(from, count, sums) : StatsOfF32(from, count, sums);
-  } else {
-    half ? FiguresOfBF16(from, count, sums) : FiguresOfF32(from, count, sums);
-  }
-  if (!std::isfinite(sums->squares)) return false;
-  const double mean = sums->sum / static_cast<double>(count);
-  if (all) sums->spread = half ? SpreadOfBF16(from, count, mean) : SpreadOfF32(from, count, mean);
+/// The spread, out of the other sums, where that loses no more than ten bits to cancellation: of
+/// numbers around zero it loses none, and of such are nearly all. False: a pass of its own must
+/// tell.
+bool SpreadOfSums(uint64_t count, BlockSums* sums) {
+  constexpr double kLeastShare = 0x1p-10;
+  const double spread = sums->squares - sums->sum * (sums->sum / static_cast<double>(count));
+  if (!(spread >= sums->squares * kLeastShare)) return false;
+  sums->spread = spread;
   return true;
+}
+
+/// False: the block is not one of floats without NaN and infinity, and `sums` is nothing.
+bool SumPlainFloats(DType dtype, const char* from, size_t count, bool all, BlockSums* sums) {
+  if ((dtype != DType::kF32 && dtype != DType::kBF16) || count % kSumLanes != 0) return false;
+  const PlainFloatLoops& best = PlainFloatLoopsHere().front();
+  const PlainFloatLoops::OfType& loops = dtype == DType::kF32 ? best.f32 : best.bf16;
+  (all ? loops.sums : loops.figures)(from, count, sums);
+  // Squares of floats do not overflow, so one that is not finite makes their sum so.
+  if (!std::isfinite(sums->squares)) return false;
+  if (all && !SpreadOfSums(count, sums)) {
+    sums->spread = loops.spread(from, count, sums->sum / static_cast<double>(count));
+  }
+  return true;
+}
+
+BlockSums SumsOfDoubles(DType dtype, const char* from, size_t count, bool all) {
+  BlockSums sums;
+  alignas(64) double block[kBlock];
+  WidenBlock(dtype, from, block, count);
+  const size_t padded = (count + kSumLanes - 1) / kSumLanes * kSumLanes;
+  std::fill(block + count, block + padded, kNan);
+  SumBlock(block, padded, &sums);
+  sums.nan -= static_cast<int64_t>(padded - count);
+  const uint64_t finite = count - static_cast<uint64_t>(sums.nan + sums.inf);
+  if (all && finite > 0 && !SpreadOfSums(finite, &sums)) {
+    sums.spread = SpreadOfBlock(block, padded, sums.sum / static_cast<double>(finite));
+  }
+  return sums;
 }
 
 /// Sums of `count` <= kBlock elements at `from`. `all`: zeros, L1 and spread too.
 BlockSums SumsOf(DType dtype, const char* from, size_t count, bool all) {
   BlockSums sums;
-  if (SumPlainFloats(dtype, from, count, all, &sums)) return sums;
-  sums = {};
-  alignas(64) double block[kBlock];
-  WidenBlock(dtype, from, block, count);
-  const size_t padded = (count + kLanes - 1) / kLanes * kLanes;
-  std::fill(block + count, block + padded, kNan);
-  SumBlock(block, padded, &sums);
-  sums.nan -= static_cast<int64_t>(padded - count);
-  const uint64_t finite = count - static_cast<uint64_t>(sums.nan + sums.inf);
-  if (all && finite > 0) {
-    sums.spread = SpreadOfBlock(block, padded, sums.sum / static_cast<double>(finite));
-  }
+  if (!SumPlainFloats(dtype, from, count, all, &sums))
+    sums = SumsOfDoubles(dtype, from, count, all);
+  // Which of two zeros is the smaller one is a matter of their order, and the lanes'.
+  sums.min += 0.0;
+  sums.max += 0.0;
   return sums;
 }
 

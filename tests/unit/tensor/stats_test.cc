@@ -3,12 +3,14 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
 #include <limits>
 #include <numeric>
 #include <random>
 
 #include "tensor_module/numeric.h"
+#include "tensor_module/plain_floats.h"
 #include "tests/unit/tensor/test_memory.h"
 
 namespace cairn::tensor {
@@ -157,6 +159,79 @@ TEST(StatsTest, FloatsMakeTheSameFiguresAsTheSameValuesInDoubles) {
     EXPECT_EQ(std::memcmp(&stats, &model, sizeof stats), 0)
         << stats.zeros << ' ' << model.zeros << ' ' << stats.l1 - model.l1 << ' '
         << stats.std - model.std;
+  }
+}
+
+/// Each processor has loops of its own; this one runs those of lesser ones too.
+TEST(StatsTest, LoopsForEveryProcessorMakeTheSameBits) {
+  std::mt19937_64 random(12);
+  const std::span<const PlainFloatLoops> all = PlainFloatLoopsHere();
+  ASSERT_FALSE(all.empty());
+  EXPECT_EQ(std::string(all.back().instructions), "any");
+  for (int round = 0; round < 300; ++round) {
+    const DType dtype = round % 2 == 0 ? DType::kBF16 : DType::kF32;
+    const auto of = [&](const PlainFloatLoops& loops) {
+      return dtype == DType::kF32 ? loops.f32 : loops.bf16;
+    };
+    const size_t count = kSumLanes * (random() % 40);
+    // One in front: what is not aligned is read as well.
+    std::string bytes(count * DTypeSize(dtype) + 1, '\0');
+    for (size_t i = 0; i < count; ++i) {
+      Scalar scalar;
+      scalar.real = random() % 9 == 0
+                        ? (random() % 2 == 0 ? 0.0 : -0.0)
+                        : std::ldexp(static_cast<double>(static_cast<int64_t>(random())),
+                                     static_cast<int>(random() % 200) - 160);
+      StoreScalar(dtype, scalar, bytes.data() + 1 + i * DTypeSize(dtype));
+    }
+    BlockSums model, model_figures;
+    of(all.back()).sums(bytes.data() + 1, count, &model);
+    of(all.back()).figures(bytes.data() + 1, count, &model_figures);
+    for (const PlainFloatLoops& loops : all) {
+      SCOPED_TRACE(std::string(loops.instructions) + ' ' + std::string(DTypeName(dtype)) + " x " +
+                   std::to_string(count));
+      BlockSums sums, figures;
+      of(loops).sums(bytes.data() + 1, count, &sums);
+      EXPECT_EQ(sums.zeros, model.zeros);
+      EXPECT_EQ(std::bit_cast<uint64_t>(sums.l1), std::bit_cast<uint64_t>(model.l1));
+      of(loops).figures(bytes.data() + 1, count, &figures);
+      for (const auto& [got, want] : {std::pair(sums, model), std::pair(figures, model_figures)}) {
+        EXPECT_EQ(got.min, want.min);
+        EXPECT_EQ(got.max, want.max);
+        EXPECT_EQ(std::bit_cast<uint64_t>(got.sum), std::bit_cast<uint64_t>(want.sum));
+        EXPECT_EQ(std::bit_cast<uint64_t>(got.squares), std::bit_cast<uint64_t>(want.squares));
+      }
+      const double mean = model.sum / static_cast<double>(std::max<size_t>(count, 1));
+      EXPECT_EQ(std::bit_cast<uint64_t>(of(loops).spread(bytes.data() + 1, count, mean)),
+                std::bit_cast<uint64_t>(of(all.back()).spread(bytes.data() + 1, count, mean)));
+    }
+  }
+}
+
+TEST(StatsTest, OfTwoZerosTheOneWithoutASignIsToldWhereverTheyLie) {
+  for (const DType dtype : {DType::kF32, DType::kBF16, DType::kF64}) {
+    for (size_t negative = 0; negative < 40; ++negative) {
+      std::string bytes(40 * DTypeSize(dtype), '\0');
+      Scalar scalar;
+      scalar.real = -0.0;
+      StoreScalar(dtype, scalar, bytes.data() + negative * DTypeSize(dtype));
+      const ChunkFigures figures = ComputeFigures(dtype, bytes);
+      EXPECT_FALSE(std::signbit(figures.min)) << negative;
+      EXPECT_FALSE(std::signbit(figures.max)) << negative;
+    }
+  }
+}
+
+// Beyond ten bits of cancellation a pass of its own tells the deviation.
+TEST(StatsTest, DeviationHasTenDigitsAtAnyDistanceFromZero) {
+  TestMemory memory;
+  for (const double mean : {0.0, 1.0, 30.0, 33.0, 1e3, 1e6}) {
+    std::vector<float> values(10000);
+    for (size_t i = 0; i < values.size(); ++i)
+      values[i] = static_cast<float>(mean + (i % 2 == 0 ? 1.0 : -1.0));
+    const std::string bytes(reinterpret_cast<const char*>(values.data()), values.size() * 4);
+    EXPECT_NEAR(ComputeStats(DType::kF32, memory.Cut(bytes)).std, std::sqrt(10000.0 / 9999), 1e-10)
+        << mean;
   }
 }
 
