@@ -35,7 +35,8 @@ struct ChunkFigures {
   void Add(const ChunkFigures& other);
   static constexpr double kNoMinimum = std::numeric_limits<double>::infinity();
 };
-/// Requires: `bytes` holds whole elements. Cost: 2 to 14 GB/s on one core, F32 and BF16 the fastest.
+/// Requires: `bytes` holds whole elements. Cost: 2 to 14 GB/s on one core, F32 and BF16 the
+/// fastest.
 ChunkFigures ComputeFigures(DType dtype, std::string_view bytes);
 
 /// How two payloads of one dtype differ; pieces are added up.
