@@ -22,7 +22,7 @@ constexpr int64_t kSlowWriteUs = 1000;
 /// thread should wait for the next one.
 constexpr int64_t kVerySlowWriteUs = 50'000;
 /// After the disk was slow the executor leaves writing to the log thread for so many times what it
-/// took: no more than a hundredth of its time is spent waiting. At most for this long.
+/// took, so that it waits for no more than a hundredth of its time. At most for this long.
 constexpr int64_t kSlowPauseTimes = 100;
 constexpr int64_t kSlowPauseUs = 5'000'000;
 constexpr int64_t kSyncIntervalUs = 1'000'000;
@@ -189,9 +189,12 @@ Status AofWriter::WriteGroup(size_t count, bool named) {
   const int64_t took_us = ended_us - began_us;
   last_write_slow_ =
       took_us > kVerySlowWriteUs || (took_us > kSlowWriteUs && ThreadWaits() != waits_before);
-  // One beside a sync may wait for the journal: it says nothing of the next one, and the executor
-  // leaves those to others anyway.
-  if (last_write_slow_ && !sync_in_flight_) NoteSlowDisk(ended_us, took_us);
+  // One beside a sync may wait for the journal: that says nothing of the next one, and the executor
+  // leaves those to others anyway. Not for so long, though: the sync may have been over long since,
+  // and its thread have waited for this one.
+  if (took_us > kVerySlowWriteUs || (last_write_slow_ && !sync_in_flight_)) {
+    NoteSlowDisk(ended_us, took_us);
+  }
   if (!written.ok()) {
     repair_needed_ = true;
     last_timestamp_s_ = -1;
@@ -327,8 +330,7 @@ Status AofWriter::Publish(const AofManifest& manifest) {
 /// process that ended: it goes, for when emptying it fails half way its old bytes may come back.
 Result<std::unique_ptr<WritableFile>> AofWriter::CreateIncrement(const AofFile& file) {
   const std::string path = location_.PathOf(file.name);
-  Status removed = env_.Remove(path);
-  if (!removed.ok() && removed.code() != StatusCode::kNotFound) return removed;
+  CAIRN_RETURN_IF_ERROR(env_.RemoveIfThere(path));
   return env_.OpenTruncate(path);
 }
 
@@ -444,8 +446,7 @@ void AofWriter::DeleteHistory() {
     }
   }
   for (const AofFile& file : manifest_.history()) {
-    Status removed = env_.Remove(location_.PathOf(file.name));
-    if (!removed.ok() && removed.code() != StatusCode::kNotFound) {
+    if (Status removed = env_.RemoveIfThere(location_.PathOf(file.name)); !removed.ok()) {
       Log("Can't remove a history file: " + std::string(removed.message()));
       return;
     }

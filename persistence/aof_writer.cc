@@ -152,8 +152,8 @@ Status AofWriter::Close() {
 void AofWriter::RemoveUnnamed() {
   if (protecting_.load() || manifest_stale_) return;
   for (const AofFile& file : manifest_.increments()) {
-    Status removed = env_.Remove(location_.PathOf(file.name));
-    if (!removed.ok() && removed.code() != StatusCode::kNotFound) Log(removed.message());
+    Status removed = env_.RemoveIfThere(location_.PathOf(file.name));
+    if (!removed.ok()) Log(removed.message());
   }
 }
 

@@ -66,15 +66,17 @@ void ReplyVersion(CommandRun& run, const CkptRun& state, const Version& version)
 }
 
 /// A deadline that was loaded from a file begins to count at the next change: it shall at this
-/// look, for each further one would begin it anew. (Nothing else of the run can be swept then: all
-/// of it was loaded, and not changed since.)
+/// look, for each further one would begin it anew. Nothing is swept: a run that waits or hands work
+/// over has had no effect.
 Status StartLoadedDeadline(CommandRun& run) {
   Result<const RunValue*> found = run.NeedRun(run.key(), CAIRN_WRITE);
   if (!found.ok()) return found.status();
   Result<const Transaction*> transaction = FindLive(found.value()->run(), run.args()[2]);
   if (!transaction.ok() || transaction.value()->deadline_ms != 0) return Status::Ok();
-  const Result<RunEdit> armed = RunEdit::Open(run);
-  return armed.ok() ? Status::Ok() : armed.status();
+  CkptRun armed = found.value()->run();
+  if (ArmDeadlines(&armed, {run.now_ms(), run.is_loading()}))
+    run.SetRunQuietly(run.key(), new RunValue(armed));
+  return Status::Ok();
 }
 
 /// Parks a COMMIT that lacks something. False: it goes on, to its version or to its error.
@@ -111,25 +113,38 @@ ToLog FindUnloggedOfWhole(CommandRun& run, const std::optional<Durable>& asked) 
   return what.chunks.empty() || IsWhole(run) ? std::move(what) : ToLog();
 }
 
-/// The ranks of the transaction that have prepared; 0: it is over.
-size_t CountVotes(CommandRun& run) {
+using Votes = std::vector<Kept<RankPart>>;
+
+/// What ranks of the transaction have prepared, in order of address; none when it is over.
+Votes FindVotes(CommandRun& run) {
+  Votes votes;
   Result<const RunValue*> found = run.NeedRun(run.key(), CAIRN_WRITE);
-  if (!found.ok()) return 0;
+  if (!found.ok()) return votes;
   Result<const Transaction*> transaction = FindLive(found.value()->run(), run.args()[2]);
-  if (!transaction.ok()) return 0;
-  const auto& ranks = transaction.value()->ranks;
-  return static_cast<size_t>(
-      std::count_if(ranks.begin(), ranks.end(), [](const auto& part) { return part->prepared; }));
+  if (!transaction.ok()) return votes;
+  for (const auto& part : transaction.value()->ranks) {
+    if (part->prepared) votes.push_back(part);
+  }
+  std::sort(votes.begin(), votes.end(),
+            [](const auto& a, const auto& b) { return a.get() < b.get(); });
+  return votes;
 }
 
-/// Commits what `votes` ranks have prepared, which is logged; first logs what more of them have
-/// brought since (COVERAGE). A vote is for good: there are as many turns as ranks at most.
-Status CommitLogged(CommandRun& run, size_t votes) {
+bool Include(const Votes& logged, const Votes& now) {
+  return std::includes(logged.begin(), logged.end(), now.begin(), now.end(),
+                       [](const auto& a, const auto& b) { return a.get() < b.get(); });
+}
+
+/// Commits what is prepared when all of that is `logged`; first logs what has been brought since
+/// (COVERAGE, or another transaction of the same name). A vote is for good: there are as many turns
+/// as ranks at most.
+Status CommitLogged(CommandRun& run, const Votes& logged) {
   Result<CommitArgs> args = ParseCommit(run.args());
   if (!args.ok()) return args.status();
-  if (const size_t now = CountVotes(run); now > votes) {
-    return AfterLogging(run, FindUnloggedOfWhole(run, args->durable),
-                        [now](CommandRun& late) { return CommitLogged(late, now); });
+  if (Votes now = FindVotes(run); !Include(logged, now)) {
+    return AfterLogging(
+        run, FindUnloggedOfWhole(run, args->durable),
+        [votes = std::move(now)](CommandRun& late) { return CommitLogged(late, votes); });
   }
   const std::string_view tx = run.args()[2];
   Result<RunEdit> edit = RunEdit::Open(run);
@@ -150,9 +165,9 @@ Status CommitLogged(CommandRun& run, size_t votes) {
   if (!gone.ok()) return gone.status();
   const std::string at = std::to_string(moment.now_ms);
   const std::string word(DurableName(durable.value()));
-  std::vector<std::string_view> logged = {"CKPT.COMMIT", run.key(), tx, "DURABLE", word, "AT", at};
-  if (!args->tag.empty()) logged.insert(logged.end(), {"TAG", args->tag});
-  edit->StoreAs("ckpt.commit", logged);
+  std::vector<std::string_view> words = {"CKPT.COMMIT", run.key(), tx, "DURABLE", word, "AT", at};
+  if (!args->tag.empty()) words.insert(words.end(), {"TAG", args->tag});
+  edit->StoreAs("ckpt.commit", words);
   edit->TellCommitted(step, tx, *gone);
   const VersionRow* row = edit->run.FindStep(step);
   CAIRN_CHECK(row != nullptr);
@@ -166,7 +181,7 @@ Status CommitCommand(CommandRun& run) {
   Result<bool> parked = ParkUntilWhole(run, *args);
   if (!parked.ok()) return parked.status();
   if (*parked) return Status::Ok();
-  return CommitLogged(run, 0);
+  return CommitLogged(run, {});
 }
 
 // --- STATUS ---

@@ -258,17 +258,26 @@ void FenceOlder(CkptRun* run, Moment moment) {
 
 }  // namespace
 
+bool ArmDeadlines(CkptRun* run, Moment moment) {
+  if (moment.replayed) return false;
+  bool any = false;
+  for (auto& transaction : run->transactions) {
+    if (!transaction->live() || transaction->deadline_ms != 0) continue;
+    Transaction armed = *transaction;
+    Renew(&armed, moment);
+    transaction = Kept<Transaction>::Make(std::move(armed));
+    any = true;
+  }
+  return any;
+}
+
 Swept Sweep(CkptRun* run, Moment moment) {
   Swept swept;
   if (moment.replayed) return swept;
+  swept.armed = ArmDeadlines(run, moment);
   for (size_t i = 0; i < run->transactions.size();) {
     const Transaction& transaction = *run->transactions[i];
-    if (transaction.live() && transaction.deadline_ms == 0) {
-      Transaction armed = transaction;
-      Renew(&armed, moment);
-      swept.armed = true;
-      run->transactions[i] = Kept<Transaction>::Make(std::move(armed));
-    } else if (transaction.live() && transaction.deadline_ms <= moment.now_ms) {
+    if (transaction.live() && transaction.deadline_ms <= moment.now_ms) {
       swept.expired.push_back(transaction.id);
       Suspend(run, i, TxState::kExpired, moment);
     } else if (!transaction.live() && transaction.free_at_ms <= moment.now_ms) {
@@ -463,7 +472,7 @@ KnownFinite FindFinite(const std::vector<TypedChunk>& chunks) {
 }
 
 Status Prepare(CkptRun* run, std::string_view tx, uint32_t rank, bool guard_finite, Moment moment,
-               const KnownFinite& known) {
+               std::optional<int64_t> voted_ms, const KnownFinite& known) {
   Result<Transaction> transaction = LiveCopy(*run, tx);
   if (!transaction.ok()) return transaction.status();
   CAIRN_RETURN_IF_ERROR(CheckRank(*transaction, rank));
@@ -481,8 +490,9 @@ Status Prepare(CkptRun* run, std::string_view tx, uint32_t rank, bool guard_fini
   part.ballot = MakeBallot(&*transaction, part);
   PutPart(&*transaction, std::move(part));
   transaction->state = TxState::kPreparing;
-  if (transaction->first_prepare_ms == 0) transaction->first_prepare_ms = moment.now_ms;
-  transaction->last_prepare_ms = moment.now_ms;
+  const int64_t at_ms = voted_ms.value_or(moment.now_ms);
+  if (transaction->first_prepare_ms == 0) transaction->first_prepare_ms = at_ms;
+  transaction->last_prepare_ms = at_ms;
   Renew(&*transaction, moment);
   Replace(run, std::move(*transaction));
   return Status::Ok();

@@ -44,6 +44,8 @@ struct BeginRequest {
   std::string new_id;  ///< for a transaction that does not exist yet
 };
 
+/// Transactions that were loaded from a file begin to count. True: there were some.
+bool ArmDeadlines(CkptRun* run, Moment moment);
 /// The transactions that the clock has ended now, and those whose grace is over.
 struct Swept {
   std::vector<std::string> expired;
@@ -81,9 +83,10 @@ Status StoreShard(CkptRun* run, std::string_view tx, uint32_t rank, size_t shard
                   Moment moment);
 /// Errors: those of FindLive, CKPTWORLD, CKPTDIVERGED.
 Status SetState(CkptRun* run, std::string_view tx, uint32_t rank, StateBlob blob, Moment moment);
-/// C3. Errors: those of FindLive, CKPTWORLD, CKPTINCOMPLETE, CKPTNOTFINITE.
+/// C3. `voted_ms`: when the vote was given, if not now. Errors: those of FindLive, CKPTWORLD,
+/// CKPTINCOMPLETE, CKPTNOTFINITE.
 Status Prepare(CkptRun* run, std::string_view tx, uint32_t rank, bool guard_finite, Moment moment,
-               const KnownFinite& known = {});
+               std::optional<int64_t> voted_ms = std::nullopt, const KnownFinite& known = {});
 /// Errors: those of FindLive; already committed.
 Status Abort(CkptRun* run, std::string_view tx, std::string_view reason, Moment moment);
 /// What a log says that Sweep did: a live transaction expires, one that is over is forgotten.

@@ -93,10 +93,12 @@ Status MergeWork::Finish(CommandRun& run) {
     }
     return made_.status();
   }
-  const ToLog left = FindUnlogged(run, {ChunksOf(MergedVersion(plan_, merge->step, *made_))});
-  // CREATE has made the run one of DISK meanwhile: another first half logs what it makes.
-  if (left.log != nullptr && !left.chunks.empty()) return Again(run);
-  CAIRN_RETURN_IF_ERROR(LogNow(left));  // there is no log
+  if (log_ == nullptr) {
+    const ToLog left = FindUnlogged(run, {ChunksOf(MergedVersion(plan_, merge->step, *made_))});
+    // CREATE has made the run one of DISK meanwhile: another first half logs what it makes.
+    if (left.log != nullptr && !left.chunks.empty()) return Again(run);
+    CAIRN_RETURN_IF_ERROR(LogNow(left));  // there is no log
+  }
   Result<RunEdit> edit = RunEdit::Open(run);
   if (!edit.ok()) return edit.status();
   Result<Durable> durable = DurabilityFor(run, edit->run, std::nullopt);
@@ -130,8 +132,9 @@ Status MergeWork::Finish(CommandRun& run) {
 Status Merge(CommandRun& run, int attempt) {
   // Made in place it would hold everybody up for as long as all the bytes take.
   if (attempt == kLateAttempts) {
-    return Status::Client("CKPTBUSY the versions were replaced while they were merged, " +
-                          std::to_string(attempt) + " times");
+    return Status::Client(
+        "CKPTBUSY the versions or the run were replaced while they were merged, " +
+        std::to_string(attempt) + " times");
   }
   Result<MergeArgs> merge = ParseMerge(run.args());
   if (!merge.ok()) return merge.status();

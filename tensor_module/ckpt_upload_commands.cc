@@ -389,9 +389,11 @@ Status PrepareNow(CommandRun& run, const KnownFinite& known) {
   if (!before.ok()) return before.status();
   const RankPart* old = FindRank(*before.value(), args->rank);
   const bool again = old != nullptr && old->prepared;
-  Moment moment = edit->moment();
-  moment.now_ms = args->at_ms.value_or(moment.now_ms);
-  CAIRN_RETURN_IF_ERROR(Prepare(&edit->run, tx, args->rank, args->guard_finite, moment, known));
+  // The deadline is by this server's clock, whatever AT says.
+  const Moment moment = edit->moment();
+  const int64_t voted_ms = args->at_ms.value_or(moment.now_ms);
+  CAIRN_RETURN_IF_ERROR(
+      Prepare(&edit->run, tx, args->rank, args->guard_finite, moment, voted_ms, known));
   Result<const Transaction*> transaction = FindLive(edit->run, tx);
   CAIRN_CHECK(transaction.ok());
   const RankPart& part = *FindRank(*transaction.value(), args->rank);
@@ -402,7 +404,7 @@ Status PrepareNow(CommandRun& run, const KnownFinite& known) {
   if (again) return Status::Ok();
   edit->Tell("prepared", transaction.value()->step,
              std::string(tx) + " " + std::to_string(args->rank));
-  const std::string at = std::to_string(moment.now_ms);
+  const std::string at = std::to_string(voted_ms);
   edit->StoreAs("ckpt.prepare", args->at_ms ? With(run.args(), {}) : With(run.args(), {"AT", at}));
   return Status::Ok();
 }
@@ -410,10 +412,6 @@ Status PrepareNow(CommandRun& run, const KnownFinite& known) {
 Status PrepareCommand(CommandRun& run) {
   Result<RankArgs> args = ParsePrepare(run.args());
   if (!args.ok()) return args.status();
-  const auto log_and_prepare = [rank = args->rank](CommandRun& next, const KnownFinite& known) {
-    return AfterLogging(next, FindUnlogged(next, next.args()[2], rank, std::nullopt),
-                        [known](CommandRun& last) { return PrepareNow(last, known); });
-  };
   std::vector<TypedChunk> chunks;
   if (args->guard_finite && !run.is_loading()) {
     Result<const RunValue*> found = run.NeedRun(run.key(), CAIRN_WRITE);
@@ -426,9 +424,10 @@ Status PrepareCommand(CommandRun& run) {
   for (const auto& [chunk, dtype] : chunks) size_bytes += chunk->size();
   return run.RunLate(
       size_bytes, [chunks] { return FindFinite(chunks); },
-      // They stay where they are as long as somebody has them.
-      [chunks, log_and_prepare](CommandRun& late, const KnownFinite& known) {
-        return log_and_prepare(late, known);
+      // What is known is told by where they are: they are held until the vote.
+      [chunks, rank = args->rank](CommandRun& late, const KnownFinite& known) {
+        return AfterLogging(late, FindUnlogged(late, late.args()[2], rank, std::nullopt),
+                            [chunks, known](CommandRun& last) { return PrepareNow(last, known); });
       });
 }
 

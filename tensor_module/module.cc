@@ -301,11 +301,12 @@ Status CommandRun::ClaimMemory(uint64_t size_bytes) {
   if (promised > 0 && !CheckMemory(size_bytes, promised).ok()) {
     promised = module_.AwaitedBytesBut(nullptr, AwaitedBytes);
   }
-  CAIRN_RETURN_IF_ERROR(CheckMemory(size_bytes, promised));
   const uint64_t limit = MemoryLimit();
-  // A worker may have claimed some since.
-  if (claim_.Take(size_bytes, limit - std::min(limit, promised))) return Status::Ok();
-  return CheckMemory(size_bytes, promised);
+  do {
+    CAIRN_RETURN_IF_ERROR(CheckMemory(size_bytes, promised));
+    // A worker may have claimed some since.
+  } while (!claim_.Take(size_bytes, limit - std::min(limit, promised)));
+  return Status::Ok();
 }
 
 uint64_t CommandRun::MemoryLimit() const {

@@ -273,7 +273,7 @@ bool AnyNonFinite(DType dtype, const char* from, size_t bytes) {
 bool SpreadOfSums(uint64_t count, BlockSums* sums) {
   constexpr double kLeastShare = 0x1p-10;
   const double spread = sums->squares - sums->sum * (sums->sum / static_cast<double>(count));
-  if (!(spread >= sums->squares * kLeastShare)) return false;
+  if (!std::isfinite(sums->squares) || !(spread >= sums->squares * kLeastShare)) return false;
   sums->spread = spread;
   return true;
 }

@@ -272,18 +272,25 @@ class ImportQuota(unittest.TestCase):
                 promised = 1000
                 tx = call("CKPT.BEGIN", "promised", 1)
                 call("CKPT.DECLARE", "promised", tx, "RANK", 0, 1, "w", "g", "U8", "SHAPE", 1, promised)
-                for limit, what in ((file_bytes - 1, f"{file_bytes} bytes of the file would"),
-                                    (file_bytes + size - 1, f"{size} bytes of the file's tensors")):
-                    client.config_set("tensor-memory-limit", promised + limit)
-                    with self.assertRaisesRegex(redis.ResponseError, "CKPTQUOTA the " + what):
-                        call("CKPT.IMPORT", "run", 1, "FORMAT", form, "FROM", form)
-                    self.assertEqual(live(), 0)
-                client.config_set("tensor-memory-limit", promised + file_bytes + size)
+                client.config_set("tensor-memory-limit", promised + 2 * file_bytes - 1)
+                with self.assertRaisesRegex(redis.ResponseError, f"CKPTQUOTA the {2 * file_bytes} bytes of the file and its tensors would"):
+                    call("CKPT.IMPORT", "run", 1, "FORMAT", form, "FROM", form)
+                self.assertEqual(live(), 0)
+                client.config_set("tensor-memory-limit", promised + 2 * file_bytes)
                 call("CKPT.IMPORT", "run", 1, "FORMAT", form, "FROM", form)
                 self.assertEqual(call("CKPT.LOAD", "run", 1, "w", "RANGE", 0, size), raw(tensor))
                 client.delete("run", "promised")
                 client.config_set("tensor-memory-limit", 0)
                 wait_until(lambda: live() == 0, what="the memory")
+            # Tensors that share a storage are made one by one, and take more than the file has.
+            shared = os.path.join(server.directory, "shared")
+            torch.save({"a": tensor, "b": tensor.view(1000, 300), "c": tensor.view(300, 1000)}, shared)
+            file_bytes = os.path.getsize(shared)
+            client.config_set("tensor-memory-limit", file_bytes + 3 * size - 1)
+            with self.assertRaisesRegex(redis.ResponseError, f"CKPTQUOTA the {3 * size - file_bytes} bytes of the file's tensors that share"):
+                call("CKPT.IMPORT", "run", 1, "FORMAT", "PT", "FROM", "shared")
+            client.config_set("tensor-memory-limit", file_bytes + 3 * size)
+            call("CKPT.IMPORT", "run", 1, "FORMAT", "PT", "FROM", "shared")
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ SIDE = 3072
 BYTES = SIDE * SIDE * 4              # of each tensor: 36 MiB of F32
 SHAPE = f"F32 SHAPE 2 {SIDE} {SIDE}"
 LEAST_PINGS = 2                      # that pass a command on the loop: before it, and behind it
-ATTEMPTS = 5
+ATTEMPTS = 40                        # a machine that is busy hides it for a while
 MOST_SHARE = 0.1                     # of a command's time that may be the loop's
 
 
@@ -77,6 +77,7 @@ class LongWork(unittest.TestCase):
                 took_s, executor_s, pings = self.once(request(*line.split(), *more))
                 if pings > LEAST_PINGS and executor_s < took_s * MOST_SHARE:
                     break
+                time.sleep(0.02)
             self.assertGreater(pings, LEAST_PINGS)
             self.assertLess(executor_s, took_s * MOST_SHARE)
             if reply is None:

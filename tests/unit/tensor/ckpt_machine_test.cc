@@ -109,6 +109,37 @@ TEST_F(CkptMachineTest, APreparedRankMayRepeatItselfAndNoMore) {
             "CKPTDIVERGED rank 0 is prepared and did not declare this of 'b'");
 }
 
+TEST_F(CkptMachineTest, AVoteOfBeforeCountsByThisClock) {
+  ASSERT_EQ(DeclareNow(0, {}), "OK");
+  const Moment now = {5000, /*replayed=*/false};
+  for (const int64_t voted_ms : {int64_t{1}, int64_t{1} << 46}) {
+    CkptRun run = run_;
+    ASSERT_TRUE(Prepare(&run, "tx", 0, false, now, voted_ms).ok());
+    const Transaction& transaction = *run.transactions[0];
+    EXPECT_EQ(transaction.first_prepare_ms, voted_ms);
+    EXPECT_EQ(transaction.last_prepare_ms, voted_ms);
+    EXPECT_EQ(transaction.deadline_ms, now.now_ms + transaction.timeout_ms);
+  }
+}
+
+TEST_F(CkptMachineTest, DeadlinesAreArmedWithoutASweep) {
+  Transaction loaded = *run_.transactions[0], over = loaded;
+  loaded.deadline_ms = 0;
+  over.id = "over";
+  over.state = TxState::kExpired;
+  over.free_at_ms = 10;
+  run_.transactions = {Kept<Transaction>::Make(Transaction(loaded)),
+                       Kept<Transaction>::Make(Transaction(over))};
+  CkptRun replayed = run_;
+  EXPECT_FALSE(ArmDeadlines(&replayed, {1000, true}));
+  EXPECT_TRUE(ArmDeadlines(&run_, {1000, false}));
+  ASSERT_EQ(run_.transactions.size(), 2u);
+  EXPECT_EQ(run_.transactions[0]->deadline_ms, 1000 + loaded.timeout_ms);
+  EXPECT_FALSE(ArmDeadlines(&run_, {2000, false}));
+  const Swept swept = Sweep(&run_, {1000, false});
+  EXPECT_EQ(swept.forgotten, std::vector<std::string>{"over"});
+}
+
 /// Quadratic in either number, this would take minutes.
 TEST_F(CkptMachineTest, ManyShardsOfOneTensorBeforeAsManyOfAnother) {
   constexpr size_t kCount = 100'000;

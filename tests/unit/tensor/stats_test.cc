@@ -235,6 +235,13 @@ TEST(StatsTest, DeviationHasTenDigitsAtAnyDistanceFromZero) {
   }
 }
 
+// The square of the larger one overflows, that of its distance to the mean does not.
+TEST(StatsTest, DeviationIsFiniteWhereTheSumOfSquaresIsNot) {
+  TestMemory memory;
+  const Stats stats = ComputeStats(DType::kF64, memory.Cut(Raw<double>({0, 1.5e154})));
+  EXPECT_NEAR(stats.std / (1.5e154 / std::sqrt(2.0)), 1, 1e-12);
+}
+
 TEST(StatsTest, DeviationDoesNotCancelFarFromZero) {
   TestMemory memory;
   std::vector<double> values(10000);
