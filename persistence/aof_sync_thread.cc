@@ -13,8 +13,8 @@ namespace {
 
 /// The longest that a group waits to become larger.
 constexpr int64_t kMaxGatherUs = 1000;
-/// Under everysec and no: a sync that takes longer, and longer than its bytes are worth at 100
-/// MB/s, speaks of a disk that may keep a write waiting too.
+/// Under everysec and no: a sync that takes longer than this and what its bytes are worth at 100
+/// MB/s together speaks of a disk that may keep a write waiting too.
 constexpr int64_t kSlowSyncUs = 50'000;
 constexpr uint64_t kSlowBytesPerUs = 100;
 
