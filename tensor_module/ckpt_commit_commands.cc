@@ -115,6 +115,8 @@ ToLog FindUnloggedOfWhole(CommandRun& run, const std::optional<Durable>& asked) 
 
 using Votes = std::vector<Kept<RankPart>>;
 
+bool IsBefore(const Kept<RankPart>& a, const Kept<RankPart>& b) { return a.get() < b.get(); }
+
 /// What ranks of the transaction have prepared, in order of address; none when it is over.
 Votes FindVotes(CommandRun& run) {
   Votes votes;
@@ -125,14 +127,12 @@ Votes FindVotes(CommandRun& run) {
   for (const auto& part : transaction.value()->ranks) {
     if (part->prepared) votes.push_back(part);
   }
-  std::sort(votes.begin(), votes.end(),
-            [](const auto& a, const auto& b) { return a.get() < b.get(); });
+  std::sort(votes.begin(), votes.end(), IsBefore);
   return votes;
 }
 
 bool Include(const Votes& logged, const Votes& now) {
-  return std::includes(logged.begin(), logged.end(), now.begin(), now.end(),
-                       [](const auto& a, const auto& b) { return a.get() < b.get(); });
+  return std::includes(logged.begin(), logged.end(), now.begin(), now.end(), IsBefore);
 }
 
 /// Commits what is prepared when all of that is `logged`; first logs what has been brought since

@@ -182,9 +182,7 @@ Status ClaimRoom(uint64_t size_bytes, uint64_t room_bytes, const char* what) {
 Result<Imported> Import(Module& module, uint64_t room_bytes, FileFormat format,
                         const std::string& name) {
   // For its tensors too, before it is read: that takes long, and DECLARE goes on meanwhile.
-  uint64_t claimed_for_tensors = 0;
-  Result<BlobSlice> file = ReadWholeFile(module.memory, name, [&](uint64_t size_bytes) {
-    claimed_for_tensors = size_bytes;
+  Result<BlobSlice> file = ReadWholeFile(module.memory, name, [room_bytes](uint64_t size_bytes) {
     return ClaimRoom(SaturatingSum(size_bytes, size_bytes), room_bytes, "file and its tensors");
   });
   if (!file.ok()) return file.status();
@@ -224,7 +222,7 @@ Result<Imported> Import(Module& module, uint64_t room_bytes, FileFormat format,
     out.tensors.specs.push_back(std::move(spec));
   }
   // Tensors that share their bytes in a .pt file are made one by one.
-  CAIRN_RETURN_IF_ERROR(ClaimRoom(bytes - std::min(bytes, claimed_for_tensors), room_bytes,
+  CAIRN_RETURN_IF_ERROR(ClaimRoom(bytes - std::min<uint64_t>(bytes, file->size), room_bytes,
                                   "file's tensors that share bytes"));
   out.tensors.chunks.resize(tensors.size());
   for (size_t i = 0; i < tensors.size(); ++i) {

@@ -38,6 +38,19 @@ struct LoadBF16 {
   }
 };
 
+/// `low` and `high`: `count` floats, the extremes so far.
+inline __attribute__((always_inline)) void AddUp(const auto& low, const auto& high, size_t count,
+                                                 const Lanes& sum, const Lanes& l1,
+                                                 const Lanes& squares, BlockSums* out) {
+  for (size_t i = 0; i < count; ++i) {
+    out->min = std::min(out->min, static_cast<double>(low[i]));
+    out->max = std::max(out->max, static_cast<double>(high[i]));
+  }
+  out->sum = Total(sum);
+  out->l1 = Total(l1);
+  out->squares = Total(squares);
+}
+
 template <typename Load, bool all>
 inline __attribute__((always_inline)) void SumFloats(const char* from, size_t count,
                                                      BlockSums* out) {
@@ -59,14 +72,8 @@ inline __attribute__((always_inline)) void SumFloats(const char* from, size_t co
       l1 += (Lanes)((Marks)value & kSizeBits);
     }
   }
-  for (size_t i = 0; i < kSumLanes; ++i) {
-    out->min = std::min(out->min, static_cast<double>(low[i]));
-    out->max = std::max(out->max, static_cast<double>(high[i]));
-    out->zeros += zeros[i];
-  }
-  out->sum = Total(sum);
-  out->l1 = Total(l1);
-  out->squares = Total(squares);
+  for (size_t i = 0; i < kSumLanes; ++i) out->zeros += zeros[i];
+  AddUp(low, high, kSumLanes, sum, l1, squares, out);
 }
 
 template <typename Load>
@@ -185,14 +192,8 @@ CAIRN_AVX512 void Sums512(const char* from, size_t count, BlockSums* out) {
   alignas(64) float low[kStep], high[kStep];
   _mm512_store_ps(low, run.low);
   _mm512_store_ps(high, run.high);
-  for (size_t i = 0; i < kStep; ++i) {
-    out->min = std::min(out->min, static_cast<double>(low[i]));
-    out->max = std::max(out->max, static_cast<double>(high[i]));
-  }
   out->zeros = run.zeros;
-  out->sum = Total((Lanes)run.sum);
-  out->l1 = Total((Lanes)run.l1);
-  out->squares = Total((Lanes)run.squares);
+  AddUp(low, high, kStep, (Lanes)run.sum, (Lanes)run.l1, (Lanes)run.squares, out);
 }
 
 constexpr PlainFloatLoops kLoops[] = {{"avx512f",

@@ -13,7 +13,7 @@
 #include <string>
 
 #include "persistence/aof_reader.h"
-#include "server/platform/fake_env.h"
+#include "tests/support/both_envs.h"
 #include "tests/support/command_recorder.h"
 
 namespace cairn {
@@ -157,25 +157,18 @@ INSTANTIATE_TEST_SUITE_P(Texts, GuardedScanTest, testing::ValuesIn(Texts()),
 
 // -- Files that are shortened while they are read, on both disks.
 
-class ShortenedFileTest : public testing::TestWithParam<bool> {
+class ShortenedFileTest : public OnBothEnvs {
  protected:
   void SetUp() override {
-    if (GetParam()) {
-      char name[] = "/tmp/aof_unreadable_test_XXXXXX";
-      ASSERT_NE(::mkdtemp(name), nullptr);
-      location_.directory = name;
-      env_ = NewPosixEnv();
-    } else {
-      env_ = std::make_unique<FakeEnv>(1);
-      location_.directory = "/data";
-      ASSERT_TRUE(env_->CreateDir(location_.directory).ok());
-    }
+    OnBothEnvs::SetUp();
+    location_.directory = directory_;
     file_ = *manifest_.AddIncrement(location_.append_name);
     path_ = location_.PathOf(file_.name);
   }
   void TearDown() override {
     EXPECT_TRUE(env_->RemoveIfThere(path_).ok());
-    EXPECT_TRUE(env_->Remove(location_.directory).ok());
+    EXPECT_TRUE(env_->ListDir(directory_)->empty());
+    OnBothEnvs::TearDown();
   }
 
   /// Cuts the file when it is opened, or at a command.
@@ -227,7 +220,6 @@ class ShortenedFileTest : public testing::TestWithParam<bool> {
   }
 
   static constexpr uint64_t kLeftBytes = 9 * kPage;
-  std::unique_ptr<Env> env_;
   AofLocation location_;
   AofManifest manifest_;
   AofFile file_;
@@ -254,10 +246,7 @@ TEST_P(ShortenedFileTest, EndsTheLoadWherePaddingIsLookedFor) {
   EXPECT_EQ(ExpectRefusal(Set(5) + std::string(14 * kPage, kAofPadding), 0), 0u);
 }
 
-INSTANTIATE_TEST_SUITE_P(Envs, ShortenedFileTest, testing::Bool(),
-                         [](const testing::TestParamInfo<bool>& posix) {
-                           return posix.param ? "Posix" : "Fake";
-                         });
+INSTANTIATE_TEST_SUITE_P(Envs, ShortenedFileTest, testing::Bool(), OnBothEnvs::NameOf);
 
 }  // namespace
 }  // namespace cairn

@@ -5,37 +5,15 @@
 
 #include <cstdlib>
 
-#include "server/platform/fake_env.h"
+#include "tests/support/both_envs.h"
 
 // The contract of Env, held against both implementations.
 
 namespace cairn {
 namespace {
 
-class EnvTest : public testing::TestWithParam<bool> {
+class EnvTest : public OnBothEnvs {
  protected:
-  void SetUp() override {
-    if (GetParam()) {
-      char name[] = "/tmp/cairn_env_test_XXXXXX";
-      ASSERT_NE(::mkdtemp(name), nullptr);
-      directory_ = name;
-      env_ = NewPosixEnv();
-    } else {
-      env_ = std::make_unique<FakeEnv>(1);
-      directory_ = "/data";
-      ASSERT_TRUE(env_->CreateDir(directory_).ok());
-    }
-  }
-  void TearDown() override { RemoveTree(directory_); }
-
-  void RemoveTree(const std::string& path) {
-    auto names = env_->ListDir(path);
-    if (names.ok()) {
-      for (const std::string& name : *names) RemoveTree(path + "/" + name);
-    }
-    EXPECT_TRUE(env_->Remove(path).ok()) << path;
-  }
-
   std::string Path(std::string_view name) const { return directory_ + "/" + std::string(name); }
   void Write(const std::string& path, std::string_view bytes) {
     auto file = env_->OpenTruncate(path);
@@ -43,9 +21,6 @@ class EnvTest : public testing::TestWithParam<bool> {
     ASSERT_TRUE((*file)->Append(bytes).ok());
     ASSERT_TRUE((*file)->Close().ok());
   }
-
-  std::unique_ptr<Env> env_;
-  std::string directory_;
 };
 
 TEST_P(EnvTest, AppendContinuesAndTruncateStartsOver) {
@@ -239,8 +214,7 @@ TEST_P(EnvTest, ClocksAndChance) {
   EXPECT_GT(*env_->FreeSpace(directory_), 0u);
 }
 
-INSTANTIATE_TEST_SUITE_P(Both, EnvTest, testing::Bool(),
-                         [](const auto& param) { return param.param ? "Posix" : "Fake"; });
+INSTANTIATE_TEST_SUITE_P(Both, EnvTest, testing::Bool(), OnBothEnvs::NameOf);
 
 TEST(PosixEnvTest, ReadsFilesThatClaimNoSize) {
   const auto text = NewPosixEnv()->ReadFileToString("/proc/self/status");
