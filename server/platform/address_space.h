@@ -34,6 +34,7 @@ class AddressSpace {
   /// Returns a range without pages of `bytes`, rounded up to kAlignment; nullptr when the system
   /// refuses. Cost: O(log free ranges), and now and then one mmap.
   char* Take(size_t bytes);
+  Pages pages() const { return pages_; }
   /// Drops the pages of a range from Take(`bytes`) and takes it back.
   void Give(char* range, size_t bytes);
 

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <atomic>
 #include <bit>
+#include <chrono>
 #include <cstdlib>
 #include <new>
 #include <utility>
@@ -104,9 +105,8 @@ Blob* BlobArena::Allocate(size_t size) {
   if (size < kSmallestSlotBytes) return Blob::Create(size);
   bool cold = false;
   Blob* blob = Take(size, &cold);
-  // Kernels before 5.14 do not know this advice; the pages then come one fault at a time.
   if (blob != nullptr && cold) {
-    ::madvise(blob->mutable_data(), RoundUp(size, kPageBytes), MADV_POPULATE_WRITE);
+    Fetch(*HeaderOf(*blob)->slot.region, blob->mutable_data(), RoundUp(size, kPageBytes));
   }
   return blob;
 }
@@ -153,10 +153,19 @@ void BlobArena::Warm(Header* header, size_t bytes) {
         std::lock_guard lock(mutex_);
         wanted = !header->released;
       }
-      if (wanted) ::madvise(begin, length, MADV_POPULATE_WRITE);
+      if (wanted) Fetch(*header->slot.region, begin, length);
       FinishPiece(header);
     });
   }
+}
+
+void BlobArena::Fetch(const Region& region, char* begin, size_t bytes) {
+  const auto began = std::chrono::steady_clock::now();
+  // Kernels before 5.14 do not know this advice; the pages then come one fault at a time, and
+  // nobody knows how fast.
+  if (::madvise(begin, bytes, MADV_POPULATE_WRITE) != 0) return;
+  const std::chrono::nanoseconds took = std::chrono::steady_clock::now() - began;
+  page_choice_.Fetched(region.space->pages(), bytes, took.count());
 }
 
 void BlobArena::FinishPiece(Header* header) {
@@ -234,9 +243,10 @@ void BlobArena::AddRegion(std::unique_ptr<Region> region, std::vector<Slot>* slo
 
 std::unique_ptr<BlobArena::Region> BlobArena::MapRegion(size_t slot_bytes, size_t size_class) {
   const size_t bytes = RegionBytes(slot_bytes);
-  char* data = space_.Take(bytes);
+  AddressSpace& space = page_choice_.Next(bytes) == AddressSpace::Pages::kHuge ? huge_ : small_;
+  char* data = space.Take(bytes);
   if (data == nullptr) return nullptr;
-  return std::unique_ptr<Region>(new Region{&space_, data, bytes, slot_bytes, size_class});
+  return std::unique_ptr<Region>(new Region{&space, data, bytes, slot_bytes, size_class});
 }
 
 void BlobArena::ReturnSlot(Slot slot) {
@@ -361,7 +371,7 @@ void BlobArena::Trim() {
     retained_bytes_ -= bytes;
     least_retained_bytes_ = std::min(least_retained_bytes_, retained_bytes_);
     lock.unlock();
-    space_.Give(range, bytes);
+    huge_.Give(range, bytes);
     lock.lock();
   }
   if (over() > 0 && reserve_.bytes() > 0) {
@@ -398,7 +408,7 @@ void BlobArena::FetchReserve(char* next, char* end) {
       bytes = wanted - std::min(wanted, retained_bytes_);
     }
     bytes -= bytes % kHugePageBytes;
-    next = bytes == 0 ? nullptr : space_.Take(bytes);
+    next = bytes == 0 ? nullptr : huge_.Take(bytes);
     end = next == nullptr ? nullptr : next + bytes;
   }
   if (next != end && FetchPiece(next)) {
@@ -407,7 +417,7 @@ void BlobArena::FetchReserve(char* next, char* end) {
     if (!ending_) warmers_[0]->Post([this, next, end] { FetchReserve(next, end); });
     return;
   }
-  if (next != end) space_.Give(next, static_cast<size_t>(end - next));
+  if (next != end) huge_.Give(next, static_cast<size_t>(end - next));
   Lock lock(mutex_);
   fetching_ = purged_ = false;
 }
@@ -433,7 +443,7 @@ std::unique_ptr<BlobArena::Region> BlobArena::CutRegion(size_t slot_bytes, size_
   char* const data = reserve_.Take(bytes);
   if (data == nullptr) return nullptr;
   retained_bytes_ -= bytes % slot_bytes;  // what no slot has
-  return std::unique_ptr<Region>(new Region{&space_, data, bytes, slot_bytes, size_class});
+  return std::unique_ptr<Region>(new Region{&huge_, data, bytes, slot_bytes, size_class});
 }
 
 void BlobArena::ReleaseRetained() {
@@ -445,7 +455,7 @@ void BlobArena::ReleaseRetained() {
   }
   while (reserve_.bytes() > 0) {
     const auto [range, bytes] = reserve_.TakeEnd(SIZE_MAX);
-    space_.Give(range, bytes);
+    huge_.Give(range, bytes);
   }
   for (SizeClass& free : classes_) {
     for (const Slot& slot : free.warm) {

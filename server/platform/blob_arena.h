@@ -1,13 +1,13 @@
 #pragma once
 
 // BlobArena: where big Blobs (tensor chunks, big strings) live. Payloads of kSmallestSlotBytes and
-// more get a slot in a mapped region that starts on a 2 MiB boundary and is advised to use huge
-// pages; released slots stay warm (their pages present) up to a limit, because the first touch of
-// fresh pages is ten times slower than a copy into warm ones. Smaller payloads come from the heap.
-// Data is 4096-byte aligned. Allocate and release from any thread: one lock, system calls outside
-// of it. The arena outlives its blobs; its destructor checks that. The loop asks with
-// AllocateSoon(), and two threads fetch the pages: a kernel that clears them, or a hypervisor that
-// has to find them, may take milliseconds a megabyte.
+// more get a slot in a mapped region that starts on a 2 MiB boundary and has huge pages or small
+// ones, whichever come faster (page_choice.h); released slots stay warm (their pages present) up to
+// a limit, because the first touch of fresh pages is ten times slower than a copy into warm ones.
+// Smaller payloads come from the heap. Data is 4096-byte aligned. Allocate and release from any
+// thread: one lock, system calls outside of it. The arena outlives its blobs; its destructor checks
+// that. The loop asks with AllocateSoon(), and two threads fetch the pages: a kernel that clears
+// them, or a hypervisor that has to find them, may take milliseconds a megabyte.
 //
 // - B1 Slot sizes step four times per power of two: a slot is less than 25 % larger than its
 //   payload.
@@ -38,6 +38,7 @@
 #include "server/base/bytes.h"
 #include "server/platform/address_space.h"
 #include "server/platform/free_ranges.h"
+#include "server/platform/page_choice.h"
 #include "server/platform/worker.h"
 
 namespace cairn {
@@ -118,6 +119,8 @@ class BlobArena final : public BlobSource {
   /// A blob whose slot may be cold; null when memory is refused.
   Blob* Take(size_t size, bool* cold);
   void Warm(Header* header, size_t bytes);
+  /// Faults in the pages of a cold slot, from `begin` on, and tells page_choice_ how long it took.
+  void Fetch(const Region& region, char* begin, size_t bytes);
   void FinishPiece(Header* header);
   static void Release(Header* header);
   static void ReleaseBlob(Blob* blob);
@@ -150,7 +153,9 @@ class BlobArena final : public BlobSource {
   /// Takes a region without used slots out of all lists; the caller drops it after unlocking.
   std::unique_ptr<Region> Forget(Region* region);
 
-  AddressSpace space_;  // first: regions give back to it
+  // First: regions give back to them. The reserve is of huge pages.
+  AddressSpace huge_{AddressSpace::Pages::kHuge}, small_{AddressSpace::Pages::kSmall};
+  PageChoice page_choice_;
   mutable std::mutex mutex_;
   uint64_t retained_limit_bytes_;
   uint64_t in_use_bytes_ = 0;
