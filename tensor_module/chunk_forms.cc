@@ -22,7 +22,7 @@ std::string_view ViewOf(const BlobSlice& slice) {
 // --- reading ---
 
 BlobSlice Chunk::bytes() const {
-  CAIRN_CHECK(IsIntact());
+  CAIRN_CHECK(WasIntact() || state_.load(std::memory_order_acquire) == State::kLost);
   EncodedChunk encoded;
   {
     const std::lock_guard lock(pool_.BodyMutex(*this));

@@ -36,6 +36,13 @@ bool Chunk::Check() const {
   return intact;
 }
 
+bool Chunk::CanReadAgain() const {
+  if (CanRead(plain_.view())) return true;
+  state_.store(State::kLost, std::memory_order_release);
+  pool_.Hide(this);
+  return false;
+}
+
 ChunkRef::~ChunkRef() {
   if (chunk_ == nullptr) return;
   if (chunk_->references_.fetch_sub(1, std::memory_order_acq_rel) != 1) return;

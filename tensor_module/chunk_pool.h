@@ -47,13 +47,17 @@ struct EncodedChunk;
 
 class Chunk {
  public:
-  /// The plain bytes; they stay as long as the slice is held. Requires: IsIntact(), which is true
+  /// The plain bytes; they stay as long as the slice is held. Requires: WasIntact(), which is true
   /// of every chunk that was not mapped from a log (P5). Cost: when IsCold(), a read of the disk or
   /// decoding, which is 0.2 to 2 GB/s a link of the chain.
   BlobSlice bytes() const;
-  /// False: the bytes in the log are not those of the hash. Cost: at the first look at a mapped
-  /// chunk its bytes are read and hashed.
-  bool IsIntact() const {
+  /// Whether bytes() may be touched now. False: those in the log are not of the hash, or cannot be
+  /// read. Cost: at the first look at a mapped chunk its bytes are read and hashed; at each later
+  /// one a system call asks for its pages, which the kernel may have dropped meanwhile.
+  bool IsIntact() const { return WasIntact() && (!mapped_ || CanReadAgain()); }
+  /// The same at the first look; what the first has found at each later one, without the disk: for
+  /// who does not need the bytes themselves.
+  bool WasIntact() const {
     const State state = state_.load(std::memory_order_acquire);
     return state == State::kIntact || (state == State::kUnread && Check());
   }
@@ -86,13 +90,15 @@ class Chunk {
  private:
   friend class ChunkPool;
   friend class ChunkRef;
-  enum class State : uint8_t { kIntact, kUnread, kDamaged };
+  /// Lost: was intact, and whoever knew it from before may hold its bytes still.
+  enum class State : uint8_t { kIntact, kUnread, kDamaged, kLost };
   Chunk(ChunkPool& pool, BlobSlice bytes, Hash128 hash, DType dtype, ChunkFigures figures,
         State state = State::kIntact);
   Chunk(const Chunk&) = delete;
   Chunk& operator=(const Chunk&) = delete;
   ~Chunk();
   bool Check() const;
+  bool CanReadAgain() const;
   /// False when the last reference is gone.
   bool TryAddReference() const;
 

@@ -209,7 +209,7 @@ Status ReferNow(CommandRun& run) {
       continue;
     }
     chunks.push_back(run.module().pool.Find(refer->hashes[i], range.end - range.begin));
-    const bool usable = chunks.back() && (replayed || chunks.back()->IsIntact());
+    const bool usable = chunks.back() && (replayed || chunks.back()->WasIntact());
     if (!usable) {
       return Status::Client("CKPTHASH no chunk of hash " + Hash128Hex(refer->hashes[i]) + " and " +
                             std::to_string(range.end - range.begin) + " bytes is held: PUT it");

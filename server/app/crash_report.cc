@@ -4,8 +4,14 @@
 #include <fcntl.h>
 #include <unistd.h>
 
+#include <algorithm>
+#include <array>
+#include <chrono>
 #include <csignal>
 #include <cstring>
+#include <ctime>
+
+#include "server/platform/mapped_file.h"
 
 namespace cairn {
 
@@ -16,12 +22,19 @@ constexpr int kSignals[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT};
 constexpr int kMaxFrames = 64;
 constexpr size_t kMaxPath = 4096;
 
-// Signal handlers have nothing but globals to read. Written once, before the handlers are
-// installed.
+// Signal handlers have nothing but globals to read. Written before the handlers are installed.
 char report_path[kMaxPath];
+// Of local time, in seconds east of Greenwich: to look it up is not for handlers.
+long zone_offset_s = 0;
 
-void Print(int fd, const char* text) {
-  [[maybe_unused]] const ssize_t written = ::write(fd, text, std::strlen(text));
+int OpenLog(int without) {
+  return report_path[0] == '\0'
+             ? without
+             : ::open(report_path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0644);
+}
+
+void Print(int fd, std::string_view text) {
+  [[maybe_unused]] const ssize_t written = ::write(fd, text.data(), text.size());
 }
 
 void PrintHex(int fd, uintptr_t value) {
@@ -33,31 +46,32 @@ void PrintHex(int fd, uintptr_t value) {
   Print(fd, text);
 }
 
-void PrintDecimal(int fd, uint64_t value) {
-  char text[21];
-  char* at = text + sizeof text - 1;
-  *at = '\0';
-  do {
-    *--at = static_cast<char>('0' + value % 10);
-    value /= 10;
-  } while (value != 0);
-  Print(fd, at);
-}
+/// A number in decimal digits, with zeros in front of it up to a width.
+class Decimal {
+ public:
+  explicit Decimal(uint64_t value, size_t width = 1) {
+    do {
+      *--begin_ = static_cast<char>('0' + value % 10);
+      value /= 10;
+    } while (value != 0 || view().size() < width);
+  }
+  std::string_view view() const { return {begin_, text_.data() + text_.size()}; }
+
+ private:
+  std::array<char, 20> text_;
+  char* begin_ = text_.data() + text_.size();
+};
 
 /// What the signal was about: an address, or the process that sent it.
 void PrintCause(int fd, int number, const siginfo_t& info) {
   if (info.si_code == SI_USER) {
     Print(fd, "\nKilled by PID: ");
-    PrintDecimal(fd, static_cast<uint64_t>(info.si_pid));
+    Print(fd, Decimal(static_cast<uint64_t>(info.si_pid)).view());
     Print(fd, ", UID: ");
-    PrintDecimal(fd, info.si_uid);
+    Print(fd, Decimal(info.si_uid).view());
   } else if (number == SIGSEGV || number == SIGBUS) {
     Print(fd, "\nAccessing address: ");
     PrintHex(fd, reinterpret_cast<uintptr_t>(info.si_addr));
-    // Append-only files and chunk logs are read as mapped memory.
-    if (number == SIGBUS && info.si_code == BUS_ADRERR) {
-      Print(fd, "\nA mapped file could not be read: a disk error, or the file was shortened");
-    }
   }
 }
 
@@ -76,10 +90,65 @@ const char* SignalName(int number) {
   }
 }
 
+/// One line of the log, put together where nothing may be allocated. What does not fit is left out.
+class Line {
+ public:
+  Line& operator<<(std::string_view words) {
+    const size_t fits = std::min(words.size(), text_.size() - size_);
+    std::memcpy(text_.data() + size_, words.data(), fits);
+    size_ += fits;
+    return *this;
+  }
+  Line& operator<<(const Decimal& number) { return *this << number.view(); }
+  std::string_view view() const { return {text_.data(), size_}; }
+
+ private:
+  std::array<char, kMaxPath + 256> text_;
+  size_t size_ = 0;
+};
+
+/// LogPrefix (server/base/log.h) of now, at its highest level, as it can be had in a handler.
+void AddPrefix(Line* line) {
+  using namespace std::chrono;
+  timespec now{};
+  ::clock_gettime(CLOCK_REALTIME, &now);
+  const sys_seconds local{seconds(now.tv_sec + zone_offset_s)};
+  const sys_days day = floor<days>(local);
+  const year_month_day date(day);
+  const hh_mm_ss time(local - day);
+  constexpr std::string_view kMonths = "JanFebMarAprMayJunJulAugSepOctNovDec";
+  *line << Decimal(static_cast<uint64_t>(::getpid())) << ":M "
+        << Decimal(static_cast<unsigned>(date.day()), 2) << " "
+        << kMonths.substr(3 * (static_cast<unsigned>(date.month()) - 1), 3) << " "
+        << Decimal(static_cast<uint64_t>(static_cast<int>(date.year()))) << " "
+        << Decimal(static_cast<uint64_t>(time.hours().count()), 2) << ":"
+        << Decimal(static_cast<uint64_t>(time.minutes().count()), 2) << ":"
+        << Decimal(static_cast<uint64_t>(time.seconds().count()), 2) << "."
+        << Decimal(static_cast<uint64_t>(now.tv_nsec / 1'000'000), 3) << " # ";
+}
+
+/// Ends the process.
+[[noreturn]] void EndForFile(const char* path) {
+  Line line;
+  AddPrefix(&line);
+  line << "Unrecoverable error reading " << path
+       << ": a page of it, which is mapped, cannot be had: the disk failed, or the file got "
+          "shorter. Exiting.\n";
+  const int fd = OpenLog(STDOUT_FILENO);
+  [[maybe_unused]] const ssize_t written = ::write(fd, line.view().data(), line.view().size());
+  ::_exit(1);
+}
+
+void OnUnreadable(int number, siginfo_t* info, void*) {
+  if (const char* path = UnreadableFile(*info)) EndForFile(path);
+  ::signal(number, SIG_DFL);
+  ::raise(number);
+}
+
 void OnCrash(int number, siginfo_t* info, void*) {
-  const int fd = report_path[0] == '\0'
-                     ? STDERR_FILENO
-                     : ::open(report_path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0644);
+  if (const char* path = UnreadableFile(*info)) EndForFile(path);
+  ::signal(number, SIG_DFL);  // of a fault in here, too
+  const int fd = OpenLog(STDERR_FILENO);
   if (fd >= 0) {
     Print(fd,
           "\n\n=== REDIS BUG REPORT START: Cut & paste starting from here ===\nCairnKV crashed by "
@@ -91,27 +160,41 @@ void OnCrash(int number, siginfo_t* info, void*) {
     backtrace_symbols_fd(frames, backtrace(frames, kMaxFrames), fd);
     Print(fd, "=== REDIS BUG REPORT END. ===\n");
   }
-  ::signal(number, SIG_DFL);
   ::raise(number);
+}
+
+void SetLog(const std::string& log_path) {
+  const size_t size = std::min(log_path.size(), kMaxPath - 1);
+  std::memcpy(report_path, log_path.data(), size);
+  report_path[size] = '\0';
+  const std::time_t now = std::time(nullptr);
+  std::tm local{};
+  if (::localtime_r(&now, &local) != nullptr) zone_offset_s = local.tm_gmtoff;
+}
+
+void Handle(int number, void (*handler)(int, siginfo_t*, void*)) {
+  struct sigaction action = {};
+  action.sa_sigaction = handler;
+  action.sa_flags = SA_SIGINFO | SA_NODEFER;
+  ::sigaction(number, &action, nullptr);
 }
 
 }  // namespace
 
 void InstallCrashReport(const std::string& log_path) {
-  const size_t size = log_path.size() < kMaxPath ? log_path.size() : kMaxPath - 1;
-  std::memcpy(report_path, log_path.data(), size);
-  report_path[size] = '\0';
+  SetLog(log_path);
   // The first backtrace() loads a library: do that now, not inside a handler.
   void* frame;
   backtrace(&frame, 1);
-  struct sigaction action = {};
-  action.sa_sigaction = &OnCrash;
-  action.sa_flags = SA_SIGINFO | SA_NODEFER | SA_RESETHAND;
-  for (int number : kSignals) ::sigaction(number, &action, nullptr);
+  for (int number : kSignals) Handle(number, &OnCrash);
 }
 
-void RemoveCrashReport() {
-  for (int number : kSignals) ::signal(number, SIG_DFL);
+void RemoveCrashReport(const std::string& log_path) {
+  SetLog(log_path);
+  for (int number : kSignals) {
+    if (number != SIGBUS) ::signal(number, SIG_DFL);
+  }
+  Handle(SIGBUS, &OnUnreadable);
 }
 
 }  // namespace cairn

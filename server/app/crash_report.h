@@ -3,14 +3,18 @@
 // Crash report: on SIGSEGV, SIGBUS, SIGFPE, SIGILL and SIGABRT (failed CAIRN_CHECK) the log gets
 // the signal, the address and a backtrace, then the signal's default action runs, so that core
 // dumps and exit statuses stay what supervisors expect. Only async-signal-safe calls are made.
+// A page of a mapped file (append-only files, chunk logs) that cannot be read is no crash: with or
+// without reports the log gets a line that names the file, and the process ends with status 1, as
+// where a read has failed.
 
 #include <string>
 
 namespace cairn {
 
-/// Installs the handlers. Reports go to `log_path`, or to standard error when it is empty.
+/// Installs the handlers. Reports go to `log_path`, or to standard error when it is empty; the line
+/// about a file goes where the log goes, which is standard output then.
 void InstallCrashReport(const std::string& log_path);
-/// Gives the signals their default actions back.
-void RemoveCrashReport();
+/// Gives the signals their default actions back, but for files that cannot be read.
+void RemoveCrashReport(const std::string& log_path);
 
 }  // namespace cairn

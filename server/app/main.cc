@@ -66,7 +66,7 @@ void FollowCrashSetting(Config& config) {
     if (now.crash_log_enabled) {
       InstallCrashReport(now.logfile);
     } else {
-      RemoveCrashReport();
+      RemoveCrashReport(now.logfile);
     }
     return Status::Ok();
   };

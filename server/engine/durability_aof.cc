@@ -452,6 +452,8 @@ Result<AofLoadReport> DurabilityOfFiles::LoadAppendOnly(const AofManifest& manif
   options.load_truncated = engine_.settings().aof_load_truncated;
   options.load_corrupt_tail = engine_.settings().aof_load_corrupt_tail;
   options.change_files = change_files;
+  options.progress_interval_bytes =
+      static_cast<uint64_t>(engine_.settings().loading_process_events_interval_bytes);
   options.on_progress = [this](uint64_t loaded) { return LoadProgress(loaded); };
   options.on_log = [this](std::string_view line) { engine_.log.Line(LogLevel::kNotice, line); };
   const auto load_rdb = [this](const std::string& path) -> Result<uint64_t> {

@@ -391,11 +391,20 @@ class ChunkLogs(unittest.TestCase):
 
     def test_a_log_that_the_disk_refuses_to_read_costs_those_chunks_only(self):
         """A bad sector answers the touch of a mapped page with SIGBUS; so does a file that somebody has shortened."""
+        self.check_unreadable(read_before=False)
+
+    def test_nor_does_one_that_it_refuses_to_read_again(self):
+        """After its first look at a chunk the server knows its bytes, and the kernel may drop their pages."""
+        self.check_unreadable(read_before=True)
+
+    def check_unreadable(self, read_before):
         server = self.start()
         for step in (1, 2):
             self.save(server, step)
         server.client().save()
         server.restart()
+        if read_before:
+            self.check(server, [1, 2])
         for path in self.segments(server):
             os.truncate(path, os.path.getsize(path) // 2)
         call = server.client().execute_command

@@ -5,13 +5,15 @@ walker walks, random commands of all families change what is frozen: values of e
 RESTORE, SWAPDB, FLUSHDB, FLUSHALL, transactions, scripts that name no keys, blocked clients, times to live that end,
 eviction. The file must give the digest of the cut, to CairnKV and to redis-server 7.0.15.
 
-CAIRN_CUT_ROUNDS=200 makes it long, CAIRN_CUT_SEED repeats a run.
+CAIRN_CUT_ROUNDS=200 adds a campaign of so many rounds, each of a kind that is drawn; CAIRN_CUT_SEED repeats a run.
 """
 
+import collections
 import os
 import random
 import shutil
 import subprocess
+import tempfile
 import threading
 import unittest
 
@@ -19,7 +21,7 @@ import redis
 
 from cairn_server import Server, wait_until
 
-ROUNDS = int(os.environ.get("CAIRN_CUT_ROUNDS", "2"))
+CAMPAIGN_ROUNDS = int(os.environ.get("CAIRN_CUT_ROUNDS", "0"))
 SEED = int(os.environ.get("CAIRN_CUT_SEED", "0")) or random.randrange(1 << 30)
 DATABASES = 4
 NAMES = 250                 # of each kind in each database
@@ -207,7 +209,9 @@ class Reader:
         return digest(client)
 
 
-class CutOracle(unittest.TestCase):
+class Cuts(unittest.TestCase):
+    """Rounds of each kind; the classes below say how many."""
+
     def start(self, **settings):
         server = Server(settings={**ROOMY, **{name.replace("_", "-"): value for name, value in settings.items()}})
         server.start()
@@ -257,51 +261,64 @@ class CutOracle(unittest.TestCase):
         writes.batch(pipe, dumps)
         pipe.execute(raise_on_error=False)
 
-    def rounds(self, change_settings):
+    def reader(self, binary):
+        if binary not in self.readers:
+            self.readers[binary] = Reader(self, binary)
+        return self.readers[binary]
+
+    def setUp(self):
+        self.readers = {}
+
+    def check_file(self, path, wanted, where):
+        checked = subprocess.run(["redis-check-rdb", path], capture_output=True, text=True, timeout=60, check=False)
+        self.assertEqual(checked.returncode, 0, f"{where}: {checked.stdout}")
+        for binary in ("cairn", "redis"):
+            self.assertEqual(self.reader(binary).digest_of(path), wanted, f"{where}, read by {binary}")
+
+    # Each kind of round: starts what it needs, and returns what runs the round of a number and a name.
+
+    def saves(self, squeeze=lambda client, number: None):
         server = self.start()
-        readers = [Reader(self, "cairn"), Reader(self, "redis")]
         client = server.client(single_connection_client=True)
         writes = Writes(SEED)
-        path = os.path.join(server.directory, "dump.rdb")
-        batches = 0
-        for number in range(ROUNDS):
-            where = f"round {number}, CAIRN_CUT_SEED={SEED}"
+
+        def run(number, where):
             client.config_set("maxmemory", 0)
             dumps = self.prepare(client, writes)
             client.config_set("rdb-key-save-delay", SAVE_DELAY_US)
             wanted = self.cut(client, "BGSAVE")
-            change_settings(client, number)
+            squeeze(client, number)
             with Blocked(server):
-                batches += self.write_while(server, client, writes, dumps, "rdb_bgsave_in_progress")
+                batches = self.write_while(server, client, writes, dumps, "rdb_bgsave_in_progress")
             figures = self.info(client)
             self.assertEqual(figures["rdb_last_bgsave_status"], "ok", where)
             self.assertEqual(figures["snapshot_retained_bytes"], 0, where)
             self.assertEqual(figures["snapshot_structure_bytes"], 0, where)
-            checked = subprocess.run(["redis-check-rdb", path], capture_output=True, text=True, timeout=60, check=False)
-            self.assertEqual(checked.returncode, 0, f"{where}: {checked.stdout}")
-            for reader in readers:
-                self.assertEqual(reader.digest_of(path), wanted, f"{where}, read by {reader.server.path}")
-        self.assertGreater(batches, 5 * ROUNDS)
+            self.check_file(os.path.join(server.directory, "dump.rdb"), wanted, where)
+            self.assertGreater(batches, 2, where)
+            return client
+        return run
 
-    def test_a_save_has_the_state_of_its_cut(self):
-        self.rounds(lambda client, number: None)
+    def saves_while_keys_are_evicted(self):
+        before = []
 
-    def test_the_same_while_keys_are_evicted(self):
         def squeeze(client, number):
             client.config_set("maxmemory-policy", ("allkeys-random", "allkeys-lru", "allkeys-lfu")[number % 3])
-            used = client.info("memory")["used_memory"]
-            client.config_set("maxmemory", used * 3 // 4)
-            evicted.append(client.info("stats")["evicted_keys"])
-        evicted = []
-        self.rounds(squeeze)
-        self.assertGreater(evicted[-1], evicted[0], "each round began with what the last had evicted")
+            before.append(client.info("stats")["evicted_keys"])
+            client.config_set("maxmemory", client.info("memory")["used_memory"] * 3 // 4)
+        save = self.saves(squeeze)
 
-    def test_a_rewrite_loses_and_repeats_nothing(self):
+        def run(number, where):
+            evicted = save(number, where).info("stats")["evicted_keys"]
+            self.assertGreater(evicted, before[-1], where)
+        return run
+
+    def rewrites(self):
         server = self.start(appendonly="yes", auto_aof_rewrite_percentage="0")
         client = server.client(single_connection_client=True)
         writes = Writes(SEED)
-        for number in range(ROUNDS):
-            where = f"round {number}, CAIRN_CUT_SEED={SEED}"
+
+        def run(number, where):
             client.config_set("aof-use-rdb-preamble", ("yes", "no")[number % 2])
             dumps = self.prepare(client, writes)
             client.config_set("rdb-key-save-delay", SAVE_DELAY_US)
@@ -314,45 +331,81 @@ class CutOracle(unittest.TestCase):
             wanted = digest(client)
             client.execute_command("DEBUG", "LOADAOF")
             self.assertEqual(digest(client), wanted, where)
-        server.stop()
-        for binary in ("redis", "cairn"):
-            with Server(binary, {**DEBUG, "appendonly": "yes"}, directory=server.directory) as reader:
-                self.assertEqual(digest(reader.client()), wanted, f"CAIRN_CUT_SEED={SEED}, read by {binary}")
+            for binary in ("redis", "cairn"):
+                with tempfile.TemporaryDirectory() as copy:
+                    shutil.copytree(os.path.join(server.directory, "appendonlydir"), os.path.join(copy, "appendonlydir"))
+                    with Server(binary, {**DEBUG, "appendonly": "yes"}, directory=copy) as reader:
+                        self.assertEqual(digest(reader.client()), wanted, f"{where}, read by {binary}")
+        return run
 
-    def test_three_views_at_once(self):
+    def three_views(self):
         """A rewrite, a copy for a replica and a SAVE, each of its own cut."""
         server = self.start(appendonly="yes", auto_aof_rewrite_percentage="0", repl_diskless_sync_delay="0")
         client = server.client(single_connection_client=True)
         writes = Writes(SEED)
-        dumps = self.prepare(client, writes)
-        client.config_set("rdb-key-save-delay", SAVE_DELAY_US)
-        self.cut(client, "BGREWRITEAOF")
-        with Server("redis", {**DEBUG, "replicaof": f"127.0.0.1 {server.port}"}) as replica:
-            with Blocked(server):
-                writer = server.client()
-                writer.response_callbacks.clear()
-                wait_until(lambda: self.info(client)["rdb_bgsave_in_progress"], what="the copy for the replica")
-                for _ in range(5):
-                    self.write(writer, writes, dumps)
-            self.prepare(client, writes)
-            # The walks slow each key that they write; this one goes on beside both at full speed.
-            client.config_set("rdb-key-save-delay", 0)
-            wanted = self.cut(client, "SAVE")
-            figures = self.info(client)
-            self.assertEqual((figures["aof_rewrite_in_progress"], figures["rdb_bgsave_in_progress"]), (1, 1))
-            with Blocked(server):
-                self.write_while(server, client, writes, dumps, "aof_rewrite_in_progress")
-            dump = os.path.join(server.directory, "dump.rdb")
-            for binary in ("cairn", "redis"):
-                self.assertEqual(Reader(self, binary).digest_of(dump), wanted, f"CAIRN_CUT_SEED={SEED}, read by {binary}")
-            self.prepare(client, writes)
-            here = digest(client)
-            wait_until(lambda: replica.client().info("replication")["master_link_status"] == "up", what="the link")
-            offset = client.info("replication")["master_repl_offset"]
-            wait_until(lambda: replica.client().info("replication")["slave_repl_offset"] >= offset, what="the replica")
-            self.assertEqual(digest(replica.client()), here, f"CAIRN_CUT_SEED={SEED}")
+
+        def run(_, where):
+            dumps = self.prepare(client, writes)
+            client.config_set("rdb-key-save-delay", SAVE_DELAY_US)
+            self.cut(client, "BGREWRITEAOF")
+            with Server("redis", {**DEBUG, "replicaof": f"127.0.0.1 {server.port}"}) as replica:
+                with Blocked(server):
+                    writer = server.client()
+                    writer.response_callbacks.clear()
+                    wait_until(lambda: self.info(client)["rdb_bgsave_in_progress"], what=f"the copy for the replica, {where}")
+                    for _ in range(5):
+                        self.write(writer, writes, dumps)
+                self.prepare(client, writes)
+                # The walks slow each key that they write; this one goes on beside both at full speed.
+                client.config_set("rdb-key-save-delay", 0)
+                wanted = self.cut(client, "SAVE")
+                figures = self.info(client)
+                self.assertEqual((figures["aof_rewrite_in_progress"], figures["rdb_bgsave_in_progress"]), (1, 1), where)
+                with Blocked(server):
+                    self.write_while(server, client, writes, dumps, "aof_rewrite_in_progress")
+                self.check_file(os.path.join(server.directory, "dump.rdb"), wanted, where)
+                self.prepare(client, writes)
+                here = digest(client)
+                wait_until(lambda: replica.client().info("replication")["master_link_status"] == "up", what=f"the link, {where}")
+                offset = client.info("replication")["master_repl_offset"]
+                wait_until(lambda: replica.client().info("replication")["slave_repl_offset"] >= offset, what=f"the replica, {where}")
+                self.assertEqual(digest(replica.client()), here, where)
             client.execute_command("DEBUG", "LOADAOF")
-            self.assertEqual(digest(client), here, f"CAIRN_CUT_SEED={SEED}")
+            self.assertEqual(digest(client), here, where)
+        return run
+
+    def run_rounds(self, kind, count):
+        run = kind()
+        for number in range(count):
+            run(number, f"round {number}, CAIRN_CUT_SEED={SEED}")
+
+
+class CutOracle(Cuts):
+    def test_a_save_has_the_state_of_its_cut(self):
+        self.run_rounds(self.saves, 2)
+
+    def test_the_same_while_keys_are_evicted(self):
+        self.run_rounds(self.saves_while_keys_are_evicted, 2)
+
+    def test_a_rewrite_loses_and_repeats_nothing(self):
+        self.run_rounds(self.rewrites, 2)
+
+    def test_three_views_at_once(self):
+        self.run_rounds(self.three_views, 1)
+
+
+if CAMPAIGN_ROUNDS > 0:
+    class Campaign(Cuts):
+        """Rounds of all kinds, each kind on a server that goes on from one of its rounds to the next."""
+
+        def test_rounds_of_all_kinds(self):
+            kinds = {kind.__name__: kind() for kind in (self.saves, self.saves_while_keys_are_evicted, self.rewrites, self.three_views)}
+            chance, counts = random.Random(SEED), collections.Counter()
+            for number in range(CAMPAIGN_ROUNDS):
+                kind = chance.choice(list(kinds))
+                kinds[kind](counts[kind], f"round {number}, {kind}, CAIRN_CUT_SEED={SEED}")
+                counts[kind] += 1
+                print(f"{number + 1} rounds: {dict(counts)}", flush=True)
 
 
 if __name__ == "__main__":

@@ -41,6 +41,10 @@ def fill_database(client, database):
     client.setrange("mixed in chunks", 700_000, b"inside")
     client.set("same in chunks", b"s" * 1_500_000)
     client.append("same in chunks", b"s" * 400_000)
+    if database == 0:
+        # Longer than any buffer that a file is read or written through.
+        client.set("mixed, long", MIXED * 11)
+        client.set("same, long", b"s" * 3_400_000)
     client.set(b"\x00\r\n\xff", b"\xff\r\n\x00", pxat=FAR_MS + database)
     client.set(b"", b"of the empty key", ex=10**6)
     client.set("gone", "v", pxat=1)
@@ -91,6 +95,8 @@ def edit_hashes_and_sets(client):
 def edit(client):
     """Every write command that leaves a trace in the AOF."""
     client.append("same1", "tail")
+    client.setrange("mixed, long", 3_200_000, b"inside")
+    client.set("long of the log", MIXED[1:] * 11)
     client.setrange("mixed20", 30, "padded")
     client.incr("n1")
     client.decrby("n0", 5)

@@ -183,30 +183,49 @@ class Saves(unittest.TestCase):
         server.client().save()
         self.refuses_without(server, "dump.rdb", "dump.rdb: Too many levels of symbolic links")
 
-    def test_an_append_only_file_that_gets_shorter_while_it_is_read(self):
-        """No SIGBUS, and no torn end that would be cut: a start that is refused."""
-        server = self.start(appendonly="yes", appendfsync="always")
+    def shortened_while_it_is_read(self, size, values, delay_us=5000, **settings):
+        """The log of a start whose append-only file somebody cuts to so many bytes."""
+        server = self.start(appendonly="yes", appendfsync="always", **settings)
         server.kill()
         shutil.rmtree(os.path.join(server.directory, "appendonlydir"))
         path = os.path.join(server.directory, "appendonly.aof")
         with open(path, "wb") as file:
-            for i in range(300):
+            for i in range(values):
                 file.write(b"*3\r\n$3\r\nSET\r\n$3\r\n%03d\r\n$65536\r\n%s\r\n" % (i, b"v" * 65536))
-        server.settings["key-load-delay"] = "5000"
+        server.settings["key-load-delay"] = delay_us
         server.settings["loading-process-events-interval-bytes"] = "1024"
+        path = os.path.join(server.directory, "appendonlydir", "appendonly.aof")
 
         def shorten():
             wait_until(lambda: self.loading(server), what="a load that runs")
-            os.truncate(os.path.join(server.directory, "appendonlydir", "appendonly.aof"), 16 << 20)
+            os.truncate(path, size)
         shortens = threading.Thread(target=shorten)
         shortens.start()
         with self.assertRaises(RuntimeError):
             server.start()
         shortens.join()
         self.assertEqual(server.process.returncode, 1)
-        self.assertIn("Unrecoverable error reading the append only file", server.log())
-        self.assertIn("appendonly.aof: the file got shorter", server.log())
-        self.assertEqual(os.path.getsize(os.path.join(server.directory, "appendonlydir", "appendonly.aof")), 16 << 20)
+        self.assertEqual(os.path.getsize(path), size)
+        return server.log()
+
+    def test_an_append_only_file_that_gets_shorter_while_it_is_read(self):
+        """No SIGBUS, and no torn end that would be cut: a start that is refused."""
+        log = self.shortened_while_it_is_read(16 << 20, values=300)
+        self.assertIn("Unrecoverable error reading the append only file", log)
+        self.assertIn("appendonly.aof: the file got shorter", log)
+
+    def test_nor_does_it_when_all_of_it_was_asked_for_before(self):
+        """It is shorter than what is asked for at a time: the touch of a page is the first that learns."""
+        for reports in ("yes", "no"):
+            with self.subTest(crash_log_enabled=reports):
+                log = self.shortened_while_it_is_read(4096, values=60, delay_us=50_000, crash_log_enabled=reports)
+                self.assertRegex(log.splitlines()[-1], r"^\d+:M \d\d [A-Z][a-z]{2} \d{4} \d\d:\d\d:\d\d\.\d{3} # Unrecoverable error reading "
+                                 r"/.*/appendonlydir/appendonly\.aof: a page of it.*the file got shorter\. Exiting\.$")
+                # On the clock of the other lines.
+                minutes = [int(line.split()[4][3:5]) for line in log.splitlines()[-2:]]
+                hours = [line.split()[4][:2] for line in log.splitlines()[-2:]]
+                self.assertTrue(hours[0] == hours[1] or 59 in minutes, log)
+                self.assertNotIn("crashed by signal", log)
 
     def test_nor_is_an_append_only_file(self):
         """redis-server 7.0.15 begins empty without a look at the manifest, or at the one file of versions before 7."""

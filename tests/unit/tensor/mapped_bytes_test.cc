@@ -112,13 +112,22 @@ TEST_F(MappedBytesTest, AChunkWhoseBytesCannotBeReadIsDamagedAndWrittenAgain) {
   const Chunk& last = *held_[7];
   const ChunkLog::Found found = log->Find(last.hash(), last.size());
   ASSERT_TRUE(found.mapping);
+  ChunkPool other(memory_);
+  const ChunkRef read_before =
+      other.Map(InPlace(found.bytes), last.hash(), DType::kU8, {}, found.number);
+  EXPECT_TRUE(read_before->IsIntact());
   Shorten(name, 4);
   {
-    ChunkPool other(memory_);
+    ChunkPool third(memory_);
     const ChunkRef mapped =
-        other.Map(InPlace(found.bytes), last.hash(), DType::kU8, {}, found.number);
+        third.Map(InPlace(found.bytes), last.hash(), DType::kU8, {}, found.number);
     EXPECT_FALSE(mapped->IsIntact());
   }
+  EXPECT_TRUE(read_before->WasIntact());
+  EXPECT_FALSE(HasBytes(*read_before, last.bytes().view())) << "nobody touches what is gone";
+  EXPECT_FALSE(read_before->IsIntact());
+  EXPECT_FALSE(read_before->WasIntact());
+  EXPECT_FALSE(other.Find(last.hash())) << "so that its bytes, when they come again, are kept";
   EXPECT_FALSE(log->Find(last.hash(), last.size()).mapping) << "its head is gone, too";
   std::vector<bool> kept;
   EXPECT_TRUE(log->Keep({&last}, 2, {"dump.rdb"}, &kept).ok());
