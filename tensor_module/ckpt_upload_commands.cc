@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <optional>
 #include <unordered_set>
 
 #include "tensor_module/ckpt_durable.h"
@@ -130,15 +131,19 @@ Status PutCommand(CommandRun& run) {
       StagingCost(names, size),
       [&module = run.module(), piece, hash = put->hash, spec = place->spec, offset = put->offset,
        names]() -> MadeChunks {
-        if (hash && HashBytes128(piece.view()) != *hash) {
+        const PutPlan plan = PlanPut(*spec, offset, piece.size);
+        const size_t whole = piece.size - plan.head - plan.tail;
+        std::optional<Hash128Stream> arrived;
+        if (hash) arrived.emplace();
+        if (arrived) arrived->Add(piece.view().substr(0, plan.head));
+        MadeChunks made =
+            module.pool.Intern({piece.blob, piece.offset + plan.head, whole}, plan.whole,
+                               spec->dtype, arrived ? &*arrived : nullptr);
+        if (arrived) arrived->Add(piece.view().substr(plan.head + whole));
+        if (made.ok() && arrived && arrived->Hash() != *hash) {
           return Status::Client("CKPTHASH the bytes that arrived have another hash");
         }
-        const PutPlan plan = PlanPut(*spec, offset, piece.size);
-        if (plan.whole.empty()) return std::vector<ChunkRef>();
-        MadeChunks made = module.pool.Intern(
-            {piece.blob, piece.offset + plan.head, piece.size - plan.head - plan.tail}, plan.whole,
-            spec->dtype);
-        if (made.ok()) CAIRN_RETURN_IF_ERROR(StageChunks(names, *made));
+        if (made.ok() && !made->empty()) CAIRN_RETURN_IF_ERROR(StageChunks(names, *made));
         return made;
       },
       [piece, spec = place->spec](CommandRun& late, MadeChunks& made) {

@@ -280,7 +280,7 @@ bool SpreadOfSums(uint64_t count, BlockSums* sums) {
 
 /// False: the block is not one of floats without NaN and infinity, and `sums` is nothing.
 bool SumPlainFloats(DType dtype, const char* from, size_t count, bool all, BlockSums* sums) {
-  if ((dtype != DType::kF32 && dtype != DType::kBF16) || count % kSumLanes != 0) return false;
+  if (!FiguresAreCheap(dtype) || count % kSumLanes != 0) return false;
   const PlainFloatLoops& best = PlainFloatLoopsHere().front();
   const PlainFloatLoops::OfType& loops = dtype == DType::kF32 ? best.f32 : best.bf16;
   (all ? loops.sums : loops.figures)(from, count, sums);

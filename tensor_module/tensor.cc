@@ -1,7 +1,5 @@
 #include "tensor_module/tensor.h"
 
-#include <xxhash.h>
-
 #include <algorithm>
 #include <cstring>
 #include <memory>
@@ -23,10 +21,6 @@ bool IsAligned(const BlobSlice& slice) {
 bool Continues(const BlobSlice& before, const BlobSlice& next) {
   return before.blob.get() == next.blob.get() && before.offset + before.size == next.offset;
 }
-
-struct StateDeleter {
-  void operator()(XXH3_state_t* state) const { XXH3_freeState(state); }
-};
 
 }  // namespace
 
@@ -126,11 +120,9 @@ Hash128 HashChunks(const Chunks& chunks) {
   const Chunks runs = ReadChunks(chunks, 0, TotalBytes(chunks));
   if (runs.empty()) return HashBytes128({});
   if (runs.size() == 1) return HashBytes128(runs[0].view());
-  const std::unique_ptr<XXH3_state_t, StateDeleter> state(XXH3_createState());
-  CAIRN_CHECK(state != nullptr && XXH3_128bits_reset(state.get()) == XXH_OK);
-  for (const BlobSlice& run : runs) XXH3_128bits_update(state.get(), run.view().data(), run.size);
-  const XXH128_hash_t hash = XXH3_128bits_digest(state.get());
-  return {hash.low64, hash.high64};
+  Hash128Stream stream;
+  for (const BlobSlice& run : runs) stream.Add(run.view());
+  return stream.Hash();
 }
 
 Status ChunkEditor::MakeOwn(size_t index) {

@@ -1,5 +1,8 @@
 #include "server/base/checksum.h"
 
+// The state of a stream as a member.
+#define XXH_STATIC_LINKING_ONLY
+
 #if defined(__x86_64__)
 #include <immintrin.h>
 #include <xxh_x86dispatch.h>
@@ -10,6 +13,7 @@
 #include <array>
 #include <cstring>
 
+#include "server/base/check.h"
 #include "server/base/strings.h"
 
 namespace cairn {
@@ -110,6 +114,25 @@ uint64_t BigEndian64(const char* from) {
 
 Hash128 HashBytes128(std::string_view bytes) {
   const XXH128_hash_t hash = XXH3_128bits(bytes.data(), bytes.size());
+  return {hash.low64, hash.high64};
+}
+
+struct Hash128Stream::State {
+  XXH3_state_t xxh;
+};
+
+Hash128Stream::Hash128Stream() : state_(std::make_unique<State>()) {
+  CAIRN_CHECK(XXH3_128bits_reset(&state_->xxh) == XXH_OK);
+}
+
+Hash128Stream::~Hash128Stream() = default;
+
+void Hash128Stream::Add(std::string_view bytes) {
+  XXH3_128bits_update(&state_->xxh, bytes.data(), bytes.size());
+}
+
+Hash128 Hash128Stream::Hash() const {
+  const XXH128_hash_t hash = XXH3_128bits_digest(&state_->xxh);
   return {hash.low64, hash.high64};
 }
 

@@ -49,6 +49,29 @@ TEST_F(CkptTest, HashesAreChecked) {
   EXPECT_EQ(Word(Rank(other, 0, "REF", {"w", "AT", "0", "2", hash, hash})), "-CKPTOFFSET");
 }
 
+TEST_F(CkptTest, AHashIsOfAllThatArrivedWhereverTheGridCutsIt) {
+  const std::string bytes = Fill(3 * kChunk, 11);
+  const std::string tx = Begin(1);
+  DeclareU8(tx, "w", bytes.size());
+  // Parts of cells before and behind two whole ones, parts only, and one whole cell.
+  for (const auto& [at, size] :
+       {std::pair{size_t{100}, 2 * kChunk + 300}, {size_t{0}, size_t{100}}, {2 * kChunk, kChunk}}) {
+    const std::string piece = bytes.substr(at, size), hash = Hash128Hex(HashBytes128(piece));
+    const auto put = [&](const std::string& what) {
+      return Rank(tx, 0, "PUT", {"w", "AT", std::to_string(at), "BLOB", what, "XXH3", hash});
+    };
+    for (const size_t flipped : {size_t{0}, size / 2, size - 1}) {
+      std::string other = piece;
+      other[flipped] = static_cast<char>(other[flipped] ^ 1);
+      EXPECT_EQ(Word(put(other)), "-CKPTHASH") << at << " " << flipped;
+    }
+    EXPECT_EQ(put(piece)[0], ':') << at;
+  }
+  Rank(tx, 0, "PREPARE");
+  Call({"CKPT.COMMIT", "run", tx});
+  EXPECT_EQ(Bytes("1", "w"), bytes);
+}
+
 TEST_F(CkptTest, PutsOutsideTheirShardAreRefused) {
   const std::string tx = Begin(1);
   DeclareU8(tx, "w", 3);

@@ -40,6 +40,21 @@ TEST(ChecksumTest, Hash128MatchesPublishedValuesAndTheInlineCode) {
   }
 }
 
+TEST(ChecksumTest, AStreamHashesWhatWasAddedHoweverItCame) {
+  const std::string bytes = RandomBytes(200'003, 5);
+  const std::string_view all = bytes;
+  for (const size_t step : {1u, 64u, 1000u, 1024u, 4096u, 70'000u, 200'003u}) {
+    Hash128Stream stream;
+    EXPECT_EQ(stream.Hash(), HashBytes128(""));
+    for (size_t at = 0; at < all.size(); at += step) {
+      stream.Add(all.substr(at, step));
+      stream.Add({});
+    }
+    const XXH128_hash_t plain = XXH3_128bits(bytes.data(), bytes.size());
+    EXPECT_EQ(stream.Hash(), (Hash128{plain.low64, plain.high64})) << step;
+  }
+}
+
 TEST(ChecksumTest, Hash128HexRoundTrips) {
   const Hash128 hash{.low = 0x0123456789abcdef, .high = 0xfedcba9876543210};
   EXPECT_EQ(Hash128Hex(hash), "fedcba98765432100123456789abcdef");
