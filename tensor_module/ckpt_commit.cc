@@ -317,6 +317,7 @@ Result<std::vector<uint64_t>> CommitVersion(CkptRun* run, Version version, std::
     std::erase(gone, step);
     RemoveVersions(&next, gone, moment);
   }
+  RecountPromises(&next, *run);
   *run = std::move(next);
   return gone;
 }
@@ -369,8 +370,10 @@ std::vector<uint64_t> NotRetained(const CkptRun& run, const RetainRule& rule, in
 
 void RemoveVersions(CkptRun* run, const std::vector<uint64_t>& steps, Moment moment) {
   const std::set<uint64_t> gone(steps.begin(), steps.end());
+  const CkptRun before = *run;
   std::erase_if(run->versions,
                 [&](const VersionRow& row) { return gone.contains(row.version->step); });
+  RecountPromises(run, before);
   std::erase_if(run->tags, [&](const Tag& tag) { return gone.contains(tag.step); });
   for (uint64_t step : steps) Note(run, moment.now_ms, "deleted", step, "");
 }
@@ -394,10 +397,12 @@ Status Rollback(CkptRun* run, uint64_t step, Moment moment) {
   if (run->FindStep(step) == nullptr) {
     return Status::Client("ERR no version of step " + std::to_string(step));
   }
+  const CkptRun before = *run;
   for (VersionRow& row : run->versions) {
     if (row.version->step > step) row.rolled_back = true;
     if (row.version->step == step) row.rolled_back = false;
   }
+  RecountPromises(run, before);
   Note(run, moment.now_ms, "rolledback", step, "");
   return Status::Ok();
 }

@@ -137,14 +137,20 @@ bool Include(const Votes& logged, const Votes& now) {
 
 /// Commits what is prepared when all of that is `logged`; first logs what has been brought since
 /// (COVERAGE, or another transaction of the same name). A vote is for good: there are as many turns
-/// as ranks at most.
-Status CommitLogged(CommandRun& run, const Votes& logged) {
+/// as ranks at most. What others declare meanwhile may be missing then: it waits, as it would have
+/// before. WAIT counts from `since_ms`.
+Status CommitLogged(CommandRun& run, const Votes& logged, int64_t since_ms) {
   Result<CommitArgs> args = ParseCommit(run.args());
   if (!args.ok()) return args.status();
+  args->wait_ms = std::max<int64_t>(args->wait_ms - (run.now_ms() - since_ms), 0);
+  Result<bool> parked = ParkUntilWhole(run, *args);
+  if (!parked.ok()) return parked.status();
+  if (*parked) return Status::Ok();
   if (Votes now = FindVotes(run); !Include(logged, now)) {
-    return AfterLogging(
-        run, FindUnloggedOfWhole(run, args->durable),
-        [votes = std::move(now)](CommandRun& late) { return CommitLogged(late, votes); });
+    return AfterLogging(run, FindUnloggedOfWhole(run, args->durable),
+                        [votes = std::move(now), since_ms](CommandRun& late) {
+                          return CommitLogged(late, votes, since_ms);
+                        });
   }
   const std::string_view tx = run.args()[2];
   Result<RunEdit> edit = RunEdit::Open(run);
@@ -175,14 +181,7 @@ Status CommitLogged(CommandRun& run, const Votes& logged) {
   return Status::Ok();
 }
 
-Status CommitCommand(CommandRun& run) {
-  Result<CommitArgs> args = ParseCommit(run.args());
-  if (!args.ok()) return args.status();
-  Result<bool> parked = ParkUntilWhole(run, *args);
-  if (!parked.ok()) return parked.status();
-  if (*parked) return Status::Ok();
-  return CommitLogged(run, {});
-}
+Status CommitCommand(CommandRun& run) { return CommitLogged(run, {}, run.now_ms()); }
 
 // --- STATUS ---
 
@@ -355,7 +354,7 @@ constexpr CairnCommandSpec kSpecs[] = {
         .name = "ckpt.commit",
         .arity = -3,
         .flags = CAIRN_CMD_WRITE | CAIRN_CMD_BLOCKING,
-        .keys = {kRunRw},
+        .keys = {kRunUpdate},
         .since = "1.0.0",
         .complexity = "O(N*R) in the tensors and the ranks that declared them.",
         .summary = "Makes a prepared transaction the version of its step, or waits until it can.",
@@ -411,7 +410,7 @@ constexpr CairnCommandSpec kSpecs[] = {
         .name = "ckpt.sweep",
         .arity = 2,
         .flags = CAIRN_CMD_WRITE,
-        .keys = {kRunRw},
+        .keys = {kRunDelete},
         .since = "1.0.0",
         .complexity = "O(N) in the transactions and versions of the run.",
         .summary =
@@ -423,7 +422,7 @@ constexpr CairnCommandSpec kSpecs[] = {
         .name = "ckpt.del",
         .arity = 3,
         .flags = CAIRN_CMD_WRITE,
-        .keys = {kRunRw},
+        .keys = {kRunDelete},
         .since = "1.0.0",
         .complexity = "O(N) in the tensors of the version.",
         .summary = "Removes a version and its tags.",

@@ -252,6 +252,7 @@ class Loader {
       line.text = S();
     });
     Require(IsConsistent(*run));
+    if (!failed_) CountPromises(run);
     return !failed_;
   }
 

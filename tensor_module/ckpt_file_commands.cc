@@ -240,7 +240,8 @@ void LogImport(CommandRun& run, const Imported& imported, uint64_t step, std::st
   if (!run.is_propagated()) return;
   const std::string_view key = run.key();
   const std::string step_text = std::to_string(step);
-  run.PropagateAs({"CKPT.BEGIN", key, step_text, "ATTEMPT", attempt, "TX", tx, "AT", at});
+  run.PropagateAs({"CKPT.BEGIN", key, step_text, "RANK", "0", "WORLD", "1", "ATTEMPT", attempt,
+                   "TX", tx, "AT", at});
   for (size_t i = 0; i < imported.tensors.specs.size(); ++i) {
     const ShardSpec& spec = imported.tensors.specs[i];
     std::vector<std::string> numbers = {std::to_string(spec.shape.size())};
@@ -326,7 +327,7 @@ constexpr CairnCommandSpec kSpecs[] = {
         .name = "ckpt.export",
         .arity = 7,
         .flags = CAIRN_CMD_READONLY | CAIRN_CMD_ADMIN,
-        .keys = {{CAIRN_KEYS_RANGE, 1, 0, 1, CAIRN_KEY_RO}},
+        .keys = {kRunRo},
         .since = "1.0.0",
         .complexity = "O(N) in the bytes, on a worker thread.",
         .summary = "Writes a version to a file in the server's directory.",
@@ -337,7 +338,7 @@ constexpr CairnCommandSpec kSpecs[] = {
         .name = "ckpt.import",
         .arity = 7,
         .flags = CAIRN_CMD_WRITE | CAIRN_CMD_DENY_OOM | CAIRN_CMD_ADMIN | CAIRN_CMD_NO_MULTI,
-        .keys = {{CAIRN_KEYS_RANGE, 1, 0, 1, CAIRN_KEY_RW}},
+        .keys = {kRunInsert},
         .since = "1.0.0",
         .complexity = "O(N) in the bytes, on a worker thread.",
         .summary = "Saves the tensors of a file in the server's directory as a version.",

@@ -27,12 +27,13 @@ void Replace(CkptRun* run, Transaction transaction) {
   run->transactions[i] = Kept<Transaction>::Make(std::move(transaction));
 }
 
-void Suspend(CkptRun* run, size_t i, TxState state, Moment moment) {
+/// `at_ms`: when it happened, as the log tells of it. The grace is by this server's clock.
+void Suspend(CkptRun* run, size_t i, TxState state, Moment moment, int64_t at_ms) {
   Transaction transaction = *run->transactions[i];
   transaction.state = state;
   transaction.free_at_ms = moment.now_ms + kGraceMs;
   const bool expired = state == TxState::kExpired;
-  Note(run, moment.now_ms, expired ? "expired" : "fenced", transaction.step, transaction.id);
+  Note(run, at_ms, expired ? "expired" : "fenced", transaction.step, transaction.id);
   run->transactions[i] = Kept<Transaction>::Make(std::move(transaction));
 }
 
@@ -123,14 +124,14 @@ class Declaring {
       return Status::Client("CKPTDIVERGED rank " + Number(old_.rank) +
                             " is prepared and did not declare this of '" + spec.name + "'");
     }
-    if (old_.specs.size() + added_ >= kMaxShardsPerRank) {
+    if (old_.specs.size() + added_.size() >= kMaxShardsPerRank) {
       return Status::Client("ERR a rank declares at most " + Number(kMaxShardsPerRank) + " shards");
     }
     const bool first = specs_.empty() || specs_.back()->name != spec.name;
     spec.index = first ? 0 : specs_.back()->index + 1;
-    data_.push_back(Kept<ShardData>::Make(ShardData(spec)));
+    data_.emplace_back();
     specs_.push_back(Kept<ShardSpec>::Make(std::move(spec)));
-    ++added_;
+    added_.push_back(specs_.back());
     extents_.insert(&specs_.back()->extent);
     if (head_ != nullptr) return Status::Ok();
     head_ = specs_.back().get();
@@ -138,8 +139,14 @@ class Declaring {
     return Status::Ok();
   }
 
+  /// What is new, by name.
+  const std::vector<Kept<ShardSpec>>& added() const { return added_; }
+
   RankPart Finish() && {
     while (taken_ < old_.specs.size()) Take();
+    for (size_t i = 0; i < specs_.size(); ++i) {
+      if (!data_[i]) data_[i] = Kept<ShardData>::Make(ShardData(*specs_[i]));
+    }
     RankPart part = old_;
     part.SetShards(std::move(specs_), std::move(data_));
     return part;
@@ -173,10 +180,10 @@ class Declaring {
   const Transaction& transaction_;
   const RankPart& old_;
   size_t taken_ = 0;  // of old_
-  size_t added_ = 0;
+  std::vector<Kept<ShardSpec>> added_;
   std::vector<Kept<ShardSpec>> specs_;
-  std::vector<Kept<ShardData>> data_;
-  const ShardSpec* head_ = nullptr;  // of the name that came last, as it was declared first
+  std::vector<Kept<ShardData>> data_;  // none yet for what is new
+  const ShardSpec* head_ = nullptr;    // of the name that came last, as it was declared first
   uint32_t head_rank_ = 0;
   std::set<const Extent*, LessExtent> extents_;  // of the rank's shards of that name
 };
@@ -247,11 +254,11 @@ Status CheckRoom(const CkptRun& run, Moment moment) {
   return Status::Ok();
 }
 
-void FenceOlder(CkptRun* run, Moment moment) {
+void FenceOlder(CkptRun* run, Moment moment, int64_t at_ms) {
   for (size_t i = 0; i < run->transactions.size(); ++i) {
     const Transaction& transaction = *run->transactions[i];
     if (transaction.live() && transaction.attempt < run->highest_attempt) {
-      Suspend(run, i, TxState::kFenced, moment);
+      Suspend(run, i, TxState::kFenced, moment, at_ms);
     }
   }
 }
@@ -279,7 +286,7 @@ Swept Sweep(CkptRun* run, Moment moment) {
     const Transaction& transaction = *run->transactions[i];
     if (transaction.live() && transaction.deadline_ms <= moment.now_ms) {
       swept.expired.push_back(transaction.id);
-      Suspend(run, i, TxState::kExpired, moment);
+      Suspend(run, i, TxState::kExpired, moment, moment.now_ms);
     } else if (!transaction.live() && transaction.free_at_ms <= moment.now_ms) {
       swept.forgotten.push_back(transaction.id);
       Forget(run, i);
@@ -293,7 +300,9 @@ Swept Sweep(CkptRun* run, Moment moment) {
 Result<std::string> Begin(CkptRun* run, const BeginRequest& request, Moment moment) {
   const uint32_t world =
       request.world != 0 ? request.world : std::max<uint32_t>(run->config.world, 1);
-  if (run->config.world != 0 && world != run->config.world) {
+  // What was logged has been judged, and one that is open already was joined by name: IMPORT saves
+  // beside it, of a world of its own.
+  if (!moment.replayed && run->config.world != 0 && world != run->config.world) {
     return Status::Client("CKPTWORLD this run is of a world of " + Number(run->config.world));
   }
   if (request.rank >= world) {
@@ -305,7 +314,8 @@ Result<std::string> Begin(CkptRun* run, const BeginRequest& request, Moment mome
                           " is over: the run is at attempt " + Number(run->highest_attempt));
   }
   for (const auto& open : run->transactions) {
-    if (!open->live() || open->step != request.step || open->attempt != request.attempt) continue;
+    const bool same = open->step == request.step && open->attempt == request.attempt;
+    if (moment.replayed || !open->live() || !same) continue;
     if (open->world == world) return std::string(open->id);
     return Status::Client("CKPTWORLD step " + Number(request.step) +
                           " is being saved by a world of " + Number(open->world));
@@ -323,7 +333,8 @@ Result<std::string> Begin(CkptRun* run, const BeginRequest& request, Moment mome
   }
   CkptRun next = *run;
   next.highest_attempt = request.attempt;
-  FenceOlder(&next, moment);
+  const int64_t began_ms = request.began_ms.value_or(moment.now_ms);
+  FenceOlder(&next, moment, began_ms);
   if (!moment.replayed) CAIRN_RETURN_IF_ERROR(CheckRoom(next, moment));
   MakeRoom(&next);
   Transaction transaction;
@@ -334,7 +345,7 @@ Result<std::string> Begin(CkptRun* run, const BeginRequest& request, Moment mome
   transaction.parent = request.parent;
   transaction.coverage = request.coverage;
   transaction.timeout_ms = request.timeout_ms.value_or(run->config.timeout_ms);
-  transaction.began_ms = moment.now_ms;
+  transaction.began_ms = began_ms;
   Renew(&transaction, moment);
   next.transactions.push_back(Kept<Transaction>::Make(std::move(transaction)));
   *run = std::move(next);
@@ -385,7 +396,7 @@ Result<size_t> FindShard(const RankPart& part, std::string_view name, uint32_t i
 }
 
 Status Declare(CkptRun* run, std::string_view tx, uint32_t rank, std::vector<ShardSpec> specs,
-               Moment moment) {
+               Moment moment, const AskForRoom& ask) {
   Result<Transaction> transaction = LiveCopy(*run, tx);
   if (!transaction.ok()) return transaction.status();
   CAIRN_RETURN_IF_ERROR(CheckRank(*transaction, rank));
@@ -398,6 +409,9 @@ Status Declare(CkptRun* run, std::string_view tx, uint32_t rank, std::vector<Sha
                    [](const ShardSpec* a, const ShardSpec* b) { return a->name < b->name; });
   Declaring declaring(*transaction, part);
   for (ShardSpec* spec : sorted) CAIRN_RETURN_IF_ERROR(declaring.Add(std::move(*spec)));
+  const uint64_t before = transaction->promise.bytes();
+  transaction->promise.Add(declaring.added(), run->Latest());
+  if (ask != nullptr) CAIRN_RETURN_IF_ERROR(ask(transaction->promise.bytes() - before));
   PutPart(&*transaction, std::move(declaring).Finish());
   Renew(&*transaction, moment);
   Replace(run, std::move(*transaction));
@@ -409,6 +423,8 @@ Status StoreShard(CkptRun* run, std::string_view tx, uint32_t rank, size_t shard
   Result<Transaction> transaction = LiveCopy(*run, tx);
   if (!transaction.ok()) return transaction.status();
   RankPart part = PartCopy(*transaction, rank);
+  const ShardSpec& spec = *part.specs[shard];
+  transaction->promise.Receive(spec, spec.size_bytes - data.received_bytes(), run->Latest());
   part.SetData(shard, std::move(data));
   PutPart(&*transaction, std::move(part));
   Renew(&*transaction, moment);
@@ -514,7 +530,7 @@ Status EndByClock(CkptRun* run, std::string_view tx, Moment moment) {
   const size_t i = IndexOf(*run, tx);
   if (i == run->transactions.size()) return FindLive(*run, tx).status();
   if (run->transactions[i]->live()) {
-    Suspend(run, i, TxState::kExpired, moment);
+    Suspend(run, i, TxState::kExpired, moment, moment.now_ms);
   } else {
     Forget(run, i);
   }

@@ -16,6 +16,7 @@
 // Expired and fenced ones keep their chunks for a grace, so that the next attempt finds them by
 // hash.
 
+#include <functional>
 #include <optional>
 #include <set>
 #include <string>
@@ -41,7 +42,8 @@ struct BeginRequest {
   std::optional<uint64_t> parent;
   std::optional<int64_t> timeout_ms;
   bool coverage = false;
-  std::string new_id;  ///< for a transaction that does not exist yet
+  std::string new_id;               ///< for a transaction that does not exist yet
+  std::optional<int64_t> began_ms;  ///< when it was begun, if not now: deadlines count from now
 };
 
 /// Transactions that were loaded from a file begin to count. True: there were some.
@@ -74,10 +76,13 @@ using TypedChunk = std::pair<ChunkRef, DType>;
 std::vector<TypedChunk> UnjudgedChunks(const RankPart& part);
 /// Those of them that are finite and intact. Cost: a pass over them. Thread: any.
 KnownFinite FindFinite(const std::vector<TypedChunk>& chunks);
-/// Adds what is new of `specs`; what was declared before must be the same (C5). Errors: those of
-/// FindLive, CKPTWORLD, CKPTDIVERGED, too many shards.
+/// Whether there is room for bytes that a declaration adds to what is promised.
+using AskForRoom = std::function<Status(uint64_t added_bytes)>;
+/// Adds what is new of `specs`; what was declared before must be the same (C5). `ask`: before
+/// anything is allocated for shards, which takes memory too. Errors: those of FindLive, CKPTWORLD,
+/// CKPTDIVERGED, too many shards, and what `ask` says.
 Status Declare(CkptRun* run, std::string_view tx, uint32_t rank, std::vector<ShardSpec> specs,
-               Moment moment);
+               Moment moment, const AskForRoom& ask = nullptr);
 /// Puts `data` in place of the shard's. Requires: made from the data that is there.
 Status StoreShard(CkptRun* run, std::string_view tx, uint32_t rank, size_t shard, ShardData data,
                   Moment moment);

@@ -21,16 +21,11 @@ std::string_view TxStateName(TxState state) {
 
 void RankPart::SetShards(std::vector<Kept<ShardSpec>> new_specs,
                          std::vector<Kept<ShardData>> new_data) {
-  awaited_bytes = 0;
-  for (size_t i = 0; i < new_specs.size(); ++i) {
-    awaited_bytes += new_specs[i]->size_bytes - new_data[i]->received_bytes();
-  }
   specs = SharedList<Kept<ShardSpec>>(std::move(new_specs));
   data = SharedList<Kept<ShardData>>(std::move(new_data));
 }
 
 void RankPart::SetData(size_t shard, ShardData new_data) {
-  awaited_bytes -= new_data.received_bytes() - data[shard]->received_bytes();
   data.Own(shard) = Kept<ShardData>::Make(std::move(new_data));
 }
 

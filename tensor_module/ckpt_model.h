@@ -11,6 +11,7 @@
 #include <unordered_map>
 #include <vector>
 
+#include "tensor_module/ckpt_promise.h"
 #include "tensor_module/ckpt_tensor.h"
 #include "tensor_module/shared_list.h"
 
@@ -89,8 +90,7 @@ struct Ballot {
   uint64_t size_bytes = 0;                ///< of the shards
 };
 
-/// What one rank has in a transaction. specs and data go together, sorted by name and index;
-/// awaited_bytes is what they lack.
+/// What one rank has in a transaction. specs and data go together, sorted by name and index.
 struct RankPart {
   uint32_t rank = 0;
   bool prepared = false;
@@ -98,7 +98,6 @@ struct RankPart {
   SharedList<Kept<ShardData>> data;
   std::vector<Kept<StateBlob>> states;
   Kept<Ballot> ballot;  ///< of a prepared part, or none
-  uint64_t awaited_bytes = 0;
 
   void SetShards(std::vector<Kept<ShardSpec>> new_specs, std::vector<Kept<ShardData>> new_data);
   void SetData(size_t shard, ShardData new_data);
@@ -123,6 +122,7 @@ struct Transaction {
   int64_t free_at_ms = 0;             ///< kExpired, kFenced
   std::vector<Kept<RankPart>> ranks;  ///< ascending
   Kept<NameTable> names;              ///< of all ballots
+  Promise promise;                    ///< of all ranks; counts while it is live
   bool live() const { return state == TxState::kOpen || state == TxState::kPreparing; }
 };
 

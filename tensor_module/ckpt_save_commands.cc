@@ -53,14 +53,16 @@ Status BeginCommand(CommandRun& run) {
   const std::string fresh =
       begin->tx.empty() ? NewTransactionId(run.module()) : std::string(begin->tx);
   begin->request.new_id = fresh;
-  Moment moment = edit->moment();
-  moment.now_ms = begin->at_ms.value_or(moment.now_ms);
+  // The deadline is by this server's clock, whatever AT says.
+  const Moment moment = edit->moment();
+  const int64_t began_ms = begin->at_ms.value_or(moment.now_ms);
+  begin->request.began_ms = began_ms;
   const std::vector<Kept<Transaction>> before = edit->run.transactions;
   Result<std::string> tx = Begin(&edit->run, begin->request, moment);
   if (!tx.ok()) return tx.status();
   if (*tx == fresh) {
     // The name was chosen here, and the time read: they are written down.
-    const std::string at = std::to_string(moment.now_ms);
+    const std::string at = std::to_string(began_ms);
     edit->StoreAs("ckpt.begin", begin->tx.empty() ? With(run.args(), {"TX", fresh, "AT", at})
                                                   : With(run.args(), {}));
     for (const auto& old : before) {
@@ -74,43 +76,21 @@ Status BeginCommand(CommandRun& run) {
   return Status::Ok();
 }
 
-/// Whether there is room for `specs` beside all that is awaited, however much of it is shared:
-/// nobody need look closer then.
-bool HasRoomForAll(CommandRun& run, const RunValue* value, const CkptRun& before,
-                   const std::vector<ShardSpec>& specs) {
-  uint64_t at_most = SaturatingSum(AwaitedBytesAtMost(before),
-                                   run.module().AwaitedBytesBut(value, AwaitedBytesAtMost));
-  for (const ShardSpec& spec : specs) at_most = SaturatingSum(at_most, spec.size_bytes);
-  return CheckQuota(run, at_most, 0).ok();
-}
-
-/// What a declaration adds to what the run's open transactions await (`own` before it) must have
-/// room beside all that is awaited already, of whatever run: else the PUTs of one of them would be
-/// refused.
-Status CheckPromise(CommandRun& run, const RunValue* value, uint64_t own, uint64_t with_it) {
-  if (with_it <= own) return Status::Ok();
-  const uint64_t others = run.module().AwaitedBytesBut(value, AwaitedBytes);
-  return CheckQuota(run, with_it - own, SaturatingSum(own, others));
-}
-
 Status DeclareCommand(CommandRun& run) {
   Result<DeclareArgs> declare = ParseDeclare(run.args());
   if (!declare.ok()) return declare.status();
   Result<RunEdit> edit = RunEdit::Open(run);
   if (!edit.ok()) return edit.status();
-  Result<const RunValue*> value = run.NeedRun(run.key(), CAIRN_WRITE);
-  if (!value.ok()) return value.status();
-  const bool limited = run.HasMemoryLimit();
-  // Of the machine's memory alone: nothing adds up where nothing is promised.
-  if (!limited) {
-    CAIRN_RETURN_IF_ERROR(CheckQuota(run, AwaitedBytes(edit->run, declare->specs), 0));
-  }
   const size_t count = declare->specs.size();
-  const bool tight = limited && !HasRoomForAll(run, *value, edit->run, declare->specs);
-  const uint64_t own = tight ? AwaitedBytes(edit->run) : 0;
-  CAIRN_RETURN_IF_ERROR(
-      Declare(&edit->run, run.args()[2], declare->rank, std::move(declare->specs), edit->moment()));
-  if (tight) CAIRN_RETURN_IF_ERROR(CheckPromise(run, *value, own, AwaitedBytes(edit->run)));
+  // What it adds must have room beside all that is promised already, of whatever run: else the PUTs
+  // of one of them would be refused. Of the machine's memory alone nothing is promised.
+  CAIRN_RETURN_IF_ERROR(Declare(&edit->run, run.args()[2], declare->rank, std::move(declare->specs),
+                                edit->moment(), [&run](uint64_t added_bytes) {
+                                  if (added_bytes == 0) return Status::Ok();
+                                  const bool limited = run.HasMemoryLimit();
+                                  return CheckQuota(run, added_bytes,
+                                                    limited ? run.module().PromisedBytes() : 0);
+                                }));
   edit->Store("ckpt.declare");
   run.Unsigned(count);
   return Status::Ok();
@@ -323,7 +303,7 @@ constexpr CairnCommandSpec kSpecs[] = {
         .name = "ckpt.create",
         .arity = -2,
         .flags = CAIRN_CMD_WRITE | CAIRN_CMD_DENY_OOM | CAIRN_CMD_FAST,
-        .keys = {kRunRw},
+        .keys = {kRunUpdate},
         .since = "1.0.0",
         .complexity = "O(1)",
         .summary = "Makes a run of checkpoints, or changes its settings.",
@@ -337,7 +317,7 @@ constexpr CairnCommandSpec kSpecs[] = {
         .name = "ckpt.begin",
         .arity = -3,
         .flags = CAIRN_CMD_WRITE | CAIRN_CMD_DENY_OOM | CAIRN_CMD_FAST,
-        .keys = {kRunRw},
+        .keys = {kRunInsert},
         .since = "1.0.0",
         .complexity = "O(N) in the transactions and versions of the run.",
         .summary = "Begins or joins the transaction that saves a step, and returns its name.",
@@ -350,7 +330,7 @@ constexpr CairnCommandSpec kSpecs[] = {
         .name = "ckpt.declare",
         .arity = -11,
         .flags = CAIRN_CMD_WRITE | CAIRN_CMD_DENY_OOM,
-        .keys = {kRunRw},
+        .keys = {kRunInsert},
         .since = "1.0.0",
         .complexity = "O(N*R) in the tensors named and the ranks that declared so far.",
         .summary = "Tells what a rank is going to upload.",
@@ -364,7 +344,7 @@ constexpr CairnCommandSpec kSpecs[] = {
         .name = "ckpt.save",
         .arity = -10,
         .flags = CAIRN_CMD_WRITE | CAIRN_CMD_DENY_OOM | CAIRN_CMD_NO_MULTI,
-        .keys = {kRunRw},
+        .keys = {kRunInsert},
         .since = "1.0.0",
         .complexity = "O(N) in the bytes, on a worker thread.",
         .summary = "Saves a checkpoint of one process in one command.",
@@ -377,7 +357,7 @@ constexpr CairnCommandSpec kSpecs[] = {
         .name = "ckpt.abort",
         .arity = -3,
         .flags = CAIRN_CMD_WRITE | CAIRN_CMD_FAST,
-        .keys = {kRunRw},
+        .keys = {kRunDelete},
         .since = "1.0.0",
         .complexity = "O(N) in the tensors declared.",
         .summary = "Ends a transaction without a checkpoint.",

@@ -101,9 +101,9 @@ std::vector<ByteRange> WithRange(const std::vector<ByteRange>& ranges, ByteRange
 
 Status CheckBoolChunk(DType dtype, const Chunk& chunk) {
   if (dtype != DType::kBool) return Status::Ok();
+  if (!chunk.IsIntact()) return Status::Client("CKPTDAMAGED bytes of a chunk in the chunk log");
   ChunkFigures figures = chunk.figures();
   if (chunk.dtype() != DType::kBool && chunk.dtype() != DType::kU8) {
-    if (!chunk.IsIntact()) return Status::Client("CKPTDAMAGED bytes of a chunk in the chunk log");
     figures = ComputeFigures(DType::kU8, chunk.bytes().view());
   }
   if (figures.max <= 1) return Status::Ok();

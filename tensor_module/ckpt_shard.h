@@ -120,7 +120,7 @@ class ShardData {
 
 /// The ranges with one more, merged.
 std::vector<ByteRange> WithRange(const std::vector<ByteRange>& ranges, ByteRange range);
-/// A sealed BOOL chunk whose bytes are not 0 or 1 makes an error.
+/// Errors: bytes that are not 0 or 1 where the dtype is BOOL; CKPTDAMAGED, as nobody knows them.
 Status CheckBoolChunk(DType dtype, const Chunk& chunk);
 
 }  // namespace cairn::tensor

@@ -132,17 +132,25 @@ constexpr int64_t kTickUs = 2000;
 
 }  // namespace
 
-uint64_t Module::AwaitedBytesBut(const RunValue* except, uint64_t (*of_run)(const CkptRun&)) {
-  uint64_t all = 0;
-  bool passed = false;  // a copy that nobody has changed yet is the same value
+template <typename Visit>
+void Module::VisitRuns(Visit visit) {
   watch.Visit([&](uint32_t db, std::string_view key) {
     const void* value = api.value_at(self, db, {key.data(), key.size()}, run_type);
-    if (value == nullptr) return false;
-    if (value == except && !std::exchange(passed, true)) return true;
-    all = SaturatingSum(all, of_run(static_cast<const RunValue*>(value)->run()));
-    return true;
+    if (value != nullptr) visit(static_cast<const RunValue*>(value)->run());
+    return value != nullptr;
   });
+}
+
+uint64_t Module::PromisedBytes() {
+  uint64_t all = 0;
+  VisitRuns([&](const CkptRun& run) { all = SaturatingSum(all, AwaitedBytes(run)); });
   return all;
+}
+
+void Module::TrimWatch() {
+  if (watch.size() < trim_at_) return;
+  VisitRuns([](const CkptRun&) {});
+  trim_at_ = std::max(kLeastTrimmed, 2 * watch.size());
 }
 
 void Module::OnTick(int64_t now_ms) {
@@ -242,6 +250,7 @@ Result<const RunValue*> CommandRun::NeedRun(std::string_view key, CairnAccess ac
 void CommandRun::SetRunQuietly(std::string_view key, const RunValue* value) {
   module_.api.value_set(ctx_, KeyBytes(key), module_.run_type, const_cast<RunValue*>(value),
                         CAIRN_EXPIRY_KEEP, 0);
+  module_.TrimWatch();
 }
 
 void CommandRun::SetRun(std::string_view key, const RunValue* value, const char* event) {
@@ -291,16 +300,12 @@ Status CommandRun::CheckMemory(uint64_t size_bytes, uint64_t promised_bytes) con
 uint64_t CommandRun::MemoryRoom() {
   if (!HasMemoryLimit()) return UINT64_MAX;
   const uint64_t limit = MemoryLimit();
-  return limit - std::min(limit, module_.AwaitedBytesBut(nullptr, AwaitedBytes));
+  return limit - std::min(limit, module_.PromisedBytes());
 }
 
 Status CommandRun::ClaimMemory(uint64_t size_bytes) {
   if (!HasMemoryLimit()) return CheckMemory(size_bytes, 0);
-  // However much of what is awaited is shared: nobody need look closer where there is room anyway.
-  uint64_t promised = module_.AwaitedBytesBut(nullptr, AwaitedBytesAtMost);
-  if (promised > 0 && !CheckMemory(size_bytes, promised).ok()) {
-    promised = module_.AwaitedBytesBut(nullptr, AwaitedBytes);
-  }
+  const uint64_t promised = module_.PromisedBytes();
   const uint64_t limit = MemoryLimit();
   do {
     CAIRN_RETURN_IF_ERROR(CheckMemory(size_bytes, promised));

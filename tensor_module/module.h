@@ -111,9 +111,12 @@ class Module {
 
   /// Registers types and commands. CAIRN_OK or CAIRN_FAILED.
   int Register();
-  /// Bytes that open transactions of all runs but `except` await: promised, not yet taken. The run
-  /// that a command changes knows its own better. `of_run`: AwaitedBytes or AwaitedBytesAtMost.
-  uint64_t AwaitedBytesBut(const RunValue* except, uint64_t (*of_run)(const CkptRun&));
+  /// Bytes that open transactions of all runs await: promised, not yet taken. Each knows its own
+  /// sum (ckpt_promise.h). Cost: O(transactions).
+  uint64_t PromisedBytes();
+  /// Drops what watch has of keys that are gone, when as many may be: a replica has no clock that
+  /// comes to them. Cost: O(1) a call, amortized.
+  void TrimWatch();
   /// Has runs swept whose transactions the clock has ended, for kTickUs at most and one of them.
   void OnTick(int64_t now_ms);
 
@@ -128,6 +131,13 @@ class Module {
   CairnType* tensor_type = nullptr;
   CairnType* upload_type = nullptr;
   CairnType* run_type = nullptr;
+
+ private:
+  /// Calls visit(run) for each run with transactions.
+  template <typename Visit>
+  void VisitRuns(Visit visit);
+  static constexpr size_t kLeastTrimmed = 64;
+  size_t trim_at_ = kLeastTrimmed;  // entries of watch
 };
 
 /// Work in two halves (module_api.h, run_later). Made and destroyed on the executor.

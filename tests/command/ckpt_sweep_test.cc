@@ -188,6 +188,34 @@ TEST_F(CkptSweepTest, TheStreamMakesTheSameRunWithoutAClock) {
   EXPECT_EQ(following.memory.live_bytes(), 0u);
 }
 
+TEST_F(CkptSweepTest, NoTimeThatAClientNamesMovesADeadline) {
+  for (const char* at : {"1", "99999999999999"}) {
+    const std::string tx = Begin(1, {"TIMEOUT", "1000", "AT", at});
+    ASSERT_EQ(DeclareU8(tx, "w", 1), ":1");
+    harness_.AdvanceMs(999);
+    EXPECT_EQ(Run({"CKPT.SWEEP", "run"}), ":0");
+    harness_.AdvanceMs(1);
+    EXPECT_EQ(Run({"CKPT.SWEEP", "run"}), ":1");
+  }
+}
+
+/// Nor do they on a replica, which has no clock to find them by.
+TEST_F(CkptSweepTest, KeysThatAreGoneAreNotRememberedForLong) {
+  const tensor::RunWatch& watch = LinkedInModule()->watch;
+  Begin(1);
+  for (int i = 0; i < 2000; ++i) {
+    const std::string key = "gone" + std::to_string(i);
+    Run({"CKPT.BEGIN", key, "1"});
+    Run({"DEL", key});
+    ASSERT_LE(watch.size(), 128u);
+  }
+  for (int i = 0; i < 500; ++i) Run({"CKPT.BEGIN", "stays" + std::to_string(i), "1"});
+  EXPECT_GE(watch.size(), 501u);
+  harness_.AdvanceMs(tensor::kDefaultTimeoutMs);
+  Tick();
+  EXPECT_EQ(watch.size(), 501u) << "each has its grace to be ended";
+}
+
 TEST_F(CkptSweepTest, AsACommand) {
   EXPECT_EQ(Run({"CKPT.SWEEP", "run"}), "-ERR no such run");
   const std::string tx = Begin(1, {"TIMEOUT", "1000"});

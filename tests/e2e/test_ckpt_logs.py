@@ -676,6 +676,38 @@ class ChunkLogs(unittest.TestCase):
             call("CKPT.PREPARE", "run", tx, "RANK", 0)
             self.assertIn(b"DISK", call("CKPT.COMMIT", "run", tx, "DURABLE", "DISK", "WAIT", 1000))
 
+    def test_what_is_declared_while_a_commit_logs_is_waited_for(self):
+        slow_disk = os.path.join(LIB_DIR, "slow_disk.so")
+        if not os.path.exists(slow_disk):
+            self.skipTest("slow_disk.so is not built")
+        with tempfile.TemporaryDirectory() as directory:
+            switch = os.path.join(directory, "on")
+            server = self.start(AOF, prefix=["env", f"LD_PRELOAD={slow_disk}", f"SLOW_DISK_SWITCH={switch}",
+                                             "SLOW_DISK_PATH=/chunklogs/", "SLOW_DISK_SYNC_MS=400"])
+            replica = self.start({"replicaof": f"127.0.0.1 {server.port}"})  # so that no PUT logs anything
+            wait_until(lambda: replica.client().info("replication")["master_link_status"] == "up", what="the link")
+            call = server.client().execute_command
+            tx = call("CKPT.BEGIN", "run", 1, "RANK", 0, "WORLD", 2, "COVERAGE")
+            self.upload(server, 1, 0, 2)
+            call("CKPT.PREPARE", "run", tx, "RANK", 0)
+            self.assertEqual(self.figures(server)["appended_bytes"], 0)
+            open(switch, "wb").close()
+            replies = []
+            committer = threading.Thread(target=lambda: replies.append(server.client().execute_command(
+                "CKPT.COMMIT", "run", tx, "DURABLE", "DISK", "WAIT", 30000)))
+            committer.start()
+            wait_until(lambda: self.figures(server)["appended_bytes"] > 0, what="the COMMIT logging")
+            call("CKPT.DECLARE", "run", tx, "RANK", 1, 1, "late", "weights", "U8", "SHAPE", 1, 5)
+            os.remove(switch)
+            # A client whose command works on counts as blocked; in the table are those that wait for something.
+            wait_until(lambda: server.client().info("clients")["clients_in_timeout_table"] == 1, limit_s=10, what="the COMMIT waiting")
+            self.assertEqual(replies, [])
+            call("CKPT.PUT", "run", tx, "RANK", 1, "late", "AT", 0, "BLOB", "bytes")
+            call("CKPT.PREPARE", "run", tx, "RANK", 1)
+            committer.join(60)
+            self.assertEqual(call("CKPT.LOAD", "run", 1, "late")[-1], b"bytes")
+            self.assertIn(b"DISK", replies[0])
+
     def test_a_run_of_disk_logs_at_prepare_so_that_a_waiting_commit_need_not(self):
         server = self.start(AOF)
         call = server.client().execute_command

@@ -122,6 +122,41 @@ TEST_F(CkptMachineTest, AVoteOfBeforeCountsByThisClock) {
   }
 }
 
+TEST_F(CkptMachineTest, ATransactionOfBeforeCountsByThisClock) {
+  const Moment now = {5000, /*replayed=*/false};
+  for (const int64_t began_ms : {int64_t{1}, int64_t{1} << 46}) {
+    CkptRun run = run_;
+    BeginRequest request;
+    request.step = 2;
+    request.attempt = 1;
+    request.new_id = "new";
+    request.began_ms = began_ms;
+    ASSERT_TRUE(Begin(&run, request, now).ok());
+    ASSERT_EQ(run.transactions.size(), 2u);
+    const Transaction &fenced = *run.transactions[0], &begun = *run.transactions[1];
+    EXPECT_EQ(begun.began_ms, began_ms);
+    EXPECT_EQ(begun.deadline_ms, now.now_ms + begun.timeout_ms);
+    EXPECT_EQ(fenced.free_at_ms, now.now_ms + kGraceMs);
+    EXPECT_EQ(run.log->back().at_ms, began_ms) << "the log tells when it happened";
+  }
+}
+
+/// What IMPORT logs: a transaction of its own, whatever is open and however many ranks the run has.
+TEST_F(CkptMachineTest, WhatIsReplayedJoinsNobody) {
+  BeginRequest request;
+  request.step = 1;
+  request.world = 3;
+  request.new_id = "other";
+  EXPECT_EQ(Begin(&run_, request, {}).value(), "tx");
+  request.world = 1;
+  EXPECT_EQ(Begin(&run_, request, {}).status().message().substr(0, 9), "CKPTWORLD");
+  run_.config.world = 3;
+  const Moment replayed = {0, /*replayed=*/true};
+  EXPECT_EQ(Begin(&run_, request, replayed).value(), "other");
+  ASSERT_EQ(run_.transactions.size(), 2u);
+  EXPECT_EQ(run_.transactions[1]->world, 1u);
+}
+
 TEST_F(CkptMachineTest, DeadlinesAreArmedWithoutASweep) {
   Transaction loaded = *run_.transactions[0], over = loaded;
   loaded.deadline_ms = 0;

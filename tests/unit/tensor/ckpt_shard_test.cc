@@ -109,5 +109,20 @@ TEST(ShardDataTest, ARefusedPieceChangesNothing) {
   EXPECT_EQ(data.received_bytes(), 100u);
 }
 
+/// A record's figures may be those of other bytes: only those that were looked at count.
+TEST(BoolChunkTest, BytesThatTheDiskHasLostAreNotJudgedByTheirFigures) {
+  TestMemory memory;
+  ChunkPool pool(memory);
+  const std::string zeros(1000, '\0'), others(1000, '\2');
+  const ChunkFigures figures = ComputeFigures(DType::kBool, zeros);
+  const ChunkRef good =
+      pool.Map(memory.Slice(zeros), HashBytes128(zeros), DType::kBool, figures, 1);
+  EXPECT_TRUE(CheckBoolChunk(DType::kBool, *good).ok());
+  const ChunkRef lost = pool.Map(memory.Slice(others), HashBytes128(std::string(1000, '\1')),
+                                 DType::kBool, figures, 2);
+  EXPECT_EQ(CheckBoolChunk(DType::kBool, *lost).message().substr(0, 11), "CKPTDAMAGED");
+  EXPECT_TRUE(CheckBoolChunk(DType::kU8, *lost).ok()) << "any byte will do";
+}
+
 }  // namespace
 }  // namespace cairn::tensor
