@@ -150,7 +150,7 @@ bool AclSelector::ApplyCategory(const CommandTable& table, std::string_view name
   const uint64_t category = AclCategoryByName(name);
   if (category == 0) return false;
   for (const auto& command : table.all()) {
-    if (command->acl & category) SetCommand(*command, allow);
+    if (command->acl & category && !(command->flags & kCmdModule)) SetCommand(*command, allow);
   }
   return true;
 }

@@ -16,9 +16,7 @@ constexpr size_t kInitialSlots = 1024;
 uint64_t DerivedCategories(const CommandSpec& spec) {
   uint64_t acl = spec.acl;
   if (spec.flags & kCmdWrite) acl |= kAclWrite;
-  // Who may read keys may not write files (CKPT.EXPORT); no command of Redis is of both kinds.
-  const bool reads_alone = (spec.flags & kCmdReadonly) && !(spec.flags & kCmdAdmin);
-  if (reads_alone && !(acl & kAclScripting)) acl |= kAclRead;
+  if ((spec.flags & kCmdReadonly) && !(acl & kAclScripting)) acl |= kAclRead;
   if (spec.flags & kCmdAdmin) acl |= kAclAdmin | kAclDangerous;
   if (spec.flags & kCmdPubsub) acl |= kAclPubsub;
   if (spec.flags & kCmdBlocking) acl |= kAclBlocking;

@@ -86,14 +86,10 @@ enum CairnDurability {
   CAIRN_SYNCED = 2     /* on the disk: the reply, and all that saw the effect, wait for it */
 };
 enum CairnKeyFlag {
-  CAIRN_KEY_RO = 1 << 0,      /* reads the value */
-  CAIRN_KEY_RW = 1 << 1,      /* changes it, and replies or uses what it holds */
-  CAIRN_KEY_OW = 1 << 2,      /* replaces it unread */
-  CAIRN_KEY_PARTIAL = 1 << 3, /* not every key can be found by position */
-  /* What changes a value and shows nothing of it: a user may have it who may not read the key. */
-  CAIRN_KEY_INSERT = 1 << 4, /* adds to it */
-  CAIRN_KEY_UPDATE = 1 << 5, /* changes what is there */
-  CAIRN_KEY_DELETE = 1 << 6  /* takes something out of it */
+  CAIRN_KEY_RO = 1 << 0,     /* reads the value */
+  CAIRN_KEY_RW = 1 << 1,     /* reads and changes it */
+  CAIRN_KEY_OW = 1 << 2,     /* replaces it unread */
+  CAIRN_KEY_PARTIAL = 1 << 3 /* not every key can be found by position */
 };
 enum CairnKeyFind {
   CAIRN_KEYS_NONE = 0,

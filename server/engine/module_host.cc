@@ -47,9 +47,6 @@ uint32_t TranslateKeyFlags(uint32_t flags) {
   if (flags & CAIRN_KEY_RW) out |= kKeyRW | kKeyAccess | kKeyUpdate;
   if (flags & CAIRN_KEY_OW) out |= kKeyOW | kKeyUpdate;
   if (flags & CAIRN_KEY_PARTIAL) out |= kKeyIncomplete;
-  if (flags & CAIRN_KEY_INSERT) out |= kKeyRW | kKeyInsert;
-  if (flags & CAIRN_KEY_UPDATE) out |= kKeyRW | kKeyUpdate;
-  if (flags & CAIRN_KEY_DELETE) out |= kKeyRW | kKeyDelete;
   return out;
 }
 

@@ -76,7 +76,7 @@ def read_safetensors(path):
 class CheckpointFiles(unittest.TestCase):
     @classmethod
     def setUpClass(cls):
-        cls.server = Server(settings={"appendonly": "yes", "enable-debug-command": "yes"}, tensors=True).start()
+        cls.server = Server(settings={"appendonly": "yes"}, tensors=True).start()
 
     @classmethod
     def tearDownClass(cls):
@@ -248,46 +248,6 @@ class CheckpointFiles(unittest.TestCase):
         os.mkfifo(self.path("fifo"))
         with self.assertRaises(redis.ResponseError):
             self.command("CKPT.IMPORT", "run", 2, "FORMAT", "pt", "FROM", "fifo")
-
-
-    def test_who_may_touch_files(self):
-        run = self.client.execute_command
-        files = ("CKPT.EXPORT run 1 FORMAT pt TO a", "CKPT.IMPORT run 1 FORMAT pt FROM a")
-        plain = ("CKPT.LOAD run 1 w", "CKPT.PUT run tx RANK 0 w AT 0 BLOB x")
-        for rules, allowed in (("+@all", files + plain), ("+@all -@dangerous", plain), ("+@all -@admin", plain), ("+@read", plain[:1]),
-                               ("+@write -@dangerous", plain[1:]), ("+@admin", files), ("+@read +ckpt.export", (files[0], plain[0]))):
-            run("ACL", "SETUSER", "user", "reset", "on", "nopass", "allkeys", *rules.split())
-            self.assertEqual([line for line in files + plain if run("ACL", "DRYRUN", "user", *line.split()) == b"OK"],
-                             [line for line in files + plain if line in allowed], rules)
-
-    def test_who_may_touch_keys(self):
-        """A rank that may write uploads and commits what it may not read."""
-        run = self.client.execute_command
-        upload = ("CKPT.CREATE run", "CKPT.BEGIN run 1", "CKPT.DECLARE run tx RANK 0 1 w weights U8 SHAPE 1 1",
-                  "CKPT.PUT run tx RANK 0 w AT 0 BLOB x", "CKPT.STATE run tx RANK 0 s KIND rng BLOB x", "CKPT.PREPARE run tx RANK 0",
-                  "CKPT.COMMIT run tx", "CKPT.ABORT run tx", "CKPT.SAVE run 1 1 w U8 SHAPE 1 1 BLOB x", "CKPT.DEL run 1", "CKPT.TAG run t 1",
-                  "CKPT.IMPORT run 1 FORMAT pt FROM a", "TENSOR.SET run U8 SHAPE 1 1 BLOB x", "TENSOR.SETSLICE run SLICE 1 0 1 1 BLOB x")
-        reading = ("CKPT.LOAD run 1 w", "CKPT.EXPORT run 1 FORMAT pt TO a", "CKPT.STATEGET run 1 RANK 0", "TENSOR.GET run",
-                   "CKPT.HAVE run tx 1 " + "0" * 32)
-        both = ("CKPT.MERGE run 3 1 1 1", "CKPT.REF run tx RANK 0 w AT 0 1 " + "0" * 32)
-        for rule, allowed in (("%W~run", upload), ("%R~run", reading), ("~run", upload + reading + both), ("~other", ())):
-            run("ACL", "SETUSER", "user", "reset", "on", "nopass", "+@all", rule)
-            for line in upload + reading + both:
-                self.assertEqual(run("ACL", "DRYRUN", "user", *line.split()) == b"OK", line in allowed, (rule, line))
-
-    def test_an_import_is_replayed_whatever_else_is_open(self):
-        """It is no rank's of a transaction of that step, and of one process in a run of many."""
-        run = self.client.execute_command
-        run("CKPT.SAVE", "source", 1, 1, "w", "U8", "SHAPE", 1, 3, "BLOB", "abc")
-        run("CKPT.EXPORT", "source", 1, "FORMAT", "safetensors", "TO", "one")
-        run("CKPT.CREATE", "many", "WORLD", 4)
-        run("CKPT.BEGIN", "open", 5)
-        for key in ("many", "open"):
-            run("CKPT.IMPORT", key, 5, "FORMAT", "safetensors", "FROM", "one")
-        before = [run("CKPT.LIST", key) for key in ("many", "open")]
-        self.client.execute_command("DEBUG", "LOADAOF")
-        self.assertEqual([run("CKPT.LIST", key) for key in ("many", "open")], before)
-        self.assertEqual([len(rows) for rows in before], [1, 1])
 
 
 class ImportQuota(unittest.TestCase):
