@@ -16,9 +16,6 @@ namespace cairn::tensor {
 /// The key of a CKPT command is its run, at argument 1.
 inline constexpr CairnKeySpec kRunRw = {CAIRN_KEYS_RANGE, 1, 0, 1, CAIRN_KEY_RW};
 inline constexpr CairnKeySpec kRunRo = {CAIRN_KEYS_RANGE, 1, 0, 1, CAIRN_KEY_RO};
-inline constexpr CairnKeySpec kRunInsert = {CAIRN_KEYS_RANGE, 1, 0, 1, CAIRN_KEY_INSERT};
-inline constexpr CairnKeySpec kRunUpdate = {CAIRN_KEYS_RANGE, 1, 0, 1, CAIRN_KEY_UPDATE};
-inline constexpr CairnKeySpec kRunDelete = {CAIRN_KEYS_RANGE, 1, 0, 1, CAIRN_KEY_DELETE};
 
 class RunEdit {
  public:

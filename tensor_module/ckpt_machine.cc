@@ -300,8 +300,7 @@ Swept Sweep(CkptRun* run, Moment moment) {
 Result<std::string> Begin(CkptRun* run, const BeginRequest& request, Moment moment) {
   const uint32_t world =
       request.world != 0 ? request.world : std::max<uint32_t>(run->config.world, 1);
-  // What was logged has been judged, and one that is open already was joined by name: IMPORT saves
-  // beside it, of a world of its own.
+  // What was logged has been judged: IMPORT saves beside what is open, of a world of its own.
   if (!moment.replayed && run->config.world != 0 && world != run->config.world) {
     return Status::Client("CKPTWORLD this run is of a world of " + Number(run->config.world));
   }
@@ -315,7 +314,9 @@ Result<std::string> Begin(CkptRun* run, const BeginRequest& request, Moment mome
   }
   for (const auto& open : run->transactions) {
     const bool same = open->step == request.step && open->attempt == request.attempt;
-    if (moment.replayed || !open->live() || !same) continue;
+    if (!open->live() || !same) continue;
+    // Logs of older servers tell of those who joined by name, too.
+    if (moment.replayed && open->id != request.new_id) continue;
     if (open->world == world) return std::string(open->id);
     return Status::Client("CKPTWORLD step " + Number(request.step) +
                           " is being saved by a world of " + Number(open->world));

@@ -35,7 +35,8 @@ class Promise {
   /// Boxes that are known already change nothing. Requires: ascending by name. Cost: O(n log n) in
   /// `specs`, and a handle for each name and each box of a name that gets one.
   void Add(const std::vector<Kept<ShardSpec>>& specs, const Version* latest);
-  /// A rank lacks no more than this of the shard. Requires: added. Cost: O(log n).
+  /// A rank lacks no more than this of the shard. Requires: added. Cost: O(log n), and a handle for
+  /// each 32 names where the promise is shared.
   void Receive(const ShardSpec& spec, uint64_t missing_bytes, const Version* latest);
   /// LATEST is another one now. Cost: O(n log n) in the names.
   void Recount(const Version* latest);

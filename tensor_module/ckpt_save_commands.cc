@@ -58,13 +58,16 @@ Status BeginCommand(CommandRun& run) {
   const int64_t began_ms = begin->at_ms.value_or(moment.now_ms);
   begin->request.began_ms = began_ms;
   const std::vector<Kept<Transaction>> before = edit->run.transactions;
+  const bool known = FindLive(edit->run, fresh).ok() || FindCommitted(edit->run, fresh) != nullptr;
   Result<std::string> tx = Begin(&edit->run, begin->request, moment);
   if (!tx.ok()) return tx.status();
-  if (*tx == fresh) {
-    // The name was chosen here, and the time read: they are written down.
+  if (*tx == fresh && !known) {
+    // The name may have been chosen here, and the time read: they are written down.
     const std::string at = std::to_string(began_ms);
-    edit->StoreAs("ckpt.begin", begin->tx.empty() ? With(run.args(), {"TX", fresh, "AT", at})
-                                                  : With(run.args(), {}));
+    std::vector<std::string_view> words = With(run.args(), {});
+    if (begin->tx.empty()) words.insert(words.end(), {"TX", fresh});
+    if (!begin->at_ms) words.insert(words.end(), {"AT", at});
+    edit->StoreAs("ckpt.begin", words);
     for (const auto& old : before) {
       if (old->live() && !FindLive(edit->run, old->id).ok()) {
         edit->Tell("fenced", old->step, old->id);
@@ -303,7 +306,7 @@ constexpr CairnCommandSpec kSpecs[] = {
         .name = "ckpt.create",
         .arity = -2,
         .flags = CAIRN_CMD_WRITE | CAIRN_CMD_DENY_OOM | CAIRN_CMD_FAST,
-        .keys = {kRunUpdate},
+        .keys = {kRunRw},
         .since = "1.0.0",
         .complexity = "O(1)",
         .summary = "Makes a run of checkpoints, or changes its settings.",
@@ -317,7 +320,7 @@ constexpr CairnCommandSpec kSpecs[] = {
         .name = "ckpt.begin",
         .arity = -3,
         .flags = CAIRN_CMD_WRITE | CAIRN_CMD_DENY_OOM | CAIRN_CMD_FAST,
-        .keys = {kRunInsert},
+        .keys = {kRunRw},
         .since = "1.0.0",
         .complexity = "O(N) in the transactions and versions of the run.",
         .summary = "Begins or joins the transaction that saves a step, and returns its name.",
@@ -330,7 +333,7 @@ constexpr CairnCommandSpec kSpecs[] = {
         .name = "ckpt.declare",
         .arity = -11,
         .flags = CAIRN_CMD_WRITE | CAIRN_CMD_DENY_OOM,
-        .keys = {kRunInsert},
+        .keys = {kRunRw},
         .since = "1.0.0",
         .complexity = "O(N*R) in the tensors named and the ranks that declared so far.",
         .summary = "Tells what a rank is going to upload.",
@@ -344,7 +347,7 @@ constexpr CairnCommandSpec kSpecs[] = {
         .name = "ckpt.save",
         .arity = -10,
         .flags = CAIRN_CMD_WRITE | CAIRN_CMD_DENY_OOM | CAIRN_CMD_NO_MULTI,
-        .keys = {kRunInsert},
+        .keys = {kRunRw},
         .since = "1.0.0",
         .complexity = "O(N) in the bytes, on a worker thread.",
         .summary = "Saves a checkpoint of one process in one command.",
@@ -357,7 +360,7 @@ constexpr CairnCommandSpec kSpecs[] = {
         .name = "ckpt.abort",
         .arity = -3,
         .flags = CAIRN_CMD_WRITE | CAIRN_CMD_FAST,
-        .keys = {kRunDelete},
+        .keys = {kRunRw},
         .since = "1.0.0",
         .complexity = "O(N) in the tensors declared.",
         .summary = "Ends a transaction without a checkpoint.",

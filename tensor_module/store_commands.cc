@@ -280,7 +280,7 @@ constexpr CairnCommandSpec kSpecs[] = {
         .name = "tensor.setslice",
         .arity = -6,
         .flags = CAIRN_CMD_WRITE | CAIRN_CMD_DENY_OOM,
-        .keys = {OneKey(1, CAIRN_KEY_UPDATE)},
+        .keys = {OneKey(1, CAIRN_KEY_RW)},
         .since = "1.0.0",
         .complexity = "O(N) in the 256 KiB chunks that the slice touches, which are copied; the "
                       "others are shared.",

@@ -227,7 +227,7 @@ constexpr CairnCommandSpec kSpecs[] = {
         .name = "tensor.write",
         .arity = -6,
         .flags = CAIRN_CMD_WRITE | CAIRN_CMD_DENY_OOM,
-        .keys = {OneKey(1, CAIRN_KEY_UPDATE)},
+        .keys = {OneKey(1, CAIRN_KEY_RW)},
         .since = "1.0.0",
         .complexity =
             "O(N) in the chunks of 256 KiB that the bytes cover in part; whole ones are adopted.",
@@ -261,7 +261,7 @@ constexpr CairnCommandSpec kSpecs[] = {
         .name = "tensor.abortset",
         .arity = 3,
         .flags = CAIRN_CMD_WRITE | CAIRN_CMD_FAST,
-        .keys = {OneKey(1, CAIRN_KEY_DELETE)},
+        .keys = {OneKey(1, CAIRN_KEY_RW)},
         .since = "1.0.0",
         .complexity = "O(1)",
         .summary = "Drops an upload.",

@@ -134,7 +134,8 @@ void AddPrefix(Line* line) {
   line << "Unrecoverable error reading " << path
        << ": a page of it, which is mapped, cannot be had: the disk failed, or the file got "
           "shorter. Exiting.\n";
-  const int fd = OpenLog(STDOUT_FILENO);
+  int fd = OpenLog(STDOUT_FILENO);
+  if (fd < 0) fd = STDERR_FILENO;
   [[maybe_unused]] const ssize_t written = ::write(fd, line.view().data(), line.view().size());
   ::_exit(1);
 }

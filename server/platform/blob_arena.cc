@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <atomic>
 #include <bit>
+#include <cerrno>
 #include <chrono>
 #include <cstdlib>
 #include <new>
@@ -163,9 +164,19 @@ void BlobArena::Fetch(const Region& region, char* begin, size_t bytes) {
   const auto began = std::chrono::steady_clock::now();
   // Kernels before 5.14 do not know this advice; the pages then come one fault at a time, and
   // nobody knows how fast.
-  if (::madvise(begin, bytes, MADV_POPULATE_WRITE) != 0) return;
+  if (::madvise(begin, bytes, MADV_POPULATE_WRITE) != 0) {
+    if (errno == EINVAL) page_choice_.Forgo();
+    return;
+  }
   const std::chrono::nanoseconds took = std::chrono::steady_clock::now() - began;
-  page_choice_.Fetched(region.space->pages(), bytes, took.count());
+  const AddressSpace::Pages pages = region.space->pages();
+  if (pages == AddressSpace::Pages::kHuge) {
+    // Slots of a fresh region are taken from its front: the one with the first byte of a huge page
+    // fetches all of it, and those behind it nothing.
+    const auto at = static_cast<size_t>(begin - region.data);
+    bytes = RoundUp(at + bytes, kHugePageBytes) - RoundUp(at, kHugePageBytes);
+  }
+  if (bytes > 0) page_choice_.Fetched(pages, bytes, took.count());
 }
 
 void BlobArena::FinishPiece(Header* header) {
@@ -243,10 +254,15 @@ void BlobArena::AddRegion(std::unique_ptr<Region> region, std::vector<Slot>* slo
 
 std::unique_ptr<BlobArena::Region> BlobArena::MapRegion(size_t slot_bytes, size_t size_class) {
   const size_t bytes = RegionBytes(slot_bytes);
-  AddressSpace& space = page_choice_.Next(bytes) == AddressSpace::Pages::kHuge ? huge_ : small_;
-  char* data = space.Take(bytes);
+  AddressSpace* space = page_choice_.Next(bytes) == AddressSpace::Pages::kHuge ? &huge_ : &small_;
+  char* data = space->Take(bytes);
+  if (data == nullptr) {
+    // Under a limit of address space the other one may have room that is mapped already.
+    space = space == &huge_ ? &small_ : &huge_;
+    data = space->Take(bytes);
+  }
   if (data == nullptr) return nullptr;
-  return std::unique_ptr<Region>(new Region{&space, data, bytes, slot_bytes, size_class});
+  return std::unique_ptr<Region>(new Region{space, data, bytes, slot_bytes, size_class});
 }
 
 void BlobArena::ReturnSlot(Slot slot) {

@@ -14,6 +14,7 @@ Pages OtherThan(Pages pages) { return pages == Pages::kHuge ? Pages::kSmall : Pa
 
 Pages PageChoice::Next(size_t bytes) {
   std::lock_guard lock(mutex_);
+  if (forgone_) return Pages::kHuge;
   if (speeds_[0].bytes == 0 || speeds_[1].bytes == 0) {
     // One that is known waits for the other; huge ones are first.
     last_ = OtherThan(last_);
@@ -35,6 +36,11 @@ Pages PageChoice::Next(size_t bytes) {
   Speed& speed = speeds_[IndexOf(other)];
   speed = {.bytes = speed.bytes / 64 + 1, .nanoseconds = speed.nanoseconds / 64 + 1};
   return other;
+}
+
+void PageChoice::Forgo() {
+  std::lock_guard lock(mutex_);
+  forgone_ = true;
 }
 
 void PageChoice::Fetched(Pages pages, size_t bytes, int64_t nanoseconds) {

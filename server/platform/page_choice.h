@@ -25,6 +25,8 @@ class PageChoice {
 
   /// What the next `bytes` of fresh memory should be. Each kind in turn until both are known.
   AddressSpace::Pages Next(size_t bytes);
+  /// How fast they come cannot be told here: all are huge from now on.
+  void Forgo();
   /// `bytes` of fresh memory have come, in `nanoseconds`.
   void Fetched(AddressSpace::Pages pages, size_t bytes, int64_t nanoseconds);
 
@@ -40,6 +42,7 @@ class PageChoice {
   std::array<Speed, 2> speeds_;
   AddressSpace::Pages last_ = AddressSpace::Pages::kSmall;
   AddressSpace::Pages faster_ = AddressSpace::Pages::kHuge;
+  bool forgone_ = false;
   uint64_t bytes_since_other_ = 0;
   uint64_t patience_ = kPatience;
 };

@@ -108,6 +108,23 @@ TEST_F(CkptSweepTest, RunsAreFoundWhereTheyHaveGone) {
              "CKPT.ABORT moved moved EXPIRED", "SELECT 4", "CKPT.ABORT swapped swapped EXPIRED"}));
 }
 
+TEST_F(CkptSweepTest, WhoJoinsATransactionByItsNameIsNotLogged) {
+  harness_.TakePropagated();
+  Begin(1, {"TX", "mine"});
+  const Lines logged = harness_.TakePropagated();
+  ASSERT_FALSE(logged.empty());
+  EXPECT_TRUE(logged.back().starts_with("CKPT.BEGIN run 1 TX mine AT 1")) << logged.back();
+  EXPECT_EQ(Begin(1, {"TX", "mine"}), "mine");
+  EXPECT_EQ(harness_.TakePropagated(), Lines{}) << "while it is open";
+  DeclareU8("mine", "w", 2);
+  Put("mine", "w", 0, "ab");
+  Rank("mine", 0, "PREPARE");
+  Run({"CKPT.COMMIT", "run", "mine"});
+  harness_.TakePropagated();
+  EXPECT_EQ(Begin(1, {"TX", "mine"}), "mine");
+  EXPECT_EQ(harness_.TakePropagated(), Lines{}) << "when it is a version";
+}
+
 TEST_F(CkptSweepTest, TheTimeOfATransactionFromAFileBeginsByItself) {
   const std::string tx = Begin(1, {"TIMEOUT", "1000"});
   const std::string payload = Call({"DUMP", "run"}).text;

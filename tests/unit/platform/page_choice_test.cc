@@ -53,6 +53,12 @@ TEST(PageChoiceTest, EquallyFastIsHuge) {
   EXPECT_EQ(machine.HugeOf(60), 59);
 }
 
+TEST(PageChoiceTest, WhereNothingCanBeToldAllAreHuge) {
+  PageChoice choice;
+  choice.Forgo();
+  for (int i = 0; i < 4; ++i) EXPECT_EQ(choice.Next(kPiece), Pages::kHuge);
+}
+
 TEST(PageChoiceTest, TheSlowerKindIsAskedForLessAndLess) {
   Machine machine{.huge_ns = 3500, .small_ns = 400};
   machine.HugeOf(2);
