@@ -3,7 +3,6 @@
 
 #include <unistd.h>
 
-#include <csignal>
 #include <cstdio>
 #include <cstring>
 #include <memory>
@@ -31,21 +30,10 @@ void Say(const char* words) {
 
 /// A page that went between the ask and the touch ends in words as well, and in the status of what
 /// is unreadable. What was printed before is left in its buffer: to write it is not for handlers.
-void OnBusError(int number, siginfo_t* info, void*) {
-  if (const char* path = cairn::UnreadableFile(*info)) {
-    Say(path);
-    Say(": cannot be read: the disk failed, or the file got shorter\n");
-    ::_exit(1);
-  }
-  ::signal(number, SIG_DFL);
-  ::raise(number);
-}
-
-void HandleBusErrors() {
-  struct sigaction action = {};
-  action.sa_sigaction = &OnBusError;
-  action.sa_flags = SA_SIGINFO | SA_NODEFER;
-  ::sigaction(SIGBUS, &action, nullptr);
+void EndForFile(const char* path) {
+  Say(path);
+  Say(": cannot be read: the disk failed, or the file got shorter\n");
+  ::_exit(1);
 }
 
 }  // namespace
@@ -54,7 +42,7 @@ int main(int argc, char** argv) {
   const std::string_view what = argc >= 3 ? argv[1] : "";
   const bool fix = argc == 4 && std::string_view(argv[2]) == "--fix";
   if (argc != (fix ? 4 : 3)) return Usage();
-  HandleBusErrors();
+  cairn::HandleUnreadableFiles(&EndForFile);
   const std::unique_ptr<cairn::Env> env = cairn::NewPosixEnv();
   const std::string path = argv[argc - 1];
   if (what == "rdb" && !fix) return cairn::CheckRdb(*env, path, stdout);

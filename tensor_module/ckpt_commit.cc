@@ -317,7 +317,7 @@ Result<std::vector<uint64_t>> CommitVersion(CkptRun* run, Version version, std::
     std::erase(gone, step);
     RemoveVersions(&next, gone, moment);
   }
-  RecountPromises(&next, *run);
+  RecountPromises(&next, run->Latest());
   *run = std::move(next);
   return gone;
 }
@@ -370,10 +370,10 @@ std::vector<uint64_t> NotRetained(const CkptRun& run, const RetainRule& rule, in
 
 void RemoveVersions(CkptRun* run, const std::vector<uint64_t>& steps, Moment moment) {
   const std::set<uint64_t> gone(steps.begin(), steps.end());
-  const CkptRun before = *run;
+  const Version* const latest_before = run->Latest();
   std::erase_if(run->versions,
                 [&](const VersionRow& row) { return gone.contains(row.version->step); });
-  RecountPromises(run, before);
+  RecountPromises(run, latest_before);
   std::erase_if(run->tags, [&](const Tag& tag) { return gone.contains(tag.step); });
   for (uint64_t step : steps) Note(run, moment.now_ms, "deleted", step, "");
 }
@@ -397,12 +397,12 @@ Status Rollback(CkptRun* run, uint64_t step, Moment moment) {
   if (run->FindStep(step) == nullptr) {
     return Status::Client("ERR no version of step " + std::to_string(step));
   }
-  const CkptRun before = *run;
+  const Version* const latest_before = run->Latest();
   for (VersionRow& row : run->versions) {
     if (row.version->step > step) row.rolled_back = true;
     if (row.version->step == step) row.rolled_back = false;
   }
-  RecountPromises(run, before);
+  RecountPromises(run, latest_before);
   Note(run, moment.now_ms, "rolledback", step, "");
   return Status::Ok();
 }

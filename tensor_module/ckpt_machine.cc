@@ -81,23 +81,11 @@ void PutPart(Transaction* transaction, RankPart part) {
   *at = Kept<RankPart>::Make(std::move(part));
 }
 
-bool Before(const ShardSpec& spec, std::string_view name, uint32_t index) {
-  return spec.name != name ? spec.name < name : spec.index < index;
-}
-
 /// Where a shard of the part stands, or would.
-size_t LowerBound(const RankPart& part, std::string_view name, uint32_t index) {
-  size_t low = 0;
-  for (size_t left = part.specs.size(); left > 0;) {
-    const size_t half = left / 2;
-    if (Before(*part.specs[low + half], name, index)) {
-      low += half + 1;
-      left -= half + 1;
-    } else {
-      left = half;
-    }
-  }
-  return low;
+size_t PlaceOf(const RankPart& part, std::string_view name, uint32_t index) {
+  return LowerBound(part.specs, [&](const Kept<ShardSpec>& spec) {
+    return spec->name != name ? spec->name < name : spec->index < index;
+  });
 }
 
 Status CheckSameTensor(const ShardSpec& spec, const ShardSpec& other, uint32_t other_rank) {
@@ -164,7 +152,7 @@ class Declaring {
     // All who declared it said the same: the first of them will do.
     head_ = nullptr;
     for (const auto& other : transaction_.ranks) {
-      const size_t at = LowerBound(*other, name, 0);
+      const size_t at = PlaceOf(*other, name, 0);
       if (at == other->specs.size() || other->specs[at]->name != name) continue;
       head_ = other->specs[at].get();
       head_rank_ = other->rank;
@@ -297,7 +285,7 @@ Swept Sweep(CkptRun* run, Moment moment) {
   return swept;
 }
 
-Result<std::string> Begin(CkptRun* run, const BeginRequest& request, Moment moment) {
+Result<Begun> Begin(CkptRun* run, const BeginRequest& request, Moment moment) {
   const uint32_t world =
       request.world != 0 ? request.world : std::max<uint32_t>(run->config.world, 1);
   // What was logged has been judged: IMPORT saves beside what is open, of a world of its own.
@@ -312,19 +300,21 @@ Result<std::string> Begin(CkptRun* run, const BeginRequest& request, Moment mome
     return Status::Client("CKPTFENCED attempt " + Number(request.attempt) +
                           " is over: the run is at attempt " + Number(run->highest_attempt));
   }
+  // Logs of older servers tell of those who joined by name, too.
+  const auto joins = [&](const std::string& id) {
+    return !moment.replayed || id == request.new_id;
+  };
   for (const auto& open : run->transactions) {
     const bool same = open->step == request.step && open->attempt == request.attempt;
-    if (!open->live() || !same) continue;
-    // Logs of older servers tell of those who joined by name, too.
-    if (moment.replayed && open->id != request.new_id) continue;
-    if (open->world == world) return std::string(open->id);
+    if (!open->live() || !same || !joins(open->id)) continue;
+    if (open->world == world) return Begun{open->id, false};
     return Status::Client("CKPTWORLD step " + Number(request.step) +
                           " is being saved by a world of " + Number(open->world));
   }
   const VersionRow* row = run->FindStep(request.step);
   if (row != nullptr && !row->rolled_back && row->version->attempt == request.attempt &&
-      !moment.replayed) {
-    if (row->version->world == world) return std::string(row->version->tx);
+      joins(row->version->tx)) {
+    if (row->version->world == world) return Begun{row->version->tx, false};
     return Status::Client("CKPTWORLD step " + Number(request.step) + " was saved by a world of " +
                           Number(row->version->world) +
                           ": another begins it with a higher attempt");
@@ -350,7 +340,7 @@ Result<std::string> Begin(CkptRun* run, const BeginRequest& request, Moment mome
   Renew(&transaction, moment);
   next.transactions.push_back(Kept<Transaction>::Make(std::move(transaction)));
   *run = std::move(next);
-  return request.new_id;
+  return Begun{request.new_id, true};
 }
 
 Result<const Transaction*> FindLive(const CkptRun& run, std::string_view tx) {
@@ -388,7 +378,7 @@ const RankPart* FindRank(const Transaction& transaction, uint32_t rank) {
 }
 
 Result<size_t> FindShard(const RankPart& part, std::string_view name, uint32_t index) {
-  const size_t at = LowerBound(part, name, index);
+  const size_t at = PlaceOf(part, name, index);
   if (at < part.specs.size() && part.specs[at]->name == name && part.specs[at]->index == index) {
     return size_t{at};
   }

@@ -56,9 +56,13 @@ struct Swept {
 };
 Swept Sweep(CkptRun* run, Moment moment);
 
-/// The transaction's id: a new one, the one that is open for this step, attempt and world, or the
-/// one that committed it (C5). Errors: CKPTWORLD, CKPTFENCED, CKPTBUSY.
-Result<std::string> Begin(CkptRun* run, const BeginRequest& request, Moment moment);
+struct Begun {
+  std::string id;
+  bool is_new = false;
+};
+/// A new transaction, the one that is open for this step, attempt and world, or the one that
+/// committed it (C5). Errors: CKPTWORLD, CKPTFENCED, CKPTBUSY.
+Result<Begun> Begin(CkptRun* run, const BeginRequest& request, Moment moment);
 
 /// The live transaction. Errors: CKPTNOTX, CKPTABORTED, CKPTTIMEOUT, CKPTFENCED.
 Result<const Transaction*> FindLive(const CkptRun& run, std::string_view tx);

@@ -12,22 +12,6 @@ bool IsBefore(const Kept<ShardSpec>& a, const Kept<ShardSpec>& b) {
   return LessExtent()(&a->extent, &b->extent);
 }
 
-/// The first item that `is_before` is false of.
-template <typename T, typename IsBefore>
-size_t LowerBound(const SharedList<T>& list, IsBefore is_before) {
-  size_t low = 0;
-  for (size_t left = list.size(); left > 0;) {
-    const size_t half = left / 2;
-    if (is_before(list[low + half])) {
-      low += half + 1;
-      left -= half + 1;
-    } else {
-      left = half;
-    }
-  }
-  return low;
-}
-
 }  // namespace
 
 Promise::Wide Promise::Awaited(const Name& name, const Version* latest) {
@@ -129,9 +113,9 @@ void CountPromises(CkptRun* run) {
   }
 }
 
-void RecountPromises(CkptRun* run, const CkptRun& before) {
+void RecountPromises(CkptRun* run, const Version* latest_before) {
   const Version* latest = run->Latest();
-  if (latest == before.Latest()) return;
+  if (latest == latest_before) return;
   for (auto& transaction : run->transactions) {
     if (transaction->live()) transaction.Own().promise.Recount(latest);
   }

@@ -69,7 +69,7 @@ class Promise {
 uint64_t AwaitedBytes(const CkptRun& run);
 /// For a run that was loaded, whose transactions count nothing yet.
 void CountPromises(CkptRun* run);
-/// After versions have come or gone since `before`.
-void RecountPromises(CkptRun* run, const CkptRun& before);
+/// After versions have come or gone: `latest_before` was LATEST.
+void RecountPromises(CkptRun* run, const Version* latest_before);
 
 }  // namespace cairn::tensor

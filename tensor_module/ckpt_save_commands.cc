@@ -58,10 +58,9 @@ Status BeginCommand(CommandRun& run) {
   const int64_t began_ms = begin->at_ms.value_or(moment.now_ms);
   begin->request.began_ms = began_ms;
   const std::vector<Kept<Transaction>> before = edit->run.transactions;
-  const bool known = FindLive(edit->run, fresh).ok() || FindCommitted(edit->run, fresh) != nullptr;
-  Result<std::string> tx = Begin(&edit->run, begin->request, moment);
-  if (!tx.ok()) return tx.status();
-  if (*tx == fresh && !known) {
+  Result<Begun> begun = Begin(&edit->run, begin->request, moment);
+  if (!begun.ok()) return begun.status();
+  if (begun->is_new) {
     // The name may have been chosen here, and the time read: they are written down.
     const std::string at = std::to_string(began_ms);
     std::vector<std::string_view> words = With(run.args(), {});
@@ -75,7 +74,7 @@ Status BeginCommand(CommandRun& run) {
     }
     edit->Tell("begun", begin->request.step, fresh);
   }
-  run.Bulk(*tx);
+  run.Bulk(begun->id);
   return Status::Ok();
 }
 

@@ -38,19 +38,6 @@ struct LoadBF16 {
   }
 };
 
-/// `low` and `high`: `count` floats, the extremes so far.
-inline __attribute__((always_inline)) void AddUp(const auto& low, const auto& high, size_t count,
-                                                 const Lanes& sum, const Lanes& l1,
-                                                 const Lanes& squares, BlockSums* out) {
-  for (size_t i = 0; i < count; ++i) {
-    out->min = std::min(out->min, static_cast<double>(low[i]));
-    out->max = std::max(out->max, static_cast<double>(high[i]));
-  }
-  out->sum = Total(sum);
-  out->l1 = Total(l1);
-  out->squares = Total(squares);
-}
-
 template <typename Load, bool all>
 inline __attribute__((always_inline)) void SumFloats(const char* from, size_t count,
                                                      BlockSums* out) {

@@ -5,6 +5,7 @@
 // bits, and those that stats.cc makes of the same values in doubles: every number goes to the lane
 // of its place, lanes add in F64 in order and are added up at the end. Pure; any thread.
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <limits>
@@ -35,6 +36,19 @@ struct BlockSums {
   double min = std::numeric_limits<double>::infinity(), max = -min;
   double sum = 0, l1 = 0, squares = 0, spread = 0;
 };
+
+/// What lanes have come to. `low` and `high`: `count` numbers, the extremes so far.
+inline __attribute__((always_inline)) void AddUp(const auto& low, const auto& high, size_t count,
+                                                 const Lanes& sum, const Lanes& l1,
+                                                 const Lanes& squares, BlockSums* out) {
+  for (size_t i = 0; i < count; ++i) {
+    out->min = std::min(out->min, static_cast<double>(low[i]));
+    out->max = std::max(out->max, static_cast<double>(high[i]));
+  }
+  out->sum = Total(sum);
+  out->l1 = Total(l1);
+  out->squares = Total(squares);
+}
 
 /// The loops for one set of instructions. `count` is a multiple of kSumLanes, `from` need not be
 /// aligned.

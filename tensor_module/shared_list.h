@@ -73,4 +73,21 @@ class SharedList {
   size_t size_ = 0;
 };
 
+/// Where the first item stands that `is_before` is false of, as std::lower_bound has it; size()
+/// when there is none. Cost: O(log n).
+template <typename T, typename IsBefore>
+size_t LowerBound(const SharedList<T>& list, IsBefore is_before) {
+  size_t low = 0;
+  for (size_t left = list.size(); left > 0;) {
+    const size_t half = left / 2;
+    if (is_before(list[low + half])) {
+      low += half + 1;
+      left -= half + 1;
+    } else {
+      left = half;
+    }
+  }
+  return low;
+}
+
 }  // namespace cairn::tensor

@@ -178,13 +178,7 @@ CAIRN_VECTOR_CLONES void SumBlock(const double* values, size_t count, BlockSums*
   out->nan = Total(nans);
   out->inf = Total(infs);
   out->zeros = Total(zeros);
-  for (size_t i = 0; i < kSumLanes; ++i) {
-    out->min = std::min(out->min, static_cast<double>(low[i]));
-    out->max = std::max(out->max, static_cast<double>(high[i]));
-  }
-  out->sum = Total(sum);
-  out->l1 = Total(l1);
-  out->squares = Total(squares);
+  AddUp(low, high, kSumLanes, sum, l1, squares, out);
 }
 
 /// Sum of squared distances from `mean` over the finite values.

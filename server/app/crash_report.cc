@@ -140,12 +140,6 @@ void AddPrefix(Line* line) {
   ::_exit(1);
 }
 
-void OnUnreadable(int number, siginfo_t* info, void*) {
-  if (const char* path = UnreadableFile(*info)) EndForFile(path);
-  ::signal(number, SIG_DFL);
-  ::raise(number);
-}
-
 void OnCrash(int number, siginfo_t* info, void*) {
   if (const char* path = UnreadableFile(*info)) EndForFile(path);
   ::signal(number, SIG_DFL);  // of a fault in here, too
@@ -173,13 +167,6 @@ void SetLog(const std::string& log_path) {
   if (::localtime_r(&now, &local) != nullptr) zone_offset_s = local.tm_gmtoff;
 }
 
-void Handle(int number, void (*handler)(int, siginfo_t*, void*)) {
-  struct sigaction action = {};
-  action.sa_sigaction = handler;
-  action.sa_flags = SA_SIGINFO | SA_NODEFER;
-  ::sigaction(number, &action, nullptr);
-}
-
 }  // namespace
 
 void InstallCrashReport(const std::string& log_path) {
@@ -187,7 +174,10 @@ void InstallCrashReport(const std::string& log_path) {
   // The first backtrace() loads a library: do that now, not inside a handler.
   void* frame;
   backtrace(&frame, 1);
-  for (int number : kSignals) Handle(number, &OnCrash);
+  struct sigaction action = {};
+  action.sa_sigaction = &OnCrash;
+  action.sa_flags = SA_SIGINFO | SA_NODEFER;
+  for (int number : kSignals) ::sigaction(number, &action, nullptr);
 }
 
 void RemoveCrashReport(const std::string& log_path) {
@@ -195,7 +185,7 @@ void RemoveCrashReport(const std::string& log_path) {
   for (int number : kSignals) {
     if (number != SIGBUS) ::signal(number, SIG_DFL);
   }
-  Handle(SIGBUS, &OnUnreadable);
+  HandleUnreadableFiles(&EndForFile);
 }
 
 }  // namespace cairn

@@ -19,6 +19,14 @@ namespace {
 std::array<char, 8192> text;
 std::atomic<pid_t> text_is_of{0};  // the thread that has it; 0: nobody
 
+void (*end_for_file)(const char* path) = nullptr;
+
+void OnBusError(int number, siginfo_t* info, void*) {
+  if (const char* path = UnreadableFile(*info)) end_for_file(path);
+  ::signal(number, SIG_DFL);
+  ::raise(number);
+}
+
 /// Reads a hexadecimal number and moves `at` behind it.
 uintptr_t TakeHex(const char*& at) {
   uintptr_t value = 0;
@@ -78,6 +86,14 @@ const char* UnreadableFile(const siginfo_t& info) {
   if (list >= 0) ::close(list);
   if (path == nullptr) text_is_of = 0;
   return path;
+}
+
+void HandleUnreadableFiles(void (*end)(const char* path)) {
+  end_for_file = end;
+  struct sigaction action = {};
+  action.sa_sigaction = &OnBusError;
+  action.sa_flags = SA_SIGINFO | SA_NODEFER;
+  ::sigaction(SIGBUS, &action, nullptr);
 }
 
 }  // namespace cairn

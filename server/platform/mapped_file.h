@@ -15,4 +15,8 @@ namespace cairn {
 /// so end the process. Async-signal-safe. Source: proc(5), sigaction(2).
 const char* UnreadableFile(const siginfo_t& info);
 
+/// From now on a SIGBUS about such a file calls `end` with its path, which ends the process by what
+/// is async-signal-safe; any other has its default action.
+void HandleUnreadableFiles(void (*end)(const char* path));
+
 }  // namespace cairn

@@ -147,16 +147,16 @@ TEST_F(CkptMachineTest, WhatIsReplayedJoinsNobody) {
   request.step = 1;
   request.world = 3;
   request.new_id = "other";
-  EXPECT_EQ(Begin(&run_, request, {}).value(), "tx");
+  EXPECT_EQ(Begin(&run_, request, {}).value().id, "tx");
   request.world = 1;
   EXPECT_EQ(Begin(&run_, request, {}).status().message().substr(0, 9), "CKPTWORLD");
   run_.config.world = 3;
   const Moment replayed = {0, /*replayed=*/true};
-  EXPECT_EQ(Begin(&run_, request, replayed).value(), "other");
+  EXPECT_EQ(Begin(&run_, request, replayed).value().id, "other");
   ASSERT_EQ(run_.transactions.size(), 2u);
   EXPECT_EQ(run_.transactions[1]->world, 1u);
   // Logs of older servers have a BEGIN of each who joined by name.
-  EXPECT_EQ(Begin(&run_, request, replayed).value(), "other");
+  EXPECT_EQ(Begin(&run_, request, replayed).value().id, "other");
   EXPECT_EQ(run_.transactions.size(), 2u);
 }
 
