@@ -217,7 +217,11 @@ TEST_F(DurabilityTest, ADiskThatSyncsNoMoreLosesTheHeldReplies) {
     return state() == "stopped";
   }));
   EXPECT_TRUE(process.durability_->HeldRepliesAreLost());
-  EXPECT_TRUE(process.Until([&] { return process.times_told_ > told; })) << "to close them";
+  // The log thread has its state first, then writes the line, then tells.
+  EXPECT_TRUE(process.Until([&] {
+    return process.times_told_ > told &&
+           process.sink_.Count("writes are refused until the server is started again") > 0;
+  })) << "to close them";
   EXPECT_EQ(process.sink_.Count("writes are refused until the server is started again"), 1u);
   EXPECT_TRUE(process.Run({"SET", "a", "3"}).starts_with("-MISCONF"));
   EXPECT_EQ(process.Run({"GET", "a"}), "\"1\"");
