@@ -96,14 +96,16 @@ class CkptCut(unittest.TestCase):
         call = client.execute_command
         open_ones = self.fill(call)
         at_cut = self.look(call, open_ones)
+        changes = client.pipeline(transaction=False)    # all at once: the walker is not to come far meanwhile
+        for run, tx in enumerate(open_ones):
+            self.change(changes.execute_command, run, tx)
+        if flush:
+            changes.execute_command("FLUSHALL")
+            for run in range(RUNS):
+                self.save(changes.execute_command, run, 1, content=2000)
         client.config_set("rdb-key-save-delay", SAVE_DELAY_US)
         client.bgsave()
-        for run, tx in enumerate(open_ones):
-            self.change(call, run, tx)
-        if flush:
-            call("FLUSHALL")
-            for run in range(RUNS):
-                self.save(call, run, 1, content=2000)
+        changes.execute()
         figures = client.info("persistence")
         self.assertEqual(figures["rdb_bgsave_in_progress"], 1)
         self.assertLess(figures["current_save_keys_processed"], OTHERS // 3, "the walker was to come after the changes")
