@@ -36,6 +36,7 @@ WAIT_S = 60.0
 SLOW_DISK = os.path.join(LIB_DIR, "slow_disk.so")
 SLOW_SYNC_MS = 500    # how long a sync takes there, and holds up the writes that begin meanwhile
 SLOW_SLACK_S = 0.5    # threads that wake late on a busy machine
+SLOW_SAVE_US = 250    # a key
 REWRITE_EVERY = 10    # rounds; else each start replays all rounds before it
 
 
@@ -191,7 +192,7 @@ class Kill9OnASlowDiskTest(unittest.TestCase):
 
 
 class KillDuringSaveTest(unittest.TestCase):
-    KEYS = 20_000
+    KEYS = 20_000    # a save takes five seconds and more, and is killed long before
 
     def fill(self, server):
         client = server.client()
@@ -217,7 +218,7 @@ class KillDuringSaveTest(unittest.TestCase):
             time.sleep(0.005)
 
     def test_in_the_middle_of_a_rewrite(self):
-        settings = {"appendonly": "yes", "appendfsync": "always", "rdb-key-save-delay": "20"}
+        settings = {"appendonly": "yes", "appendfsync": "always", "rdb-key-save-delay": SLOW_SAVE_US}
         with Server("cairn", settings) as server:
             self.fill(server)
             for number in range(3):
@@ -233,14 +234,14 @@ class KillDuringSaveTest(unittest.TestCase):
                 self.assertEqual([name for name in left if name.startswith("temp-")], [])
 
     def test_in_the_middle_of_a_save(self):
-        settings = {"appendonly": "no", "rdb-key-save-delay": "20"}
+        settings = {"appendonly": "no", "rdb-key-save-delay": SLOW_SAVE_US}
         with Server("cairn", settings) as server:
             self.fill(server)
             server.client().config_set("rdb-key-save-delay", 0)
             server.client().save()
             for _ in range(3):
                 client = server.client()
-                client.config_set("rdb-key-save-delay", 50)
+                client.config_set("rdb-key-save-delay", SLOW_SAVE_US)
                 client.set("extra", 1)
                 client.bgsave()
                 self.wait_for(client, "rdb_bgsave_in_progress", 1)
