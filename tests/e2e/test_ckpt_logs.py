@@ -631,7 +631,7 @@ class ChunkLogs(unittest.TestCase):
         slow_disk = os.path.join(LIB_DIR, "slow_disk.so")
         if not os.path.exists(slow_disk):
             self.skipTest("slow_disk.so is not built")
-        sync_s = 0.5
+        sync_s = 1.0
         with tempfile.TemporaryDirectory() as directory:
             switch = os.path.join(directory, "on")
             server = self.start(AOF, prefix=["env", f"LD_PRELOAD={slow_disk}", f"SLOW_DISK_SWITCH={switch}",
@@ -663,7 +663,7 @@ class ChunkLogs(unittest.TestCase):
             os.remove(switch)
             self.assertIn(b"DISK", replies[0])
             self.assertGreaterEqual(took_s, sync_s, "it has waited for the disk")
-            self.assertLess(longest_s, sync_s / 2, "and nobody else has")
+            self.assertLess(longest_s, sync_s * 0.8, "and nobody else has")
             # Bytes that both ranks brought are there once.
             self.assertGreaterEqual(self.figures(server)["appended_bytes"], SIZE)
             for rank in range(2):
@@ -683,7 +683,7 @@ class ChunkLogs(unittest.TestCase):
         with tempfile.TemporaryDirectory() as directory:
             switch = os.path.join(directory, "on")
             server = self.start(AOF, prefix=["env", f"LD_PRELOAD={slow_disk}", f"SLOW_DISK_SWITCH={switch}",
-                                             "SLOW_DISK_PATH=/chunklogs/", "SLOW_DISK_SYNC_MS=400"])
+                                             "SLOW_DISK_PATH=/chunklogs/", "SLOW_DISK_SYNC_MS=1500"])
             replica = self.start({"replicaof": f"127.0.0.1 {server.port}"})  # so that no PUT logs anything
             wait_until(lambda: replica.client().info("replication")["master_link_status"] == "up", what="the link")
             call = server.client().execute_command
@@ -700,7 +700,7 @@ class ChunkLogs(unittest.TestCase):
             call("CKPT.DECLARE", "run", tx, "RANK", 1, 1, "late", "weights", "U8", "SHAPE", 1, 5)
             os.remove(switch)
             # A client whose command works on counts as blocked; in the table are those that wait for something.
-            wait_until(lambda: server.client().info("clients")["clients_in_timeout_table"] == 1, limit_s=10, what="the COMMIT waiting")
+            wait_until(lambda: server.client().info("clients")["clients_in_timeout_table"] == 1, what="the COMMIT waiting")
             self.assertEqual(replies, [])
             call("CKPT.PUT", "run", tx, "RANK", 1, "late", "AT", 0, "BLOB", "bytes")
             call("CKPT.PREPARE", "run", tx, "RANK", 1)
