@@ -119,7 +119,7 @@ class CheckpointKill(unittest.TestCase):
     def test_a_killed_rank_does_not_commit(self):
         """A rank that dies before its vote keeps the step from being visible; the survivors are told."""
         call = self.client().execute_command
-        tx = call("CKPT.BEGIN", "run", 5, "RANK", 0, "WORLD", 2, "TIMEOUT", 500)
+        tx = call("CKPT.BEGIN", "run", 5, "RANK", 0, "WORLD", 2, "TIMEOUT", 1500)
         call("CKPT.PREPARE", "run", tx, "RANK", 0)
         began = time.monotonic()
         with self.assertRaises(redis.ResponseError) as caught:
