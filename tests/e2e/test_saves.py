@@ -50,10 +50,11 @@ class Saves(unittest.TestCase):
         server = self.start()
         client = server.client()
         fill(client)
-        at_cut = self.start_slow_save(client)
-        client.set("after the cut", "v")
-        with Server("redis", {**DEBUG, "replicaof": f"127.0.0.1 {server.port}"}) as replica:
+        with Server("redis", DEBUG) as replica:
             copy = replica.client()
+            at_cut = self.start_slow_save(client)
+            client.set("after the cut", "v")
+            copy.execute_command("REPLICAOF", "127.0.0.1", server.port)
             wait_until(lambda: copy.info("replication")["master_link_status"] == "up", what="the link")
             seen = persistence(client)
             self.assertEqual(seen["rdb_bgsave_in_progress"], 1, "the save was to outlast the copy")
@@ -183,7 +184,7 @@ class Saves(unittest.TestCase):
         server.client().save()
         self.refuses_without(server, "dump.rdb", "dump.rdb: Too many levels of symbolic links")
 
-    def shortened_while_it_is_read(self, size, values, delay_us=5000, **settings):
+    def shortened_while_it_is_read(self, size, values, delay_us=10_000, **settings):
         """The log of a start whose append-only file somebody cuts to so many bytes."""
         server = self.start(appendonly="yes", appendfsync="always", **settings)
         server.kill()
