@@ -24,7 +24,7 @@ import time
 from exchange import MODES, Pair, encode, shown
 from keyspace import compare_keyspaces
 
-UNTIL_LIMIT_S = 20.0
+UNTIL_LIMIT_S = 60.0
 NULLS = [b"$-1\r\n", b"_\r\n"]
 ESCAPES = {b"n": b"\n", b"r": b"\r", b"t": b"\t", b"a": b"\a", b"b": b"\b"}
 WORD = re.compile(rb'"((?:[^"\\]|\\.)*)"|(\S+)')

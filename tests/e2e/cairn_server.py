@@ -218,7 +218,7 @@ def read_to_end(connection):
     return data
 
 
-def wait_until(condition, limit_s=30.0, what="the condition"):
+def wait_until(condition, limit_s=120.0, what="the condition"):
     """Polls until condition() is true and returns its value. Errors: AssertionError after limit_s."""
     patience = Patience(limit_s)
     while True:

@@ -20,7 +20,7 @@ def stuffed(server, size):
 
 
 def is_closed(peer):
-    peer.settimeout(10)
+    peer.settimeout(60)
     try:
         return peer.recv(1) == b""
     except ConnectionError:

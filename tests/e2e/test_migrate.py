@@ -179,7 +179,7 @@ class MigrateTest(unittest.TestCase):
             before = len(other.client_list())
             self.migrate(source, target, "a", 0, 5000)
             self.assertEqual(before + 1, len(other.client_list()))
-            wait_until(lambda: len(other.client_list()) == before, 30)
+            wait_until(lambda: len(other.client_list()) == before)
 
 
 if __name__ == "__main__":

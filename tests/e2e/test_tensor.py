@@ -292,7 +292,7 @@ class WarmMemory(unittest.TestCase):
                 self.assertEqual(retained(), self.COUNT * 4 * MIB, "it lingers")
 
             store_and_delete()
-            wait_until(lambda: retained() == self.RIGHT, limit_s=20, what="the rest going back, ten seconds later")
+            wait_until(lambda: retained() == self.RIGHT, what="the rest going back, ten seconds later")
             store_and_delete()
             time.sleep(self.LINGER_S + 2)
             self.assertEqual(retained(), self.COUNT * 4 * MIB, "what had to be fetched again")
