@@ -55,6 +55,9 @@ class AofWriteHereTest : public AofWriterTest {
     writer->StartThread();
     env_.HoldSyncs(true);
     writer->Append(SetCommand("a", "1"), 0);
+    // Not in the middle of a write, which would have taken that second: a disk that slow brings a
+    // pause.
+    Await([&] { return writer->written_offset() == writer->appended_offset(); });
     env_.AdvanceMicros(1'100'000);
     writer->SetPolicy(AofSyncPolicy::kEverySecond);  // the log thread looks at the clock
     Await([this] { return env_.held_syncs() > 0; });
