@@ -165,6 +165,7 @@ TEST_F(DurabilityTest, WhoLooksAheadOfTheLogThreadsReportTellsThoseWhoAreHeld) {
   const uint64_t offset = process.engine_.propagation.offset();
   ASSERT_TRUE(process.Until([&] { return env_.held_appends() == 1; }));
   EXPECT_LT(process.durability_->DurableOffset(), offset) << "somebody is held";
+  process.loop_.RunPosted();  // whatever the log thread had still to say of the write before
 
   // The log thread has written, has said how far it has come, and is put off its core ahead of its
   // report. Somebody else looks, finds that all is there, and takes the wish for a report back.
