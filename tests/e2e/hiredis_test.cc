@@ -56,6 +56,9 @@ class HiredisTest : public ::testing::Test {
     }
     context_ = Connect();
     ASSERT_NE(context_, nullptr) << "no server from " << binary;
+    // Whoever answers has opened its other sockets too; the kernel connects as soon as the first
+    // listens.
+    ASSERT_NE(Command("PING"), nullptr) << context_->errstr;
   }
   void TearDown() override {
     if (context_ != nullptr) ::redisFree(context_);
