@@ -117,6 +117,7 @@ bool AofWriter::GoOn() {
   SampleSettings();
   TakeQueues();
   if (!endings_.empty() || sync_stop_) return false;
+  if (sync_file_ == nullptr) return false;  // there was a cut while it gathered
   if (todo_.empty()) return group_end_ == sync_started_size_;
   if (step_policy_ != AofSyncPolicy::kAlways || state() != AofState::kOk || file_suspect_ ||
       waiting_cuts_ > 0 || (step_checksum_ && !covered_) || todo_.size() > kMaxGroupBuffers) {
