@@ -156,7 +156,7 @@ class DurableProcess {
   /// Polls, with the loop turning, until `done`.
   template <typename Done>
   bool Until(Done done) {
-    const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(60);
+    const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(240);
     while (!done()) {
       if (std::chrono::steady_clock::now() > deadline) return false;
       std::this_thread::sleep_for(std::chrono::milliseconds(1));
