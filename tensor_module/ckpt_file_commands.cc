@@ -13,7 +13,8 @@
 #include "tensor_module/ckpt_edit.h"
 #include "tensor_module/ckpt_naming.h"
 #include "tensor_module/ckpt_promise.h"
-#include "tensor_module/ckpt_whole.h"
+#include "tensor_module/ckpt_spread_import.h"
+#include "tensor_module/ckpt_whole_log.h"
 #include "tensor_module/pt_archive.h"
 #include "tensor_module/safetensors.h"
 
@@ -234,60 +235,46 @@ Result<Imported> Import(Module& module, uint64_t room_bytes, FileFormat format,
   return out;
 }
 
-/// The log gets what the file had, as the commands of a save: the file may be gone at a replay.
-void LogImport(CommandRun& run, const Imported& imported, uint64_t step, std::string_view tx,
-               std::string_view attempt, std::string_view at, std::string_view durable) {
-  if (!run.is_propagated()) return;
-  const std::string_view key = run.key();
-  const std::string step_text = std::to_string(step);
-  run.PropagateAs({"CKPT.BEGIN", key, step_text, "RANK", "0", "WORLD", "1", "ATTEMPT", attempt,
-                   "TX", tx, "AT", at});
-  for (size_t i = 0; i < imported.tensors.specs.size(); ++i) {
-    const ShardSpec& spec = imported.tensors.specs[i];
-    std::vector<std::string> numbers = {std::to_string(spec.shape.size())};
-    for (uint64_t side : spec.shape) numbers.push_back(std::to_string(side));
-    std::vector<std::string_view> words = {
-        "CKPT.DECLARE",        key,    tx, "RANK", "0", "1", spec.name, spec.group,
-        DTypeName(spec.dtype), "SHAPE"};
-    words.insert(words.end(), numbers.begin(), numbers.end());
-    if (!spec.alias_of.empty()) words.insert(words.end(), {"ALIAS", spec.alias_of});
-    run.PropagateAs(words);
-    const std::vector<ChunkRef>& chunks = imported.tensors.chunks[i];
-    const std::vector<bool> named = MayName(run, chunks);
-    std::vector<LoggedPiece> pieces;
-    for (size_t piece = 0; piece < chunks.size(); ++piece) {
-      pieces.push_back(named[piece] ? LoggedPiece{{}, chunks[piece].get()}
-                                    : LoggedPiece{chunks[piece]->bytes()});
-    }
-    LogPieces(run, {tx, 0, spec.name}, pieces,
-              [&run](const std::vector<std::string_view>& args) { run.PropagateAs(args); });
-  }
-  run.PropagateAs({"CKPT.PREPARE", key, tx, "RANK", "0", "AT", at});
-  run.PropagateAs({"CKPT.COMMIT", key, tx, "DURABLE", durable, "AT", at});
-}
-
-Status FinishImport(CommandRun& run, const Imported& imported) {
-  uint64_t step = 0;
-  CAIRN_CHECK(ParseUint64(run.args()[2], &step));
-  Result<RunEdit> edit = RunEdit::Open(run, /*create=*/true);
-  if (!edit.ok()) return edit.status();
-  const std::string tx = NewTransactionId(run.module());
-  const uint64_t attempt = edit->run.highest_attempt;
-  Result<std::vector<uint64_t>> gone =
-      CommitWhole(run, &edit->run, step, tx, imported.tensors, "", edit->moment());
-  if (!gone.ok()) return gone.status();
-  const std::string at = std::to_string(run.now_ms()), attempt_text = std::to_string(attempt);
-  const std::string durable(DurableName(edit->run.FindStep(step)->version->durable));
-  run.SetRun(run.key(), new RunValue(edit->run), "ckpt.commit");
-  LogImport(run, imported, step, tx, attempt_text, at, durable);
-  edit->TellCommitted(step, tx, *gone);
+void ReplyImported(CommandRun& run, std::string_view tx, size_t tensors, uint64_t skipped) {
   run.Map(3);
   run.Bulk("tx");
   run.Bulk(tx);
   run.Bulk("tensors");
-  run.Unsigned(imported.tensors.specs.size());
+  run.Unsigned(tensors);
   run.Bulk("skipped");
-  run.Unsigned(imported.skipped);
+  run.Unsigned(skipped);
+}
+
+/// The log gets what the file had, as the commands of a save: the file may be gone at a replay.
+void LogImport(CommandRun& run, const WholeSave& save, uint64_t attempt, Durable durable) {
+  if (!run.is_propagated()) return;
+  LogBegin(run, save, attempt, run.now_ms());
+  const size_t count = save.tensors.specs.size();
+  for (size_t declared = 0; declared < count;) declared = LogDeclare(run, save, declared);
+  for (size_t tensor = 0; tensor < count; ++tensor) LogTensor(run, save, tensor);
+  LogVotes(run, save, durable, run.now_ms());
+}
+
+Status FinishImport(CommandRun& run, const Imported& imported) {
+  WholeSave save;
+  CAIRN_CHECK(ParseUint64(run.args()[2], &save.step));
+  save.tx = NewTransactionId(run.module());
+  save.tensors = imported.tensors;
+  if (MustSpread(run, save.tensors)) {
+    return ImportSpread(
+        run, save,
+        [tx = save.tx, count = save.tensors.specs.size(), skipped = imported.skipped](
+            CommandRun& last) { ReplyImported(last, tx, count, skipped); });
+  }
+  Result<RunEdit> edit = RunEdit::Open(run, /*create=*/true);
+  if (!edit.ok()) return edit.status();
+  const uint64_t attempt = edit->run.highest_attempt;
+  Result<std::vector<uint64_t>> gone = CommitWhole(run, &edit->run, save, edit->moment());
+  if (!gone.ok()) return gone.status();
+  run.SetRun(run.key(), new RunValue(edit->run), "ckpt.commit");
+  LogImport(run, save, attempt, edit->run.FindStep(save.step)->version->durable);
+  edit->TellCommitted(save.step, save.tx, *gone);
+  ReplyImported(run, save.tx, save.tensors.specs.size(), imported.skipped);
   return Status::Ok();
 }
 

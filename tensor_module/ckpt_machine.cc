@@ -46,11 +46,6 @@ Status NotLive(TxState state, std::string_view tx) {
                         " is of an older attempt than the run's");
 }
 
-bool IsNameTaken(const CkptRun& run, std::string_view tx) {
-  return IndexOf(run, tx) < run.transactions.size() || FindCommitted(run, tx) != nullptr ||
-         run.FindEnded(tx) != nullptr;
-}
-
 Result<Transaction> LiveCopy(const CkptRun& run, std::string_view tx) {
   Result<const Transaction*> found = FindLive(run, tx);
   if (!found.ok()) return found.status();
@@ -230,7 +225,9 @@ void MakeRoom(CkptRun* run) {
 /// Refuses what the run's settings do not allow now.
 Status CheckRoom(const CkptRun& run, Moment moment) {
   size_t live = 0;
-  for (const auto& transaction : run.transactions) live += transaction->live() ? 1 : 0;
+  for (const auto& transaction : run.transactions) {
+    live += transaction->live() && !transaction->sole ? 1 : 0;
+  }
   if (live >= run.config.max_concurrent) {
     return Status::Client("CKPTBUSY " + Number(live) + " transactions of this run are open");
   }
@@ -289,7 +286,8 @@ Result<Begun> Begin(CkptRun* run, const BeginRequest& request, Moment moment) {
   const uint32_t world =
       request.world != 0 ? request.world : std::max<uint32_t>(run->config.world, 1);
   // What was logged has been judged: IMPORT saves beside what is open, of a world of its own.
-  if (!moment.replayed && run->config.world != 0 && world != run->config.world) {
+  const bool judged = moment.replayed || request.sole;
+  if (!judged && run->config.world != 0 && world != run->config.world) {
     return Status::Client("CKPTWORLD this run is of a world of " + Number(run->config.world));
   }
   if (request.rank >= world) {
@@ -301,12 +299,10 @@ Result<Begun> Begin(CkptRun* run, const BeginRequest& request, Moment moment) {
                           " is over: the run is at attempt " + Number(run->highest_attempt));
   }
   // Logs of older servers tell of those who joined by name, too.
-  const auto joins = [&](const std::string& id) {
-    return !moment.replayed || id == request.new_id;
-  };
+  const auto joins = [&](const std::string& id) { return !judged || id == request.new_id; };
   for (const auto& open : run->transactions) {
     const bool same = open->step == request.step && open->attempt == request.attempt;
-    if (!open->live() || !same || !joins(open->id)) continue;
+    if (!open->live() || open->sole || !same || !joins(open->id)) continue;
     if (open->world == world) return Begun{open->id, false};
     return Status::Client("CKPTWORLD step " + Number(request.step) +
                           " is being saved by a world of " + Number(open->world));
@@ -319,15 +315,17 @@ Result<Begun> Begin(CkptRun* run, const BeginRequest& request, Moment moment) {
                           Number(row->version->world) +
                           ": another begins it with a higher attempt");
   }
-  if (!moment.replayed && IsNameTaken(*run, request.new_id)) {
-    return Status::Client("CKPTBUSY a transaction '" + request.new_id + "' is there, or was");
-  }
+  if (!moment.replayed) CAIRN_RETURN_IF_ERROR(CheckNameIsFree(*run, request.new_id, moment));
   CkptRun next = *run;
   next.highest_attempt = request.attempt;
   const int64_t began_ms = request.began_ms.value_or(moment.now_ms);
   FenceOlder(&next, moment, began_ms);
-  if (!moment.replayed) CAIRN_RETURN_IF_ERROR(CheckRoom(next, moment));
+  if (!judged) CAIRN_RETURN_IF_ERROR(CheckRoom(next, moment));
   MakeRoom(&next);
+  if (!moment.replayed && next.transactions.size() >= kMaxOpenTransactions) {
+    return Status::Client("CKPTBUSY " + Number(kMaxOpenTransactions) +
+                          " transactions of this run are open");
+  }
   Transaction transaction;
   transaction.id = request.new_id;
   transaction.step = request.step;
@@ -335,6 +333,7 @@ Result<Begun> Begin(CkptRun* run, const BeginRequest& request, Moment moment) {
   transaction.world = world;
   transaction.parent = request.parent;
   transaction.coverage = request.coverage;
+  transaction.sole = request.sole;
   transaction.timeout_ms = request.timeout_ms.value_or(run->config.timeout_ms);
   transaction.began_ms = began_ms;
   Renew(&transaction, moment);
@@ -348,7 +347,9 @@ Result<const Transaction*> FindLive(const CkptRun& run, std::string_view tx) {
   if (i < run.transactions.size()) {
     const Transaction& transaction = *run.transactions[i];
     if (!transaction.live()) return NotLive(transaction.state, tx);
-    return &transaction;
+    if (!transaction.sole) return &transaction;
+    return Status::Client("CKPTBUSY transaction " + std::string(tx) +
+                          " is of a command that is at work: only ABORT ends it");
   }
   if (const Ended* ended = run.FindEnded(tx)) {
     if (ended->how == Ended::How::kExpired) return NotLive(TxState::kExpired, tx);
@@ -368,6 +369,25 @@ const Version* FindCommitted(const CkptRun& run, std::string_view tx) {
     if (row.version->tx == tx) return row.version.get();
   }
   return nullptr;
+}
+
+bool OpenSole(CkptRun* run, std::string_view tx) {
+  const size_t i = IndexOf(*run, tx);
+  if (i == run->transactions.size() || !run->transactions[i]->sole) return false;
+  run->transactions[i].Own().sole = false;
+  return true;
+}
+
+void CloseSole(CkptRun* run, std::string_view tx) {
+  const size_t i = IndexOf(*run, tx);
+  if (i < run->transactions.size()) run->transactions[i].Own().sole = true;
+}
+
+Status CheckNameIsFree(const CkptRun& run, std::string_view tx, Moment moment) {
+  const bool was =
+      !moment.replayed && (FindCommitted(run, tx) != nullptr || run.FindEnded(tx) != nullptr);
+  if (!was && IndexOf(run, tx) == run.transactions.size()) return Status::Ok();
+  return Status::Client("CKPTBUSY a transaction '" + std::string(tx) + "' is there, or was");
 }
 
 const RankPart* FindRank(const Transaction& transaction, uint32_t rank) {
@@ -409,18 +429,27 @@ Status Declare(CkptRun* run, std::string_view tx, uint32_t rank, std::vector<Sha
   return Status::Ok();
 }
 
-Status StoreShard(CkptRun* run, std::string_view tx, uint32_t rank, size_t shard, ShardData data,
-                  Moment moment) {
+Status StoreShards(CkptRun* run, std::string_view tx, uint32_t rank,
+                   std::vector<FilledShard> filled, Moment moment) {
   Result<Transaction> transaction = LiveCopy(*run, tx);
   if (!transaction.ok()) return transaction.status();
   RankPart part = PartCopy(*transaction, rank);
-  const ShardSpec& spec = *part.specs[shard];
-  transaction->promise.Receive(spec, spec.size_bytes - data.received_bytes(), run->Latest());
-  part.SetData(shard, std::move(data));
+  for (FilledShard& each : filled) {
+    const ShardSpec& spec = *part.specs[each.shard];
+    transaction->promise.Receive(spec, spec.size_bytes - each.data.received_bytes(), run->Latest());
+    part.SetData(each.shard, std::move(each.data));
+  }
   PutPart(&*transaction, std::move(part));
   Renew(&*transaction, moment);
   Replace(run, std::move(*transaction));
   return Status::Ok();
+}
+
+Status StoreShard(CkptRun* run, std::string_view tx, uint32_t rank, size_t shard, ShardData data,
+                  Moment moment) {
+  std::vector<FilledShard> one;
+  one.push_back({shard, std::move(data)});
+  return StoreShards(run, tx, rank, std::move(one), moment);
 }
 
 Status SetState(CkptRun* run, std::string_view tx, uint32_t rank, StateBlob blob, Moment moment) {

@@ -44,6 +44,9 @@ struct BeginRequest {
   bool coverage = false;
   std::string new_id;               ///< for a transaction that does not exist yet
   std::optional<int64_t> began_ms;  ///< when it was begun, if not now: deadlines count from now
+  /// For a command that saves by itself (Transaction::sole): it joins nothing, and neither the
+  /// run's world nor what it allows at a time is asked.
+  bool sole = false;
 };
 
 /// Transactions that were loaded from a file begin to count. True: there were some.
@@ -61,13 +64,20 @@ struct Begun {
   bool is_new = false;
 };
 /// A new transaction, the one that is open for this step, attempt and world, or the one that
-/// committed it (C5). Errors: CKPTWORLD, CKPTFENCED, CKPTBUSY.
+/// committed it (C5). Errors: CKPTWORLD, CKPTFENCED, CKPTBUSY, also for more than
+/// kMaxOpenTransactions.
 Result<Begun> Begin(CkptRun* run, const BeginRequest& request, Moment moment);
 
-/// The live transaction. Errors: CKPTNOTX, CKPTABORTED, CKPTTIMEOUT, CKPTFENCED.
+/// The live transaction. Errors: CKPTNOTX, CKPTABORTED, CKPTTIMEOUT, CKPTFENCED; CKPTBUSY for one
+/// that is sole.
 Result<const Transaction*> FindLive(const CkptRun& run, std::string_view tx);
+/// Lets the others at a sole transaction, or takes it back. False: there is none such.
+bool OpenSole(CkptRun* run, std::string_view tx);
+void CloseSole(CkptRun* run, std::string_view tx);
 /// The version that the transaction became, or nullptr.
 const Version* FindCommitted(const CkptRun& run, std::string_view tx);
+/// Errors: CKPTBUSY, a transaction of that name is there, or was. A log may name one that was.
+Status CheckNameIsFree(const CkptRun& run, std::string_view tx, Moment moment);
 const RankPart* FindRank(const Transaction& transaction, uint32_t rank);
 /// The shard's place in the part. Errors: not declared.
 Result<size_t> FindShard(const RankPart& part, std::string_view name, uint32_t index);
@@ -87,7 +97,15 @@ using AskForRoom = std::function<Status(uint64_t added_bytes)>;
 /// CKPTDIVERGED, too many shards, and what `ask` says.
 Status Declare(CkptRun* run, std::string_view tx, uint32_t rank, std::vector<ShardSpec> specs,
                Moment moment, const AskForRoom& ask = nullptr);
-/// Puts `data` in place of the shard's. Requires: made from the data that is there.
+/// A shard's place in its rank's part, and what its data becomes.
+struct FilledShard {
+  size_t shard = 0;
+  ShardData data;
+};
+/// Puts each `data` in place of the shard's. Requires: made from the data that is there.
+Status StoreShards(CkptRun* run, std::string_view tx, uint32_t rank,
+                   std::vector<FilledShard> filled, Moment moment);
+/// The same for one.
 Status StoreShard(CkptRun* run, std::string_view tx, uint32_t rank, size_t shard, ShardData data,
                   Moment moment);
 /// Errors: those of FindLive, CKPTWORLD, CKPTDIVERGED.

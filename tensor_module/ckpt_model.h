@@ -123,6 +123,9 @@ struct Transaction {
   std::vector<Kept<RankPart>> ranks;  ///< ascending
   Kept<NameTable> names;              ///< of all ballots
   Promise promise;                    ///< of all ranks; counts while it is live
+  /// A command of this process fills it with what it holds already: nobody else may, and nothing is
+  /// promised. Not in files, nor on replicas.
+  bool sole = false;
   bool live() const { return state == TxState::kOpen || state == TxState::kPreparing; }
 };
 

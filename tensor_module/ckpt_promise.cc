@@ -92,7 +92,8 @@ void Promise::Recount(const Version* latest) {
 uint64_t AwaitedBytes(const CkptRun& run) {
   uint64_t all = 0;
   for (const auto& transaction : run.transactions) {
-    if (transaction->live()) all = SaturatingSum(all, transaction->promise.bytes());
+    if (!transaction->live() || transaction->sole) continue;
+    all = SaturatingSum(all, transaction->promise.bytes());
   }
   return all;
 }

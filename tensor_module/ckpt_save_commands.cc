@@ -68,7 +68,7 @@ Status BeginCommand(CommandRun& run) {
     if (!begin->at_ms) words.insert(words.end(), {"AT", at});
     edit->StoreAs("ckpt.begin", words);
     for (const auto& old : before) {
-      if (old->live() && !FindLive(edit->run, old->id).ok()) {
+      if (old->live() && old->attempt < edit->run.highest_attempt) {
         edit->Tell("fenced", old->step, old->id);
       }
     }
@@ -122,6 +122,7 @@ Status AbortCommand(CommandRun& run) {
     run.Ok();
     return Status::Ok();
   }
+  OpenSole(&edit->run, tx);
   Result<const Transaction*> found = FindLive(edit->run, tx);
   if (!found.ok()) return found.status();
   const uint64_t step = found.value()->step;
@@ -170,7 +171,7 @@ Status ResumeCommand(CommandRun& run) {
   std::vector<const Transaction*> open;
   for (const auto& transaction : state.transactions) {
     const bool late = transaction->deadline_ms != 0 && transaction->deadline_ms <= run.now_ms();
-    if (transaction->live() && !late && args->rank < transaction->world) {
+    if (transaction->live() && !transaction->sole && !late && args->rank < transaction->world) {
       open.push_back(transaction.get());
     }
   }
@@ -224,17 +225,10 @@ std::vector<std::string_view> NamedSave(const CommandRun& run, const SaveArgs& s
   return words;
 }
 
-Status FinishSave(CommandRun& run, const std::vector<std::vector<ChunkRef>>& chunks) {
-  Result<SaveArgs> save = ParseSave(run.args());
-  if (!save.ok()) return save.status();
-  Result<RunEdit> edit = RunEdit::Open(run, /*create=*/true);
-  if (!edit.ok()) return edit.status();
-  const std::string tx = save->tx.empty() ? NewTransactionId(run.module()) : std::string(save->tx);
-  Moment moment = edit->moment();
-  moment.now_ms = save->at_ms.value_or(moment.now_ms);
-  WholeTensors tensors;
-  tensors.chunks = chunks;
-  for (const SavedTensor& tensor : save->tensors) {
+WholeTensors TensorsOf(const SaveArgs& save, const std::vector<std::vector<ChunkRef>>& chunks) {
+  WholeTensors out;
+  out.chunks = chunks;
+  for (const SavedTensor& tensor : save.tensors) {
     ShardSpec spec;
     spec.name = tensor.name;
     spec.group = "weights";
@@ -242,17 +236,35 @@ Status FinishSave(CommandRun& run, const std::vector<std::vector<ChunkRef>>& chu
     spec.shape = tensor.head.shape;
     spec.extent = Extent::Whole(spec.shape);
     spec.Settle();
-    tensors.specs.push_back(std::move(spec));
+    out.specs.push_back(std::move(spec));
   }
-  Result<std::vector<uint64_t>> gone =
-      CommitWhole(run, &edit->run, save->step, tx, tensors, save->tag, moment);
+  return out;
+}
+
+Status FinishSave(CommandRun& run, const std::vector<std::vector<ChunkRef>>& chunks) {
+  Result<SaveArgs> args = ParseSave(run.args());
+  if (!args.ok()) return args.status();
+  Result<RunEdit> edit = RunEdit::Open(run, /*create=*/true);
+  if (!edit.ok()) return edit.status();
+  const std::string tx = args->tx.empty() ? NewTransactionId(run.module()) : std::string(args->tx);
+  if (const Version* version = FindCommitted(edit->run, tx);
+      version != nullptr && version->step == args->step) {
+    // C5: the first answer again.
+    run.Bulk(tx);
+    return Status::Ok();
+  }
+  const WholeSave save{args->step, tx, std::string(args->tag), TensorsOf(*args, chunks)};
+  Moment moment = edit->moment();
+  moment.now_ms = args->at_ms.value_or(moment.now_ms);
+  Result<std::vector<uint64_t>> gone = CommitWhole(run, &edit->run, save, moment);
   if (!gone.ok()) return gone.status();
   const std::string at = std::to_string(moment.now_ms);
   std::vector<std::vector<std::string>> room;
-  std::vector<std::string_view> words = NamedSave(run, *save, chunks, &room);
-  if (save->tx.empty()) words.insert(words.end(), {"TX", tx, "AT", at});
+  std::vector<std::string_view> words = NamedSave(run, *args, chunks, &room);
+  if (args->tx.empty()) words.insert(words.end(), {"TX", tx});
+  if (!args->at_ms) words.insert(words.end(), {"AT", at});
   edit->StoreAs("ckpt.commit", words);
-  edit->TellCommitted(save->step, tx, *gone);
+  edit->TellCommitted(args->step, tx, *gone);
   run.Bulk(tx);
   return Status::Ok();
 }

@@ -14,15 +14,17 @@ Result<Durable> DurabilityFor(const CommandRun& command, const CkptRun& run,
                         " needs 'appendonly yes' and 'appendfsync always'");
 }
 
-Result<std::vector<uint64_t>> CommitWhole(const CommandRun& command, CkptRun* run, uint64_t step,
-                                          const std::string& tx, const WholeTensors& tensors,
-                                          std::string_view tag, Moment moment) {
+Result<std::vector<uint64_t>> CommitWhole(const CommandRun& command, CkptRun* run,
+                                          const WholeSave& save, Moment moment) {
+  const std::string& tx = save.tx;
+  const WholeTensors& tensors = save.tensors;
+  CAIRN_RETURN_IF_ERROR(CheckNameIsFree(*run, tx, moment));
   Result<Durable> durable = DurabilityFor(command, *run, std::nullopt);
   if (!durable.ok()) return durable.status();
   CkptRun next = *run;
   Transaction transaction;
   transaction.id = tx;
-  transaction.step = step;
+  transaction.step = save.step;
   transaction.attempt = next.highest_attempt;
   transaction.began_ms = moment.now_ms;
   if (const Version* latest = next.Latest()) transaction.parent = latest->step;
@@ -41,7 +43,7 @@ Result<std::vector<uint64_t>> CommitWhole(const CommandRun& command, CkptRun* ru
   filled.ranks[0] = Kept<RankPart>::Make(std::move(part));
   next.transactions.back() = Kept<Transaction>::Make(std::move(filled));
   CAIRN_RETURN_IF_ERROR(Prepare(&next, tx, 0, false, moment));
-  Result<std::vector<uint64_t>> gone = Commit(&next, tx, durable.value(), tag, moment);
+  Result<std::vector<uint64_t>> gone = Commit(&next, tx, durable.value(), save.tag, moment);
   if (gone.ok()) *run = std::move(next);
   return gone;
 }

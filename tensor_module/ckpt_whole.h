@@ -20,11 +20,19 @@ struct WholeTensors {
   std::vector<std::vector<ChunkRef>> chunks;
 };
 
-/// The version `step` of these tensors, of the run's highest attempt. Returns what Commit does. The
-/// run is left as it was on an error: those of Declare, Commit, DurabilityFor.
-Result<std::vector<uint64_t>> CommitWhole(const CommandRun& command, CkptRun* run, uint64_t step,
-                                          const std::string& tx, const WholeTensors& tensors,
-                                          std::string_view tag, Moment moment);
+/// What one command saves.
+struct WholeSave {
+  uint64_t step = 0;
+  std::string tx;
+  std::string tag;  ///< empty: none
+  WholeTensors tensors;
+};
+
+/// The version of these tensors, of the run's highest attempt. Returns what Commit does. The run is
+/// left as it was on an error: those of Declare, Commit, DurabilityFor; CKPTBUSY when the
+/// transaction's name is taken.
+Result<std::vector<uint64_t>> CommitWhole(const CommandRun& command, CkptRun* run,
+                                          const WholeSave& save, Moment moment);
 
 /// What was asked for, or the run's, whichever is more. Errors: more than the settings in force
 /// give.

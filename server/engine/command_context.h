@@ -85,9 +85,9 @@ class CommandContext {
   // --- work in two halves ---
   /// This run may wait: it is a client's, not part of a transaction, and nothing is loading.
   bool CanRunLater() const;
-  /// Hands `job` to a worker and suspends the client. The handler returns OK then, without a reply
-  /// and without effects; the command goes on in job->Finish. Requires: CanRunLater(), at most
-  /// once.
+  /// Hands `job` to a worker and suspends the client. The handler returns OK then, without a reply;
+  /// the command goes on in job->Finish. What it has changed so far is propagated by itself, and
+  /// others see it. Requires: CanRunLater(), at most once.
   void RunLater(std::unique_ptr<CommandJob> job);
 
   // --- effects ---

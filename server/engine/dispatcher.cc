@@ -247,17 +247,7 @@ void Dispatcher::Call(CommandContext& ctx, Command& command) {
   engine_.propagation.BeginGroup();
   CommandJob* const job = ctx.owned_ != nullptr ? ctx.owned_->job.get() : nullptr;
   Status status = job != nullptr ? job->Finish(ctx) : ctx.spec_.handler(ctx);
-  if (ctx.goes_on_later_) {
-    // Counted and answered when it is done. Time on the worker is no time of the executor.
-    CAIRN_CHECK(status.ok() && ctx.dirty_ == 0);
-    engine_.propagation.EndGroup();
-    const uint64_t now = TickClock::Now();
-    command.counters.usec_ticks += now - last_ticks_;
-    last_ticks_ = now;
-    engine_.running_session = outer;
-    session.ReleasePushes();
-    return;
-  }
+  CAIRN_CHECK(status.ok() || !ctx.goes_on_later_);
   if (!status.ok()) {
     session.output.RollbackTo(mark);
     SendError(session, status);
@@ -266,6 +256,16 @@ void Dispatcher::Call(CommandContext& ctx, Command& command) {
   engine_.propagation.EndGroup();
   NoteWritten(session);
   if (!command.plain) ReadGates();
+  if (ctx.goes_on_later_) {
+    // Counted and answered when it is done. Time on the worker is no time of the executor.
+    const uint64_t now = TickClock::Now();
+    command.counters.usec_ticks += now - last_ticks_;
+    last_ticks_ = now;
+    engine_.running_session = outer;
+    session.ReleasePushes();
+    if (outer == nullptr) AfterCommand(session);
+    return;
+  }
   if (fed && session.output.Here().text != mark.text) [[unlikely]]
     DropFed(session, command.full_name);
 

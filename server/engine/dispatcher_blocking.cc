@@ -59,9 +59,9 @@ void Dispatcher::Answer(Session& session, Reply&& answer) {
   NoteWritten(session);
   if (ctx.goes_on_later_) {
     // It waits for a worker now, not in line, and is counted and answered when that is done.
-    CAIRN_CHECK(ctx.dirty_ == 0);
     state.counted->counters.usec_ticks += state.spent_ticks + (TickClock::Now() - began);
     engine_.blocking.Forget(session);
+    if (engine_.tracking.has_work()) engine_.tracking.Settle();
     engine_.running_session = outer;
     session.ReleasePushes();
     return;

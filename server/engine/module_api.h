@@ -243,10 +243,11 @@ typedef struct CairnApi {
 
   /* --- long work --- */
   /* Suspends the client, runs job->work on a worker while all others are served, then
-     job->finish. CAIRN_OK: the job is taken, and the function returns without replies and without
-     effects. CAIRN_FAILED: this run may not wait (a transaction, a log that is loaded): do the work
-     here. A client that was parked for a key is parked no more. Gates such as CLIENT PAUSE and
-     memory are asked again before finish. */
+     job->finish. CAIRN_OK: the job is taken, and the function returns without replies; what it has
+     changed is propagated by itself, and seen by others before finish runs. CAIRN_FAILED: this run
+     may not wait (a transaction, a log that is loaded): do the work here. A client that was parked
+     for a key is parked no more. Gates such as CLIENT PAUSE and memory are asked again before
+     finish. */
   int (*run_later)(CairnContext* ctx, const CairnJob* job);
 
   /* --- waiting and telling --- */

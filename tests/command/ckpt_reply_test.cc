@@ -46,6 +46,20 @@ bool HasMap(const RespValue& value) {
   return std::any_of(value.elements.begin(), value.elements.end(), HasMap);
 }
 
+TEST_F(CkptReplyTest, SaveTakesNoNameThatIsTaken) {
+  EXPECT_EQ(Run({"CKPT.BEGIN", "run", "1", "TX", "open"}), Quoted("open"));
+  const auto save = [this](const std::string& step, const std::string& tx) {
+    return Run(
+        {"CKPT.SAVE", "run", step, "1", "w", "U8", "SHAPE", "1", "1", "BLOB", "v", "TX", tx});
+  };
+  EXPECT_EQ(save("2", "open"), "-CKPTBUSY a transaction 'open' is there, or was");
+  EXPECT_EQ(save("2", "mine"), Quoted("mine"));
+  // C5: the first answer again; a name is of one step.
+  EXPECT_EQ(save("2", "mine"), Quoted("mine"));
+  EXPECT_EQ(save("3", "mine"), "-CKPTBUSY a transaction 'mine' is there, or was");
+  EXPECT_EQ(Call({"CKPT.LIST", "run"}).elements.size(), 1u);
+}
+
 TEST_F(CkptReplyTest, MapsInThreeAreTheArraysOfTwo) {
   SaveF32(1, {"a", Raw<float>({1, 2}), "gone", Raw<float>({1})});
   SaveF32(2, {"a", Raw<float>({1, 3}), "new", Raw<float>({1})});
