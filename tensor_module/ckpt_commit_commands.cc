@@ -160,6 +160,7 @@ Status CommitLogged(CommandRun& run, const Votes& logged, int64_t since_ms) {
     ReplyVersion(run, edit->run, *version);
     return Status::Ok();
   }
+  CAIRN_RETURN_IF_ERROR(edit->CheckOpenTo(tx));
   Result<Durable> durable = DurabilityFor(run, edit->run, args->durable);
   if (!durable.ok()) return durable.status();
   Result<const Transaction*> transaction = FindLive(edit->run, tx);

@@ -35,6 +35,12 @@ Result<RunEdit> RunEdit::Open(CommandRun& command, bool create) {
   return edit;
 }
 
+Status RunEdit::CheckOpenTo(std::string_view tx) const {
+  if (!IsImport(tx) || command_->is_loading() || !FindLive(run, tx).ok()) return Status::Ok();
+  return Status::Client("CKPTBUSY transaction " + std::string(tx) +
+                        " is an import's: only ABORT ends it");
+}
+
 void RunEdit::Store(const char* event) {
   command_->SetRun(command_->key(), new RunValue(run), event);
   if (logged_) command_->PropagateAs({command_->args().begin(), command_->args().end()});

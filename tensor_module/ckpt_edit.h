@@ -28,6 +28,10 @@ class RunEdit {
   bool existed = false;
   size_t ended_by_clock = 0;  ///< transactions that Open found expired, or forgot
 
+  /// Whether this command may change the transaction, if it is live. Errors: CKPTBUSY for an
+  /// import's, but not to what a log or a primary says.
+  Status CheckOpenTo(std::string_view tx) const;
+
   Moment moment() const { return {command_->now_ms(), command_->is_loading()}; }
   /// Stores `run` and logs the command as it was sent. `event` is the keyspace event.
   void Store(const char* event);

@@ -258,7 +258,7 @@ void LogImport(CommandRun& run, const WholeSave& save, uint64_t attempt, Durable
 Status FinishImport(CommandRun& run, const Imported& imported) {
   WholeSave save;
   CAIRN_CHECK(ParseUint64(run.args()[2], &save.step));
-  save.tx = NewTransactionId(run.module());
+  save.tx = std::string(kImportPrefix) + NewTransactionId(run.module());
   save.tensors = imported.tensors;
   if (MustSpread(run, save.tensors)) {
     return ImportSpread(

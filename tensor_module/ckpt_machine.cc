@@ -46,6 +46,15 @@ Status NotLive(TxState state, std::string_view tx) {
                         " is of an older attempt than the run's");
 }
 
+bool IsNameTaken(const CkptRun& run, std::string_view tx) {
+  return IndexOf(run, tx) < run.transactions.size() || FindCommitted(run, tx) != nullptr ||
+         run.FindEnded(tx) != nullptr;
+}
+
+Status NameTaken(std::string_view tx) {
+  return Status::Client("CKPTBUSY a transaction '" + std::string(tx) + "' is there, or was");
+}
+
 Result<Transaction> LiveCopy(const CkptRun& run, std::string_view tx) {
   Result<const Transaction*> found = FindLive(run, tx);
   if (!found.ok()) return found.status();
@@ -226,7 +235,7 @@ void MakeRoom(CkptRun* run) {
 Status CheckRoom(const CkptRun& run, Moment moment) {
   size_t live = 0;
   for (const auto& transaction : run.transactions) {
-    live += transaction->live() && !transaction->sole ? 1 : 0;
+    live += transaction->live() && !IsImport(transaction->id) ? 1 : 0;
   }
   if (live >= run.config.max_concurrent) {
     return Status::Client("CKPTBUSY " + Number(live) + " transactions of this run are open");
@@ -286,7 +295,7 @@ Result<Begun> Begin(CkptRun* run, const BeginRequest& request, Moment moment) {
   const uint32_t world =
       request.world != 0 ? request.world : std::max<uint32_t>(run->config.world, 1);
   // What was logged has been judged: IMPORT saves beside what is open, of a world of its own.
-  const bool judged = moment.replayed || request.sole;
+  const bool judged = moment.replayed || IsImport(request.new_id);
   if (!judged && run->config.world != 0 && world != run->config.world) {
     return Status::Client("CKPTWORLD this run is of a world of " + Number(run->config.world));
   }
@@ -302,7 +311,8 @@ Result<Begun> Begin(CkptRun* run, const BeginRequest& request, Moment moment) {
   const auto joins = [&](const std::string& id) { return !judged || id == request.new_id; };
   for (const auto& open : run->transactions) {
     const bool same = open->step == request.step && open->attempt == request.attempt;
-    if (!open->live() || open->sole || !same || !joins(open->id)) continue;
+    if (!open->live() || !same || !joins(open->id)) continue;
+    if (IsImport(open->id) && open->id != request.new_id) continue;
     if (open->world == world) return Begun{open->id, false};
     return Status::Client("CKPTWORLD step " + Number(request.step) +
                           " is being saved by a world of " + Number(open->world));
@@ -315,7 +325,7 @@ Result<Begun> Begin(CkptRun* run, const BeginRequest& request, Moment moment) {
                           Number(row->version->world) +
                           ": another begins it with a higher attempt");
   }
-  if (!moment.replayed) CAIRN_RETURN_IF_ERROR(CheckNameIsFree(*run, request.new_id, moment));
+  if (!moment.replayed && IsNameTaken(*run, request.new_id)) return NameTaken(request.new_id);
   CkptRun next = *run;
   next.highest_attempt = request.attempt;
   const int64_t began_ms = request.began_ms.value_or(moment.now_ms);
@@ -333,7 +343,6 @@ Result<Begun> Begin(CkptRun* run, const BeginRequest& request, Moment moment) {
   transaction.world = world;
   transaction.parent = request.parent;
   transaction.coverage = request.coverage;
-  transaction.sole = request.sole;
   transaction.timeout_ms = request.timeout_ms.value_or(run->config.timeout_ms);
   transaction.began_ms = began_ms;
   Renew(&transaction, moment);
@@ -347,9 +356,7 @@ Result<const Transaction*> FindLive(const CkptRun& run, std::string_view tx) {
   if (i < run.transactions.size()) {
     const Transaction& transaction = *run.transactions[i];
     if (!transaction.live()) return NotLive(transaction.state, tx);
-    if (!transaction.sole) return &transaction;
-    return Status::Client("CKPTBUSY transaction " + std::string(tx) +
-                          " is of a command that is at work: only ABORT ends it");
+    return &transaction;
   }
   if (const Ended* ended = run.FindEnded(tx)) {
     if (ended->how == Ended::How::kExpired) return NotLive(TxState::kExpired, tx);
@@ -371,23 +378,8 @@ const Version* FindCommitted(const CkptRun& run, std::string_view tx) {
   return nullptr;
 }
 
-bool OpenSole(CkptRun* run, std::string_view tx) {
-  const size_t i = IndexOf(*run, tx);
-  if (i == run->transactions.size() || !run->transactions[i]->sole) return false;
-  run->transactions[i].Own().sole = false;
-  return true;
-}
-
-void CloseSole(CkptRun* run, std::string_view tx) {
-  const size_t i = IndexOf(*run, tx);
-  if (i < run->transactions.size()) run->transactions[i].Own().sole = true;
-}
-
-Status CheckNameIsFree(const CkptRun& run, std::string_view tx, Moment moment) {
-  const bool was =
-      !moment.replayed && (FindCommitted(run, tx) != nullptr || run.FindEnded(tx) != nullptr);
-  if (!was && IndexOf(run, tx) == run.transactions.size()) return Status::Ok();
-  return Status::Client("CKPTBUSY a transaction '" + std::string(tx) + "' is there, or was");
+Status CheckNotThere(const CkptRun& run, std::string_view tx) {
+  return IndexOf(run, tx) == run.transactions.size() ? Status::Ok() : NameTaken(tx);
 }
 
 const RankPart* FindRank(const Transaction& transaction, uint32_t rank) {

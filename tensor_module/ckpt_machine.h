@@ -44,9 +44,6 @@ struct BeginRequest {
   bool coverage = false;
   std::string new_id;               ///< for a transaction that does not exist yet
   std::optional<int64_t> began_ms;  ///< when it was begun, if not now: deadlines count from now
-  /// For a command that saves by itself (Transaction::sole): it joins nothing, and neither the
-  /// run's world nor what it allows at a time is asked.
-  bool sole = false;
 };
 
 /// Transactions that were loaded from a file begin to count. True: there were some.
@@ -68,16 +65,12 @@ struct Begun {
 /// kMaxOpenTransactions.
 Result<Begun> Begin(CkptRun* run, const BeginRequest& request, Moment moment);
 
-/// The live transaction. Errors: CKPTNOTX, CKPTABORTED, CKPTTIMEOUT, CKPTFENCED; CKPTBUSY for one
-/// that is sole.
+/// The live transaction. Errors: CKPTNOTX, CKPTABORTED, CKPTTIMEOUT, CKPTFENCED.
 Result<const Transaction*> FindLive(const CkptRun& run, std::string_view tx);
-/// Lets the others at a sole transaction, or takes it back. False: there is none such.
-bool OpenSole(CkptRun* run, std::string_view tx);
-void CloseSole(CkptRun* run, std::string_view tx);
 /// The version that the transaction became, or nullptr.
 const Version* FindCommitted(const CkptRun& run, std::string_view tx);
-/// Errors: CKPTBUSY, a transaction of that name is there, or was. A log may name one that was.
-Status CheckNameIsFree(const CkptRun& run, std::string_view tx, Moment moment);
+/// Errors: CKPTBUSY, a transaction of that name has not been forgotten.
+Status CheckNotThere(const CkptRun& run, std::string_view tx);
 const RankPart* FindRank(const Transaction& transaction, uint32_t rank);
 /// The shard's place in the part. Errors: not declared.
 Result<size_t> FindShard(const RankPart& part, std::string_view name, uint32_t index);

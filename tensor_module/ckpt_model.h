@@ -103,6 +103,11 @@ struct RankPart {
   void SetData(size_t shard, ShardData new_data);
 };
 
+/// A transaction that IMPORT fills by itself: no rank joins it, or may do anything to it but ABORT.
+/// Its name says so, in files and on replicas too.
+inline constexpr std::string_view kImportPrefix = "import-";
+inline bool IsImport(std::string_view tx) { return tx.starts_with(kImportPrefix); }
+
 enum class TxState : uint8_t { kOpen = 0, kPreparing = 1, kExpired = 2, kFenced = 3 };
 std::string_view TxStateName(TxState state);
 
@@ -123,9 +128,6 @@ struct Transaction {
   std::vector<Kept<RankPart>> ranks;  ///< ascending
   Kept<NameTable> names;              ///< of all ballots
   Promise promise;                    ///< of all ranks; counts while it is live
-  /// A command of this process fills it with what it holds already: nobody else may, and nothing is
-  /// promised. Not in files, nor on replicas.
-  bool sole = false;
   bool live() const { return state == TxState::kOpen || state == TxState::kPreparing; }
 };
 

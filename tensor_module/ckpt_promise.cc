@@ -92,7 +92,8 @@ void Promise::Recount(const Version* latest) {
 uint64_t AwaitedBytes(const CkptRun& run) {
   uint64_t all = 0;
   for (const auto& transaction : run.transactions) {
-    if (!transaction->live() || transaction->sole) continue;
+    // What an import holds is there already, and what it had yet to log when it ended never comes.
+    if (!transaction->live() || IsImport(transaction->id)) continue;
     all = SaturatingSum(all, transaction->promise.bytes());
   }
   return all;

@@ -83,6 +83,7 @@ Status DeclareCommand(CommandRun& run) {
   if (!declare.ok()) return declare.status();
   Result<RunEdit> edit = RunEdit::Open(run);
   if (!edit.ok()) return edit.status();
+  CAIRN_RETURN_IF_ERROR(edit->CheckOpenTo(run.args()[2]));
   const size_t count = declare->specs.size();
   // What it adds must have room beside all that is promised already, of whatever run: else the PUTs
   // of one of them would be refused. Of the machine's memory alone nothing is promised.
@@ -122,7 +123,6 @@ Status AbortCommand(CommandRun& run) {
     run.Ok();
     return Status::Ok();
   }
-  OpenSole(&edit->run, tx);
   Result<const Transaction*> found = FindLive(edit->run, tx);
   if (!found.ok()) return found.status();
   const uint64_t step = found.value()->step;
@@ -171,7 +171,8 @@ Status ResumeCommand(CommandRun& run) {
   std::vector<const Transaction*> open;
   for (const auto& transaction : state.transactions) {
     const bool late = transaction->deadline_ms != 0 && transaction->deadline_ms <= run.now_ms();
-    if (transaction->live() && !transaction->sole && !late && args->rank < transaction->world) {
+    const bool open_to_ranks = transaction->live() && !IsImport(transaction->id);
+    if (open_to_ranks && !late && args->rank < transaction->world) {
       open.push_back(transaction.get());
     }
   }
@@ -247,12 +248,6 @@ Status FinishSave(CommandRun& run, const std::vector<std::vector<ChunkRef>>& chu
   Result<RunEdit> edit = RunEdit::Open(run, /*create=*/true);
   if (!edit.ok()) return edit.status();
   const std::string tx = args->tx.empty() ? NewTransactionId(run.module()) : std::string(args->tx);
-  if (const Version* version = FindCommitted(edit->run, tx);
-      version != nullptr && version->step == args->step) {
-    // C5: the first answer again.
-    run.Bulk(tx);
-    return Status::Ok();
-  }
   const WholeSave save{args->step, tx, std::string(args->tag), TensorsOf(*args, chunks)};
   Moment moment = edit->moment();
   moment.now_ms = args->at_ms.value_or(moment.now_ms);

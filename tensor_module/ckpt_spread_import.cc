@@ -42,13 +42,11 @@ class SpreadImport {
     request.attempt = edit->run.highest_attempt;
     if (const Version* latest = edit->run.Latest()) request.parent = latest->step;
     request.new_id = save_.tx;
-    request.sole = true;
     Result<Begun> begun = tensor::Begin(&edit->run, request, moment);
     if (!begun.ok()) return begun.status();
     durable_ = edit->run.config.durable;
-    OpenSole(&edit->run, save_.tx);
     CAIRN_RETURN_IF_ERROR(Declare(&edit->run, save_.tx, 0, save_.tensors.specs, moment));
-    Store(run, &*edit, "ckpt.begin");
+    run.SetRun(run.key(), new RunValue(edit->run), "ckpt.begin");
     LogBegin(run, save_, request.attempt, moment.now_ms);
     const size_t count = save_.tensors.specs.size();
     for (size_t declared = 0; declared < count;) declared = LogDeclare(run, save_, declared);
@@ -60,11 +58,6 @@ class SpreadImport {
   Status Next(CommandRun& run) {
     Result<RunEdit> edit = RunEdit::Open(run);
     if (!edit.ok()) return edit.status();
-    if (!OpenSole(&edit->run, save_.tx)) {
-      const Status over = FindLive(edit->run, save_.tx).status();
-      if (!over.ok()) return over;
-      return Status::Client("CKPTDIVERGED the run was loaded anew while it was imported");
-    }
     return pieces_.empty() ? CommitAll(run, &*edit) : FillSome(run, &*edit);
   }
 
@@ -96,8 +89,7 @@ class SpreadImport {
   /// Ends what is left of the transaction after an error.
   void GiveUp(CommandRun& run) {
     Result<RunEdit> edit = RunEdit::Open(run);
-    if (!edit.ok() || !OpenSole(&edit->run, save_.tx)) return;
-    if (!Abort(&edit->run, save_.tx, kReason, edit->moment()).ok()) return;
+    if (!edit.ok() || !Abort(&edit->run, save_.tx, kReason, edit->moment()).ok()) return;
     edit->StoreAs("ckpt.abort", {"CKPT.ABORT", run.key(), save_.tx, "REASON", kReason});
     edit->Tell("aborted", save_.step, save_.tx);
   }
@@ -112,22 +104,22 @@ class SpreadImport {
     std::string bytes;
   };
 
-  void Store(CommandRun& run, RunEdit* edit, const char* event) const {
-    CloseSole(&edit->run, save_.tx);
-    run.SetRun(run.key(), new RunValue(edit->run), event);
+  /// RESTORE can bring what has the name and is something else.
+  Status NotMine() const {
+    return Status::Client("CKPTDIVERGED transaction " + save_.tx + " was replaced");
   }
 
   Status FillSome(CommandRun& run, RunEdit* edit) {
     Result<const Transaction*> transaction = FindLive(edit->run, save_.tx);
     if (!transaction.ok()) return transaction.status();
     const RankPart* part = FindRank(*transaction.value(), 0);
-    CAIRN_CHECK(part != nullptr);  // it is as Begin has left it
+    if (part == nullptr) return NotMine();
     // A name that stands twice has its bytes twice.
     std::map<size_t, ShardData> filled;
     for (const Piece& piece : pieces_) {
       const ShardSpec& spec = save_.tensors.specs[piece.tensor];
       Result<size_t> shard = FindShard(*part, spec.name, 0);
-      if (!shard.ok()) return shard.status();
+      if (!shard.ok() || *part->specs[*shard] != spec) return NotMine();
       const auto chunks = save_.tensors.chunks[piece.tensor].begin();
       ShardData& data = filled.try_emplace(*shard, *part->data[*shard]).first->second;
       CAIRN_RETURN_IF_ERROR(data.Refer(spec, piece.begin,
@@ -137,7 +129,7 @@ class SpreadImport {
     std::vector<FilledShard> shards;
     for (auto& [shard, data] : filled) shards.push_back({shard, std::move(data)});
     CAIRN_RETURN_IF_ERROR(StoreShards(&edit->run, save_.tx, 0, std::move(shards), edit->moment()));
-    Store(run, edit, "ckpt.put");
+    run.SetRun(run.key(), new RunValue(edit->run), "ckpt.put");
     for (const Piece& piece : pieces_) {
       const ShardSpec& spec = save_.tensors.specs[piece.tensor];
       run.PropagateAs({"CKPT.PUT", run.key(), save_.tx, "RANK", "0", spec.name, "AT",

@@ -8,9 +8,9 @@
 //
 // What is stored and what is logged go together, so that this server, its replicas and its files
 // agree after each turn, and whoever copies the run between two of them has all that came before.
-// Nobody else may touch the transaction (Transaction::sole) but to end it: by ABORT, by a newer
-// attempt, by taking the run away. An error ends it; when its client goes away, or is refused
-// between two turns, its TIMEOUT does. Thread: executor.
+// Nobody else may touch the transaction (IsImport) but to end it: by ABORT, by a newer attempt, by
+// taking the run away. An error ends it; when its client goes away, or is refused between two
+// turns, its TIMEOUT does. The first turn and the last are O(tensors). Thread: executor.
 
 #include <functional>
 

@@ -88,6 +88,7 @@ Status FinishPut(CommandRun& run, const ShardSpec& spec, const BlobSlice& bytes,
   Result<RunEdit> edit = RunEdit::Open(run);
   if (!edit.ok()) return edit.status();
   const std::string_view tx = run.args()[2];
+  CAIRN_RETURN_IF_ERROR(edit->CheckOpenTo(tx));
   Result<Place> place = FindPlace(edit->run, tx, put->rank, put->name, put->shard);
   if (!place.ok()) return place.status();
   // The key may have another run by now, with a transaction of that name.
@@ -190,6 +191,7 @@ Status ReferNow(CommandRun& run) {
   Result<RunEdit> edit = RunEdit::Open(run);
   if (!edit.ok()) return edit.status();
   const std::string_view tx = run.args()[2];
+  CAIRN_RETURN_IF_ERROR(edit->CheckOpenTo(tx));
   Result<Place> place = FindPlace(edit->run, tx, refer->rank, refer->name, refer->shard);
   if (!place.ok()) return place.status();
   const ShardSpec& spec = *place->spec;
@@ -271,6 +273,7 @@ Status FinishState(CommandRun& run, const std::vector<ChunkRef>& chunks) {
   if (!args.ok()) return args.status();
   Result<RunEdit> edit = RunEdit::Open(run);
   if (!edit.ok()) return edit.status();
+  CAIRN_RETURN_IF_ERROR(edit->CheckOpenTo(run.args()[2]));
   const std::string_view payload = run.args()[args->blob_at];
   StateBlob blob{args->kind, std::string(args->name),
                  args->logged.size() * kChunkBytes + payload.size(), chunks};
@@ -390,6 +393,7 @@ Status PrepareNow(CommandRun& run, const KnownFinite& known) {
       return Status::Ok();
     }
   }
+  CAIRN_RETURN_IF_ERROR(edit->CheckOpenTo(tx));
   Result<const Transaction*> before = FindLive(edit->run, tx);
   if (!before.ok()) return before.status();
   const RankPart* old = FindRank(*before.value(), args->rank);

@@ -18,7 +18,7 @@ Result<std::vector<uint64_t>> CommitWhole(const CommandRun& command, CkptRun* ru
                                           const WholeSave& save, Moment moment) {
   const std::string& tx = save.tx;
   const WholeTensors& tensors = save.tensors;
-  CAIRN_RETURN_IF_ERROR(CheckNameIsFree(*run, tx, moment));
+  CAIRN_RETURN_IF_ERROR(CheckNotThere(*run, tx));
   Result<Durable> durable = DurabilityFor(command, *run, std::nullopt);
   if (!durable.ok()) return durable.status();
   CkptRun next = *run;

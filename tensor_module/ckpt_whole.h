@@ -29,8 +29,8 @@ struct WholeSave {
 };
 
 /// The version of these tensors, of the run's highest attempt. Returns what Commit does. The run is
-/// left as it was on an error: those of Declare, Commit, DurabilityFor; CKPTBUSY when the
-/// transaction's name is taken.
+/// left as it was on an error: those of Declare, Commit, DurabilityFor; CKPTBUSY while a
+/// transaction of that name is there.
 Result<std::vector<uint64_t>> CommitWhole(const CommandRun& command, CkptRun* run,
                                           const WholeSave& save, Moment moment);
 

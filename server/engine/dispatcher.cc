@@ -261,6 +261,8 @@ void Dispatcher::Call(CommandContext& ctx, Command& command) {
     const uint64_t now = TickClock::Now();
     command.counters.usec_ticks += now - last_ticks_;
     last_ticks_ = now;
+    if (ctx.dirty_ > 0 && now - began >= engine_.observe_from_ticks) [[unlikely]]
+      ObserveDuration(session, command, ctx.args_, now - began);
     engine_.running_session = outer;
     session.ReleasePushes();
     if (outer == nullptr) AfterCommand(session);

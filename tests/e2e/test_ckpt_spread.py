@@ -49,10 +49,13 @@ class SpreadImports(unittest.TestCase):
         client.execute_command("CKPT.EXPORT", "source", 1, "FORMAT", "safetensors", "TO", "file")
         client.delete("source")
 
-    def import_file(self, server, meanwhile, done=False, timeout_ms=60000):
+    def import_file(self, server, meanwhile, done=False, timeout_ms=60000, within=False):
         """IMPORT into a fresh run, with meanwhile(tx) called when some of its bytes are in. Returns its error, or with
-        `done` what it answered. On a busy machine it may be over too soon: then all is tried again."""
+        `done` what it answered. On a busy machine it may be over too soon, or with `within` before meanwhile has come to
+        its end: then all is tried again."""
         for _ in range(50):
+            if not server.running():
+                server.start()
             server.client().delete("run")
             server.client().execute_command("CKPT.CREATE", "run", "TIMEOUT", timeout_ms)
             outcome = []
@@ -60,10 +63,17 @@ class SpreadImports(unittest.TestCase):
             thread.start()
             wait_until(lambda: outcome or any(t[b"received_bytes"] > 0 for t in self.open(server)), what="a piece")
             caught = [] if outcome else self.open(server)
-            if caught:
-                meanwhile(caught[0][b"tx"])
+            failed = None
+            try:
+                if caught:
+                    meanwhile(caught[0][b"tx"])
+            except (AssertionError, redis.RedisError) as error:
+                failed = error
+            late = within and bool(outcome)
             thread.join()
-            if caught and isinstance(outcome[0], dict) == done:
+            if caught and not late and isinstance(outcome[0], dict) == done:
+                if failed is not None:
+                    raise failed
                 return outcome[0]
         self.fail("it was always over before others could see it")
 
@@ -172,6 +182,9 @@ class SpreadImports(unittest.TestCase):
         client = primary.client()
         self.assertEqual(client.execute_command("CKPT.LIST", "run"), [])
         self.assertEqual([t[b"step"] for t in self.open(primary)], [7])
+        # It is in nobody's way.
+        tx = client.execute_command("CKPT.BEGIN", "run", 7, "RANK", 0, "WORLD", 2)
+        client.execute_command("CKPT.ABORT", "run", tx)
         wait_until(lambda: all(t[b"state"] == b"expired" for t in self.open(primary)), what="its TIMEOUT")
         client.execute_command("CKPT.IMPORT", "run", 7, "FORMAT", "safetensors", "FROM", "file")
         self.assert_whole(primary, 7)
@@ -201,6 +214,7 @@ class SpreadImports(unittest.TestCase):
         def touch(tx):
             answers.clear()
             tx = tx.decode()
+            self.assertTrue(tx.startswith("import-"))
             for words in (f"DECLARE run {tx} RANK 0 1 more weights U8 SHAPE 1 1", f"PUT run {tx} RANK 0 a AT 0 BLOB x",
                           f"PREPARE run {tx} RANK 0", f"COMMIT run {tx}", f"STATE run {tx} RANK 0 s KIND user BLOB x"):
                 try:
@@ -208,35 +222,50 @@ class SpreadImports(unittest.TestCase):
                 except redis.ResponseError as error:
                     answers[words.split()[0]] = str(error).split()[0]
             answers["RESUME"] = call("CKPT.RESUME", "run", "RANK", 0)
-            answers["BEGIN"] = call("CKPT.BEGIN", "run", 7) != tx.encode()
+            answers["BEGIN"] = call("CKPT.BEGIN", "run", 7, "RANK", 0, "WORLD", 2) != tx.encode()
             call("COPY", "run", "copy")
 
-        self.import_file(primary, touch, done=True)
+        self.import_file(primary, touch, done=True, within=True)
         busy = dict.fromkeys(("DECLARE", "PUT", "PREPARE", "COMMIT", "STATE"), "CKPTBUSY")
         self.assertEqual(answers, {**busy, "RESUME": [], "BEGIN": True})
         for run in ("run", "copy"):
             self.assert_same(primary, replica, run)
         self.assert_whole(replica, 7)
 
-    def test_a_stranger_of_its_name_is_left_alone(self):
+    def test_what_has_its_name_and_is_something_else(self):
         primary = self.start()
         self.export(primary)
-        replica = self.follow(primary)
+        self.follow(primary)
         client = primary.client()
 
         def replace(tx):
             pipeline = client.pipeline(transaction=True)
             pipeline.delete("run")
             pipeline.execute_command("CKPT.BEGIN", "run", 7, "TX", tx)
-            pipeline.execute_command("CKPT.DECLARE", "run", tx, "RANK", 0, 1, "a", "weights", "U8", "SHAPE", 1, 5)
             pipeline.execute()
 
         self.assertRegex(str(self.import_file(primary, replace)), "^CKPTDIVERGED")
-        tx = self.open(primary)[0][b"tx"]
-        client.execute_command("CKPT.PUT", "run", tx, "RANK", 0, "a", "AT", 0, "BLOB", "hello")
-        client.execute_command("CKPT.PREPARE", "run", tx, "RANK", 0)
-        client.execute_command("CKPT.COMMIT", "run", tx)
-        self.assert_same(primary, replica)
+        self.assertEqual(self.live(primary), [])
+
+    def test_a_failover_leaves_it_to_the_new_primary(self):
+        primary = self.start()
+        self.export(primary)
+        replica = self.follow(primary)
+        error = self.import_file(primary, lambda _: primary.client().execute_command("FAILOVER"))
+        self.assertIsInstance(error, redis.ResponseError)
+        wait_until(lambda: replica.client().info("replication")["role"] == "master", what="the failover")
+        wait_until(lambda: primary.client().info("replication").get("master_link_status") == "up", what="the link")
+        call = replica.client().execute_command
+        tx = self.open(replica)[0][b"tx"]
+        with self.assertRaisesRegex(redis.ResponseError, "^CKPTBUSY"):
+            call("CKPT.PUT", "run", tx, "RANK", 0, "a", "AT", 0, "BLOB", "x")
+        # The step is free, and who saves it is followed.
+        self.save(replica.client(), "run", 7)
+        call("CKPT.ABORT", "run", tx)
+        self.wait_applied(replica, primary)
+        self.assertEqual(self.live(primary), [])
+        self.assert_whole(primary, 7)
+        self.assertNotIn("CRITICAL", primary.log())
 
     def test_what_cannot_be_committed_is_refused_before_it_begins(self):
         primary = self.start()
