@@ -45,6 +45,10 @@ Result<std::optional<uint64_t>> ResolveParent(const CkptRun& run,
 Status BeginCommand(CommandRun& run) {
   Result<BeginTxArgs> begin = ParseBeginTx(run.args());
   if (!begin.ok()) return begin.status();
+  if (IsImport(begin->tx) && !run.is_loading()) {
+    return Status::Client("ERR names that begin with '" + std::string(kImportPrefix) +
+                          "' are IMPORT's");
+  }
   Result<RunEdit> edit = RunEdit::Open(run, /*create=*/true);
   if (!edit.ok()) return edit.status();
   Result<std::optional<uint64_t>> parent = ResolveParent(edit->run, begin->parent);

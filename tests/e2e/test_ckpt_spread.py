@@ -97,6 +97,9 @@ class SpreadImports(unittest.TestCase):
     def digest(self, server, run="run"):
         return server.client().execute_command("DEBUG", "DIGEST-VALUE", run)
 
+    def received(self, server, run="run"):
+        return sum(t[b"received_bytes"] for t in self.open(server, run))
+
     def wait_applied(self, primary, replica):
         sent = primary.client().info("replication")["master_repl_offset"]
         wait_until(lambda: replica.client().info("replication")["master_repl_offset"] >= sent, what="the stream")
@@ -232,20 +235,28 @@ class SpreadImports(unittest.TestCase):
             self.assert_same(primary, replica, run)
         self.assert_whole(replica, 7)
 
-    def test_what_has_its_name_and_is_something_else(self):
+    def test_an_older_state_of_it_is_not_gone_on_with(self):
         primary = self.start()
         self.export(primary)
-        self.follow(primary)
+        replica = self.follow(primary)
         client = primary.client()
 
-        def replace(tx):
-            pipeline = client.pipeline(transaction=True)
-            pipeline.delete("run")
-            pipeline.execute_command("CKPT.BEGIN", "run", 7, "TX", tx)
-            pipeline.execute()
+        def put_back(_):
+            with client.pipeline(transaction=True) as pipeline:
+                pipeline.copy("run", "older")
+                pipeline.execute()
+            wait_until(lambda: not self.open(primary) or self.received(primary) > self.received(primary, "older"),
+                       what="more of it")
+            client.rename("older", "run")
 
-        self.assertRegex(str(self.import_file(primary, replace)), "^CKPTDIVERGED")
-        self.assertEqual(self.live(primary), [])
+        error = str(self.import_file(primary, put_back))
+        self.assertRegex(error, "^CKPTINCOMPLETE rank 0 lacks bytes")
+        self.wait_applied(primary, replica)
+        self.assertEqual((self.live(primary), self.live(replica)), ([], []))
+
+    def test_its_names_are_nobody_elses(self):
+        with self.assertRaisesRegex(redis.ResponseError, "^names that begin with 'import-' are IMPORT's$"):
+            self.start().client().execute_command("CKPT.BEGIN", "run", 7, "TX", "import-7")
 
     def test_a_failover_leaves_it_to_the_new_primary(self):
         primary = self.start()
