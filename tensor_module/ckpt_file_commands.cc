@@ -261,10 +261,11 @@ Status FinishImport(CommandRun& run, const Imported& imported) {
   save.tx = std::string(kImportPrefix) + NewTransactionId(run.module());
   save.tensors = imported.tensors;
   if (MustSpread(run, save.tensors)) {
-    return ImportSpread(
-        run, save,
-        [tx = save.tx, count = save.tensors.specs.size(), skipped = imported.skipped](
-            CommandRun& last) { ReplyImported(last, tx, count, skipped); });
+    const auto reply = [tx = save.tx, count = save.tensors.specs.size(),
+                        skipped = imported.skipped](CommandRun& last) {
+      ReplyImported(last, tx, count, skipped);
+    };
+    return ImportSpread(run, std::move(save), reply);
   }
   Result<RunEdit> edit = RunEdit::Open(run, /*create=*/true);
   if (!edit.ok()) return edit.status();

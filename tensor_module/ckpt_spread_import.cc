@@ -1,7 +1,6 @@
 #include "tensor_module/ckpt_spread_import.h"
 
 #include <algorithm>
-#include <map>
 #include <memory>
 #include <utility>
 
@@ -114,21 +113,19 @@ class SpreadImport {
     if (!transaction.ok()) return transaction.status();
     const RankPart* part = FindRank(*transaction.value(), 0);
     if (part == nullptr) return NotMine();
-    // A name that stands twice has its bytes twice.
-    std::map<size_t, ShardData> filled;
+    std::vector<FilledShard> filled;  // each once, as a file has a name once
     for (const Piece& piece : pieces_) {
       const ShardSpec& spec = save_.tensors.specs[piece.tensor];
       Result<size_t> shard = FindShard(*part, spec.name, 0);
       if (!shard.ok() || *part->specs[*shard] != spec) return NotMine();
       const auto chunks = save_.tensors.chunks[piece.tensor].begin();
-      ShardData& data = filled.try_emplace(*shard, *part->data[*shard]).first->second;
+      ShardData data = *part->data[*shard];
       CAIRN_RETURN_IF_ERROR(data.Refer(spec, piece.begin,
                                        {chunks + static_cast<ptrdiff_t>(piece.begin),
                                         chunks + static_cast<ptrdiff_t>(piece.end)}));
+      filled.push_back({*shard, std::move(data)});
     }
-    std::vector<FilledShard> shards;
-    for (auto& [shard, data] : filled) shards.push_back({shard, std::move(data)});
-    CAIRN_RETURN_IF_ERROR(StoreShards(&edit->run, save_.tx, 0, std::move(shards), edit->moment()));
+    CAIRN_RETURN_IF_ERROR(StoreShards(&edit->run, save_.tx, 0, std::move(filled), edit->moment()));
     run.SetRun(run.key(), new RunValue(edit->run), "ckpt.put");
     for (const Piece& piece : pieces_) {
       const ShardSpec& spec = save_.tensors.specs[piece.tensor];

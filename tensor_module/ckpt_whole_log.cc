@@ -46,10 +46,7 @@ void LogTensor(CommandRun& run, const WholeSave& save, size_t tensor) {
 void LogVotes(CommandRun& run, const WholeSave& save, Durable durable, int64_t at_ms) {
   const std::string at = std::to_string(at_ms);
   run.PropagateAs({"CKPT.PREPARE", run.key(), save.tx, "RANK", "0", "AT", at});
-  std::vector<std::string_view> words = {"CKPT.COMMIT",        run.key(), save.tx, "DURABLE",
-                                         DurableName(durable), "AT",      at};
-  if (!save.tag.empty()) words.insert(words.end(), {"TAG", save.tag});
-  run.PropagateAs(words);
+  run.PropagateAs({"CKPT.COMMIT", run.key(), save.tx, "DURABLE", DurableName(durable), "AT", at});
 }
 
 }  // namespace cairn::tensor

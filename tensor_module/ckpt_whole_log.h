@@ -2,7 +2,7 @@
 
 // What the append-only file and replicas get of a save of whole tensors (ckpt_whole.h): a
 // transaction of a world of one, whatever world the run is of: BEGIN, DECLARE.., PUT or REF..,
-// PREPARE, COMMIT. Each function propagates its part as commands. Executor.
+// PREPARE, COMMIT without a tag. Each function propagates its part as commands. Executor.
 
 #include <string_view>
 
