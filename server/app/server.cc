@@ -381,8 +381,7 @@ Status Server::PrepareShutdown(int save, bool now, bool force) {
   replication_->failover().Abort("the server shuts down");
   pending_shutdown_ = {save, force, loop_.NowMillis() + patience_s * 1000};
   engine_->shutdown_waits = true;
-  engine_->pause_mode = PauseMode::kWrites;
-  engine_->pause_until_ms = INT64_MAX;
+  engine_->Pause(PauseReason::kShutdown, PauseMode::kWrites, INT64_MAX);
   replication_->primary().RequestAcks();
   return Status::Ok();
 }
@@ -391,7 +390,7 @@ void Server::EndShutdownWait() {
   if (!pending_shutdown_) return;
   pending_shutdown_.reset();
   engine_->shutdown_waits = false;
-  engine_->pause_mode = PauseMode::kNone;
+  engine_->EndPause(PauseReason::kShutdown);
 }
 
 bool Server::AbortShutdown() {
@@ -450,7 +449,7 @@ void Server::AdjustCron() {
 void Server::Cron() {
   engine_->RefreshClock();
   const Settings& settings = config_.settings();
-  if (engine_->debug.active_expire && !engine_->IsPaused(true) && !engine_->debug.pause_cron &&
+  if (engine_->debug.active_expire && !engine_->is_paused() && !engine_->debug.pause_cron &&
       !engine_->is_replica() && !engine_->loading) {
     // A quarter of the time between two turns at effort 1, as much as Redis's slow cycle takes.
     const int64_t budget_us = 250000 / engine_->cron_hz;

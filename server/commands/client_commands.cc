@@ -363,8 +363,7 @@ Status ClientPause(CommandContext& ctx) {
   if (timeout_ms > std::numeric_limits<int64_t>::max() - ctx.now_ms()) {
     return Status::Client("ERR timeout is out of range");
   }
-  ctx.engine().pause_mode = mode;
-  ctx.engine().pause_until_ms = ctx.now_ms() + timeout_ms;
+  ctx.engine().Pause(PauseReason::kCommand, mode, ctx.now_ms() + timeout_ms);
   ctx.reply().Ok();
   return Status::Ok();
 }
@@ -384,10 +383,7 @@ constexpr CommandSpec kClientPauseSpec{
 };
 
 Status ClientUnpause(CommandContext& ctx) {
-  ctx.engine().pause_mode = PauseMode::kNone;
-  for (const auto& [id, session] : ctx.engine().sessions()) {
-    if (IsConnected(*session) && session->EndPause()) session->port->InputReady();
-  }
+  ctx.engine().EndPause(PauseReason::kCommand);
   ctx.reply().Ok();
   return Status::Ok();
 }

@@ -130,6 +130,7 @@ class Dispatcher {
   Status CheckScriptWrites() const;
   Status CheckDiskOfReplica(const RequestFlags& flags);
   bool HeldForDisk(const Session& session, const RequestFlags& flags) const;
+  bool HeldByPause(const Session& session, const RequestFlags& flags);
   static Status CheckSubscriber(const Session& session, const Command& command);
   void Call(CommandContext& ctx, Command& command);
   void CountCall(Session& session, Command& command, uint64_t ticks, bool failed);

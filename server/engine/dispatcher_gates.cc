@@ -34,8 +34,7 @@ ReplyBuffer::Mark BeginUncalled(Session& session) {
 void Dispatcher::ReadGates() {
   flushing_ = nullptr;
   const Durability* durability = engine_.durability;
-  gates_.open = !engine_.loading && engine_.pause_mode == PauseMode::kNone &&
-                engine_.settings().maxmemory == 0 &&
+  gates_.open = !engine_.loading && !engine_.is_paused() && engine_.settings().maxmemory == 0 &&
                 (durability == nullptr || durability->WriteRefusal().ok());
   gates_.may_hold = durability != nullptr && durability->MayHoldWrites();
   if (const ReplicaFeed* replicas = engine_.replicas; replicas != nullptr) {
@@ -177,8 +176,7 @@ bool Dispatcher::Admit(Session& session, Command* command, Command* container,
     Reject(session, command, args, state);
     return false;
   }
-  if (engine_.pause_mode != PauseMode::kNone && session.MayBePaused() &&
-      engine_.IsPaused(flags.all & (kCmdWrite | kCmdMayReplicate)) && !session.pause_exempt) {
+  if (engine_.is_paused() && HeldByPause(session, flags)) {
     if (request != nullptr)
       session.deferred.push_back(OwnedCommand::From(command->spec, args, request));
     session.suspended = true;
@@ -206,6 +204,14 @@ bool Dispatcher::Admit(Session& session, Command* command, Command* container,
     return false;
   }
   return true;
+}
+
+bool Dispatcher::HeldByPause(const Session& session, const RequestFlags& flags) {
+  engine_.EndDuePauses();
+  if (!session.MayBePaused()) return false;
+  const PauseMode mode = engine_.pauses().mode();
+  return mode == PauseMode::kAll ||
+         (mode == PauseMode::kWrites && (flags.all & (kCmdWrite | kCmdMayReplicate)));
 }
 
 // What only queues in a transaction is not held: its EXEC is.

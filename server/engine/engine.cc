@@ -123,10 +123,34 @@ void Engine::ResumeHeld() {
   }
 }
 
-bool Engine::IsPaused(bool write) const {
-  if (pause_mode == PauseMode::kNone || now_ms() >= pause_until_ms) return false;
-  return pause_mode == PauseMode::kAll || write;
+void Engine::Pause(PauseReason reason, PauseMode mode, int64_t until_ms) {
+  pauses_.Pause(reason, mode, until_ms);
+  UpdateExpiry();
 }
+
+void Engine::EndPause(PauseReason reason) {
+  const PauseMode before = pauses_.mode();
+  pauses_.End(reason);
+  PauseChanged(before);
+}
+
+void Engine::EndDuePauses() {
+  if (!pauses_.MayBeDue(now_ms())) return;
+  const PauseMode before = pauses_.mode();
+  pauses_.EndDue(now_ms());
+  PauseChanged(before);
+}
+
+void Engine::PauseChanged(PauseMode before) {
+  UpdateExpiry();
+  if (pauses_.mode() >= before) return;
+  for (const auto& [id, session] : sessions_) {
+    if (session->port != nullptr && !session->closing && session->EndPause())
+      session->port->InputReady();
+  }
+}
+
+void Engine::UpdateExpiry() { keyspace.set_hide_expired(is_replica() || is_paused()); }
 
 PeerConnections& Engine::peers() {
   if (peers_ == nullptr) peers_ = std::make_unique<PeerConnections>(loop);

@@ -16,6 +16,7 @@
 #include "server/base/log.h"
 #include "server/engine/acl.h"
 #include "server/engine/blocking.h"
+#include "server/engine/client_pauses.h"
 #include "server/engine/command_context.h"
 #include "server/engine/command_table.h"
 #include "server/engine/config.h"
@@ -45,8 +46,6 @@ class ModuleHost;
 class ScriptHost;
 class ModuleValueFactory;
 class PeerConnections;
-
-enum class PauseMode : uint8_t { kNone, kWrites, kAll };
 
 /// What DEBUG and tests switch.
 struct DebugSwitches {
@@ -146,9 +145,17 @@ class Engine {
   /// Lets the loop answer (with LOADING) while a long load runs; empty when the load runs inside a
   /// turn. False: the load is to be given up.
   std::function<bool()> serve_while_loading;
-  PauseMode pause_mode = PauseMode::kNone;
-  int64_t pause_until_ms = 0;
-  bool IsPaused(bool write) const;
+  const ClientPauses& pauses() const { return pauses_; }
+  /// Holds clients back until `until_ms`, besides what holds them already (client_pauses.h).
+  void Pause(PauseReason reason, PauseMode mode, int64_t until_ms);
+  /// Ends that pause, and runs those again whom none holds any more.
+  void EndPause(PauseReason reason);
+  /// Ends the pauses whose time is over. Called by the gates and by cron.
+  void EndDuePauses();
+  bool is_paused() const { return pauses_.mode() != PauseMode::kNone; }
+  /// Whether keys past their TTL stay (hidden) is for this server to say, or not: to be called when
+  /// its role has changed.
+  void UpdateExpiry();
   /// This server follows a primary.
   bool is_replica() const { return replicas != nullptr && replicas->is_replica(); }
   /// A replica that lost its primary and shall not answer from old data.
@@ -219,7 +226,9 @@ class Engine {
  private:
   void RegisterHooks();
   void PublishKeyspaceEvent(std::string_view event, std::string_view key, uint32_t db);
+  void PauseChanged(PauseMode before);
 
+  ClientPauses pauses_;
   uint64_t draw_state_;
   std::unique_ptr<PeerConnections> peers_;
   std::map<uint64_t, std::unique_ptr<Session>> sessions_;

@@ -97,7 +97,7 @@ uint64_t MemoryLimit::Measure() {
 bool MemoryLimit::Hold() {
   const uint64_t limit = engine_.settings().maxmemory;
   // A paused server must not change, and what is being loaded was admitted when it was written.
-  if (limit == 0 || engine_.loading || engine_.IsPaused(true)) return true;
+  if (limit == 0 || engine_.loading || engine_.is_paused()) return true;
   // What a replica holds is its primary's to decide.
   if (engine_.is_replica() && engine_.settings().replica_ignore_maxmemory) return true;
   if (FarFromLimit(limit)) {

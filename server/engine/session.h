@@ -130,7 +130,6 @@ class Session {
   bool no_evict = false;
   bool close_after_reply = false;
   bool closing = false;
-  bool pause_exempt = false;
 
   TransactionState transaction;
 
@@ -197,7 +196,7 @@ class Session {
     return authenticated && !transaction.active && kind == SessionKind::kNormal && !monitor &&
            (acl == nullptr || acl->unrestricted());
   }
-  /// CLIENT PAUSE holds clients only, and not those that stand for replicas.
+  /// Pauses hold clients, not those that stand for replicas. A primary's stream waits as a whole.
   bool MayBePaused() const {
     return (kind == SessionKind::kNormal || kind == SessionKind::kPubsub) && !monitor;
   }

@@ -350,19 +350,9 @@ void ClientHost::CheckIdle(Connection& connection, int64_t now_ms) {
   }
 }
 
-void ClientHost::ResumePaused() {
-  for (auto& [connection, owned] : connections_) {
-    Session& session = *connection->session_;
-    if (session.EndPause()) connection->InputReady();
-  }
-}
-
 void ClientHost::Cron() {
   engine_.RefreshClock();
-  if (engine_.pause_mode != PauseMode::kNone && engine_.now_ms() >= engine_.pause_until_ms) {
-    engine_.pause_mode = PauseMode::kNone;
-  }
-  if (engine_.pause_mode == PauseMode::kNone) ResumePaused();
+  engine_.EndDuePauses();
   for (auto& [connection, owned] : connections_) {
     if (connection->session_->closing) continue;
     CheckIdle(*connection, engine_.now_ms());

@@ -67,7 +67,6 @@ class ClientHost {
   /// Closes the greediest clients until the rest are within maxmemory-clients. Cost: O(clients)
   /// when the limit was just set or is passed, else O(1).
   void EvictClients();
-  void ResumePaused();
   void Remove(Connection* connection);
   void Refuse(const Accepted& accepted, std::string_view line);
 

@@ -44,8 +44,7 @@ Status Failover::Start(const Request& request) {
                                                    : now_ms + request.timeout_ms;
   engine_.log.Log(LogLevel::kNotice, "FAILOVER requested to {}:{}.",
                   request.host.empty() ? "any replica" : request.host, request.port);
-  engine_.pause_mode = PauseMode::kWrites;
-  engine_.pause_until_ms = kEver;
+  engine_.Pause(PauseReason::kFailover, PauseMode::kWrites, kEver);
   state_ = State::kWaitsForSync;
   replication_.UpdateFacts();
   return Status::Ok();
@@ -64,8 +63,7 @@ void Failover::Clear() {
   state_ = State::kNone;
   request_ = {};
   ends_ms_ = 0;
-  // Those who were held run again with the next turn of cron.
-  engine_.pause_mode = PauseMode::kNone;
+  engine_.EndPause(PauseReason::kFailover);
   replication_.UpdateFacts();
 }
 

@@ -417,7 +417,7 @@ void Primary::EverySecond() {
   if (replicas > 0) {
     const auto period = static_cast<uint64_t>(settings.repl_ping_replica_period);
     // A paused primary is on its way to hand over: its offset must come to rest.
-    if (seconds_ % period == 0 && !engine_.IsPaused(true)) Feed(kPing);
+    if (seconds_ % period == 0 && !engine_.pauses().IsOn(PauseReason::kFailover)) Feed(kPing);
   } else if (backlog_ && settings.repl_backlog_ttl != 0 &&
              now - no_replicas_since_s_ > settings.repl_backlog_ttl) {
     // What is written from now on is in no backlog: the old names must not promise it.

@@ -142,6 +142,7 @@ std::span<char> ReplicaLink::ReadBuffer() {
   if (state_ == LinkState::kReceivesCopy && being_written_ + unwritten_.size() > kMaxUnwrittenBytes)
     return {};
   if (state_ == LinkState::kConnected) {
+    if (HeldByPause()) return {};
     reserved_ = parser_->Reserve(kReadBytes);
     return reserved_;
   }
@@ -190,7 +191,7 @@ void ReplicaLink::OnLines() {
     OnCopyBytes(rest);
   } else if (state_ == LinkState::kConnected) {
     for (std::string_view left = rest; !left.empty() && session_ != nullptr;) {
-      const std::span<char> room = ReadBuffer();
+      const std::span<char> room = parser_->Reserve(kReadBytes);
       const size_t size = std::min(room.size(), left.size());
       std::copy_n(left.data(), size, room.data());
       left.remove_prefix(size);
@@ -398,7 +399,25 @@ void ReplicaLink::BeginStream(uint32_t db) {
   SendAck();
 }
 
+/// While clients are paused the dataset stays as it is: the stream waits in the kernel.
+bool ReplicaLink::HeldByPause() {
+  engine_.EndDuePauses();
+  if (engine_.is_paused()) session_->suspended = true;
+  return session_->suspended;
+}
+
+void ReplicaLink::InputReady() {
+  if (session_ == nullptr) return;
+  // Whoever ends a pause may be in the middle of a turn.
+  engine_.loop.Post([this, id = session_->id, alive = std::weak_ptr<int>(alive_)] {
+    if (alive.expired() || session_ == nullptr || session_->id != id) return;
+    stream_->ResumeReads();
+    RunStream();
+  });
+}
+
 void ReplicaLink::RunStream() {
+  if (HeldByPause()) return;
   running_ = true;
   // Whether a key is there is the primary's to say, whatever its time.
   engine_.keyspace.set_lazy_expiry(false);
@@ -438,6 +457,7 @@ void ReplicaLink::Tick() {
   }
   if (now_ms < next_second_ms_) return;
   next_second_ms_ = now_ms + kSecondMs;
+  if (session_ != nullptr && session_->suspended) last_heard_ms_ = now_ms;  // nobody listens
   const int64_t limit_ms = engine_.settings().repl_timeout * kSecondMs;
   if (state_ != LinkState::kLoads && now_ms - last_heard_ms_ > limit_ms) {
     Drop(state_ == LinkState::kConnected ? "MASTER timeout: no data nor PING received..."

@@ -131,7 +131,7 @@ class ReplicaLink final : public StreamReceiver, public SessionPort {
   // SessionPort, of the session that runs the stream
   void OutputReady() override {}
   void Close(bool after_output) override;
-  void InputReady() override {}
+  void InputReady() override;
   int fd() const override { return stream_ != nullptr ? stream_->fd() : -1; }
   size_t query_bytes() const override { return parser_ ? parser_->buffered_bytes() : 0; }
   size_t query_capacity() const override { return parser_ ? parser_->footprint() : 0; }
@@ -167,6 +167,7 @@ class ReplicaLink final : public StreamReceiver, public SessionPort {
   void AbandonCopy();
   void BeginStream(uint32_t db);
   void RunStream();
+  bool HeldByPause();
 
   Engine& engine_;
   Connector& connector_;

@@ -38,8 +38,7 @@ void Replication::UpdateFacts() {
   has_enough_replicas_ =
       settings.min_replicas_to_write == 0 || settings.min_replicas_max_lag == 0 ||
       primary_.GoodReplicas() >= static_cast<size_t>(settings.min_replicas_to_write);
-  // While a failover waits the stream must come to rest: nothing expires then either.
-  engine_.keyspace.set_hide_expired(is_replica_ || failover_.state() != Failover::State::kNone);
+  engine_.UpdateExpiry();
 }
 
 uint64_t Replication::StreamOffset() const {
@@ -105,7 +104,7 @@ NamedValues Replication::SnapshotFields() const {
 void Replication::PrepareStart() {
   if (engine_.settings().replicaof.host.empty()) return;
   is_replica_ = true;
-  engine_.keyspace.set_hide_expired(true);
+  engine_.UpdateExpiry();
 }
 
 void Replication::FinishStart() {

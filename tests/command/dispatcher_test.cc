@@ -140,8 +140,8 @@ TEST_F(DispatcherTest, PauseInTheBatchKeepsWhatFollowsForLater) {
       Turn({{"SET", "a", "1"}, {"CLIENT", "PAUSE", "1000", "ALL"}, {"INCR", "a"}});
   EXPECT_EQ(replies.size(), 2u);
   EXPECT_EQ(harness_.session().deferred.size(), 1u);
-  harness_.engine().pause_mode = PauseMode::kNone;
-  harness_.session().suspended = false;
+  harness_.engine().EndPause(PauseReason::kCommand);
+  EXPECT_TRUE(harness_.session().EndPause());  // it has no port
   EXPECT_EQ(Turn({{"INCR", "a"}}), Words({":2", ":3"}));
 }
 

@@ -322,8 +322,8 @@ TEST_F(DurabilityTest, RewritesThatFailWaitLongerEachTime) {
       waited_us = env_.MonotonicMicros() - since_us;
       ASSERT_LE(waited_us, (least_s * 5 / 4 + 2) * 1'000'000);
       process.durability_->Tick();
-      // The clock goes on: the base may fill the disk before the cut's manifest is down, an error of
-      // the file that is tried again after a second, and for which the rewrite's end waits.
+      // The clock goes on: the base may fill the disk before the cut's manifest is down, an error
+      // of the file that is tried again after a second, and for which the rewrite's end waits.
       ASSERT_TRUE(process.Until([&] {
         if (!figures().rewrite_running) return true;
         advance_100_ms();

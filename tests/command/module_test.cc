@@ -312,13 +312,12 @@ TEST_F(ModuleTest, ClientPauseHoldsAFinishedJobBack) {
   ASSERT_TRUE(Load().ok());
   FakeClient client(harness_);
   client.Send({{"PROBE.DOUBLE", "x"}});
-  harness_.engine().pause_mode = PauseMode::kAll;
-  harness_.engine().pause_until_ms = harness_.now_ms() + 1000;
+  harness_.engine().Pause(PauseReason::kCommand, PauseMode::kAll, harness_.now_ms() + 1000);
   ASSERT_TRUE(harness_.RunPosted());
   client.RunTurn();
   EXPECT_EQ(client.TakeReplies(), "");
-  EXPECT_TRUE(client.session().EndPause());
-  harness_.engine().pause_mode = PauseMode::kNone;
+  harness_.engine().EndPause(PauseReason::kCommand);
+  EXPECT_FALSE(client.session().suspended);
   client.RunTurn();
   EXPECT_EQ(client.TakeReplies(), "*3\r\n$2\r\nxx\r\n:1\r\n:0\r\n");
 }

@@ -235,10 +235,15 @@ TEST_F(ReplicationTest, FailoverPausesWritesUntilItIsOver) {
   EXPECT_EQ(Run({"FAILOVER", "TO", "10.0.0.1", "7000"}), "+OK");
   EXPECT_EQ(Run({"FAILOVER"}), "-ERR FAILOVER already in progress.");
   EXPECT_EQ(Run({"REPLICAOF", "a", "1"}), "-ERR REPLICAOF not allowed while failing over.");
-  EXPECT_TRUE(harness_.engine().IsPaused(/*write=*/true));
-  EXPECT_FALSE(harness_.engine().IsPaused(/*write=*/false));
+  const ClientPauses& pauses = harness_.engine().pauses();
+  EXPECT_EQ(pauses.mode(), PauseMode::kWrites);
+  EXPECT_EQ(Run({"CLIENT", "UNPAUSE"}), "+OK");  // which ends what CLIENT PAUSE began
+  EXPECT_EQ(pauses.mode(), PauseMode::kWrites);
+  EXPECT_EQ(Run({"CLIENT", "PAUSE", "1000", "WRITE"}), "+OK");
   EXPECT_EQ(Run({"FAILOVER", "ABORT"}), "+OK");
-  EXPECT_FALSE(harness_.engine().IsPaused(/*write=*/true));
+  EXPECT_EQ(pauses.mode(), PauseMode::kWrites);  // and which goes on
+  EXPECT_EQ(Run({"CLIENT", "UNPAUSE"}), "+OK");
+  EXPECT_EQ(pauses.mode(), PauseMode::kNone);
   // With all acknowledged the roles change.
   EXPECT_EQ(Run({"FAILOVER"}), "+OK");
   replica.Send({{"REPLCONF", "ACK", std::to_string(primary().offset())}});
@@ -248,7 +253,7 @@ TEST_F(ReplicationTest, FailoverPausesWritesUntilItIsOver) {
   // The target refuses: a primary again.
   harness_.replication().OnPsyncAnswered(/*granted=*/false);
   EXPECT_FALSE(harness_.replication().is_replica());
-  EXPECT_FALSE(harness_.engine().IsPaused(/*write=*/true));
+  EXPECT_EQ(pauses.mode(), PauseMode::kNone);
 }
 
 }  // namespace

@@ -185,18 +185,18 @@ TEST_F(ScriptingTest, ReadOnlyScriptsDoNotWrite) {
 TEST_F(ScriptingTest, APauseOfWritesHoldsWhatTheScriptDeclares) {
   const std::vector<std::string> reads = {"EVAL", "#!lua flags=no-writes\nreturn 1", "0"};
   const auto answer = [&](const std::vector<std::vector<std::string>>& commands) {
-    harness_.engine().pause_mode = PauseMode::kNone;
     Session& client = harness_.AddSession();
     for (size_t i = 0; i < commands.size(); ++i) {
       if (i + 1 == commands.size()) {
-        harness_.engine().pause_mode = PauseMode::kWrites;
-        harness_.engine().pause_until_ms = harness_.now_ms() + 1000;
+        harness_.engine().Pause(PauseReason::kCommand, PauseMode::kWrites,
+                                harness_.now_ms() + 1000);
       }
       harness_.Received(client);
       harness_.Send(client, commands[i]);
     }
-    harness_.engine().pause_mode = PauseMode::kNone;
-    return harness_.Received(client);
+    const std::string received = harness_.Received(client);
+    harness_.engine().EndPause(PauseReason::kCommand);
+    return received;
   };
   EXPECT_EQ(answer({{"EVAL", "return 1", "0"}}), "");
   EXPECT_EQ(answer({{"EVAL", "#!lua\nreturn 1", "0"}}), "");
