@@ -81,6 +81,14 @@ class Pauses(unittest.TestCase):
             return seen + [client.get("a"), client.dbsize(), client.info("stats")["expired_keys"]]
         self.both(scene, [None, 0, 1, 0, None, 0, 1])
 
+    def test_randomkey_ends_where_all_are_past_their_time(self):
+        """Not asked of redis-server, in which it never ends (docs/differences.md)."""
+        client = self.server("cairn").client(socket_timeout=60)
+        client.set("a", "1", px=1)
+        client.client_pause(LONG_MS, all=False)
+        time.sleep(0.1)
+        self.assertIn(client.randomkey(), (b"a", None))
+
     def test_a_second_pause_makes_it_stricter_and_longer(self):
         def scene(binary):
             server = self.server(binary)
