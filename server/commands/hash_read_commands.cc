@@ -7,6 +7,7 @@
 #include "server/data/member_sample.h"
 #include "server/engine/key_access.h"
 #include "server/engine/member_scan.h"
+#include "server/engine/output_limit.h"
 
 namespace cairn {
 
@@ -289,7 +290,11 @@ Status HRandField(CommandContext& ctx) {
   };
   const uint64_t random = ctx.engine().Draw();
   if (count < 0) {
-    SampleWithRepeats(MembersView(*entry), shown, random, emit);
+    // However few there are, more of them may be asked for than memory holds.
+    SampleWithRepeats(MembersView(*entry), shown, random, [&](const Member& member) {
+      emit(member);
+      return !CloseIfOverOutputLimit(ctx.engine(), ctx.session());
+    });
   } else {
     SampleDistinct(MembersView(*entry), shown, random, emit);
   }

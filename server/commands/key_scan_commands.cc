@@ -4,6 +4,7 @@
 
 #include "server/base/strings.h"
 #include "server/engine/key_access.h"
+#include "server/engine/output_limit.h"
 
 namespace cairn {
 
@@ -52,6 +53,7 @@ Status Keys(CommandContext& ctx) {
     if ((all || GlobMatch(pattern, entry.key(), false)) && !IsExpired(entry, ctx.now_ms())) {
       ctx.reply().Bulk(entry.key());
       ++shown;
+      return !CloseIfOverOutputLimit(ctx.engine(), ctx.session());
     }
     return true;
   });

@@ -7,6 +7,7 @@
 #include "server/data/member_sample.h"
 #include "server/engine/key_access.h"
 #include "server/engine/member_scan.h"
+#include "server/engine/output_limit.h"
 #include "server/keyspace/member_edit.h"
 
 namespace cairn {
@@ -291,7 +292,11 @@ Status SRandMember(CommandContext& ctx) {
   const uint64_t random = ctx.engine().Draw();
   if (count < 0) {
     ctx.reply().ArrayHeader(static_cast<uint64_t>(-count));
-    SampleWithRepeats(view, static_cast<uint64_t>(-count), random, emit);
+    // However few there are, more of them may be asked for than memory holds.
+    SampleWithRepeats(view, static_cast<uint64_t>(-count), random, [&](const Member& member) {
+      emit(member);
+      return !CloseIfOverOutputLimit(ctx.engine(), ctx.session());
+    });
   } else {
     const uint64_t shown = std::min(static_cast<uint64_t>(count), view.size());
     ctx.reply().ArrayHeader(shown);

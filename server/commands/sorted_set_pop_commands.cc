@@ -8,6 +8,7 @@
 #include "server/engine/blocking.h"
 #include "server/engine/key_access.h"
 #include "server/engine/multi_pop.h"
+#include "server/engine/output_limit.h"
 #include "server/engine/sorted_set_access.h"
 
 namespace cairn {
@@ -235,7 +236,11 @@ void DrawMembers(CommandContext& ctx, const SortedSetReader& set, int64_t count,
   if (count < 0) {
     const uint64_t draws = uint64_t{0} - static_cast<uint64_t>(count);
     PairReply reply(ctx.reply(), with_scores, draws);
-    for (uint64_t i = 0; i < draws; ++i) ReplyRank(set, RandomBelow(ctx, size), reply);
+    for (uint64_t i = 0; i < draws; ++i) {
+      ReplyRank(set, RandomBelow(ctx, size), reply);
+      // However few there are, more of them may be asked for than memory holds.
+      if (CloseIfOverOutputLimit(ctx.engine(), ctx.session())) return;
+    }
     return;
   }
   const auto wanted = static_cast<uint64_t>(count);

@@ -13,12 +13,12 @@
 
 namespace cairn {
 
-/// `count` members, each as likely as any other every time: emit(const Member&). Requires:
-/// view.size() > 0. Cost: O(count), O(count + n) for packed views.
+/// `count` members, each as likely as any other every time, or fewer: until emit(const Member&)
+/// returns false. Requires: view.size() > 0. Cost: O(count), O(count + n) for packed views.
 template <typename Emit>
 void SampleWithRepeats(const MembersView& view, uint64_t count, uint64_t random, Emit&& emit) {
   if (!view.is_packed()) {
-    for (; count > 0; --count) emit(view.Random(NextRandom(&random)));
+    while (count > 0 && emit(view.Random(NextRandom(&random)))) --count;
     return;
   }
   // An element of packed bytes has to be walked to: once for all of them.
@@ -28,7 +28,7 @@ void SampleWithRepeats(const MembersView& view, uint64_t count, uint64_t random,
     all.push_back(member);
     return true;
   });
-  for (; count > 0; --count) emit(all[NextRandom(&random) % all.size()]);
+  while (count > 0 && emit(all[NextRandom(&random) % all.size()])) --count;
 }
 
 /// `count` different members, or all when there are no more; each choice of them is as likely as

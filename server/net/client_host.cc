@@ -10,6 +10,7 @@
 
 #include "server/engine/client_report.h"
 #include "server/engine/durability.h"
+#include "server/engine/output_limit.h"
 #include "server/net/socket_stream.h"
 #include "server/protocol/resp_errors.h"
 
@@ -246,6 +247,11 @@ void ClientHost::FlushAll() {
   flush.swap(flush_);
   sent_.resize(flush.size());
   for (size_t i = 0; i < flush.size(); ++i) {
+    // What others had it told (messages, the lines of MONITOR) is judged before the kernel takes
+    // it, however much that would; its own replies were at the end of its turn.
+    if (flush[i]->session_->output.size() > kReplyBufferInitialBytes &&
+        flush[i]->session_->source == nullptr)
+      CheckLimits(*flush[i]);
     const std::string_view whole = flush[i]->WholeOutput(durable);
     sent_[i].batched = !whole.empty();
     if (sent_[i].batched) loop_.batch().AddSend(flush[i]->fd(), whole, &sent_[i].result);
@@ -285,11 +291,6 @@ void ClientHost::ReleaseHeld() {
   FlushAll();
 }
 
-ClientClass ClientHost::ClassOf(const Session& session) {
-  if (session.kind == SessionKind::kPubsub) return kClientPubsub;
-  return session.kind == SessionKind::kReplica ? kClientReplica : kClientNormal;
-}
-
 void ClientHost::CheckLimits(Connection& connection) {
   Session& session = *connection.session_;
   if (session.closing) return;
@@ -304,30 +305,7 @@ void ClientHost::CheckLimits(Connection& connection) {
     connection.CloseNow();
     return;
   }
-  OutputBufferLimit limit = settings.client_output_buffer_limit[ClassOf(session)];
-  // What the backlog keeps anyway is no reason to cut a replica off.
-  if (session.kind == SessionKind::kReplica && limit.hard_bytes != 0)
-    limit.hard_bytes = std::max<decltype(limit.hard_bytes)>(
-        limit.hard_bytes, static_cast<decltype(limit.hard_bytes)>(settings.repl_backlog_size));
-  // Small replies are free, as in Redis, where each client has a buffer of its own for them: a
-  // limit that is below them would leave nobody who can raise it.
-  uint64_t size = session.output.size();
-  if (size <= kReplyBufferInitialBytes) size = 0;
-  if (session.source != nullptr) size += session.source->waiting_bytes();
-  bool over = limit.hard_bytes != 0 && size >= limit.hard_bytes;
-  if (limit.soft_bytes != 0 && size >= limit.soft_bytes) {
-    if (session.soft_limit_since_ms == 0) session.soft_limit_since_ms = engine_.now_ms();
-    over = over || engine_.now_ms() - session.soft_limit_since_ms > limit.soft_seconds * 1000;
-  } else {
-    session.soft_limit_since_ms = 0;
-  }
-  if (over) {
-    engine_.log.Log(LogLevel::kWarning,
-                    "Client id={} addr={} closed for overcoming of output buffer limits.",
-                    session.id, session.peer_address);
-    ++engine_.stats.output_buffer_limit_disconnections;
-    connection.CloseNow();
-  }
+  CloseIfOverOutputLimit(engine_, session);
 }
 
 void ClientHost::CheckIdle(Connection& connection, int64_t now_ms) {

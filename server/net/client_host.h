@@ -57,7 +57,6 @@ class ClientHost {
   /// Sends what may go; what waits for the disk is held until ReleaseHeld().
   void FlushOrHold(Connection* connection, uint64_t durable);
   void FlushAll();
-  static ClientClass ClassOf(const Session& session);
   void CheckLimits(Connection& connection);
   void CheckIdle(Connection& connection, int64_t now_ms);
   /// maxmemory-clients in bytes; 0: no limit.

@@ -26,6 +26,12 @@ def own_address():
     return None if address.startswith("127.") else address
 
 
+def peak_bytes(pid):
+    """The most memory that the process has had resident."""
+    with open(f"/proc/{pid}/status", encoding="ascii") as status:
+        return next(int(line.split()[1]) for line in status if line.startswith("VmHWM:")) * 1024
+
+
 class BadInputTest(unittest.TestCase):
 
     def both(self, settings=None):
@@ -132,6 +138,47 @@ class BadInputTest(unittest.TestCase):
         lazy.send(encode([b"GET", b"big"]) * 32)
         self.until_ended(lazy)
         self.assert_alive(servers)
+
+    def test_a_reply_without_end(self):
+        """Few members, drawn more often than memory holds: the limit ends the reply while it is made, not afterwards."""
+        servers = self.both({"client-output-buffer-limit": "normal 1mb 0 0"})
+        before = peak_bytes(servers.ours.pid)
+        for resp in (2, 3):
+            pair = self.pair(servers, resp)
+            for words in (("HSET", "h", "f", "v"), ("SADD", "s", "m"), ("ZADD", "z", "1", "m"), ("DEL", "behind")):
+                self.ask(pair, *words)
+            for words in (b"HRANDFIELD h -20000000", b"HRANDFIELD h -20000000 WITHVALUES", b"SRANDMEMBER s -20000000",
+                          b"ZRANDMEMBER z -20000000", b"ZRANDMEMBER z -20000000 WITHSCORES"):
+                with self.subTest(words, resp=resp):
+                    drawn = self.pair(servers, resp)
+                    drawn.send(encode(words.split()))
+                    self.assertEqual([(b"closed", b"")] * 2, [reply[1] for reply in drawn.replies()])
+            # A transaction runs to its end all the same.
+            drawn = self.pair(servers, resp)
+            for words in (("MULTI",), ("SRANDMEMBER", "s", "-20000000"), ("SET", "behind", "1")):
+                self.ask(drawn, *words)
+            drawn.send(encode([b"EXEC"]))
+            self.assertEqual([(b"closed", b"")] * 2, [reply[1] for reply in drawn.replies()])
+            self.ask(pair, "GET", "behind")
+        self.assertLess(peak_bytes(servers.ours.pid), before + 64 * MIB)
+
+    def test_a_message_over_the_limit(self):
+        """It is not sent, even to one who would take it at once."""
+        servers = self.both({"client-output-buffer-limit": "pubsub 100kb 0 0"})
+        listener, sender = self.pair(servers), self.pair(servers)
+        self.ask(listener, "SUBSCRIBE", "c")
+        self.assertEqual(b":1\r\n", self.ask(sender, "PUBLISH", "c", b"m" * 150000))
+        self.assertEqual([(b"closed", b"")] * 2, [reply[1] for reply in listener.replies()])
+        self.assertEqual(b":0\r\n", self.ask(sender, "PUBLISH", "c", "m"))
+
+    def test_names_of_keys_without_end(self):
+        servers = self.both({"client-output-buffer-limit": "normal 1mb 0 0"})
+        self.ask(self.pair(servers), "DEBUG", "POPULATE", "200000", "k" * 100, "1")
+        before = peak_bytes(servers.ours.pid)
+        pair = self.pair(servers)
+        pair.send(encode([b"KEYS", b"*"]))
+        self.assertEqual([(b"closed", b"")] * 2, [reply[1] for reply in pair.replies()])
+        self.assertLess(peak_bytes(servers.ours.pid), before + 8 * MIB)
 
     def until_ended(self, pair):
         """Both servers close the connection although nothing is read from it."""
