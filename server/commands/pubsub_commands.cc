@@ -163,6 +163,7 @@ constexpr CommandSpec kSUnsubscribeSpec{
 Status Publish(CommandContext& ctx) {
   ctx.reply().Integer(
       ctx.engine().pubsub.Publish(kChannel, ctx.arg(1), ctx.arg(2), ctx.ArgBlob(2)));
+  ctx.PropagateToReplicas();
   return Status::Ok();
 }
 constexpr CommandSpec kPublishSpec{
@@ -181,6 +182,7 @@ constexpr CommandSpec kPublishSpec{
 
 Status SPublish(CommandContext& ctx) {
   ctx.reply().Integer(ctx.engine().pubsub.Publish(kShard, ctx.arg(1), ctx.arg(2), ctx.ArgBlob(2)));
+  ctx.PropagateToReplicas();
   return Status::Ok();
 }
 constexpr CommandSpec kSPublishSpec{

@@ -119,6 +119,9 @@ class CommandContext {
   void PropagateNotAsSent() { propagate_as_sent_ = false; }
   /// The command goes out even when nothing changed (FLUSHDB of an empty database).
   void PropagateAlways() { propagate_always_ = true; }
+  /// The command goes to replicas, and only there: it changed nothing that a file could hold, but
+  /// is for whoever listens to them (PUBLISH).
+  void PropagateToReplicas() { propagate_to_replicas_ = true; }
 
  private:
   friend class Dispatcher;
@@ -139,6 +142,7 @@ class CommandContext {
   bool blocked_on_ = false;  // a retry that was not served yet
   bool propagate_nothing_ = false;
   bool propagate_always_ = false;
+  bool propagate_to_replicas_ = false;
   bool goes_on_later_ = false;
   bool propagate_as_sent_ = true;
   std::vector<std::vector<std::string>> rewritten_;

@@ -346,16 +346,25 @@ void Dispatcher::SettleReplyMode(Session& session, ReplyBuffer::Mark mark) {
 }
 
 void Dispatcher::Propagate(CommandContext& ctx) {
-  if ((ctx.dirty_ == 0 && !ctx.propagate_always_) || ctx.is_loading()) return;
+  if (ctx.dirty_ == 0 && !ctx.propagate_always_ && !ctx.propagate_to_replicas_) return;
+  if (ctx.is_loading()) return;
   if (engine_.durability != nullptr) engine_.durability->AddChanges(ctx.dirty_);
   if (ctx.propagate_nothing_ || !engine_.propagation.enabled()) return;
-  if (engine_.script != nullptr && !engine_.script->to_log) [[unlikely]]
-    return;
+  auto reader = ctx.propagate_to_replicas_ ? EffectReader::kReplicas : EffectReader::kBoth;
+  if (engine_.script != nullptr) [[unlikely]] {
+    const ScriptScope& script = *engine_.script;
+    if (!script.to_replicas) {
+      if (!script.to_log || ctx.propagate_to_replicas_) return;
+      reader = EffectReader::kLog;
+    } else if (!script.to_log) {
+      reader = EffectReader::kReplicas;
+    }
+  }
   if (ctx.rewritten_.empty()) {
-    if (ctx.propagate_as_sent_) engine_.propagation.Append(ctx.session_.db, ctx.args_);
+    if (ctx.propagate_as_sent_) engine_.propagation.Append(ctx.session_.db, ctx.args_, reader);
   } else {
     for (const auto& args : ctx.rewritten_)
-      engine_.propagation.Append(ctx.session_.db, std::span(args));
+      engine_.propagation.Append(ctx.session_.db, std::span(args), reader);
   }
   ctx.session_.written_offset = Session::kNotYetKnown;
 }

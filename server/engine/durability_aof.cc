@@ -96,16 +96,15 @@ void DurabilityOfFiles::EndOfTurn() {
   // BGREWRITEAOF and SAVE come here from inside their own command, whose group is open and still
   // empty; DEBUG RELOAD may come from inside EXEC, whose effects wait for its end.
   if (engine_.propagation.empty() || !engine_.propagation.CanTake()) return;
-  int64_t database_before = -1;
-  std::string bytes = engine_.propagation.TakeBuffer(&database_before);
-  if (engine_.replicas != nullptr) engine_.replicas->OnStream(bytes);
+  Propagation::Taken taken = engine_.propagation.Take();
+  if (engine_.replicas != nullptr) engine_.replicas->OnStream(taken.for_replicas());
   if (aof_ == nullptr) return;
   if (engine_.settings().latency_monitor_threshold == 0) {
-    aof_->Append(std::move(bytes), database_before);
+    aof_->Append(std::move(taken.log), taken.database_before);
     return;
   }
   const int64_t began_us = engine_.env.MonotonicMicros();
-  aof_->Append(std::move(bytes), database_before);
+  aof_->Append(std::move(taken.log), taken.database_before);
   engine_.NoteLatency("aof-write", (engine_.env.MonotonicMicros() - began_us) / 1000);
 }
 

@@ -47,7 +47,10 @@ void Propagation::AppendHeader(uint32_t db) {
   // MULTI is put in front of the first effect when a second one comes: a lone effect, the usual
   // case, costs no wrapper. The SELECT of the first effect stands before the MULTI, as Redis has
   // it.
-  if (group_effects_ == 1) buffer_.insert(group_start_, kMulti);
+  if (group_effects_ == 1) {
+    buffer_.insert(group_start_, kMulti);
+    for (size_t i = group_asides_; i < asides_.size(); ++i) asides_[i].at += kMulti.size();
+  }
   if (selected_db_ != static_cast<int64_t>(db)) {
     char number[kMaxInt64Chars];
     const std::string_view select[] = {"SELECT", {number, FormatInt64(db, number)}};
@@ -55,20 +58,53 @@ void Propagation::AppendHeader(uint32_t db) {
     selected_db_ = db;
   }
   if (group_depth_ == 0) return;
-  if (group_effects_ == 0) group_start_ = buffer_.size();
+  if (group_effects_ == 0) {
+    group_start_ = buffer_.size();
+    group_asides_ = asides_.size();
+  }
   ++group_effects_;
 }
 
-void Propagation::Append(uint32_t db, std::span<const std::string_view> args) {
-  if (!enabled_) return;
+void Propagation::AppendEffect(uint32_t db, const auto& args, EffectReader reader) {
+  if (!enabled_ || (reader == EffectReader::kLog && !logged_) ||
+      (reader == EffectReader::kReplicas && !fed_))
+    return;
   AppendHeader(db);
+  const size_t at = buffer_.size();
   AppendCommand(args);
+  if (reader == EffectReader::kBoth || !(logged_ && fed_)) [[likely]]
+    return;
+  if (reader == EffectReader::kLog) {
+    asides_.push_back({at, buffer_.size() - at, {}});
+  } else {
+    asides_.push_back({at, 0, buffer_.substr(at)});
+    buffer_.resize(at);
+  }
 }
 
-void Propagation::Append(uint32_t db, std::span<const std::string> args) {
-  if (!enabled_) return;
-  AppendHeader(db);
-  AppendCommand(args);
+void Propagation::Append(uint32_t db, std::span<const std::string_view> args, EffectReader reader) {
+  AppendEffect(db, args, reader);
+}
+
+void Propagation::Append(uint32_t db, std::span<const std::string> args, EffectReader reader) {
+  AppendEffect(db, args, reader);
+}
+
+uint64_t Propagation::waiting_for_replicas() const {
+  uint64_t size = buffer_.size();
+  for (const Aside& aside : asides_) size += aside.bytes.size() - aside.length;
+  return size;
+}
+
+std::string Propagation::ForReplicas() const {
+  std::string all;
+  all.reserve(waiting_for_replicas());
+  size_t at = 0;
+  for (const Aside& aside : asides_) {
+    all.append(buffer_, at, aside.at - at).append(aside.bytes);
+    at = aside.at + aside.length;
+  }
+  return all.append(buffer_, at);
 }
 
 void Propagation::CloseGroup() {
@@ -80,17 +116,23 @@ void Propagation::AbandonGroup() {
   enabled_ = false;
   if (group_effects_ == 0) return;
   buffer_.resize(group_start_);
+  asides_.resize(group_asides_);
   group_effects_ = 0;
 }
 
-std::string Propagation::TakeBuffer(int64_t* database_before) {
+Propagation::Taken Propagation::Take() {
   CAIRN_CHECK(CanTake());
-  *database_before = db_at_buffer_start_;
+  Taken taken;
+  taken.database_before = db_at_buffer_start_;
   db_at_buffer_start_ = selected_db_;
   handed_over_ += buffer_.size();
   last_taken_ = buffer_.size();
-  std::string taken;
-  taken.swap(buffer_);
+  if (!asides_.empty()) [[unlikely]] {
+    taken.same = false;
+    taken.replicas = ForReplicas();
+    asides_.clear();
+  }
+  taken.log.swap(buffer_);
   return taken;
 }
 

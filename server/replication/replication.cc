@@ -45,7 +45,7 @@ uint64_t Replication::StreamOffset() const {
   // What is not handed over yet comes behind, unless nobody keeps it.
   const bool fed = !is_replica_ && primary_.has_backlog();
   const Propagation& stream = engine_.propagation;
-  return primary_.offset() + (fed ? stream.offset() - stream.handed_over() : 0);
+  return primary_.offset() + (fed ? stream.waiting_for_replicas() : 0);
 }
 
 void Replication::OnStream(std::string_view bytes) {

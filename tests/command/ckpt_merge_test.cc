@@ -197,12 +197,11 @@ TEST_F(CkptMergeTest, TheLogNamesStepsAndMakesTheSame) {
   SaveTwo(1, Floats(100000, 0.1f));
   SaveTwo(2, Floats(100000, 0.7f));
   Run({"CKPT.TAG", "run", "t", "1"});
-  int64_t database = -1;
-  harness_.engine().propagation.TakeBuffer(&database);
+  harness_.engine().propagation.Take();
   const std::string before = Call({"DUMP", "run"}).text;
   const std::string tx = Call({"CKPT.MERGE", "run", "2", "2", "@t", "0.3", "LATEST", "0.6"}).text;
   const std::string after = Call({"DUMP", "run"}).text;
-  const std::string log = harness_.engine().propagation.TakeBuffer(&database);
+  const std::string log = harness_.engine().propagation.Take().log;
   EXPECT_LT(log.size(), 300u) << "no bytes";
   RespValue command;
   size_t consumed = 0;

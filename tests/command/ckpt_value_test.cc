@@ -278,8 +278,7 @@ void Replay(Engine& engine, std::string_view log) {
 TEST_F(CkptTest, TheLogMakesTheSameRun) {
   const std::string bytes = Fill(kChunk * 2, 5);
   const std::string hash = Hash128Hex(HashBytes128(bytes.substr(0, kChunk)));
-  int64_t database = -1;
-  harness_.engine().propagation.TakeBuffer(&database);
+  harness_.engine().propagation.Take();
   Run({"CKPT.CREATE", "run", "KEEP", "3", "MAXCONCURRENT", "1"});
   Save(1, bytes);
   const std::string lost = Begin(2, {"TIMEOUT", "100"});
@@ -302,7 +301,7 @@ TEST_F(CkptTest, TheLogMakesTheSameRun) {
   const std::string list = Run({"CKPT.LIST", "run"}), holes = Rank(open, 0, "OFFSET");
   const std::string third = Bytes("3", "w");
 
-  const std::string log = harness_.engine().propagation.TakeBuffer(&database);
+  const std::string log = harness_.engine().propagation.Take().log;
   EXPECT_NE(log.find("EXPIRED"), std::string::npos);
   Run({"DEL", "run"});
   Replay(harness_.engine(), log);
@@ -316,8 +315,7 @@ TEST_F(CkptTest, TheLogMakesTheSameRun) {
 
 /// As a job does whose ranks are killed once a second: each attempt leaves a transaction behind.
 TEST_F(CkptTest, AttemptsInQuickSuccessionAreNeverRefused) {
-  int64_t database = -1;
-  harness_.engine().propagation.TakeBuffer(&database);
+  harness_.engine().propagation.Take();
   Run({"CKPT.CREATE", "run", "MAXCONCURRENT", "1"});
   const std::string bytes = Fill(kChunk, 3);
   const std::string hash = Hash128Hex(HashBytes128(bytes));
@@ -339,7 +337,7 @@ TEST_F(CkptTest, AttemptsInQuickSuccessionAreNeverRefused) {
   DeclareU8(tx, "w", 3);
   Put(tx, "w", 0, "abc");
 
-  const std::string log = harness_.engine().propagation.TakeBuffer(&database);
+  const std::string log = harness_.engine().propagation.Take().log;
   Run({"DEL", "run"});
   Replay(harness_.engine(), log);
   const std::string payload = Call({"DUMP", "run"}).text;

@@ -30,9 +30,8 @@ class ReplicationTest : public ::testing::Test {
   const std::string& id() { return harness_.engine().replication_id; }
   /// Hands the stream over, as the end of a turn does.
   void HandOver() {
-    int64_t before = 0;
     if (!harness_.engine().propagation.empty())
-      harness_.engine().replicas->OnStream(harness_.engine().propagation.TakeBuffer(&before));
+      harness_.engine().replicas->OnStream(harness_.engine().propagation.Take().for_replicas());
   }
   /// REPLCONF, whose reply has left before PSYNC comes.
   static void Introduce(FakeClient& client, std::vector<std::string> words) {

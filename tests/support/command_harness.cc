@@ -202,8 +202,7 @@ std::string CommandHarness::Received(Session& session) {
 }
 
 std::vector<std::string> CommandHarness::TakePropagated() {
-  int64_t database_before = -1;
-  const std::string bytes = engine_->propagation.TakeBuffer(&database_before);
+  const std::string bytes = engine_->propagation.Take().log;
   std::vector<std::string> commands;
   for (size_t at = 0; at < bytes.size();) {
     RespValue command;
