@@ -481,6 +481,7 @@ void Server::Cron() {
   ProcessSpans().Age(now_ms);
   clients_->Cron();
   AdjustCron();
+  engine_->tracking.Tick();
   durability_->Tick();
   replication_->Tick();
   CheckShutdownWait();

@@ -100,8 +100,17 @@ void Tracking::RememberKeys(Session& session, const Command& command,
     const auto [found, added] = table_.try_emplace(std::string(args[key.index]));
     items_ += found->second.insert(session.id).second;
   }
+  over_limit_ = IsOverLimit();
+}
+
+bool Tracking::IsOverLimit() const {
   const auto limit = static_cast<size_t>(engine_.settings().tracking_table_max_keys);
-  over_limit_ = limit != 0 && table_.size() > limit;
+  return limit != 0 && table_.size() > limit;
+}
+
+void Tracking::Tick() {
+  over_limit_ = IsOverLimit();
+  if (over_limit_) LimitTable();
 }
 
 void Tracking::Invalidate(Session* origin, std::string_view key) {
@@ -144,9 +153,8 @@ void Tracking::InvalidateAll() {
 }
 
 void Tracking::LimitTable() {
-  const auto limit = static_cast<size_t>(engine_.settings().tracking_table_max_keys);
   const uint64_t effort = kLimitEffort * ++limit_rounds_;
-  for (uint64_t i = 0; i < effort && limit != 0 && table_.size() > limit; ++i) {
+  for (uint64_t i = 0; i < effort && IsOverLimit(); ++i) {
     const std::string key = table_.begin()->first;
     const std::set<uint64_t> sessions = std::move(table_.begin()->second);
     items_ -= sessions.size();
@@ -159,7 +167,7 @@ void Tracking::LimitTable() {
       SendKeys(*session, {&name, 1});
     }
   }
-  over_limit_ = limit != 0 && table_.size() > limit;
+  over_limit_ = IsOverLimit();
   if (!over_limit_) limit_rounds_ = 0;
 }
 

@@ -73,6 +73,8 @@ class Tracking {
   void InvalidateAll();
   /// What a session hears of its own changes, and the table's limit. After each top-level command.
   void Settle();
+  /// The table's limit may have been lowered, or one round was not enough. Every 100 ms.
+  void Tick();
   bool has_work() const { return !pending_.empty() || over_limit_; }
   /// Sends what prefixes gathered. At the end of a turn.
   void SendBroadcasts();
@@ -98,6 +100,7 @@ class Tracking {
 
   void AddPrefix(Session& session, const std::string& prefix);
   void LimitTable();
+  bool IsOverLimit() const;
   void SendKeys(Session& session, std::span<const std::string_view> keys);
   void SendFlush(Session& session);
   /// Where messages of `session` go, nullptr: nowhere (RESP2 without a listening redirection).
