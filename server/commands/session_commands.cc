@@ -4,6 +4,7 @@
 #include <array>
 
 #include "server/base/strings.h"
+#include "server/engine/client_report.h"
 #include "server/engine/dispatcher.h"
 #include "server/engine/engine.h"
 #include "server/engine/key_access.h"
@@ -24,13 +25,6 @@ Status Auth(CommandContext& ctx) {
   CAIRN_RETURN_IF_ERROR(acl.Authenticate(ctx.session(), user, ctx.arg(ctx.argc() - 1), ctx.arg(0)));
   ctx.reply().Ok();
   return Status::Ok();
-}
-
-bool ValidClientName(std::string_view name) {
-  for (char c : name) {
-    if (c < '!' || c > '~') return false;
-  }
-  return true;
 }
 
 Status HelloReply(CommandContext& ctx) {
@@ -59,30 +53,19 @@ Status Hello(CommandContext& ctx) {
     if (!ParseInt64(ctx.arg(1), &version)) return RespError(resp_errors::kProtocolNotInteger);
     if (version != 2 && version != 3) return RespError(resp_errors::kNoProto);
   }
-  std::string_view user, password, name;
-  bool has_auth = false, has_name = false;
+  // Each option takes effect in its turn, whatever becomes of those behind it.
   for (size_t i = 2; i < ctx.argc(); ++i) {
     if (ctx.ArgIs(i, "auth") && i + 2 < ctx.argc()) {
-      user = ctx.arg(i + 1);
-      password = ctx.arg(i + 2);
-      has_auth = true;
+      CAIRN_RETURN_IF_ERROR(
+          ctx.engine().acl.Authenticate(ctx.session(), ctx.arg(i + 1), ctx.arg(i + 2), ctx.arg(0)));
       i += 2;
     } else if (ctx.ArgIs(i, "setname") && i + 1 < ctx.argc()) {
-      name = ctx.arg(++i);
-      has_name = true;
-      if (!ValidClientName(name)) {
-        return Status::Client(
-            "ERR Client names cannot contain spaces, newlines or special characters.");
-      }
+      CAIRN_RETURN_IF_ERROR(SetClientName(ctx.session(), ctx.arg(++i)));
     } else {
       return QuotingError({"ERR Syntax error in HELLO option '", ctx.arg(i), "'"});
     }
   }
-  if (has_auth) {
-    CAIRN_RETURN_IF_ERROR(ctx.engine().acl.Authenticate(ctx.session(), user, password, ctx.arg(0)));
-  }
   if (!ctx.session().authenticated) return RespError(resp_errors::kNoAuthHello);
-  if (has_name) ctx.session().name = name;
   ctx.reply().set_version(static_cast<int>(version));
   return HelloReply(ctx);
 }

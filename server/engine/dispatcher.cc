@@ -325,11 +325,12 @@ void Dispatcher::EndCaching(Session& session, const Command* command) {
   if (!in_exec_ && !session.in_transaction() && !is_client) session.tracking->caching = false;
 }
 
-void Dispatcher::CountCall(Session& session, Command& command, uint64_t ticks, bool failed) {
+void Dispatcher::CountCall(Session& session, Command& command, uint64_t ticks, bool failed,
+                           bool served) {
   CommandCounters& counters = command.counters;
   ++counters.calls;
   counters.usec_ticks += ticks;
-  if (engine_.settings().latency_tracking) counters.RecordLatency(ticks);
+  if (served && engine_.settings().latency_tracking) counters.RecordLatency(ticks);
   // What comes after a slow command in the same batch sees the time it took.
   if (!in_exec_ && engine_.stats.ticks.ToMicros(ticks) >= kClockStaleMicros) engine_.RefreshClock();
   counters.failed += failed;

@@ -133,7 +133,9 @@ class Dispatcher {
   bool HeldByPause(const Session& session, const RequestFlags& flags);
   static Status CheckSubscriber(const Session& session, const Command& command);
   void Call(CommandContext& ctx, Command& command);
-  void CountCall(Session& session, Command& command, uint64_t ticks, bool failed);
+  /// `served` false: it waited for nothing, which says nothing of how long the command takes.
+  void CountCall(Session& session, Command& command, uint64_t ticks, bool failed,
+                 bool served = true);
   void SettleReplyMode(Session& session, ReplyBuffer::Mark mark);
   void AfterCommand(Session& session);
   void Track(Session& session, const Command& command, std::span<const std::string_view> args);
@@ -156,7 +158,7 @@ class Dispatcher {
                             std::span<const std::string_view> args);
   // dispatcher_blocking.cc
   template <typename Reply>
-  void Answer(Session& session, Reply&& answer);
+  void Answer(Session& session, Reply&& answer, bool served = true);
   bool AskWaiter(Session& session, const BlockLine& line);
   void ServeReadyKeys();
   void Reject(Session& session, Command* command, std::span<const std::string_view> args,

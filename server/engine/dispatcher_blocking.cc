@@ -33,7 +33,7 @@ void ParkAgain(BlockingTable& blocking, Session& session, int64_t timeout_ms) {
 }  // namespace
 
 template <typename Reply>
-void Dispatcher::Answer(Session& session, Reply&& answer) {
+void Dispatcher::Answer(Session& session, Reply&& answer, bool served) {
   BlockedState& state = *session.blocked;
   std::vector<std::string_view> args;
   args.reserve(state.command.args.size());
@@ -75,8 +75,9 @@ void Dispatcher::Answer(Session& session, Reply&& answer) {
 
   const uint64_t reply_ticks = TickClock::Now() - began;
   const uint64_t ticks = state.spent_ticks + reply_ticks;
-  CountCall(session, *state.counted, ticks, engine_.stats.total_error_replies != errors_before);
-  if (ticks >= engine_.observe_from_ticks) {
+  CountCall(session, *state.counted, ticks, engine_.stats.total_error_replies != errors_before,
+            served);
+  if (served && ticks >= engine_.observe_from_ticks) {
     ObserveDuration(session, *state.counted, args, ticks);
     engine_.NoteLatency("command-unblocking",
                         static_cast<int64_t>(engine_.stats.ticks.ToMicros(reply_ticks)) / 1000);
@@ -117,11 +118,14 @@ void Dispatcher::ServeReadyKeys() {
 
 void Dispatcher::UnblockByTimeout(Session& session) {
   session.blocked->request.timeout_ms = 0;  // also of one that would have looked again
-  Answer(session, [](CommandContext& ctx) {
-    ctx.blocked_on_ = false;
-    ctx.ReplyTimedOut(ctx.session().blocked->request);
-    return Status::Ok();
-  });
+  Answer(
+      session,
+      [](CommandContext& ctx) {
+        ctx.blocked_on_ = false;
+        ctx.ReplyTimedOut(ctx.session().blocked->request);
+        return Status::Ok();
+      },
+      /*served=*/false);
 }
 
 void Dispatcher::UnblockWithError(Session& session, std::string_view line) {

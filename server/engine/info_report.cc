@@ -11,6 +11,7 @@
 #include "server/engine/durability.h"
 #include "server/engine/module_host.h"
 #include "server/engine/peer_connections.h"
+#include "server/engine/settings_table.h"
 #include "server/engine/version.h"
 #include "server/platform/memory.h"
 
@@ -391,13 +392,14 @@ void AddErrorStats(Engine& engine, Fields out) {
 }
 
 void AddLatencyStats(Engine& engine, Fields out) {
+  if (!engine.settings().latency_tracking) return;
   for (const auto& command : engine.commands.all()) {
     const Histogram* histogram = command->counters.latency_ticks.get();
     if (histogram == nullptr || histogram->count() == 0) continue;
     std::string quantiles;
     for (double percentile : engine.settings().latency_tracking_info_percentiles) {
       if (!quantiles.empty()) quantiles += ',';
-      quantiles += fmt::format("p{:g}={:.3f}", percentile,
+      quantiles += fmt::format("p{}={:.3f}", FormatPercentile(percentile),
                                engine.stats.ticks.ToMicros(histogram->Quantile(percentile / 100)));
     }
     out.Add("latency_percentiles_usec_" + command->full_name, quantiles);
@@ -416,7 +418,7 @@ void AddKeyspace(Engine& engine, Fields out) {
   });
 }
 
-struct Section {
+struct InfoSection {
   std::string_view name;
   std::string_view title;
   void (*add)(Engine&, Fields);
@@ -424,22 +426,22 @@ struct Section {
 };
 
 constexpr std::array kSections = {
-    Section{"server", "Server", AddServer, true},
-    Section{"clients", "Clients", AddClients, true},
-    Section{"memory", "Memory", AddMemory, true},
-    Section{"persistence", "Persistence", AddPersistence, true},
-    Section{"stats", "Stats", AddStats, true},
-    Section{"replication", "Replication", AddReplication, true},
-    Section{"cpu", "CPU", AddCpu, true},
-    Section{"modules", "Modules", AddModules, true},
-    Section{"commandstats", "Commandstats", AddCommandStats, false},
-    Section{"errorstats", "Errorstats", AddErrorStats, true},
-    Section{"latencystats", "Latencystats", AddLatencyStats, false},
-    Section{"cluster", "Cluster", AddCluster, true},
-    Section{"keyspace", "Keyspace", AddKeyspace, true},
+    InfoSection{"server", "Server", AddServer, true},
+    InfoSection{"clients", "Clients", AddClients, true},
+    InfoSection{"memory", "Memory", AddMemory, true},
+    InfoSection{"persistence", "Persistence", AddPersistence, true},
+    InfoSection{"stats", "Stats", AddStats, true},
+    InfoSection{"replication", "Replication", AddReplication, true},
+    InfoSection{"cpu", "CPU", AddCpu, true},
+    InfoSection{"modules", "Modules", AddModules, true},
+    InfoSection{"commandstats", "Commandstats", AddCommandStats, false},
+    InfoSection{"errorstats", "Errorstats", AddErrorStats, true},
+    InfoSection{"latencystats", "Latencystats", AddLatencyStats, false},
+    InfoSection{"cluster", "Cluster", AddCluster, true},
+    InfoSection{"keyspace", "Keyspace", AddKeyspace, true},
 };
 
-bool IsWanted(const Section& section, std::span<const std::string_view> names) {
+bool IsWanted(const InfoSection& section, std::span<const std::string_view> names) {
   if (names.empty()) return section.in_default;
   return std::any_of(names.begin(), names.end(), [&section](std::string_view name) {
     return EqualsIgnoreCase(name, section.name) || EqualsIgnoreCase(name, "all") ||
@@ -478,7 +480,7 @@ MemoryReport ReadMemoryReport(Engine& engine) {
 
 std::string InfoReport(Engine& engine, std::span<const std::string_view> names) {
   std::string text;
-  for (const Section& section : kSections) {
+  for (const InfoSection& section : kSections) {
     if (!IsWanted(section, names)) continue;
     if (!text.empty()) text += "\r\n";
     text += fmt::format("# {}\r\n", section.title);

@@ -27,6 +27,7 @@ constexpr SettingSpec kRows[] = {
     {.name = "masteruser",
      .section = Section::kReplication,
      .value = Text(&Settings::masteruser),
+     .flags = kSettingSensitive,
      .help = "User to log in to the primary as. Empty is the default user."},
     {.name = "replica-serve-stale-data",
      .alias = "slave-serve-stale-data",

@@ -68,6 +68,8 @@ constexpr EventLetter kClassLetters[] = {
 constexpr EventLetter kOtherLetters[] = {
     {'K', kNotifyKeyspace}, {'E', kNotifyKeyevent}, {'m', kNotifyKeyMiss}};
 
+}  // namespace
+
 std::string FormatPercentile(double value) {
   char text[64];
   std::snprintf(text, sizeof(text), "%f", value);
@@ -76,8 +78,6 @@ std::string FormatPercentile(double value) {
   if (result.back() == '.') result.pop_back();
   return result;
 }
-
-}  // namespace
 
 // -- bind
 

@@ -199,6 +199,8 @@ std::vector<RewriteLine> RewriteOomScoreAdjValues(const Settings& now, const Set
 inline constexpr SpecialField kOomScoreAdjValuesField = {
     &ParseOomScoreAdjValues, &FormatOomScoreAdjValues, &RewriteOomScoreAdjValues};
 std::string ParsePercentiles(Settings& settings, Words words);
+/// As in CONFIG GET and in the fields of INFO latencystats: "99.9".
+std::string FormatPercentile(double value);
 std::string FormatPercentiles(const Settings& settings);
 std::vector<RewriteLine> RewritePercentiles(const Settings& now, const Settings& defaults);
 inline constexpr SpecialField kPercentilesField = {&ParsePercentiles, &FormatPercentiles,
