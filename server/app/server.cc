@@ -114,6 +114,8 @@ Status Server::Start() {
   if (!CheckTls(config_.settings()).ok())
     return Status::Io("Failed to configure TLS. Check logs for more info.");
   CAIRN_RETURN_IF_ERROR(Listen());
+  // CONFIG SET may come to that later: the clients that are there stay.
+  if (listeners_.empty()) return Status::Io("Configured to not listen anywhere, exiting.");
   loop_.SetAfterPoll([this] { clients_->RunTurn(); });
   ChooseSystemCalls();
   loop_.OnSignal(SIGTERM, [this](int number) { RequestShutdown(number); });
@@ -174,7 +176,6 @@ Status Server::Listen() {
     }
     listeners_.push_back(std::move(*listener));
   }
-  if (listeners_.empty()) return Status::Io("Configured to not listen anywhere, exiting.");
   return Status::Ok();
 }
 

@@ -145,6 +145,19 @@ class ListeningTest(unittest.TestCase):
             self.assertTrue(answers("127.0.0.2", port))
             self.assertFalse(answers("127.0.0.1", port))
 
+    def test_nowhere_for_a_while(self):
+        """No address, or port 0: whoever is connected stays, and may bring the server back."""
+        for binary in ("redis", "cairn"):
+            server = self.start(binary)
+            client = server.client()
+            for name, nowhere, back in (("bind", "", "127.0.0.1"), ("port", "0", str(server.port))):
+                with self.subTest(binary=binary, name=name):
+                    self.assertTrue(client.config_set(name, nowhere))
+                    self.assertEqual({name: nowhere}, client.config_get(name))
+                    self.assertFalse(answers("127.0.0.1", server.port))
+                    self.assertTrue(client.config_set(name, back))
+                    self.assertTrue(answers("127.0.0.1", server.port))
+
     def test_maxclients_fits_the_limit_on_open_files(self):
         # A hard limit holds for those who may not raise it: the test needs the means to be one of them.
         prefix = ["prlimit", f"--nofile={MOST_FILES}:{MOST_FILES}", "setpriv", "--bounding-set=-sys_resource"]
