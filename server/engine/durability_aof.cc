@@ -415,7 +415,8 @@ void DurabilityOfFiles::CheckAutomaticRewrite() {
 
 // --- loading ---
 
-Status DurabilityOfFiles::LoadRdb(const std::string& path, bool merge, uint64_t* end_offset) {
+Status DurabilityOfFiles::LoadRdb(const std::string& path, const RdbLoad& how,
+                                  uint64_t* end_offset) {
   auto source = OpenByteSource(engine_.env, path);
   if (!source.ok()) return source.status();
   RdbReadOptions options;
@@ -425,8 +426,10 @@ Status DurabilityOfFiles::LoadRdb(const std::string& path, bool merge, uint64_t*
   // A replica that loads has clients to answer, and a primary to keep company.
   if (engine_.is_replica())
     options.progress_interval_bytes = std::min(options.progress_interval_bytes, kReplicaStepBytes);
-  // Which keys are past their time is for the primary of a replica to say.
-  DatasetLoader loader(engine_, {.drop_expired = !engine_.is_replica(), .merge = merge});
+  // Which keys are past their time is for the primary of a replica to say, and in an append-only
+  // file for what follows its base: it may have given them a longer life.
+  const bool drop_expired = !engine_.is_replica() && !how.is_base;
+  DatasetLoader loader(engine_, {.drop_expired = drop_expired, .merge = how.merge});
   options.on_progress = [this, &loader](uint64_t offset) {
     load_.saved_by_memory_bytes = loader.saved_by_memory_bytes();
     return LoadProgress(offset);
@@ -457,7 +460,7 @@ Result<AofLoadReport> DurabilityOfFiles::LoadAppendOnly(const AofManifest& manif
   options.on_log = [this](std::string_view line) { engine_.log.Line(LogLevel::kNotice, line); };
   const auto load_rdb = [this](const std::string& path) -> Result<uint64_t> {
     uint64_t end = 0;
-    CAIRN_RETURN_IF_ERROR(LoadRdb(path, false, &end));
+    CAIRN_RETURN_IF_ERROR(LoadRdb(path, {.is_base = true}, &end));
     return end;
   };
   // An append-only file is replayed as it was written: keys past their TTL go when their DEL comes,
@@ -501,7 +504,7 @@ Status DurabilityOfFiles::LoadDumpAtStart() {
   const int64_t began_us = engine_.env.MonotonicMicros();
   BeginLoad(*size);
   uint64_t end = 0;
-  CAIRN_RETURN_IF_ERROR(LoadRdb(path, false, &end));
+  CAIRN_RETURN_IF_ERROR(LoadRdb(path, {}, &end));
   LogLoaded(engine_, "disk", began_us);
   return Status::Ok();
 }
@@ -532,7 +535,7 @@ Status DurabilityOfFiles::LoadFromPrimary(const std::string& path) {
   engine_.keyspace.FlushAll(true);
   if (engine_.functions != nullptr) engine_.functions->Clear();  // the copy brings its own
   uint64_t end = 0;
-  const Status status = LoadRdb(path, false, &end);
+  const Status status = LoadRdb(path, {}, &end);
   engine_.loading = false;
   if (!status.ok()) engine_.keyspace.FlushAll(true);
   return status;
@@ -561,7 +564,7 @@ Status DurabilityOfFiles::DebugReload(bool save, bool flush, bool merge) {
   BeginLoad(size.ok() ? *size : 0);
   engine_.loading = true;
   uint64_t end = 0;
-  const Status status = LoadRdb(path, merge, &end);
+  const Status status = LoadRdb(path, {.merge = merge}, &end);
   engine_.loading = false;
   return status;
 }

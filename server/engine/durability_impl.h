@@ -124,7 +124,11 @@ class DurabilityOfFiles final : public Durability {
   std::unique_ptr<AofWriter> NewWriter();
   void BeginStream();
   Status RewriteWhileOff(std::string* reply);
-  Status LoadRdb(const std::string& path, bool merge, uint64_t* end_offset);
+  struct RdbLoad {
+    bool merge = false;    ///< DEBUG RELOAD MERGE
+    bool is_base = false;  ///< of an append-only file: commands follow
+  };
+  Status LoadRdb(const std::string& path, const RdbLoad& how, uint64_t* end_offset);
   Result<AofLoadReport> LoadAppendOnly(const AofManifest& manifest, bool change_files);
   Result<AofManifest> PrepareAof();
   Status LoadDumpAtStart();

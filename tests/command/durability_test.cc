@@ -262,6 +262,28 @@ TEST_F(DurabilityTest, DebugLoadAofFindsEverythingAfterARestart) {
   EXPECT_GT(process.durability_->figures().aof_base_bytes, 0u);
 }
 
+// What stands past its time in a base may have been given a longer life behind it.
+TEST_F(DurabilityTest, ALifeThatWasProlongedAfterARewriteDoesNotEndWithARestart) {
+  {
+    DurableProcess process(env_, kAlways);
+    for (const char* key : {"kept", "prolonged", "grown", "ends"})
+      ASSERT_EQ(process.Run({"SET", key, "1", "PX", "1000"}), "+OK");
+    ASSERT_EQ(process.Run({"BGREWRITEAOF"}), "+Background append only file rewriting started");
+    ASSERT_TRUE(process.NoRewrite());
+    ASSERT_EQ(process.Run({"PERSIST", "kept"}), ":1");
+    ASSERT_EQ(process.Run({"PEXPIRE", "prolonged", "100000"}), ":1");
+    ASSERT_EQ(process.Run({"INCR", "grown"}), ":2");
+    ASSERT_EQ(process.Run({"PEXPIRE", "grown", "100000"}), ":1");
+    ASSERT_TRUE(process.AllDurable());
+  }
+  env_.AdvanceMicros(2'000'000);
+  DurableProcess process(env_, kAlways);
+  EXPECT_EQ(process.Run({"MGET", "kept", "prolonged", "grown", "ends"}), "[$1, $1, $2, nil]");
+  // Nor with DEBUG LOADAOF.
+  ASSERT_TRUE(process.durability_->DebugLoadAof().ok());
+  EXPECT_EQ(process.Run({"MGET", "kept", "prolonged", "grown", "ends"}), "[$1, $1, $2, nil]");
+}
+
 TEST_F(DurabilityTest, ARewriteIsRefusedWithoutRoomForIt) {
   DurableProcess process(env_, kAlways);
   ASSERT_EQ(process.Run({"SET", "a", std::string(100'000, 'x')}), "+OK");
