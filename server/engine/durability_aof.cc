@@ -429,7 +429,8 @@ Status DurabilityOfFiles::LoadRdb(const std::string& path, const RdbLoad& how,
   // Which keys are past their time is for the primary of a replica to say, and in an append-only
   // file for what follows its base: it may have given them a longer life.
   const bool drop_expired = !engine_.is_replica() && !how.is_base;
-  DatasetLoader loader(engine_, {.drop_expired = drop_expired, .merge = how.merge});
+  DatasetLoader loader(
+      engine_, {.drop_expired = drop_expired, .merge = how.merge, .at_start = how.at_start});
   options.on_progress = [this, &loader](uint64_t offset) {
     load_.saved_by_memory_bytes = loader.saved_by_memory_bytes();
     return LoadProgress(offset);
@@ -504,7 +505,7 @@ Status DurabilityOfFiles::LoadDumpAtStart() {
   const int64_t began_us = engine_.env.MonotonicMicros();
   BeginLoad(*size);
   uint64_t end = 0;
-  CAIRN_RETURN_IF_ERROR(LoadRdb(path, {}, &end));
+  CAIRN_RETURN_IF_ERROR(LoadRdb(path, {.at_start = true}, &end));
   LogLoaded(engine_, "disk", began_us);
   return Status::Ok();
 }

@@ -127,6 +127,7 @@ class DurabilityOfFiles final : public Durability {
   struct RdbLoad {
     bool merge = false;    ///< DEBUG RELOAD MERGE
     bool is_base = false;  ///< of an append-only file: commands follow
+    bool at_start = false;
   };
   Status LoadRdb(const std::string& path, const RdbLoad& how, uint64_t* end_offset);
   Result<AofLoadReport> LoadAppendOnly(const AofManifest& manifest, bool change_files);

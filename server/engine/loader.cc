@@ -115,6 +115,8 @@ Status DatasetLoader::Store(Pending& pending) {
   if (options_.drop_expired && meta.expire_at_ms != kNoExpiry &&
       meta.expire_at_ms < engine_.now_ms()) {
     ++expired_;
+    if (options_.at_start && engine_.replicas != nullptr)
+      engine_.replicas->OnExpiredAtStart(pending.db->index(), pending.key);
     return Status::Ok();
   }
   if (pending.builder.is_empty()) {

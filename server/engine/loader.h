@@ -29,6 +29,7 @@ class DatasetLoader final : public DatasetSink {
     bool drop_expired = true;  ///< keys past their TTL are not loaded (a primary's start)
     bool merge = false;  ///< DEBUG RELOAD MERGE: keys and libraries that exist are replaced instead
                          ///< of refused
+    bool at_start = false;  ///< the dump of a start: replicas hear of what is dropped
   };
   DatasetLoader(Engine& engine, Options options);
 

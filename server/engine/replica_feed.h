@@ -48,6 +48,9 @@ class ReplicaFeed {
   virtual void OnPrimaryCommandFailed(std::string_view line, std::string_view command) = 0;
   /// An auxiliary field of a dataset that is being loaded.
   virtual void OnLoadedField(std::string_view name, std::string_view value) = 0;
+  /// A key past its time was left out as this server loaded its dump at start: replicas that go on
+  /// from where the file ends have it still.
+  virtual void OnExpiredAtStart(uint32_t db, std::string_view key) = 0;
   /// SHUTDOWN, before the final save: milliseconds it is worth waiting for replicas that lag; 0
   /// when none does.
   virtual bool ReplicasLag() const = 0;

@@ -414,7 +414,9 @@ void Primary::EverySecond() {
   CheckPeers(now);
   if (engine_.is_replica()) return;
   const size_t replicas = replica_count();
-  if (replicas > 0) {
+  if (engine_.loading) {
+    no_replicas_since_s_ = now;  // none could have come
+  } else if (replicas > 0) {
     const auto period = static_cast<uint64_t>(settings.repl_ping_replica_period);
     // A paused primary is on its way to hand over: its offset must come to rest.
     if (seconds_ % period == 0 && !engine_.pauses().IsOn(PauseReason::kFailover)) Feed(kPing);

@@ -90,6 +90,17 @@ void Replication::OnLoadedField(std::string_view name, std::string_view value) {
   }
 }
 
+void Replication::OnExpiredAtStart(uint32_t db, std::string_view key) {
+  if (!knows_history()) return;
+  if (!primary_.has_backlog()) {
+    primary_.BeginBacklog(static_cast<uint64_t>(loaded_.offset));
+    expired_at_start_.set_fed(true);
+  }
+  const std::string_view args[] = {engine_.settings().lazyfree_lazy_expire ? "UNLINK" : "DEL", key};
+  expired_at_start_.Append(db, args);
+  primary_.Feed(expired_at_start_.Take().for_replicas());
+}
+
 NamedValues Replication::SnapshotFields() const {
   // Without a backlog the dataset is of no history that anybody shares: it never was, or a copy
   // failed half-way.
@@ -108,16 +119,15 @@ void Replication::PrepareStart() {
 }
 
 void Replication::FinishStart() {
-  const bool named = loaded_.id.size() == kReplicationIdBytes && loaded_.offset >= 0;
   const ReplicaofTarget target = engine_.settings().replicaof;
-  if (named && !target.host.empty()) {
+  if (knows_history() && !target.host.empty()) {
     engine_.replication_id = loaded_.id;
     primary_.BeginBacklog(static_cast<uint64_t>(loaded_.offset));
     link_.RememberHistory(static_cast<uint32_t>(std::max<int64_t>(loaded_.db, 0)));
-  } else if (named) {
+  } else if (knows_history()) {
     // Replicas that knew the dataset before the restart go on with it.
     former_ = {loaded_.id, loaded_.offset + 1};
-    primary_.BeginBacklog(static_cast<uint64_t>(loaded_.offset));
+    if (!primary_.has_backlog()) primary_.BeginBacklog(static_cast<uint64_t>(loaded_.offset));
     engine_.propagation.set_fed(true);
   }
   if (!target.host.empty()) link_.Follow(target.host, target.port, false);

@@ -47,6 +47,7 @@ class Replication final : public ReplicaFeed, public LinkListener {
   void Tick() override;
   void OnPrimaryCommandFailed(std::string_view line, std::string_view command) override;
   void OnLoadedField(std::string_view name, std::string_view value) override;
+  void OnExpiredAtStart(uint32_t db, std::string_view key) override;
   bool ReplicasLag() const override { return !is_replica_ && primary_.AnyLags(); }
   NamedValues SnapshotFields() const override;
   NamedValues InfoFields() const override;
@@ -65,6 +66,10 @@ class Replication final : public ReplicaFeed, public LinkListener {
   void OnPsyncAnswered(bool granted) override { failover_.OnPsyncAnswered(granted); }
 
  private:
+  /// The file that was loaded at start names a history that replicas may know.
+  bool knows_history() const {
+    return loaded_.id.size() == kReplicationIdBytes && loaded_.offset >= 0;
+  }
   void AddLinkFields(NamedValues* out) const;
   void AddReplicaFields(NamedValues* out) const;
 
@@ -79,6 +84,7 @@ class Replication final : public ReplicaFeed, public LinkListener {
     int64_t offset = -1;
     int64_t db = -1;
   } loaded_;
+  Propagation expired_at_start_;  // writes what OnExpiredAtStart feeds
 };
 
 /// The engine's replication. Requires: it was built with one.

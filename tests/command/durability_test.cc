@@ -278,10 +278,10 @@ TEST_F(DurabilityTest, ALifeThatWasProlongedAfterARewriteDoesNotEndWithARestart)
   }
   env_.AdvanceMicros(2'000'000);
   DurableProcess process(env_, kAlways);
-  EXPECT_EQ(process.Run({"MGET", "kept", "prolonged", "grown", "ends"}), "[$1, $1, $2, nil]");
+  EXPECT_EQ(process.Run({"MGET", "kept", "prolonged", "grown", "ends"}), "[\"1\", \"1\", \"2\", nil]");
   // Nor with DEBUG LOADAOF.
   ASSERT_TRUE(process.durability_->DebugLoadAof().ok());
-  EXPECT_EQ(process.Run({"MGET", "kept", "prolonged", "grown", "ends"}), "[$1, $1, $2, nil]");
+  EXPECT_EQ(process.Run({"MGET", "kept", "prolonged", "grown", "ends"}), "[\"1\", \"1\", \"2\", nil]");
 }
 
 TEST_F(DurabilityTest, ARewriteIsRefusedWithoutRoomForIt) {

@@ -355,6 +355,29 @@ class PartialResync(unittest.TestCase):
                 self.assertEqual(digest(primary), digest(replica))
                 self.assertEqual(info(primary, "stats")["sync_full"], 0)
 
+    def test_keys_that_a_start_drops_go_from_the_replicas_too(self):
+        """They go on from where the dump ends, and a replica ends no key by itself."""
+        for above, below in PAIRS:
+            with self.subTest(primary=above, replica=below), \
+                    start(above, **NO_PING) as primary, start(below) as replica:
+                follow(replica, primary)
+                wait_link(replica)
+                primary.client().execute_command("DEBUG", "SET-ACTIVE-EXPIRE", "0")
+                for database in (0, 5):
+                    client = primary.client(db=database)
+                    client.set("ends", "v", px=1)
+                    client.set("stays", "v")
+                wait_equal(primary, replica)
+                self.assertEqual(replica.client().dbsize(), 2)
+                primary.client().save()
+                primary.kill()
+                primary.start()
+                wait_link(replica)
+                wait_equal(primary, replica)
+                self.assertEqual(info(primary, "persistence")["rdb_last_load_keys_expired"], 2)
+                self.assertEqual([replica.client(db=database).dbsize() for database in (0, 5)], [1, 1])
+                self.assertEqual(info(primary, "stats")["sync_full"], 0)
+
 
 class Gates(unittest.TestCase):
     def test_lines_of_a_replica(self):
