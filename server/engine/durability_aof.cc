@@ -571,16 +571,19 @@ Status DurabilityOfFiles::DebugReload(bool save, bool flush, bool merge) {
 }
 
 Status DurabilityOfFiles::DebugLoadAof() {
-  if (aof_ == nullptr) return Status::Client("ERR The append only file is off");
   EndOfTurn();
-  if (!aof_->WaitDurable(engine_.propagation.offset(), kDebugLoadWaitMs)) {
+  Result<AofManifest> manifest = aof_ != nullptr ? Result<AofManifest>(aof_->manifest())
+                                                 : LoadAofManifest(engine_.env, Location());
+  if (!manifest.ok()) return manifest.status();
+  if (manifest->empty()) return Status::Client("ERR There is no append only file");
+  if (aof_ != nullptr && !aof_->WaitDurable(engine_.propagation.offset(), kDebugLoadWaitMs)) {
     return Status::Client("ERR The append only file could not be written");
   }
   EmptyForReload();
   engine_.loading = true;
   engine_.propagation.set_enabled(false);
-  auto report = LoadAppendOnly(aof_->manifest(), false);
-  engine_.propagation.set_enabled(true);
+  auto report = LoadAppendOnly(*manifest, false);
+  engine_.propagation.set_enabled(aof_ != nullptr);
   engine_.loading = false;
   return report.ok() ? Status::Ok() : report.status();
 }

@@ -260,6 +260,11 @@ TEST_F(DurabilityTest, DebugLoadAofFindsEverythingAfterARestart) {
   ASSERT_TRUE(process.durability_->DebugLoadAof().ok());
   EXPECT_EQ(process.Run({"DBSIZE"}), ":2");
   EXPECT_GT(process.durability_->figures().aof_base_bytes, 0u);
+  // Turned off, it holds what it held.
+  ASSERT_EQ(process.Run({"CONFIG", "SET", "appendonly", "no"}), "+OK");
+  ASSERT_EQ(process.Run({"SET", "c", "3"}), "+OK");
+  ASSERT_TRUE(process.durability_->DebugLoadAof().ok());
+  EXPECT_EQ(process.Run({"MGET", "a", "b", "c"}), "[\"1\", \"2\", nil]");
 }
 
 // What stands past its time in a base may have been given a longer life behind it.
@@ -278,10 +283,12 @@ TEST_F(DurabilityTest, ALifeThatWasProlongedAfterARewriteDoesNotEndWithARestart)
   }
   env_.AdvanceMicros(2'000'000);
   DurableProcess process(env_, kAlways);
-  EXPECT_EQ(process.Run({"MGET", "kept", "prolonged", "grown", "ends"}), "[\"1\", \"1\", \"2\", nil]");
+  EXPECT_EQ(process.Run({"MGET", "kept", "prolonged", "grown", "ends"}),
+            "[\"1\", \"1\", \"2\", nil]");
   // Nor with DEBUG LOADAOF.
   ASSERT_TRUE(process.durability_->DebugLoadAof().ok());
-  EXPECT_EQ(process.Run({"MGET", "kept", "prolonged", "grown", "ends"}), "[\"1\", \"1\", \"2\", nil]");
+  EXPECT_EQ(process.Run({"MGET", "kept", "prolonged", "grown", "ends"}),
+            "[\"1\", \"1\", \"2\", nil]");
 }
 
 TEST_F(DurabilityTest, ARewriteIsRefusedWithoutRoomForIt) {
