@@ -2,71 +2,17 @@
 becomes of a paused server's keys, replicas and primary.
 """
 
-import os
-import signal
-import threading
 import time
 import unittest
 
-import redis
-
-from servers import Server
+from scenes import Asking, Scenes
 
 from cairn_server import wait_until  # pylint: disable=wrong-import-order
 
-SETTINGS = {"repl-diskless-sync-delay": "0", "repl-ping-replica-period": "1"}
 LONG_MS = 600_000
-HELD_S = 0.4        # what is not answered by then is held
 
 
-class Asking:
-    """A command on a connection of its own, which waits for the reply as long as it takes."""
-
-    def __init__(self, server, *words):
-        self.client = server.client(socket_timeout=60, retry=None)
-        self.reply = None
-        self.thread = threading.Thread(target=self._ask, args=words, daemon=True)
-        self.thread.start()
-
-    def _ask(self, *words):
-        try:
-            self.reply = self.client.execute_command(*words)
-        except redis.RedisError as error:
-            self.reply = str(error)
-
-    def held(self):
-        self.thread.join(HELD_S)
-        return self.thread.is_alive()
-
-    def answer(self):
-        self.thread.join(60)
-        return self.reply
-
-
-class Pauses(unittest.TestCase):
-    def server(self, binary, **settings):
-        server = Server(binary, {**SETTINGS, **settings})
-        self.addCleanup(server.close)
-        return server.start()
-
-    def pair(self, binary):
-        """A primary and a replica that has come up with it, each with a client."""
-        primary = self.server(binary)
-        replica = self.server(binary, replicaof=f"127.0.0.1 {primary.port}")
-        clients = primary.client(), replica.client()
-        wait_until(lambda: clients[1].info("replication")["master_link_status"] == "up", what="the replica")
-        return primary, replica, *clients
-
-    def stopped(self, server):
-        """The process does not run until resumed (or the test is over)."""
-        os.kill(server.pid, signal.SIGSTOP)
-        self.addCleanup(os.kill, server.pid, signal.SIGCONT)
-
-    def both(self, scene, expected):
-        for binary in ("redis", "cairn"):
-            with self.subTest(binary=binary):
-                self.assertEqual(scene(binary), expected)
-
+class Pauses(Scenes):
     def test_nothing_expires(self):
         def scene(binary):
             client = self.server(binary).client()
@@ -197,14 +143,15 @@ class Pauses(unittest.TestCase):
             # The wait is for a replica whose lag is known: at its next acknowledgement, which does not come.
             wait_until(lambda: primary.info("replication")["slave0"]["lag"] > 0, what="a lag")
             shutdown = Asking(server, "SHUTDOWN", "NOSAVE")
-            seen = [shutdown.held()]
+            seen = [shutdown.held(), 0 < primary.info("server").get("shutdown_in_milliseconds", 0) <= 10_000]
             primary.client_unpause()
             write = Asking(server, "SET", "a", "2")
             seen += [write.held(), primary.get("a")]
             primary.execute_command("SHUTDOWN", "ABORT")
-            return seen + [write.answer(), primary.get("a"), shutdown.answer()]
-        self.both(scene, [True, True, b"1", True, b"2",
-                          "Errors trying to SHUTDOWN. Check logs."])
+            return seen + [write.answer(), primary.get("a"), shutdown.answer(),
+                           primary.info("server").get("shutdown_in_milliseconds")]
+        self.both(scene, [True, True, True, b"1", True, b"2",
+                          "Errors trying to SHUTDOWN. Check logs.", None])
 
 
 if __name__ == "__main__":

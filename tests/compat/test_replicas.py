@@ -1,0 +1,91 @@
+"""What a primary and its replicas tell each other and their clients, beside redis-server."""
+
+import glob
+import os
+import re
+import socket
+import unittest
+
+from scenes import Asking, Scenes
+
+
+def read_until(connection, end):
+    """Bytes up to and including `end`, or what came before the connection was closed."""
+    data = b""
+    while end not in data and (piece := connection.recv(65536)):
+        data += piece
+    return data
+
+
+class Replicas(Scenes):
+    def test_messages_reach_those_who_listen_to_a_replica(self):
+        """In the order of the writes around them; the append-only file does without."""
+        def scene(binary):
+            primary_server, replica_server, primary, replica = self.pair(binary, appendonly="yes")
+            with replica_server.raw(timeout_s=60) as listener:
+                listener.sendall(b"SUBSCRIBE c\r\nPSUBSCRIBE d*\r\nSSUBSCRIBE sh\r\n")
+                read_until(listener, b"$2\r\nsh\r\n:")
+                seen = [primary.publish("c", "one"), primary.publish("dd", "two"),
+                        primary.execute_command("SPUBLISH", "sh", "three")]
+                with primary.pipeline(transaction=True) as transaction:
+                    transaction.publish("c", "four").set("a", "1").publish("c", "five").set("a", "2").execute()
+                primary.eval("redis.call('PUBLISH', 'c', 'six') redis.call('SET', 'b', '1')", 0)
+                primary.eval("redis.set_repl(redis.REPL_NONE) redis.call('PUBLISH', 'c', 'none')", 0)
+                primary.publish("c", "end")
+                told = re.findall(rb"\$\d+\r\n([a-z]+)\r\n(?=\*|$)", read_until(listener, b"\r\nend\r\n"))
+            logged = b""
+            for path in glob.glob(os.path.join(primary_server.directory, "appendonlydir", "*.aof")):
+                with open(path, "rb") as file:
+                    logged += file.read()
+            return seen + [told[-7:], primary.wait(1, 60_000), replica.mget("a", "b"), b"publish" in logged.lower()]
+        self.both(scene, [0, 0, 0, [b"one", b"two", b"three", b"four", b"five", b"six", b"end"], 1, [b"2", b"1"], False])
+
+    def test_a_replica_that_asks_to_monitor_is_not_answered(self):
+        def scene(binary):
+            server = self.server(binary)
+            with server.raw(timeout_s=60) as link:
+                link.sendall(b"PSYNC ? -1\r\n")
+                read_until(link, b"+FULLRESYNC")
+                link.sendall(b"REPLCONF ACK 0\r\nMONITOR\r\n")
+                server.client().set("key of the stream", "1")
+                data = read_until(link, b"key of the stream")
+                return b"key of the stream" in data, b"+OK" in data
+        self.both(scene, (True, False))
+
+    def test_whoever_does_not_answer_a_ping_is_no_primary(self):
+        def scene(binary):
+            with socket.create_server(("127.0.0.1", 0)) as web:
+                web.settimeout(60)
+                self.server(binary).client().replicaof("127.0.0.1", web.getsockname()[1])
+                link, _ = web.accept()
+                with link:
+                    link.settimeout(60)
+                    asked = read_until(link, b"PING\r\n")
+                    link.sendall(b"HTTP/1.1 400 Bad Request\r\n")
+                    return asked, read_until(link, b"\r\n")
+        self.both(scene, (b"*1\r\n$4\r\nPING\r\n", b""))
+
+    def test_resetstat_counts_resyncs_from_zero(self):
+        def scene(binary):
+            _, _, primary, _ = self.pair(binary)
+            counts = [primary.info("stats")["sync_full"]]
+            primary.config_resetstat()
+            figures = primary.info("stats")
+            return counts + [figures[name] for name in ("sync_full", "sync_partial_ok", "sync_partial_err")]
+        self.both(scene, [1, 0, 0, 0])
+
+    def test_a_stream_whose_time_ends_answers_those_who_wait(self):
+        """Though nobody sends a command by which it would be noticed."""
+        def scene(binary):
+            server = self.server(binary)
+            client = server.client()
+            client.xgroup_create("s", "g", mkstream=True)
+            asking = Asking(server, "XREADGROUP", "GROUP", "g", "c", "BLOCK", "0", "STREAMS", "s", ">")
+            seen = [asking.held()]
+            client.pexpire("s", 1)
+            return seen + [asking.answer()]
+        self.both(scene, [True, "UNBLOCKED the stream key no longer exists"])
+
+
+if __name__ == "__main__":
+    unittest.main()
