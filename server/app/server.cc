@@ -122,6 +122,7 @@ Status Server::Start() {
   loop_.OnSignal(SIGINT, [this](int number) { RequestShutdown(number); });
   std::signal(SIGPIPE, SIG_IGN);
   std::signal(SIGHUP, SIG_IGN);
+  std::signal(SIGALRM, SIG_IGN);  // as Redis, which shows where it is and goes on
   CAIRN_RETURN_IF_ERROR(LoadModules());
   // After the modules: users may be given their commands.
   CAIRN_RETURN_IF_ERROR(engine_->acl.LoadAtStart());
@@ -382,6 +383,7 @@ Status Server::PrepareShutdown(int save, bool now, bool force) {
   replication_->failover().Abort("the server shuts down");
   pending_shutdown_ = {save, force, loop_.NowMillis() + patience_s * 1000};
   engine_->shutdown_waits = true;
+  engine_->shutdown_deadline_ms = pending_shutdown_->deadline_ms;
   engine_->Pause(PauseReason::kShutdown, PauseMode::kWrites, INT64_MAX);
   replication_->primary().RequestAcks();
   return Status::Ok();
@@ -456,6 +458,7 @@ void Server::Cron() {
     const int64_t budget_us = 250000 / engine_->cron_hz;
     const int64_t began_us = env_.MonotonicMicros();
     keyspace_->ActiveExpire(budget_us, settings.active_expire_effort);
+    dispatcher_->AfterRemovals();
     engine_->NoteLatency("expire-cycle", (env_.MonotonicMicros() - began_us) / 1000);
     modules_->Tick();
   }

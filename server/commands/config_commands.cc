@@ -98,6 +98,7 @@ Status ConfigResetStat(CommandContext& ctx) {
   engine.commands.ResetCounters();
   engine.keyspace.ResetFigures();
   if (engine.durability != nullptr) engine.durability->ResetFigures();
+  if (engine.replicas != nullptr) engine.replicas->ResetCounts();
   ctx.reply().Ok();
   return Status::Ok();
 }

@@ -14,8 +14,8 @@ Status Monitor(CommandContext& ctx) {
   if (!ctx.CanBlock()) {
     return Status::Client("ERR MONITOR isn't allowed for DENY BLOCKING client");
   }
-  // Asked twice it is silent the second time, as in Redis.
-  if (ctx.session().monitor) return Status::Ok();
+  // Asked twice it is silent the second time, as in Redis, and so is a replica's connection.
+  if (ctx.session().monitor || ctx.session().kind == SessionKind::kReplica) return Status::Ok();
   ctx.engine().monitors.Join(ctx.session());
   ctx.reply().Ok();
   return Status::Ok();

@@ -201,6 +201,7 @@ class Engine {
   /// prepare_shutdown was Ok, but replicas lag: the end comes once they have caught up, or at
   /// shutdown-timeout.
   bool shutdown_waits = false;
+  int64_t shutdown_deadline_ms = 0;  ///< when it waits no longer (loop.NowMillis())
   /// Takes back a shutdown that waits; false when none does.
   std::function<bool()> abort_shutdown;
 

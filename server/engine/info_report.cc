@@ -86,8 +86,10 @@ void AddServer(Engine& engine, Fields out) {
       .Add("lru_clock", (now_us / 1000000) & 0xffffff)
       .Add("executable", engine.executable)
       .Add("config_file", engine.config.file_path())
-      .Add("io_threads_active", 0)
-      .Add("cairn_version", kCairnVersion);
+      .Add("io_threads_active", 0);
+  if (engine.shutdown_waits)
+    out.Add("shutdown_in_milliseconds", engine.shutdown_deadline_ms - engine.loop.NowMillis());
+  out.Add("cairn_version", kCairnVersion);
 }
 
 void AddClients(Engine& engine, Fields out) {

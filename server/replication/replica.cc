@@ -254,7 +254,8 @@ bool ReplicaLink::OnHandshakeLine(std::string_view line) {
   switch (step) {
     case Step::kPing:
       // A primary that wants a password, or one that knows commands under other names, is alive.
-      if (error && !line.starts_with("-NOAUTH") && !line.starts_with("-NOPERM") &&
+      // What is no reply is no primary.
+      if (!line.starts_with('+') && !line.starts_with("-NOAUTH") && !line.starts_with("-NOPERM") &&
           !line.starts_with("-ERR operation not permitted")) {
         Drop("Error reply to PING from master: '" + std::string(line) + "'");
         return false;

@@ -45,9 +45,9 @@ class Scenes(unittest.TestCase):
         self.addCleanup(server.close)
         return server.start()
 
-    def pair(self, binary, **settings):
-        """A primary, with `settings`, and a replica that has come up with it, each with a client."""
-        primary = self.server(binary, **settings)
+    def pair(self, binary):
+        """A primary and a replica that has come up with it, each with a client."""
+        primary = self.server(binary)
         replica = self.server(binary, replicaof=f"127.0.0.1 {primary.port}")
         clients = primary.client(), replica.client()
         wait_until(lambda: clients[1].info("replication")["master_link_status"] == "up", what="the replica")

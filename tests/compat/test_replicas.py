@@ -1,8 +1,5 @@
 """What a primary and its replicas tell each other and their clients, beside redis-server."""
 
-import glob
-import os
-import re
 import socket
 import unittest
 
@@ -18,28 +15,6 @@ def read_until(connection, end):
 
 
 class Replicas(Scenes):
-    def test_messages_reach_those_who_listen_to_a_replica(self):
-        """In the order of the writes around them; the append-only file does without."""
-        def scene(binary):
-            primary_server, replica_server, primary, replica = self.pair(binary, appendonly="yes")
-            with replica_server.raw(timeout_s=60) as listener:
-                listener.sendall(b"SUBSCRIBE c\r\nPSUBSCRIBE d*\r\nSSUBSCRIBE sh\r\n")
-                read_until(listener, b"$2\r\nsh\r\n:")
-                seen = [primary.publish("c", "one"), primary.publish("dd", "two"),
-                        primary.execute_command("SPUBLISH", "sh", "three")]
-                with primary.pipeline(transaction=True) as transaction:
-                    transaction.publish("c", "four").set("a", "1").publish("c", "five").set("a", "2").execute()
-                primary.eval("redis.call('PUBLISH', 'c', 'six') redis.call('SET', 'b', '1')", 0)
-                primary.eval("redis.set_repl(redis.REPL_NONE) redis.call('PUBLISH', 'c', 'none')", 0)
-                primary.publish("c", "end")
-                told = re.findall(rb"\$\d+\r\n([a-z]+)\r\n(?=\*|$)", read_until(listener, b"\r\nend\r\n"))
-            logged = b""
-            for path in glob.glob(os.path.join(primary_server.directory, "appendonlydir", "*.aof")):
-                with open(path, "rb") as file:
-                    logged += file.read()
-            return seen + [told[-7:], primary.wait(1, 60_000), replica.mget("a", "b"), b"publish" in logged.lower()]
-        self.both(scene, [0, 0, 0, [b"one", b"two", b"three", b"four", b"five", b"six", b"end"], 1, [b"2", b"1"], False])
-
     def test_a_replica_that_asks_to_monitor_is_not_answered(self):
         def scene(binary):
             server = self.server(binary)

@@ -193,6 +193,12 @@ class ProcessTest(unittest.TestCase):
             self.assertEqual(-number, server.stop(number))
             self.assertIn(f"crashed by signal: {number.name}\nKilled by PID: {os.getpid()}, UID: {os.getuid()}\n", server.log())
 
+    def test_an_alarm_does_not_end_it(self):
+        with Server() as server:
+            os.kill(server.pid, signal.SIGALRM)
+            self.assertTrue(server.client().ping())
+            self.assertTrue(server.running())
+
     def test_words_that_start_no_server(self):
         """They end with Redis's status and on its stream."""
         for words in ("--help", "-h", "--help x", "--version", "-v", "-v x", "--test-memory", "--check-system"):
