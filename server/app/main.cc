@@ -107,7 +107,8 @@ int Serve(Env& env, Config& config, HostProcess& process, const std::string& exe
           ::getpid());
   if (Status started = server.Start(); !started.ok()) {
     log.Log(LogLevel::kWarning, "{}", started.message());
-    return 1;
+    // A load that SHUTDOWN or a signal ended did what it was told.
+    return started.code() == StatusCode::kCancelled ? 0 : 1;
   }
   process.Tell("STATUS=Ready to accept connections\nREADY=1\n");
   const int status = server.Run();

@@ -178,6 +178,35 @@ class ProcessTest(unittest.TestCase):
         self.assertIn("refused", seen)
         self.assertEqual(2000, server.client().dbsize())
 
+    def test_an_end_while_it_loads(self):
+        """It is what was asked for, and no failure; nothing is saved over the file. Beside redis-server."""
+        for binary in BINARIES:
+            server = self.start({"loading-process-events-interval-bytes": "1024"}, binary=binary)
+            with server.client().pipeline(transaction=False) as pipeline:
+                for i in range(2000):
+                    pipeline.set(f"key:{i}", "v" * 100)
+                pipeline.execute()
+            server.client().save()
+            server.kill()
+            server.settings |= {"key-load-delay": "20000", "save": "3600 1"}
+            server.wait_ready = lambda limit_s=0: None
+            dump = os.path.join(server.directory, "dump.rdb")
+            saved = os.stat(dump).st_mtime_ns
+
+            def loads():
+                try:
+                    return server.client().info("persistence")["loading"]
+                except redis.ConnectionError:
+                    return False
+
+            for end in (lambda: server.client().shutdown(save=True), lambda: server.process.send_signal(signal.SIGTERM)):
+                with self.subTest(binary=binary):
+                    server.start()
+                    wait_until(loads, LIMIT_S, "the load")
+                    end()
+                    self.assertEqual(0, server.wait_end())
+                    self.assertEqual(saved, os.stat(dump).st_mtime_ns)
+
     def test_a_crash_is_reported_if_asked(self):
         for wanted in ("yes", "no"):
             server = self.start({"enable-debug-command": "yes"})
