@@ -15,9 +15,9 @@ bool IsExpired(const Entry& entry, int64_t now_ms) {
 }
 
 Status RandomKey(CommandContext& ctx) {
-  // A key past its TTL is removed by the look-up and another is drawn, so this ends; a replica, or a
-  // paused server, removes none and after some tries names one that is past its time, as a replica
-  // of Redis does.
+  // A key past its TTL is removed by the look-up and another is drawn, so this ends; a replica, or
+  // a paused server, removes none and after some tries names one that is past its time, as a
+  // replica of Redis does.
   int tries_left = 100;
   while (const Entry* drawn = ctx.db().Random(ctx.engine().Draw())) {
     const std::string name(drawn->key());

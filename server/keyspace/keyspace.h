@@ -206,9 +206,9 @@ class Keyspace {
   /// While off (loading an append-only file, DEBUG SET-ACTIVE-EXPIRE for the cycle) look-ups show
   /// expired keys.
   void set_lazy_expiry(bool on) { lazy_expiry_ = on; }
-  /// While on (a replica, whose primary decides; a server whose clients are paused): keys past their
-  /// TTL are not seen by look-ups, but stay until they are removed by command. lazy_expiry off shows
-  /// them, as the primary's own commands must.
+  /// While on (a replica, whose primary decides; a server whose clients are paused): keys past
+  /// their TTL are not seen by look-ups, but stay until they are removed by command. lazy_expiry
+  /// off shows them, as the primary's own commands must.
   void set_hide_expired(bool on) { hide_expired_ = on; }
   bool hides_expired() const { return hide_expired_; }
   /// nullptr: nobody, which costs a test per stored key.
