@@ -460,6 +460,7 @@ void Server::Cron() {
     keyspace_->ActiveExpire(budget_us, settings.active_expire_effort);
     dispatcher_->AfterRemovals();
     engine_->NoteLatency("expire-cycle", (env_.MonotonicMicros() - began_us) / 1000);
+    dispatcher_->ServeBetweenCommands();
     modules_->Tick();
   }
   keyspace_->TakeBackFreed();

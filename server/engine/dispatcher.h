@@ -79,6 +79,9 @@ class Dispatcher {
   void UnblockWithError(Session& session, std::string_view line);
   /// Ends the waiting of all whose deadline has come. Called by the timer of BlockingTable.
   void UnblockDue();
+  /// Asks those who wait for keys that went outside a command (expired, evicted) and has their
+  /// answers sent. Called by the timers that remove keys.
+  void ServeBetweenCommands();
   /// The role of this server changed: nobody waits on, and their connections close (Redis 7.0,
   /// REPLICAOF).
   void UnblockAll();

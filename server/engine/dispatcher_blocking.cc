@@ -116,6 +116,12 @@ void Dispatcher::ServeReadyKeys() {
   last_ticks_ = TickClock::Now();
 }
 
+void Dispatcher::ServeBetweenCommands() {
+  if (!engine_.blocking.has_ready()) return;
+  ServeReadyKeys();
+  engine_.loop.Post([] {});  // as in BlockingTable::OnTimer
+}
+
 void Dispatcher::UnblockByTimeout(Session& session) {
   session.blocked->request.timeout_ms = 0;  // also of one that would have looked again
   Answer(

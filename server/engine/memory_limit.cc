@@ -5,6 +5,7 @@
 #include <cmath>
 #include <thread>
 
+#include "server/engine/dispatcher.h"
 #include "server/engine/durability.h"
 #include "server/engine/engine.h"
 #include "server/platform/memory.h"
@@ -177,6 +178,7 @@ void MemoryLimit::GoOnLater() {
     engine_.RefreshClock();
     measured_ = false;
     Hold();
+    engine_.dispatcher->ServeBetweenCommands();
     // Hold clears the mark when memory is within the limit, and gives up when nothing may go.
     if (engine_.stats.eviction_exceeded_since_us != 0 && verdict_ == Verdict::kWithin) return;
     if (verdict_ == Verdict::kWithin) WithinAgain();
