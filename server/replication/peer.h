@@ -61,8 +61,9 @@ class Peer final : public OutputSource {
   bool takes_eof = false;     ///< capa eof: the end of a file may be marked instead of announced
   bool takes_psync2 = false;  ///< capa psync2: +CONTINUE may name a new id
   bool only_file = false;     ///< rdb-only: no stream wanted
-  bool without_data = false;  ///< rdb-filter-only without data: an empty dataset is sent
-  bool pre_psync = false;     ///< it came with SYNC
+  bool without_data = false;  ///< rdb-filter-only: no keys are sent
+  bool without_functions = false;  ///< nor function libraries
+  bool pre_psync = false;          ///< it came with SYNC
 
   // --- where it is ---
   PeerState state() const { return state_; }

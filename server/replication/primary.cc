@@ -7,6 +7,7 @@
 #include "server/base/strings.h"
 #include "server/engine/dispatcher.h"
 #include "server/engine/durability.h"
+#include "server/engine/function_store.h"
 
 namespace cairn {
 
@@ -209,7 +210,7 @@ bool Primary::WithMark(const Peer& peer) const {
 void Primary::AskForCut(Peer& peer) {
   peer.WaitForCut();
   if (peer.without_data) {
-    SendEmptyFile(peer);
+    SendFileWithoutData(peer);
     return;
   }
   if (Joins(peer)) return;
@@ -242,7 +243,7 @@ std::string Primary::NextPath() {
          std::to_string(engine_.process_id) + ".rdb";
 }
 
-void Primary::SendEmptyFile(Peer& peer) {
+void Primary::SendFileWithoutData(Peer& peer) {
   auto file = std::make_shared<SyncFile>(engine_.env, NextPath(), offset());
   RdbWriteOptions options;
   options.now_s = now_s();
@@ -250,6 +251,11 @@ void Primary::SendEmptyFile(Peer& peer) {
   StringByteSink sink(&bytes);
   RdbWriter writer(&sink, options);
   Status written = writer.Start();
+  if (engine_.functions != nullptr && !peer.without_functions) {
+    for (const std::string& source : engine_.functions->Sources()) {
+      if (written.ok()) written = writer.FunctionLibrary(source);
+    }
+  }
   if (written.ok()) written = writer.Finish();
   if (written.ok()) {
     auto opened = engine_.env.OpenTruncate(file->path);

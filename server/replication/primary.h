@@ -108,7 +108,7 @@ class Primary {
   void StartSnapshot();
   void OnCut();
   void OnSnapshotDone(const std::shared_ptr<SyncFile>& file, const Status& status);
-  void SendEmptyFile(Peer& peer);
+  void SendFileWithoutData(Peer& peer);
   void AttachToFile(Peer& peer, const std::shared_ptr<SyncFile>& file);
   bool WithMark(const Peer& peer) const;
   void WakeWaiters();

@@ -171,6 +171,7 @@ Status TellFilter(Peer& peer, std::string_view words) {
   }
   // Nothing that can be named includes the data.
   peer.without_data = true;
+  peer.without_functions = wanted->empty();
   return Status::Ok();
 }
 

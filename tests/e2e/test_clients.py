@@ -279,6 +279,18 @@ class RedisCliTest(unittest.TestCase):
         with open(path, "rb") as file:
             self.assertIn(b"carried\x05along", file.read())
 
+    def test_save_the_functions_elsewhere(self):
+        path = os.path.join(self.server.directory, "functions.rdb")
+        client = self.server.client()
+        client.set("stays", "here")
+        client.function_load("#!lua name=carried\nredis.register_function('f', function() return 1 end)")
+        ended = subprocess.run(["redis-cli", "-p", str(self.server.port), "--functions-rdb", path], capture_output=True,
+                               timeout=CLIENT_LIMIT_S, check=False)
+        self.assertEqual(0, ended.returncode, ended.stderr)
+        with Server("redis", {"dbfilename": "functions.rdb"}, directory=self.server.directory) as reader:
+            self.assertIn("'carried'", str(reader.client().function_list()))
+            self.assertEqual(0, reader.client().dbsize())
+
 
 class RedisBenchmarkTest(unittest.TestCase):
 
