@@ -458,7 +458,6 @@ void Server::Cron() {
     const int64_t budget_us = 250000 / engine_->cron_hz;
     const int64_t began_us = env_.MonotonicMicros();
     keyspace_->ActiveExpire(budget_us, settings.active_expire_effort);
-    dispatcher_->AfterRemovals();
     engine_->NoteLatency("expire-cycle", (env_.MonotonicMicros() - began_us) / 1000);
     dispatcher_->ServeBetweenCommands();
     modules_->Tick();

@@ -265,7 +265,7 @@ void Dispatcher::Call(CommandContext& ctx, Command& command) {
       ObserveDuration(session, command, ctx.args_, now - began);
     engine_.running_session = outer;
     session.ReleasePushes();
-    if (outer == nullptr) AfterCommand(&session);
+    if (outer == nullptr) AfterCommand(session);
     return;
   }
   if (fed && session.output.Here().text != mark.text) [[unlikely]]
@@ -300,12 +300,12 @@ void Dispatcher::Call(CommandContext& ctx, Command& command) {
   FinishReply(session);
   if (outer == nullptr && (engine_.blocking.has_ready() || engine_.tracking.has_work()))
       [[unlikely]]
-    AfterCommand(&session);
+    AfterCommand(session);
 }
 
-void Dispatcher::AfterCommand(Session* session) {
+void Dispatcher::AfterCommand(Session& session) {
   if (engine_.tracking.has_work()) {
-    engine_.running_session = session;
+    engine_.running_session = &session;
     engine_.tracking.Settle();
     engine_.running_session = nullptr;
   }

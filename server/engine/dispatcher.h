@@ -88,8 +88,6 @@ class Dispatcher {
 
   /// Effects of a change made outside a command (expiry): DEL or UNLINK into the stream.
   void PropagateRemoval(uint32_t db, std::string_view key, bool lazy);
-  /// Behind them: those who wait for what is gone, or keep copies of it, are told.
-  void AfterRemovals() { AfterCommand(nullptr); }
 
  private:
   struct Pending {
@@ -142,7 +140,7 @@ class Dispatcher {
   void CountCall(Session& session, Command& command, uint64_t ticks, bool failed,
                  bool served = true);
   void SettleReplyMode(Session& session, ReplyBuffer::Mark mark);
-  void AfterCommand(Session* session);
+  void AfterCommand(Session& session);
   void Track(Session& session, const Command& command, std::span<const std::string_view> args);
   /// CLIENT CACHING speaks of the next command that is not a CLIENT, refused or not, or of a whole
   /// transaction. `command`: nullptr for an unknown one. Requires: the session tracks.

@@ -3,7 +3,7 @@
 import socket
 import unittest
 
-from scenes import Asking, Scenes
+from scenes import Scenes
 
 
 def read_until(connection, end):
@@ -48,18 +48,6 @@ class Replicas(Scenes):
             figures = primary.info("stats")
             return counts + [figures[name] for name in ("sync_full", "sync_partial_ok", "sync_partial_err")]
         self.both(scene, [1, 0, 0, 0])
-
-    def test_a_stream_whose_time_ends_answers_those_who_wait(self):
-        """Though nobody sends a command by which it would be noticed."""
-        def scene(binary):
-            server = self.server(binary)
-            client = server.client()
-            client.xgroup_create("s", "g", mkstream=True)
-            asking = Asking(server, "XREADGROUP", "GROUP", "g", "c", "BLOCK", "0", "STREAMS", "s", ">")
-            seen = [asking.held()]
-            client.pexpire("s", 1)
-            return seen + [asking.answer()]
-        self.both(scene, [True, "UNBLOCKED the stream key no longer exists"])
 
 
 if __name__ == "__main__":
