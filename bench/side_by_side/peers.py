@@ -1,6 +1,5 @@
 """Servers under comparison: start, pin, measure CPU and memory, stop. Linux only (procfs, taskset)."""
 
-import glob
 import os
 import shutil
 import signal
@@ -74,15 +73,8 @@ class Peer:
         raise KeyError(field)
 
     def cpu_ns(self):
-        """On-CPU time of all threads so far, in nanoseconds (procfs schedstat)."""
-        total = 0
-        for path in glob.glob(f"/proc/{self.process.pid}/task/*/schedstat"):
-            try:
-                with open(path) as file:
-                    total += int(file.read().split()[0])
-            except OSError:
-                continue  # a thread that ended
-        return total
+        """On-CPU time of all threads so far, those that have ended too, in nanoseconds (the clock of clock_getcpuclockid(3))."""
+        return time.clock_gettime_ns((~self.process.pid << 3) | 2)
 
     def knows(self, command):
         """Whether the server has this command."""
