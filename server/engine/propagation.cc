@@ -74,10 +74,13 @@ void Propagation::AppendEffect(uint32_t db, const auto& args, EffectReader reade
   AppendCommand(args);
   if (reader == EffectReader::kBoth || !(logged_ && fed_)) [[likely]]
     return;
+  const size_t size = buffer_.size() - at;
   if (reader == EffectReader::kLog) {
-    asides_.push_back({at, buffer_.size() - at, {}});
+    asides_.push_back({at, size, {}});
+    aside_bytes_ -= size;
   } else {
     asides_.push_back({at, 0, buffer_.substr(at)});
+    aside_bytes_ += size;
     buffer_.resize(at);
   }
 }
@@ -88,12 +91,6 @@ void Propagation::Append(uint32_t db, std::span<const std::string_view> args, Ef
 
 void Propagation::Append(uint32_t db, std::span<const std::string> args, EffectReader reader) {
   AppendEffect(db, args, reader);
-}
-
-uint64_t Propagation::waiting_for_replicas() const {
-  uint64_t size = buffer_.size();
-  for (const Aside& aside : asides_) size += aside.bytes.size() - aside.length;
-  return size;
 }
 
 std::string Propagation::ForReplicas() const {
@@ -116,7 +113,8 @@ void Propagation::AbandonGroup() {
   enabled_ = false;
   if (group_effects_ == 0) return;
   buffer_.resize(group_start_);
-  asides_.resize(group_asides_);
+  for (; asides_.size() > group_asides_; asides_.pop_back())
+    aside_bytes_ -= asides_.back().bytes.size() - asides_.back().length;
   group_effects_ = 0;
 }
 
@@ -131,6 +129,7 @@ Propagation::Taken Propagation::Take() {
     taken.same = false;
     taken.replicas = ForReplicas();
     asides_.clear();
+    aside_bytes_ = 0;
   }
   taken.log.swap(buffer_);
   return taken;

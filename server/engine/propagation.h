@@ -69,8 +69,8 @@ class Propagation {
   /// Stream offset behind the last byte taken by Take.
   uint64_t handed_over() const { return handed_over_; }
   bool empty() const { return buffer_.empty() && asides_.empty(); }
-  /// Bytes that wait for the next hand-over to replicas.
-  uint64_t waiting_for_replicas() const;
+  /// Bytes that wait for the next hand-over to replicas. Asked after each command.
+  uint64_t waiting_for_replicas() const { return buffer_.size() + aside_bytes_; }
   /// False while a group has effects in the buffer: it must not be split over two hand-overs.
   bool CanTake() const { return group_depth_ == 0 || group_effects_ == 0; }
   struct Taken {
@@ -103,6 +103,7 @@ class Propagation {
   bool fed_ = false;
   std::string buffer_;
   std::vector<Aside> asides_;  // in the stream's order
+  uint64_t aside_bytes_ = 0;   // of replicas alone, less those of the log alone (modulo 2^64)
   size_t last_taken_ = 0;      // size of the buffer last handed over: the next one begins with room
   uint64_t handed_over_ = 0;
   int64_t selected_db_ = -1;
