@@ -450,6 +450,7 @@ Status DurabilityOfFiles::FailedShutdown(const Status& cause) {
 }
 
 void DurabilityOfFiles::ResetFigures() {
+  saves_ = rewrites_ = 0;
   throttle_.ResetFigures();
   log_throttle_.ResetFigures();
 }

@@ -188,7 +188,7 @@ class ProcessTest(unittest.TestCase):
                 pipeline.execute()
             server.client().save()
             server.kill()
-            server.settings |= {"key-load-delay": "20000", "save": "3600 1"}
+            server.settings |= {"key-load-delay": "5000", "save": "3600 1"}
             server.wait_ready = lambda limit_s=0: None
             dump = os.path.join(server.directory, "dump.rdb")
             saved = os.stat(dump).st_mtime_ns
