@@ -293,7 +293,7 @@ Status HRandField(CommandContext& ctx) {
     // However few there are, more of them may be asked for than memory holds.
     SampleWithRepeats(MembersView(*entry), shown, random, [&](const Member& member) {
       emit(member);
-      return !CloseIfOverOutputLimit(ctx.engine(), ctx.session());
+      return !StopsReply(ctx.engine(), ctx.session());
     });
   } else {
     SampleDistinct(MembersView(*entry), shown, random, emit);

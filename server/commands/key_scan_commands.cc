@@ -53,7 +53,7 @@ Status Keys(CommandContext& ctx) {
     if ((all || GlobMatch(pattern, entry.key(), false)) && !IsExpired(entry, ctx.now_ms())) {
       ctx.reply().Bulk(entry.key());
       ++shown;
-      return !CloseIfOverOutputLimit(ctx.engine(), ctx.session());
+      return !StopsReply(ctx.engine(), ctx.session());
     }
     return true;
   });

@@ -295,7 +295,7 @@ Status SRandMember(CommandContext& ctx) {
     // However few there are, more of them may be asked for than memory holds.
     SampleWithRepeats(view, static_cast<uint64_t>(-count), random, [&](const Member& member) {
       emit(member);
-      return !CloseIfOverOutputLimit(ctx.engine(), ctx.session());
+      return !StopsReply(ctx.engine(), ctx.session());
     });
   } else {
     const uint64_t shown = std::min(static_cast<uint64_t>(count), view.size());

@@ -239,7 +239,7 @@ void DrawMembers(CommandContext& ctx, const SortedSetReader& set, int64_t count,
     for (uint64_t i = 0; i < draws; ++i) {
       ReplyRank(set, RandomBelow(ctx, size), reply);
       // However few there are, more of them may be asked for than memory holds.
-      if (CloseIfOverOutputLimit(ctx.engine(), ctx.session())) return;
+      if (StopsReply(ctx.engine(), ctx.session())) return;
     }
     return;
   }

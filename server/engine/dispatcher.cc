@@ -83,6 +83,8 @@ size_t Dispatcher::FillBatch(std::span<ReadySession> ready, size_t* next) {
     if (session.closing || session.close_after_reply) continue;
     const bool ahead = session.suspended;
     if (ahead && !JobRunner::ReadsAhead(session)) continue;
+    // Let go in this turn: the next one runs what it sent before, and then this.
+    if (!ahead && !session.deferred.empty()) continue;
     parser.set_authenticated(session.authenticated);
     ParseResult result;
     for (;;) {
@@ -158,7 +160,7 @@ void Dispatcher::RunPending(Pending& pending) {
     pending.hash_count = 0;
   }
   Command* const command = pending.command;
-  if (session.suspended) {
+  if (session.has_unanswered()) {
     session.deferred.push_back(
         OwnedCommand::From(command ? command->spec : nullptr, request.args, &request));
     return;
@@ -207,7 +209,7 @@ bool Dispatcher::RunArgs(Session& session, std::span<const std::string_view> arg
   Command* container = nullptr;
   Command* command = engine_.commands.Recall(args[0]);
   if (command == nullptr) command = engine_.commands.Resolve(args, &container);
-  if (session.suspended) {
+  if (session.has_unanswered()) {
     session.deferred.push_back(
         OwnedCommand::From(command != nullptr ? command->spec : nullptr, args, nullptr));
     return command != nullptr;

@@ -150,15 +150,10 @@ Status Dispatcher::RunScript(ScriptScope& scope, const std::function<void()>& ru
   return Status::Ok();
 }
 
-/// Something it sent before is not answered yet: what comes now waits behind that.
-static bool HasUnanswered(const Session& session) {
-  return session.suspended || !session.deferred.empty();
-}
-
 void Dispatcher::RunBusyRequest(Session& session, const Request& request) {
   Command* container = nullptr;
   Command* const command = engine_.commands.Resolve(request.args, &container);
-  if (HasUnanswered(session)) {
+  if (session.has_unanswered()) {
     session.deferred.push_back(
         OwnedCommand::From(command ? command->spec : nullptr, request.args, &request));
     return;
@@ -188,7 +183,7 @@ void Dispatcher::RunBusy(Session& session, RequestParser& parser) {
       RunBusyRequest(session, request);
       continue;
     }
-    if (result == ParseResult::kProtocolError && !HasUnanswered(session)) {
+    if (result == ParseResult::kProtocolError && !session.has_unanswered()) {
       engine_.stats.CountError(parser.error());
       session.reply.Error(parser.error());
       session.close_after_reply = true;

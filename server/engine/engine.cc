@@ -135,7 +135,8 @@ void Engine::EndPause(PauseReason reason) {
 }
 
 void Engine::EndDuePauses() {
-  if (!pauses_.MayBeDue(now_ms())) return;
+  // A script that runs sees one state of the keys that are past their time from start to end.
+  if (script != nullptr || !pauses_.MayBeDue(now_ms())) return;
   const PauseMode before = pauses_.mode();
   pauses_.EndDue(now_ms());
   PauseChanged(before);

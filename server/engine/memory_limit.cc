@@ -177,6 +177,11 @@ void MemoryLimit::GoOnLater() {
   timer_ = engine_.loop.StartTimer(kLaterMs, kLaterMs, [this] {
     engine_.RefreshClock();
     measured_ = false;
+    if (engine_.is_paused()) {  // nothing may go until it is over, and then a command will ask
+      timer_running_ = false;
+      engine_.loop.StopTimer(timer_);
+      return;
+    }
     Hold();
     engine_.dispatcher->ServeBetweenCommands();
     // Hold clears the mark when memory is within the limit, and gives up when nothing may go.

@@ -22,17 +22,22 @@ uint64_t CountedBytes(const Session& session) {
   return size;
 }
 
-}  // namespace
-
-bool CloseIfOverOutputLimit(Engine& engine, Session& session) {
-  if (session.port == nullptr) return false;
-  if (session.closing) return true;
+OutputBufferLimit LimitOf(const Engine& engine, const Session& session) {
   const Settings& settings = engine.settings();
   OutputBufferLimit limit = settings.client_output_buffer_limit[ClassOf(session)];
   // What the backlog keeps anyway is no reason to cut a replica off.
   if (session.kind == SessionKind::kReplica && limit.hard_bytes != 0)
     limit.hard_bytes = std::max<decltype(limit.hard_bytes)>(
         limit.hard_bytes, static_cast<decltype(limit.hard_bytes)>(settings.repl_backlog_size));
+  return limit;
+}
+
+}  // namespace
+
+bool CloseIfOverOutputLimit(Engine& engine, Session& session) {
+  if (session.port == nullptr) return false;
+  if (session.closing) return true;
+  const OutputBufferLimit limit = LimitOf(engine, session);
   const uint64_t size = CountedBytes(session);
   bool over = limit.hard_bytes != 0 && size >= limit.hard_bytes;
   if (limit.soft_bytes != 0 && size >= limit.soft_bytes) {
@@ -48,6 +53,13 @@ bool CloseIfOverOutputLimit(Engine& engine, Session& session) {
   ++engine.stats.output_buffer_limit_disconnections;
   session.port->Close(/*after_output=*/false);
   return true;
+}
+
+bool StopsReply(Engine& engine, Session& session) {
+  if (session.reply_mode == ReplyMode::kOn || session.reply_mode == ReplyMode::kSkipNext)
+    return CloseIfOverOutputLimit(engine, session);
+  const OutputBufferLimit limit = LimitOf(engine, session);
+  return limit.hard_bytes != 0 && CountedBytes(session) >= limit.hard_bytes;
 }
 
 }  // namespace cairn

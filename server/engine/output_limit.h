@@ -15,4 +15,8 @@ class Engine;
 /// enough; says whether it is closing. Without a connection nothing is done.
 bool CloseIfOverOutputLimit(Engine& engine, Session& session);
 
+/// The same in the middle of a reply: says whether it is to stop. One that is not going to be sent
+/// (CLIENT REPLY OFF, SKIP) closes nobody.
+bool StopsReply(Engine& engine, Session& session);
+
 }  // namespace cairn

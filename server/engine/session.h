@@ -190,6 +190,8 @@ class Session {
     return true;
   }
   bool in_transaction() const { return transaction.active; }
+  /// Something it sent before is not answered yet: what comes now waits behind that.
+  bool has_unanswered() const { return suspended || !deferred.empty(); }
   /// Nothing about this session keeps a plain command (command_table.h) from running at once:
   /// every state that gates commands of a session must be named here.
   bool RunsAtOnce() const {

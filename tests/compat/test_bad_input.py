@@ -179,6 +179,12 @@ class BadInputTest(unittest.TestCase):
         pair.send(encode([b"KEYS", b"*"]))
         self.assertEqual([(b"closed", b"")] * 2, [reply[1] for reply in pair.replies()])
         self.assertLess(peak_bytes(servers.ours.pid), before + 8 * MIB)
+        # Nor does a reply that nobody is sent end its client.
+        silent = self.pair(servers)
+        silent.send(encode([b"CLIENT", b"REPLY", b"OFF"]) + encode([b"KEYS", b"*"]) + encode([b"CLIENT", b"REPLY", b"ON"]))
+        self.assertEqual([b"+OK\r\n"] * 2, [reply[0] for reply in silent.replies()])
+        silent.send(encode([b"CLIENT", b"REPLY", b"SKIP"]) + encode([b"KEYS", b"*"]) + encode([b"PING"]))
+        self.assertEqual([b"+PONG\r\n"] * 2, [reply[0] for reply in silent.replies()])
 
     def until_ended(self, pair):
         """Both servers close the connection although nothing is read from it."""

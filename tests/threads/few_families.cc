@@ -7,6 +7,7 @@ namespace cairn {
 
 CommandFamily ConfigCommands();
 CommandFamily DatabaseCommands();
+CommandFamily KeyExpireCommands();
 CommandFamily ListCommands();
 CommandFamily ListMoveCommands();
 CommandFamily PersistenceCommands();
@@ -15,9 +16,9 @@ CommandFamily SessionCommands();
 CommandFamily StringCommands();
 
 void AddAllFamilies(CommandTable& table) {
-  for (CommandFamily family :
-       {ConfigCommands(), DatabaseCommands(), ListCommands(), ListMoveCommands(),
-        PersistenceCommands(), PubsubCommands(), SessionCommands(), StringCommands()}) {
+  for (CommandFamily family : {ConfigCommands(), DatabaseCommands(), KeyExpireCommands(),
+                               ListCommands(), ListMoveCommands(), PersistenceCommands(),
+                               PubsubCommands(), SessionCommands(), StringCommands()}) {
     table.Add(family);
   }
 }
