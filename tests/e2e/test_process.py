@@ -150,16 +150,21 @@ class ProcessTest(unittest.TestCase):
         client.unlink("big")
         wait_until(lambda: dataset() < before + 1_000_000, LIMIT_S, "the memory")
 
-    def test_a_delayed_load_answers(self):
-        server = self.start({"loading-process-events-interval-bytes": "1024"})
+    def killed_before_a_long_load(self, delay_us, **start):
+        """A server whose next start loads 2,000 keys, and takes so long for each of them. start() does not wait for it."""
+        server = self.start({"loading-process-events-interval-bytes": "1024"}, **start)
         with server.client().pipeline(transaction=False) as pipeline:
             for i in range(2000):
                 pipeline.set(f"key:{i}", "v" * 100)
             pipeline.execute()
         server.client().save()
         server.kill()
-        server.settings["key-load-delay"] = "1000"
+        server.settings["key-load-delay"] = str(delay_us)
         server.wait_ready = lambda limit_s=0: None
+        return server
+
+    def test_a_delayed_load_answers(self):
+        server = self.killed_before_a_long_load(1000)
         server.start()
         seen = set()
 
@@ -181,15 +186,8 @@ class ProcessTest(unittest.TestCase):
     def test_an_end_while_it_loads(self):
         """It is what was asked for, and no failure; nothing is saved over the file. Beside redis-server."""
         for binary in BINARIES:
-            server = self.start({"loading-process-events-interval-bytes": "1024"}, binary=binary)
-            with server.client().pipeline(transaction=False) as pipeline:
-                for i in range(2000):
-                    pipeline.set(f"key:{i}", "v" * 100)
-                pipeline.execute()
-            server.client().save()
-            server.kill()
-            server.settings |= {"key-load-delay": "5000", "save": "3600 1"}
-            server.wait_ready = lambda limit_s=0: None
+            server = self.killed_before_a_long_load(5000, binary=binary)
+            server.settings["save"] = "3600 1"
             dump = os.path.join(server.directory, "dump.rdb")
             saved = os.stat(dump).st_mtime_ns
 
