@@ -44,16 +44,19 @@ Status ParseLcsOptions(const CommandContext& ctx, LcsOptions* out) {
 /// Lengths of the common subsequences of all pairs of prefixes.
 class LcsTable {
  public:
-  /// False when the memory is refused.
-  bool Compute(std::string_view a, std::string_view b) {
+  /// `most_bytes`: what the table may take. Errors: it would take more, or there is no memory.
+  Status Compute(std::string_view a, std::string_view b, uint64_t most_bytes) {
     width_ = b.size() + 1;
     uint64_t cells = 0;
     if (__builtin_mul_overflow(a.size() + 1, width_, &cells) ||
-        cells > std::numeric_limits<size_t>::max() / sizeof(uint32_t)) {
-      return false;
+        cells > most_bytes / sizeof(uint32_t)) {
+      return Status::Client(
+          "ERR Insufficient memory, transient memory for LCS exceeds proto-max-bulk-len");
     }
     cells_.reset(new (std::nothrow) uint32_t[cells]);
-    if (cells_ == nullptr) return false;
+    if (cells_ == nullptr) {
+      return Status::Client("ERR Insufficient memory, failed allocating transient memory for LCS");
+    }
     for (size_t j = 0; j <= b.size(); ++j) cells_[j] = 0;
     for (size_t i = 1; i <= a.size(); ++i) {
       uint32_t* row = &cells_[i * width_];
@@ -63,7 +66,7 @@ class LcsTable {
         row[j] = a[i - 1] == b[j - 1] ? above[j - 1] + 1 : std::max(above[j], row[j - 1]);
       }
     }
-    return true;
+    return Status::Ok();
   }
   uint32_t At(size_t i, size_t j) const { return cells_[i * width_ + j]; }
 
@@ -149,9 +152,8 @@ Status Lcs(CommandContext& ctx) {
     return Status::Client("ERR String too long for LCS");
 
   LcsTable table;
-  if (!table.Compute(a, b)) {
-    return Status::Client("ERR Insufficient memory, failed allocating transient memory for LCS");
-  }
+  const auto most_bytes = static_cast<uint64_t>(ctx.settings().proto_max_bulk_len);
+  CAIRN_RETURN_IF_ERROR(table.Compute(a, b, most_bytes));
   const uint32_t total = table.At(a.size(), b.size());
   if (options.only_length) {
     ctx.reply().Integer(total);
