@@ -31,11 +31,12 @@ Status GeoAdd(CommandContext& ctx) {
     return RespError(resp_errors::kSyntax);
 
   std::vector<ScoredArgument> points;
+  std::vector<uint64_t> scores;  // at a longitude of 180 more than a double holds exactly
   for (size_t i = first; i < ctx.argc(); i += 3) {
     GeoPoint point;
     CAIRN_RETURN_IF_ERROR(ParseGeoPoint(ctx, i, &point));
-    const uint64_t score = GeoScore(EncodeGeo(point, kGeoMaxStep));
-    points.push_back({static_cast<double>(score), ctx.arg(i + 2)});
+    scores.push_back(GeoScore(EncodeGeo(point, kGeoMaxStep)));
+    points.push_back({static_cast<double>(scores.back()), ctx.arg(i + 2)});
   }
   CAIRN_RETURN_IF_ERROR(AddScored(ctx, options, points));
 
@@ -43,9 +44,9 @@ Status GeoAdd(CommandContext& ctx) {
   // The log is told what was made of the coordinates.
   std::vector<std::string> args = {"zadd"};
   for (size_t i = 1; i < first; ++i) args.emplace_back(ctx.arg(i));
-  for (const ScoredArgument& each : points) {
-    args.push_back(std::to_string(static_cast<uint64_t>(each.score)));
-    args.emplace_back(each.member);
+  for (size_t i = 0; i < points.size(); ++i) {
+    args.push_back(std::to_string(scores[i]));
+    args.emplace_back(points[i].member);
   }
   ctx.PropagateAs(std::move(args));
   return Status::Ok();

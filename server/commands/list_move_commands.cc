@@ -220,10 +220,15 @@ constexpr CommandSpec kBLMPopSpec{
     .handler = BLMPop,
 };
 
-/// What a move that waited goes out as.
-void PropagateMove(CommandContext& ctx) {
+/// What a move of a command that may wait goes out as: with the client's words for the ends, and,
+/// as of Redis 7.0, words of its own once it has waited.
+void PropagateMove(CommandContext& ctx, MoveEnds ends, bool waited) {
   if (ctx.argc() == 4) return PropagateInstead(ctx, {"RPOPLPUSH", ctx.arg(1), ctx.arg(2)});
-  PropagateInstead(ctx, {"LMOVE", ctx.arg(1), ctx.arg(2), ctx.arg(3), ctx.arg(4)});
+  const auto word = [&](size_t i, bool head) {
+    return !waited ? ctx.arg(i) : head ? std::string_view("left") : "right";
+  };
+  PropagateInstead(
+      ctx, {"LMOVE", ctx.arg(1), ctx.arg(2), word(3, ends.from_head), word(4, ends.to_head)});
 }
 
 /// BRPOPLPUSH has four arguments and fixed ends, BLMOVE names them.
@@ -240,7 +245,7 @@ Status RetryMove(CommandContext& ctx, KeyRef key, bool* served) {
   CAIRN_RETURN_IF_ERROR(EndsOf(ctx, &ends));
   CAIRN_RETURN_IF_ERROR(MoveElement(ctx, key, entry, ctx.Key(2), ends));
   *served = true;
-  PropagateMove(ctx);
+  PropagateMove(ctx, ends, /*waited=*/true);
   return Status::Ok();
 }
 
@@ -254,7 +259,7 @@ Status BlockingMove(CommandContext& ctx) {
   CAIRN_RETURN_IF_ERROR(ExpectList(entry));
   if (entry != nullptr) {
     CAIRN_RETURN_IF_ERROR(MoveElement(ctx, source, entry, ctx.Key(2), ends));
-    PropagateMove(ctx);
+    PropagateMove(ctx, ends, /*waited=*/false);
     return Status::Ok();
   }
   if (!ctx.CanBlock()) {

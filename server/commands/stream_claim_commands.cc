@@ -76,13 +76,13 @@ class Claim {
       : ctx_(ctx), key_(key), stream_(stream), group_(group), options_(options) {}
 
   /// An entry that is pending but no longer in the stream is forgotten, and that is propagated.
-  void Forget(const PendingDelivery& delivery) {
-    PropagateClaim(ctx_, key_, group_, group_.consumer(delivery.consumer).name, delivery);
+  void Forget(const PendingDelivery& delivery, std::string_view id_text = {}) {
+    PropagateClaim(ctx_, key_, group_, group_.consumer(delivery.consumer).name, delivery, id_text);
     group_.Acknowledge(delivery.id, stream_);
     ctx_.AddDirty(1);
   }
   /// Gives an entry to the claiming consumer and replies it.
-  void Take(StreamId id, uint64_t delivery_count) {
+  void Take(StreamId id, uint64_t delivery_count, std::string_view id_text = {}) {
     if (consumer_ == nullptr) consumer_ = ConsumerOrNew(ctx_, key_, group_, ctx_.arg(3));
     group_.Deliver(id, consumer_, options_.delivered_at_ms, delivery_count, stream_);
     if (options_.just_id) {
@@ -91,7 +91,7 @@ class Claim {
       StreamIterator at(stream_, id, id, false);
       if (at.Next()) ReplyStreamEntry(ctx_, at.entry());
     }
-    PropagateClaim(ctx_, key_, group_, consumer_->name, *group_.pending().Find(id));
+    PropagateClaim(ctx_, key_, group_, consumer_->name, *group_.pending().Find(id), id_text);
     ctx_.AddDirty(1);
   }
   bool IdleLongEnough(const PendingDelivery& delivery) const {
@@ -130,15 +130,17 @@ Status XClaim(CommandContext& ctx) {
   const uint64_t dirty_before = ctx.dirty();
   const auto mark = ctx.reply().BeginDeferred();
   size_t replied = 0;
-  for (StreamId id : ids) {
+  for (size_t i = 0; i < ids.size(); ++i) {
+    const StreamId id = ids[i];
+    const std::string_view id_text = ctx.arg(i + 5);
     const PendingDelivery* delivery = group->pending().Find(id);
     if (!stream->Contains(id)) {
-      if (delivery != nullptr) claim.Forget(PendingDelivery(*delivery));
+      if (delivery != nullptr) claim.Forget(PendingDelivery(*delivery), id_text);
       continue;
     }
     if (delivery == nullptr && !options.force) continue;
     if (delivery != nullptr && !claim.IdleLongEnough(*delivery)) continue;
-    claim.Take(id, NewCount(options, delivery != nullptr ? delivery->delivery_count : 1));
+    claim.Take(id, NewCount(options, delivery != nullptr ? delivery->delivery_count : 1), id_text);
     ++replied;
   }
   // XCLAIM in the log carries the group's position; without one it goes out by itself.

@@ -111,14 +111,16 @@ Status ParseTrimOptions(const CommandContext& ctx, bool xadd, TrimOptions* out) 
 }
 
 /// What an approximate trim did, said exactly: "= length" or "= first ID" in place of "~
-/// threshold".
+/// threshold". Where nothing is left the first ID is the greatest there is, so that nothing is left
+/// on a replica.
 void RewriteTrim(const StreamValue& stream, const TrimOptions& options,
                  std::vector<std::string>* args) {
   if (!options.trim.approximate) return;
   (*args)[options.threshold_arg - 1] = "=";
+  const StreamId first = stream.length() != 0 ? stream.EdgeId(true) : kMaxStreamId;
   (*args)[options.threshold_arg] = options.trim.kind == StreamTrim::Kind::kMaxLength
                                        ? std::to_string(stream.length())
-                                       : FormatStreamId(stream.EdgeId(true));
+                                       : FormatStreamId(first);
 }
 
 std::vector<std::string> OwnedArgs(const CommandContext& ctx) {
@@ -159,7 +161,8 @@ void PropagateAdd(CommandContext& ctx, const StreamValue& stream, const TrimOpti
   if (!ctx.engine().propagation.enabled()) return;
   std::vector<std::string> args = OwnedArgs(ctx);
   if (options.trim.kind != StreamTrim::Kind::kNone) RewriteTrim(stream, options, &args);
-  args[options.id_arg] = FormatStreamId(id);
+  // An ID that says all goes out as it was spelled.
+  if (options.automatic_id || !options.id.has_sequence) args[options.id_arg] = FormatStreamId(id);
   ctx.PropagateAs(std::move(args));
 }
 

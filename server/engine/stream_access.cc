@@ -124,11 +124,13 @@ StreamConsumer* ConsumerOrNew(CommandContext& ctx, KeyRef key, StreamGroup& grou
 }
 
 void PropagateClaim(CommandContext& ctx, KeyRef key, const StreamGroup& group,
-                    std::string_view consumer, const PendingDelivery& delivery) {
-  PropagateInstead(ctx, {"XCLAIM", key.key, group.name(), consumer, "0",
-                         FormatStreamId(delivery.id), "TIME", IntegerText(delivery.delivered_at_ms),
-                         "RETRYCOUNT", std::to_string(delivery.delivery_count), "FORCE", "JUSTID",
-                         "LASTID", FormatStreamId(group.last_id)});
+                    std::string_view consumer, const PendingDelivery& delivery,
+                    std::string_view id_text) {
+  const std::string id = id_text.empty() ? FormatStreamId(delivery.id) : std::string(id_text);
+  PropagateInstead(ctx, {"XCLAIM", key.key, group.name(), consumer, "0", id, "TIME",
+                         IntegerText(delivery.delivered_at_ms), "RETRYCOUNT",
+                         std::to_string(delivery.delivery_count), "FORCE", "JUSTID", "LASTID",
+                         FormatStreamId(group.last_id)});
 }
 
 void PropagateGroupPosition(CommandContext& ctx, KeyRef key, const StreamGroup& group) {

@@ -46,9 +46,11 @@ uint64_t ReplyStreamRange(CommandContext& ctx, const StreamValue& stream, Stream
 StreamConsumer* ConsumerOrNew(CommandContext& ctx, KeyRef key, StreamGroup& group,
                               std::string_view name);
 
-/// XCLAIM .. FORCE JUSTID LASTID that makes a pending entry what it is now.
+/// XCLAIM .. FORCE JUSTID LASTID that makes a pending entry what it is now. `id_text`: its ID as
+/// the command spelled it; empty: in full.
 void PropagateClaim(CommandContext& ctx, KeyRef key, const StreamGroup& group,
-                    std::string_view consumer, const PendingDelivery& delivery);
+                    std::string_view consumer, const PendingDelivery& delivery,
+                    std::string_view id_text = {});
 /// XGROUP SETID .. ENTRIESREAD.
 void PropagateGroupPosition(CommandContext& ctx, KeyRef key, const StreamGroup& group);
 /// XGROUP CREATECONSUMER.
