@@ -40,6 +40,10 @@ class Replication final : public ReplicaFeed, public LinkListener {
   /// REPLICAOF NO ONE: this server is the primary of its dataset, under a new name.
   void Promote();
 
+  /// The offset that INFO and ROLE tell: behind the effects of every command so far. Of a
+  /// transaction or script under way nothing counts until it is complete.
+  uint64_t told_offset() const;
+
   // ReplicaFeed
   uint64_t StreamOffset() const override;
   void OnStream(std::string_view bytes) override;

@@ -70,7 +70,7 @@ Status Role(CommandContext& ctx) {
   for (const auto& [id, peer] : replication.primary().peers()) online += peer->shown_online();
   reply.ArrayHeader(3);
   reply.Bulk("master");
-  reply.Integer(static_cast<int64_t>(replication.primary().offset()));
+  reply.Integer(static_cast<int64_t>(replication.told_offset()));
   reply.ArrayHeader(online);
   for (const auto& [id, peer] : replication.primary().peers()) {
     if (!peer->shown_online()) continue;
