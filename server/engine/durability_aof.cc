@@ -212,9 +212,13 @@ std::unique_ptr<AofWriter> DurabilityOfFiles::NewWriter() {
   return std::make_unique<AofWriter>(engine_.env, std::move(options), Callbacks());
 }
 
-void DurabilityOfFiles::BeginStream() {
-  engine_.propagation.set_enabled(true);
-  engine_.propagation.ResetSelectedDatabase();
+void DurabilityOfFiles::BeginStream(bool new_file) {
+  Propagation& stream = engine_.propagation;
+  // A new file is told its database by the writer, and replicas that read the stream already are
+  // not told theirs anew.
+  const bool fed = stream.enabled() && !stream.only_logged();
+  stream.set_enabled(true);
+  if (!new_file || !fed) stream.ResetSelectedDatabase();
   NoteDiskLoad();
   aof_->StartThread();
 }
@@ -224,7 +228,7 @@ Status DurabilityOfFiles::OpenAof(AofManifest manifest, bool last_file_covered) 
   CAIRN_RETURN_IF_ERROR(
       writer->Open(std::move(manifest), engine_.propagation.handed_over(), last_file_covered));
   aof_ = std::move(writer);
-  BeginStream();
+  BeginStream(/*new_file=*/false);
   return Status::Ok();
 }
 
@@ -234,7 +238,7 @@ Status DurabilityOfFiles::StartFreshAof(AofManifest old_manifest, bool in_backgr
   CAIRN_RETURN_IF_ERROR(
       writer->OpenForFirstRewrite(std::move(old_manifest), engine_.propagation.handed_over()));
   aof_ = std::move(writer);
-  BeginStream();
+  BeginStream(/*new_file=*/true);
   if (in_background) {
     if (job_.has_value() || !engine_.propagation.CanTake()) {
       rewrite_scheduled_ = true;
@@ -254,6 +258,9 @@ Status DurabilityOfFiles::StartFreshAof(AofManifest old_manifest, bool in_backgr
 
 Status DurabilityOfFiles::SetAppendOnly(bool on) {
   if (on) {
+    close_aof_after_rewrite_ = false;
+    // What BGREWRITEAOF has begun to write while the log was off has all that a new one would.
+    if (aof_ != nullptr) return Status::Ok();
     auto manifest = PrepareAof();
     if (!manifest.ok()) return manifest.status();
     EndOfTurn();

@@ -122,7 +122,8 @@ class DurabilityOfFiles final : public Durability {
 
   void RegisterHooks();
   std::unique_ptr<AofWriter> NewWriter();
-  void BeginStream();
+  /// `new_file`: its first group goes into a file that was just made.
+  void BeginStream(bool new_file);
   Status RewriteWhileOff(std::string* reply);
   struct RdbLoad {
     bool merge = false;    ///< DEBUG RELOAD MERGE
