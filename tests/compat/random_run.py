@@ -13,6 +13,7 @@ import sys
 import time
 
 from coverage_of_commands import Coverage
+from effects import SETTINGS, Effects
 from exchange import MODES, Closed, Pair, encode, shown
 from generator import Chance, Generator, families
 from generators.anything import known_commands
@@ -57,6 +58,7 @@ class RandomRun:
         self.clients = []
         for at in range(CONNECTIONS):
             self._open(at)
+        self.effects = Effects(ports)
 
     def run(self, commands, deadline=None):
         """Stops early at the deadline (monotonic) or when a server no longer answers."""
@@ -68,6 +70,7 @@ class RandomRun:
             self.steps += 1
             if self.steps % COMPARE_PUSHES_EVERY == 0:
                 self._compare_pushes()
+                self._compare_effects()
             if self.commands >= next_digests:
                 next_digests += COMPARE_DIGESTS_EVERY
                 if not compare_digests(self.control):
@@ -81,6 +84,7 @@ class RandomRun:
         for client in self.clients:
             client.pair.close()
         self.control.close()
+        self.effects.close()
 
     # -------------------------------------------------------------------------------------- preparation
 
@@ -163,7 +167,9 @@ class RandomRun:
         """What would make the answers a matter of chance, or end redis-server."""
         # Of several keys that are ready all at once, Redis serves the first in the order of a hash table.
         several_ready = words[0].upper() == b"SWAPDB" and any(other.blocked for other in self.clients)
-        return several_ready or client.barred(words)
+        # There is a replica to hand over to, which does not answer.
+        fails_over = words[0].upper() == b"FAILOVER" and len(words) != 2
+        return several_ready or fails_over or client.barred(words)
 
     def _read_reply(self, client, call):
         """Returns False when the connection is gone."""
@@ -287,6 +293,16 @@ class RandomRun:
                 what = f"command {self.commands}, pushes to client {client.name} (answers before, words)"
                 self._note(what, *parted(ours, theirs), self._recent())
 
+    def _compare_effects(self):
+        try:
+            difference = self.effects.compare(self.control)
+        except Closed:  # some client has ended the links of replicas
+            self.effects.close()
+            self.effects = Effects(self.ports)
+            return
+        if difference:
+            self.differences.append("\n".join([f"command {self.commands}, {difference}", *self._recent()]))
+
     def _compare_keyspaces(self):
         before = len(self.differences)
         examiners = self.examiners
@@ -353,7 +369,7 @@ def compare(ours, theirs, mode):
 def run_seed(seed, commands, names=None, deadline=None, coverage=None):
     """Starts both servers for one seed. coverage: a Coverage that counts along. Returns the RandomRun."""
     chosen = [family for family in families() if not names or family.name in names]
-    with BothServers() as servers:
+    with BothServers(SETTINGS) as servers:
         run = RandomRun(servers.ports, seed, chosen, coverage)
         try:
             run.run(commands, deadline)
