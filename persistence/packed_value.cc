@@ -202,7 +202,7 @@ Result<std::string> ListpackOfZipmap(std::string_view zipmap) {
   uint32_t pairs = 0;
   for (; in.Byte(&first); ++pairs) {
     if (first == kEnd) {
-      if (in.left() != 0 || (count < kWide && count != pairs)) break;
+      if (in.left() != 0 || (count != kWide && count != pairs)) break;
       return listpack;
     }
     uint32_t size = 0;
