@@ -294,7 +294,7 @@ TEST_F(ListTest, BlmoveServesTheNextInLine) {
   harness_.Send(mover, {"BLMOVE", "a", "b", "LEFT", "RIGHT", "0"});
   harness_.Send(popper, {"BLMPOP", "0", "1", "b", "LEFT", "COUNT", "10"});
   EXPECT_EQ(Propagated({"LPUSH", "a", "x"}),
-            (Lines{"LPUSH a x", "LMOVE a b LEFT RIGHT", "LPOP b 1"}));
+            (Lines{"LPUSH a x", "LMOVE a b left right", "LPOP b 1"}));
   EXPECT_EQ(harness_.Received(mover), "\"x\"");
   EXPECT_EQ(harness_.Received(popper), "[\"b\", [\"x\"]]");
   EXPECT_EQ(Run({"EXISTS", "a", "b"}), ":0");
