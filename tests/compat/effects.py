@@ -16,7 +16,7 @@ A script is as script.py says, replies are compared too, and besides
 import re
 import time
 
-from exchange import Connection, Pair, encode, shown
+from exchange import Closed, Connection, Pair, encode, shown
 from script import UNTIL_LIMIT_S, Script, words_of
 
 # Nothing of the primary's own comes between effects, and a replica that never acknowledges is kept.
@@ -27,12 +27,16 @@ SHOWN_BEFORE, SHOWN_AFTER = 3, 6              # effects around the first that di
 
 
 class ReplicaLink(Connection):
-    """The connection of a replica that has received its first copy. `offset` is how far it has read."""
+    """The connection of a replica that has received its first copy. `offset` is how far it has read. Errors: Closed when the
+    server gives none, as it follows another."""
 
     def __init__(self, port):
         super().__init__(port)
         self.send(encode([b"PSYNC", b"?", b"-1"]))
-        self.offset = int(self._line().split()[-1])
+        answer = self._line()
+        if not answer.startswith(b"+FULLRESYNC"):
+            raise Closed
+        self.offset = int(answer.split()[-1])
         size = int(self._line().lstrip(b"\n")[1:])
         while len(self._buffer) < self._at + size:
             self._receive()
@@ -104,22 +108,27 @@ def compared(ours, theirs):
 
 
 class Effects:
-    """The streams of both servers from here on. `seen`: how many of redis-server's were compared."""
+    """The streams of both servers from here on. `seen`: how many effects of redis-server's were compared; `without`: names of
+    those that are not. Errors: as ReplicaLink."""
 
     END = encode([b"PUBLISH", b"--effects--", b"end"])
 
-    def __init__(self, ports):
+    def __init__(self, ports, without=()):
         self._links = [ReplicaLink(port) for port in ports]
-        self.seen = 0
+        self.seen, self._without = 0, without
 
     def compare(self, control):
         """Whatever was done since the last time. control: a Pair in database 0, of a user who may do all. Returns None, or
-        what differs. Errors: Closed when a server has ended the link, as clients may ask it to.
+        what differs. Errors: Closed when a server has ended the link, or follows another, as clients may ask it to.
         """
         control.send(self.END + encode([b"INFO", b"replication"]))
         control.replies()
         infos = [tree[1] for _, tree in control.replies()]
-        ours, theirs = (link.effects_until(self.END) for link in self._links)
+        if any(b"role:slave" in info for info in infos):
+            raise Closed
+        ours, theirs = (
+            [effect for effect in link.effects_until(self.END) if words(effect)[0].upper() not in self._without]
+            for link in self._links)
         self.seen += len(theirs)
         for name, link, info in zip(("ours", "theirs"), self._links, infos):
             offset = int(re.search(rb"master_repl_offset:(\d+)", info)[1])

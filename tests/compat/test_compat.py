@@ -31,9 +31,10 @@ class RandomCommandsTest(unittest.TestCase):
 
     def check(self, seed):
         run = run_seed(seed, COMMANDS_A_SEED)
-        print(f"seed {seed}, {run.commands} commands", end=" ", flush=True)
+        print(f"seed {seed}, {run.commands} commands, {run.effects_seen} effects", end=" ", flush=True)
         self.assertEqual(0, len(run.differences), "\n".join([""] + run.differences[:SHOWN]))
         self.assertGreaterEqual(run.commands, COMMANDS_A_SEED)
+        self.assertGreater(run.effects_seen, 0)
 
 
 def declare_tests():
