@@ -13,6 +13,8 @@ A script is as script.py says, replies are compared too, and besides
     !sleep 0.1                      seconds, for keys to come to the end of their time
 """
 
+import glob
+import os
 import re
 import time
 
@@ -53,6 +55,30 @@ class ReplicaLink(Connection):
             effects.append(raw)
 
 
+def logged(server):
+    """What the append-only files of this server hold behind their base, as bytes."""
+    text = b""
+    for path in sorted(glob.glob(os.path.join(server.directory, "appendonlydir", "*.incr.aof"))):
+        with open(path, "rb") as file:
+            text += file.read()
+    return text
+
+
+def effects_of_log(text):
+    """The effects in the text of an append-only file, without its notes."""
+    effects, at = [], 0
+    while at < len(text):
+        begin, end = at, text.index(b"\n", at) + 1
+        at = end
+        if text[begin:begin + 1] == b"#":
+            continue
+        for _ in range(int(text[begin + 1:end])):
+            end = text.index(b"\n", at) + 1
+            at = end + int(text[at + 1:end]) + 2
+        effects.append(text[begin:at])
+    return effects
+
+
 def words(effect):
     """The words of an effect."""
     found, at = [], effect.index(b"\r\n") + 2
@@ -66,18 +92,20 @@ def words(effect):
 
 def without_positions(effects):
     """Without each XGROUP SETID right behind an XCLAIM of its group, and the MULTI and EXEC around what is then a single one."""
-    kept, before, inside = [], [], False
+    kept, before, inside, removed = [], [], False, False
     for effect in effects:
         now = words(effect)
         behind_claim = before[:1] == [b"XCLAIM"] and now[:2] == [b"XGROUP", b"SETID"] and now[2:4] == before[1:3]
-        inside = now == [b"MULTI"] or (inside and before != [b"EXEC"])
+        if now == [b"MULTI"]:
+            inside, removed = True, False
         before = now
         if inside and behind_claim:
-            continue
-        if now == [b"EXEC"] and words(kept[-2]) == [b"MULTI"]:
+            removed = True
+        elif now == [b"EXEC"] and removed and words(kept[-2]) == [b"MULTI"]:
             del kept[-2]
         else:
             kept.append(effect)
+        inside = inside and now != [b"EXEC"]
     return kept
 
 

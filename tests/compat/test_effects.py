@@ -1,16 +1,18 @@
-"""What CairnKV and redis-server 7.0.15 tell their replicas of the same commands: effects/*.script (see effects.py)."""
+"""What CairnKV and redis-server 7.0.15 tell their replicas of the same commands, and write to their append-only files:
+effects/*.script (see effects.py).
+"""
 
 import glob
 import os
 import unittest
 
-from effects import SETTINGS, EffectsScript, ReplicaLink
+from effects import SETTINGS, EffectsScript, ReplicaLink, compared, effects_of_log, logged, without_positions
 from exchange import encode
 from servers import BothServers, Server
 
 from cairn_server import wait_until  # pylint: disable=wrong-import-order
 
-
+LOGGING = {"appendonly": "yes", "auto-aof-rewrite-percentage": "0"}
 BUSY = ["aof_rewrite_in_progress", "aof_rewrite_scheduled"]
 
 
@@ -18,12 +20,16 @@ class EffectsTest(unittest.TestCase):
     """One test a script; each has its own two servers."""
 
     def check(self, path):
-        with BothServers(SETTINGS) as servers:
+        with BothServers({**SETTINGS, **LOGGING}) as servers:
             script = EffectsScript(path, servers.ports)
             script.run()
+            servers.ours.stop()
+            servers.theirs.stop()
+            logs = [effects_of_log(logged(server)) for server in (servers.ours, servers.theirs)]
         print(f"{script.exchanges} exchanges, {script.effects.seen} effects", end=" ", flush=True)
         self.assertEqual(0, len(script.differences), "\n".join([""] + script.differences))
-        self.assertGreater(script.effects.seen, 0)
+        self.assertIsNone(compared(without_positions(logs[0]), logs[1]), "the append-only files")
+        self.assertGreater(min(script.effects.seen, len(logs[1])), 0)
 
 
 class LogTest(unittest.TestCase):

@@ -2,10 +2,9 @@
 place among the effects, and no file; redis.set_repl tells log and replicas apart.
 """
 
-import glob
-import os
 import unittest
 
+from effects import logged
 from exchange import Connection, encode
 from servers import Server
 
@@ -47,15 +46,6 @@ class Published(unittest.TestCase):
             return [b" ".join(message).decode() for message in words]
         return messages
 
-    @staticmethod
-    def logged(server):
-        """What the append-only files of this server hold behind their base, as bytes."""
-        text = b""
-        for path in sorted(glob.glob(os.path.join(server.directory, "appendonlydir", "*.incr.aof"))):
-            with open(path, "rb") as file:
-                text += file.read()
-        return text
-
     def test_on_a_replica(self):
         def scene(binary):
             server, replica_server, primary, replica = self.pair(binary)
@@ -69,8 +59,8 @@ class Published(unittest.TestCase):
             # What was published is waited for like a write, and the offsets agree.
             acknowledged = primary.wait(1, 60_000)
             offsets = primary.info("replication")["master_repl_offset"], replica.info("replication")["slave_repl_offset"]
-            wait_until(lambda: b"\r\nd\r\n" in self.logged(server), what="the log")
-            log = self.logged(server)
+            wait_until(lambda: b"\r\nd\r\n" in logged(server), what="the log")
+            log = logged(server)
             return (counts, messages(), acknowledged, offsets[0] - offsets[1], replica.mget("a", "b", "d"),
                     b"publish" in log.lower(), log.count(b"\r\nset\r\n") + log.count(b"\r\nSET\r\n"))
         each = ["message c {}", "pmessage c* c {}"]
