@@ -32,8 +32,8 @@ std::string Flags(const Session& session) {
     if (session.tracking->broadcast) flags += 'B';
   }
   if (session.transaction.dirty_cas) flags += 'd';
-  if (session.close_after_reply) flags += 'c';
-  if (session.closing) flags += 'A';
+  if (session.close_after_reply && !session.over_output_limit) flags += 'c';
+  if (session.closing || session.over_output_limit) flags += 'A';
   if (session.unix_socket) flags += 'U';
   if (session.no_evict) flags += 'e';
   return flags.empty() ? "N" : flags;

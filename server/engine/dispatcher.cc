@@ -6,6 +6,7 @@
 #include "server/base/strings.h"
 #include "server/engine/durability.h"
 #include "server/engine/job_runner.h"
+#include "server/engine/output_limit.h"
 #include "server/protocol/resp_errors.h"
 
 namespace cairn {
@@ -374,6 +375,7 @@ void Dispatcher::Propagate(CommandContext& ctx) {
 
 void Dispatcher::FinishReply(Session& session) {
   if (session.port == nullptr || session.kind == SessionKind::kPrimary) return;
+  JudgeOutput(engine_, session);
   // Whatever this reply says may rest on any write so far.
   if (gates_.held_back && session.source == nullptr) engine_.HoldReply(session);
   if (flushing_ == &session) return;
@@ -397,24 +399,34 @@ Status Dispatcher::ExecuteTransaction(CommandContext& exec) {
   for (OwnedCommand& owned : transaction.queue) {
     args.clear();
     for (const BlobRef& arg : owned.args) args.push_back(arg.view());
-    Command* container = nullptr;
-    Command* command = engine_.commands.Resolve(args, &container);
-    if (command == nullptr) [[unlikely]] {
-      // Its module was unloaded by a command of this very transaction.
-      SendError(session, UnknownCommand(args[0], std::span(args).subspan(1)));
-      continue;
+    const bool told = session.TakesOutput();
+    const ReplyBuffer::Mark mark = session.output.Here();
+    RunQueued(session, owned, args);
+    if (told) {
+      JudgeOutput(engine_, session);
+    } else {
+      // It runs to its end, also after a CLIENT KILL of its own client in it.
+      session.output.RollbackTo(mark);
     }
-    if (Status refused = CheckQueued(session, *command, args); !refused.ok()) {
-      SendError(session, refused);
-      continue;
-    }
-    CommandContext ctx(engine_, session, *command->spec, args);
-    ctx.owned_ = &owned;
-    Call(ctx, *command);
   }
   in_exec_ = false;
   transaction.queue.clear();
   return Status::Ok();
+}
+
+void Dispatcher::RunQueued(Session& session, OwnedCommand& owned,
+                           std::span<const std::string_view> args) {
+  Command* container = nullptr;
+  Command* command = engine_.commands.Resolve(args, &container);
+  if (command == nullptr) [[unlikely]] {
+    // Its module was unloaded by a command of this very transaction.
+    return SendError(session, UnknownCommand(args[0], args.subspan(1)));
+  }
+  if (Status refused = CheckQueued(session, *command, args); !refused.ok())
+    return SendError(session, refused);
+  CommandContext ctx(engine_, session, *command->spec, args);
+  ctx.owned_ = &owned;
+  Call(ctx, *command);
 }
 
 void Dispatcher::PropagateRemoval(uint32_t db, std::string_view key, bool lazy) {

@@ -136,6 +136,8 @@ class Dispatcher {
   bool HeldByPause(const Session& session, const RequestFlags& flags);
   static Status CheckSubscriber(const Session& session, const Command& command);
   void Call(CommandContext& ctx, Command& command);
+  /// One command of EXEC.
+  void RunQueued(Session& session, OwnedCommand& owned, std::span<const std::string_view> args);
   /// `served` false: it waited for nothing, which says nothing of how long the command takes.
   void CountCall(Session& session, Command& command, uint64_t ticks, bool failed,
                  bool served = true);

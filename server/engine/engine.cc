@@ -5,6 +5,7 @@
 
 #include "server/base/checksum.h"
 #include "server/engine/durability.h"
+#include "server/engine/output_limit.h"
 #include "server/engine/peer_connections.h"
 #include "server/platform/memory.h"
 
@@ -69,6 +70,8 @@ void Engine::OutputAdded(Session& session) {
   if (durability != nullptr && durability->GatesReplies() && session.source == nullptr)
     HoldReply(session);
   session.port->OutputReady();
+  if (session.output.size() + session.held_push_bytes() > kReplyBufferInitialBytes)
+    IsOverOutputLimit(*this, session);
 }
 
 std::string Engine::NewId() const {

@@ -87,8 +87,11 @@ void MonitorFeed::Feed(uint32_t db, const Session* origin, const CommandSpec& sp
   for (std::string_view arg : RedactedArgs(spec, args)) line += " " + QuoteRepr(arg);
   line += "\r\n";
   for (Session* monitor : monitors_) {
-    // These are replies to MONITOR, as CLIENT REPLY sees it, no messages.
-    if (monitor->reply_mode == ReplyMode::kOff) continue;
+    // These are replies to MONITOR, as CLIENT REPLY sees it, no messages. Its own QUIT comes too
+    // late.
+    if (monitor->reply_mode == ReplyMode::kOff || monitor->reply_mode == ReplyMode::kSkipThis ||
+        !monitor->TakesOutput())
+      continue;
     monitor->PushBuffer().Append(line);
     engine_.OutputAdded(*monitor);
   }

@@ -14,7 +14,7 @@ ClientClass ClassOf(const Session& session) {
 }
 
 uint64_t CountedBytes(const Session& session) {
-  uint64_t size = session.output.size();
+  uint64_t size = session.output.size() + session.held_push_bytes();
   // Small replies are free, as in Redis, where each client has a buffer of its own for them: a
   // limit that is below them would leave nobody who can raise it.
   if (size <= kReplyBufferInitialBytes) size = 0;
@@ -34,9 +34,9 @@ OutputBufferLimit LimitOf(const Engine& engine, const Session& session) {
 
 }  // namespace
 
-bool CloseIfOverOutputLimit(Engine& engine, Session& session) {
-  if (session.port == nullptr) return false;
-  if (session.closing) return true;
+bool IsOverOutputLimit(Engine& engine, Session& session) {
+  if (session.port == nullptr || session.kind == SessionKind::kPrimary) return false;
+  if (session.closing || session.over_output_limit) return true;
   const OutputBufferLimit limit = LimitOf(engine, session);
   const uint64_t size = CountedBytes(session);
   bool over = limit.hard_bytes != 0 && size >= limit.hard_bytes;
@@ -48,16 +48,17 @@ bool CloseIfOverOutputLimit(Engine& engine, Session& session) {
   }
   if (!over) return false;
   engine.log.Log(LogLevel::kWarning,
-                 "Client id={} addr={} closed for overcoming of output buffer limits.", session.id,
-                 session.peer_address);
+                 "Client id={} addr={} is closed for overcoming of output buffer limits.",
+                 session.id, session.peer_address);
   ++engine.stats.output_buffer_limit_disconnections;
-  session.port->Close(/*after_output=*/false);
+  session.over_output_limit = session.close_after_reply = true;
+  session.port->OutputReady();
   return true;
 }
 
 bool StopsReply(Engine& engine, Session& session) {
   if (session.reply_mode == ReplyMode::kOn || session.reply_mode == ReplyMode::kSkipNext)
-    return CloseIfOverOutputLimit(engine, session);
+    return IsOverOutputLimit(engine, session);
   const OutputBufferLimit limit = LimitOf(engine, session);
   return limit.hard_bytes != 0 && CountedBytes(session) >= limit.hard_bytes;
 }

@@ -95,6 +95,7 @@ std::vector<std::string_view> PubSub::Names(SubscriptionKind kind,
 
 void PubSub::Deliver(Session& session, std::span<const std::string_view> words,
                      std::string_view message, const BlobRef& blob) {
+  if (!session.TakesOutput()) return;
   const Session::Push push(session, words.size() + 1);
   RespWriter& out = push.writer();
   for (std::string_view word : words) out.Bulk(word);

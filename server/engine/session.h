@@ -129,7 +129,12 @@ class Session {
   ReplyMode reply_mode = ReplyMode::kOn;
   bool no_evict = false;
   bool close_after_reply = false;
+  /// Its output is over a limit (output_limit.h): it closes with the next flush, and nothing of
+  /// that output is sent. Implies close_after_reply.
+  bool over_output_limit = false;
   bool closing = false;
+  /// What is said to it would be sent; else it is not to be written at all.
+  bool TakesOutput() const { return !closing && !close_after_reply; }
 
   TransactionState transaction;
 
@@ -166,6 +171,8 @@ class Session {
   ReplyBuffer& PushBuffer();
   /// Moves what PushBuffer kept apart to `output`.
   void ReleasePushes();
+  /// Bytes that PushBuffer kept apart.
+  size_t held_push_bytes() const { return held_pushes_ == nullptr ? 0 : held_pushes_->size(); }
 
   /// A message that is no reply, of `parts` parts, each written to writer(): a push in RESP3, an
   /// array in RESP2. CLIENT REPLY does not silence it.

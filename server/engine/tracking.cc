@@ -189,11 +189,12 @@ void Tracking::Settle() {
 
 Session* Tracking::TargetOf(Session& session) {
   TrackingState& state = *session.tracking;
-  if (state.redirect == 0) return session.reply.version() == 3 ? &session : nullptr;
+  if (state.redirect == 0)
+    return session.reply.version() == 3 && session.TakesOutput() ? &session : nullptr;
   Session* target = engine_.FindSession(state.redirect);
   if (target == nullptr || target->closing) {
     state.broken_redirection = true;
-    if (session.reply.version() == 3) {
+    if (session.reply.version() == 3 && session.TakesOutput()) {
       const Session::Push push(session, 2);
       push.writer().Bulk("tracking-redir-broken");
       push.writer().Integer(static_cast<int64_t>(state.redirect));
@@ -202,7 +203,7 @@ Session* Tracking::TargetOf(Session& session) {
     return nullptr;
   }
   const bool listens = target->reply.version() == 3 || target->kind == SessionKind::kPubsub;
-  return listens ? target : nullptr;
+  return listens && target->TakesOutput() ? target : nullptr;
 }
 
 namespace {

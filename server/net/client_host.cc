@@ -247,11 +247,6 @@ void ClientHost::FlushAll() {
   flush.swap(flush_);
   sent_.resize(flush.size());
   for (size_t i = 0; i < flush.size(); ++i) {
-    // What others had it told (messages, the lines of MONITOR) is judged before the kernel takes
-    // it, however much that would; its own replies were at the end of its turn.
-    if (flush[i]->session_->output.size() > kReplyBufferInitialBytes &&
-        flush[i]->session_->source == nullptr)
-      CheckLimits(*flush[i]);
     const std::string_view whole = flush[i]->WholeOutput(durable);
     sent_[i].batched = !whole.empty();
     if (sent_[i].batched) loop_.batch().AddSend(flush[i]->fd(), whole, &sent_[i].result);
@@ -305,7 +300,7 @@ void ClientHost::CheckLimits(Connection& connection) {
     connection.CloseNow();
     return;
   }
-  CloseIfOverOutputLimit(engine_, session);
+  if (IsOverOutputLimit(engine_, session)) connection.CloseNow();
 }
 
 void ClientHost::CheckIdle(Connection& connection, int64_t now_ms) {

@@ -157,6 +157,8 @@ void Connection::FlushSource() {
 }
 
 bool Connection::Flush(uint64_t durable_offset) {
+  // However much of it the kernel would take.
+  if (session_->over_output_limit) CloseNow();
   if (session_->closing) return true;
   ReplyBuffer& output = session_->output;
   if (session_->source != nullptr && session_->reply_gate.empty()) {
@@ -186,7 +188,7 @@ void Connection::NoteSent(size_t sent) {
 }
 
 std::string_view Connection::WholeOutput(uint64_t durable_offset) {
-  if (session_->closing || session_->source != nullptr) return {};
+  if (session_->closing || session_->over_output_limit || session_->source != nullptr) return {};
   if (session_->reply_gate.Released(durable_offset) != UINT64_MAX) return {};
   const std::string_view only = session_->output.OnlyPiece();
   return only.size() < kMaxBytesPerTurn ? only : std::string_view{};

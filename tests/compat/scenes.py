@@ -7,12 +7,24 @@ import unittest
 
 import redis
 
+from exchange import encode
 from servers import Server
 
 from cairn_server import wait_until  # pylint: disable=wrong-import-order
 
 SETTINGS = {"repl-diskless-sync-delay": "0", "repl-ping-replica-period": "1"}
 HELD_S = 0.4        # what is not answered by then is held
+
+
+def requests(*lines):
+    """The bytes of commands without spaces in their words."""
+    return b"".join(encode([word.encode() for word in line.split()]) for line in lines)
+
+
+def peak_bytes(pid):
+    """The most memory that the process has had resident."""
+    with open(f"/proc/{pid}/status", encoding="ascii") as status:
+        return next(int(line.split()[1]) for line in status if line.startswith("VmHWM:")) * 1024
 
 
 class Asking:

@@ -9,6 +9,7 @@ import time
 import unittest
 
 from exchange import Closed, Connection, Pair, encode
+from scenes import peak_bytes
 from servers import BothServers
 
 CLOSED_LIMIT_S = 20.0
@@ -24,12 +25,6 @@ def own_address():
         except OSError:
             return None
     return None if address.startswith("127.") else address
-
-
-def peak_bytes(pid):
-    """The most memory that the process has had resident."""
-    with open(f"/proc/{pid}/status", encoding="ascii") as status:
-        return next(int(line.split()[1]) for line in status if line.startswith("VmHWM:")) * 1024
 
 
 class BadInputTest(unittest.TestCase):

@@ -7,6 +7,8 @@ import unittest
 from exchange import Closed, Connection, encode
 from servers import BothServers
 
+from cairn_server import read_to_end  # pylint: disable=wrong-import-order
+
 WHEN_AND_WHO = re.compile(rb"^\+[\d.]+ \[(\d+) ([a-z]+|127\.0\.0\.1:\d+)\]")
 MARK = b"the end of the step"
 
@@ -110,6 +112,22 @@ class MonitorTest(unittest.TestCase):
                         seen.append(watched.seen)
                     for ours, theirs in zip(*seen):
                         self.assertEqual(theirs, ours)
+
+    def test_what_it_sees_of_itself(self):
+        """Nothing once it is to be closed, nor of a command whose reply it does not want."""
+        with BothServers() as servers:
+            for resp in (b"2", b"3"):
+                for lines in (["MONITOR", "ECHO 1", "QUIT"], ["MONITOR", "CLIENT REPLY SKIP", "ECHO 1", "ECHO 2", "QUIT"],
+                              ["MONITOR", "CLIENT REPLY SKIP", "QUIT"]):
+                    with self.subTest(lines, resp=resp):
+                        told = []
+                        for server in (servers.ours, servers.theirs):
+                            with server.raw(timeout_s=60) as monitor:
+                                monitor.sendall(encode([b"HELLO", resp]) + b"".join(encode(line.encode().split()) for line in lines))
+                                lines_told = read_to_end(monitor).splitlines()
+                            at = lines_told.index(b"+OK")   # MONITOR's; before it stands what HELLO says of the connection
+                            told.append([WHEN_AND_WHO.sub(b"", line) for line in lines_told[at:]])
+                        self.assertEqual(told[1], told[0])
 
 
 if __name__ == "__main__":

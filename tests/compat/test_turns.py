@@ -5,14 +5,10 @@ server: what it sent first is run and answered first. Beside redis-server.
 import time
 import unittest
 
-from exchange import Connection, encode
-from scenes import Scenes
+from exchange import Connection
+from scenes import Scenes, requests
 
 MANY = 200      # more requests than the dispatcher takes at a time
-
-
-def requests(*lines):
-    return b"".join(encode([word.encode() for word in line.split()]) for line in lines)
 
 
 class Turns(Scenes):
