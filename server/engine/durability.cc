@@ -202,7 +202,7 @@ Status DurabilityOfFiles::RunJobHere(JobKind kind) {
   options.gives_way = nullptr;
   options.also_final_path.clear();
   if (options.rdb.target.files.size() > 1) options.rdb.target.files.pop_back();
-  Job job{.kind = kind, .number = ++jobs_started_, .target = options.rdb.target};
+  Job job{.kind = kind, .number = ++jobs_started_, .here = true, .target = options.rdb.target};
   if (Status cut = Cut(job); !cut.ok()) {
     NoteFailedStart(job, cut);
     return cut;
@@ -268,20 +268,24 @@ void DurabilityOfFiles::GiveUpSnapshot() {
 
 void DurabilityOfFiles::FinishSave(const Job& job, const Status& status) {
   const int64_t now_ms = engine_.env.WallMicros() / 1000;
-  last_save_duration_ms_ = now_ms - job.started_ms;
+  if (!job.here) {
+    last_save_duration_ms_ = now_ms - job.started_ms;
+    saves_ += status.ok() || job.Failed(status);
+  }
   if (status.ok()) {
     changes_saved_ = std::max(changes_saved_, job.changes_at_cut);
     last_save_ms_ = now_ms;
     last_save_ok_ = true;
     disk_failed_ = false;
-    ++saves_;
     engine_.log.Log(LogLevel::kNotice, "DB saved on disk");
     if (!job.target.files.empty()) TellModules(job.target, job.target.files.back());
   } else if (job.Failed(status)) {
+    engine_.log.Log(LogLevel::kWarning, "Error saving DB on disk: {}", status.message());
+    // What writes is refused for saves of which nobody else hears that they fail.
+    if (job.here) return;
     last_save_ok_ = false;
     if (status.code() != StatusCode::kCancelled) disk_failed_ = true;
     if (job.given_up) last_attempt_ms_ = now_ms;  // writers were held up to now
-    engine_.log.Log(LogLevel::kWarning, "Error saving DB on disk: {}", status.message());
   }
 }
 
@@ -290,12 +294,13 @@ void DurabilityOfFiles::FinishSave(const Job& job, const Status& status) {
 Status DurabilityOfFiles::Save() {
   if (job_.has_value() && job_->kind == JobKind::kSave)
     return Busy("Background save already in progress");
+  ++saves_;
   const Status status = RunJobHere(JobKind::kSave);
   return status.ok() ? status : Status::Client("ERR");
 }
 
 Status DurabilityOfFiles::SaveSoon() {
-  if (!job_.has_value() || job_->kind != JobKind::kSave) return Save();
+  if (!job_.has_value() || job_->kind != JobKind::kSave) return RunJobHere(JobKind::kSave);
   save_scheduled_ = true;
   return Status::Ok();
 }

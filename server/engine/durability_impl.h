@@ -76,6 +76,7 @@ class DurabilityOfFiles final : public Durability {
     bool as_commands = false;  ///< the rewrite writes commands, not an RDB file
     bool saves_too = false;    ///< the rewrite's base is also the RDB file of a save that was due
     bool given_up = false;     ///< by GiveUpSnapshot
+    bool here = false;         ///< on the executor: who asked for it is told how it ended
     SaveTarget target = {};    ///< what modules were told of it
     SyncSnapshot sync = {};    ///< of kSync
     /// A job that was cancelled has not failed, unless it was given up.
