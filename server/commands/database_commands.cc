@@ -115,12 +115,14 @@ Status FlushAll(CommandContext& ctx) {
     ctx.engine().watches.TouchDatabase(ctx.keyspace(), db, db);
     ctx.engine().blocking.SignalDatabase(db);
   }
-  ctx.AddDirty(ctx.keyspace().FlushAll(lazy));
+  const uint64_t removed = ctx.keyspace().FlushAll(lazy);
   ctx.engine().tracking.InvalidateAll();
   ctx.PropagateAlways();
   // The dump of a server that saves must not bring back at the next start what was just thrown
   // away. Redis ends a save that runs; here it comes to its end, and one of nothing follows.
   Durability* durability = ctx.engine().durability;
+  // Counted first: the save has them.
+  if (durability != nullptr && !ctx.is_loading()) durability->AddChanges(removed);
   if (durability != nullptr && !ctx.is_loading() && !ctx.settings().save.empty()) {
     if (Status saved = durability->SaveSoon(); !saved.ok()) {
       ctx.engine().log.Log(LogLevel::kWarning, "FLUSHALL could not save the empty dataset: {}",

@@ -111,9 +111,14 @@ Status Scan(CommandContext& ctx) {
     if (!options.Matches(entry.key())) return;
     if (IsExpired(entry, ctx.now_ms())) {
       expired.emplace_back(entry.key());
-    } else if (!options.by_type || EqualsIgnoreCase(options.type, entry.TypeName())) {
-      found.push_back(entry.key());
+      return;
     }
+    if (options.by_type) {
+      // As in Redis, to ask for its type is to look it up.
+      ctx.db().LookupRead(ctx.db().MakeKey(entry.key()), kLookupNoTouch);
+      if (!EqualsIgnoreCase(options.type, entry.TypeName())) return;
+    }
+    found.push_back(entry.key());
   };
   // COUNT bounds the keys looked at. Where the table is sparse, ten buckets a wanted key bound the
   // time.
@@ -130,8 +135,14 @@ Status Scan(CommandContext& ctx) {
     kept.assign(found.begin(), found.end());  // the entries may be gone then
     found.assign(kept.begin(), kept.end());
   }
-  for (const std::string& key : expired)
-    ctx.db().LookupRead(ctx.db().MakeKey(key), kLookupNoTouch | kLookupNoStats);
+  for (const std::string& key : expired) {
+    const KeyRef gone = ctx.db().MakeKey(key);
+    if (options.by_type) {
+      ReadKey(ctx, gone, kLookupNoTouch);
+    } else {
+      ctx.db().LookupRead(gone, kLookupNoTouch | kLookupNoStats);
+    }
+  }
   RespWriter& reply = ctx.reply();
   reply.ArrayHeader(2);
   reply.BulkInt64(static_cast<int64_t>(cursor));

@@ -565,7 +565,7 @@ void DurabilityOfFiles::EmptyForReload() {
 }
 
 Status DurabilityOfFiles::DebugReload(bool save, bool flush, bool merge) {
-  if (save) CAIRN_RETURN_IF_ERROR(RunJobHere(JobKind::kSave));
+  if (save && !RunJobHere(JobKind::kSave).ok()) return Status::Client("ERR");  // the log has why
   if (flush) EmptyForReload();
   const std::string path = PathInDir(engine_.settings().dbfilename);
   const auto size = engine_.env.FileSize(path);
@@ -583,7 +583,8 @@ Status DurabilityOfFiles::DebugLoadAof() {
                                                  : LoadAofManifest(engine_.env, Location());
   if (!manifest.ok()) return manifest.status();
   if (manifest->empty()) return Status::Client("ERR There is no append only file");
-  if (aof_ != nullptr && !aof_->WaitDurable(engine_.propagation.offset(), kDebugLoadWaitMs)) {
+  // What a transaction wrote before this is not in the files yet, and comes behind what is loaded.
+  if (aof_ != nullptr && !aof_->WaitDurable(engine_.propagation.handed_over(), kDebugLoadWaitMs)) {
     return Status::Client("ERR The append only file could not be written");
   }
   EmptyForReload();
@@ -592,7 +593,9 @@ Status DurabilityOfFiles::DebugLoadAof() {
   auto report = LoadAppendOnly(*manifest, false);
   engine_.propagation.set_enabled(aof_ != nullptr);
   engine_.loading = false;
-  return report.ok() ? Status::Ok() : report.status();
+  if (!report.ok()) return report.status();
+  changes_saved_ = changes_;
+  return Status::Ok();
 }
 
 }  // namespace cairn

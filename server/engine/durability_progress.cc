@@ -34,6 +34,7 @@ double Percent(uint64_t part, uint64_t whole) {
 
 void DurabilityOfFiles::BeginLoad(uint64_t total_bytes) {
   load_ = {};
+  loaded_keys_ = expired_at_load_ = 0;
   load_.started_s = engine_.env.WallMicros() / 1000000;
   load_.total_bytes = total_bytes;
   load_logged_us_ = engine_.env.MonotonicMicros();

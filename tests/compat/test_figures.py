@@ -1,0 +1,113 @@
+"""What INFO counts of saves, loads and look-ups, beside redis-server."""
+
+import os
+import time
+import unittest
+
+import redis
+from scenes import Scenes
+
+from cairn_server import wait_until  # pylint: disable=wrong-import-order
+
+RULES = "3600 1000000"      # so that a failed save may have writes refused
+
+
+class Figures(Scenes):
+    def asked(self, client, *words):
+        try:
+            return client.execute_command(*words)
+        except redis.RedisError as error:
+            return str(error).split()[0] if str(error) else "ERR"
+
+    def test_saves_that_fail(self):
+        """One that a client waits for changes nothing but the count; one in the background has writes refused."""
+        def scene(binary):
+            server = self.server(binary, save=RULES, **{"enable-protected-configs": "yes"})
+            client = server.client()
+            seen = []
+
+            def look(*words):
+                reply = self.asked(client, *words)
+                wait_until(lambda: client.info("persistence")["rdb_bgsave_in_progress"] == 0, what="the end of the save")
+                figures = client.info("persistence")
+                seen.append((reply, figures["rdb_last_bgsave_status"], figures["rdb_saves"], figures["rdb_last_bgsave_time_sec"] >= 0,
+                             self.asked(client, "SET", "k", "v")))
+            look("SAVE")
+            gone = os.path.join(server.directory, "gone")
+            os.mkdir(gone)
+            client.config_set("dir", gone)
+            os.rmdir(gone)
+            for words in (["SAVE"], ["SHUTDOWN", "SAVE"], ["BGSAVE"], ["SAVE"]):
+                look(*words)
+            client.config_set("dir", server.directory)
+            look("SAVE")
+            return seen
+        self.both(scene, [(True, "ok", 1, False, True), ("ERR", "ok", 2, False, True), ("Errors", "ok", 2, False, True),
+                          (True, "err", 3, True, "MISCONF"), ("ERR", "err", 4, True, "MISCONF"), (True, "ok", 5, True, True)])
+
+    def test_each_load_counts_for_itself(self):
+        def scene(binary):
+            server = self.server(binary, save=RULES, appendonly="yes", **{"enable-debug-command": "yes"})
+            client = server.client()
+            client.execute_command("DEBUG", "SET-ACTIVE-EXPIRE", "0")
+            client.mset({str(i): i for i in range(10)})
+            seen = []
+            for words in (["RELOAD"], ["RELOAD"], ["RELOAD", "NOSAVE"], ["LOADAOF"]):
+                client.set("gone", "1", px=1)
+                time.sleep(0.01)
+                client.execute_command("DEBUG", *words)
+                figures = client.info("persistence")
+                seen.append([figures[name] for name in ("rdb_last_load_keys_loaded", "rdb_last_load_keys_expired",
+                                                        "rdb_changes_since_last_save")])
+            return seen
+        self.both(scene, [[10, 1, 0], [10, 1, 0], [10, 1, 1], [0, 0, 0]])
+
+    def test_what_flushall_saves_is_no_change(self):
+        def scene(binary):
+            client = self.server(binary, save=RULES).client()
+            client.mset({str(i): i for i in range(10)})
+            client.flushall()
+            return client.info("persistence")["rdb_changes_since_last_save"]
+        self.both(scene, 0)
+
+    def test_loadaof_inside_exec(self):
+        """What the transaction wrote before is not in the files yet: it is gone until they are loaded again."""
+        def scene(binary):
+            server = self.server(binary, appendonly="yes", appendfsync="always", **{"enable-debug-command": "yes"})
+            client = server.client()
+            client.set("a", "1")
+            with client.pipeline(transaction=True) as transaction:
+                transaction.set("b", "1").execute_command("DEBUG", "LOADAOF")
+                replies = transaction.mget("a", "b").set("c", "1").execute()
+            server.restart()
+            return replies, server.client().mget("a", "b", "c")
+        self.both(scene, ([True, b"OK", [b"1", None], True], [b"1"] * 3))
+
+    def test_scan_by_type_looks_keys_up(self):
+        def scene(binary):
+            client = self.server(binary, **{"enable-debug-command": "yes", "notify-keyspace-events": "Em"}).client()
+            client.execute_command("DEBUG", "SET-ACTIVE-EXPIRE", "0")
+            heard = client.pubsub()
+            heard.subscribe("__keyevent@0__:keymiss")
+            heard.get_message(timeout=60)
+            client.mset({"s1": 1, "s2": 2})
+            client.rpush("l1", 1)
+            seen = []
+            for words in ([], ["TYPE", "list"], ["TYPE", "nosuch"], ["TYPE", "string", "MATCH", "l*"]):
+                client.rpush("l2", 1)
+                client.pexpire("l2", 1)
+                time.sleep(0.01)
+                client.config_resetstat()
+                client.execute_command("SCAN", "0", *words)
+                figures = client.info("stats")
+                seen.append([figures[name] for name in ("keyspace_hits", "keyspace_misses", "expired_keys")])
+            client.publish("__keyevent@0__:keymiss", "end")
+            missed = []
+            while not missed or missed[-1] != b"end":
+                missed.append(heard.get_message(timeout=60)["data"])
+            return seen, missed
+        self.both(scene, ([[0, 0, 1], [3, 1, 1], [3, 1, 1], [1, 1, 1]], [b"l2"] * 3 + [b"end"]))
+
+
+if __name__ == "__main__":
+    unittest.main()
