@@ -127,17 +127,21 @@ void AddPrefix(Line* line) {
         << Decimal(static_cast<uint64_t>(now.tv_nsec / 1'000'000), 3) << " # ";
 }
 
-/// Ends the process.
+/// `line` to the log; ends the process.
+[[noreturn]] void EndWith(const Line& line) {
+  int fd = OpenLog(STDOUT_FILENO);
+  if (fd < 0) fd = STDERR_FILENO;
+  Print(fd, line.view());
+  ::_exit(1);
+}
+
 [[noreturn]] void EndForFile(const char* path) {
   Line line;
   AddPrefix(&line);
   line << "Unrecoverable error reading " << path
        << ": a page of it, which is mapped, cannot be had: the disk failed, or the file got "
           "shorter. Exiting.\n";
-  int fd = OpenLog(STDOUT_FILENO);
-  if (fd < 0) fd = STDERR_FILENO;
-  [[maybe_unused]] const ssize_t written = ::write(fd, line.view().data(), line.view().size());
-  ::_exit(1);
+  EndWith(line);
 }
 
 void OnCrash(int number, siginfo_t* info, void*) {
@@ -168,6 +172,13 @@ void SetLog(const std::string& log_path) {
 }
 
 }  // namespace
+
+void EndFromHandler(std::string_view words) {
+  Line line;
+  AddPrefix(&line);
+  line << words << "\n";
+  EndWith(line);
+}
 
 void InstallCrashReport(const std::string& log_path) {
   SetLog(log_path);

@@ -8,12 +8,16 @@
 // where a read has failed.
 
 #include <string>
+#include <string_view>
 
 namespace cairn {
 
 /// Installs the handlers. Reports go to `log_path`, or to standard error when it is empty; the line
 /// about a file goes where the log goes, which is standard output then.
 void InstallCrashReport(const std::string& log_path);
+/// Writes one line to the log and ends the process with status 1. May be called in a handler, once
+/// one of the two others was called.
+[[noreturn]] void EndFromHandler(std::string_view words);
 /// Gives the signals their default actions back, but for files that cannot be read.
 void RemoveCrashReport(const std::string& log_path);
 

@@ -168,6 +168,11 @@ void HostProcess::ShowTitle(const std::string& title) {
   std::memcpy(title_begin_, title.data(), length);
 }
 
+void HostProcess::RoleChanged(const Settings& settings, Logger& log) {
+  // The log has the reason why not; the role stands.
+  [[maybe_unused]] const Status scored = ApplyOomScore(settings, log);
+}
+
 Status HostProcess::ApplyOomScore(const Settings& settings, Logger& log) {
   const Status failed = Status::Client("Failed to set current oom_score_adj. Check server logs.");
   const bool wanted = settings.oom_score_adj != OomScoreAdj::kNo;
@@ -178,7 +183,8 @@ Status HostProcess::ApplyOomScore(const Settings& settings, Logger& log) {
   }
   int score = oom_score_base_;
   if (wanted) {
-    score = settings.oom_score_adj_values[0];
+    // The third value is of a child that saves, and there is none.
+    score = settings.oom_score_adj_values[settings.replicaof.host.empty() ? 0 : 1];
     if (settings.oom_score_adj == OomScoreAdj::kRelative) score += oom_score_base_;
   }
   if (!WriteOomScore(std::clamp(score, kMinOomScore, kMaxOomScore))) {

@@ -30,6 +30,9 @@ class HostProcess {
   /// Tells the service manager: "READY=1", "STATUS=..", "STOPPING=1". Nothing without one.
   void Tell(std::string_view message) const;
 
+  /// The server became a replica, or a primary again (`replicaof`): the OOM score follows.
+  void RoleChanged(const Settings& settings, Logger& log);
+
   /// The text of proc-title-template with its variables filled in.
   std::string Title(const Settings& settings, std::string_view config_file) const;
 

@@ -103,6 +103,10 @@ int Serve(Env& env, Config& config, HostProcess& process, const std::string& exe
   log.set_role('M');
   FollowCrashSetting(config);
   Server server(env, config, log, executable);
+  server.OnRoleChange([&] {
+    log.set_role(settings.replicaof.host.empty() ? 'M' : 'S');
+    process.RoleChanged(settings, log);
+  });
   log.Log(LogLevel::kNotice, "Running mode=standalone, port={}. PID: {}", settings.port,
           ::getpid());
   if (Status started = server.Start(); !started.ok()) {

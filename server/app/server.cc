@@ -9,6 +9,7 @@
 #include <thread>
 
 #include "server/app/families.h"
+#include "server/app/shutdown_signals.h"
 #include "server/base/hash.h"
 #include "server/base/strings.h"
 #include "server/platform/memory.h"
@@ -81,6 +82,7 @@ Server::Server(Env& env, Config& config, Logger& log, std::string executable)
 }
 
 Server::~Server() {
+  ended_ = true;
   loop_.SetAfterPoll(nullptr);
   loop_.StopTimer(cron_timer_);
   listeners_.clear();
@@ -120,6 +122,7 @@ Status Server::Start() {
   ChooseSystemCalls();
   loop_.OnSignal(SIGTERM, [this](int number) { RequestShutdown(number); });
   loop_.OnSignal(SIGINT, [this](int number) { RequestShutdown(number); });
+  InstallShutdownSignals(("temp-" + std::to_string(::getpid()) + ".rdb").c_str());
   std::signal(SIGPIPE, SIG_IGN);
   std::signal(SIGHUP, SIG_IGN);
   std::signal(SIGALRM, SIG_IGN);  // as Redis, which shows where it is and goes on
@@ -341,14 +344,10 @@ int Server::Run() {
 }
 
 void Server::RequestShutdown(int signal_number) {
+  if (ended_) return;
   log_.Log(LogLevel::kWarning, "Received {} scheduling shutdown...",
            signal_number == SIGINT ? "SIGINT" : "SIGTERM");
-  if (shutdown_asked_ && signal_number == SIGINT) {
-    // A second Ctrl-C does not wait for a save.
-    log_.Log(LogLevel::kWarning, "You insist... exiting now.");
-    std::_Exit(1);
-  }
-  shutdown_asked_ = true;
+  if (pending_shutdown_) return;
   if (engine_->loading) {
     engine_->stop_requested = true;
     return;
@@ -362,7 +361,7 @@ void Server::RequestShutdown(int signal_number) {
     engine_->stop_requested = true;
     loop_.Stop();
   } else {
-    shutdown_asked_ = false;
+    ForgetShutdownSignals();
     log_.Log(LogLevel::kWarning,
              "Received shutdown signal but errors trying to shut down the server, check the logs "
              "for more "
@@ -399,7 +398,7 @@ void Server::EndShutdownWait() {
 bool Server::AbortShutdown() {
   if (!pending_shutdown_) return false;
   EndShutdownWait();
-  shutdown_asked_ = false;
+  ForgetShutdownSignals();
   log_.Log(LogLevel::kNotice, "Shutdown manually aborted.");
   std::vector<Session*> asked;
   for (const auto& [id, session] : engine_->sessions()) {
@@ -425,6 +424,8 @@ void Server::CheckShutdownWait() {
 
 Status Server::ShutDown(int save, bool force) {
   CAIRN_RETURN_IF_ERROR(durability_->Shutdown(save, force));
+  IgnoreShutdownSignals();
+  ended_ = true;
   if (!config_.settings().pidfile.empty()) {
     log_.Log(LogLevel::kNotice, "Removing the pid file.");
     [[maybe_unused]] const Status removed = env_.Remove(config_.settings().pidfile);

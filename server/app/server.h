@@ -5,6 +5,7 @@
 // what they need themselves. Thread: the main thread, which is the executor.
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -37,6 +38,8 @@ class Server final : public KeyspaceListener {
   /// Serves until shut down. Returns the exit status of the process.
   int Run();
   void RequestShutdown(int signal_number);
+  /// `fn` runs when this has become a replica, or a primary again.
+  void OnRoleChange(std::function<void()> fn) { replication_->on_role_change = std::move(fn); }
 
   Engine& engine() { return *engine_; }
   int port() const;
@@ -89,7 +92,7 @@ class Server final : public KeyspaceListener {
   std::vector<std::unique_ptr<Listener>> listeners_;
   TimerId cron_timer_ = 0;
   int64_t next_slow_cron_ms_ = 0;
-  bool shutdown_asked_ = false;
+  bool ended_ = false;  // all is saved, or this is being destroyed: signals ask for nothing
   struct PendingShutdown {
     int save = -1;
     bool force = false;

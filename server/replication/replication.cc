@@ -1,6 +1,7 @@
 #include "server/replication/replication.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "server/base/check.h"
 #include "server/base/strings.h"
@@ -39,6 +40,8 @@ void Replication::UpdateFacts() {
       settings.min_replicas_to_write == 0 || settings.min_replicas_max_lag == 0 ||
       primary_.GoodReplicas() >= static_cast<size_t>(settings.min_replicas_to_write);
   engine_.UpdateExpiry();
+  if (std::exchange(replica_when_told_, is_replica_) != is_replica_ && on_role_change)
+    on_role_change();
 }
 
 uint64_t Replication::StreamOffset() const {

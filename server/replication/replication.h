@@ -5,6 +5,7 @@
 // The work is Primary's (others follow this server), ReplicaLink's (it follows another) and
 // Failover's (it hands over). docs/replication.md tells the whole. Thread: executor.
 
+#include <functional>
 #include <memory>
 #include <string>
 
@@ -62,6 +63,9 @@ class Replication final : public ReplicaFeed, public LinkListener {
   void ResetCounts() override { primary_.counts = {}; }
   void ChangeId() override;
 
+  /// The server has become a replica, or a primary again. Set by app.
+  std::function<void()> on_role_change;
+
   /// After a change of what gates commands depend on.
   void UpdateFacts();
 
@@ -82,6 +86,7 @@ class Replication final : public ReplicaFeed, public LinkListener {
   Primary primary_;
   ReplicaLink link_;
   Failover failover_;
+  bool replica_when_told_ = false;  // what on_role_change was last told of
   // What the loaded file said of its history.
   struct Loaded {
     std::string id;

@@ -49,6 +49,26 @@ class Replicas(Scenes):
             return counts + [figures[name] for name in ("sync_full", "sync_partial_ok", "sync_partial_err")]
         self.both(scene, [1, 0, 0, 0])
 
+    def test_the_oom_score_follows_the_role(self):
+        def scene(binary):
+            server = self.server(binary, **{"oom-score-adj": "absolute", "oom-score-adj-values": "100 200 300"})
+            client = server.client()
+
+            def score():
+                with open(f"/proc/{server.pid}/oom_score_adj", encoding="ascii") as file:
+                    return int(file.read())
+            seen = [score()]
+            client.replicaof("127.0.0.1", 1)
+            seen.append(score())
+            client.config_set("oom-score-adj-values", "110 220 330")
+            seen.append(score())
+            client.replicaof("NO", "ONE")
+            seen.append(score())
+            from_start = self.server(binary, replicaof="127.0.0.1 1", **{"oom-score-adj": "absolute"})
+            with open(f"/proc/{from_start.pid}/oom_score_adj", encoding="ascii") as file:
+                return seen + [int(file.read())]
+        self.both(scene, [100, 200, 220, 110, 200])
+
 
 if __name__ == "__main__":
     unittest.main()
