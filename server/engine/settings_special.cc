@@ -96,7 +96,9 @@ std::vector<RewriteLine> RewriteBind(const Settings& now, const Settings& defaul
     value += IsPlainWord(address) ? address : QuoteRepr(address);
   }
   if (now.bind.empty()) value = "\"\"";
-  return {{"bind " + value, now.bind != defaults.bind}};
+  // As Redis, which takes the line away also where the file has one.
+  if (now.bind == defaults.bind) return {};
+  return {{"bind " + value, true}};
 }
 
 // -- save
