@@ -36,7 +36,7 @@ WorkerThread& Primary::reader() {
 
 void Primary::BeginBacklog(uint64_t offset) {
   backlog_.emplace(offset, static_cast<uint64_t>(engine_.settings().repl_backlog_size));
-  no_replicas_since_s_ = now_s();
+  BeginTtl();
 }
 
 void Primary::DropBacklog() {
@@ -421,7 +421,7 @@ void Primary::EverySecond() {
   if (engine_.is_replica()) return;
   const size_t replicas = replica_count();
   if (engine_.loading) {
-    no_replicas_since_s_ = now;  // none could have come
+    BeginTtl();
   } else if (replicas > 0) {
     const auto period = static_cast<uint64_t>(settings.repl_ping_replica_period);
     // A paused primary is on its way to hand over: its offset must come to rest.

@@ -50,6 +50,8 @@ class Primary {
   const Backlog& backlog() const { return *backlog_; }
   /// Begins a backlog at `offset`; an old one goes.
   void BeginBacklog(uint64_t offset);
+  /// repl-backlog-ttl counts from now on: before, none could have come.
+  void BeginTtl() { no_replicas_since_s_ = now_s(); }
   void DropBacklog();
   /// The next bytes of the stream, whole commands. Without a backlog there is nobody to keep them
   /// for, and no offset moves.

@@ -136,6 +136,7 @@ void Replication::FinishStart() {
     former_ = {loaded_.id, loaded_.offset + 1};
     if (!primary_.has_backlog()) primary_.BeginBacklog(static_cast<uint64_t>(loaded_.offset));
     engine_.propagation.set_fed(true);
+    primary_.BeginTtl();
   }
   if (!target.host.empty()) link_.Follow(target.host, target.port, false);
   UpdateFacts();

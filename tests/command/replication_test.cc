@@ -136,6 +136,27 @@ TEST_F(ReplicationTest, TheStreamGoesOnWhereTheReplicaStopped) {
   EXPECT_EQ(primary().replica_count(), 0u);
 }
 
+TEST_F(ReplicationTest, ALoadLongerThanTheBacklogMayLast) {
+  harness_.SetSetting("repl-backlog-ttl", "10");
+  Replication& replication = harness_.replication();
+  replication.OnLoadedField("repl-id", std::string(40, 'a'));
+  replication.OnLoadedField("repl-offset", "100");
+  replication.OnExpiredAtStart(0, "k");
+  ASSERT_TRUE(primary().has_backlog());
+  harness_.AdvanceMs(20'000);
+  replication.FinishStart();
+  const auto seconds = [&](int count) {
+    for (int i = 0; i < count; ++i) {
+      harness_.AdvanceMs(1000);
+      replication.Tick();
+    }
+  };
+  seconds(9);
+  EXPECT_TRUE(primary().has_backlog());
+  seconds(4);
+  EXPECT_FALSE(primary().has_backlog());
+}
+
 TEST_F(ReplicationTest, AReplicaDoesNotTouchKeys) {
   primary().BeginBacklog(0);
   FakeClient replica(harness_);
