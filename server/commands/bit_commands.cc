@@ -327,9 +327,8 @@ Status BitOp(CommandContext& ctx) {
     const std::string_view bytes = result->view();
     SetKey(ctx, ctx.db(), target, ValueInput::RawString(bytes, result));
     ctx.Changed(target, NotifyClass::kString, "set");
-  } else if (ctx.db().LookupWrite(target) != nullptr) {
-    ctx.db().Remove(target, false);
-    ctx.Changed(target, NotifyClass::kGeneric, "del");
+  } else {
+    RemoveTarget(ctx, target, /*lazy=*/false);
   }
   ctx.reply().Integer(static_cast<int64_t>(size));
   return Status::Ok();

@@ -202,15 +202,15 @@ constexpr CommandSpec kClientListSpec{
 
 struct KillFilter {
   uint64_t id = 0;
-  std::string_view address;
-  std::string_view local_address;
+  std::optional<std::string_view> address;  ///< given as "", nobody has it
+  std::optional<std::string_view> local_address;
   std::string_view user;
   std::optional<ClientType> type;
   bool skip_me = true;
 
   bool Matches(const Session& session) const {
-    if (!address.empty() && session.peer_address != address) return false;
-    if (!local_address.empty() && session.local_address != local_address) return false;
+    if (address && session.peer_address != *address) return false;
+    if (local_address && session.local_address != *local_address) return false;
     if (type && !IsOfType(session, *type)) return false;
     if (id != 0 && session.id != id) return false;
     return user.empty() || (session.authenticated && session.user == user);
@@ -264,8 +264,7 @@ Status ClientKill(CommandContext& ctx) {
   if (ctx.argc() == 3) {
     filter.address = ctx.arg(2);
     filter.skip_me = false;
-    if (filter.address.empty() || KillMatching(ctx, filter) == 0)
-      return RespError(resp_errors::kNoSuchClient);
+    if (KillMatching(ctx, filter) == 0) return RespError(resp_errors::kNoSuchClient);
     ctx.reply().Ok();
     return Status::Ok();
   }

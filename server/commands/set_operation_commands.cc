@@ -47,10 +47,7 @@ void StoreResult(CommandContext& ctx, MemberBuilder& result, std::string_view ev
     return;
   }
   if (!source_missing) ctx.reply().Integer(0);
-  if (ctx.db().LookupWrite(key) != nullptr) {
-    ctx.db().Remove(key, ctx.settings().lazyfree_lazy_server_del);
-    ctx.Changed(key, NotifyClass::kGeneric, "del");
-  }
+  RemoveTarget(ctx, key, ctx.settings().lazyfree_lazy_server_del);
   if (source_missing) ctx.reply().Integer(0);
 }
 

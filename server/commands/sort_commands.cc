@@ -296,10 +296,7 @@ void StoreElements(CommandContext& ctx, const SortOptions& options,
   const size_t count = chosen.size() * std::max<size_t>(options.get.size(), 1);
   // The reply comes last: a client that listens to its own events sees them first.
   if (count == 0) {
-    if (ctx.db().LookupWrite(key) != nullptr) {
-      ctx.db().Remove(key, /*lazy=*/false);
-      ctx.Changed(key, NotifyClass::kGeneric, "del");
-    }
+    RemoveTarget(ctx, key, /*lazy=*/false);
     return ctx.reply().Integer(0);
   }
   // Nodes as Redis fills them here, whatever list-max-listpack-size and list-compress-depth say.

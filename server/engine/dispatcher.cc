@@ -251,7 +251,7 @@ void Dispatcher::Call(CommandContext& ctx, Command& command) {
   CommandJob* const job = ctx.owned_ != nullptr ? ctx.owned_->job.get() : nullptr;
   Status status = job != nullptr ? job->Finish(ctx) : ctx.spec_.handler(ctx);
   if (!status.ok()) {
-    session.output.RollbackTo(mark);
+    session.TakeBackReply(mark);
     SendError(session, status);
   }
   Propagate(ctx);

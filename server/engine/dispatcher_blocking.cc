@@ -50,7 +50,7 @@ void Dispatcher::Answer(Session& session, Reply&& answer, bool served) {
   Session* const outer = std::exchange(engine_.running_session, &session);
   session.holds_pushes = session.reply_mode != ReplyMode::kOn;
   if (Status status = answer(ctx); !status.ok()) {
-    session.output.RollbackTo(mark);
+    session.TakeBackReply(mark);
     SendError(session, status);
     ctx.blocked_on_ = false;
   }

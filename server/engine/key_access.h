@@ -63,6 +63,12 @@ inline const Entry* SetKey(CommandContext& ctx, Database& db, KeyRef key, ValueI
   return StoreKey(ctx, db, key, std::move(value));
 }
 
+/// Removes the target of a command that had nothing to store, also one whose time is over: as in
+/// redis-server that is published as "del" then. dirty += 1 when there was one.
+inline void RemoveTarget(CommandContext& ctx, KeyRef key, bool lazy) {
+  if (ctx.db().Remove(key, lazy)) ctx.Changed(key, NotifyClass::kGeneric, "del");
+}
+
 /// States that `count` elements of `key` were taken away, and with `gone` the key: publishes
 /// `event` and "del", then tells WATCHers and who keeps copies, so that who hears of both hears the
 /// events first. dirty += count.

@@ -401,7 +401,7 @@ void EndModuleWait(CommandContext& ctx) {
   const ReplyBuffer::Mark mark = ctx.session().output.Here();
   const Status status = RunAgain(ctx, time_left ? Again::kLook : Again::kTimedOut, &waits);
   if (status.ok()) return;
-  ctx.session().output.RollbackTo(mark);
+  ctx.session().TakeBackReply(mark);
   ctx.engine().stats.CountError(status.message());
   ctx.reply().StatusReply(status);
 }

@@ -3,6 +3,7 @@
 #include "server/engine/blocking.h"
 #include "server/engine/pubsub.h"
 #include "server/engine/tracking.h"
+#include "server/protocol/resp_reader.h"
 
 namespace cairn {
 
@@ -40,6 +41,18 @@ void Session::ReleasePushes() {
   if (held_pushes_ == nullptr) return;
   output.Append(held_pushes_->Flatten());
   held_pushes_.reset();
+}
+
+void Session::TakeBackReply(ReplyBuffer::Mark mark) {
+  std::string_view written = output.Since(mark);
+  while (written.starts_with('>')) {
+    size_t size = 0;
+    RespValue push;
+    if (ParseReply(written, &size, &push) != ReplyParse::kValue) break;
+    mark.text += size;
+    written.remove_prefix(size);
+  }
+  output.RollbackTo(mark);
 }
 
 bool Session::IsLocal() const {

@@ -173,6 +173,9 @@ class Session {
   void ReleasePushes();
   /// Bytes that PushBuffer kept apart.
   size_t held_push_bytes() const { return held_pushes_ == nullptr ? 0 : held_pushes_->size(); }
+  /// Takes back what was replied since `mark`, but not the pushes ahead of it: what a command did
+  /// before it failed has been done, and whoever listens to itself hears of it.
+  void TakeBackReply(ReplyBuffer::Mark mark);
 
   /// A message that is no reply, of `parts` parts, each written to writer(): a push in RESP3, an
   /// array in RESP2. CLIENT REPLY does not silence it.

@@ -181,10 +181,7 @@ void StoreSortedSet(CommandContext& ctx, KeyRef key, std::vector<ScoredMember> m
   const auto size = static_cast<int64_t>(members.size());
   if (members.empty()) {
     if (reply_first) ctx.reply().Integer(0);
-    if (db.LookupWrite(key) != nullptr) {
-      db.Remove(key, ctx.settings().lazyfree_lazy_server_del);
-      ctx.Changed(key, NotifyClass::kGeneric, "del");
-    }
+    RemoveTarget(ctx, key, ctx.settings().lazyfree_lazy_server_del);
     if (!reply_first) ctx.reply().Integer(0);
     return;
   }

@@ -87,6 +87,12 @@ class ReplyBuffer {
   /// Inserts bytes at `mark`; marks taken later move and must not be used again. Cost: moves the
   /// contiguous bytes behind the mark.
   void InsertAt(Mark mark, std::string_view bytes);
+  /// What was appended since `mark`, when that is contiguous; else empty. Lives until the next
+  /// non-const call.
+  std::string_view Since(Mark mark) const {
+    if (slices_.size() != mark.slices) return {};
+    return {data_ + mark.text, end_ - mark.text};
+  }
   /// Drops everything appended since `mark`.
   void RollbackTo(Mark mark);
 

@@ -1,8 +1,8 @@
 #pragma once
 
 // A client's view of replies: parses RESP2 and RESP3 replies into a tree. For tests, tools and the
-// bench client; the server itself never parses replies. It copies every byte and is not built for
-// speed. Value types; any thread.
+// bench client; of its own replies the server parses only the pushes ahead of an error. It copies
+// every byte and is not built for speed. Value types; any thread.
 
 #include <cstddef>
 #include <cstdint>
