@@ -12,6 +12,8 @@ namespace cairn::tensor {
 namespace {
 
 constexpr size_t kBufferBytes = 1 << 20;
+/// Files of one process that are written at once, or were left behind by one of the same number.
+constexpr int kMaxTemporaries = 10'000;
 
 Status SystemError(const char* call, const std::string& name) {
   return Status::Client("ERR " + std::string(call) + " of '" + name +
@@ -60,14 +62,17 @@ Result<BlobSlice> ReadWholeFile(BlobSource& source, const std::string& name,
   return read;
 }
 
-FileWriter::FileWriter(std::string name)
-    : name_(std::move(name)),
-      temporary_("temp-export-" + std::to_string(::getpid()) + "-" + name_) {
+FileWriter::FileWriter(std::string name) : name_(std::move(name)) {
   if (!IsPlainFileName(name_)) {
     status_ = NotPlain();
     return;
   }
-  fd_ = ::open(temporary_.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0644);
+  // Somebody else may be writing a file of the same name: each has one of its own.
+  const std::string prefix = "temp-export-" + std::to_string(::getpid()) + "-";
+  for (int i = 0; i < kMaxTemporaries && fd_ < 0 && (i == 0 || errno == EEXIST); ++i) {
+    temporary_ = prefix + std::to_string(i);
+    fd_ = ::open(temporary_.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
+  }
   if (fd_ < 0) Fail("open");
 }
 

@@ -35,8 +35,9 @@ struct ArchiveTensor {
 Result<BlobSlice> ReadWholeFile(BlobSource& source, const std::string& name,
                                 const std::function<Status(uint64_t size_bytes)>& may_take);
 
-/// Writes a new file of the working directory: under a name of its own until Publish has synced it
-/// and put it in place. Errors latch: the first one is what Publish returns.
+/// Writes a new file of the working directory: under a name that no other has until Publish has
+/// synced it and put it in place; of several of one name the last to be published stays. Errors
+/// latch: the first one is what Publish returns.
 class FileWriter {
  public:
   /// Errors (at Publish): not a plain name; open(2), write(2), fdatasync(2), rename(2) failed.
@@ -53,7 +54,7 @@ class FileWriter {
   void Fail(const char* call);
   void Flush();
   const std::string name_;
-  const std::string temporary_;
+  std::string temporary_;
   std::string buffer_;
   int fd_ = -1;
   uint64_t position_ = 0;

@@ -344,6 +344,24 @@ TEST(ZipTest, Crc32IsThatOfZip) {
   EXPECT_EQ(Crc32(Crc32(0, bytes.substr(0, 333)), bytes.substr(333)), Crc32(0, bytes));
 }
 
+TEST_F(PtArchiveTest, TwoWritersOfOneNameEachWriteAFileOfTheirOwn) {
+  FileWriter first("f.pt"), second("f.pt");
+  first.Append(std::string(3 << 20, 'a'));
+  second.Append(std::string(2 << 20, 'b'));
+  first.Append("a");
+  second.Append("b");
+  ASSERT_TRUE(second.Publish().ok());
+  EXPECT_EQ(Content(), std::string((2 << 20) + 1, 'b'));
+  ASSERT_TRUE(first.Publish().ok());
+  EXPECT_EQ(Content(), std::string((3 << 20) + 1, 'a'));
+}
+
+TEST_F(PtArchiveTest, ANameMayBeAsLongAsTheFileSystemTakes) {
+  const std::string name(255, 'n');
+  EXPECT_TRUE(FileWriter(name).Publish().ok());
+  EXPECT_EQ(::unlink(name.c_str()), 0);
+}
+
 TEST(FileWriterTest, NamesArePlain) {
   TestMemory memory;
   const auto take = [](uint64_t) { return Status::Ok(); };
