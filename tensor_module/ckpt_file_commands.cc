@@ -295,9 +295,7 @@ Status ImportCommand(CommandRun& run) {
        name = std::string(run.args()[6])]() -> Result<Imported> {
         Result<Imported> made = Import(module, room, format, name);
         if (!made.ok()) return made;
-        for (const auto& chunks : made->tensors.chunks) {
-          CAIRN_RETURN_IF_ERROR(StageChunks(names, chunks));
-        }
+        CAIRN_RETURN_IF_ERROR(StageChunks(names, made->tensors.chunks));
         CAIRN_RETURN_IF_ERROR(LogMade(log, made->tensors.chunks));
         return made;
       },

@@ -35,6 +35,13 @@ Status StageChunks(const NamesTarget& names, const std::vector<ChunkRef>& chunks
   return Status::Ok();
 }
 
+Status StageChunks(const NamesTarget& names, const std::vector<std::vector<ChunkRef>>& chunks) {
+  if (names.log == nullptr) return Status::Ok();
+  std::vector<ChunkRef> all;
+  for (const auto& each : chunks) all.insert(all.end(), each.begin(), each.end());
+  return StageChunks(names, all);
+}
+
 uint64_t StagingCost(const NamesTarget& names, uint64_t size_bytes) {
   const bool stages = names.log != nullptr && size_bytes >= ChunkLog::kLeastBytes;
   return std::max(size_bytes * 2, stages ? kLateBytes : 0);

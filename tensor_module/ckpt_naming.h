@@ -27,6 +27,8 @@ namespace cairn::tensor {
 /// when the disk has no room for it, since the append-only file, which would get the bytes, then
 /// has none either. Thread: any.
 Status StageChunks(const NamesTarget& names, const std::vector<ChunkRef>& chunks);
+/// All that one command brings, tensor by tensor, which is synced at once.
+Status StageChunks(const NamesTarget& names, const std::vector<std::vector<ChunkRef>>& chunks);
 
 /// What a first half costs, in RunLate's measure, that hashes `size_bytes` and stages them: the log
 /// is not for the executor to write.

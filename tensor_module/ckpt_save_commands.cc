@@ -295,10 +295,10 @@ Status SaveCommand(CommandRun& run) {
           for (const ChunkRef& chunk : *chunks) {
             CAIRN_RETURN_IF_ERROR(CheckBoolChunk(payload.dtype, *chunk));
           }
-          CAIRN_RETURN_IF_ERROR(StageChunks(names, *chunks));
           std::vector<ChunkRef>& all = made.emplace_back(payload.logged);
           all.insert(all.end(), chunks->begin(), chunks->end());
         }
+        CAIRN_RETURN_IF_ERROR(StageChunks(names, made));
         CAIRN_RETURN_IF_ERROR(LogMade(log, made));
         return made;
       },

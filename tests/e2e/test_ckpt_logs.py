@@ -5,6 +5,7 @@ CAIRN_CKPT_LOG_ROUNDS: how many kills (6 when not given). CAIRN_CKPT_LOG_SEED re
 """
 
 import array
+import json
 import os
 import random
 import shutil
@@ -155,6 +156,29 @@ class ChunkLogs(unittest.TestCase):
         open_tx = call("CKPT.BEGIN", "run", 4, "RANK", 0, "WORLD", 1)
         with self.assertRaisesRegex(redis.ResponseError, "syntax error"):
             call("CKPT.STATE", "run", open_tx, "RANK", 0, "s", "KIND", "optim", "LOGGED", 1, "0" * 32, "BLOB", b"")
+
+    def test_what_one_command_brings_is_synced_at_once(self):
+        """With a sync a tensor, an IMPORT of a model would wait for the disk hundreds of times."""
+        server = self.start({"appendonly": "yes", "appendfsync": "everysec"})
+        call = server.client().execute_command
+        count = 100
+        blobs = [random.Random(number).randbytes(8192) for number in range(count)]
+        header = json.dumps({f"w{number}": {"dtype": "U8", "shape": [8192], "data_offsets": [number * 8192, (number + 1) * 8192]}
+                             for number in range(count)}).encode()
+        with open(os.path.join(server.directory, "in.safetensors"), "wb") as file:
+            file.write(len(header).to_bytes(8, "little") + header + b"".join(blobs))
+        call("CKPT.IMPORT", "run", 1, "FORMAT", "safetensors", "FROM", "in.safetensors")
+        self.assertEqual(self.figures(server)["appended_bytes"], count * 8192)
+        saved = [word for number, blob in enumerate(blobs)
+                 for word in (f"w{number}", "U8", "SHAPE", 1, 8192, "BLOB", bytes(reversed(blob)))]
+        call("CKPT.SAVE", "run", 2, count, *saved)
+        self.assertEqual(self.figures(server)["appended_bytes"], 2 * count * 8192)
+        self.assertLess(self.figures(server)["syncs"], count // 4)    # some are the clock's
+        server.restart()
+        call = server.client().execute_command
+        for number in (0, count - 1):
+            self.assertEqual(call("CKPT.LOAD", "run", 1, f"w{number}", "RANGE", 0, 8192), blobs[number])
+            self.assertEqual(call("CKPT.LOAD", "run", 2, f"w{number}", "RANGE", 0, 8192), bytes(reversed(blobs[number])))
 
     def check_step(self, server, step, want):
         call = server.client().execute_command
