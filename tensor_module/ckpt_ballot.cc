@@ -1,6 +1,9 @@
 #include "tensor_module/ckpt_ballot.h"
 
 #include <algorithm>
+#include <span>
+
+#include "tensor_module/ckpt_grid.h"
 
 namespace cairn::tensor {
 
@@ -9,16 +12,38 @@ namespace {
 /// Handles are copied so far behind the request for their count's cache line.
 constexpr size_t kStoredAhead = 16;
 
-Cut CutOf(const ShardSpec& spec) {
+/// `several` takes the cuts of a box with more than one.
+Cut CutOf(const ShardSpec& spec, std::vector<Cut>* several) {
   Cut cut{0, 0, Cut::kWhole};
+  const size_t before = several->size();
   for (size_t i = 0; i < spec.shape.size(); ++i) {
     const uint64_t off = spec.extent.off[i], len = spec.extent.len[i];
-    if (spec.shape[i] == 0 || len == 0) return {};
+    if (len == 0) {
+      several->resize(before);
+      return {};
+    }
     if (len == spec.shape[i]) continue;
-    if (cut.axis != Cut::kWhole) return {};
-    cut = {off, off + len, static_cast<uint32_t>(i)};
+    const Cut one{off, off + len, static_cast<uint32_t>(i)};
+    if (cut.axis == Cut::kWhole) {
+      cut = one;
+      continue;
+    }
+    if (cut.axis != Cut::kSeveral) {
+      several->push_back(cut);
+      cut = {before, 0, Cut::kSeveral};
+    }
+    several->push_back(one);
+    cut.end = several->size();
   }
   return cut;
+}
+
+/// Of a box that is not empty.
+std::span<const Cut> CutsOf(const Ballot& ballot, size_t shard) {
+  const Cut& cut = ballot.cuts[shard];
+  if (cut.axis == Cut::kWhole) return {};
+  if (cut.axis != Cut::kSeveral) return {&cut, 1};
+  return std::span(ballot.several).subspan(cut.begin, cut.end - cut.begin);
 }
 
 /// The number of a name, which is mostly the one behind the last.
@@ -48,7 +73,7 @@ Kept<Ballot> MakeBallot(Transaction* transaction, const RankPart& part) {
       }
     }
     ballot.ids.push_back(last = id);
-    ballot.cuts.push_back(CutOf(spec));
+    ballot.cuts.push_back(CutOf(spec, &ballot.several));
     ballot.size_bytes += spec.size_bytes;
     ballot.stored.push_back(
         spec.alias_of.empty()
@@ -59,50 +84,173 @@ Kept<Ballot> MakeBallot(Transaction* transaction, const RankPart& part) {
   return Kept<Ballot>::Make(std::move(ballot));
 }
 
-std::optional<Tiling> FindTiling(const Transaction& transaction) {
-  if (!transaction.names) return std::nullopt;
-  const std::vector<Kept<ShardSpec>>& heads = transaction.names->heads;
-  struct Reached {
+namespace {
+
+/// Looks at the shards of a transaction whose ranks all have ballots, name by name.
+class Tiler {
+ public:
+  explicit Tiler(const Transaction& transaction)
+      : transaction_(transaction), heads_(transaction.names->heads), names_(heads_.size()) {
+    tiling_.shards.resize(heads_.size());
+    for (size_t id = 0; id < heads_.size(); ++id) names_[id].alias = !heads_[id]->alias_of.empty();
+  }
+
+  std::optional<Tiling> Run() {
+    if (!TakeInOrder() || !AliasesFit()) return std::nullopt;
+    if (grids_.empty()) return std::move(tiling_);
+    if (!FindCells() || !FillCells()) return std::nullopt;
+    return std::move(tiling_);
+  }
+
+ private:
+  static constexpr uint32_t kNoGrid = UINT32_MAX;
+  struct Name {
     uint64_t end = 0, goal = 0;
-    uint32_t axis = Cut::kOther;  ///< kOther: nothing yet
+    uint32_t axis = Cut::kEmpty;  ///< kEmpty: nothing yet
+    uint32_t grid = kNoGrid;      ///< one did not begin where the last ended
     bool alias = false;
   };
-  std::vector<Reached> reached(heads.size());
-  for (size_t id = 0; id < heads.size(); ++id) reached[id].alias = !heads[id]->alias_of.empty();
-  Tiling tiling{std::vector<uint32_t>(heads.size(), 0)};
-  for (const auto& part : transaction.ranks) {
-    if (!part->ballot) return std::nullopt;
-    const Ballot& ballot = *part->ballot;
-    for (size_t i = 0; i < ballot.ids.size(); ++i) {
-      const uint32_t id = ballot.ids[i];
-      Reached& at = reached[id];
-      if (at.alias) continue;
-      const Cut& cut = ballot.cuts[i];
-      if (at.axis == Cut::kOther) {
-        if (cut.axis == Cut::kOther) return std::nullopt;
-        at.axis = cut.axis;
-        at.goal = cut.axis == Cut::kWhole ? 0 : heads[id]->shape[cut.axis];
-      } else if (cut.axis != at.axis || cut.axis == Cut::kWhole) {
-        return std::nullopt;
+  struct Cells {
+    uint32_t id = 0;
+    std::vector<uint32_t> axes;  ///< that its boxes are cut along
+    Grid grid{0};
+    std::vector<Tiling::Place> first;  ///< of each cell; kNobody: none yet
+    size_t found = 0;
+  };
+  static constexpr Tiling::Place kNobody{UINT32_MAX, UINT32_MAX};
+
+  const Ballot& BallotOf(size_t rank) const { return *transaction_.ranks[rank]->ballot; }
+
+  bool TakeInOrder() {
+    for (size_t rank = 0; rank < transaction_.ranks.size(); ++rank) {
+      if (!transaction_.ranks[rank]->ballot) return false;
+      const Ballot& ballot = BallotOf(rank);
+      for (size_t i = 0; i < ballot.ids.size(); ++i) {
+        Name& name = names_[ballot.ids[i]];
+        if (name.alias) continue;
+        if (ballot.cuts[i].axis == Cut::kEmpty) return false;
+        ++tiling_.shards[ballot.ids[i]];
+        if (name.grid != kNoGrid || Extend(ballot.ids[i], ballot.cuts[i])) continue;
+        name.grid = static_cast<uint32_t>(grids_.size());
+        grids_.emplace_back().id = ballot.ids[i];
       }
-      if (cut.begin != at.end) return std::nullopt;
-      at.end = cut.end;
-      ++tiling.shards[id];
     }
-  }
-  for (size_t id = 0; id < heads.size(); ++id) {
-    if (!reached[id].alias) {
-      if (tiling.shards[id] == 0 || reached[id].end != reached[id].goal) return std::nullopt;
-      continue;
+    for (size_t id = 0; id < names_.size(); ++id) {
+      const Name& name = names_[id];
+      if (name.alias || name.grid != kNoGrid) continue;
+      if (tiling_.shards[id] == 0 || name.end != name.goal) return false;
     }
-    const auto target = transaction.names->ids.find(heads[id]->alias_of);
-    if (target == transaction.names->ids.end()) return std::nullopt;
-    const ShardSpec& other = *heads[target->second];
-    const bool fits = other.alias_of.empty() && other.dtype == heads[id]->dtype &&
-                      other.shape == heads[id]->shape;
-    if (!fits) return std::nullopt;
+    return true;
   }
-  return tiling;
+
+  bool Extend(uint32_t id, const Cut& cut) {
+    Name& name = names_[id];
+    if (cut.axis == Cut::kSeveral) return false;
+    if (name.axis == Cut::kEmpty) {
+      name.axis = cut.axis;
+      name.goal = cut.axis == Cut::kWhole ? 0 : heads_[id]->shape[cut.axis];
+    } else if (cut.axis != name.axis || cut.axis == Cut::kWhole) {
+      return false;
+    }
+    if (cut.begin != name.end) return false;
+    name.end = cut.end;
+    return true;
+  }
+
+  bool AliasesFit() const {
+    for (size_t id = 0; id < heads_.size(); ++id) {
+      if (!names_[id].alias) continue;
+      const auto target = transaction_.names->ids.find(heads_[id]->alias_of);
+      if (target == transaction_.names->ids.end()) return false;
+      const ShardSpec& other = *heads_[target->second];
+      const bool fits = other.alias_of.empty() && other.dtype == heads_[id]->dtype &&
+                        other.shape == heads_[id]->shape;
+      if (!fits) return false;
+    }
+    return true;
+  }
+
+  /// `visit(cells, cuts, place)` for each shard of names that are no rows; false when one is.
+  template <typename Visit>
+  bool ForEachOfGrids(Visit visit) {
+    for (size_t rank = 0; rank < transaction_.ranks.size(); ++rank) {
+      const Ballot& ballot = BallotOf(rank);
+      for (size_t i = 0; i < ballot.ids.size(); ++i) {
+        const uint32_t grid = names_[ballot.ids[i]].grid;
+        if (grid == kNoGrid) continue;
+        const Tiling::Place place{static_cast<uint32_t>(rank), static_cast<uint32_t>(i)};
+        if (!visit(grids_[grid], CutsOf(ballot, i), place)) return false;
+      }
+    }
+    return true;
+  }
+
+  bool FindCells() {
+    std::vector<bool> met(grids_.size());
+    const bool same_axes = ForEachOfGrids([&](Cells& cells, auto cuts, Tiling::Place) {
+      const size_t number = static_cast<size_t>(&cells - grids_.data());
+      if (!met[number]) {
+        met[number] = true;
+        for (const Cut& cut : cuts) cells.axes.push_back(cut.axis);
+        cells.grid = Grid(cuts.size());
+      }
+      if (cuts.size() != cells.axes.size()) return false;
+      for (size_t i = 0; i < cuts.size(); ++i) {
+        if (cuts[i].axis != cells.axes[i]) return false;
+        cells.grid.Add(i, cuts[i].begin, cuts[i].end);
+      }
+      return true;
+    });
+    if (!same_axes) return false;
+    for (Cells& cells : grids_) {
+      Shape lengths;
+      for (const uint32_t axis : cells.axes) lengths.push_back(heads_[cells.id]->shape[axis]);
+      if (!cells.grid.Settle(lengths)) return false;
+      if (cells.grid.cells() > tiling_.shards[cells.id]) return false;
+      cells.first.assign(static_cast<size_t>(cells.grid.cells()), kNobody);
+    }
+    return true;
+  }
+
+  bool FillCells() {
+    const bool same_bytes = ForEachOfGrids([&](Cells& cells, auto cuts, Tiling::Place place) {
+      size_t at = 0;
+      for (size_t i = 0; i < cuts.size(); ++i) at = cells.grid.PlaceOf(at, i, cuts[i].begin);
+      Tiling::Place& first = cells.first[at];
+      if (first == kNobody) {
+        first = place;
+        ++cells.found;
+        return true;
+      }
+      --tiling_.shards[cells.id];
+      tiling_.copies.push_back(place);
+      return HaveSameBytes(*BallotOf(first.rank).stored[first.shard],
+                           *BallotOf(place.rank).stored[place.shard]);
+    });
+    return same_bytes && std::all_of(grids_.begin(), grids_.end(), [](const Cells& cells) {
+             return cells.found == cells.first.size();
+           });
+  }
+
+  static bool HaveSameBytes(const StoredShard& a, const StoredShard& b) {
+    for (size_t i = 0; i < a.chunks.size(); ++i) {
+      if (!SameBytes(*a.chunks[i], *b.chunks[i])) return false;
+    }
+    return true;
+  }
+
+  const Transaction& transaction_;
+  const std::vector<Kept<ShardSpec>>& heads_;
+  std::vector<Name> names_;  // by number
+  std::vector<Cells> grids_;
+  Tiling tiling_;
+};
+
+}  // namespace
+
+std::optional<Tiling> FindTiling(const Transaction& transaction) {
+  if (!transaction.names) return std::nullopt;
+  return Tiler(transaction).Run();
 }
 
 std::vector<Kept<LogicalTensor>> BuildTensors(const Transaction& transaction,
@@ -116,9 +264,14 @@ std::vector<Kept<LogicalTensor>> BuildTensors(const Transaction& transaction,
         LogicalTensor{head.name, head.group, head.dtype, head.shape, head.alias_of, {}});
     tensor.shards.reserve(tiling.shards[id]);
   }
-  for (const auto& part : transaction.ranks) {
-    const Ballot& ballot = *part->ballot;
-    for (size_t i = 0; i < ballot.ids.size(); ++i) {
+  auto copy = tiling.copies.begin();
+  for (uint32_t rank = 0; rank < transaction.ranks.size(); ++rank) {
+    const Ballot& ballot = *transaction.ranks[rank]->ballot;
+    for (uint32_t i = 0; i < ballot.ids.size(); ++i) {
+      if (copy != tiling.copies.end() && *copy == Tiling::Place{rank, i}) {
+        ++copy;
+        continue;
+      }
       if (i + kStoredAhead < ballot.ids.size()) ballot.stored[i + kStoredAhead].Prefetch();
       if (ballot.stored[i]) tensors[ballot.ids[i]].shards.push_back(ballot.stored[i]);
     }

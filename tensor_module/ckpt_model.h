@@ -74,11 +74,11 @@ struct NameTable {
   std::unordered_map<std::string_view, uint32_t> ids;
 };
 
-/// Where a box lies when it spans its tensor but for one axis.
+/// Where a box lies along the one axis that it does not span.
 struct Cut {
-  static constexpr uint32_t kWhole = UINT32_MAX, kOther = UINT32_MAX - 1;
-  uint64_t begin = 0, end = 0;  ///< along the axis
-  uint32_t axis = kOther;
+  static constexpr uint32_t kWhole = UINT32_MAX, kEmpty = UINT32_MAX - 1, kSeveral = UINT32_MAX - 2;
+  uint64_t begin = 0, end = 0;  ///< along the axis; kSeveral: in Ballot::several
+  uint32_t axis = kEmpty;
 };
 
 /// What a COMMIT needs of a prepared rank, in few cache lines: for each shard its name's number,
@@ -86,6 +86,7 @@ struct Cut {
 struct Ballot {
   std::vector<uint32_t> ids;
   std::vector<Cut> cuts;
+  std::vector<Cut> several;  ///< of boxes that several axes are cut for, ascending by axis
   std::vector<Kept<StoredShard>> stored;  ///< empty handles for aliases
   uint64_t size_bytes = 0;                ///< of the shards
 };

@@ -4,6 +4,8 @@
 #include <cstring>
 #include <optional>
 
+#include "tensor_module/ckpt_grid.h"
+
 namespace cairn::tensor {
 
 namespace {
@@ -185,11 +187,41 @@ std::optional<size_t> OnlyAxis(const Shape& shape, const std::vector<const Exten
   return axis;
 }
 
+bool IsEmpty(const Extent& extent) {
+  return std::find(extent.len.begin(), extent.len.end(), 0u) != extent.len.end();
+}
+
+/// Whether extents that cut the tensor at the same places along each axis cover it; nullopt: they
+/// cut it in other ways.
+std::optional<bool> IsGridCovered(const Shape& shape, const std::vector<const Extent*>& extents) {
+  Grid grid(shape.size());
+  for (const Extent* extent : extents) {
+    if (IsEmpty(*extent)) continue;
+    for (size_t i = 0; i < shape.size(); ++i) {
+      grid.Add(i, extent->off[i], extent->off[i] + extent->len[i]);
+    }
+  }
+  if (!grid.Settle(shape)) return std::nullopt;
+  if (grid.cells() > extents.size()) return false;
+  std::vector<bool> there(static_cast<size_t>(grid.cells()));
+  size_t found = 0;
+  for (const Extent* extent : extents) {
+    if (IsEmpty(*extent)) continue;
+    size_t place = 0;
+    for (size_t i = 0; i < shape.size(); ++i) place = grid.PlaceOf(place, i, extent->off[i]);
+    if (there[place]) continue;
+    there[place] = true;
+    ++found;
+  }
+  return found == there.size();
+}
+
 }  // namespace
 
 Result<bool> IsCovered(const Shape& shape, const std::vector<const Extent*>& extents) {
   const std::optional<size_t> axis = OnlyAxis(shape, extents);
   if (extents.empty() || !axis || std::find(shape.begin(), shape.end(), 0u) != shape.end()) {
+    if (const std::optional<bool> grid = IsGridCovered(shape, extents)) return bool(*grid);
     std::vector<Extent> copies;
     for (const Extent* extent : extents) copies.push_back(*extent);
     Result<std::vector<Extent>> gaps = FindGaps(shape, copies);

@@ -77,7 +77,7 @@ inline constexpr size_t kMaxGapBoxes = 4096;
 /// (kMaxGapBoxes). Cost: O(extents * gaps).
 Result<std::vector<Extent>> FindGaps(const Shape& shape, const std::vector<Extent>& extents);
 /// Whether the extents, which lie within it, cover a tensor of `shape`. Errors: those of FindGaps.
-/// Cost: O(n log n) when they cut it along one axis, else that of FindGaps.
+/// Cost: O(n log n) when they cut it along one axis or are a grid, else that of FindGaps.
 Result<bool> IsCovered(const Shape& shape, const std::vector<const Extent*>& extents);
 
 /// CKPTDAMAGED: `what` ("'w'", "state 'tree'") does not have the bytes that it was saved with.

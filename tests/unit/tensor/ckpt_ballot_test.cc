@@ -14,7 +14,7 @@ constexpr uint64_t kRows = 12, kColumns = 8;
 
 class CkptBallotTest : public testing::Test {
  protected:
-  ShardSpec Spec(const std::string& name, Extent extent) {
+  static ShardSpec Spec(const std::string& name, Extent extent) {
     ShardSpec spec;
     spec.name = name;
     spec.group = name < "n" ? "weights" : "moments";
@@ -39,14 +39,14 @@ class CkptBallotTest : public testing::Test {
     request.new_id = "tx";
     ASSERT_TRUE(cairn::tensor::Begin(&run_, request, {}).ok());
   }
-  /// Declares, fills with bytes that depend on the name alone, and votes.
-  void Vote(uint32_t rank, const std::vector<ShardSpec>& specs) {
+  /// Declares, fills with bytes that depend on the name and `odd` alone, and votes.
+  void Vote(uint32_t rank, const std::vector<ShardSpec>& specs, int odd = 0) {
     ASSERT_TRUE(Declare(&run_, "tx", rank, specs, {}).ok());
     const RankPart part = *FindRank(*run_.transactions[0], rank);
     for (size_t i = 0; i < part.specs.size(); ++i) {
       const ShardSpec& spec = *part.specs[i];
       if (spec.size_bytes == 0 || !spec.alias_of.empty()) continue;
-      const std::string bytes(spec.size_bytes, spec.name[0]);
+      const std::string bytes(spec.size_bytes, static_cast<char>(spec.name[0] + odd));
       ShardData data = *part.data[i];
       ASSERT_TRUE(
           data.Refer(spec, 0, {pool_.InternOne(memory_.Slice(bytes), DType::kU8).value()}).ok());
@@ -119,7 +119,7 @@ TEST_F(CkptBallotTest, RowsOneBehindTheOtherAreATiling) {
   EXPECT_EQ(version.tensors[0]->shards.size(), 3u);
 }
 
-TEST_F(CkptBallotTest, WholeTensorsDealtOutAreATilingAndReplicasAreNot) {
+TEST_F(CkptBallotTest, WholeTensorsDealtOutAreATilingAndSoAreReplicas) {
   const Extent whole = Extent::Whole({kRows, kColumns});
   Begin(3);
   Vote(2, {Spec("a", whole)});
@@ -130,8 +130,59 @@ TEST_F(CkptBallotTest, WholeTensorsDealtOutAreATilingAndReplicasAreNot) {
   Begin(2);
   Vote(0, {Spec("a", whole)});
   Vote(1, {Spec("a", whole)});
-  EXPECT_FALSE(CommitBothWays());
+  EXPECT_TRUE(CommitBothWays());
   EXPECT_TRUE(committed_);
+  EXPECT_EQ(run_.Latest()->tensors[0]->shards.size(), 1u);
+  Begin(2);
+  Vote(0, {Spec("a", whole)});
+  Vote(1, {Spec("a", whole)}, 1);
+  EXPECT_FALSE(CommitBothWays()) << "other bytes";
+  EXPECT_FALSE(committed_);
+}
+
+TEST_F(CkptBallotTest, TheCellsOfAGridAreATilingInAnyOrder) {
+  // Six ranks as two along the rows and three along the columns, and the other way about.
+  const auto cell = [](const std::string& name, uint32_t row, uint32_t column) {
+    const uint64_t from = column == 0 ? 0 : column * 3 - 1, to = column * 3 + 2;
+    return Spec(name, {{row * 6, from}, {6, to - from}});
+  };
+  Begin(6);
+  for (uint32_t rank = 0; rank < 6; ++rank) {
+    Vote(rank, {cell("a", rank / 3, rank % 3), cell("b", rank % 2, rank / 2),
+                // One of each pair has the rows of the other.
+                Spec("c", {{rank / 2 * 4, 0}, {4, kColumns}}),
+                // Rows from the last to the first.
+                Spec("d", {{(5 - rank) * 2, 0}, {2, kColumns}})});
+  }
+  EXPECT_TRUE(CommitBothWays());
+  EXPECT_TRUE(committed_);
+  const Version& version = *run_.Latest();
+  EXPECT_EQ(version.tensors[0]->shards.size(), 6u);
+  EXPECT_EQ(version.tensors[1]->shards.size(), 6u);
+  EXPECT_EQ(version.tensors[2]->shards.size(), 3u);
+  EXPECT_EQ(version.tensors[3]->shards.size(), 6u);
+}
+
+TEST_F(CkptBallotTest, WhatIsNearlyAGridIsNone) {
+  const auto vote_all = [&](const std::vector<Extent>& extents) {
+    Begin(static_cast<uint32_t>(extents.size()));
+    for (uint32_t rank = 0; rank < extents.size(); ++rank) Vote(rank, {Spec("a", extents[rank])});
+    return CommitBothWays();
+  };
+  EXPECT_TRUE(vote_all({{{0, 0}, {6, 4}}, {{6, 4}, {6, 4}}, {{0, 4}, {6, 4}}, {{6, 0}, {6, 4}}}));
+  EXPECT_TRUE(committed_);
+  EXPECT_FALSE(vote_all({{{0, 0}, {6, 4}}, {{6, 4}, {6, 4}}, {{0, 4}, {6, 4}}}));
+  EXPECT_FALSE(committed_) << "a cell is missing";
+  EXPECT_FALSE(vote_all({{{0, 0}, {6, 4}}, {{6, 4}, {6, 4}}, {{0, 4}, {6, 4}}, {{0, 4}, {6, 4}}}));
+  EXPECT_FALSE(committed_) << "one is there twice in place of it";
+  EXPECT_FALSE(vote_all({{{0, 0}, {6, 4}}, {{7, 4}, {5, 4}}, {{0, 4}, {6, 4}}, {{7, 0}, {5, 4}}}));
+  EXPECT_FALSE(committed_) << "a row is missing";
+  EXPECT_FALSE(vote_all({{{0, 0}, {6, 4}}, {{5, 4}, {7, 4}}, {{0, 4}, {6, 4}}, {{5, 0}, {7, 4}}}));
+  EXPECT_TRUE(committed_) << "a row is there twice";
+  EXPECT_FALSE(vote_all({{{0, 0}, {12, 4}}, {{0, 4}, {6, 4}}, {{6, 4}, {6, 4}}}));
+  EXPECT_TRUE(committed_) << "another number of cuts";
+  EXPECT_FALSE(vote_all({{{0, 0}, {6, 8}}, {{6, 0}, {6, 4}}, {{6, 4}, {6, 4}}, {{6, 4}, {0, 4}}}));
+  EXPECT_TRUE(committed_) << "one is empty";
 }
 
 TEST_F(CkptBallotTest, GapsOverlapsAndLostAliasesAreFound) {
@@ -194,7 +245,7 @@ TEST_F(CkptBallotTest, BothWaysAgreeOnAnySharding) {
     std::vector<std::vector<ShardSpec>> specs(world);
     for (char name = 'a'; name < 'f'; ++name) {
       const std::string text(1, static_cast<char>(name + (random() % 2 == 0 ? 14 : 0)));
-      switch (random() % 9) {
+      switch (random() % 11) {
         case 0:  // on one rank
         case 1:
           specs[random() % world].push_back(Spec(text, Extent::Whole({kRows, kColumns})));
@@ -224,6 +275,12 @@ TEST_F(CkptBallotTest, BothWaysAgreeOnAnySharding) {
           }
           break;
         }
+        case 7:  // a grid of which ranks have copies, perhaps but for one cell
+          for (uint64_t at = random() % 8 == 0, end = 4 + random() % 5; at < end; ++at) {
+            const uint64_t row = at % 2 * 6, column = at / 2 % 2 * 4;
+            specs[(at * 3 + random() % 2) % world].push_back(Spec(text, {{row, column}, {6, 4}}));
+          }
+          break;
         default: {  // rows in order, perhaps with a gap or an overlap
           uint64_t begin = 0;
           for (uint32_t rank = 0; rank < world; ++rank) {
@@ -242,7 +299,7 @@ TEST_F(CkptBallotTest, BothWaysAgreeOnAnySharding) {
     tilings += CommitBothWays();
     ++(committed_ ? committed : refused);
   }
-  EXPECT_GT(tilings, 20);
+  EXPECT_GT(tilings, 60);
   EXPECT_GT(committed, tilings / 2);
   EXPECT_GT(refused, 60);
 }

@@ -306,6 +306,83 @@ TEST(IsCoveredTest, SaysWhatFindGapsSays) {
   EXPECT_TRUE(IsCovered({3, 0}, {}).value()) << "nothing to cover";
 }
 
+/// The cells of a grid with these cuts along each axis.
+std::vector<Extent> Cells(const std::vector<std::vector<uint64_t>>& cuts) {
+  std::vector<Extent> cells = {Extent{}};
+  for (const auto& along : cuts) {
+    std::vector<Extent> longer;
+    for (const Extent& cell : cells) {
+      for (size_t i = 0; i + 1 < along.size(); ++i) {
+        Extent& more = longer.emplace_back(cell);
+        more.off.push_back(along[i]);
+        more.len.push_back(along[i + 1] - along[i]);
+      }
+    }
+    cells = std::move(longer);
+  }
+  return cells;
+}
+
+TEST(IsCoveredTest, SaysOfGridsWhatFindGapsSays) {
+  std::mt19937_64 random(12);
+  int covered = 0;
+  for (int round = 0; round < 3000; ++round) {
+    std::vector<std::vector<uint64_t>> cuts(2 + random() % 2);
+    Shape shape;
+    for (auto& along : cuts) {
+      along = {0};
+      for (uint64_t n = 1 + random() % 3; n > 0; --n) {
+        along.push_back(along.back() + 1 + random() % 3);
+      }
+      shape.push_back(along.back());
+    }
+    std::vector<Extent> cells = Cells(cuts);
+    // Copies, empty boxes, and often one that is not what it was.
+    cells.push_back(cells[random() % cells.size()]);
+    cells.push_back(cells[random() % cells.size()]);
+    cells.back().len[random() % shape.size()] = 0;
+    const size_t axis = random() % shape.size();
+    Extent& odd = cells[random() % cells.size()];
+    switch (random() % 5) {
+      case 0:
+        odd.len[axis] -= std::min<uint64_t>(odd.len[axis], 1);
+        break;
+      case 1:
+        odd.off[axis] = 0;
+        break;
+      case 2:
+        odd = cells[0];
+        break;
+      default:
+        break;
+    }
+    std::shuffle(cells.begin(), cells.end(), random);
+    std::vector<const Extent*> pointers;
+    for (const Extent& extent : cells) pointers.push_back(&extent);
+    const bool expected = FindGaps(shape, cells).value().empty();
+    ASSERT_EQ(IsCovered(shape, pointers).value(), expected) << "round " << round;
+    covered += expected;
+  }
+  EXPECT_GT(covered, 1000);
+  EXPECT_LT(covered, 2500);
+}
+
+TEST(IsCoveredTest, AGridTakesNoSearchForGaps) {
+  std::vector<uint64_t> cuts(201);
+  for (size_t i = 0; i < cuts.size(); ++i) cuts[i] = i;
+  std::vector<Extent> cells = Cells({cuts, cuts});
+  // In an order in which FindGaps gives up: those whose neighbours come later.
+  std::stable_sort(cells.begin(), cells.end(), [](const Extent& a, const Extent& b) {
+    return std::pair(a.off[0] % 2, a.off[1] % 2) < std::pair(b.off[0] % 2, b.off[1] % 2);
+  });
+  std::vector<const Extent*> pointers;
+  for (const Extent& extent : cells) pointers.push_back(&extent);
+  EXPECT_FALSE(FindGaps({200, 200}, cells).ok());
+  EXPECT_TRUE(IsCovered({200, 200}, pointers).value());
+  pointers.back() = pointers.front();
+  EXPECT_FALSE(IsCovered({200, 200}, pointers).value());
+}
+
 TEST(FindGapsTest, ARaggedShardingIsRefused) {
   std::vector<Extent> extents;
   for (uint64_t x = 0; x < 200; x += 2) {
