@@ -8,6 +8,9 @@ namespace cairn::tensor {
 
 namespace {
 
+/// A rank's shards of a name that are put among those there are, one by one.
+constexpr size_t kFewBoxes = 16;
+
 bool IsBefore(const Kept<ShardSpec>& a, const Kept<ShardSpec>& b) {
   return LessExtent()(&a->extent, &b->extent);
 }
@@ -20,24 +23,35 @@ Promise::Wide Promise::Awaited(const Name& name, const Version* latest) {
   return name.missing_bytes - std::min(name.missing_bytes, shared);
 }
 
-void Promise::AddBoxes(Name* name, Specs specs) {
+void Promise::AddBoxes(Name* name, const Specs& specs) {
+  for (const Kept<ShardSpec>& spec : specs) {
+    const auto is_before = [&](const Box& box) { return IsBefore(box.spec, spec); };
+    const Box* const found = name->boxes.Find(is_before);
+    if (found != nullptr && found->spec->extent == spec->extent) continue;
+    name->missing_bytes += spec->size_bytes;
+    name->boxes.Insert({spec, spec->size_bytes}, is_before);
+  }
+}
+
+void Promise::MergeBoxes(Name* name, Specs specs) {
   std::sort(specs.begin(), specs.end(), IsBefore);
   std::vector<Box> all;
   all.reserve(name->boxes.size() + specs.size());
-  size_t taken = 0;
-  for (Kept<ShardSpec>& spec : specs) {
-    while (taken < name->boxes.size() && IsBefore(name->boxes[taken].spec, spec)) {
-      all.push_back(name->boxes[taken++]);
+  auto spec = specs.begin();
+  const auto take = [&] {
+    if (all.empty() || all.back().spec->extent != (*spec)->extent) {
+      name->missing_bytes += (*spec)->size_bytes;
+      all.push_back({*spec, (*spec)->size_bytes});
     }
-    const bool known =
-        taken < name->boxes.size() && name->boxes[taken].spec->extent == spec->extent;
-    if (known || (!all.empty() && all.back().spec->extent == spec->extent)) continue;
-    const uint64_t size_bytes = spec->size_bytes;
-    name->missing_bytes += size_bytes;
-    all.push_back({std::move(spec), size_bytes});
-  }
-  while (taken < name->boxes.size()) all.push_back(name->boxes[taken++]);
-  name->boxes = SharedList<Box>(std::move(all));
+    ++spec;
+  };
+  name->boxes.ForEach([&](const Box& box) {
+    while (spec != specs.end() && IsBefore(*spec, box.spec)) take();
+    while (spec != specs.end() && (*spec)->extent == box.spec->extent) ++spec;
+    all.push_back(box);
+  });
+  while (spec != specs.end()) take();
+  name->boxes = SharedSorted<Box>(std::move(all));
 }
 
 void Promise::Add(const Specs& specs, const Version* latest) {
@@ -58,7 +72,11 @@ void Promise::Add(const Specs& specs, const Version* latest) {
       name = *names_[taken++];
       bytes_ -= Awaited(name, latest);
     }
-    AddBoxes(&name, std::move(of_name));
+    if (of_name.size() <= kFewBoxes) {
+      AddBoxes(&name, of_name);
+    } else {
+      MergeBoxes(&name, std::move(of_name));
+    }
     bytes_ += Awaited(name, latest);
     names.push_back(Kept<Name>::Make(std::move(name)));
   }
@@ -71,15 +89,16 @@ void Promise::Receive(const ShardSpec& spec, uint64_t missing_bytes, const Versi
   const size_t at =
       LowerBound(names_, [&](const Kept<Name>& other) { return other->text() < spec.name; });
   CAIRN_CHECK(at < names_.size() && names_[at]->text() == spec.name);
-  const size_t box = LowerBound(names_[at]->boxes, [&](const Box& other) {
-    return LessExtent()(&other.spec->extent, &spec.extent);
-  });
-  CAIRN_CHECK(box < names_[at]->boxes.size());
-  const uint64_t before = names_[at]->boxes[box].missing_bytes;
+  const auto is_before = [&](const Box& box) {
+    return LessExtent()(&box.spec->extent, &spec.extent);
+  };
+  const Box* const box = names_[at]->boxes.Find(is_before);
+  CAIRN_CHECK(box != nullptr);
+  const uint64_t before = box->missing_bytes;
   if (missing_bytes >= before) return;
   Name& name = names_.Own(at).Own();
   bytes_ -= Awaited(name, latest);
-  name.boxes.Own(box).missing_bytes = missing_bytes;
+  name.boxes.Own(is_before).missing_bytes = missing_bytes;
   name.missing_bytes -= before - missing_bytes;
   bytes_ += Awaited(name, latest);
 }

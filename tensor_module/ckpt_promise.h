@@ -4,8 +4,8 @@
 // and that have not come yet. Kept up to date as shards are declared and pieces come, so that
 // nobody looks through shards to know it. A box that several ranks declare is stored once, so it
 // counts once, with what the furthest of them lacks; what LATEST has under a tensor's name may be
-// shared with it, and is taken off. A value, of which copies are cheap (shared_list.h). Pure;
-// executor.
+// shared with it, and is taken off. A value, of which copies are cheap (shared_list.h,
+// shared_sorted.h). Pure; executor.
 //
 //   P1  bytes() is the sum, over all names that were added, of what the boxes of that name lack,
 //       less what `latest` has under it, but not below 0.
@@ -18,6 +18,7 @@
 #include "tensor_module/ckpt_shard.h"
 #include "tensor_module/kept.h"
 #include "tensor_module/shared_list.h"
+#include "tensor_module/shared_sorted.h"
 
 namespace cairn::tensor {
 
@@ -33,7 +34,8 @@ inline uint64_t SaturatingSum(uint64_t a, uint64_t b) {
 class Promise {
  public:
   /// Boxes that are known already change nothing. Requires: ascending by name. Cost: O(n log n) in
-  /// `specs`, and a handle for each name and each box of a name that gets one.
+  /// `specs`, a handle for each name, and for a name that gets boxes a handle for each 8 to 16 that
+  /// it has, or for each when many come.
   void Add(const std::vector<Kept<ShardSpec>>& specs, const Version* latest);
   /// A rank lacks no more than this of the shard. Requires: added. Cost: O(log n), and a handle for
   /// each 32 names where the promise is shared.
@@ -53,12 +55,13 @@ class Promise {
     uint64_t missing_bytes = 0;
   };
   struct Name {
-    SharedList<Box> boxes;  ///< by LessExtent; one or more
+    SharedSorted<Box> boxes;  ///< by LessExtent; one or more
     Wide missing_bytes = 0;
-    const std::string& text() const { return boxes[0].spec->name; }
+    const std::string& text() const { return boxes.front().spec->name; }
   };
   using Specs = std::vector<Kept<ShardSpec>>;
-  static void AddBoxes(Name* name, Specs specs);
+  static void AddBoxes(Name* name, const Specs& specs);
+  static void MergeBoxes(Name* name, Specs specs);
   static Wide Awaited(const Name& name, const Version* latest);
 
   SharedList<Kept<Name>> names_;  // ascending

@@ -82,7 +82,9 @@ class Histories : public testing::TestWithParam<int> {
   }
   void DeclareSome() {
     std::vector<ShardSpec> specs;
-    for (size_t i = 0; i <= Below(5); ++i) {
+    // Now and then more of a name than are put among the others one by one.
+    const bool many = Below(20) == 0;
+    for (size_t i = 0; i <= (many ? 300 : Below(5)); ++i) {
       const uint64_t row = Below(8) * 8;
       specs.push_back(Spec(Name(), row, std::min<uint64_t>(Below(5) * 8, kRows - row)));
       if (Below(6) == 0) specs.back().alias_of = "a";
