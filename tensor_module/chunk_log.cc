@@ -423,6 +423,8 @@ Status ChunkLog::Keep(const std::vector<const Chunk*>& chunks, uint64_t number,
     if (!chunk->IsIntact()) continue;
     // The same bytes as two chunks (P1): the second finds the first's record at its next save.
     if (!fresh.insert(key).second) continue;
+    status = HasRoomFor(chunk->size());
+    if (!status.ok()) break;
     status = Append(key, chunk->dtype(), chunk->figures(), chunk->bytes().view(), chunk);
     if (!status.ok()) break;
   }

@@ -98,11 +98,13 @@ class ChunkLog {
   /// Makes chunks durable for save `number`, which will become `files` (relative to the server's
   /// directory). kept[i] says whether the i-th may be named, also behind an error; the caller emits
   /// the others. `number` 0: for no save in particular, nothing is going to name them. Errors: of
-  /// the disk, or another process writes here.
+  /// the disk, kNoSpace also when less than kRoomLeft would be free, or another process writes
+  /// here.
   Status Keep(const std::vector<const Chunk*>& chunks, uint64_t number,
               const std::vector<std::string>& files, std::vector<bool>* kept);
 
-  /// What Stage() leaves free on the disk: room for the append-only file, which has to go on.
+  /// What Keep() and Stage() leave free on the disk: room for the append-only file, which has to go
+  /// on also when the save fails that the chunks were kept for.
   static constexpr uint64_t kRoomLeft = uint64_t{64} << 20;
 
   /// Appends what the log has not got yet, so that increments of `file` (relative to the server's
@@ -223,8 +225,8 @@ class ChunkLog {
   bool CollectOne();
 
   Status MayStage(const std::string& file);
-  // With stage_mutex_ held:
   Status HasRoomFor(uint64_t size_bytes) const;
+  // With stage_mutex_ held:
   Status StageOne(const ChunkRef& chunk);
   void SealStage(bool torn);
   // With sync_mutex_ held:

@@ -37,15 +37,15 @@ class DiskFull(unittest.TestCase):
     def grow(self):
         subprocess.run(["mount", "-o", f"remount,size={PIECES * PIECE // MIB + DISK_MIB}m", self.directory], check=True)
 
-    def push(self, call, tx, first) -> int:
-        """PUTs pieces from `first` on. Returns the number of the one that had no room, or PIECES."""
-        for number in range(first, PIECES):
+    def push(self, call, tx, first, end=PIECES) -> int:
+        """PUTs pieces from `first` on. Returns the number of the one that had no room, or `end`."""
+        for number in range(first, end):
             try:
                 call("CKPT.PUT", "run", tx, "RANK", 0, "w", "AT", number * PIECE, "BLOB", piece(number))
             except redis.ResponseError as error:
                 self.assertIn("CKPTDISK", str(error))
                 return number
-        return PIECES
+        return end
 
     def check(self, call, step, pieces):
         self.assertEqual(call("CKPT.VERIFY", "run", step, "DEEP")[1], 1)
@@ -120,6 +120,40 @@ class DiskFull(unittest.TestCase):
         there = replica.client(socket_timeout=20).execute_command
         wait_until(lambda: there("EXISTS", "run") and there("CKPT.LIST", "run"), what="the version on the replica")
         self.check(there, 1, 2)
+
+    def free(self) -> int:
+        about = os.statvfs(self.directory)
+        return about.f_bavail * about.f_frsize
+
+    def test_a_save_that_has_no_room_leaves_what_there_was(self):
+        """Beside a replica the append-only file has the bytes, so that the save is what brings them to the log."""
+        primary = Server(settings={**SETTINGS, "appendfsync": "everysec", "save": "", "repl-diskless-sync-delay": "0"},
+                         directory=self.directory)
+        self.addCleanup(primary.close)
+        primary.start()
+        replica = Server(settings={"loadmodule": TENSOR_MODULE, "replicaof": f"127.0.0.1 {primary.port}"})
+        self.addCleanup(replica.close)
+        replica.start()
+        wait_until(lambda: replica.client().info("replication")["master_link_status"] == "up", what="the link")
+        client = primary.client(socket_timeout=20)
+        call = client.execute_command
+        tx = self.begin(call, 1, 5)
+        self.assertEqual(self.push(call, tx, 0, 5), 5)
+        call("CKPT.PREPARE", "run", tx, "RANK", 0)
+        call("CKPT.COMMIT", "run", tx)
+        with open(os.path.join(self.directory, "used"), "wb") as file:
+            file.write(bytes(self.free() - 10 * MIB))
+        client.bgsave()
+        wait_until(lambda: client.info("persistence")["rdb_bgsave_in_progress"] == 0, what="the save")
+        self.assertEqual(client.info("persistence")["rdb_last_bgsave_status"], "err")
+        self.assertGreater(self.free(), 9 * MIB)
+        for number in range(20):
+            self.assertTrue(client.set(f"key:{number}", "v" * 10_000))
+        self.assertEqual(client.info("persistence")["aof_last_write_status"], "ok")
+        os.unlink(os.path.join(self.directory, "used"))
+        primary.run_job("BGSAVE", "rdb_saves")
+        primary.restart()
+        self.check(primary.client(socket_timeout=20).execute_command, 1, 5)
 
     def test_always(self):
         self.push_into_a_full_disk("always")

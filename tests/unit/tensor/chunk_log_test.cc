@@ -106,6 +106,24 @@ TEST_F(ChunkLogTest, AFailedSyncBetweenSegmentsIsBelievedToo) {
   EXPECT_EQ(disk_.sync_calls, 1u);
 }
 
+TEST_F(ChunkLogTest, TheLastRoomIsLeftToTheAppendOnlyFile) {
+  auto log = Open();
+  const auto chunks = Several(1, 2);
+  disk_.free = ChunkLog::kRoomLeft + kSize - 1;
+  std::vector<bool> kept;
+  EXPECT_EQ(log->Keep(chunks, 1, {"dump.rdb"}, &kept).code(), StatusCode::kNoSpace);
+  EXPECT_EQ(kept, std::vector<bool>(2, false));
+  EXPECT_EQ(log->figures().appended_bytes, 0u);
+  EXPECT_NE(said_.find("are kept for the append-only file"), std::string::npos);
+  disk_.free = ChunkLog::kRoomLeft + kSize;
+  ASSERT_TRUE(log->Keep(chunks, 1, {"dump.rdb"}, &kept).ok());
+  EXPECT_EQ(kept, All(2));
+  // What is there takes none.
+  disk_.free = 0;
+  ASSERT_TRUE(log->Keep(chunks, 2, {"dump.rdb"}, &kept).ok());
+  EXPECT_EQ(kept, All(2));
+}
+
 TEST_F(ChunkLogTest, AFullDiskFailsThatCallAndNothingElse) {
   auto log = Open();
   const auto chunks = Several(1, 3);
