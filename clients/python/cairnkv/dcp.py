@@ -109,7 +109,8 @@ class RunReader(checkpoint.StorageReader):
     def __init__(self, run: str, version="LATEST", *, client: redis.Redis, progress=None):
         """Reads one version: a step, "@tag" or LATEST, which is looked up once, by the rank that coordinates.
 
-        Errors of the loading: torch's CheckpointException with KeyError when there is no such version.
+        Errors of the loading: torch's CheckpointException with KeyError when there is no such version, with
+        reading.VersionReplaced when its step is saved again meanwhile.
         """
         super().__init__()
         self._run, self._version, self._client, self._progress = run, version, client, progress
@@ -133,7 +134,7 @@ class RunReader(checkpoint.StorageReader):
             owners = {name: rank for rank, kind, name in found.states if kind == "user"}
             entries.update((name, checkpoint.metadata.BytesStorageMetadata()) for name in owners)
         return checkpoint.metadata.Metadata(entries, None if planner_data is None else packed.unpack(planner_data),
-                                            {"step": found.step, "owners": owners})
+                                            {"step": found.step, "tx": found.tx, "owners": owners})
 
     def init(self, metadata, is_coordinator: bool) -> None:
         self._metadata = metadata
@@ -151,6 +152,8 @@ class RunReader(checkpoint.StorageReader):
         tensors = [item for item in plan.items if item.type == _planner.LoadItemType.TENSOR]
         with Wire(self._client) as wire:
             found = reading.Version(wire, self._run, step)
+            if found.tx != plan.storage_data["tx"]:
+                raise reading.VersionReplaced(f"{self._run} {step} was saved again since the coordinator looked it up")
             for item in plan.items:
                 if item.type == _planner.LoadItemType.BYTE_IO:
                     name = item.storage_index.fqn
@@ -159,6 +162,7 @@ class RunReader(checkpoint.StorageReader):
             with Bar(self._progress, total, f"load {self._run} {step}") as bar:
                 for item in tensors:
                     _read_tensor(found, item, planner, bar)
+            found.check()
         done = Future()
         done.set_result(None)
         return done

@@ -12,22 +12,29 @@ from cairnkv.wire import Wire
 
 PIECE_BYTES = 8 << 20
 ASKED_AHEAD = 4              # pieces
+NO_VERSION = ("no such run", "this run has no committed version", "no such tag", "no version of step")  # the server's words
+NO_TENSOR = ""               # a pattern that matches none
+
+
+class VersionReplaced(RuntimeError):
+    """While a version was read, its step was saved again, or taken away: what came may be of both."""
 
 
 class Version:
     def __init__(self, wire: Wire, run: str, version, match: str = "*"):
         """version: a step, "@tag" or LATEST: what it names now is read, whatever it names later. match: which tensors.
+        Tensors and states are asked for by the step: who has read all calls check().
 
-        Errors: KeyError when there is no such version."""
-        self._wire, self._run = wire, run
-        try:
-            manifest = fields(wire.call("CKPT.MANIFEST", run, version, "MATCH", match))
-        except redis.ResponseError as error:
-            raise KeyError(f"{run} {version}: {error}") from error
-        self.step = int(manifest["step"])
-        self._tensors = {}
+        Errors: KeyError when there is no such version; redis.ResponseError."""
+        self._wire, self._run, self._word = wire, run, version
+        manifest = _manifest(wire, run, version, match)
+        self.step, self.tx = int(manifest["step"]), manifest["tx"].decode()
+        self._tensors, self.aliases = {}, set()
         for row in map(fields, manifest["tensors"]):
-            self._tensors[row["name"].decode()] = (row["dtype"].decode(), [int(size) for size in row["shape"]])
+            name = row["name"].decode()
+            self._tensors[name] = (row["dtype"].decode(), [int(size) for size in row["shape"]])
+            if row["alias_of"] is not None:
+                self.aliases.add(name)
         self.states = [(int(row["rank"]), row["kind"].decode(), row["name"].decode()) for row in map(fields, manifest["states"])]
 
     @property
@@ -47,6 +54,21 @@ class Version:
             if found["name"].decode() == name:
                 return found["blob"]
         return None
+
+    def check(self):
+        """Errors: VersionReplaced when the step is not of the transaction any more that it was of at first."""
+        if self._tx_of(self._wire, self.step) != self.tx:
+            raise VersionReplaced(f"{self._run} {self.step} was saved again, or taken away, while it was read")
+
+    def is_outdated(self, wire: Wire) -> bool:
+        """Whether what was asked for is another version by now, or none. wire: another than it was read by."""
+        return self._tx_of(wire, self._word) != self.tx
+
+    def _tx_of(self, wire, version):
+        try:
+            return _manifest(wire, self._run, version, NO_TENSOR)["tx"].decode()
+        except KeyError:
+            return None
 
     def size_bytes(self, wanted) -> int:
         return sum(_size(*self._box(name, shard)) for name, shard in wanted)
@@ -100,6 +122,17 @@ class Version:
     def _receive(self, piece, bar):
         self._wire.reply(into=piece)
         bar.update(len(piece))
+
+
+def _manifest(wire, run, version, match):
+    """Errors: KeyError when there is no such version, and nothing else is one: whoever takes it for a run that is to begin must not
+    be told so by a server that is loading, or that refuses."""
+    try:
+        return fields(wire.call("CKPT.MANIFEST", run, version, "MATCH", match))
+    except redis.ResponseError as error:
+        if not str(error).startswith(NO_VERSION):
+            raise
+        raise KeyError(f"{run} {version}: {error}") from error
 
 
 class _Box:

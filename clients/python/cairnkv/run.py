@@ -28,7 +28,8 @@ from cairnkv.upload import Part, SaveFailed, Upload, fields, is_no_such_run
 from cairnkv.wire import Wire
 
 WAIT_MS = 10 * 60 * 1000
-HOPELESS = ("CKPTNOTFINITE", "CKPTQUOTA")     # the same state again would end the same way
+# The same state again would end the same way, or nobody waits any more.
+HOPELESS = ("CKPTNOTFINITE", "CKPTQUOTA", "CKPTINCOMPLETE")
 LOAD_ATTEMPTS = 5            # of load("LATEST"), each on a newer version
 _log = logging.getLogger("cairnkv")
 
@@ -40,8 +41,12 @@ def _environment(name, given, default):
 
 
 def attempt_of(given: int | None, default: int | None = 0) -> int | None:
-    """`given`, or the restart count from TORCHELASTIC_RESTART_COUNT, else from ATTEMPT; `default` when nobody says."""
-    return _environment("TORCHELASTIC_RESTART_COUNT", given, _environment("ATTEMPT", None, default))
+    """`given`, or the higher one of TORCHELASTIC_RESTART_COUNT and ATTEMPT: a job that is submitted again counts its restarts from 0,
+    and ATTEMPT can say more. `default` when nobody says."""
+    if given is not None:
+        return int(given)
+    said = [int(os.environ[name]) for name in ("TORCHELASTIC_RESTART_COUNT", "ATTEMPT") if name in os.environ]
+    return max(said, default=default)
 
 
 class Run:
@@ -68,6 +73,7 @@ class Run:
         self._worker = None
         self._pending = []
         self._staging = staging.Staging()
+        self._unanswered = None      # (step, transaction) of a save whose COMMIT was sent, and no reply came
 
     # --- saving ---
 
@@ -79,69 +85,119 @@ class Run:
         reuse: hashes tell the server what it has already, and only the rest travels (needs XXH3: hashing.py).
         guard_finite: NaN or infinity in this rank's tensors refuses the save. durable: MEM, AOF or DISK. keep: how many
         versions stay (CKPT.RETAIN, by rank 0), besides LATEST and pinned ones.
-        Tensors must not change until it returns; see save_async. Waits first for a save_async that still runs.
+        Tensors must not change until it returns; see save_async. Waits first for a save_async that still runs; if that failed,
+        this save is made all the same, and then its error raised.
 
         Returns {"step", "bytes", "sent_bytes", "blocked_s", "seconds"}: blocked_s until PREPARE, from where the state may
         change again. Errors: SaveFailed; ValueError for a step below 0 or a keep below 1; TypeError and ValueError as state.flatten;
         what a save_async ended with.
         """
-        self.wait()
-        return self._save(step, state, rank_state, tag=tag, group=group, durable=durable, guard_finite=guard_finite, reuse=reuse,
-                          keep=keep, wait_ms=wait_ms, progress=progress)
+        failed = self.failure()
+        result = self._save(step, state, rank_state, tag=tag, group=group, durable=durable, guard_finite=guard_finite, reuse=reuse,
+                            keep=keep, wait_ms=wait_ms, progress=progress)
+        if failed is not None:
+            raise failed
+        return result
 
     def _save(self, step, state, rank_state, *, tag=None, group="weights", durable=None, guard_finite=False, reuse=True,
               keep=None, wait_ms=WAIT_MS, progress=None):
         if step < 0 or (keep is not None and keep < 1):
             raise ValueError(f"step {step} must be >= 0 and keep {keep} >= 1")
-        began = time.monotonic()
-        plan = _SavePlan(state, self.rank, group)
-        extra = packed.pack(rank_state) if rank_state is not None else None
+        began, blocked_s = time.monotonic(), None
+        upload = Upload(self.client, self.name, self.rank)
         try:
-            with Upload(self.client, self.name, self.rank) as upload:
-                upload.begin(step, self.world, upload.attempt_for(step) if self.attempt is None else self.attempt)
+            # One process begins nothing for a state that cannot be saved; of several, the others are told.
+            plan = _SavePlan(state, rank_state, self.rank, group) if self.world == 1 else None
+            with upload:
+                self._begin(upload, step)
+                plan = plan or _SavePlan(state, rank_state, self.rank, group)
                 upload.declare(plan.parts)
                 with Bar(self._progress(progress), plan.size_bytes, f"save {self.name} {step}", self.rank) as bar:
                     upload.send(plan.parts, reuse=reuse and hashing.available(), bar=bar)
                 if plan.tree is not None:
                     upload.state("tree", "trainer", plan.tree)
-                if extra is not None:
-                    upload.state("rank", "user", extra)
+                if plan.rank_state is not None:
+                    upload.state("rank", "user", plan.rank_state)
                 upload.prepare(guard_finite)
                 blocked_s = time.monotonic() - began
                 row = upload.commit(wait_ms=wait_ms, durable=durable, tag=tag)
-                if keep is not None and self.rank == 0:
-                    upload.retain(keep)
-        except redis.ResponseError as error:
-            failed = SaveFailed(error)
-            if failed.word in HOPELESS:
-                self._abort(upload.tx, str(error))
-            raise failed from error
-        return {"step": int(row["step"]), "bytes": int(row["bytes"]), "sent_bytes": upload.sent_bytes, "blocked_s": blocked_s,
-                "seconds": time.monotonic() - began}
+        except BaseException as error:
+            has_voted = blocked_s is not None
+            row = self._settle(step, upload.tx, has_voted, error)
+            if row is None:
+                if has_voted and isinstance(error, (redis.ConnectionError, redis.TimeoutError)):
+                    self._unanswered = step, upload.tx
+                if isinstance(error, redis.ResponseError):
+                    raise SaveFailed(error) from error
+                raise
+        self._unanswered = None
+        if keep is not None and self.rank == 0:
+            self._retain(keep)
+        ended_s = time.monotonic() - began
+        return {"step": int(row["step"]), "bytes": int(row["bytes"]), "sent_bytes": upload.sent_bytes,
+                "blocked_s": ended_s if blocked_s is None else blocked_s, "seconds": ended_s}
 
-    def _abort(self, tx, reason):
-        """Frees what was sent; else it would count as an open transaction until its time is over."""
+    def _begin(self, upload, step):
+        if self.attempt is not None:
+            upload.begin(step, self.world, self.attempt)
+            return
+        attempt = upload.attempt_for(step)
+        try:
+            upload.begin(step, self.world, attempt)
+        except redis.ResponseError as error:
+            if not str(error).startswith("CKPTBUSY"):
+                raise
+            # What processes that were killed have left open: a higher attempt ends it.
+            upload.begin(step, self.world, attempt + 1)
+
+    def _settle(self, step, tx, has_voted, error):
+        """What a save that ended with `error` has come to: the row of its version, if it is one all the same, else None. What nobody
+        goes on with is ended: it would count as an open transaction, and other ranks wait for it, until its time is over."""
+        if self._unanswered is not None and self._unanswered[0] == step and _is_committed(error, self._unanswered[1]):
+            return self._row_of(self._unanswered[1])
+        # A rank that lost its connection, or whose server was restarted, may come again and go on.
+        may_go_on = self.world > 1 and isinstance(error, redis.RedisError) and SaveFailed(error).word not in HOPELESS
+        if tx is None or may_go_on:
+            return None
         try:
             with Upload(self.client, self.name, self.rank) as upload:
                 upload.tx = tx
-                upload.abort(reason[:200])
-        except redis.RedisError:
-            pass  # another rank was faster, or the server is gone
+                upload.abort((str(error) or type(error).__name__)[:200].encode("utf-8", "replace"))
+        except redis.RedisError as refused:  # another rank was faster, or the server is gone
+            if has_voted and _is_committed(refused, tx):
+                return self._row_of(tx)
+        return None
+
+    def _row_of(self, tx):
+        with Wire(self.client) as wire:
+            rows = map(fields, wire.call("CKPT.LIST", self.name))
+            return next((row for row in rows if row["tx"].decode() == tx), None)
+
+    def _retain(self, keep):
+        """The version is there, whatever becomes of this."""
+        try:
+            with Upload(self.client, self.name, self.rank) as upload:
+                upload.retain(keep)
+        except redis.RedisError as error:
+            _log.error("%s: saved, but older versions stay: %s", self.name, error)
 
     def save_async(self, step: int, state, *, rank_state=None, **options) -> concurrent.futures.Future:
         """Copies the tensors and saves from a thread, so that training goes on. Waits first for the save before it: never more
         than one copy, in memory that is used again. Returns a Future of save()'s result.
 
-        What a save in the thread ends with is logged at once and raised by the next call of save, save_async, wait or close.
-        A save that runs when the interpreter exits is finished first.
+        What a save in the thread ends with is logged at once and raised by the next call of save, save_async (both of which have made
+        their own save, or begun it, by then), wait or close. A save that runs when the interpreter exits is finished first.
         """
-        self.wait()
+        failed = self.failure()
         if self.copy_limit_bytes is not None and staging.size_bytes([state, rank_state]) > self.copy_limit_bytes:
-            done = concurrent.futures.Future()
-            done.set_result(self._save(step, state, rank_state, **options))
-            return done
-        copied, copied_rank_state = self._staging.copy([state, rank_state])
-        return self.later(self._save, step, copied, copied_rank_state, **options)
+            future = concurrent.futures.Future()
+            future.set_result(self._save(step, state, rank_state, **options))
+        else:
+            copied, copied_rank_state = self._staging.copy([state, rank_state])
+            future = self.later(self._save, step, copied, copied_rank_state, **options)
+        if failed is not None:
+            raise failed
+        return future
 
     def later(self, work, *arguments, **options) -> concurrent.futures.Future:
         """Calls work(..) in the saving thread, behind the saves that run; errors as save_async."""
@@ -158,6 +214,12 @@ class Run:
         pending, self._pending = self._pending, []
         results = [future.result() for future in pending]
         return results[-1] if results else None
+
+    def failure(self):
+        """What the first save in the background that failed ended with, and that nobody was told of yet; or None. Waits for them."""
+        concurrent.futures.wait(self._pending)
+        pending, self._pending = self._pending, []
+        return next((future.exception() for future in pending if future.exception() is not None), None)
 
     def close(self):
         try:
@@ -190,24 +252,43 @@ class Run:
 
         template: {path: Shard} of tensors to read in part: the Shard's box is read into a new tensor. All others
         come whole, also those saved as shards. rank_state is that of this rank, or of `rank`; None when the world
-        had no such rank. Errors: KeyError when there is no such version; ValueError when it was not saved by save().
+        had no such rank. Errors: KeyError when there is no such version; ValueError when it was not saved by save(), when other ranks
+        saved tensors that rank 0's state had no place for, or for a path of the template that the version has not;
+        reading.VersionReplaced when it is saved again all the time; redis.RedisError.
         """
-        for attempt in range(LOAD_ATTEMPTS):
-            with Wire(self.client) as wire:
-                found = reading.Version(wire, self.name, version)
-                try:
-                    return self._load(found, template or {}, self.rank if rank is None else rank, progress)
-                except redis.ResponseError:
-                    # A writer that keeps few versions may have removed it after it was found.
-                    if str(version).upper() != "LATEST" or attempt + 1 == LOAD_ATTEMPTS or self.latest() == found.step:
-                        raise
+        return self._read(version, "*", lambda found: self._load(found, template or {}, self.rank if rank is None else rank, progress))
+
+    def _read(self, version, match, work):
+        """work(found) of a version that was the same from its first byte to its last."""
+        for left in reversed(range(LOAD_ATTEMPTS)):
+            found = None
+            try:
+                with Wire(self.client) as wire:
+                    found = reading.Version(wire, self.name, version, match)
+                    result = work(found)
+                    found.check()
+                    return result
+            except Exception:
+                # Whatever went wrong, if it is another version by now: saved again, or removed by a writer that keeps few.
+                if found is None or left == 0 or not self._is_outdated(found):
+                    raise
         raise AssertionError("unreachable")
+
+    def _is_outdated(self, found):
+        with Wire(self.client) as wire:
+            return found.is_outdated(wire)
 
     def _load(self, found, template, rank, progress):
         tree_blob = found.state(0, "trainer", "tree")
         if tree_blob is None:
             raise ValueError(f"{self.name} {found.step}: no tree: not saved by this package")
         head = json.loads(tree_blob)
+        for path in sorted(set(template) - set(head["names"])):
+            raise ValueError(f"{self.name} {found.step}: the template has {path}, which is no tensor's first name in the state")
+        foreign = sorted(set(found.names) - set(head["names"]) - found.aliases)
+        if foreign:
+            raise ValueError(f"{self.name} {found.step}: rank 0's state had no place for {', '.join(foreign[:5])}"
+                             f"{' ..' if foreign[5:] else ''}, which other ranks saved: read them with tensors()")
         wanted = [(name, template.get(name)) for name in head["names"]]
         with Bar(self._progress(progress), found.size_bytes(wanted), f"load {self.name} {found.step}", rank) as bar:
             blocks = found.read(wanted, bar)
@@ -217,11 +298,12 @@ class Run:
     def tensors(self, version="LATEST", match: str = "*", *, progress=None) -> dict:
         """{name: tensor} of a version, whoever saved it: imports, CKPT.SAVE and other clients too. match: glob over the names.
         Errors: KeyError; TypeError for a type that torch has not."""
-        with Wire(self.client) as wire:
-            found = reading.Version(wire, self.name, version, match)
-            wanted = [(name, None) for name in found.names]
-            with Bar(self._progress(progress), found.size_bytes(wanted), f"load {self.name} {found.step}", self.rank) as bar:
-                blocks = found.read(wanted, bar)
+        return self._read(version, match, lambda found: self._tensors(found, progress))
+
+    def _tensors(self, found, progress):
+        wanted = [(name, None) for name in found.names]
+        with Bar(self._progress(progress), found.size_bytes(wanted), f"load {self.name} {found.step}", self.rank) as bar:
+            blocks = found.read(wanted, bar)
         return {name: reading.as_torch(name, block) for (name, _), block in zip(wanted, blocks)}
 
     def _progress(self, progress):
@@ -229,9 +311,10 @@ class Run:
 
 
 class _SavePlan:
-    """What of a state this rank declares: its shards; on rank 0 all else too, and the tree."""
+    """What of a state this rank declares: its shards; on rank 0 all else too, and the tree. And what it has for itself."""
 
-    def __init__(self, state, rank, group):
+    def __init__(self, state, rank_state, rank, group):
+        self.rank_state = packed.pack(rank_state) if rank_state is not None else None
         tree, blocks, shard_of = states.flatten_sharded(state)
         names = states.block_names(tree, len(blocks))
         self.parts = []
@@ -249,6 +332,10 @@ class _SavePlan:
                 block = blocks[number]
                 self.parts.append(Part(name, group, block.dtype, tuple(block.shape), block.memory, alias_of=names[number]))
             self.tree = json.dumps({"tree": tree, "names": names}, allow_nan=False, separators=(",", ":")).encode()
+
+
+def _is_committed(error, tx):
+    return f"{tx} is committed" in str(error)
 
 
 def _log_error(name, ended):

@@ -5,6 +5,7 @@ an object with one member:
 
     {"dict": [[key, value], ..]}      keys are any of the plain values above or tuples of them
     {"odict": [..], "metadata": node} collections.OrderedDict; metadata: what state_dict() hangs on it
+    {"counter": [..]}                 collections.Counter
     {"tuple": [..]}  {"size": [..]}   tuple, torch.Size
     {"f64": "hex of 8 bytes"}         NaN (with its payload) and infinities
     {"bytes": "base64"}               bytes up to INLINE_BYTES
@@ -96,7 +97,7 @@ def _leaves(node, path):
             yield from _leaves(item, [*path, str(i)])
     elif isinstance(node, dict):
         for kind, value in node.items():
-            if kind in ("dict", "odict"):
+            if kind in ("dict", "odict", "counter"):
                 for key, item in value:
                     yield from _leaves(item, [*path, str(key)])
             elif kind in ("tuple", "metadata"):
@@ -191,7 +192,7 @@ class _Writer:
         if kind in (list, tuple, torch.Size):
             items = [self.write(item, f"{path}[{i}]") for i, item in enumerate(value)]
             return {list: items, tuple: {"tuple": items}, torch.Size: {"size": items}}[kind]
-        if kind in (dict, collections.OrderedDict):
+        if kind in (dict, collections.OrderedDict, collections.Counter):
             return self._dict(value, path)
         try:
             if isinstance(value, torch.Tensor):
@@ -219,8 +220,8 @@ class _Writer:
             if isinstance(key, (torch.Tensor, numpy.ndarray, numpy.generic)):
                 raise TypeError(f"{path}: a {type(key).__name__} cannot be stored as a key")
             items.append([self.write(key, f"{path} key {key!r}"), self.write(item, f"{path}[{key!r}]")])
-        if type(value) is dict:
-            return {"dict": items}
+        if type(value) in (dict, collections.Counter):
+            return {"dict" if type(value) is dict else "counter": items}
         node = {"odict": items}
         if hasattr(value, "_metadata"):
             node["metadata"] = self.write(value._metadata, f"{path}._metadata")
@@ -327,6 +328,7 @@ class _Reader:
     _READERS = {
         "dict": _dict,
         "odict": _ordered_dict,
+        "counter": lambda self, node: collections.Counter({self.read(key): self.read(item) for key, item in node["counter"]}),
         "tuple": lambda self, node: tuple(self.read(item) for item in node["tuple"]),
         "size": lambda self, node: torch.Size(node["size"]),
         "f64": lambda self, node: struct.unpack("<d", bytes.fromhex(node["f64"]))[0],

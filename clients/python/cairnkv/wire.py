@@ -12,10 +12,14 @@ The connection comes out of the client's pool (address, TLS, password, database 
 Not for several threads at once: each takes a Wire of its own.
 """
 
+import time
+
 import redis
 
 RECEIVE_BYTES = 64 << 10
 IN_PLACE_BYTES = 4096        # smaller arguments are joined into one write
+LOADING_LIMIT_S = 30 * 60    # how long a server may read its files
+LOADING_PAUSE_S = 0.2
 
 
 class Wire:
@@ -43,12 +47,20 @@ class Wire:
         self._pool.release(connection)
 
     def call(self, *words, extra_s: float = 0, into=None):
-        """One command and its reply. extra_s: how much longer than the client's socket_timeout the server may take.
+        """One command and its reply. extra_s: how much longer than the client's socket_timeout the server may take. A server that
+        still reads its files is asked again until it has.
 
         Errors: redis.ResponseError with the server's line; redis.ConnectionError, redis.TimeoutError.
         """
-        self.send(*words)
-        return self.reply(into=into, extra_s=extra_s)
+        deadline = time.monotonic() + LOADING_LIMIT_S
+        while True:
+            self.send(*words)
+            try:
+                return self.reply(into=into, extra_s=extra_s)
+            except redis.ResponseError as error:
+                if not str(error).startswith("LOADING ") or time.monotonic() > deadline:
+                    raise
+            time.sleep(LOADING_PAUSE_S)
 
     def send(self, *words):
         """Sends a command and waits for nothing. Words are text, numbers, bytes or memoryviews of bytes."""

@@ -83,7 +83,7 @@ class RunTest(unittest.TestCase):
         self.assertEqual(run({"RANK": "1", "WORLD_SIZE": "2"}), (1, 2, 0))
         torchrun = {"RANK": "2", "WORLD_SIZE": "4", "TORCHELASTIC_RESTART_COUNT": "3"}
         self.assertEqual(run(torchrun), (2, 4, 3))
-        self.assertEqual(run({**torchrun, "ATTEMPT": "9"}), (2, 4, 3), "torchrun's own count first")
+        self.assertEqual(run({**torchrun, "ATTEMPT": "9"}), (2, 4, 9), "the higher of the two counts")
         self.assertEqual(run({"ATTEMPT": "5"}), (0, 1, 5))
         self.assertEqual(run(torchrun, rank=0, world=1, attempt=0), (0, 1, 0), "what is given counts")
         with self.assertRaises(ValueError):

@@ -54,6 +54,10 @@ class Plain(unittest.TestCase):
         self.assertEqual(back._metadata, state._metadata)
         torch.nn.Sequential(torch.nn.Linear(2, 3), torch.nn.BatchNorm1d(3)).load_state_dict(back)
 
+    def test_counters(self):
+        counted = round_trip({"milestones": collections.Counter([2, 2, 5])})["milestones"]
+        self.assertEqual((type(counted), counted), (collections.Counter, {2: 2, 5: 1}))
+
     def test_what_has_no_place_is_refused_with_its_path(self):
         class Odd:
             pass

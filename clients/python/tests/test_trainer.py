@@ -14,6 +14,7 @@ import unittest
 SOURCE_DIR = os.environ.get("CAIRN_SOURCE_DIR") or os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "..")
 sys.path[:0] = [os.path.join(SOURCE_DIR, "clients", "python"), os.path.join(SOURCE_DIR, "tests", "e2e")]
 
+import numpy  # noqa: E402
 import torch  # noqa: E402
 
 import cairnkv  # noqa: E402
@@ -78,7 +79,8 @@ class Loop:
             self.best_loss, self.best_weights = loss, {name: value.clone() for name, value in self.model.state_dict().items()}
         self.event("on_evaluate", metrics={"eval_loss": loss, "eval_runtime": 0.5, "epoch": self.state.epoch})
 
-    def train(self, steps, losses=None, loss_at_start=None):
+    def train(self, steps, losses=None, loss_at_start=None, steps_at_least=0):
+        """steps_at_least: a Trainer looks behind a step whether it is through."""
         self.optimizer = torch.optim.Adam(self.model.parameters(), lr=0.1)
         self.scheduler = torch.optim.lr_scheduler.LambdaLR(self.optimizer, functools.partial(warm_then_down, warm=3))
         self.state.max_steps, self.state.num_train_epochs, self.state.epoch = steps, 1, 0
@@ -86,7 +88,9 @@ class Loop:
         if loss_at_start is not None:    # eval_on_start
             self.evaluate(loss_at_start)
         self.event("on_epoch_begin")
-        while self.state.global_step < steps:
+        steps_done = 0
+        while self.state.global_step < steps or steps_done < steps_at_least:
+            steps_done += 1
             self.event("on_step_begin")
             (self.model(torch.randn(8, 4)) ** 2).mean().backward()
             self.event("on_pre_optimizer_step")
@@ -233,6 +237,54 @@ class TrainerCallbackTest(unittest.TestCase):
         last = self.callback(save_steps=1, best_metric="loss", resume_from_checkpoint=3)
         Loop(last).train(5, {5: 0.4})
         self.assertEqual((self.run_.load("@best")[0]["trainer"]["global_step"], last.best_value), (3, 0.3))
+
+    def test_a_training_that_is_over_is_not_gone_on_with(self):
+        self.run_ = cairnkv.Run("run", client=self.server.client(), rank=0, world=1)
+        Loop(self.callback(save_steps=5)).train(10)
+        for _ in range(2):
+            again = Loop(self.callback(save_steps=5, best_metric="loss", resume_from_checkpoint=True))
+            again.train(10, {11: 0.1}, steps_at_least=1)
+            self.assertEqual((self.run_.steps(), again.state.global_step), ([10, 5], 10))
+            self.assertTrue(torch.equal(self.run_.load()[0]["model"]["weight"], again.model.weight))
+
+    def test_one_callback_for_two_trainings_keeps_them_apart(self):
+        self.run_ = cairnkv.Run("run", client=self.server.client(), rank=0, world=1)
+        callback = self.callback(save_steps=5, best_metric="loss")
+        Loop(callback).train(10, {4: 0.2})
+        second = Loop(callback)
+        second.model.weight.data.fill_(3)
+        second.train(10, {6: 0.3})
+        self.assertTrue(torch.equal(self.run_.load()[0]["model"]["weight"], second.model.weight))
+        self.assertEqual((callback.best_value, self.run_.load("@best")[0]["trainer"]["global_step"]), (0.3, 6))
+
+    def test_whether_more_is_better_comes_from_the_name(self):
+        for name, best in (("accuracy", 4), ("eval_loss", 2)):
+            self.server.client().flushall()
+            loop = Loop(self.callback(best_metric=name))
+            loop.event("on_train_begin")
+            for step, value in ((2, 0.1), (4, 0.9), (6, 0.5)):
+                loop.state.global_step = step
+                loop.event("on_evaluate", metrics={name: value})
+            self.assertEqual(self.run_.load("@best")[0]["trainer"]["global_step"], best)
+
+    def test_schedules_with_functions_and_counters_and_logs_with_numbers_of_numpy(self):
+        for make in (lambda optimizer: torch.optim.lr_scheduler.MultiStepLR(optimizer, [2, 2, 5]),
+                     lambda optimizer: torch.optim.lr_scheduler.OneCycleLR(optimizer, 0.1, total_steps=20)):
+            self.server.client().flushall()
+            rates = []
+            for resume in (False, True):
+                loop = Loop(self.callback(resume_from_checkpoint=resume))
+                loop.optimizer = torch.optim.SGD(loop.model.parameters(), lr=0.1)
+                loop.scheduler = make(loop.optimizer)
+                loop.event("on_train_begin")
+                if not resume:
+                    for _ in range(3):
+                        loop.optimizer.step()
+                        loop.scheduler.step()
+                    loop.state.global_step, loop.state.log_history = 3, [{"loss": numpy.float64(0.5), "step": 3}]
+                    loop.event("on_train_end")
+                rates.append((loop.scheduler.get_last_lr(), loop.scheduler.last_epoch, loop.state.log_history))
+            self.assertEqual(rates[0], rates[1])
 
     def test_nothing_imports_transformers(self):
         code = "import sys, cairnkv; cairnkv.CheckpointCallback(cairnkv.Run('run', client=None)).on_log(); sys.exit('transformers' in sys.modules)"
