@@ -1,6 +1,8 @@
 #include "tensor_module/chunk_pool.h"
 
+#include <algorithm>
 #include <cstring>
+#include <utility>
 
 #include "server/base/mapped_bytes.h"
 
@@ -54,9 +56,14 @@ ChunkPool::~ChunkPool() { CAIRN_CHECK(chunk_count() == 0); }
 void ChunkPool::Hide(const Chunk* chunk) {
   Shard& shard = ShardOf(chunk->hash_);
   const std::lock_guard lock(shard.mutex);
-  // Another of the same hash may stand there by now (P1), or have stood there all along (P2).
   const auto found = shard.chunks.find(chunk->hash_);
-  if (found != shard.chunks.end() && found->second == chunk) shard.chunks.erase(found);
+  if (found == shard.chunks.end()) return;
+  // Others of the same hash (P1, P2) stay.
+  const Chunk** link = &found->second;
+  while (*link != nullptr && *link != chunk) link = &(*link)->older_;
+  if (*link == nullptr) return;
+  *link = std::exchange(chunk->older_, nullptr);
+  if (found->second == nullptr) shard.chunks.erase(found);
 }
 
 void ChunkPool::Forget(const Chunk* chunk) {
@@ -75,22 +82,42 @@ void ChunkPool::Forget(const Chunk* chunk) {
   if (chunk_count() == 0) slab_ = BlobRef();
 }
 
-ChunkRef ChunkPool::Find(Hash128 hash) const {
+template <typename Fits>
+ChunkRef ChunkPool::FindWhere(Hash128 hash, Fits fits) const {
   const Shard& shard = ShardOf(hash);
   const std::lock_guard lock(shard.mutex);
   const auto found = shard.chunks.find(hash);
-  if (found == shard.chunks.end() || !found->second->TryAddReference()) return {};
-  return ChunkRef::Adopt(found->second);
+  const Chunk* at = found == shard.chunks.end() ? nullptr : found->second;
+  for (; at != nullptr; at = at->older_) {
+    if (fits(*at) && at->TryAddReference()) return ChunkRef::Adopt(at);
+  }
+  return {};
+}
+
+template <typename Fits>
+ChunkRef ChunkPool::FindEqualWhere(Hash128 hash, std::string_view bytes, Fits fits) const {
+  std::vector<ChunkRef> others;  // held, so that none is met twice
+  while (ChunkRef found = FindWhere(hash, [&](const Chunk& chunk) {
+           return chunk.size() == bytes.size() && fits(chunk) &&
+                  std::none_of(others.begin(), others.end(),
+                               [&](const ChunkRef& other) { return other.get() == &chunk; });
+         })) {
+    if (HasBytes(*found, bytes)) return found;
+    others.push_back(std::move(found));
+  }
+  return {};
+}
+
+ChunkRef ChunkPool::Find(Hash128 hash) const {
+  return FindWhere(hash, [](const Chunk&) { return true; });
 }
 
 ChunkRef ChunkPool::Find(Hash128 hash, size_t size) const {
-  ChunkRef found = Find(hash);
-  return found && found->size() == size ? std::move(found) : ChunkRef();
+  return FindWhere(hash, [&](const Chunk& chunk) { return chunk.size() == size; });
 }
 
 ChunkRef ChunkPool::FindEqual(Hash128 hash, std::string_view bytes) const {
-  ChunkRef found = Find(hash, bytes.size());
-  return found && HasBytes(*found, bytes) ? std::move(found) : ChunkRef();
+  return FindEqualWhere(hash, bytes, [](const Chunk&) { return true; });
 }
 
 ChunkRef ChunkPool::Enter(BlobSlice bytes, Hash128 hash, DType dtype, const ChunkFigures& figures) {
@@ -102,7 +129,21 @@ ChunkRef ChunkPool::Enter(BlobSlice bytes, Hash128 hash, DType dtype, const Chun
 ChunkRef ChunkPool::Map(BlobSlice bytes, Hash128 hash, DType dtype, const ChunkFigures& figures,
                         uint64_t record) {
   // By the record alone: comparing bytes would read them.
-  if (ChunkRef other = Find(hash, bytes.size); other && other->record() == record) return other;
+  ChunkRef other = FindWhere(hash, [&](const Chunk& chunk) {
+    return chunk.size() == bytes.size && chunk.record() == record;
+  });
+  if (other) return other;
+  // What came inline, as a replay's does, is worth a read: else the same bytes are held twice.
+  const auto is_inline = [](const Chunk& chunk) {
+    return !chunk.is_mapped() && chunk.record() == 0;
+  };
+  if (FindWhere(hash, is_inline) && CanRead(bytes.view())) {
+    other = FindEqualWhere(hash, bytes.view(), is_inline);
+  }
+  if (other) {
+    other->set_record(record);
+    return other;
+  }
   const auto* chunk =
       new Chunk(*this, std::move(bytes), hash, dtype, figures, Chunk::State::kUnread);
   chunk->set_record(record);
@@ -116,7 +157,7 @@ ChunkRef ChunkPool::Add(const Chunk* chunk) {
   stored_bytes_.fetch_add(chunk->stored_bytes(), std::memory_order_relaxed);
   Shard& shard = ShardOf(chunk->hash_);
   const std::lock_guard lock(shard.mutex);
-  shard.chunks[chunk->hash_] = chunk;
+  chunk->older_ = std::exchange(shard.chunks[chunk->hash_], chunk);
   return ChunkRef::Adopt(chunk);
 }
 

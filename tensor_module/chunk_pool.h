@@ -9,7 +9,9 @@
 // gets the plain ones, whatever it takes to make them.
 //
 //   P1  Two chunks with the same bytes are one, unless one of them was interned while the other's
-//       last reference was going.
+//       last reference was going, or mapped from a log while the other had a record of its own:
+//       comparing those would read both. The index has all of them, and who asks for the bytes
+//       finds one as long as one is held.
 //   P2  On a hit of hash and length the bytes are compared before they are shared: a collision
 //   costs
 //       memory, never a wrong load.
@@ -117,6 +119,8 @@ class Chunk {
   mutable std::atomic<uint32_t> references_{1};
   mutable std::atomic<uint32_t> dependents_{0};
   mutable std::atomic<uint64_t> record_{0};
+  /// The one of the same hash that was in the index before this; the index's lock.
+  mutable const Chunk* older_ = nullptr;
   // One of the two at least; BodyMutex. encoded_ changes under coding_mutex_ too.
   mutable BlobSlice plain_;
   mutable std::unique_ptr<const EncodedChunk> encoded_;
@@ -206,7 +210,8 @@ class ChunkPool {
                                        DType dtype, Hash128Stream* whole = nullptr);
   Result<ChunkRef> InternOne(const BlobSlice& bytes, DType dtype);
   /// A chunk that the log's record number `record` has, unread; the one that is held already when
-  /// it came from that record too. `figures` were taken as `dtype`.
+  /// it came from that record too, or is in memory and in no record known, and has these bytes.
+  /// `figures` were taken as `dtype`. Cost: nothing is read but in the last case.
   ChunkRef Map(BlobSlice bytes, Hash128 hash, DType dtype, const ChunkFigures& figures,
                uint64_t record);
 
@@ -244,12 +249,18 @@ class ChunkPool {
   };
   struct Shard {
     mutable std::mutex mutex;
+    /// The last one entered of each hash (Chunk::older_).
     std::unordered_map<Hash128, const Chunk*, HashOfHash> chunks;
   };
   Shard& ShardOf(Hash128 hash) { return shards_[hash.high % kShards]; }
   const Shard& ShardOf(Hash128 hash) const { return shards_[hash.high % kShards]; }
 
-  /// The chunk with these very bytes, if there is one (P2).
+  /// The last one entered of those of this hash that fits(chunk), which takes no lock.
+  template <typename Fits>
+  ChunkRef FindWhere(Hash128 hash, Fits fits) const;
+  /// Of these the one with these very bytes, if there is one (P2).
+  template <typename Fits>
+  ChunkRef FindEqualWhere(Hash128 hash, std::string_view bytes, Fits fits) const;
   ChunkRef FindEqual(Hash128 hash, std::string_view bytes) const;
   /// Enters a new chunk, or returns the one that another thread entered meanwhile. `figures` were
   /// taken as `dtype`.

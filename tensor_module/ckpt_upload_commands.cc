@@ -171,18 +171,37 @@ Status HaveCommand(CommandRun& run) {
   return Status::Ok();
 }
 
-/// The chunks of all committed versions of a tensor: a replay of the log has them when it comes
-/// here.
-std::unordered_set<const Chunk*> CommittedChunks(const CkptRun& run, std::string_view name) {
-  std::unordered_set<const Chunk*> chunks;
+/// Calls visit(chunk) for the chunks of all committed versions of a tensor: a replay of the log has
+/// them when it comes here.
+template <typename Visit>
+void ForEachCommitted(const CkptRun& run, std::string_view name, Visit visit) {
   for (const VersionRow& row : run.versions) {
     const LogicalTensor* tensor = row.version->Find(name);
     if (tensor == nullptr) continue;
     for (const StoredShard& shard : row.version->Storage(*tensor).shards) {
-      for (const ChunkRef& chunk : shard.chunks) chunks.insert(chunk.get());
+      for (const ChunkRef& chunk : shard.chunks) visit(chunk);
     }
   }
-  return chunks;
+}
+
+/// What a REF names. `replayed`: also a chunk that cannot be found by its hash any more because
+/// its bytes were found damaged: who reads them hears of it, and nobody else.
+ChunkRef FindReferred(CommandRun& run, const CkptRun& held, std::string_view name, Hash128 hash,
+                      size_t size, bool replayed) {
+  ChunkRef found = run.module().pool.Find(hash, size);
+  if (found || !replayed) return found;
+  ForEachCommitted(held, name, [&](const ChunkRef& chunk) {
+    if (chunk->hash() == hash && chunk->size() == size) found = chunk;
+  });
+  return found;
+}
+
+Status NotHeld(CommandRun& run, Hash128 hash, size_t size, bool replayed) {
+  const std::string line = "CKPTHASH no chunk of hash " + Hash128Hex(hash) + " and " +
+                           std::to_string(size) + " bytes is held: ";
+  // The version that it belongs to would be gone without a word.
+  if (replayed) run.FailLoad(line + "the append-only file refers to it");
+  return Status::Client(line + "PUT it");
 }
 
 Status ReferNow(CommandRun& run) {
@@ -215,12 +234,10 @@ Status ReferNow(CommandRun& run) {
       chunks.push_back(std::move(*named));
       continue;
     }
-    chunks.push_back(run.module().pool.Find(refer->hashes[i], range.end - range.begin));
+    const size_t size = range.end - range.begin;
+    chunks.push_back(FindReferred(run, edit->run, refer->name, refer->hashes[i], size, replayed));
     const bool usable = chunks.back() && (replayed || chunks.back()->WasIntact());
-    if (!usable) {
-      return Status::Client("CKPTHASH no chunk of hash " + Hash128Hex(refer->hashes[i]) + " and " +
-                            std::to_string(range.end - range.begin) + " bytes is held: PUT it");
-    }
+    if (!usable) return NotHeld(run, refer->hashes[i], size, replayed);
     if (!replayed) CAIRN_RETURN_IF_ERROR(CheckBoolChunk(spec.dtype, *chunks.back()));
   }
   ShardData data = *place->data;
@@ -228,7 +245,9 @@ Status ReferNow(CommandRun& run) {
   CAIRN_RETURN_IF_ERROR(data.Refer(spec, first, chunks));
   const uint64_t next = NextOffset(spec, data);
   if (!complete) {
-    const std::unordered_set<const Chunk*> committed = CommittedChunks(edit->run, refer->name);
+    std::unordered_set<const Chunk*> committed;
+    ForEachCommitted(edit->run, refer->name,
+                     [&](const ChunkRef& chunk) { committed.insert(chunk.get()); });
     const bool replayable = std::all_of(chunks.begin(), chunks.end(), [&](const ChunkRef& chunk) {
       return committed.contains(chunk.get());
     });

@@ -211,6 +211,80 @@ class ChunkLogs(unittest.TestCase):
         self.check(server, [1, 2])
         self.assertEqual(server.client().get("after"), b"the checkpoints")
 
+    def declare(self, server, step, size):
+        call = server.client().execute_command
+        tx = call("CKPT.BEGIN", "run", step)
+        call("CKPT.DECLARE", "run", tx, "RANK", 0, 1, "w", "weights", "U8", "SHAPE", 1, size)
+        return tx
+
+    def refer(self, server, step, blob):
+        """A version whose tensor is a chunk that is there already."""
+        call = server.client().execute_command
+        tx = self.declare(server, step, len(blob))
+        call("CKPT.REF", "run", tx, "RANK", 0, "w", "AT", 0, 1, self.hash(server, tx, blob))
+        call("CKPT.PREPARE", "run", tx, "RANK", 0)
+        call("CKPT.COMMIT", "run", tx, "DURABLE", "DISK")
+
+    def save_blob(self, server, step, blob, run="run"):
+        server.client().execute_command("CKPT.SAVE", run, step, 1, "w", "U8", "SHAPE", 1, len(blob), "BLOB", blob)
+
+    def test_a_replay_finds_what_was_referred_to_beside_an_upload_that_was_given_up(self):
+        server = self.start(AOF)
+        call = server.client().execute_command
+        blob = random.Random(7).randbytes(100_000)
+        self.save_blob(server, 1, blob)
+        tx = self.declare(server, 2, len(blob))
+        call("CKPT.PUT", "run", tx, "RANK", 0, "w", "AT", 0, "BLOB", blob)    # logged as a name, where SAVE has bytes
+        call("CKPT.ABORT", "run", tx)
+        self.refer(server, 3, blob)
+        server.kill()
+        server.start()
+        self.assertEqual([row[1] for row in call("CKPT.LIST", "run")], [3, 1])
+        self.assertEqual(call("CKPT.LOAD", "run", 3, "w", "RANGE", 0, len(blob)), blob)
+        self.hash(server, self.declare(server, 4, len(blob)), blob)    # asks HAVE
+
+    def damage(self, server, needle):
+        """Another bit in the segments wherever these bytes stand."""
+        for path in self.segments(server):
+            with open(path, "r+b") as segment:
+                at = segment.read().find(needle)
+                if at >= 0:
+                    segment.seek(at + 10)
+                    segment.write(bytes([needle[10] ^ 1]))
+
+    def test_a_replay_that_meets_damage_loses_no_version_that_refers_to_it(self):
+        server = self.start(AOF)
+        call = server.client().execute_command
+        blob = random.Random(8).randbytes(100_000)
+        self.save_blob(server, 1, blob)
+        server.run_job("BGREWRITEAOF", "aof_rewrites")
+        # Its replay looks at the chunk, finds it damaged, and makes another one, which goes.
+        self.save_blob(server, 1, blob, run="other")
+        call("DEL", "other")
+        self.refer(server, 2, blob)
+        server.kill()
+        self.damage(server, blob[1000:1100])
+        server.start()
+        self.assertEqual([row[1] for row in call("CKPT.LIST", "run")], [2, 1])
+        for step in (1, 2):
+            with self.assertRaisesRegex(redis.ResponseError, "CKPTDAMAGED"):
+                call("CKPT.LOAD", "run", step, "w")
+        self.save_blob(server, 3, blob)
+        self.assertEqual(call("CKPT.LOAD", "run", 3, "w", "RANGE", 0, len(blob)), blob)
+
+    def test_a_replay_ends_at_a_ref_to_nothing(self):
+        server = self.start({**AOF, "aof-checksum": "no"})
+        tx = self.declare(server, 1, 5000).decode()
+        server.kill()
+        words = ["CKPT.REF", "run", tx, "RANK", "0", "w", "AT", "0", "1", "ab" * 16]
+        directory = os.path.join(server.directory, "appendonlydir")
+        name, = [each for each in os.listdir(directory) if ".incr." in each]
+        with open(os.path.join(directory, name), "ab") as file:
+            file.write(f"*{len(words)}\r\n".encode() + b"".join(f"${len(w)}\r\n{w}\r\n".encode() for w in words))
+        with self.assertRaises(RuntimeError):
+            server.start()
+        self.assertIn("the append-only file refers to it", server.log())
+
     def test_increments_that_replicas_read_carry_the_bytes(self):
         server = self.start(AOF)
         self.save(server, 1)
@@ -387,13 +461,7 @@ class ChunkLogs(unittest.TestCase):
         server.client().save()
         server.kill()
         # A chunk that only step 2 has.
-        needle = tensor(2)[SIZE // 2 // CHUNK * CHUNK:][1000:1100]
-        for path in self.segments(server):
-            with open(path, "r+b") as segment:
-                at = segment.read().find(needle)
-                if at >= 0:
-                    segment.seek(at + 10)
-                    segment.write(bytes([needle[10] ^ 1]))
+        self.damage(server, tensor(2)[SIZE // 2 // CHUNK * CHUNK:][1000:1100])
         server.start()
         call = server.client().execute_command
         with self.assertRaisesRegex(redis.ResponseError, "CKPTDAMAGED"):
@@ -464,13 +532,7 @@ class ChunkLogs(unittest.TestCase):
         server.restart()    # merges again, from what the base names
         self.assertEqual(merged(), want)
         server.kill()
-        needle = array.array("f", [1002, 1003, 4, 5]).tobytes()    # step 2 goes up to 1001
-        for path in self.segments(server):
-            with open(path, "r+b") as segment:
-                at = segment.read().find(needle)
-                if at >= 0:
-                    segment.seek(at + 10)
-                    segment.write(bytes([needle[10] ^ 1]))
+        self.damage(server, array.array("f", [1002, 1003, 4, 5]).tobytes())    # step 2 goes up to 1001
         server.start()
         self.assertIn("cannot be merged again", server.log())
         with self.assertRaisesRegex(redis.ResponseError, "CKPTDAMAGED"):

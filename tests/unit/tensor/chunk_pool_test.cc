@@ -69,6 +69,57 @@ TEST(ChunkPoolTest, TheLastReferenceTakesItOutOfTheIndex) {
   EXPECT_EQ(pool.chunk_bytes(), 0u);
 }
 
+// P1: two records of a log with the same bytes, of which one chunk knows each.
+TEST(ChunkPoolTest, OneThatGoesLeavesTheOthersOfItsHash) {
+  TestMemory memory;
+  ChunkPool pool(memory);
+  const std::string bytes = Random(kChunkBytes, 22);
+  const Hash128 hash = HashBytes128(bytes);
+  const auto map = [&](uint64_t record) {
+    return pool.Map(memory.Slice(bytes), hash, DType::kU8, {}, record);
+  };
+  ChunkRef first = pool.InternOne(memory.Slice(bytes), DType::kU8).value();
+  first->set_record(1);
+  ChunkRef second = map(2), third = map(3);
+  ASSERT_EQ(pool.chunk_count(), 3u);
+  EXPECT_EQ(map(2).get(), second.get()) << "whatever was entered since";
+  EXPECT_EQ(pool.Find(hash).get(), third.get());
+  second = ChunkRef();
+  EXPECT_EQ(pool.Find(hash).get(), third.get());
+  third = ChunkRef();
+  EXPECT_EQ(pool.Find(hash, kChunkBytes).get(), first.get());
+  first = ChunkRef();
+  EXPECT_FALSE(pool.Find(hash));
+}
+
+TEST(ChunkPoolTest, ADamagedOneIsNotFoundAndOthersOfItsHashAre) {
+  TestMemory memory;
+  ChunkPool pool(memory);
+  const std::string bytes = Random(kChunkBytes, 23);
+  const ChunkRef good = pool.InternOne(memory.Slice(bytes), DType::kU8).value();
+  good->set_record(1);
+  const ChunkRef bad =
+      pool.Map(memory.Slice(Random(kChunkBytes, 24)), good->hash(), DType::kU8, {}, 2);
+  EXPECT_EQ(pool.InternOne(memory.Slice(bytes), DType::kU8).value().get(), good.get())
+      << "behind a look at the other";
+  EXPECT_FALSE(bad->IsIntact());
+  EXPECT_EQ(pool.Find(good->hash()).get(), good.get());
+}
+
+// As a replay meets them: the payload of one command, and a name in the next.
+TEST(ChunkPoolTest, WhatCameInlineIsTheChunkOfItsRecord) {
+  TestMemory memory;
+  ChunkPool pool(memory);
+  const std::string bytes = Random(5000, 25);
+  const ChunkRef came = pool.InternOne(memory.Slice(bytes), DType::kU8).value();
+  const ChunkRef other = pool.Map(memory.Slice(Random(5000, 26)), came->hash(), DType::kU8, {}, 6);
+  EXPECT_NE(other.get(), came.get()) << "P2: the record has other bytes";
+  EXPECT_EQ(came->record(), 0u);
+  EXPECT_EQ(pool.Map(memory.Slice(bytes), came->hash(), DType::kU8, {}, 7).get(), came.get());
+  EXPECT_EQ(came->record(), 7u);
+  EXPECT_EQ(pool.chunk_count(), 2u);
+}
+
 TEST(ChunkPoolTest, PiecesThatBecomeChunksWholeAreAdopted) {
   TestMemory memory;
   ChunkPool pool(memory);
