@@ -17,18 +17,22 @@ namespace {
 // core.
 constexpr size_t kPieceBytes = size_t{16} << 10;
 
-void GiveWayIf(const std::function<bool()>& wished) {
-  if (wished && wished()) GiveWay();
+// In pieces, so that whoever wants the thread again does not wait for all of it.
+void SleepUnless(int64_t us, const std::function<bool()>& woken) {
+  constexpr int64_t kLookEveryUs = 10'000;
+  for (; us > 0 && !(woken && woken()); us -= kLookEveryUs) {
+    std::this_thread::sleep_for(std::chrono::microseconds(std::min(us, kLookEveryUs)));
+  }
 }
 
 // A file as the writer's byte sink, with write-back started early. All that a walk emits, of many
-// keys or of one, passes here piece by piece: the place to give way.
+// keys or of one, passes here piece by piece: the place for `between`, whose error ends the walk.
 class FileSink final : public ByteSink {
  public:
-  FileSink(WritableFile& file, bool incremental_sync, const std::function<bool()>& gives_way)
-      : file_(file), incremental_sync_(incremental_sync), gives_way_(gives_way) {}
+  FileSink(WritableFile& file, bool incremental_sync, std::function<Status()> between)
+      : file_(file), incremental_sync_(incremental_sync), between_(std::move(between)) {}
   Status Append(std::string_view bytes) override {
-    GiveWayIf(gives_way_);
+    CAIRN_RETURN_IF_ERROR(between_());
     CAIRN_RETURN_IF_ERROR(file_.Append(bytes));
     written_ += bytes.size();
     if (incremental_sync_ && written_ - hinted_ >= SnapshotJob::kSyncEveryBytes) {
@@ -41,7 +45,7 @@ class FileSink final : public ByteSink {
  private:
   WritableFile& file_;
   bool incremental_sync_;
-  const std::function<bool()>& gives_way_;
+  const std::function<Status()> between_;
   uint64_t written_ = 0;
   uint64_t hinted_ = 0;
 };
@@ -50,14 +54,18 @@ class FileSink final : public ByteSink {
 
 CpuShare::CpuShare(int percent) : percent_(percent), worked_until_us_(ThreadCpuMicros()) {}
 
-void CpuShare::Pace() {
+void CpuShare::Pace(const std::function<bool()>& woken) {
   if (percent_ >= 100) return;
   const int64_t now_us = ThreadCpuMicros();
   owed_us_ += (now_us - worked_until_us_) * (100 - percent_) / percent_;
   worked_until_us_ = now_us;
   if (owed_us_ < kLeastSleepUs) return;
+  if (woken && woken()) {
+    owed_us_ = 0;
+    return;
+  }
   const auto began = std::chrono::steady_clock::now();
-  std::this_thread::sleep_for(std::chrono::microseconds(owed_us_));
+  SleepUnless(owed_us_, woken);
   // What was overslept counts for the next time.
   owed_us_ -= std::chrono::duration_cast<std::chrono::microseconds>(
                   std::chrono::steady_clock::now() - began)
@@ -102,7 +110,7 @@ Status SnapshotJob::WriteTemp(ExpectedCounts* expected) {
   auto opened = env_.OpenTruncate(options_.temp_path);
   if (!opened.ok()) return opened.status();
   WritableFile& file = **opened;
-  FileSink sink(file, options_.incremental_sync, options_.gives_way);
+  FileSink sink(file, options_.incremental_sync, [this] { return Between(); });
   if (options_.as_commands) {
     AofDatasetWriter writer(&sink);
     CAIRN_RETURN_IF_ERROR(Walk(
@@ -129,40 +137,35 @@ Status SnapshotJob::Walk(DatasetSink& sink, const std::function<uint64_t()>& key
   const size_t budget = options_.key_delay_us > 0 ? 1 : kKeysPerStep;
   bool more = true;
   while (more) {
-    if (aborted_.load(std::memory_order_relaxed)) {
-      return Status(StatusCode::kCancelled, "snapshot aborted");
-    }
+    CAIRN_RETURN_IF_ERROR(Between());
     const uint64_t before = keys();
     Result<bool> step = source_.Step(sink, budget);
     if (!step.ok()) return step.status();
     more = *step;
     keys_done_.store(keys(), std::memory_order_relaxed);
     bytes_.store(bytes(), std::memory_order_relaxed);
-    if (options_.key_delay_us > 0)
-      Delay(static_cast<int64_t>(keys() - before) * options_.key_delay_us);
-    share_.Pace();
-    GiveWayIf(options_.gives_way);
+    // A step is a segment of some 300 keys: whoever aborts does not wait for the delay of all of
+    // them.
+    SleepUnless(static_cast<int64_t>(keys() - before) * options_.key_delay_us,
+                [this] { return aborted_.load(std::memory_order_relaxed); });
   }
   return Status::Ok();
 }
 
-// A step is a segment of some 300 keys: whoever aborts does not wait for the delay of all of them.
-void SnapshotJob::Delay(int64_t total_us) {
-  constexpr int64_t kLookEveryUs = 10'000;
-  for (int64_t left_us = total_us; left_us > 0 && !aborted_.load(std::memory_order_relaxed);
-       left_us -= kLookEveryUs) {
-    std::this_thread::sleep_for(std::chrono::microseconds(std::min(left_us, kLookEveryUs)));
+Status SnapshotJob::Between() {
+  share_.Pace([this] {
+    return aborted_.load(std::memory_order_relaxed) ||
+           (options_.in_a_hurry && options_.in_a_hurry());
+  });
+  if (aborted_.load(std::memory_order_relaxed)) {
+    return Status(StatusCode::kCancelled, "snapshot aborted");
   }
+  if (options_.gives_way && options_.gives_way()) GiveWay();
+  return Status::Ok();
 }
 
 Status SnapshotJob::Verify(const ExpectedCounts& expected) {
-  return VerifyRdbFile(env_, options_.temp_path, expected, [this](uint64_t) {
-    share_.Pace();
-    GiveWayIf(options_.gives_way);
-    return aborted_.load(std::memory_order_relaxed)
-               ? Status(StatusCode::kCancelled, "snapshot aborted")
-               : Status::Ok();
-  });
+  return VerifyRdbFile(env_, options_.temp_path, expected, [this](uint64_t) { return Between(); });
 }
 
 }  // namespace cairn

@@ -39,6 +39,9 @@ struct SnapshotJobOptions {
   /// Asked every 0.05 to 0.1 ms or so, on the walker's thread: whether other threads go first now.
   /// Empty: never, where somebody waits for the end.
   std::function<bool()> gives_way;
+  /// Asked likewise, while cpu_limit_percent would have it sleep: whether clients wait for its end,
+  /// or soon will, so that it goes on all the same. Empty: never.
+  std::function<bool()> in_a_hurry;
   int cpu_limit_percent = 100;  ///< setting snapshot-cpu-limit: share of one core, for the walk and
                                 ///< the verification
   int key_delay_us = 0;  ///< setting rdb-key-save-delay: sleep per key, for tests of long saves
@@ -49,8 +52,10 @@ struct SnapshotJobOptions {
 class CpuShare {
  public:
   explicit CpuShare(int percent);
-  /// Call every millisecond of work or so. Sleeps at least kLeastSleepUs at a time.
-  void Pace();
+  /// Call every millisecond of work or so. Sleeps at least kLeastSleepUs at a time. `woken`, which
+  /// may be empty, is asked first and then every 10 ms of the sleep: true ends it. What is owed
+  /// when it is true at first is forgotten.
+  void Pace(const std::function<bool()>& woken);
 
   static constexpr int64_t kLeastSleepUs = 1000;
 
@@ -62,7 +67,7 @@ class CpuShare {
 
 class SnapshotJob {
  public:
-  /// Keys walked between two looks at the abort flag and the CPU share.
+  /// Keys walked between two reports of progress.
   static constexpr size_t kKeysPerStep = 256;
   /// Bytes between two write-back hints, so that the final sync is not stuck behind gigabytes.
   static constexpr uint64_t kSyncEveryBytes = 32ull << 20;
@@ -84,7 +89,8 @@ class SnapshotJob {
   /// Whether also_final_path has the file, once Run() has returned well. Its failure is not
   /// Run()'s.
   const Status& also_status() const { return also_status_; }
-  /// Ends Run() at the next step. Thread: any.
+  /// Ends Run() at the next piece that it would write or verify, also in the middle of a value.
+  /// Thread: any.
   void Abort() { aborted_.store(true, std::memory_order_relaxed); }
 
   /// Progress. Thread: any.
@@ -96,7 +102,9 @@ class SnapshotJob {
   Status WriteTemp(ExpectedCounts* expected);
   Status Walk(DatasetSink& sink, const std::function<uint64_t()>& keys,
               const std::function<uint64_t()>& bytes);
-  void Delay(int64_t total_us);
+  /// Between two pieces of work: sleeps for its CPU share, lets others go first. kCancelled after
+  /// Abort().
+  Status Between();
   Status Verify(const ExpectedCounts& expected);
   Status LinkAlso();
 

@@ -98,6 +98,10 @@ SnapshotJobOptions DurabilityOfFiles::JobOptions(JobKind kind, const SyncSnapsho
                        calls = 0u]() mutable {
     return engine_.keyspace.retained_value_bytes() < hurry_from || ++calls % kHurriedTurn == 0;
   };
+  // A walk kept so slow that writers come to wait for it spares nobody either.
+  options.in_a_hurry = [this, from = SnapshotRetainedLimit(settings) / 2] {
+    return engine_.keyspace.retained_value_bytes() > from;
+  };
   options.key_delay_us = settings.rdb_key_save_delay;
   return options;
 }

@@ -504,6 +504,25 @@ TEST_F(DurabilityTest, ACopyForReplicasGoesBesideASave) {
   EXPECT_EQ(loaded.Run({"MGET", "key:0", "key:1"}), "[\"after\", \"before\"]");
 }
 
+TEST_F(DurabilityTest, TurningTheLogOffEndsItsRewriteAndNoCopyForReplicas) {
+  DurableProcess process(env_, {{"appendonly", "yes"}});
+  for (int i = 0; i < 2000; ++i)
+    ASSERT_EQ(process.Run({"SET", "key:" + std::to_string(i), "before"}), "+OK");
+  ASSERT_EQ(process.Run({"CONFIG", "SET", "rdb-key-save-delay", "60000"}), "+OK");  // two minutes
+  ASSERT_EQ(process.Run({"BGREWRITEAOF"}), "+Background append only file rewriting started");
+  std::optional<Status> copied;
+  ASSERT_TRUE(
+      process.durability_
+          ->StartSyncSnapshot({"/copy.rdb", {}, [&](const Status& status) { copied = status; }})
+          .ok());
+  ASSERT_EQ(process.Run({"CONFIG", "SET", "appendonly", "no"}), "+OK");
+  EXPECT_FALSE(process.durability_->figures().rewrite_running);
+  EXPECT_FALSE(copied.has_value());
+  process.durability_->AbortBackgroundSave();
+  ASSERT_TRUE(copied.has_value());
+  EXPECT_EQ(copied->code(), StatusCode::kCancelled);
+}
+
 TEST_F(DurabilityTest, LeftoversOfDeadProcessesAreSweptAtStart) {
   ASSERT_TRUE(env_.OpenTruncate("/temp-99.rdb").ok());
   ASSERT_TRUE(env_.OpenTruncate("/temp-rewriteaof-bg-99.aof").ok());
