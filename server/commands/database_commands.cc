@@ -111,6 +111,12 @@ constexpr CommandSpec kFlushDbSpec{
 Status FlushAll(CommandContext& ctx) {
   bool lazy = false;
   CAIRN_RETURN_IF_ERROR(ParseFlushMode(ctx, &lazy));
+  // The dump of a server that saves must not bring back at the next start what is thrown away here,
+  // however soon the server ends: a save that runs must not put it back there, and one of nothing
+  // follows before the reply.
+  Durability* durability = ctx.engine().durability;
+  const bool saves = durability != nullptr && !ctx.is_loading() && !ctx.settings().save.empty();
+  if (saves) durability->AbortSave();
   for (uint32_t db = 0; db < ctx.keyspace().database_count(); ++db) {
     ctx.engine().watches.TouchDatabase(ctx.keyspace(), db, db);
     ctx.engine().blocking.SignalDatabase(db);
@@ -118,13 +124,10 @@ Status FlushAll(CommandContext& ctx) {
   const uint64_t removed = ctx.keyspace().FlushAll(lazy);
   ctx.engine().tracking.InvalidateAll();
   ctx.PropagateAlways();
-  // The dump of a server that saves must not bring back at the next start what was just thrown
-  // away. Redis ends a save that runs; here it comes to its end, and one of nothing follows.
-  Durability* durability = ctx.engine().durability;
   // Counted first: the save has them.
   if (durability != nullptr && !ctx.is_loading()) durability->AddChanges(removed);
-  if (durability != nullptr && !ctx.is_loading() && !ctx.settings().save.empty()) {
-    if (Status saved = durability->SaveSoon(); !saved.ok()) {
+  if (saves) {
+    if (Status saved = durability->SaveNow(); !saved.ok()) {
       ctx.engine().log.Log(LogLevel::kWarning, "FLUSHALL could not save the empty dataset: {}",
                            saved.message());
     }

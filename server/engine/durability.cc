@@ -244,6 +244,12 @@ void DurabilityOfFiles::JoinJob(std::optional<Job>& slot) {
   OnJobDone(slot, slot->outcome->status);
 }
 
+void DurabilityOfFiles::EndJob(JobKind kind) {
+  if (!job_.has_value() || job_->kind != kind) return;
+  job_->snapshot->Abort();
+  JoinJob(job_);
+}
+
 void DurabilityOfFiles::AbortWalks() {
   for (std::optional<Job>* slot : {&job_, &copy_}) {
     if (slot->has_value()) (*slot)->snapshot->Abort();
@@ -303,11 +309,7 @@ Status DurabilityOfFiles::Save() {
   return status.ok() ? status : Status::Client("ERR");
 }
 
-Status DurabilityOfFiles::SaveSoon() {
-  if (!job_.has_value() || job_->kind != JobKind::kSave) return RunJobHere(JobKind::kSave);
-  save_scheduled_ = true;
-  return Status::Ok();
-}
+Status DurabilityOfFiles::SaveNow() { return RunJobHere(JobKind::kSave); }
 
 Status DurabilityOfFiles::StartBackgroundSave(bool schedule, std::string* reply) {
   if (job_.has_value() && job_->kind == JobKind::kSave)

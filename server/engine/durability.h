@@ -81,8 +81,10 @@ class Durability {
 
   /// SAVE: returns when the file is in place. Client error when a save runs.
   virtual Status Save() = 0;
-  /// Saves what is here now: as Save(), or as soon as the save that runs is over.
-  virtual Status SaveSoon() = 0;
+  /// Ends the background save that runs, if one does; its file never gets its final name.
+  virtual void AbortSave() = 0;
+  /// A save for nobody in particular, which returns when the file is in place. Errors: the disk's.
+  virtual Status SaveNow() = 0;
   /// BGSAVE [SCHEDULE]. *reply is the status line ("Background saving started").
   virtual Status StartBackgroundSave(bool schedule, std::string* reply) = 0;
   /// BGREWRITEAOF. *reply is the status line.

@@ -267,11 +267,7 @@ Status DurabilityOfFiles::SetAppendOnly(bool on) {
     return StartFreshAof(std::move(*manifest), true);
   }
   if (aof_ == nullptr) return Status::Ok();
-  // A copy for replicas has nothing to do with the log.
-  if (job_.has_value() && job_->kind == JobKind::kRewrite) {
-    job_->snapshot->Abort();
-    JoinJob(job_);
-  }
+  EndJob(JobKind::kRewrite);
   EndOfTurn();
   if (const Status closed = aof_->Close(); !closed.ok()) {
     engine_.log.Log(LogLevel::kWarning, "Closing the append only file: {}", closed.message());

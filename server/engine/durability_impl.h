@@ -33,7 +33,8 @@ class DurabilityOfFiles final : public Durability {
 
   Status LoadAtStart() override;
   Status Save() override;
-  Status SaveSoon() override;
+  void AbortSave() override { EndJob(JobKind::kSave); }
+  Status SaveNow() override;
   Status StartBackgroundSave(bool schedule, std::string* reply) override;
   Status StartRewrite(std::string* reply) override;
   void AbortBackgroundSave() override;
@@ -117,6 +118,8 @@ class DurabilityOfFiles final : public Durability {
   void AbortWalks();
   /// Waits for the running job and applies its outcome.
   void JoinJob(std::optional<Job>& slot);
+  /// Ends the save or rewrite that runs if it is of this kind; copies go on.
+  void EndJob(JobKind kind);
   Status RunJobHere(JobKind kind);
   /// Empties the keyspace and the functions; who watches keys or keeps copies of them is told.
   void EmptyForReload();

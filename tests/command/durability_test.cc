@@ -419,6 +419,28 @@ TEST_F(DurabilityTest, SaveDoesNotWaitForARewriteThatRuns) {
   EXPECT_EQ(saved.Run({"MGET", "key:0", "key:1"}), "[\"after\", \"before\"]");
 }
 
+TEST_F(DurabilityTest, WhatFlushallThrewAwayDoesNotComeBack) {
+  {
+    DurableProcess process(env_, {});
+    for (int i = 0; i < 1000; ++i)
+      ASSERT_EQ(process.Run({"SET", "key:" + std::to_string(i), "before"}), "+OK");
+    ASSERT_EQ(process.Run({"SAVE"}), "+OK");
+    ASSERT_EQ(process.Run({"CONFIG", "SET", "save", "3600 1000000", "rdb-key-save-delay", "60000"}),
+              "+OK");
+    ASSERT_EQ(process.Run({"BGSAVE"}), "+Background saving started");
+    ASSERT_EQ(process.Run({"FLUSHALL"}), "+OK");
+    const DurabilityFigures figures = process.durability_->figures();
+    EXPECT_FALSE(figures.save_running);
+    EXPECT_FALSE(figures.save_scheduled);
+    EXPECT_TRUE(figures.last_save_ok);
+    EXPECT_EQ(process.keyspace_.view_count(), 0u);
+    EXPECT_EQ(process.Run({"SET", "writes", "go on"}), "+OK") << "no MISCONF";
+    EXPECT_TRUE(process.durability_->Shutdown(0, false).ok());  // SHUTDOWN NOSAVE
+  }
+  DurableProcess again(env_, {});
+  EXPECT_EQ(again.Run({"DBSIZE"}), ":0");
+}
+
 TEST_F(DurabilityTest, AFailedSaveTakesNoChangesBackAndKeepsTheServerRunning) {  // V12
   DurableProcess process(env_, kAlways);
   ASSERT_EQ(process.Run({"SET", "a", "1"}), "+OK");
