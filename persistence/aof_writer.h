@@ -167,6 +167,7 @@ class AofWriter {
   /// Where the walker should write the new BASE: in the directory, swept at start when left over.
   /// [any]
   std::string TempBasePath() const;
+  const AofLocation& location() const { return location_; }  ///< [any]
   /// Publishes `base_temp_path` (closed and synced by the caller) as the new BASE; everything
   /// before the cut becomes HISTORY and is deleted. Asynchronous, since it renames and syncs;
   /// `done` gets the outcome. On an error the old BASE and all INCRs stay in force and the

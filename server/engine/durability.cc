@@ -113,10 +113,7 @@ std::string DurabilityOfFiles::ManifestName() const {
 SaveTarget DurabilityOfFiles::NextTarget(JobKind kind, bool saves_too) const {
   SaveTarget target;
   if (kind == JobKind::kSync) return target;
-  // "dir" may have been changed since the append-only file was opened.
-  if (kind == JobKind::kRewrite && DirName(aof_->TempBasePath()) != Location().directory) {
-    return target;
-  }
+  if (kind == JobKind::kRewrite && LogIsElsewhere()) return target;
   target.directory = engine_.settings().dir;
   target.number = jobs_started_ + 1;
   if (kind == JobKind::kRewrite) target.files.push_back(ManifestName());
@@ -126,8 +123,7 @@ SaveTarget DurabilityOfFiles::NextTarget(JobKind kind, bool saves_too) const {
 
 SaveTarget DurabilityOfFiles::LogTarget() const {
   SaveTarget target;
-  // "dir" may have been changed since the append-only file was opened.
-  if (aof_ == nullptr || DirName(aof_->TempBasePath()) != Location().directory) return target;
+  if (aof_ == nullptr || LogIsElsewhere()) return target;
   target.directory = engine_.settings().dir;
   target.number = jobs_started_;
   target.files.push_back(ManifestName());

@@ -237,6 +237,7 @@ Status DurabilityOfFiles::StartFreshAof(AofManifest old_manifest, bool in_backgr
   // Replicas may have been fed all along: what is not handed over yet goes to the log as well.
   CAIRN_RETURN_IF_ERROR(
       writer->OpenForFirstRewrite(std::move(old_manifest), engine_.propagation.handed_over()));
+  CloseLog();
   aof_ = std::move(writer);
   BeginStream(/*new_file=*/true);
   if (in_background) {
@@ -269,14 +270,23 @@ Status DurabilityOfFiles::SetAppendOnly(bool on) {
   if (aof_ == nullptr) return Status::Ok();
   EndJob(JobKind::kRewrite);
   EndOfTurn();
-  if (const Status closed = aof_->Close(); !closed.ok()) {
-    engine_.log.Log(LogLevel::kWarning, "Closing the append only file: {}", closed.message());
-  }
+  CloseLog();
   engine_.propagation.set_enabled(false);
-  aof_.reset();
   publishing_ = false;
   engine_.loop.Post(on_durable_);
   return Status::Ok();
+}
+
+void DurabilityOfFiles::CloseLog() {
+  if (aof_ == nullptr) return;
+  if (const Status closed = aof_->Close(); !closed.ok()) {
+    engine_.log.Log(LogLevel::kWarning, "Closing the append only file: {}", closed.message());
+  }
+  aof_.reset();
+}
+
+bool DurabilityOfFiles::LogIsElsewhere() const {
+  return aof_->location().directory != Location().directory;
 }
 
 // --- rewrite ---
@@ -292,12 +302,16 @@ Status DurabilityOfFiles::StartRewrite(std::string* reply) {
   }
   // With the append-only file off, Redis writes one all the same: the files of a first rewrite.
   if (aof_ == nullptr) return RewriteWhileOff(reply);
+  Result<AofManifest> there = AofManifest();
+  const bool moves = LogIsElsewhere();
+  if (moves) there = PrepareAof();
+  if (!there.ok()) return there.status();
   if (Status room = CheckRoomForRewrite(); !room.ok()) {
     last_rewrite_ok_ = false;
     next_rewrite_attempt_ms_ = engine_.env.WallMicros() / 1000 + kNoRoomRetryMs;
     return room;
   }
-  CAIRN_RETURN_IF_ERROR(Launch(JobKind::kRewrite));
+  CAIRN_RETURN_IF_ERROR(moves ? MoveLog(std::move(*there)) : Launch(JobKind::kRewrite));
   engine_.log.Log(LogLevel::kNotice, "Background append only file rewriting started (cut in {} us)",
                   last_cut_us_);
   *reply = "Background append only file rewriting started";
@@ -313,6 +327,16 @@ Status DurabilityOfFiles::CheckRoomForRewrite() const {
   return Status::Client("ERR Not enough room on the disk to rewrite the append only file: about " +
                         std::to_string(wanted) + " bytes are needed and " + std::to_string(*room) +
                         " are free");
+}
+
+Status DurabilityOfFiles::MoveLog(AofManifest found_there) {
+  EndOfTurn();
+  const std::string from = aof_->location().directory;
+  CAIRN_RETURN_IF_ERROR(StartFreshAof(std::move(found_there), true));
+  engine_.log.Log(LogLevel::kNotice, "The append only file moves from {} to {}", from,
+                  aof_->location().directory);
+  engine_.loop.Post(on_durable_);  // what the old one held back
+  return Status::Ok();
 }
 
 Status DurabilityOfFiles::RewriteWhileOff(std::string* reply) {
@@ -454,9 +478,10 @@ Status DurabilityOfFiles::LoadRdb(const std::string& path, const RdbLoad& how,
   return Status::Ok();
 }
 
-Result<AofLoadReport> DurabilityOfFiles::LoadAppendOnly(const AofManifest& manifest,
+Result<AofLoadReport> DurabilityOfFiles::LoadAppendOnly(const AofLocation& location,
+                                                        const AofManifest& manifest,
                                                         bool change_files) {
-  BeginLoad(SizeOfAof(engine_.env, Location(), manifest));
+  BeginLoad(SizeOfAof(engine_.env, location, manifest));
   CommandLoader commands(engine_);
   AofLoadOptions options;
   options.load_truncated = engine_.settings().aof_load_truncated;
@@ -474,7 +499,7 @@ Result<AofLoadReport> DurabilityOfFiles::LoadAppendOnly(const AofManifest& manif
   // An append-only file is replayed as it was written: keys past their TTL go when their DEL comes,
   // or by the next look-up after the load.
   engine_.keyspace.set_lazy_expiry(false);
-  auto report = LoadAof(engine_.env, Location(), manifest, load_rdb, commands, options);
+  auto report = LoadAof(engine_.env, location, manifest, load_rdb, commands, options);
   engine_.keyspace.set_lazy_expiry(true);
   return report;
 }
@@ -527,7 +552,7 @@ Status DurabilityOfFiles::LoadAppendOnlyAtStart() {
     CAIRN_RETURN_IF_ERROR(LoadDumpAtStart());
     return StartFreshAof(std::move(*manifest), false);
   }
-  auto report = LoadAppendOnly(*manifest, true);
+  auto report = LoadAppendOnly(Location(), *manifest, true);
   if (!report.ok()) return report.status();
   LogLoaded(engine_, "append only file", began_us);
   return OpenAof(std::move(*manifest), report->last_file_covered);
@@ -579,8 +604,9 @@ Status DurabilityOfFiles::DebugReload(bool save, bool flush, bool merge) {
 
 Status DurabilityOfFiles::DebugLoadAof() {
   EndOfTurn();
+  const AofLocation location = aof_ != nullptr ? aof_->location() : Location();
   Result<AofManifest> manifest = aof_ != nullptr ? Result<AofManifest>(aof_->manifest())
-                                                 : LoadAofManifest(engine_.env, Location());
+                                                 : LoadAofManifest(engine_.env, location);
   if (!manifest.ok()) return manifest.status();
   if (manifest->empty()) return Status::Client("ERR There is no append only file");
   // What a transaction wrote before this is not in the files yet, and comes behind what is loaded.
@@ -590,7 +616,7 @@ Status DurabilityOfFiles::DebugLoadAof() {
   EmptyForReload();
   engine_.loading = true;
   engine_.propagation.set_enabled(false);
-  auto report = LoadAppendOnly(*manifest, false);
+  auto report = LoadAppendOnly(location, *manifest, false);
   engine_.propagation.set_enabled(aof_ != nullptr);
   engine_.loading = false;
   if (!report.ok()) return report.status();

@@ -135,13 +135,21 @@ class DurabilityOfFiles final : public Durability {
     bool at_start = false;
   };
   Status LoadRdb(const std::string& path, const RdbLoad& how, uint64_t* end_offset);
-  Result<AofLoadReport> LoadAppendOnly(const AofManifest& manifest, bool change_files);
+  Result<AofLoadReport> LoadAppendOnly(const AofLocation& location, const AofManifest& manifest,
+                                       bool change_files);
   Result<AofManifest> PrepareAof();
   Status LoadDumpAtStart();
   Status LoadAppendOnlyAtStart();
   Status OpenAof(AofManifest manifest, bool last_file_covered);
   Status StartFreshAof(AofManifest old_manifest, bool in_background);
   Status SetAppendOnly(bool on);
+  /// Errors of its end go to the server's log.
+  void CloseLog();
+  /// "dir" has been changed since the append-only file was opened.
+  bool LogIsElsewhere() const;
+  /// The rewrite that takes the log along to the new "dir". Until it has ended, the files in the
+  /// old one end at its cut, and nothing in the new one counts.
+  Status MoveLog(AofManifest found_there);
   AofCallbacks Callbacks();
   void BeginLoad(uint64_t total_bytes);
   Status LoadProgress(uint64_t offset);

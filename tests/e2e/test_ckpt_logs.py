@@ -640,6 +640,23 @@ class ChunkLogs(unittest.TestCase):
         other = self.start(directory=elsewhere)
         self.check(other, [1])
 
+    def test_another_directory_gets_the_log_with_everything_inline(self):
+        server = self.start({"appendonly": "yes"})
+        client = server.client()
+        self.save(server, 1)
+        client.bgrewriteaof()
+        wait_until(lambda: client.info("persistence")["aof_rewrite_in_progress"] == 0, what="the rewrite")
+        elsewhere = os.path.join(server.directory, "elsewhere")
+        os.mkdir(elsewhere)
+        client.config_set("dir", elsewhere)
+        self.save(server, 2)
+        client.bgrewriteaof()
+        wait_until(lambda: client.info("persistence")["aof_rewrite_in_progress"] == 0, what="the rewrite")
+        self.save(server, 3)
+        server.kill()
+        other = self.start({"appendonly": "yes"}, directory=elsewhere)
+        self.check(other, [1, 2, 3])
+
     def test_two_servers_in_one_directory(self):
         first = self.start()
         self.save(first, 1)

@@ -1,10 +1,11 @@
-"""Saves beside what else a server does: copies for replicas, FLUSHALL, many databases; and what INFO and the log
+"""Saves beside what else a server does: copies for replicas, FLUSHALL, many databases, a new dir; and what INFO and the log
 tell of saves and loads that take their time."""
 
 import os
 import random
 import shutil
 import socket
+import tempfile
 import threading
 import unittest
 
@@ -114,6 +115,30 @@ class Saves(unittest.TestCase):
         server.kill()
         server.start()
         self.assertEqual(server.client().keys(), [])
+
+    def test_the_log_moves_with_dir_at_its_next_rewrite(self):
+        server = self.start(appendonly="yes", enable_protected_configs="yes")
+        client = server.client()
+        client.set("a", 1)
+        old, new = server.directory, tempfile.mkdtemp()
+        self.addCleanup(shutil.rmtree, new)
+        client.config_set("dir", new)
+        client.set("b", 2)
+        client.execute_command("DEBUG", "LOADAOF")   # from where it is
+        self.assertEqual(client.mget("a", "b"), [b"1", b"2"])
+        for _ in range(2):
+            client.bgrewriteaof()
+            client.set("c", 3)
+            wait_until(lambda: not any(persistence(client)[figure] for figure in
+                                       ("aof_rewrite_in_progress", "aof_rewrite_scheduled")), what="the rewrite")
+        self.assertEqual(persistence(client)["aof_last_bgrewrite_status"], "ok")
+        client.set("d", 4)
+        server.kill()
+        for directory, found in ((new, [b"1", b"2", b"3", b"4"]), (old, [b"1", b"2", None, None])):
+            server.directory = directory
+            server.start()
+            self.assertEqual(server.client().mget("a", "b", "c", "d"), found)
+            server.kill()
 
     def test_more_databases_than_a_snapshot_has_places(self):
         server = self.start(databases=70_000)
