@@ -136,6 +136,12 @@ bool AofWriter::ProcessItems(int64_t now_us) {
       cut_error_ = std::move(cut);
       todo_.pop_front();
       --waiting_cuts_;
+      {
+        // Under the lock, as for every news that WaitDurable waits for.
+        std::lock_guard<std::mutex> lock(mutex_);
+        ++cuts_made_;
+      }
+      progress_.notify_all();
       continue;
     }
     size_t count = 0;

@@ -277,9 +277,11 @@ bool AofWriter::WaitDurable(uint64_t offset, int64_t timeout_ms) {
   force_sync_offset_ = std::max(force_sync_offset_.load(), offset);
   wake_wanted_ = true;
   wake_.notify_one();
+  const uint64_t cuts = cuts_asked_.load();
+  const auto done = [&] { return durable_offset() >= offset && cuts_made_.load() >= cuts; };
   progress_.wait_for(lock, std::chrono::milliseconds(timeout_ms),
-                     [&] { return durable_offset() >= offset || state() != AofState::kOk; });
-  return durable_offset() >= offset;
+                     [&] { return done() || state() != AofState::kOk; });
+  return done();
 }
 
 // Also for what stands in a queue: the executor, writing itself, may take it from there before the
@@ -311,6 +313,7 @@ uint64_t AofWriter::BeginRewrite() {
   {
     std::lock_guard<std::mutex> lock(mutex_);
     queue_.emplace_back(Cut{});
+    ++cuts_asked_;
   }
   Wake();
   return appended_offset();

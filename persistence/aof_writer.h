@@ -139,8 +139,9 @@ class AofWriter {
   uint64_t written_offset() const { return written_offset_.load(std::memory_order_acquire); }
   /// Under policy never this stays at the last offset that some sync (rotation, close) covered.
   uint64_t durable_offset() const { return durable_offset_.load(std::memory_order_acquire); }
-  /// Waits until `offset` is durable, forcing a sync whatever the policy. False at the timeout or
-  /// when the writer is not kOk. Needs the thread. [any, but not the log thread]
+  /// Waits until `offset` is durable, forcing a sync whatever the policy, and the cuts asked for so
+  /// far are made: manifest() names all files then. False at the timeout or when the writer is not
+  /// kOk. Needs the thread. [any, but not the log thread]
   bool WaitDurable(uint64_t offset, int64_t timeout_ms);
 
   /// True while writers should be held back: more bytes than the limit are not durable (never: not
@@ -309,6 +310,7 @@ class AofWriter {
   std::atomic<uint64_t> current_size_{0}, base_size_{0}, base_file_bytes_{0}, delayed_syncs_{0};
   std::atomic<int64_t> oldest_unsynced_us_{
       -1};  ///< when the oldest byte that is not durable was appended
+  std::atomic<uint64_t> cuts_asked_{0}, cuts_made_{0};
   std::atomic<uint64_t> force_sync_offset_{0};  ///< WaitDurable's wish
 
   mutable std::mutex mutex_;  ///< guards the six below

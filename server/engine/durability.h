@@ -100,7 +100,7 @@ class Durability {
   /// The dataset is another one now: with appendonly yes the log begins anew with it.
   virtual Status RestartAppendOnly() = 0;
 
-  /// DEBUG RELOAD [MERGE] [NOFLUSH] [NOSAVE], DEBUG LOADAOF.
+  /// DEBUG RELOAD [MERGE] [NOFLUSH] [NOSAVE], DEBUG LOADAOF. Refused while something is loaded.
   virtual Status DebugReload(bool save, bool flush, bool merge) = 0;
   virtual Status DebugLoadAof() = 0;
 

@@ -10,6 +10,7 @@
 #include "server/engine/function_store.h"
 #include "server/engine/loader.h"
 #include "server/engine/module_host.h"
+#include "server/protocol/resp_errors.h"
 
 namespace cairn {
 
@@ -383,10 +384,13 @@ void DurabilityOfFiles::FinishRewrite(const Job& job, const Status& status) {
   }
   publishing_ = true;
   publishing_target_ = job.target;
+  auto ended = std::make_shared<std::promise<void>>();
+  publish_ended_ = ended->get_future();
   // The kind of file was fixed when the job began.
   aof_->FinishRewrite(
       aof_->TempBasePath(), !job.as_commands,
-      [this, started_ms = job.started_ms](const Status& published) {
+      [this, started_ms = job.started_ms, ended](const Status& published) {
+        ended->set_value();
         engine_.loop.Post([this, started_ms, published, alive = std::weak_ptr<int>(alive_)] {
           if (!alive.expired()) OnRewritePublished(started_ms, published);
         });
@@ -590,6 +594,8 @@ void DurabilityOfFiles::EmptyForReload() {
 }
 
 Status DurabilityOfFiles::DebugReload(bool save, bool flush, bool merge) {
+  // DEBUG is let through while a copy from the primary is loaded, of which half would be lost.
+  if (engine_.loading) return RespError(resp_errors::kLoading);
   if (save && !RunJobHere(JobKind::kSave).ok()) return Status::Client("ERR");  // the log has why
   if (flush) EmptyForReload();
   const std::string path = PathInDir(engine_.settings().dbfilename);
@@ -602,17 +608,30 @@ Status DurabilityOfFiles::DebugReload(bool save, bool flush, bool merge) {
   return status;
 }
 
+// Once the log thread has made its cuts and published what it was given, it removes none of the
+// files that are read here, and shortens none.
+Status DurabilityOfFiles::WaitForLog() {
+  if (!aof_->protecting()) {
+    return Status::Client("ERR The first rewrite of the append only file has not ended");
+  }
+  const auto wait = std::chrono::milliseconds(kDebugLoadWaitMs);
+  // What a transaction wrote before this is not in the files yet, and comes behind what is loaded.
+  if (!aof_->WaitDurable(engine_.propagation.handed_over(), kDebugLoadWaitMs) ||
+      (publishing_ && publish_ended_.wait_for(wait) != std::future_status::ready)) {
+    return Status::Client("ERR The append only file could not be written");
+  }
+  return Status::Ok();
+}
+
 Status DurabilityOfFiles::DebugLoadAof() {
+  if (engine_.loading) return RespError(resp_errors::kLoading);
   EndOfTurn();
+  if (aof_ != nullptr) CAIRN_RETURN_IF_ERROR(WaitForLog());
   const AofLocation location = aof_ != nullptr ? aof_->location() : Location();
   Result<AofManifest> manifest = aof_ != nullptr ? Result<AofManifest>(aof_->manifest())
                                                  : LoadAofManifest(engine_.env, location);
   if (!manifest.ok()) return manifest.status();
   if (manifest->empty()) return Status::Client("ERR There is no append only file");
-  // What a transaction wrote before this is not in the files yet, and comes behind what is loaded.
-  if (aof_ != nullptr && !aof_->WaitDurable(engine_.propagation.handed_over(), kDebugLoadWaitMs)) {
-    return Status::Client("ERR The append only file could not be written");
-  }
   EmptyForReload();
   engine_.loading = true;
   engine_.propagation.set_enabled(false);

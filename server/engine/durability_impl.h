@@ -11,6 +11,7 @@
 // Thread: executor. The walker threads run SnapshotJob::Run and post OnJobDone back to the loop.
 
 #include <atomic>
+#include <future>
 #include <memory>
 #include <optional>
 #include <string>
@@ -155,6 +156,8 @@ class DurabilityOfFiles final : public Durability {
   Status LoadProgress(uint64_t offset);
   void LogSnapshotProgress();
   Status FailedShutdown(const Status& cause);
+  /// Until all that was handed over is in files that stay as they are. Errors: a client's line.
+  Status WaitForLog();
   void PatienceEnds();
   void NoteDiskLoad();
   Status CheckRoomForRewrite() const;
@@ -176,7 +179,8 @@ class DurabilityOfFiles final : public Durability {
   bool rewrite_scheduled_ = false;
   bool close_aof_after_rewrite_ = false;  // BGREWRITEAOF with appendonly no
   std::atomic<bool> exit_on_aof_error_{false};
-  bool publishing_ = false;  // a rewrite's walk ended, its manifest is being replaced
+  bool publishing_ = false;          // a rewrite's walk ended, its manifest is being replaced
+  std::future<void> publish_ended_;  // the log thread's part of it
   SaveTarget publishing_target_;
 
   /// Set by the executor when replies may be held, taken back by the log thread that tells it of

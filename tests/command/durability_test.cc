@@ -267,6 +267,51 @@ TEST_F(DurabilityTest, DebugLoadAofFindsEverythingAfterARestart) {
   EXPECT_EQ(process.Run({"MGET", "a", "b", "c"}), "[\"1\", \"2\", nil]");
 }
 
+TEST_F(DurabilityTest, DebugLoadAofReadsWhatFollowsACut) {
+  DurableProcess process(env_, {{"appendonly", "yes"}, {"appendfsync", "always"}});
+  ASSERT_EQ(process.Run({"SET", "a", "1"}), "+OK");
+  ASSERT_TRUE(process.AllDurable());
+  for (const bool more_follows : {true, false}) {
+    // The log thread stands in its sync when the cut is asked for.
+    env_.HoldSyncs(true);
+    ASSERT_EQ(process.Run({"SET", "a", "2"}), "+OK");
+    ASSERT_TRUE(process.Until([&] { return env_.held_syncs() > 0; }));
+    ASSERT_EQ(process.Run({"BGREWRITEAOF"}), "+Background append only file rewriting started");
+    if (more_follows) {
+      ASSERT_EQ(process.Run({"SET", "b", "3"}), "+OK");
+    }
+    std::thread disk([&] {
+      std::this_thread::sleep_for(std::chrono::milliseconds(20));
+      env_.HoldSyncs(false);
+    });
+    const Status loaded = process.durability_->DebugLoadAof();
+    disk.join();
+    ASSERT_TRUE(loaded.ok()) << loaded.message();
+    EXPECT_EQ(process.Run({"MGET", "a", "b"}), "[\"2\", \"3\"]");
+    ASSERT_TRUE(process.NoRewrite());
+  }
+}
+
+TEST_F(DurabilityTest, DebugLoadsNothingWhileTheFirstRewriteRunsOrSomethingIsLoaded) {
+  DurableProcess process(env_, {{"rdb-key-save-delay", "60000"}});
+  for (int i = 0; i < 1000; ++i)
+    ASSERT_EQ(process.Run({"SET", "key:" + std::to_string(i), "v"}), "+OK");
+  ASSERT_EQ(process.Run({"CONFIG", "SET", "appendonly", "yes"}), "+OK");
+  EXPECT_EQ(process.durability_->DebugLoadAof().message(),
+            "ERR The first rewrite of the append only file has not ended");
+  EXPECT_EQ(process.Run({"DBSIZE"}), ":1000");
+  ASSERT_EQ(process.Run({"CONFIG", "SET", "appendonly", "no", "rdb-key-save-delay", "0"}), "+OK");
+  ASSERT_EQ(process.Run({"SAVE"}), "+OK");
+  process.engine_.loading = true;
+  EXPECT_FALSE(process.durability_->DebugReload(false, true, false).ok());
+  EXPECT_FALSE(process.durability_->DebugLoadAof().ok());
+  EXPECT_TRUE(process.engine_.loading);
+  process.engine_.loading = false;
+  EXPECT_EQ(process.Run({"DBSIZE"}), ":1000");
+  EXPECT_TRUE(process.durability_->DebugReload(false, true, false).ok());
+  EXPECT_EQ(process.Run({"DBSIZE"}), ":1000");
+}
+
 // What stands past its time in a base may have been given a longer life behind it.
 TEST_F(DurabilityTest, ALifeThatWasProlongedAfterARewriteDoesNotEndWithARestart) {
   {
