@@ -103,6 +103,7 @@ Status AofWriter::ReadBack() {
   Result<size_t> read = (*file)->Read(synced_size_, buffer.bytes.size(), buffer.bytes.data());
   if (!read.ok()) return read.status();
   if (*read < buffer.bytes.size()) return Status::Io("read " + path + ": the file got shorter");
+  buffer.held = HoldingOf(buffer.bytes);
   if (!database_marks_.empty() && database_marks_.front().first == synced_size_) {
     buffer.database_before = database_marks_.front().second;
   }

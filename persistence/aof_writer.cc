@@ -7,6 +7,7 @@
 #include <chrono>
 
 #include "server/platform/env.h"
+#include "server/platform/memory.h"
 #include "server/platform/worker.h"
 
 namespace cairn {
@@ -157,6 +158,12 @@ void AofWriter::RemoveUnnamed() {
   }
 }
 
+/// With what the string has room for: it grew by doubling. A short one has no memory of its own.
+AofWriter::Held AofWriter::HoldingOf(const std::string& bytes) {
+  const bool own = bytes.capacity() >= sizeof(std::string);
+  return {&held_bytes_, sizeof(Item) + (own ? UsableSize(bytes.data()) : 0)};
+}
+
 void AofWriter::Append(std::string bytes, int64_t database_before) {
   if (bytes.empty()) return;
   const int64_t now_us = env_.MonotonicMicros();
@@ -164,6 +171,7 @@ void AofWriter::Append(std::string bytes, int64_t database_before) {
   buffer.appended_us = now_us;
   buffer.end_offset = appended_offset_.load(std::memory_order_relaxed) + bytes.size();
   buffer.bytes = std::move(bytes);
+  buffer.held = HoldingOf(buffer.bytes);
   buffer.database_before = database_before;
   bool sync_thread_takes_it = false;
   {

@@ -46,6 +46,7 @@
 #include <string>
 #include <string_view>
 #include <thread>
+#include <utility>
 #include <variant>
 #include <vector>
 
@@ -190,7 +191,8 @@ class AofWriter {
   /// Bytes of the BASE alone: what the next rewrite will need, more or less. [any]
   uint64_t base_file_bytes() const { return base_file_bytes_.load(std::memory_order_relaxed); }
   uint64_t delayed_fsync_count() const { return delayed_syncs_.load(std::memory_order_relaxed); }
-  uint64_t buffered_bytes() const { return appended_offset() - written_offset(); }
+  /// Memory that the appended bytes take which are still kept (A2), as the allocator has it. [any]
+  uint64_t held_bytes() const { return held_bytes_.load(std::memory_order_relaxed); }
   /// A copy of the manifest in force. [any]
   AofManifest manifest() const;
 
@@ -203,9 +205,36 @@ class AofWriter {
   /// A group is one write; more buffers than this go into the next one (IOV_MAX is 1024).
   static constexpr size_t kMaxGroupBuffers = 1000;
 
+  /// Counts memory in a total for as long as it lives.
+  class Held {
+   public:
+    Held() = default;
+    Held(std::atomic<uint64_t>* total, uint64_t size_bytes)
+        : total_(total), size_bytes_(size_bytes) {
+      total_->fetch_add(size_bytes_, std::memory_order_relaxed);
+    }
+    Held(const Held& other) : total_(other.total_), size_bytes_(other.size_bytes_) {
+      if (total_ != nullptr) total_->fetch_add(size_bytes_, std::memory_order_relaxed);
+    }
+    Held(Held&& other) noexcept
+        : total_(std::exchange(other.total_, nullptr)), size_bytes_(other.size_bytes_) {}
+    Held& operator=(Held other) noexcept {
+      std::swap(total_, other.total_);
+      std::swap(size_bytes_, other.size_bytes_);
+      return *this;
+    }
+    ~Held() {
+      if (total_ != nullptr) total_->fetch_sub(size_bytes_, std::memory_order_relaxed);
+    }
+
+   private:
+    std::atomic<uint64_t>* total_ = nullptr;
+    uint64_t size_bytes_ = 0;
+  };
   /// One Append: bytes that are retained until a sync covered them.
   struct Buffer {
     std::string bytes;
+    Held held;
     int64_t database_before = -1;
     uint64_t end_offset = 0;  ///< stream offset behind the bytes
     int64_t appended_us = 0;
@@ -220,6 +249,7 @@ class AofWriter {
     Done done;
   };
 
+  Held HoldingOf(const std::string& bytes);
   void ThreadMain();
   void Wake();
   bool WriteHere(int64_t now_us);
@@ -305,6 +335,7 @@ class AofWriter {
 
   // Published by the log thread (appended_offset_ by the executor).
   std::atomic<uint64_t> appended_offset_{0}, written_offset_{0}, durable_offset_{0};
+  std::atomic<uint64_t> held_bytes_{0};  ///< outlives every Buffer
   std::atomic<AofState> state_{AofState::kClosed};
   std::atomic<bool> protecting_{false};
   std::atomic<uint64_t> current_size_{0}, base_size_{0}, base_file_bytes_{0}, delayed_syncs_{0};

@@ -116,7 +116,7 @@ DurabilityFigures DurabilityOfFiles::figures() const {
     figures.aof_state = NameOf(aof_->state());
     figures.aof_current_bytes = aof_->current_size();
     figures.aof_base_bytes = aof_->base_size();
-    figures.aof_buffer_bytes = aof_->buffered_bytes();
+    figures.aof_buffer_bytes = aof_->held_bytes();
     figures.aof_delayed_fsync = aof_->delayed_fsync_count();
     figures.aof_unsynced_ms = aof_->oldest_unsynced_ms();
     figures.aof_write_holds = log_throttle_.holds();

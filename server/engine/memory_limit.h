@@ -4,9 +4,9 @@
 // policy, and says when a command that takes memory must be refused. It does not choose keys: that
 // is Keyspace::EvictOne. Thread: executor.
 //
-// What counts is used memory less what no eviction would bring down: the log's buffer (as in
-// Redis), and what is held for a running snapshot. Asking the allocator costs about 10 us, so it is
-// asked once a batch at most, and again within a batch when more than kBlindBytes were allocated
+// What counts is used memory less what no eviction would bring down: what the log keeps until it is
+// durable, and what is held for a running snapshot. Asking the allocator costs about 10 us, so it
+// is asked once a batch at most, and again within a batch when more than kBlindBytes were allocated
 // since; far from the limit a bound from the executor's own allocations spares even that.
 
 #include <cstdint>

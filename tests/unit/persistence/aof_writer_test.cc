@@ -323,6 +323,42 @@ TEST_F(AofWriterTest, AFullDiskRefusesFreesTheReserveAndRecovers) {
   EXPECT_EQ(Load(), (std::vector<std::string>{"SELECT 0", "SET a 1", "SET b 2"}));
 }
 
+// A memory limit leaves it out of account, so it must be what is really held: to the last sync,
+// with what the string has room for.
+TEST_F(AofWriterTest, WhatIsKeptUntilItIsDurableIsCounted) {
+  constexpr size_t kRoomBytes = 200'000;
+  const auto append = [](AofWriter& writer) {
+    std::string bytes;
+    bytes.reserve(kRoomBytes);
+    bytes += SetCommand("a", std::string(70'000, 'x'));
+    writer.Append(std::move(bytes), 0);
+  };
+  auto writer = Open();
+  EXPECT_EQ(writer->held_bytes(), 0u);
+  append(*writer);
+  EXPECT_EQ(writer->written_offset(), writer->appended_offset());
+  EXPECT_GE(writer->held_bytes(), kRoomBytes);
+  EXPECT_LT(writer->held_bytes(), 2 * kRoomBytes);
+  writer->SetDiskBusy(true);
+  append(*writer);  // not even written
+  EXPECT_GE(writer->held_bytes(), 2 * kRoomBytes);
+  env_.AdvanceMicros(1'000'000);
+  env_.FailNthCall(2, Status::Io("I/O error"));  // 1 is the write
+  (void)writer->RunOnce();
+  ASSERT_EQ(writer->state(), AofState::kDegraded);
+  EXPECT_GE(writer->held_bytes(), 2 * kRoomBytes);
+  env_.AdvanceMicros(10'000'000);
+  (void)writer->RunOnce();  // moves them to another file
+  ASSERT_EQ(writer->state(), AofState::kOk);
+  EXPECT_EQ(writer->held_bytes(), 0u);
+  writer->SetPolicy(AofSyncPolicy::kNever);
+  append(*writer);
+  EXPECT_GE(writer->held_bytes(), kRoomBytes);
+  (void)writer->RunOnce();
+  EXPECT_EQ(writer->held_bytes(), 0u);  // written, which is all that policy asks for
+  EXPECT_TRUE(writer->Close().ok());
+}
+
 TEST_F(AofWriterTest, TheFileOfAFailedSyncNeverVouchesAgain) {  // A3
   options_.policy = AofSyncPolicy::kAlways;
   env_.SetFailedSyncsForget(true);
@@ -417,7 +453,7 @@ TEST_F(AofWriterTest, EverysecThrottlesByWhatIsNotSyncedAndNoByWhatIsNotWritten)
   options_.pad_bytes = 0;
   auto writer = Open();
   writer->Append(std::string(400, '#'), 0);  // written here, less than half of the limit: no sync
-  EXPECT_EQ(writer->buffered_bytes(), 0u);
+  EXPECT_EQ(writer->written_offset(), writer->appended_offset());
   (void)writer->RunOnce();
   EXPECT_LT(writer->durable_offset(), writer->appended_offset());
   writer->SetDiskBusy(true);
