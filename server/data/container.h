@@ -11,7 +11,7 @@
 //   F2  Fork leaves the old header without its nodes: destroying it frees the header alone. All
 //       nodes that both reach belong to the new one, the replaced ones to the retire queue.
 //   F3  Whoever holds the last reference to a header that IsFrozen must retire it, not free it.
-//       Database::Dispose does.
+//       Database::Dispose does; what stands in a flushed table is kept until the views end.
 //   F4  The queue is FIFO (R6): the segment that held the entry was superseded, and so queued,
 //       before any node was. The walker therefore has encoded the value before it frees one, but
 //       for members, which it frees behind itself (P1 in passed_pages.h).
@@ -19,8 +19,8 @@
 //       executor, the walker or the reaper.
 //
 // Thread: executor; Emit on the walker while frozen. Only entries hold references (object.h), in a
-// table or retired, and the reaper those that were the last: MutableContainer and F3 judge by the
-// count.
+// table or retired, and the reaper those that were the last or stood in a flushed table:
+// MutableContainer and F3 judge by the count.
 
 #include <cstdint>
 #include <cstdlib>
@@ -84,6 +84,9 @@ class Container : public Object {
 
   /// Whether a view may still read nodes that this header reaches, through an older header.
   bool IsFrozen() const { return !home_.gate->PassedByThoseOf(generation_, frozen_until_); }
+  /// False: no view may read nodes of this header through an older one. True says nothing: whoever
+  /// has no gate to ask (IsFrozen) takes it for frozen. Thread: whoever may free the header.
+  bool MayBeFrozen() const { return frozen_until_ != 0; }
   /// F1 for a node made in `node_generation`. Requires: the header is writable (thawed or forked).
   bool MayWrite(uint64_t node_generation) const {
     return node_generation == home_.gate->generation() ||

@@ -290,6 +290,15 @@ size_t Entry::MemoryUsage() const {
   return bytes;
 }
 
+bool Entry::IsLastHolder() const {
+  if (form() == ValueForm::kObject) return object()->IsUnique();
+  return form() != ValueForm::kBlob || blob_unchecked()->IsUnique();
+}
+
+size_t Entry::OwnedBytes() const {
+  return IsLastHolder() ? MemoryUsage() : RecordSlab::RoundUp(RecordBytes());
+}
+
 Status Entry::Emit(ValueSink& sink) const {
   if (form() == ValueForm::kObject) return object()->Emit(sink);
   if (!is_string()) {

@@ -140,6 +140,10 @@ class Entry {
   size_t FreeEffort() const;
   /// Bytes allocated for the entry itself and what it refers to (blob, object).
   size_t MemoryUsage() const;
+  /// Whether nobody else holds the value: freeing the entry frees it.
+  bool IsLastHolder() const;
+  /// Bytes that freeing the entry gives back: what others hold is not freed with it.
+  size_t OwnedBytes() const;
   Status Emit(ValueSink& sink) const;
   const char* TypeName() const;
   const char* EncodingName() const;

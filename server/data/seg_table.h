@@ -171,6 +171,9 @@ class SegTable {
   bool HasPlace() const {
     return gate_->active() && frozen_generation_ >= gate_->OldestOpened() - 1;
   }
+  /// The views (bits) that froze this table and have not come to their end. What never had a
+  /// structure at their cut they do not read.
+  unsigned Readers() const { return gate_->Readers(made_generation_, kWatermarkEnd); }
   Root* root() const { return root_; }
   uint64_t Position(uint64_t hash) const { return PositionOf(base_, hash); }
 
@@ -282,6 +285,7 @@ class SegTable {
     return root;
   }
   void CreateRoot() {
+    made_generation_ = gate_->generation();
     root_ = NewRoot(0);
     root_->partitions[0] = NewDirectory(0);
     root_->partitions[0]->deepest = 1;
@@ -327,6 +331,7 @@ class SegTable {
   const uint64_t seed_;
   Root* root_ = nullptr;
   uint64_t base_ = 0;
+  uint64_t made_generation_ = 0;    // when it got a structure: older views do not read it
   uint64_t frozen_generation_ = 0;  // of the last cut that froze it, before it was raised
   uint64_t size_ = 0;
   uint64_t structure_bytes_ = 0;

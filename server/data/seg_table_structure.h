@@ -266,6 +266,7 @@ void SegTable<P>::Reserve(uint64_t keys) {
   int depth = 0;
   while (depth < kMaxReservedDepth && (uint64_t{Seg::kCapacity} * 3 / 4 << depth) < keys) ++depth;
   const uint32_t bits = depth > P::kRootBits ? P::kRootBits : 0;
+  made_generation_ = gate_->generation();
   root_ = NewRoot(bits);
   for (size_t i = 0; i < size_t{1} << bits; ++i) {
     root_->partitions[i] = NewDirectory(static_cast<uint32_t>(depth) - bits);

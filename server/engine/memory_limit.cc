@@ -89,6 +89,7 @@ bool MemoryLimit::FarFromLimit(uint64_t limit) const {
 
 uint64_t MemoryLimit::Measure() {
   measured_ = true;
+  engine_.keyspace.CountFlushed();
   allocated_ = ThreadAllocatedBytes();
   arena_bytes_ = engine_.arena.in_use_bytes();
   handed_out_ = engine_.UsedMemory() + engine_.keyspace.SlabFreeBytes();

@@ -40,17 +40,6 @@ bool HoldsFrozenNodes(const Entry& entry) {
   return container != nullptr && container->IsFrozen() && container->IsUnique();
 }
 
-// Whether freeing the entry frees its value.
-bool IsLast(const Entry& entry) {
-  if (entry.form() == ValueForm::kObject) return entry.object()->IsUnique();
-  return entry.form() != ValueForm::kBlob || entry.blob_unchecked()->IsUnique();
-}
-
-// What memory a retired entry holds for the view alone: what others share is not freed with it.
-size_t OwnedBytes(const Entry& entry) {
-  return IsLast(entry) ? entry.MemoryUsage() : RecordSlab::RoundUp(entry.RecordBytes());
-}
-
 bool WorthReaping(const Entry& entry) {
   if (entry.form() == ValueForm::kBlob) return entry.blob_unchecked()->footprint() > kLazyBlobBytes;
   return entry.form() == ValueForm::kObject && entry.FreeEffort() > kLazyFreeEffort;
@@ -103,12 +92,13 @@ void Database::CountExpiry(const Entry* added, const Entry* removed) {
 
 void Database::Dispose(Entry* entry, bool shared, uint64_t hash, bool lazy) {
   if (shared || HoldsFrozenNodes(*entry)) {
-    owner_->gate_.Retire(Retired::Kind::kRecord, entry, table_->Position(hash), OwnedBytes(*entry));
+    owner_->gate_.Retire(Retired::Kind::kRecord, entry, table_->Position(hash),
+                         entry->OwnedBytes());
     return;
   }
   // Only the last reference goes to the reaper: of a value that another entry holds (RENAME), it
   // would be a second holder that nobody knows of, and F3 counts on there being none.
-  const bool reap = (lazy ? WorthReaping(*entry) : MustReap(*entry)) && IsLast(*entry);
+  const bool reap = (lazy ? WorthReaping(*entry) : MustReap(*entry)) && entry->IsLastHolder();
   if (!reap) return Entry::Destroy(owner_->slab_, entry);
   ValueInput value = entry->ShareValue();
   // The record itself is small and stays here. It goes first: were the reaper quicker, the record

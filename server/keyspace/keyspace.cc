@@ -18,18 +18,6 @@ constexpr uint32_t kFirstFrequency = 5;
 constexpr std::chrono::microseconds kDrainBudget{500};
 constexpr size_t kDrainBatch = 256;
 
-using DestroyEntry = void (*)(RecordSlab&, Entry*);
-
-/// Entries that the reaper frees before it gives way: some 0.1 ms.
-constexpr size_t kReapedPerTurn = 1024;
-
-void DestroyEntries(EntryTable& table, RecordSlab& slab, DestroyEntry destroy) {
-  table.ForEach([&](Entry& entry) {
-    destroy(slab, &entry);
-    return true;
-  });
-}
-
 }  // namespace
 
 Keyspace::Keyspace(const Options& options)
@@ -48,7 +36,12 @@ Keyspace::Keyspace(const Options& options)
 Keyspace::~Keyspace() {
   CAIRN_CHECK(views_.empty());
   reaper_.reset();
-  for (const auto& database : databases_) DestroyEntries(*database->table_, slab_, &Entry::Destroy);
+  for (const auto& database : databases_) {
+    database->table_->ForEach([this](Entry& entry) {
+      Entry::Destroy(slab_, &entry);
+      return true;
+    });
+  }
 }
 
 std::unique_ptr<EntryTable> Keyspace::NewTable() {
@@ -85,6 +78,7 @@ void Keyspace::TakeBackFreed() {
   }
   while (frames_.Drain(kDrainBatch) == kDrainBatch && in_time()) {
   }
+  CountFlushed();
 }
 
 void Keyspace::set_access_mode(bool lfu, int log_factor, int decay_minutes) {
@@ -151,57 +145,6 @@ void Keyspace::Swap(uint32_t a, uint32_t b) {
   std::swap(left.expire_cursor_, right.expire_cursor_);
 }
 
-// Gives up a whole table. Running views read it to the end, whatever part of it is still frozen.
-void Keyspace::FreeTable(std::unique_ptr<EntryTable> table, bool lazy) {
-  if (views_.empty()) return ReapTable(std::move(table), lazy);
-  const double share = static_cast<double>(table->size()) /
-                       static_cast<double>(std::max<uint64_t>(1, AllKeys() + table->size()));
-  const uint64_t size_bytes =
-      table->structure_bytes() +
-      static_cast<uint64_t>(static_cast<double>(slab_.used_bytes()) * share);
-  detached_.push_back({std::move(table), size_bytes, gate_.open_lanes()});
-}
-
-// Requires: no view reads it.
-void Keyspace::ReapTable(std::unique_ptr<EntryTable> table, bool lazy) {
-  if (!lazy) {
-    DestroyEntries(*table, slab_, &Entry::Destroy);
-    return;
-  }
-  const uint64_t keys = table->size();
-  std::shared_ptr<EntryTable> shared = std::move(table);
-  Reap(
-      [this, shared]() {
-        AskForShortSlices();
-        size_t destroyed = 0;
-        shared->ForEach([this, &destroyed](Entry& entry) {
-          Entry::DestroyRemote(slab_, &entry);
-          if (++destroyed % kReapedPerTurn == 0) GiveWay();
-          return true;
-        });
-        shared->DestroyStructure([this](void* segment) { frames_.GiveRemote(segment); });
-        AskForUsualSlices();
-      },
-      keys);
-}
-
-uint64_t Keyspace::Flush(uint32_t index, bool lazy) {
-  Database& database = db(index);
-  const uint64_t keys = database.size();
-  std::unique_ptr<EntryTable> old = std::exchange(database.table_, NewTable());
-  database.expire_count_ = 0;
-  database.average_ttl_ms_ = 0;
-  database.expire_cursor_ = 0;
-  if (old->root() != nullptr) FreeTable(std::move(old), lazy);
-  return keys;
-}
-
-uint64_t Keyspace::FlushAll(bool lazy) {
-  uint64_t keys = 0;
-  for (uint32_t i = 0; i < database_count(); ++i) keys += Flush(i, lazy);
-  return keys;
-}
-
 // A table that a running view froze keeps its place in the order: both judge what leaves it by the
 // same positions. The others come behind all that are in use. What has no structure yet has nothing
 // to freeze, and no need of a place: there may be more databases than places.
@@ -244,26 +187,7 @@ void Keyspace::EndView(View* view) {
   const unsigned lane = gate_.BitOf(*view->lane_);
   gate_.Close(*view->lane_);
   views_.erase(at);
-  std::vector<std::unique_ptr<EntryTable>> free_now;
-  std::erase_if(detached_, [&](Detached& each) {
-    each.lanes &= ~lane;
-    if (each.lanes != 0) return false;
-    free_now.push_back(std::move(each.table));
-    return true;
-  });
-  for (auto& table : free_now) ReapTable(std::move(table), true);
-}
-
-uint64_t Keyspace::AllKeys() const {
-  uint64_t keys = detached_keys();
-  for (const auto& database : databases_) keys += database->size();
-  return keys;
-}
-
-uint64_t Keyspace::detached_keys() const {
-  uint64_t keys = 0;
-  for (const Detached& each : detached_) keys += each.table->size();
-  return keys;
+  FreeUnread(lane);
 }
 
 const KeyspaceFigures& Keyspace::figures() const {
@@ -285,7 +209,7 @@ uint64_t Keyspace::SlabFreeBytes() const {
 
 uint64_t Keyspace::BytesNotEvictable() const {
   uint64_t detached_bytes = 0;
-  for (const Detached& each : detached_) detached_bytes += each.size_bytes;
+  for (const Detached& each : detached_) detached_bytes += each.SizeBytes();
   return retained_bytes() + detached_bytes + frames_.free_bytes();
 }
 

@@ -227,7 +227,8 @@ class Keyspace {
 
   void Swap(uint32_t a, uint32_t b);
   /// Empties one database (or all): O(1) on the executor, the reaper frees; with `lazy` false it
-  /// returns only when freed, except that what a running view reads is kept until the view ends.
+  /// returns only when freed, except that what a running view reads is kept until the view ends. Of
+  /// that some 0.1 ms of counting is done here (CountFlushed).
   /// Returns the number of keys removed.
   uint64_t Flush(uint32_t index, bool lazy);
   uint64_t FlushAll(bool lazy);
@@ -272,8 +273,11 @@ class Keyspace {
   /// Bytes of the slab's pages that hold no record: ready for the next ones.
   uint64_t SlabFreeBytes() const;
   /// Memory that no eviction of keys would bring down: what is held for the running view, and warm
-  /// frames. What flushed databases hold for a view is estimated from their share of the keys.
+  /// frames. What flushed databases hold for a view is extrapolated from what of them was counted.
   uint64_t BytesNotEvictable() const;
+  /// Counts on what flushed databases hold for views, for 0.1 ms at most: to be called before the
+  /// figure decides about something. Nothing to do without such databases.
+  void CountFlushed();
   /// Blocks until the reaper has freed all it was given. For tests, DEBUG and shutdown.
   void DrainReaper();
   /// Bytes of tables and warm frames (for INFO overhead fields and MEMORY STATS).
@@ -292,10 +296,12 @@ class Keyspace {
   bool IsExpired(const Entry& entry) const;
   void Reap(std::function<void()> job, uint64_t objects);
   std::unique_ptr<EntryTable> NewTable();
+  uint64_t Replace(uint32_t index, bool lazy);
   void FreeTable(std::unique_ptr<EntryTable> table, bool lazy);
   void ReapTable(std::unique_ptr<EntryTable> table, bool lazy);
+  std::shared_ptr<std::vector<Entry*>> EntriesToKeep();
+  void FreeUnread(unsigned lane);
   bool PlaceTables();
-  uint64_t AllKeys() const;
 
   KeyspaceListener* const listener_;
   KeyObserver* observer_ = nullptr;
@@ -328,10 +334,23 @@ class Keyspace {
   /// Flushed while views (lanes of the gate, bits) read it.
   struct Detached {
     std::unique_ptr<EntryTable> table;
-    uint64_t size_bytes = 0;
     unsigned lanes = 0;
+    // Of what was counted so far, in hash order: a fair sample of the rest.
+    uint64_t counted_bytes = 0, counted_keys = 0;
+    uint64_t next_hash = 0;
+    bool all_counted = false;
+
+    void CountSegment();
+    uint64_t SizeBytes() const;
   };
   std::vector<Detached> detached_;
+  /// What other tables had that were flushed while views (bits) were open and that may stand on
+  /// nodes which those read (F3). The reaper alone touches the entries.
+  struct Kept {
+    std::shared_ptr<std::vector<Entry*>> entries;
+    unsigned lanes = 0;
+  };
+  std::vector<Kept> kept_;
   uint32_t next_cut_index_ = 0;
   std::unique_ptr<WorkerThread> reaper_;  // started by the first job
 };

@@ -11,6 +11,7 @@ GATE = "server/data/snapshot_gate.h"
 PAGES = "server/data/passed_pages.h"
 CONTAINER = "server/data/container.h"
 STRING = "server/data/chunked_string.cc"
+FLUSH = "server/keyspace/flush.cc"
 
 MUTATIONS = [
     ("R1 a frozen entry's expiry is edited", DATABASE,
@@ -46,6 +47,9 @@ MUTATIONS = [
     ("R4 a root is freed instead of retired", STRUCTURE,
      "if (gate_->Readers(old->generation, kWatermarkEnd) == 0) {",
      "if (true) {"),
+    ("R4 a flushed table that a view reads is freed", FLUSH,
+     "if (readers == 0) return ReapTable(std::move(table), lazy);",
+     "return ReapTable(std::move(table), lazy);"),
     ("R4 a page that is still to be read is freed", PAGES,
      "} else if (item.position < hash) {",
      "} else if (item.position != hash) {"),
@@ -110,4 +114,7 @@ MUTATIONS = [
     ("F1 a chunk is freed instead of retired", STRING,
      "if (MayWrite(chunk.generation)) {",
      "if (true) {"),
+    ("F3 what a flushed table holds of a frozen value is freed", FLUSH,
+     "return container != nullptr && container->MayBeFrozen();",
+     "return false;"),
 ]

@@ -159,6 +159,13 @@ class ContainerTest : public testing::Test {
     return static_cast<NumberBox*>(keyspace().db(0).MutableContainer(Key(name)));
   }
 
+  /// To database 1, over what stood there.
+  void MoveAway(const std::string& name) {
+    Database& to = keyspace().db(1);
+    to.Set(to.MakeKey(name), keyspace().db(0).Peek(Key(name))->ShareValue(), kNoExpiry);
+    keyspace().db(0).Remove(Key(name), false);
+  }
+
   void Disturb(std::mt19937_64& random) {
     Database& db = keyspace().db(0);
     const std::string name = "box:" + std::to_string(random() % 300);
@@ -184,7 +191,10 @@ class ContainerTest : public testing::Test {
         break;
       case 4:
         if (random() % 64 == 0) keyspace().Swap(0, 1);
-        if (random() % 64 == 0) keyspace().Flush(0, random() % 2);
+        if (random() % 64 == 0) keyspace().Flush(random() % 2, random() % 2);
+        break;
+      case 5:
+        MoveAway(name);
         break;
       default:
         for (uint64_t i = random() % 4; i > 0; --i)
@@ -232,6 +242,27 @@ TEST_F(ContainerTest, DeletedAfterAChangeWaitsForTheWalker) {
   }
   EXPECT_EQ(sink.boxes["0/a"], std::vector<int64_t>(kNodes, 0));
   keyspace().EndView(view);
+}
+
+// F3: no view reads the table that is flushed, but one reads nodes of what was moved there.
+TEST_F(ContainerTest, MovedToADatabaseThatIsFlushedWaitsForTheWalker) {
+  for (const bool lazy : {false, true}) {
+    Put("a");
+    View* view = keyspace().BeginView();
+    Mutable("a")->Set(0, 1);
+    MoveAway("a");
+    keyspace().Flush(1, lazy);
+    keyspace().DrainReaper();
+    EXPECT_EQ(keyspace().detached_keys(), 0u);
+    EXPECT_EQ(live_nodes.load(), 8);
+    BoxSink sink;
+    while (*view->Step(sink, 10)) {
+    }
+    EXPECT_EQ(sink.boxes["0/a"], std::vector<int64_t>(kNodes, 0));
+    keyspace().EndView(view);
+    keyspace().DrainReaper();
+    EXPECT_EQ(live_nodes.load(), 0);
+  }
 }
 
 TEST_F(ContainerTest, StepsOfAWalkSeeTheStateOfTheCut) {

@@ -46,6 +46,7 @@ CAIRN_REVEAL(WalkVisited, Walk::visited_);
 CAIRN_REVEAL(WalkAt, Walk::at_);
 CAIRN_REVEAL(WalkCursor, Walk::cursor_);
 CAIRN_REVEAL(TableBase, Table::base_);
+CAIRN_REVEAL(TableMade, Table::made_generation_);
 CAIRN_REVEAL(TableFrozen, Table::frozen_generation_);
 #undef CAIRN_REVEAL
 
@@ -91,6 +92,7 @@ class StateWriter {
     Number(table.*MemberOf(TableBase{}));
     // The cut raises the generation right after it freezes.
     Generation(table.*MemberOf(TableFrozen{}) + 1);
+    Generation(table.*MemberOf(TableMade{}));
     Number(table.size());
     const Root* root = table.root();
     if (!Name(root) || root == nullptr) return;

@@ -157,8 +157,8 @@ class World {
   void Flush(int db) {
     auto old = std::exchange(live_[db], NewTable());
     models_[db].clear();
-    if (viewing()) {
-      detached_.push_back({std::move(old), gate_.open_lanes()});
+    if (const unsigned readers = old->Readers(); readers != 0) {
+      detached_.push_back({std::move(old), readers});
     } else {
       DestroyAll(*old);
     }
