@@ -127,21 +127,7 @@ void AofWriter::TakeQueues() {
 bool AofWriter::ProcessItems(int64_t now_us) {
   while (!todo_.empty()) {
     if (std::holds_alternative<Cut>(todo_.front())) {
-      Status cut = Rotate();
-      if (manifest_unknown_ && state() == AofState::kOk) Fail(cut, "manifest", now_us);
-      if (state() != AofState::kOk) return false;  // the cut waits for the recovery
-      if (!cut.ok())
-        Log("Can't open the next append-only file for a rewrite: " + std::string(cut.message()));
-      cut_sequence_ = cut.ok() ? manifest_.increment_sequence() : 0;
-      cut_error_ = std::move(cut);
-      todo_.pop_front();
-      --waiting_cuts_;
-      {
-        // Under the lock, as for every news that WaitDurable waits for.
-        std::lock_guard<std::mutex> lock(mutex_);
-        ++cuts_made_;
-      }
-      progress_.notify_all();
+      if (!MakeCut(now_us)) return false;
       continue;
     }
     size_t count = 0;
@@ -158,6 +144,27 @@ bool AofWriter::ProcessItems(int64_t now_us) {
       if (!reserve_spent_ || sync_in_flight_ || !Recover(now_us)) return false;
     }
   }
+  return true;
+}
+
+/// For a cut that is the next item. One that cannot be made is left out, and its rewrite fails.
+/// False: it waits for the recovery.
+bool AofWriter::MakeCut(int64_t now_us) {
+  Status cut = Rotate();
+  if (manifest_unknown_ && state() == AofState::kOk) Fail(cut, "manifest", now_us);
+  if (manifest_unknown_ || file_suspect_) return false;
+  if (!cut.ok())
+    Log("Can't open the next append-only file for a rewrite: " + std::string(cut.message()));
+  cut_sequence_ = cut.ok() ? manifest_.increment_sequence() : 0;
+  cut_error_ = std::move(cut);
+  todo_.pop_front();
+  --waiting_cuts_;
+  {
+    // Under the lock, as for every news that WaitDurable waits for.
+    std::lock_guard<std::mutex> lock(mutex_);
+    ++cuts_made_;
+  }
+  progress_.notify_all();
   return true;
 }
 
@@ -426,6 +433,7 @@ Status AofWriter::FinishOnLogThread(const Ending& ending) {
     return published;
   }
   protecting_ = true;
+  retry_at_us_ = 0;  // the room that it makes may be what a recovery waits for
   manifest_ = std::move(next);
   manifest_stale_ = manifest_unknown_ = false;
   {

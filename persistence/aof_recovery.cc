@@ -49,7 +49,8 @@ bool AofWriter::Recover(int64_t now_us) {
   }
   if (status.ok() && reserve_spent_ && !CreateReserve()) {
     // The bytes are down, thanks to the reserve. Writes stay refused until there is room for it
-    // again.
+    // again, which may be what a rewrite makes: its cut, which takes next to none, must not wait.
+    if (!todo_.empty() && std::holds_alternative<Cut>(todo_.front())) (void)MakeCut(now_us);
     status =
         Status(StatusCode::kNoSpace, "fallocate " + ReservePath() + ": No space left on device");
   }

@@ -110,8 +110,9 @@ void AofWriter::ThreadMain() {
     } else if (wish_ms > 0 && state() == AofState::kOk) {
       wake_.wait_for(lock, std::chrono::milliseconds(wish_ms), news);
     } else if (wish_ms > 0) {
-      // Backing off: new bytes change nothing before the next attempt.
-      wake_.wait_for(lock, std::chrono::milliseconds(wish_ms), [this] { return stop_; });
+      // Backing off: new bytes change nothing before the next attempt. A rewrite that ends may.
+      wake_.wait_for(lock, std::chrono::milliseconds(wish_ms),
+                     [this] { return stop_ || !ending_queue_.empty(); });
     }
     wake_wanted_ = false;
   }

@@ -262,6 +262,7 @@ class AofWriter {
   int64_t NextWish(int64_t now_us, bool final) const;
   void TakeQueues();
   bool ProcessItems(int64_t now_us);
+  bool MakeCut(int64_t now_us);
   /// `named`: the caller knows that sync_named has nothing to do.
   Status WriteGroup(size_t count, bool named = false);
   void PadFor(uint64_t group_bytes);

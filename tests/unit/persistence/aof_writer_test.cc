@@ -323,6 +323,61 @@ TEST_F(AofWriterTest, AFullDiskRefusesFreesTheReserveAndRecovers) {
   EXPECT_EQ(Load(), (std::vector<std::string>{"SELECT 0", "SET a 1", "SET b 2"}));
 }
 
+// The bytes went into what the reserve left, so there is no room for a new one until the rewrite
+// has come to its end: its cut must not wait for that.
+TEST_F(AofWriterTest, ARewriteEndsOnAFullDiskAndMakesRoom) {
+  const std::string reserve = kLocation.PathOf(kLocation.append_name + ".reserve");
+  auto writer = Open();
+  writer->Append(SetCommand("a", std::string(5000, 'x')), 0);
+  env_.AdvanceMicros(1'000'000);
+  (void)writer->RunOnce();
+  env_.SetCapacity(env_.used_bytes() + 10);
+  writer->Append(SetCommand("a", "1"), 0);
+  (void)writer->RunOnce();
+  ASSERT_EQ(writer->state(), AofState::kDegraded);
+  ASSERT_FALSE(*env_.FileExists(reserve));
+  const uint64_t increment = writer->manifest().increment_sequence();
+  (void)writer->BeginRewrite();
+  env_.AdvanceMicros(10'000'000);
+  (void)writer->RunOnce();
+  EXPECT_EQ(writer->state(), AofState::kDegraded);
+  EXPECT_EQ(writer->manifest().increment_sequence(), increment + 1);
+  EXPECT_TRUE(Finish(*writer, SetCommand("a", "1")).ok());
+  EXPECT_EQ(writer->state(), AofState::kOk);  // at once, not after a retry's five seconds
+  EXPECT_TRUE(*env_.FileExists(reserve));
+  writer->Append(SetCommand("b", "2"), 0);
+  EXPECT_TRUE(writer->Close().ok());
+  EXPECT_EQ(Load(), (std::vector<std::string>{"SET a 1", "SELECT 0", "SET b 2"}));
+}
+
+// The log thread sleeps for five seconds between two attempts: the end of a rewrite wakes it.
+TEST_F(AofWriterTest, TheEndOfARewriteDoesNotWaitForTheNextAttempt) {
+  auto writer = Open();
+  writer->Append(SetCommand("a", std::string(5000, 'x')), 0);
+  env_.AdvanceMicros(1'000'000);
+  (void)writer->RunOnce();
+  env_.SetCapacity(env_.used_bytes() + 10);
+  writer->Append(SetCommand("a", "1"), 0);
+  for (int i = 0; i < 10; ++i) {  // each failure doubles the wait
+    env_.AdvanceMicros(10'000'000);
+    if (i == 8) (void)writer->BeginRewrite();
+    (void)writer->RunOnce();
+  }
+  ASSERT_EQ(writer->state(), AofState::kDegraded);
+  writer->StartThread();
+  std::this_thread::sleep_for(std::chrono::milliseconds(50));  // it is asleep, most likely
+  auto base = env_.OpenTruncate(writer->TempBasePath());
+  ASSERT_TRUE(base.ok() && (*base)->Sync().ok());
+  const auto began = std::chrono::steady_clock::now();
+  std::atomic<bool> ended = false;
+  writer->FinishRewrite(writer->TempBasePath(), false, [&](const Status& s) { ended = s.ok(); });
+  while (!ended && std::chrono::steady_clock::now() - began < std::chrono::seconds(60))
+    std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  EXPECT_LT(std::chrono::steady_clock::now() - began, std::chrono::seconds(3));
+  EXPECT_TRUE(ended);
+  EXPECT_TRUE(writer->Close().ok());
+}
+
 // A memory limit leaves it out of account, so it must be what is really held: to the last sync,
 // with what the string has room for.
 TEST_F(AofWriterTest, WhatIsKeptUntilItIsDurableIsCounted) {
