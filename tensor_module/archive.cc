@@ -31,6 +31,24 @@ bool IsPlainFileName(std::string_view name) {
          name.find_first_of(std::string_view("/\0", 2)) == std::string_view::npos;
 }
 
+bool IsUtf8(std::string_view text) {
+  for (size_t i = 0; i < text.size();) {
+    const auto lead = static_cast<uint8_t>(text[i++]);
+    if (lead < 0x80) continue;
+    const size_t more = lead >= 0xf0 ? 3 : lead >= 0xe0 ? 2 : 1;
+    if (lead < 0xc2 || lead > 0xf4 || text.size() - i < more) return false;
+    // No longer than it must be, no surrogate, nothing behind U+10FFFF.
+    const auto first = static_cast<uint8_t>(text[i]);
+    const uint8_t low = lead == 0xe0 ? 0xa0 : lead == 0xf0 ? 0x90 : 0x80;
+    const uint8_t high = lead == 0xed ? 0x9f : lead == 0xf4 ? 0x8f : 0xbf;
+    if (first < low || first > high) return false;
+    for (size_t end = i++ + more; i < end; ++i) {
+      if ((static_cast<uint8_t>(text[i]) & 0xc0) != 0x80) return false;
+    }
+  }
+  return true;
+}
+
 Result<BlobSlice> ReadWholeFile(BlobSource& source, const std::string& name,
                                 const std::function<Status(uint64_t size_bytes)>& may_take) {
   if (!IsPlainFileName(name)) return NotPlain();

@@ -61,6 +61,9 @@ class FileWriter {
   Status status_;
 };
 
+/// Well-formed UTF-8 (Unicode 15, table 3-7): what names are in JSON and in pickles.
+bool IsUtf8(std::string_view text);
+
 /// 1 to 255 bytes without '/' and NUL, not beginning with a dot.
 bool IsPlainFileName(std::string_view name);
 

@@ -55,11 +55,12 @@ Status WriteSafetensors(FileWriter& file, BlobSource& source, const Version& ver
   });
   std::vector<ArchiveTensor> described;
   for (const LogicalTensor* tensor : order) described.push_back(Describe(version, *tensor));
-  const std::string header = SafetensorsHeader(described);
-  if (header.size() - sizeof(uint64_t) > kMaxSafetensorsHeader) {
+  Result<std::string> header = SafetensorsHeader(described);
+  if (!header.ok()) return header.status();
+  if (header->size() - sizeof(uint64_t) > kMaxSafetensorsHeader) {
     return Status::Client("ERR safetensors: the header would be too long");
   }
-  file.Append(header);
+  file.Append(*header);
   for (const LogicalTensor* tensor : order) {
     CAIRN_RETURN_IF_ERROR(AppendTensor(file, source, version, *tensor));
   }
@@ -222,6 +223,7 @@ Result<Imported> Import(Module& module, uint64_t room_bytes, FileFormat format,
     if (spec.alias_of.empty()) bytes = SaturatingSum(bytes, spec.size_bytes);
     out.tensors.specs.push_back(std::move(spec));
   }
+  if (format == FileFormat::kPt) CAIRN_RETURN_IF_ERROR(CheckPtRepeats(bytes, file->size));
   // Tensors that share their bytes in a .pt file are made one by one.
   CAIRN_RETURN_IF_ERROR(ClaimRoom(bytes - std::min<uint64_t>(bytes, file->size), room_bytes,
                                   "file's tensors that share bytes"));

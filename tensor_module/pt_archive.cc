@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <set>
 
+#include "server/base/strings.h"
 #include "tensor_module/pickle.h"
 
 namespace cairn::tensor {
@@ -170,6 +171,15 @@ class Emitter {
 
 }  // namespace
 
+Status CheckPtRepeats(uint64_t size_bytes, uint64_t file_bytes) {
+  if (size_bytes <= kMaxPtRepeatedBytes ||
+      (size_bytes - kMaxPtRepeatedBytes - 1) / kMaxPtRepeats < file_bytes) {
+    return Status::Ok();
+  }
+  return Bad("tensors of " + std::to_string(size_bytes) + " bytes repeat what the file's " +
+             std::to_string(file_bytes) + " have: save them as contiguous()");
+}
+
 Result<PtFile> ReadPt(std::string_view file) {
   Result<ZipEntries> entries = ReadZip(file);
   if (!entries.ok()) return entries.status();
@@ -210,6 +220,7 @@ Result<std::string> PtPickle(const std::vector<ArchiveTensor>& tensors,
       return Bad("torch 1.13 has no " + std::string(DTypeName(tensor.dtype)) + ", the type of '" +
                  tensor.name + "'");
     }
+    if (!IsUtf8(tensor.name)) return Bad("the name " + QuoteRepr(tensor.name) + " is not UTF-8");
     std::vector<uint64_t> strides(tensor.shape.size(), 1);
     for (size_t side = tensor.shape.size(); side-- > 1;) {
       strides[side - 1] = strides[side] * std::max<uint64_t>(tensor.shape[side], 1);

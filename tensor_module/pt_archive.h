@@ -14,6 +14,13 @@
 
 namespace cairn::tensor {
 
+/// Views may repeat what their storage has (torch's expand), so that a few bytes make as many as
+/// one likes: all tensors of a file take so many bytes more than so many times the file, and no
+/// more.
+inline constexpr uint64_t kMaxPtRepeats = 4, kMaxPtRepeatedBytes = 64 << 20;
+/// Errors: `size_bytes` of tensors are more than that.
+Status CheckPtRepeats(uint64_t size_bytes, uint64_t file_bytes);
+
 struct PtFile {
   std::vector<ArchiveTensor> tensors;  ///< in the order of the pickle
   uint64_t skipped = 0;                ///< values that are no tensors
@@ -24,7 +31,7 @@ struct PtFile {
 Result<PtFile> ReadPt(std::string_view file);
 
 /// data.pkl of a flat state_dict: tensor i lies whole in the storage of key keys[i]; several may
-/// share one. Errors: a dtype that torch has not.
+/// share one. Errors: a dtype that torch has not, a name that is not UTF-8.
 Result<std::string> PtPickle(const std::vector<ArchiveTensor>& tensors,
                              const std::vector<uint64_t>& keys);
 

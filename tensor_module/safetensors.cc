@@ -12,6 +12,9 @@ namespace {
 
 constexpr size_t kMaxNesting = 16;
 
+/// The one name that is no tensor's.
+constexpr std::string_view kMetadata = "__metadata__";
+
 Status Bad(const std::string& why) { return Status::Client("ERR safetensors: " + why); }
 
 /// As much JSON as a header is made of. The first thing that is wrong ends the reading.
@@ -244,7 +247,7 @@ Result<SafetensorsFile> ReadSafetensors(std::string_view file) {
     std::string name = json.String();
     json.Expect(':');
     if (!names.insert(name).second) json.Fail("a name that stands twice");
-    if (name == "__metadata__") {
+    if (name == kMetadata) {
       json.Items('{', '}', [&] {
         std::string key = json.String();
         json.Expect(':');
@@ -263,10 +266,12 @@ Result<SafetensorsFile> ReadSafetensors(std::string_view file) {
   return out;
 }
 
-std::string SafetensorsHeader(const std::vector<ArchiveTensor>& tensors) {
-  std::string json = "{\"__metadata__\":{\"format\":\"pt\"}";
+Result<std::string> SafetensorsHeader(const std::vector<ArchiveTensor>& tensors) {
+  std::string json = "{" + Quoted(kMetadata) + ":{\"format\":\"pt\"}";
   uint64_t at = 0;
   for (const ArchiveTensor& tensor : tensors) {
+    if (tensor.name == kMetadata) return Bad("no tensor can have the name '__metadata__'");
+    if (!IsUtf8(tensor.name)) return Bad("the name " + QuoteRepr(tensor.name) + " is not UTF-8");
     json += "," + Quoted(tensor.name) + ":{\"dtype\":\"" + std::string(DTypeName(tensor.dtype)) +
             "\",\"shape\":" + ShapeText(tensor.shape) + ",\"data_offsets\":[" + std::to_string(at) +
             "," + std::to_string(at + tensor.size_bytes) + "]}";

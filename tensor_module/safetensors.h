@@ -34,6 +34,7 @@ Result<SafetensorsFile> ReadSafetensors(std::string_view file);
 
 /// The size and header of a file whose tensors follow each other in the order given; padded so that
 /// the data begins at a multiple of 64. `offset` and `strides` of the tensors are not looked at.
-std::string SafetensorsHeader(const std::vector<ArchiveTensor>& tensors);
+/// Errors: a name that is not UTF-8, or "__metadata__", which is no tensor's.
+Result<std::string> SafetensorsHeader(const std::vector<ArchiveTensor>& tensors);
 
 }  // namespace cairn::tensor

@@ -235,6 +235,27 @@ class CheckpointFiles(unittest.TestCase):
         header = b'{"a":{"dtype":"U8","shape":[2],"data_offsets":[0,2]},"b":{"dtype":"U8","shape":[2],"data_offsets":[1,3]}}'
         self.refused("overlap.safetensors", struct.pack("<Q", len(header)) + header + b"abc", "safetensors", "overlap")
 
+    def test_a_few_bytes_that_are_expanded_far_are_refused(self):
+        torch.save({"m": torch.zeros(1, dtype=torch.uint8).expand(2 << 30)}, self.path("far.pt"))
+        with open(self.path("far.pt"), "rb") as file:
+            self.refused("far.pt", file.read(), word="tensors of 2147483648 bytes repeat what the file's")
+        mask = torch.ones(1, 1, 64).expand(4, 32, 64)
+        torch.save({"mask": mask}, self.path("near.pt"))
+        self.command("CKPT.IMPORT", "run", 1, "FORMAT", "pt", "FROM", "near.pt")
+        self.check(1, {"mask": mask})
+
+    def test_names_that_a_format_cannot_have_are_refused(self):
+        for name, forms in ((b"__metadata__", ("safetensors",)), (b"a\xffb", ("safetensors", "pt")), (b"\xed\xa0\x80", ("safetensors", "pt"))):
+            self.command("CKPT.SAVE", "run", 1, 2, name, "U8", "SHAPE", 1, 4, "BLOB", b"abcd", "x", "U8", "SHAPE", 1, 4, "BLOB", b"efgh")
+            for form in ("safetensors", "pt"):
+                if form in forms:
+                    with self.assertRaisesRegex(redis.ResponseError, "the name"):
+                        self.command("CKPT.EXPORT", "run", 1, "FORMAT", form, "TO", "odd." + form)
+                    self.assertFalse(os.path.exists(self.path("odd." + form)))
+                    continue
+                self.command("CKPT.EXPORT", "run", 1, "FORMAT", form, "TO", "good." + form)
+                self.assertEqual(sorted(torch.load(self.path("good.pt"))), ["__metadata__", "x"])
+
     def test_paths_and_formats_are_refused(self):
         self.save(1, {"w": torch.ones(2)})
         for name in ("../x", "/tmp/x", ".x", "a/b"):

@@ -25,7 +25,9 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   }
   CAIRN_CHECK(at == 0 || at == size);
   if (total > size) return 0;
-  const std::string again = SafetensorsHeader(read->tensors) + std::string(total, 'x');
+  const Result<std::string> header = SafetensorsHeader(read->tensors);
+  if (!header.ok()) return 0;  // a name that is not UTF-8
+  const std::string again = *header + std::string(total, 'x');
   Result<SafetensorsFile> second = ReadSafetensors(again);
   CAIRN_CHECK(second.ok() && second->tensors.size() == read->tensors.size());
   for (size_t i = 0; i < read->tensors.size(); ++i) {

@@ -86,6 +86,8 @@ TEST_F(PtArchiveTest, WhatIsWrittenIsRead) {
   EXPECT_EQ(read.tensors[1].offset, read.tensors[0].offset) << "one storage";
   EXPECT_EQ(content[read.tensors[2].offset], '\1');
   EXPECT_FALSE(PtPickle({{"x", DType::kU32, {}, 0, 4, {}}}, {0}).ok()) << "torch has none";
+  EXPECT_EQ(PtPickle({{"a\xff", DType::kU8, {}, 0, 1, {}}}, {0}).status().message(),
+            "ERR pt: the name \"a\\xff\" is not UTF-8");
 }
 
 /// "K" and the byte: one small number.
@@ -113,6 +115,16 @@ TEST_F(PtArchiveTest, ViewsAreBoundByTheirStorage) {
   EXPECT_FALSE(read(Tensor(Small(0), Pair(2, 3), Small(1) + "\x85")).ok());
   EXPECT_FALSE(
       ReadPt(Make(Dict(Text("w") + Tensor(Small(0), Pair(2, 3), Pair(3, 1))), "short")).ok());
+}
+
+TEST(PtRepeatsTest, TensorsTakeSoMuchMoreThanTheirFile) {
+  for (const uint64_t file : {uint64_t{0}, uint64_t{665}, uint64_t{1} << 40}) {
+    const uint64_t most = kMaxPtRepeatedBytes + kMaxPtRepeats * file;
+    EXPECT_TRUE(CheckPtRepeats(0, file).ok());
+    EXPECT_TRUE(CheckPtRepeats(most, file).ok());
+    EXPECT_FALSE(CheckPtRepeats(most + 1, file).ok());
+    EXPECT_FALSE(CheckPtRepeats(UINT64_MAX, file).ok());
+  }
 }
 
 TEST_F(PtArchiveTest, OnlyWhatStateDictsHoldIsRead) {

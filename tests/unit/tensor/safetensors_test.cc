@@ -75,13 +75,39 @@ TEST(SafetensorsTest, WhatIsWrittenIsReadAndAligned) {
   std::vector<ArchiveTensor> tensors = {{"q\"\\\n", DType::kF64, {2}, 0, 16, {}},
                                         {"s", DType::kU8, {}, 0, 1, {}},
                                         {"e", DType::kF16, {3, 0}, 0, 0, {}}};
-  const std::string header = SafetensorsHeader(tensors);
+  const std::string header = SafetensorsHeader(tensors).value();
   EXPECT_EQ(header.size() % 64, 0u);
   const SafetensorsFile file = ReadSafetensors(header + std::string(17, 'x')).value();
   ASSERT_EQ(file.tensors.size(), 3u);
   EXPECT_EQ(file.tensors[0].name, tensors[0].name);
   EXPECT_EQ(file.tensors[0].offset, header.size());
   EXPECT_EQ(file.metadata[0].first, "format");
+}
+
+TEST(SafetensorsTest, NamesThatAHeaderCannotHaveAreRefused) {
+  const auto why = [](const std::string& name) {
+    const Result<std::string> header = SafetensorsHeader({{name, DType::kU8, {}, 0, 1, {}}});
+    return header.ok() ? "" : std::string(header.status().message());
+  };
+  EXPECT_EQ(why("__metadata__"), "ERR safetensors: no tensor can have the name '__metadata__'");
+  EXPECT_EQ(why("__metadata__2"), "");
+  EXPECT_EQ(why("a\xff"
+                "b"),
+            "ERR safetensors: the name \"a\\xffb\" is not UTF-8");
+}
+
+TEST(IsUtf8Test, IsWhatTheTableOfUnicodeSays) {
+  for (const char* good : {"", "a", "\x7f", "\xc2\x80", "\xdf\xbf", "\xe0\xa0\x80", "\xed\x9f\xbf",
+                           "\xee\x80\x80", "\xef\xbf\xbf", "\xf0\x90\x80\x80", "\xf4\x8f\xbf\xbf",
+                           "x\xe2\x82\xacy\xf0\x9f\x98\x80z"}) {
+    EXPECT_TRUE(IsUtf8(good)) << good;
+  }
+  for (const char* bad :
+       {"\x80", "\xbf", "\xc0\x80", "\xc1\xbf", "\xc2", "\xc2\x7f", "\xc2\xc0", "\xe0\x9f\xbf",
+        "\xe0\xa0", "\xe1\x80\x7f", "\xed\xa0\x80", "\xf0\x8f\xbf\xbf", "\xf0\x90\x80",
+        "\xf4\x90\x80\x80", "\xf5\x80\x80\x80", "\xff", "a\xe2\x82"}) {
+    EXPECT_FALSE(IsUtf8(bad)) << bad;
+  }
 }
 
 }  // namespace
