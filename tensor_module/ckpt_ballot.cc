@@ -97,27 +97,22 @@ class Tiler {
 
   std::optional<Tiling> Run() {
     if (!TakeInOrder() || !AliasesFit()) return std::nullopt;
-    if (grids_.empty()) return std::move(tiling_);
-    if (!FindCells() || !FillCells()) return std::nullopt;
+    GatherApart();
+    for (uint32_t id = 0; id < names_.size(); ++id) {
+      if (names_[id].apart && !IsGrid(id)) return std::nullopt;
+    }
+    std::sort(tiling_.copies.begin(), tiling_.copies.end());
     return std::move(tiling_);
   }
 
  private:
-  static constexpr uint32_t kNoGrid = UINT32_MAX;
   struct Name {
     uint64_t end = 0, goal = 0;
     uint32_t axis = Cut::kEmpty;  ///< kEmpty: nothing yet
-    uint32_t grid = kNoGrid;      ///< one did not begin where the last ended
     bool alias = false;
+    bool apart = false;           ///< one did not begin where the last ended
+    size_t first = 0, count = 0;  ///< of places_, if they are apart
   };
-  struct Cells {
-    uint32_t id = 0;
-    std::vector<uint32_t> axes;  ///< that its boxes are cut along
-    Grid grid{0};
-    std::vector<Tiling::Place> first;  ///< of each cell; kNobody: none yet
-    size_t found = 0;
-  };
-  static constexpr Tiling::Place kNobody{UINT32_MAX, UINT32_MAX};
 
   const Ballot& BallotOf(size_t rank) const { return *transaction_.ranks[rank]->ballot; }
 
@@ -130,14 +125,12 @@ class Tiler {
         if (name.alias) continue;
         if (ballot.cuts[i].axis == Cut::kEmpty) return false;
         ++tiling_.shards[ballot.ids[i]];
-        if (name.grid != kNoGrid || Extend(ballot.ids[i], ballot.cuts[i])) continue;
-        name.grid = static_cast<uint32_t>(grids_.size());
-        grids_.emplace_back().id = ballot.ids[i];
+        name.apart = name.apart || !Extend(ballot.ids[i], ballot.cuts[i]);
       }
     }
     for (size_t id = 0; id < names_.size(); ++id) {
       const Name& name = names_[id];
-      if (name.alias || name.grid != kNoGrid) continue;
+      if (name.alias || name.apart) continue;
       if (tiling_.shards[id] == 0 || name.end != name.goal) return false;
     }
     return true;
@@ -170,66 +163,69 @@ class Tiler {
     return true;
   }
 
-  /// `visit(cells, cuts, place)` for each shard of names that are no rows; false when one is.
-  template <typename Visit>
-  bool ForEachOfGrids(Visit visit) {
-    for (size_t rank = 0; rank < transaction_.ranks.size(); ++rank) {
-      const Ballot& ballot = BallotOf(rank);
-      for (size_t i = 0; i < ballot.ids.size(); ++i) {
-        const uint32_t grid = names_[ballot.ids[i]].grid;
-        if (grid == kNoGrid) continue;
-        const Tiling::Place place{static_cast<uint32_t>(rank), static_cast<uint32_t>(i)};
-        if (!visit(grids_[grid], CutsOf(ballot, i), place)) return false;
+  /// Name by name, as ranks have names in one order: what is looked at for one is near what was
+  /// for the last.
+  void GatherApart() {
+    size_t count = 0;
+    for (size_t id = 0; id < names_.size(); ++id) {
+      names_[id].first = count;
+      if (names_[id].apart) count += tiling_.shards[id];
+    }
+    if (count == 0) return;
+    places_.resize(count);
+    for (uint32_t rank = 0; rank < transaction_.ranks.size(); ++rank) {
+      const std::vector<uint32_t>& ids = BallotOf(rank).ids;
+      for (uint32_t i = 0; i < ids.size(); ++i) {
+        Name& name = names_[ids[i]];
+        if (name.apart) places_[name.first + name.count++] = {rank, i};
       }
     }
-    return true;
   }
 
-  bool FindCells() {
-    std::vector<bool> met(grids_.size());
-    const bool same_axes = ForEachOfGrids([&](Cells& cells, auto cuts, Tiling::Place) {
-      const size_t number = static_cast<size_t>(&cells - grids_.data());
-      if (!met[number]) {
-        met[number] = true;
-        for (const Cut& cut : cuts) cells.axes.push_back(cut.axis);
-        cells.grid = Grid(cuts.size());
-      }
-      if (cuts.size() != cells.axes.size()) return false;
+  std::span<const Cut> CutsAt(Tiling::Place place) const {
+    return CutsOf(BallotOf(place.rank), place.shard);
+  }
+  const StoredShard& StoredAt(Tiling::Place place) const {
+    return *BallotOf(place.rank).stored[place.shard];
+  }
+
+  /// The boxes of the name are the cells of a grid, perhaps with copies.
+  bool IsGrid(uint32_t id) {
+    const std::span places = std::span(places_).subspan(names_[id].first, names_[id].count);
+    const std::span<const Cut> axes = CutsAt(places[0]);
+    grid_.Restart(axes.size());
+    for (const Tiling::Place place : places) {
+      const std::span<const Cut> cuts = CutsAt(place);
+      if (cuts.size() != axes.size()) return false;
       for (size_t i = 0; i < cuts.size(); ++i) {
-        if (cuts[i].axis != cells.axes[i]) return false;
-        cells.grid.Add(i, cuts[i].begin, cuts[i].end);
+        if (cuts[i].axis != axes[i].axis) return false;
+        grid_.Add(i, cuts[i].begin, cuts[i].end);
       }
-      return true;
-    });
-    if (!same_axes) return false;
-    for (Cells& cells : grids_) {
-      Shape lengths;
-      for (const uint32_t axis : cells.axes) lengths.push_back(heads_[cells.id]->shape[axis]);
-      if (!cells.grid.Settle(lengths)) return false;
-      if (cells.grid.cells() > tiling_.shards[cells.id]) return false;
-      cells.first.assign(static_cast<size_t>(cells.grid.cells()), kNobody);
     }
-    return true;
+    Shape lengths;
+    for (const Cut& cut : axes) lengths.push_back(heads_[id]->shape[cut.axis]);
+    if (!grid_.Settle(lengths) || grid_.cells() > places.size()) return false;
+    return FillCells(id, places);
   }
 
-  bool FillCells() {
-    const bool same_bytes = ForEachOfGrids([&](Cells& cells, auto cuts, Tiling::Place place) {
+  bool FillCells(uint32_t id, std::span<const Tiling::Place> places) {
+    constexpr Tiling::Place kNobody{UINT32_MAX, UINT32_MAX};
+    cells_.assign(static_cast<size_t>(grid_.cells()), kNobody);
+    size_t found = 0;
+    for (const Tiling::Place place : places) {
+      const std::span<const Cut> cuts = CutsAt(place);
       size_t at = 0;
-      for (size_t i = 0; i < cuts.size(); ++i) at = cells.grid.PlaceOf(at, i, cuts[i].begin);
-      Tiling::Place& first = cells.first[at];
-      if (first == kNobody) {
-        first = place;
-        ++cells.found;
-        return true;
+      for (size_t i = 0; i < cuts.size(); ++i) at = grid_.PlaceOf(at, i, cuts[i].begin);
+      if (cells_[at] == kNobody) {
+        cells_[at] = place;
+        ++found;
+        continue;
       }
-      --tiling_.shards[cells.id];
+      if (!HaveSameBytes(StoredAt(cells_[at]), StoredAt(place))) return false;
       tiling_.copies.push_back(place);
-      return HaveSameBytes(*BallotOf(first.rank).stored[first.shard],
-                           *BallotOf(place.rank).stored[place.shard]);
-    });
-    return same_bytes && std::all_of(grids_.begin(), grids_.end(), [](const Cells& cells) {
-             return cells.found == cells.first.size();
-           });
+      --tiling_.shards[id];
+    }
+    return found == cells_.size();
   }
 
   static bool HaveSameBytes(const StoredShard& a, const StoredShard& b) {
@@ -241,8 +237,10 @@ class Tiler {
 
   const Transaction& transaction_;
   const std::vector<Kept<ShardSpec>>& heads_;
-  std::vector<Name> names_;  // by number
-  std::vector<Cells> grids_;
+  std::vector<Name> names_;            // by number
+  std::vector<Tiling::Place> places_;  // of the shards of names that are apart, by name
+  Grid grid_{0};                       // of the name that is looked at
+  std::vector<Tiling::Place> cells_;   // its first shard of each cell
   Tiling tiling_;
 };
 

@@ -6,6 +6,7 @@
 // tile their tensors, each one where the last ended or as the cells of a grid (ckpt_grid.h), needs
 // nothing else; any other looks at everything (ckpt_commit.cc). Pure; any thread.
 
+#include <compare>
 #include <optional>
 #include <vector>
 
@@ -25,7 +26,7 @@ struct Tiling {
   /// A shard by its rank's place in the transaction and its own in the rank.
   struct Place {
     uint32_t rank = 0, shard = 0;
-    friend bool operator==(const Place&, const Place&) = default;
+    friend auto operator<=>(const Place&, const Place&) = default;
   };
   std::vector<uint32_t> shards;  ///< how many of each
   std::vector<Place> copies;     ///< those whose box and bytes a lower rank has, ascending

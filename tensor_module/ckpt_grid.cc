@@ -13,15 +13,33 @@ bool IsBefore(const ByteRange& a, const ByteRange& b) {
 
 }  // namespace
 
+void Grid::Restart(size_t axes) {
+  axes_.resize(axes);
+  for (Axis& axis : axes_) {
+    axis.ranges.clear();
+    axis.last = 0;
+  }
+}
+
 void Grid::Add(size_t axis, uint64_t begin, uint64_t end) {
-  std::vector<ByteRange>& ranges = ranges_[axis];
-  // Along all axes but the last to change it is mostly the same again.
-  if (ranges.empty() || ranges.back() != ByteRange{begin, end}) ranges.push_back({begin, end});
+  auto& [ranges, last] = axes_[axis];
+  const ByteRange range{begin, end};
+  // From box to box it is mostly the same, the next one or the first again.
+  if (!ranges.empty()) {
+    if (ranges[last] == range) return;
+    const size_t next = last + 1 == ranges.size() ? 0 : last + 1;
+    if (ranges[next] == range) {
+      last = next;
+      return;
+    }
+  }
+  last = ranges.size();
+  ranges.push_back(range);
 }
 
 bool Grid::Settle(const Shape& lengths) {
-  for (size_t axis = 0; axis < ranges_.size(); ++axis) {
-    std::vector<ByteRange>& ranges = ranges_[axis];
+  for (size_t i = 0; i < axes_.size(); ++i) {
+    std::vector<ByteRange>& ranges = axes_[i].ranges;
     if (!std::is_sorted(ranges.begin(), ranges.end(), IsBefore)) {
       std::sort(ranges.begin(), ranges.end(), IsBefore);
     }
@@ -31,21 +49,21 @@ bool Grid::Settle(const Shape& lengths) {
       if (range.begin != reached) return false;
       reached = range.end;
     }
-    if (ranges.empty() || reached != lengths[axis]) return false;
+    if (ranges.empty() || reached != lengths[i]) return false;
   }
   return true;
 }
 
 uint64_t Grid::cells() const {
   uint64_t cells = 1;
-  for (const auto& ranges : ranges_) {
-    if (__builtin_mul_overflow(cells, ranges.size(), &cells)) return UINT64_MAX;
+  for (const Axis& axis : axes_) {
+    if (__builtin_mul_overflow(cells, axis.ranges.size(), &cells)) return UINT64_MAX;
   }
   return cells;
 }
 
 size_t Grid::PlaceOf(size_t place, size_t axis, uint64_t begin) const {
-  const std::vector<ByteRange>& ranges = ranges_[axis];
+  const std::vector<ByteRange>& ranges = axes_[axis].ranges;
   const auto at =
       std::lower_bound(ranges.begin(), ranges.end(), begin,
                        [](const ByteRange& range, uint64_t key) { return range.begin < key; });

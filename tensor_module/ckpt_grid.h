@@ -14,7 +14,9 @@ namespace cairn::tensor {
 
 class Grid {
  public:
-  explicit Grid(size_t axes) : ranges_(axes) {}
+  explicit Grid(size_t axes) : axes_(axes) {}
+  /// As another one, which takes its memory again.
+  void Restart(size_t axes);
 
   /// A box spans [begin, end) of the axis. Requires: begin < end.
   void Add(size_t axis, uint64_t begin, uint64_t end);
@@ -28,7 +30,11 @@ class Grid {
   size_t PlaceOf(size_t place, size_t axis, uint64_t begin) const;
 
  private:
-  std::vector<std::vector<ByteRange>> ranges_;  // of elements, by axis; ascending once settled
+  struct Axis {
+    std::vector<ByteRange> ranges;  // of elements; ascending once settled
+    size_t last = 0;                // where the one stands that came last
+  };
+  std::vector<Axis> axes_;
 };
 
 }  // namespace cairn::tensor
