@@ -117,10 +117,9 @@ void RewriteTrim(const StreamValue& stream, const TrimOptions& options,
                  std::vector<std::string>* args) {
   if (!options.trim.approximate) return;
   (*args)[options.threshold_arg - 1] = "=";
-  const StreamId first = stream.length() != 0 ? stream.EdgeId(true) : kMaxStreamId;
   (*args)[options.threshold_arg] = options.trim.kind == StreamTrim::Kind::kMaxLength
                                        ? std::to_string(stream.length())
-                                       : FormatStreamId(first);
+                                       : FormatStreamId(stream.FirstKeptId());
 }
 
 std::vector<std::string> OwnedArgs(const CommandContext& ctx) {

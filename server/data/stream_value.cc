@@ -182,6 +182,12 @@ StreamId StreamValue::EdgeId(bool first) const {
   return at.Next() ? at.entry().id : kMinStreamId;
 }
 
+StreamId StreamValue::FirstKeptId() const {
+  const Cursor at = nodes_.First();
+  StreamEntry entry;
+  return at && at.leaf()->First(&entry) ? entry.id : kMaxStreamId;
+}
+
 // --- what groups ask -------------------------------------------------------------------------
 
 int64_t StreamValue::EstimateEntriesUpTo(StreamId id) const {

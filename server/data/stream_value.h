@@ -72,6 +72,8 @@ class StreamValue final : public Container {
   bool Contains(StreamId id) const;
   /// The first or last entry's ID, 0-0 when empty.
   StreamId EdgeId(bool first) const;
+  /// The ID of the first entry kept, perhaps marked as deleted; the greatest ID when none is.
+  StreamId FirstKeptId() const;
 
   /// Logical number of `id` counted from the first entry ever added, or
   /// StreamGroup::kEntriesReadUnknown.
