@@ -111,6 +111,7 @@ class Dispatcher {
     bool open = false;       // nothing but the session's own state can keep a plain command back
     bool may_hold = false;   // writes must ask Durability::HoldsWrites
     bool held_back = false;  // replies wait for the append-only file
+    bool fed = false;        // replicas are fed: WAIT wants to know how far the stream was
   };
 
   size_t FillBatch(std::span<ReadySession> ready, size_t* next);
@@ -173,7 +174,7 @@ class Dispatcher {
   void Propagate(CommandContext& ctx);
   // dispatcher_replication.cc
   void NoteWritten(Session& session) const {
-    if (session.written_offset == Session::kNotYetKnown) NoteWrittenNow(session);
+    if (session.written_offset == Session::kNotYetKnown || gates_.fed) NoteWrittenNow(session);
   }
   void NoteWrittenNow(Session& session) const;
   void DropFed(Session& session, std::string_view sent) const;

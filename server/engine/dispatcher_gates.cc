@@ -36,6 +36,7 @@ void Dispatcher::ReadGates() {
   const Durability* durability = engine_.durability;
   gates_.open = !engine_.loading && !engine_.is_paused() && engine_.settings().maxmemory == 0 &&
                 (durability == nullptr || durability->WriteRefusal().ok());
+  gates_.fed = engine_.propagation.enabled() && !engine_.propagation.only_logged();
   gates_.may_hold = durability != nullptr && durability->MayHoldWrites();
   if (const ReplicaFeed* replicas = engine_.replicas; replicas != nullptr) {
     if (replicas->is_replica() && !replicas->link_is_up()) gates_.open = false;

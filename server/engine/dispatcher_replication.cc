@@ -29,9 +29,10 @@ Status Dispatcher::CheckDiskOfReplica(const RequestFlags& flags) {
   return Status::Ok();
 }
 
-// Behind EXEC, where there is one.
+// Behind EXEC, where there is one. WAIT itself keeps what it waits for.
 void Dispatcher::NoteWrittenNow(Session& session) const {
   if (engine_.propagation.in_group()) return;
+  if (session.blocked != nullptr && session.written_offset != Session::kNotYetKnown) return;
   session.written_offset = engine_.replicas != nullptr ? engine_.replicas->StreamOffset() : 0;
 }
 

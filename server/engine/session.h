@@ -140,8 +140,8 @@ class Session {
 
   /// Feeds `output` when it is empty; nullptr: commands alone do. Borrowed.
   OutputSource* source = nullptr;
-  /// Offset of the replication stream behind the last effect of this session's commands (WAIT);
-  /// kNotYetKnown inside the group of commands that wrote.
+  /// Offset of the replication stream behind this session's last command, whoever wrote what is
+  /// before it (WAIT); kNotYetKnown inside the group of commands that wrote.
   uint64_t written_offset = 0;
   static constexpr uint64_t kNotYetKnown = UINT64_MAX;
   /// What it runs was decided elsewhere and is not refused here: a primary's stream or a file.

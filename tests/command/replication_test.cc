@@ -236,6 +236,9 @@ TEST_F(ReplicationTest, WaitIsServedByAcknowledgements) {
   replica.Send({{"REPLCONF", "ACK", std::to_string(written)}});
   EXPECT_EQ(harness_.Received(writer), ":1");
   EXPECT_EQ(harness_.CallOn(writer, {"WAIT", "1", "0"}).ToString(), ":1");
+  // Being asked is part of the stream that its next command has behind it.
+  EXPECT_EQ(harness_.CallOn(writer, {"WAIT", "0", "0"}).ToString(), ":0");
+  replica.Send({{"REPLCONF", "ACK", std::to_string(primary().offset())}});
   harness_.Send(writer, {"WAIT", "2", "10"});
   harness_.AdvanceMs(20);
   EXPECT_EQ(harness_.Received(writer), ":1");

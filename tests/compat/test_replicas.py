@@ -1,5 +1,7 @@
 """What a primary and its replicas tell each other and their clients, beside redis-server."""
 
+import os
+import signal
 import socket
 import unittest
 
@@ -48,6 +50,20 @@ class Replicas(Scenes):
             figures = primary.info("stats")
             return counts + [figures[name] for name in ("sync_full", "sync_partial_ok", "sync_partial_err")]
         self.both(scene, [1, 0, 0, 0])
+
+    def test_wait_is_for_all_that_was_there_with_the_last_command(self):
+        """Also for what others wrote: whoever has read it may wait for it."""
+        def scene(binary):
+            server, replica_server, primary, _ = self.pair(binary)
+            primary.set("a", "1")
+            primary.wait(1, 60_000)
+            self.stopped(replica_server)
+            primary.set("a", "2")
+            other = server.client()
+            seen = [other.wait(1, 50), other.get("a"), other.wait(1, 50), other.wait(0, 50)]
+            os.kill(replica_server.pid, signal.SIGCONT)
+            return seen + [other.wait(1, 60_000)]
+        self.both(scene, [1, b"2", 0, 0, 1])
 
     def test_the_oom_score_follows_the_role(self):
         def scene(binary):
