@@ -413,6 +413,8 @@ Status ClientUnblock(CommandContext& ctx) {
     ctx.engine().dispatcher->UnblockWithError(*session,
                                               "UNBLOCKED client unblocked via CLIENT UNBLOCK");
   } else if (waits) {
+    // Unlike one whose time is over, it counts as failed.
+    ++session->blocked->counted->counters.failed;
     ctx.engine().dispatcher->UnblockByTimeout(*session);
   }
   ctx.reply().Integer(waits ? 1 : 0);

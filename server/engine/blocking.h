@@ -83,7 +83,7 @@ struct BlockLine {
 struct BlockedState {
   BlockRequest request;  ///< without its keys
   OwnedCommand command;
-  Command* counted = nullptr;  ///< where its calls are counted
+  Command* counted = nullptr;  ///< where its outcome is counted
   uint64_t spent_ticks = 0;    ///< what the first try cost
   int64_t deadline_ms = 0;     ///< loop clock; 0: none
   struct Place {

@@ -258,9 +258,12 @@ void Dispatcher::Call(CommandContext& ctx, Command& command) {
   engine_.propagation.EndGroup();
   NoteWritten(session);
   if (!command.plain) ReadGates();
+  // Behind the handler: CONFIG RESETSTAT makes them fewer.
+  if (job == nullptr) CountCall(session, command);
   if (ctx.goes_on_later_) {
     CAIRN_CHECK(status.ok());
-    // Counted and answered when it is done. Time on the worker is no time of the executor.
+    // Its outcome is counted, and answered, when it is done. Time on the worker is no time of the
+    // executor.
     const uint64_t now = TickClock::Now();
     command.counters.usec_ticks += now - last_ticks_;
     last_ticks_ = now;
@@ -285,14 +288,13 @@ void Dispatcher::Call(CommandContext& ctx, Command& command) {
     Track(client, command, ctx.args_);
   engine_.running_session = outer;
   if (blocked) [[unlikely]] {
-    // It counts, and is answered, once the waiting is over.
+    // Its outcome is counted, and answered, once the waiting is over.
     session.blocked->counted = &command;
     session.blocked->spent_ticks = spent;
     session.ReleasePushes();
     return;
   }
-  // CONFIG RESETSTAT makes them fewer.
-  CountCall(session, command, spent, engine_.stats.total_error_replies > errors_seen_);
+  CountOutcome(command, spent, engine_.stats.total_error_replies > errors_seen_);
   errors_seen_ = engine_.stats.total_error_replies;
   if (silent) [[unlikely]] {
     SettleReplyMode(session, mark);
@@ -328,17 +330,19 @@ void Dispatcher::EndCaching(Session& session, const Command* command) {
   if (!in_exec_ && !session.in_transaction() && !is_client) session.tracking->caching = false;
 }
 
-void Dispatcher::CountCall(Session& session, Command& command, uint64_t ticks, bool failed,
-                           bool served) {
+void Dispatcher::CountCall(Session& session, Command& command) {
+  ++command.counters.calls;
+  ++engine_.stats.commands_processed;
+  ++session.commands;
+}
+
+void Dispatcher::CountOutcome(Command& command, uint64_t ticks, bool failed, bool served) {
   CommandCounters& counters = command.counters;
-  ++counters.calls;
   counters.usec_ticks += ticks;
   if (served && engine_.settings().latency_tracking) counters.RecordLatency(ticks);
   // What comes after a slow command in the same batch sees the time it took.
   if (!in_exec_ && engine_.stats.ticks.ToMicros(ticks) >= kClockStaleMicros) engine_.RefreshClock();
   counters.failed += failed;
-  ++engine_.stats.commands_processed;
-  ++session.commands;
 }
 
 void Dispatcher::SettleReplyMode(Session& session, ReplyBuffer::Mark mark) {

@@ -139,9 +139,10 @@ class Dispatcher {
   void Call(CommandContext& ctx, Command& command);
   /// One command of EXEC.
   void RunQueued(Session& session, OwnedCommand& owned, std::span<const std::string_view> args);
+  /// Once for each call, also of one that waits or goes on on a worker: when it begins to.
+  void CountCall(Session& session, Command& command);
   /// `served` false: it waited for nothing, which says nothing of how long the command takes.
-  void CountCall(Session& session, Command& command, uint64_t ticks, bool failed,
-                 bool served = true);
+  void CountOutcome(Command& command, uint64_t ticks, bool failed, bool served = true);
   void SettleReplyMode(Session& session, ReplyBuffer::Mark mark);
   void AfterCommand(Session& session);
   void Track(Session& session, const Command& command, std::span<const std::string_view> args);

@@ -58,7 +58,7 @@ void Dispatcher::Answer(Session& session, Reply&& answer, bool served) {
   engine_.propagation.EndGroup();
   NoteWritten(session);
   if (ctx.goes_on_later_) {
-    // It waits for a worker now, not in line, and is counted and answered when that is done.
+    // It waits for a worker now, not in line, and is answered when that is done.
     state.counted->counters.usec_ticks += state.spent_ticks + (TickClock::Now() - began);
     engine_.blocking.Forget(session);
     if (engine_.tracking.has_work()) engine_.tracking.Settle();
@@ -75,8 +75,7 @@ void Dispatcher::Answer(Session& session, Reply&& answer, bool served) {
 
   const uint64_t reply_ticks = TickClock::Now() - began;
   const uint64_t ticks = state.spent_ticks + reply_ticks;
-  CountCall(session, *state.counted, ticks, engine_.stats.total_error_replies != errors_before,
-            served);
+  CountOutcome(*state.counted, ticks, engine_.stats.total_error_replies != errors_before, served);
   if (served && ticks >= engine_.observe_from_ticks) {
     ObserveDuration(session, *state.counted, args, ticks);
     engine_.NoteLatency("command-unblocking",
