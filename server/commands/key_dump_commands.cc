@@ -85,9 +85,8 @@ void PropagateAbsolute(CommandContext& ctx, int64_t expire_at_ms) {
 /// RESTORE ended with a TTL that is over: all that is left of it is the removal of the key it
 /// replaces.
 void DropReplaced(CommandContext& ctx, KeyRef key) {
-  const bool lazy = ctx.settings().lazyfree_lazy_server_del;
-  if (!ctx.db().Remove(key, lazy)) return;
-  PropagateInstead(ctx, {lazy ? "UNLINK" : "DEL", key.key});
+  if (!ctx.db().Remove(key, ctx.settings().lazyfree_lazy_server_del)) return;
+  PropagateInstead(ctx, {"DEL", key.key});
   ctx.Changed(key, NotifyClass::kGeneric, "del");
 }
 

@@ -14,7 +14,23 @@ bool IsExpired(const Entry& entry, int64_t now_ms) {
   return entry.has_expiry() && now_ms > entry.expire_at_ms();
 }
 
+/// While it is there, the removals of keys past their time go out one by one, in no transaction but
+/// a script's or EXEC's: keys that a walk came upon have nothing to do with each other.
+class RemovalsApart {
+ public:
+  explicit RemovalsApart(CommandContext& ctx) : propagation_(ctx.engine().propagation) {
+    propagation_.EndGroup();
+  }
+  RemovalsApart(const RemovalsApart&) = delete;
+  RemovalsApart& operator=(const RemovalsApart&) = delete;
+  ~RemovalsApart() { propagation_.BeginGroup(); }
+
+ private:
+  Propagation& propagation_;
+};
+
 Status RandomKey(CommandContext& ctx) {
+  const RemovalsApart apart(ctx);
   // A key past its TTL is removed by the look-up and another is drawn, so this ends; a replica, or
   // a paused server, removes none and after some tries names one that is past its time, as a
   // replica of Redis does.
@@ -131,6 +147,7 @@ Status Scan(CommandContext& ctx) {
   // A scan removes what it finds past its TTL, whatever its type, as any other look-up, and before
   // it answers, for who hears of its own doing.
   std::vector<std::string> kept;
+  const RemovalsApart apart(ctx);
   if (!expired.empty()) {
     kept.assign(found.begin(), found.end());  // the entries may be gone then
     found.assign(kept.begin(), kept.end());

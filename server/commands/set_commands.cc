@@ -330,12 +330,11 @@ void PopAll(CommandContext& ctx, KeyRef key, const Entry& entry) {
     ReplyMember(ctx, member);
     return true;
   });
-  const bool lazy = ctx.settings().lazyfree_lazy_server_del;
-  ctx.db().Remove(key, lazy);
+  ctx.db().Remove(key, ctx.settings().lazyfree_lazy_server_del);
   ctx.Notify(NotifyClass::kGeneric, "del", key.key, ctx.db().index());
   ctx.TouchWatchers(ctx.db().index(), key.key);
   ctx.AddDirty(size);
-  PropagateInstead(ctx, {lazy ? "UNLINK" : "DEL", key.key});
+  PropagateInstead(ctx, {"DEL", key.key});
 }
 
 Status PopMany(CommandContext& ctx) {

@@ -202,7 +202,7 @@ TEST_F(SetTest, PopMany) {
   });
   harness_.SetSetting("lazyfree-lazy-server-del", "yes");
   Run({"SADD", "s", "1"});
-  EXPECT_EQ(Propagated({"SPOP", "s", "5"}), (Lines{"UNLINK s"}));
+  EXPECT_EQ(Propagated({"SPOP", "s", "5"}), (Lines{"DEL s"}));
   EXPECT_EQ(Run({"SPOP", "s", "-1"}), "-ERR value is out of range, must be positive");
   EXPECT_EQ(Run({"SPOP", "s", "x"}), "-ERR value is out of range, must be positive");
   EXPECT_EQ(Run({"SPOP", "s", "1", "2"}), kSyntaxLine);

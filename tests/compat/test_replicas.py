@@ -3,6 +3,7 @@
 import os
 import signal
 import socket
+import time
 import unittest
 
 from scenes import Scenes
@@ -28,6 +29,46 @@ class Replicas(Scenes):
                 data = read_until(link, b"key of the stream")
                 return b"key of the stream" in data, b"+OK" in data
         self.both(scene, (True, False))
+
+    def stream_of(self, server):
+        """What replicas are told from here on: a function that returns it up to now."""
+        link, client = server.raw(timeout_s=60), server.client()
+        self.addCleanup(link.close)
+        link.sendall(b"PSYNC ? -1\r\n")
+        read_until(link, b"+FULLRESYNC")
+        link.sendall(b"REPLCONF ACK 0\r\n")
+
+        def told():
+            client.publish("end of", "the stream")
+            return read_until(link, b"the stream")
+        return told
+
+    def test_what_a_walk_finds_past_its_time_goes_out_one_by_one(self):
+        def scene(binary):
+            server = self.server(binary, **{"enable-debug-command": "yes"})
+            client, told, seen = server.client(), self.stream_of(server), []
+            client.execute_command("DEBUG", "SET-ACTIVE-EXPIRE", 0)
+            for command in (["SCAN", "0"], ["RANDOMKEY"], ["MGET", "a", "b"], ["EVAL", "return redis.call('scan', '0')", "0"]):
+                client.set("a", "1", px=1)
+                client.set("b", "1", px=1)
+                time.sleep(0.01)
+                client.execute_command(*command)
+                data = told()
+                seen.append((data.count(b"MULTI\r\n"), data.count(b"DEL\r\n")))
+            return seen
+        self.both(scene, [(0, 2), (0, 2), (1, 2), (1, 2)])
+
+    def test_what_removes_a_key_under_a_lazy_setting_is_told_as_del(self):
+        def scene(binary):
+            server = self.server(binary, **{"lazyfree-lazy-server-del": "yes"})
+            client, told = server.client(), self.stream_of(server)
+            client.set("a string", "1")
+            client.restore("a string", 1, client.dump("a string"), replace=True, absttl=True)
+            client.sadd("a set", "1", "2")
+            client.spop("a set", 5)
+            data = told()
+            return data.count(b"DEL\r\n"), data.count(b"UNLINK\r\n")
+        self.both(scene, (2, 0))
 
     def test_whoever_does_not_answer_a_ping_is_no_primary(self):
         def scene(binary):
