@@ -233,6 +233,8 @@ Status ValueReader::ReadStreamGroup(uint8_t type) {
     uint64_t entries_read = 0;
     CAIRN_RETURN_IF_ERROR(in_.ReadLength(&entries_read));
     group.entries_read = static_cast<int64_t>(entries_read);
+  } else {
+    group.has_entries_read = false;
   }
   CAIRN_RETURN_IF_ERROR(in_.ReadCount(kStreamIdBytes + 9, &group.pending_count));
   CAIRN_RETURN_IF_ERROR(sink_.StreamGroup(group));

@@ -48,6 +48,7 @@ struct StreamGroupRecord {
   StreamId last_id;
   int64_t entries_read = -1;  ///< -1 = unknown
   uint64_t pending_count = 0;
+  bool has_entries_read = true;  ///< false: it is not in the file (before RDB 10)
 };
 
 struct StreamPendingRecord {

@@ -50,7 +50,9 @@ Status StreamBuilder::Group(const StreamGroupRecord& group) {
   CAIRN_RETURN_IF_ERROR(CloseGroup());
   if (!has_state_ || groups_left_ == 0) return Corrupt("a group too many");
   --groups_left_;
-  group_ = stream_->AddGroup(group.name, group.last_id, group.entries_read);
+  const int64_t entries_read =
+      group.has_entries_read ? group.entries_read : stream_->EstimateEntriesUpTo(group.last_id);
+  group_ = stream_->AddGroup(group.name, group.last_id, entries_read);
   if (group_ == nullptr) return Corrupt("a group twice");
   consumer_ = nullptr;
   pending_left_ = group.pending_count;
