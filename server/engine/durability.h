@@ -81,7 +81,8 @@ class Durability {
 
   /// SAVE: returns when the file is in place. Client error when a save runs.
   virtual Status Save() = 0;
-  /// Ends the background save that runs, if one does; its file never gets its final name.
+  /// Ends the background save that runs, if one does; its file gets its final name only if it was
+  /// written and synced already.
   virtual void AbortSave() = 0;
   /// A save for nobody in particular, which returns when the file is in place. Errors: the disk's.
   virtual Status SaveNow() = 0;

@@ -10,13 +10,14 @@ from scenes import Scenes
 
 from cairn_server import wait_until  # pylint: disable=wrong-import-order
 
-KEYS, KEY_DELAY_US = 500, 1000      # half a second's save
+KEY_DELAY_US = 1000
+SHORT, LONG = 500, 5000             # keys: saves of half a second, and of five
 
 
 class ShutdownSignals(Scenes):
-    def scene(self, binary, first, second):
+    def scene(self, binary, first, second, keys):
         server = self.server(binary, save="3600 1000000", **{"enable-debug-command": "yes", "rdb-key-save-delay": str(KEY_DELAY_US)})
-        server.client().execute_command("DEBUG", "POPULATE", str(KEYS))
+        server.client().execute_command("DEBUG", "POPULATE", str(keys))
         temporary = os.path.join(server.directory, f"temp-{server.pid}.rdb")
         os.kill(server.pid, first)
         wait_until(lambda: os.path.exists(temporary), what="the save")
@@ -27,12 +28,12 @@ class ShutdownSignals(Scenes):
     def test_an_interrupt_ends_it(self):
         for first in (signal.SIGINT, signal.SIGTERM):
             with self.subTest(first=first):
-                self.both(lambda binary, first=first: self.scene(binary, first, signal.SIGINT), (1, [False, False]))
+                self.both(lambda binary, first=first: self.scene(binary, first, signal.SIGINT, LONG), (1, [False, False]))
 
     def test_to_be_told_again_changes_nothing(self):
         for first in (signal.SIGINT, signal.SIGTERM):
             with self.subTest(first=first):
-                self.both(lambda binary, first=first: self.scene(binary, first, signal.SIGTERM), (0, [False, True]))
+                self.both(lambda binary, first=first: self.scene(binary, first, signal.SIGTERM, SHORT), (0, [False, True]))
 
     def test_one_that_failed_is_over(self):
         """The interrupt after it asks for another."""

@@ -106,9 +106,9 @@ class Run:
         began, blocked_s = time.monotonic(), None
         upload = Upload(self.client, self.name, self.rank)
         try:
-            # One process begins nothing for a state that cannot be saved; of several, the others are told.
-            plan = _SavePlan(state, rank_state, self.rank, group) if self.world == 1 else None
             with upload:
+                # One process begins nothing for a state that cannot be saved; of several, the others are told.
+                plan = _SavePlan(state, rank_state, self.rank, group) if self.world == 1 else None
                 self._begin(upload, step)
                 plan = plan or _SavePlan(state, rank_state, self.rank, group)
                 upload.declare(plan.parts)
@@ -124,7 +124,7 @@ class Run:
         except BaseException as error:
             has_voted = blocked_s is not None
             row = self._settle(step, upload.tx, has_voted, error)
-            if row is None:
+            if row is None or not isinstance(error, redis.RedisError):  # whoever interrupts is obeyed
                 if has_voted and isinstance(error, (redis.ConnectionError, redis.TimeoutError)):
                     self._unanswered = step, upload.tx
                 if isinstance(error, redis.ResponseError):

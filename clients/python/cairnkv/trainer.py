@@ -14,9 +14,11 @@ import json
 import logging
 
 import numpy
+import redis
 import torch
 
 from cairnkv.rng import capture_rng, restore_rng
+from cairnkv.upload import is_no_such_run
 
 BEST_TAG = "best"
 _PLAIN = (bool, int, float, str, type(None))
@@ -96,7 +98,7 @@ class CheckpointCallback:
         if self.resume is not True:
             return self.run.load(self.resume)
         version = "LATEST"
-        if self.run.world > 1 and torch.distributed.is_available() and torch.distributed.is_initialized():
+        if _is_of_the_group(self.run):
             steps = [self.run.latest() if self.run.rank == 0 else None]
             torch.distributed.broadcast_object_list(steps)
             version = steps[0]
@@ -147,7 +149,11 @@ class CheckpointCallback:
             return best["value"]
         self._is_best_given_up = True
         if self.run.rank == 0:
-            self.run.client.execute_command("CKPT.UNTAG", self.run.name, BEST_TAG)
+            try:
+                self.run.client.execute_command("CKPT.UNTAG", self.run.name, BEST_TAG)
+            except redis.ResponseError as error:
+                if not is_no_such_run(error):  # the run was deleted, and the key stayed
+                    raise
         return None
 
     # --- saving ---
@@ -202,6 +208,13 @@ class CheckpointCallback:
         both.execute()
         self._is_best_given_up = False     # the key is of this one
         self._retain()
+
+
+def _is_of_the_group(run):
+    """Whether the ranks of the run are those of torch's process group."""
+    group = torch.distributed
+    return (run.world > 1 and group.is_available() and group.is_initialized()
+            and (group.get_world_size(), group.get_rank()) == (run.world, run.rank))
 
 
 def _put_back(saved, state, model, optimizer, lr_scheduler):

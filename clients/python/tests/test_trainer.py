@@ -256,6 +256,9 @@ class TrainerCallbackTest(unittest.TestCase):
         second.train(10, {6: 0.3})
         self.assertTrue(torch.equal(self.run_.load()[0]["model"]["weight"], second.model.weight))
         self.assertEqual((callback.best_value, self.run_.load("@best")[0]["trainer"]["global_step"]), (0.3, 6))
+        self.server.client().delete("run")    # and the key of its best value stays
+        Loop(callback).train(2)
+        self.assertEqual(self.run_.steps(), [2])
 
     def test_whether_more_is_better_comes_from_the_name(self):
         for name, best in (("accuracy", 4), ("eval_loss", 2)):

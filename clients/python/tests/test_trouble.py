@@ -131,6 +131,25 @@ class TroubleTest(unittest.TestCase):
             self.assertEqual(self.open_transactions(), [])
         self.run_of().save(7, filled(7))
 
+    def test_a_state_that_cannot_be_saved_costs_no_connection(self):
+        client = self.server.client()
+        for _ in range(3):
+            with self.assertRaises(TypeError):
+                cairnkv.Run("run", client=client, rank=0, world=1).save(1, {"w": object()})
+        self.assertEqual(client.connection_pool._in_use_connections, set())
+        self.assertEqual(self.client.exists("run"), 0)
+
+    def test_an_interrupt_behind_the_commit_is_an_interrupt(self):
+        commit = upload.Upload.commit
+
+        def interrupted(*arguments, **options):
+            commit(*arguments, **options)
+            raise KeyboardInterrupt
+
+        with unittest.mock.patch.object(upload.Upload, "commit", interrupted), self.assertRaises(KeyboardInterrupt):
+            self.run_of().save(7, {"w": torch.ones(2)})
+        self.assertEqual(self.run_of().steps(), [7])
+
     def test_what_killed_processes_left_open_does_not_stop_a_single_one(self):
         for step in range(1, 5):
             with upload.Upload(self.client, "run", 0) as begun:
