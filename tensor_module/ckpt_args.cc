@@ -397,8 +397,17 @@ Result<AbortArgs> ParseAbort(Args args) {
     }
   }
   out.expired = cursor.Take("expired");
+  if (cursor.Take("at")) CAIRN_RETURN_IF_ERROR(ReadAt(cursor, &out.at_ms));
   CAIRN_RETURN_IF_ERROR(End(cursor));
   return out;
+}
+
+Result<std::optional<int64_t>> ParseAt(Args args, size_t from) {
+  std::optional<int64_t> at_ms;
+  Cursor cursor(args, from);
+  if (cursor.Take("at")) CAIRN_RETURN_IF_ERROR(ReadAt(cursor, &at_ms));
+  CAIRN_RETURN_IF_ERROR(End(cursor));
+  return at_ms;
 }
 
 Result<SaveArgs> ParseSave(Args args) {

@@ -70,6 +70,7 @@ struct CommitArgs {
 struct AbortArgs {
   std::string_view reason;
   bool expired = false;
+  std::optional<int64_t> at_ms;
 };
 struct SavedTensor {
   std::string_view name;
@@ -138,6 +139,8 @@ Result<StateGetArgs> ParseStateGet(Args args);
 Result<TagArgs> ParseTag(Args args);
 Result<RetainArgs> ParseRetain(Args args);
 Result<WaitArgs> ParseWaitFor(Args args);
+/// [AT ms] behind `from` arguments.
+Result<std::optional<int64_t>> ParseAt(Args args, size_t from);
 /// [LIMIT n] behind `from` arguments; kMaxListed when not given.
 Result<uint64_t> ParseLimit(Args args, size_t from);
 /// [MATCH glob] behind `from` arguments; "*" when not given.

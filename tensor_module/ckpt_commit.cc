@@ -11,7 +11,6 @@ namespace cairn::tensor {
 
 namespace {
 
-constexpr size_t kListedRanks = 16;
 constexpr size_t kListedNames = 4;
 
 /// The specs of one name over all prepared ranks.
@@ -42,16 +41,15 @@ Names Gather(const Transaction& transaction) {
 }
 
 std::string MissingRanks(const Transaction& transaction) {
-  std::string text;
-  size_t missing = 0, at = 0;
-  for (uint32_t rank = 0; rank < transaction.world; ++rank) {
-    while (at < transaction.ranks.size() && transaction.ranks[at]->rank < rank) ++at;
-    const bool here = at < transaction.ranks.size() && transaction.ranks[at]->rank == rank;
-    if (here && transaction.ranks[at]->prepared) continue;
-    if (missing < kListedRanks) text += (missing > 0 ? "," : "") + std::to_string(rank);
-    ++missing;
+  size_t missing = transaction.world;
+  for (const auto& part : transaction.ranks) {
+    missing -= part->prepared && part->rank < transaction.world ? 1 : 0;
   }
   if (missing == 0) return "";
+  std::string text;
+  for (const uint32_t rank : FirstMissingRanks(transaction)) {
+    text += (text.empty() ? "" : ",") + std::to_string(rank);
+  }
   if (missing > kListedRanks) text += " and " + std::to_string(missing - kListedRanks) + " more";
   return (missing == 1 ? "rank " : "ranks ") + text + " not prepared";
 }
@@ -231,6 +229,21 @@ Result<std::string> MissingTensors(const Transaction& transaction, const Names& 
   if (missing > 0) return text + " not covered by what is prepared";
   return text;
 }
+
+}  // namespace
+
+std::vector<uint32_t> FirstMissingRanks(const Transaction& transaction) {
+  std::vector<uint32_t> missing;
+  size_t at = 0;
+  for (uint32_t rank = 0; rank < transaction.world && missing.size() < kListedRanks; ++rank) {
+    while (at < transaction.ranks.size() && transaction.ranks[at]->rank < rank) ++at;
+    const bool here = at < transaction.ranks.size() && transaction.ranks[at]->rank == rank;
+    if (!here || !transaction.ranks[at]->prepared) missing.push_back(rank);
+  }
+  return missing;
+}
+
+namespace {
 
 /// How what is prepared becomes a version: by its ballots, or by all that it has.
 struct Tally {

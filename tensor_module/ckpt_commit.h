@@ -15,6 +15,11 @@ namespace cairn::tensor {
 /// Errors: the sharding is too ragged to tell.
 Result<std::string> WhatIsMissing(const CkptRun& run, const Transaction& transaction);
 
+/// Ranks that are told of when they have not prepared: of 65536 a reply would be long.
+inline constexpr size_t kListedRanks = 16;
+/// The first kListedRanks that have not prepared, ascending. Cost: O(ranks that declared).
+std::vector<uint32_t> FirstMissingRanks(const Transaction& transaction);
+
 /// Makes the transaction the version of its step, replacing one that is there, and removes what
 /// `keep` leaves no room for, but never what it has just made. Returns the steps it removed, in
 /// order. Errors: those of FindLive; CKPTINCOMPLETE; CKPTDIVERGED when replicas of one box have

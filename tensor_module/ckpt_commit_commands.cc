@@ -187,11 +187,7 @@ Status CommitCommand(CommandRun& run) { return CommitLogged(run, {}, run.now_ms(
 // --- STATUS ---
 
 void ReplyMissingRanks(CommandRun& run, const Transaction& transaction) {
-  std::vector<uint32_t> missing;
-  for (uint32_t rank = 0; rank < transaction.world; ++rank) {
-    const RankPart* part = FindRank(transaction, rank);
-    if (part == nullptr || !part->prepared) missing.push_back(rank);
-  }
+  const std::vector<uint32_t> missing = FirstMissingRanks(transaction);
   run.Array(missing.size());
   for (uint32_t rank : missing) run.Unsigned(rank);
 }
@@ -338,13 +334,15 @@ Status SweepCommand(CommandRun& run) {
 }
 
 Status DelCommand(CommandRun& run) {
+  Result<std::optional<int64_t>> at_ms = ParseAt(run.args(), 3);
+  if (!at_ms.ok()) return at_ms.status();
   Result<RunEdit> edit = RunEdit::Open(run);
   if (!edit.ok()) return edit.status();
   Result<const Version*> version = ResolveVersion(edit->run, run.args()[2]);
   if (!version.ok()) return version.status();
   const uint64_t step = version.value()->step;
-  CAIRN_RETURN_IF_ERROR(DeleteVersion(&edit->run, step, edit->moment()));
-  edit->Store("ckpt.del");
+  CAIRN_RETURN_IF_ERROR(DeleteVersion(&edit->run, step, edit->MomentAt(*at_ms)));
+  edit->StoreWithTime("ckpt.del", *at_ms);
   edit->Tell("deleted", step, "");
   run.Integer(1);
   return Status::Ok();
@@ -421,13 +419,13 @@ constexpr CairnCommandSpec kSpecs[] = {
     },
     {
         .name = "ckpt.del",
-        .arity = 3,
+        .arity = -3,
         .flags = CAIRN_CMD_WRITE,
         .keys = {kRunRw},
         .since = "1.0.0",
         .complexity = "O(N) in the tensors of the version.",
         .summary = "Removes a version and its tags.",
-        .synopsis = "key#0 version",
+        .synopsis = "key#0 version [AT=unix-time-milliseconds:unix-time]",
         .run = Run<DelCommand>,
     },
 };

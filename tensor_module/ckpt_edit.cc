@@ -25,8 +25,9 @@ Result<RunEdit> RunEdit::Open(CommandRun& command, bool create) {
   for (const std::string& tx : swept.forgotten) {
     command.PropagateAs({"CKPT.ABORT", command.key(), tx, "EXPIRED"});
   }
+  const std::string at = std::to_string(command.now_ms());
   for (const std::string& tx : swept.expired) {
-    command.PropagateAs({"CKPT.ABORT", command.key(), tx, "EXPIRED"});
+    command.PropagateAs({"CKPT.ABORT", command.key(), tx, "EXPIRED", "AT", at});
     for (const auto& transaction : edit.run.transactions) {
       if (transaction->id == tx) edit.Tell("expired", transaction->step, tx);
     }
@@ -49,6 +50,11 @@ void RunEdit::Store(const char* event) {
 void RunEdit::StoreAs(const char* event, const std::vector<std::string_view>& args) {
   command_->SetRun(command_->key(), new RunValue(run), event);
   command_->PropagateAs(args);
+}
+
+void RunEdit::StoreWithTime(const char* event, const std::optional<int64_t>& at_ms) {
+  const std::string at = std::to_string(MomentAt(at_ms).now_ms);
+  StoreAs(event, at_ms ? With(command_->args(), {}) : With(command_->args(), {"AT", at}));
 }
 
 void RunEdit::Tell(std::string_view event, uint64_t step, std::string_view text) {

@@ -4,6 +4,7 @@
 // stores what became of it, and sees to it that the append-only file gets the certain form. For the
 // CKPT command files. Thread: executor.
 
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -33,10 +34,16 @@ class RunEdit {
   Status CheckOpenTo(std::string_view tx) const;
 
   Moment moment() const { return {command_->now_ms(), command_->is_loading()}; }
+  /// The same, but for when: what a log tells of happened at the time that it has (AT).
+  Moment MomentAt(const std::optional<int64_t>& at_ms) const {
+    return {at_ms.value_or(command_->now_ms()), command_->is_loading()};
+  }
   /// Stores `run` and logs the command as it was sent. `event` is the keyspace event.
   void Store(const char* event);
   /// The same, logged as `args` in place of what was sent.
   void StoreAs(const char* event, const std::vector<std::string_view>& args);
+  /// The same, logged as it was sent with the time that MomentAt said.
+  void StoreWithTime(const char* event, const std::optional<int64_t>& at_ms);
   /// Tells who subscribes to the run ("event step text" on __ckpt__:<run>) and asks those who wait
   /// for it again: pieces that arrive are not told, so that a COMMIT that waits is not asked for
   /// each.

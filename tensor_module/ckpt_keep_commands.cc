@@ -46,13 +46,15 @@ Status UntagCommand(CommandRun& run) {
 }
 
 Status RollbackCommand(CommandRun& run) {
+  Result<std::optional<int64_t>> at_ms = ParseAt(run.args(), 3);
+  if (!at_ms.ok()) return at_ms.status();
   Result<RunEdit> edit = RunEdit::Open(run);
   if (!edit.ok()) return edit.status();
   Result<const Version*> version = ResolveVersion(edit->run, run.args()[2]);
   if (!version.ok()) return version.status();
   const uint64_t step = version.value()->step;
-  CAIRN_RETURN_IF_ERROR(Rollback(&edit->run, step, edit->moment()));
-  edit->Store("ckpt.rollback");
+  CAIRN_RETURN_IF_ERROR(Rollback(&edit->run, step, edit->MomentAt(*at_ms)));
+  edit->StoreWithTime("ckpt.rollback", *at_ms);
   edit->Tell("rolledback", step, "");
   run.Unsigned(step);
   return Status::Ok();
@@ -69,11 +71,11 @@ Status RetainCommand(CommandRun& run) {
   if (gone.empty() || args->dry_run) return Status::Ok();
   RemoveVersions(&edit->run, gone, edit->moment());
   // WITHIN was judged by this clock: what went is written down, one DEL each.
-  std::string first = std::to_string(gone[0]);
-  edit->StoreAs("ckpt.retain", {"CKPT.DEL", run.key(), first});
+  const std::string first = std::to_string(gone[0]), at = std::to_string(run.now_ms());
+  edit->StoreAs("ckpt.retain", {"CKPT.DEL", run.key(), first, "AT", at});
   for (size_t i = 1; i < gone.size(); ++i) {
     const std::string step = std::to_string(gone[i]);
-    run.PropagateAs({"CKPT.DEL", run.key(), step});
+    run.PropagateAs({"CKPT.DEL", run.key(), step, "AT", at});
   }
   for (uint64_t step : gone) edit->Tell("deleted", step, "");
   return Status::Ok();
@@ -104,13 +106,13 @@ constexpr CairnCommandSpec kSpecs[] = {
     },
     {
         .name = "ckpt.rollback",
-        .arity = 3,
+        .arity = -3,
         .flags = CAIRN_CMD_WRITE | CAIRN_CMD_FAST,
         .keys = {kRunRw},
         .since = "1.0.0",
         .complexity = "O(N) in the versions.",
         .summary = "Makes a version LATEST again: later ones stay, but are passed over.",
-        .synopsis = "key#0 version",
+        .synopsis = "key#0 version [AT=unix-time-milliseconds:unix-time]",
         .run = Run<RollbackCommand>,
     },
     {

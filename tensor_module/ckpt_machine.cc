@@ -538,11 +538,11 @@ Status Abort(CkptRun* run, std::string_view tx, std::string_view reason, Moment 
   return Status::Ok();
 }
 
-Status EndByClock(CkptRun* run, std::string_view tx, Moment moment) {
+Status EndByClock(CkptRun* run, std::string_view tx, Moment moment, std::optional<int64_t> at_ms) {
   const size_t i = IndexOf(*run, tx);
   if (i == run->transactions.size()) return FindLive(*run, tx).status();
   if (run->transactions[i]->live()) {
-    Suspend(run, i, TxState::kExpired, moment, moment.now_ms);
+    Suspend(run, i, TxState::kExpired, moment, at_ms.value_or(moment.now_ms));
   } else {
     Forget(run, i);
   }

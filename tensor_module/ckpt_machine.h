@@ -109,9 +109,10 @@ Status Prepare(CkptRun* run, std::string_view tx, uint32_t rank, bool guard_fini
                std::optional<int64_t> voted_ms = std::nullopt, const KnownFinite& known = {});
 /// Errors: those of FindLive; already committed.
 Status Abort(CkptRun* run, std::string_view tx, std::string_view reason, Moment moment);
-/// What a log says that Sweep did: a live transaction expires, one that is over is forgotten.
-/// Errors: those of FindLive when there is neither.
-Status EndByClock(CkptRun* run, std::string_view tx, Moment moment);
+/// What a log says that Sweep did, and when: a live transaction expires, one that is over is
+/// forgotten. Errors: those of FindLive when there is neither.
+Status EndByClock(CkptRun* run, std::string_view tx, Moment moment,
+                  std::optional<int64_t> at_ms = std::nullopt);
 
 /// First byte missing.
 uint64_t NextOffset(const ShardSpec& spec, const ShardData& data);

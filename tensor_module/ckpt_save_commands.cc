@@ -114,9 +114,13 @@ Status AbortCommand(CommandRun& run) {
     const Result<const Transaction*> live = FindLive(edit->run, tx);
     if (!live.ok() && !run.is_loading()) return live.status();
     const uint64_t step = live.ok() ? live.value()->step : 0;
-    if (EndByClock(&edit->run, tx, edit->moment()).ok()) {
-      edit->Store(live.ok() ? "ckpt.expire" : "ckpt.forget");
-      if (live.ok()) edit->Tell("expired", step, tx);
+    if (EndByClock(&edit->run, tx, edit->moment(), abort->at_ms).ok()) {
+      if (live.ok()) {
+        edit->StoreWithTime("ckpt.expire", abort->at_ms);
+        edit->Tell("expired", step, tx);
+      } else {
+        edit->Store("ckpt.forget");
+      }
     }
     run.Ok();
     return Status::Ok();
@@ -130,8 +134,8 @@ Status AbortCommand(CommandRun& run) {
   Result<const Transaction*> found = FindLive(edit->run, tx);
   if (!found.ok()) return found.status();
   const uint64_t step = found.value()->step;
-  CAIRN_RETURN_IF_ERROR(Abort(&edit->run, tx, abort->reason, edit->moment()));
-  edit->Store("ckpt.abort");
+  CAIRN_RETURN_IF_ERROR(Abort(&edit->run, tx, abort->reason, edit->MomentAt(abort->at_ms)));
+  edit->StoreWithTime("ckpt.abort", abort->at_ms);
   edit->Tell("aborted", step, tx);
   run.Ok();
   return Status::Ok();
@@ -374,7 +378,7 @@ constexpr CairnCommandSpec kSpecs[] = {
         .since = "1.0.0",
         .complexity = "O(N) in the tensors declared.",
         .summary = "Ends a transaction without a checkpoint.",
-        .synopsis = "key#0 tx [REASON=reason] [EXPIRED]",
+        .synopsis = "key#0 tx [REASON=reason] [EXPIRED] [AT=unix-time-milliseconds:unix-time]",
         .run = Run<AbortCommand>,
     },
     {

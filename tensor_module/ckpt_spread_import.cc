@@ -89,7 +89,8 @@ class SpreadImport {
   void GiveUp(CommandRun& run) {
     Result<RunEdit> edit = RunEdit::Open(run);
     if (!edit.ok() || !Abort(&edit->run, save_.tx, kReason, edit->moment()).ok()) return;
-    edit->StoreAs("ckpt.abort", {"CKPT.ABORT", run.key(), save_.tx, "REASON", kReason});
+    const std::string at = std::to_string(run.now_ms());
+    edit->StoreAs("ckpt.abort", {"CKPT.ABORT", run.key(), save_.tx, "REASON", kReason, "AT", at});
     edit->Tell("aborted", save_.step, save_.tx);
   }
 

@@ -252,7 +252,7 @@ TEST_F(CkptTest, TagsPinsRollbackAndRetention) {
   harness_.TakePropagated();
   EXPECT_EQ(Run({"CKPT.RETAIN", "run", "KEEP", "1", "EVERY", "3"}), "[:1, :5]");
   EXPECT_EQ(harness_.TakePropagated(),
-            (Lines{"MULTI", "CKPT.DEL run 1", "CKPT.DEL run 5", "EXEC"}));
+            (Lines{"MULTI", "CKPT.DEL run 1" + AtNow(), "CKPT.DEL run 5" + AtNow(), "EXEC"}));
   EXPECT_EQ(Run({"CKPT.RETAIN", "run", "KEEP", "0"}), "[:3]");
   EXPECT_EQ(Bytes("@old", "w"), "-ERR no such tag") << "it went with its version";
   EXPECT_EQ(Bytes("@best", "w"), "v2");

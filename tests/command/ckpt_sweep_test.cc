@@ -51,7 +51,7 @@ TEST_F(CkptSweepTest, WhatExpiresIsToldAtOnceAndFreedAfterItsGrace) {
   Tick();
   const std::string ended = "CKPT.ABORT run " + tx + " EXPIRED";
   EXPECT_EQ(Told(listener), "__ckpt__:run expired 5 " + tx);
-  EXPECT_EQ(harness_.TakePropagated(), Lines{ended});
+  EXPECT_EQ(harness_.TakePropagated(), Lines{ended + AtNow()});
   EXPECT_EQ(LiveBytes(), 2 * kChunk) << "a retry finds them";
   harness_.AdvanceMs(tensor::kGraceMs - 1);
   Tick();
@@ -102,10 +102,11 @@ TEST_F(CkptSweepTest, RunsAreFoundWhereTheyHaveGone) {
   EXPECT_EQ(Told(listener),
             "__ckpt__:elsewhere expired 1 renamed; __ckpt__:stays expired 1 stays; "
             "__ckpt__:moved expired 1 moved; __ckpt__:swapped expired 1 swapped");
-  EXPECT_EQ(
-      harness_.TakePropagated(),
-      (Lines{"CKPT.ABORT elsewhere renamed EXPIRED", "CKPT.ABORT stays stays EXPIRED", "SELECT 2",
-             "CKPT.ABORT moved moved EXPIRED", "SELECT 4", "CKPT.ABORT swapped swapped EXPIRED"}));
+  EXPECT_EQ(harness_.TakePropagated(),
+            (Lines{"CKPT.ABORT elsewhere renamed EXPIRED" + AtNow(),
+                   "CKPT.ABORT stays stays EXPIRED" + AtNow(), "SELECT 2",
+                   "CKPT.ABORT moved moved EXPIRED" + AtNow(), "SELECT 4",
+                   "CKPT.ABORT swapped swapped EXPIRED" + AtNow()}));
 }
 
 TEST_F(CkptSweepTest, WhoJoinsATransactionByItsNameIsNotLogged) {
@@ -137,7 +138,7 @@ TEST_F(CkptSweepTest, TheTimeOfATransactionFromAFileBeginsByItself) {
   EXPECT_EQ(harness_.TakePropagated(), Lines{});
   harness_.AdvanceMs(1);
   Tick();
-  EXPECT_EQ(harness_.TakePropagated(), Lines{"CKPT.ABORT run " + tx + " EXPIRED"});
+  EXPECT_EQ(harness_.TakePropagated(), Lines{"CKPT.ABORT run " + tx + " EXPIRED" + AtNow()});
 }
 
 TEST_F(CkptSweepTest, ACommitThatWaitsIsAnswered) {

@@ -5,6 +5,7 @@
 
 #include <cstring>
 
+#include "tensor_module/ckpt_commit.h"
 #include "tests/support/ckpt_fixture.h"
 
 namespace cairn {
@@ -238,8 +239,23 @@ TEST_F(CkptTest, CommitThatWaitsEndsWithItsTransaction) {  // C4, C9
   harness_.TakePropagated();
   harness_.AdvanceMs(5);
   EXPECT_EQ(Word(harness_.Received(waiter)), "-CKPTTIMEOUT");
-  EXPECT_EQ(harness_.TakePropagated(), Lines{"CKPT.ABORT run " + tx + " EXPIRED"});
+  const Lines logged = harness_.TakePropagated();
+  ASSERT_EQ(logged.size(), 1u);
+  EXPECT_TRUE(logged[0].starts_with("CKPT.ABORT run " + tx + " EXPIRED AT ")) << logged[0];
   harness_.engine().blocking.CheckInvariants();
+}
+
+TEST_F(CkptTest, StatusListsSomeOfManyMissingRanks) {
+  const std::string tx = Begin(5, {"RANK", "0", "WORLD", "65536"});
+  Rank(tx, 1, "PREPARE");
+  const std::string first = "0,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16";
+  const RespValue status = Call({"CKPT.STATUS", "run", tx});
+  EXPECT_EQ(Field(status, "missing"), "\"ranks " + first + " and 65519 more not prepared\"");
+  for (size_t i = 0; i + 1 < status.elements.size(); i += 2) {
+    if (status.elements[i].text != "ranks_missing") continue;
+    EXPECT_EQ(status.elements[i + 1].elements.size(), tensor::kListedRanks);
+    EXPECT_EQ(status.elements[i + 1].elements.back().integer, 16);
+  }
 }
 
 TEST_F(CkptTest, WaitForSeesTheNextVersion) {
@@ -344,7 +360,7 @@ TEST_F(CkptTest, NoProgressExpiresAndTheChunksAreFoundForAWhile) {
   EXPECT_EQ(Field(Call({"CKPT.STATUS", "run", tx}), "state"), "\"expired\"");
   harness_.TakePropagated();
   EXPECT_EQ(Word(Rank(tx, 0, "PREPARE")), "-CKPTTIMEOUT");
-  EXPECT_EQ(harness_.TakePropagated(), Lines{"CKPT.ABORT run " + tx + " EXPIRED"});
+  EXPECT_EQ(harness_.TakePropagated(), Lines{"CKPT.ABORT run " + tx + " EXPIRED" + AtNow()});
   const std::string next = Begin(5);
   EXPECT_EQ(Call({"CKPT.HAVE", "run", next, "2", hash, std::string(32, '0')}).text, "\x80");
   DeclareU8(next, "w", kChunk);

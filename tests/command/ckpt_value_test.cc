@@ -294,23 +294,62 @@ TEST_F(CkptTest, TheLogMakesTheSameRun) {
   Rank(tx, 0, "STATE", {"s", "KIND", "rng", "BLOB", "seed"});
   Rank(tx, 0, "PREPARE");
   Run({"CKPT.COMMIT", "run", tx, "TAG", "t"});
-  Run({"CKPT.ROLLBACK", "run", "1"});
+  Run({"CKPT.CREATE", "run", "KEEP", "9"});
+  for (uint64_t step : {5, 6, 7}) Save(step, "v");
+  Run({"CKPT.DEL", "run", "5"});
+  harness_.AdvanceMs(50);
+  Run({"CKPT.RETAIN", "run", "KEEP", "1", "EVERY", "3"});
+  Run({"CKPT.DEL", "run", "6"});
+  harness_.AdvanceMs(50);
+  Run({"CKPT.ABORT", "run", Begin(8), "REASON", "no"});
+  Run({"CKPT.ROLLBACK", "run", "3"});
   const std::string open = Begin(4);
   DeclareU8(open, "w", 10);
   Put(open, "w", 3, "abc");
   const std::string list = Run({"CKPT.LIST", "run"}), holes = Rank(open, 0, "OFFSET");
-  const std::string third = Bytes("3", "w");
+  const std::string third = Bytes("3", "w"), told = Run({"CKPT.LOG", "run"});
+  for (const char* event : {"expired", "deleted", "aborted", "rolledback"}) {
+    EXPECT_NE(told.find(event), std::string::npos) << event;
+  }
 
   const std::string log = harness_.engine().propagation.Take().log;
   EXPECT_NE(log.find("EXPIRED"), std::string::npos);
   Run({"DEL", "run"});
+  harness_.AdvanceMs(7000);
   Replay(harness_.engine(), log);
   EXPECT_EQ(Run({"CKPT.LIST", "run"}), list);
+  EXPECT_EQ(Run({"CKPT.LOG", "run"}), told) << "when it happened, not when it was read";
   EXPECT_EQ(Rank(open, 0, "OFFSET"), holes);
   EXPECT_EQ(Bytes("3", "w"), third);
   EXPECT_EQ(Field(Call({"CKPT.VERIFY", "run", "3", "DEEP"}), "ok"), ":1");
   EXPECT_EQ(Word(Put(lost, "w", 0, "a")), "-CKPTTIMEOUT");
   EXPECT_EQ(Put(open, "w", 0, "xyz"), ":6") << "and the upload goes on";
+}
+
+/// Logs of older servers do not tell when: then it is the time of the replay.
+TEST_F(CkptTest, WordsOfALogWithoutTimesAreReplayed) {
+  for (uint64_t step : {1, 2, 3}) Save(step, "v");
+  Run({"CKPT.BEGIN", "run", "7", "TX", "gone"});
+  Run({"CKPT.BEGIN", "run", "8", "TX", "late"});
+  const auto line = [](const Lines& words) {
+    std::string out = "*" + std::to_string(words.size()) + "\r\n";
+    for (const std::string& word : words) {
+      out += "$" + std::to_string(word.size()) + "\r\n" + word + "\r\n";
+    }
+    return out;
+  };
+  Replay(harness_.engine(), line({"CKPT.ABORT", "run", "gone", "REASON", "r"}) +
+                                line({"CKPT.ABORT", "run", "late", "EXPIRED"}) +
+                                line({"CKPT.DEL", "run", "1"}) +
+                                line({"CKPT.ROLLBACK", "run", "2"}));
+  const RespValue told = Call({"CKPT.LOG", "run"});
+  for (size_t i = 0; i < 4; ++i) {
+    EXPECT_EQ(told.elements[i].elements[0].integer, harness_.now_ms()) << i;
+  }
+  EXPECT_EQ(Bytes("LATEST", "w"), "v");
+  EXPECT_EQ(Call({"CKPT.LIST", "run"}).elements.size(), 2u);
+  EXPECT_EQ(Word(Put("gone", "w", 0, "a")), "-CKPTABORTED");
+  EXPECT_EQ(Word(Put("late", "w", 0, "a")), "-CKPTTIMEOUT");
 }
 
 /// As a job does whose ranks are killed once a second: each attempt leaves a transaction behind.

@@ -57,6 +57,8 @@ class CkptTest : public TensorFixture {
     }
     return "absent";
   }
+  /// What stands behind what is logged with its time.
+  std::string AtNow() const { return " AT " + std::to_string(harness_.now_ms()); }
   static std::string Word(const std::string& reply) { return reply.substr(0, reply.find(' ')); }
 };
 
