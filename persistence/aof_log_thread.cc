@@ -348,15 +348,20 @@ Result<std::unique_ptr<WritableFile>> AofWriter::CreateIncrement(const AofFile& 
 }
 
 /// Opens the INCR behind the last one and publishes it. A file whose publication failed stays where
-/// it is, empty: the manifest on disk may name it all the same.
+/// it is, empty: the manifest on disk may name it all the same. Ahead of the first rewrite none
+/// does: it goes, or each attempt to begin a log would leave one.
 Status AofWriter::OpenNext() {
   AofManifest next = manifest_;
   const Result<AofFile> added = next.AddIncrement(location_.append_name);
   if (!added.ok()) return added.status();
   Result<std::unique_ptr<WritableFile>> file = CreateIncrement(*added);
   if (!file.ok()) return file.status();
-  CAIRN_RETURN_IF_ERROR((*file)->Sync());
-  CAIRN_RETURN_IF_ERROR(env_.SyncDir(location_.directory));
+  Status durable = (*file)->Sync();
+  if (durable.ok()) durable = env_.SyncDir(location_.directory);
+  if (!durable.ok()) {
+    if (!protecting_.load()) (void)env_.RemoveIfThere(location_.PathOf(added->name)).ok();
+    return durable;
+  }
   if (Status status = Publish(next); !status.ok()) {
     // Either manifest may be the one on disk. A crash while the old file is written to could leave
     // a torn end in a file that is not the last: the old manifest is written anew first (A8).
@@ -398,7 +403,8 @@ void AofWriter::ProcessEndings() {
     const bool publish = !ending.base_temp_path.empty();
     Status outcome;
     if (publish) outcome = FinishOnLogThread(ending);
-    cut_sequence_ = 0;
+    // One that was given up may be looked at only when the next one's cut is made.
+    if (ending.cut == cuts_made_.load()) cut_sequence_ = 0;
     if (publish && ending.done) ending.done(outcome);
   }
 }

@@ -335,7 +335,8 @@ void AofWriter::FinishRewrite(std::string base_temp_path, bool is_rdb, Done done
   rewriting_ = false;
   {
     std::lock_guard<std::mutex> lock(mutex_);
-    ending_queue_.push_back({std::move(base_temp_path), is_rdb, std::move(done)});
+    ending_queue_.push_back(
+        {std::move(base_temp_path), is_rdb, std::move(done), cuts_asked_.load()});
   }
   Wake();
 }
@@ -345,7 +346,7 @@ void AofWriter::AbortRewrite() {
   rewriting_ = false;
   {
     std::lock_guard<std::mutex> lock(mutex_);
-    ending_queue_.push_back({});
+    ending_queue_.push_back({{}, true, nullptr, cuts_asked_.load()});
   }
   Wake();
 }

@@ -247,6 +247,7 @@ class AofWriter {
     std::string base_temp_path;
     bool is_rdb = true;
     Done done;
+    uint64_t cut = 0;  ///< the number of its rewrite's cut, from 1
   };
 
   Held HoldingOf(const std::string& bytes);

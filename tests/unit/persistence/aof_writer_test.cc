@@ -232,6 +232,16 @@ TEST_F(AofWriterTest, ANewIncrementBeginsWithItsDatabase) {
   EXPECT_EQ(Load(), (std::vector<std::string>{"SELECT 3", "SET a 1", "SELECT 3", "SET b 2"}));
 }
 
+// The log thread may come to the end of the one only when it has made the cut of the other.
+TEST_F(AofWriterTest, ARewriteRightBehindOneThatWasGivenUpKeepsItsCut) {
+  auto writer = Open();
+  writer->Append(SetCommand("a", "1"), 0);
+  (void)writer->BeginRewrite();
+  writer->AbortRewrite();
+  const Status rewritten = Rewrite(*writer, SetCommand("a", "1"));
+  EXPECT_TRUE(rewritten.ok()) << rewritten.message();
+}
+
 TEST_F(AofWriterTest, TimestampsStandOnceASecond) {
   options_.timestamps = true;
   options_.checksum = false;
