@@ -13,8 +13,6 @@ namespace {
 constexpr int kWalkerNice = 10;
 /// A walker in a hurry gives way at one of so many chances, which makes its turns about 1 ms.
 constexpr unsigned kHurriedTurn = 12;
-// The longest a shutdown waits for the disk.
-constexpr int64_t kShutdownSyncMs = 60000;
 
 Status Busy(std::string line) { return Status::Client("ERR " + std::move(line)); }
 
@@ -156,6 +154,7 @@ Status DurabilityOfFiles::Launch(JobKind kind, SyncSnapshot sync) {
   EndOfTurn();  // the options name the offset of the cut
   SnapshotJobOptions options = JobOptions(kind, sync);
   std::optional<Job>& slot = SlotOf(kind);
+  if (kind == JobKind::kRewrite) rewrite_scheduled_ = false;
   slot.emplace(Job{.kind = kind,
                    .number = ++jobs_started_,
                    .as_commands = options.as_commands,
@@ -202,7 +201,11 @@ Status DurabilityOfFiles::RunJobHere(JobKind kind) {
   options.gives_way = nullptr;
   options.also_final_path.clear();
   if (options.rdb.target.files.size() > 1) options.rdb.target.files.pop_back();
-  Job job{.kind = kind, .number = ++jobs_started_, .here = true, .target = options.rdb.target};
+  Job job{.kind = kind,
+          .number = ++jobs_started_,
+          .as_commands = options.as_commands,
+          .here = true,
+          .target = options.rdb.target};
   if (Status cut = Cut(job); !cut.ok()) {
     NoteFailedStart(job, cut);
     return cut;
@@ -214,7 +217,7 @@ Status DurabilityOfFiles::RunJobHere(JobKind kind) {
     FinishSave(job, status);
     TellModules(job.target, "");
   } else {
-    publishing_target_ = job.target;
+    FinishRewrite(job, status);
   }
   return status;
 }
@@ -345,9 +348,10 @@ Status DurabilityOfFiles::WriteRefusal() const {
   if (disk_failed_ && settings.stop_writes_on_bgsave_error && !settings.save.empty()) {
     return RespError(resp_errors::kMisconf);
   }
-  if (aof_ != nullptr && aof_->state() != AofState::kOk) {
+  const bool failing = aof_ != nullptr && aof_->state() != AofState::kOk;
+  if (failing || OpeningFails()) {
     // Redis names the cause alone; call and path stand in the log.
-    const Status error = aof_->last_error();
+    const Status error = failing ? aof_->last_error() : open_error_;
     std::string_view cause = error.message();
     if (const size_t colon = cause.rfind(": "); colon != std::string_view::npos) {
       cause.remove_prefix(colon + 2);
@@ -364,13 +368,14 @@ void DurabilityOfFiles::Tick() {
   if (engine_.loading) return;
   WarnOfOverdueSave(now_ms);  // also of a save that runs and does not come to an end
   LogSnapshotProgress();
-  if (job_.has_value() || publishing_) return;
-  if (rewrite_scheduled_) {
+  if (LogIsMissing() && now_ms >= next_open_attempt_ms_) ReopenLog();
+  if (job_.has_value() || publishing_.has_value()) return;
+  if (rewrite_scheduled_ || (LogHasNoBase() && now_ms >= next_rewrite_attempt_ms_)) {
     std::string reply;
     rewrite_scheduled_ = false;
-    // A first rewrite after CONFIG SET appendonly yes comes this way too.
     if (Status started = StartRewrite(&reply); !started.ok()) {
       engine_.log.Log(LogLevel::kWarning, "Scheduled rewrite did not start: {}", started.message());
+      if (next_rewrite_attempt_ms_ <= now_ms) NoteFailedRewrite();
     }
     return;
   }
@@ -433,8 +438,18 @@ Status DurabilityOfFiles::Shutdown(int save, bool force) {
   // Closed last: when the save fails the server goes on, and so must the log.
   if (aof_ != nullptr) {
     engine_.log.Log(LogLevel::kNotice, "Calling fsync() on the AOF file.");
-    if (!aof_->WaitDurable(aof_->appended_offset(), kShutdownSyncMs) && !force) {
+    if (!aof_->WaitDurable(aof_->appended_offset(), kDiskWaitMs) && !force) {
       return FailedShutdown(aof_->last_error());
+    }
+  }
+  if (LogIsMissing() || (LogHasNoBase() && aof_->state() == AofState::kOk)) {
+    engine_.log.Line(LogLevel::kNotice, "Writing the base of the AOF before exiting.");
+    const Status completed = CompleteLog();
+    if (!completed.ok() && !force) {
+      engine_.log.Log(LogLevel::kWarning,
+                      "Error trying to write the base of the AOF, can't exit: {}",
+                      completed.message());
+      return completed;
     }
   }
   if (save == 1 || (save != 0 && !engine_.settings().save.empty())) {

@@ -95,11 +95,13 @@ class Durability {
 
   /// Cuts and writes a copy for replicas. Errors: kNoSpace while another snapshot runs: try later.
   virtual Status StartSyncSnapshot(SyncSnapshot request) = 0;
-  /// Replaces the dataset by the file a primary sent. Runs on the executor's turn: whoever calls it
+  /// Replaces the dataset by the file a primary sent. The log is closed until RestartAppendOnly.
+  /// Runs on the executor's turn: whoever calls it
   /// makes `serve_while_loading` give way. Errors: those of the reader; the dataset is then empty.
   virtual Status LoadFromPrimary(const std::string& path) = 0;
-  /// The dataset is another one now: with appendonly yes the log begins anew with it.
-  virtual Status RestartAppendOnly() = 0;
+  /// The dataset of LoadFromPrimary, or what this server makes of its lack, is to stay: with
+  /// appendonly yes the log begins anew with it. What fails is tried again.
+  virtual void RestartAppendOnly() = 0;
 
   /// DEBUG RELOAD [MERGE] [NOFLUSH] [NOSAVE], DEBUG LOADAOF. Refused while something is loaded.
   virtual Status DebugReload(bool save, bool flush, bool merge) = 0;

@@ -25,6 +25,10 @@ constexpr int64_t kPatienceMs = 3;
 /// A rewrite wants room for its base and some growth; then a full disk is looked at again.
 constexpr uint64_t kRewriteRoomPercent = 120;
 constexpr int64_t kNoRoomRetryMs = 60000;
+/// A log that could not be opened is tried again so often. A replica that has tried as many times
+/// in vain as redis-server does is one that cannot write its files.
+constexpr int64_t kReopenMs = 1000;
+constexpr uint64_t kReplicaReopens = 10;
 /// Bytes of a primary's copy that are loaded between two turns of the loop: some milliseconds.
 constexpr uint64_t kReplicaStepBytes = 256 * 1024;
 
@@ -56,7 +60,14 @@ void LogLoaded(Engine& engine, std::string_view source, int64_t began_us) {
 
 void DurabilityOfFiles::RegisterHooks() {
   engine_.config.OnChange("appendonly", [this](const Settings& before, const Settings& after) {
-    return before.appendonly == after.appendonly ? Status::Ok() : SetAppendOnly(after.appendonly);
+    if (before.appendonly == after.appendonly) return Status::Ok();
+    if (!after.appendonly) {
+      open_failures_ = 0;
+      CloseLog();
+      return Status::Ok();
+    }
+    // What BGREWRITEAOF has begun to write while the log was off has all that a new one would.
+    return aof_ != nullptr ? Status::Ok() : OpenLog();
   });
   engine_.config.OnChange("appendfsync", [this](const Settings&, const Settings& after) {
     if (aof_ != nullptr) aof_->SetPolicy(PolicyOf(after.appendfsync));
@@ -180,13 +191,7 @@ AofCallbacks DurabilityOfFiles::Callbacks() {
             ? "Append only file: writes are refused until the disk recovers"
             : "Append only file: writes are refused until the server is started again");
     engine_.loop.Post(on_durable_);
-    if (!exit_on_aof_error_.load(std::memory_order_relaxed)) return;
-    engine_.loop.Post([this] {
-      engine_.log.Log(LogLevel::kWarning,
-                      "The append only file cannot be written and aof-error-policy is exit");
-      engine_.exit_code = 1;
-      engine_.stop_requested = true;
-    });
+    ExitIfAskedTo();
   };
   callbacks.on_log = [this](std::string_view line) { engine_.log.Line(LogLevel::kNotice, line); };
   if (engine_.modules != nullptr) {
@@ -196,6 +201,17 @@ AofCallbacks DurabilityOfFiles::Callbacks() {
     };
   }
   return callbacks;
+}
+
+/// aof-error-policy exit. Any thread.
+void DurabilityOfFiles::ExitIfAskedTo() {
+  if (!exit_on_aof_error_.load(std::memory_order_relaxed)) return;
+  engine_.loop.Post([this] {
+    engine_.log.Log(LogLevel::kWarning,
+                    "The append only file cannot be written and aof-error-policy is exit");
+    engine_.exit_code = 1;
+    engine_.stop_requested = true;
+  });
 }
 
 std::unique_ptr<AofWriter> DurabilityOfFiles::NewWriter() {
@@ -213,7 +229,10 @@ std::unique_ptr<AofWriter> DurabilityOfFiles::NewWriter() {
   return std::make_unique<AofWriter>(engine_.env, std::move(options), Callbacks());
 }
 
-void DurabilityOfFiles::BeginStream(bool new_file) {
+void DurabilityOfFiles::BeginStream(std::unique_ptr<AofWriter> writer, bool new_file) {
+  // Two writers would share one directory.
+  CAIRN_CHECK(aof_ == nullptr && !publishing_.has_value());
+  aof_ = std::move(writer);
   Propagation& stream = engine_.propagation;
   // A new file is told its database by the writer, and replicas that read the stream already are
   // not told theirs anew.
@@ -224,66 +243,97 @@ void DurabilityOfFiles::BeginStream(bool new_file) {
   aof_->StartThread();
 }
 
-Status DurabilityOfFiles::OpenAof(AofManifest manifest, bool last_file_covered) {
+Status DurabilityOfFiles::GoOnWithLog(AofManifest manifest, bool last_file_covered) {
   auto writer = NewWriter();
   CAIRN_RETURN_IF_ERROR(
       writer->Open(std::move(manifest), engine_.propagation.handed_over(), last_file_covered));
-  aof_ = std::move(writer);
-  BeginStream(/*new_file=*/false);
+  BeginStream(std::move(writer), /*new_file=*/false);
   return Status::Ok();
 }
 
-Status DurabilityOfFiles::StartFreshAof(AofManifest old_manifest, bool in_background) {
+Status DurabilityOfFiles::BeginLog(AofManifest old_manifest) {
   auto writer = NewWriter();
+  EndOfTurn();
   // Replicas may have been fed all along: what is not handed over yet goes to the log as well.
   CAIRN_RETURN_IF_ERROR(
       writer->OpenForFirstRewrite(std::move(old_manifest), engine_.propagation.handed_over()));
-  CloseLog();
-  aof_ = std::move(writer);
-  BeginStream(/*new_file=*/true);
-  if (in_background) {
-    if (job_.has_value() || !engine_.propagation.CanTake()) {
-      rewrite_scheduled_ = true;
-      return Status::Ok();
-    }
-    return Launch(JobKind::kRewrite);
-  }
-  const int64_t started_ms = engine_.env.WallMicros() / 1000;
-  CAIRN_RETURN_IF_ERROR(RunJobHere(JobKind::kRewrite));
-  std::promise<Status> published;
-  aof_->FinishRewrite(aof_->TempBasePath(), engine_.settings().aof_use_rdb_preamble,
-                      [&](const Status& status) { published.set_value(status); });
-  const Status status = published.get_future().get();
-  OnRewritePublished(started_ms, status);
-  return status;
-}
-
-Status DurabilityOfFiles::SetAppendOnly(bool on) {
-  if (on) {
-    close_aof_after_rewrite_ = false;
-    // What BGREWRITEAOF has begun to write while the log was off has all that a new one would.
-    if (aof_ != nullptr) return Status::Ok();
-    auto manifest = PrepareAof();
-    if (!manifest.ok()) return manifest.status();
-    EndOfTurn();
-    return StartFreshAof(std::move(*manifest), true);
-  }
-  if (aof_ == nullptr) return Status::Ok();
-  EndJob(JobKind::kRewrite);
-  EndOfTurn();
-  CloseLog();
-  engine_.propagation.set_enabled(false);
-  publishing_ = false;
-  engine_.loop.Post(on_durable_);
+  CloseWriter();  // one that is in another directory
+  BeginStream(std::move(writer), /*new_file=*/true);
+  next_rewrite_attempt_ms_ = 0;  // whatever the files of an earlier log had to wait for
   return Status::Ok();
 }
 
+Status DurabilityOfFiles::OpenLog() {
+  auto manifest = PrepareAof();
+  if (!manifest.ok()) return manifest.status();
+  CAIRN_RETURN_IF_ERROR(BeginLog(std::move(*manifest)));
+  if (job_.has_value() || !engine_.propagation.CanTake()) return Status::Ok();  // Tick begins it
+  const Status launched = Launch(JobKind::kRewrite);
+  if (!launched.ok()) CloseLog();
+  return launched;
+}
+
 void DurabilityOfFiles::CloseLog() {
+  rewrite_scheduled_ = false;
+  EndJob(JobKind::kRewrite);
+  if (aof_ == nullptr) return;  // or it was open for that rewrite alone
+  EndOfTurn();
+  CloseWriter();
+  engine_.propagation.set_enabled(false);
+  engine_.loop.Post(on_durable_);
+}
+
+// The server goes on while the log that it should write is not there: it tells so, and tries again.
+void DurabilityOfFiles::ReopenLog() {
+  open_error_ = OpenLog();
+  if (open_error_.ok()) {
+    if (open_failures_ > 0) {
+      engine_.log.Line(LogLevel::kNotice, "Append only file: it could be begun anew after all");
+    }
+    open_failures_ = 0;
+    return;
+  }
+  next_open_attempt_ms_ = engine_.env.WallMicros() / 1000 + kReopenMs;
+  if (open_failures_++ == 0) {
+    engine_.log.Log(LogLevel::kWarning, "The append only file could not be begun anew: {}",
+                    open_error_.message());
+  }
+  ExitIfAskedTo();
+}
+
+/// A replica goes on following for as long as redis-server does.
+bool DurabilityOfFiles::OpeningFails() const {
+  return LogIsMissing() && open_failures_ > (engine_.is_replica() ? kReplicaReopens : 0);
+}
+
+void DurabilityOfFiles::RestartAppendOnly() {
+  if (engine_.loading) return;
+  awaits_copy_ = false;
+  if (LogIsMissing()) ReopenLog();
+}
+
+/// Without a base the files are worth nothing, and those of before, or none, would be read.
+Status DurabilityOfFiles::CompleteLog() {
+  if (aof_ == nullptr) {
+    auto manifest = PrepareAof();
+    if (!manifest.ok()) return manifest.status();
+    CAIRN_RETURN_IF_ERROR(BeginLog(std::move(*manifest)));
+  }
+  if (!JoinPublishing(kDiskWaitMs)) return Status::Io("its base was not published in time");
+  return aof_->protecting() ? Status::Ok() : RewriteHere();
+}
+
+void DurabilityOfFiles::CloseWriter() {
   if (aof_ == nullptr) return;
   if (const Status closed = aof_->Close(); !closed.ok()) {
     engine_.log.Log(LogLevel::kWarning, "Closing the append only file: {}", closed.message());
   }
   aof_.reset();
+  // What was to be published was, or failed, or never will be.
+  if (!JoinPublishing(0)) {
+    TellModules(publishing_->target, "");
+    publishing_.reset();
+  }
 }
 
 bool DurabilityOfFiles::LogIsElsewhere() const {
@@ -293,7 +343,7 @@ bool DurabilityOfFiles::LogIsElsewhere() const {
 // --- rewrite ---
 
 Status DurabilityOfFiles::StartRewrite(std::string* reply) {
-  if ((job_.has_value() && job_->kind == JobKind::kRewrite) || publishing_) {
+  if (Rewriting()) {
     return Status::Client("ERR Background append only file rewriting already in progress");
   }
   if (job_.has_value() || engine_.dispatcher->in_exec()) {
@@ -301,8 +351,9 @@ Status DurabilityOfFiles::StartRewrite(std::string* reply) {
     *reply = "Background append only file rewriting scheduled";
     return Status::Ok();
   }
+  *reply = "Background append only file rewriting started";
   // With the append-only file off, Redis writes one all the same: the files of a first rewrite.
-  if (aof_ == nullptr) return RewriteWhileOff(reply);
+  if (aof_ == nullptr) return OpenLog();
   Result<AofManifest> there = AofManifest();
   const bool moves = LogIsElsewhere();
   if (moves) there = PrepareAof();
@@ -315,7 +366,6 @@ Status DurabilityOfFiles::StartRewrite(std::string* reply) {
   CAIRN_RETURN_IF_ERROR(moves ? MoveLog(std::move(*there)) : Launch(JobKind::kRewrite));
   engine_.log.Log(LogLevel::kNotice, "Background append only file rewriting started (cut in {} us)",
                   last_cut_us_);
-  *reply = "Background append only file rewriting started";
   return Status::Ok();
 }
 
@@ -333,18 +383,11 @@ Status DurabilityOfFiles::CheckRoomForRewrite() const {
 Status DurabilityOfFiles::MoveLog(AofManifest found_there) {
   EndOfTurn();
   const std::string from = aof_->location().directory;
-  CAIRN_RETURN_IF_ERROR(StartFreshAof(std::move(found_there), true));
+  CAIRN_RETURN_IF_ERROR(BeginLog(std::move(found_there)));
   engine_.log.Log(LogLevel::kNotice, "The append only file moves from {} to {}", from,
                   aof_->location().directory);
   engine_.loop.Post(on_durable_);  // what the old one held back
-  return Status::Ok();
-}
-
-Status DurabilityOfFiles::RewriteWhileOff(std::string* reply) {
-  CAIRN_RETURN_IF_ERROR(SetAppendOnly(true));
-  close_aof_after_rewrite_ = true;
-  *reply = "Background append only file rewriting started";
-  return Status::Ok();
+  return Launch(JobKind::kRewrite);
 }
 
 void DurabilityOfFiles::NoteFailedRewrite() {
@@ -369,6 +412,7 @@ void DurabilityOfFiles::FinishRewrite(const Job& job, const Status& status) {
                       status.message());
     }
     if (job.given_up && job.saves_too) FinishSave(job, status);
+    if (!engine_.settings().appendonly) CloseLog();
     return;
   }
   if (job.saves_too) {
@@ -382,45 +426,61 @@ void DurabilityOfFiles::FinishRewrite(const Job& job, const Status& status) {
                       also.message());
     }
   }
-  publishing_ = true;
-  publishing_target_ = job.target;
-  auto ended = std::make_shared<std::promise<void>>();
-  publish_ended_ = ended->get_future();
+  // Held here too: a writer that is closed may not come to it.
+  auto outcome = std::make_shared<std::promise<Status>>();
+  publishing_.emplace(
+      Publishing{job.number, job.started_ms, job.target, outcome, outcome->get_future()});
   // The kind of file was fixed when the job began.
   aof_->FinishRewrite(
       aof_->TempBasePath(), !job.as_commands,
-      [this, started_ms = job.started_ms, ended](const Status& published) {
-        ended->set_value();
-        engine_.loop.Post([this, started_ms, published, alive = std::weak_ptr<int>(alive_)] {
-          if (!alive.expired()) OnRewritePublished(started_ms, published);
+      [this, outcome, number = job.number,
+       alive = std::weak_ptr<int>(alive_)](const Status& published) {
+        outcome->set_value(published);
+        engine_.loop.Post([this, number, alive] {
+          // JoinPublishing may have been quicker.
+          if (!alive.expired() && publishing_.has_value() && publishing_->number == number) {
+            JoinPublishing(0);
+          }
         });
       });
 }
 
-void DurabilityOfFiles::OnRewritePublished(int64_t started_ms, const Status& status) {
-  publishing_ = false;
+bool DurabilityOfFiles::JoinPublishing(int64_t timeout_ms) {
+  if (!publishing_.has_value()) return true;
+  if (publishing_->published.wait_for(std::chrono::milliseconds(timeout_ms)) !=
+      std::future_status::ready) {
+    return false;
+  }
+  Publishing done = std::move(*publishing_);
+  publishing_.reset();
+  OnRewritePublished(done.started_ms, done.target, done.published.get());
+  return true;
+}
+
+void DurabilityOfFiles::OnRewritePublished(int64_t started_ms, const SaveTarget& target,
+                                           const Status& status) {
   last_rewrite_duration_ms_ = engine_.env.WallMicros() / 1000 - started_ms;
   if (status.ok()) {
     last_rewrite_ok_ = true;
     rewrite_failures_ = 0;
     ++rewrites_;
     // Files that are kept as history name what the older saves named.
-    if (!publishing_target_.files.empty() && !engine_.settings().aof_disable_auto_gc) {
-      TellModules(publishing_target_, publishing_target_.files.front());
+    if (!target.files.empty() && !engine_.settings().aof_disable_auto_gc) {
+      TellModules(target, target.files.front());
     }
     engine_.log.Log(LogLevel::kNotice, "Background AOF rewrite finished successfully");
   } else {
     NoteFailedRewrite();
     engine_.log.Log(LogLevel::kWarning, "Background AOF rewrite failed: {}", status.message());
   }
-  TellModules(publishing_target_, "");
-  publishing_target_ = {};
-  if (close_aof_after_rewrite_) {
-    close_aof_after_rewrite_ = false;
-    if (Status closed = SetAppendOnly(false); !closed.ok()) {
-      engine_.log.Log(LogLevel::kWarning, "Closing the append only file: {}", closed.message());
-    }
-  }
+  TellModules(target, "");
+  if (!engine_.settings().appendonly) CloseLog();
+}
+
+Status DurabilityOfFiles::RewriteHere() {
+  CAIRN_RETURN_IF_ERROR(RunJobHere(JobKind::kRewrite));
+  if (!JoinPublishing(kDiskWaitMs)) return Status::Io("its base was not published in time");
+  return aof_->protecting() ? Status::Ok() : Status::Io("its base could not be published");
 }
 
 void DurabilityOfFiles::CheckAutomaticRewrite() {
@@ -554,18 +614,21 @@ Status DurabilityOfFiles::LoadAppendOnlyAtStart() {
     // Redis 7 starts empty here even beside a dump.rdb and so loses it with the next save; we load
     // it and make it the first base (docs/differences.md).
     CAIRN_RETURN_IF_ERROR(LoadDumpAtStart());
-    return StartFreshAof(std::move(*manifest), false);
+    CAIRN_RETURN_IF_ERROR(BeginLog(std::move(*manifest)));
+    return RewriteHere();
   }
   auto report = LoadAppendOnly(Location(), *manifest, true);
   if (!report.ok()) return report.status();
   LogLoaded(engine_, "append only file", began_us);
-  return OpenAof(std::move(*manifest), report->last_file_covered);
+  return GoOnWithLog(std::move(*manifest), report->last_file_covered);
 }
 
 Status DurabilityOfFiles::LoadFromPrimary(const std::string& path) {
   AbortBackgroundSave();
   // What is logged belongs to the old dataset; RestartAppendOnly begins anew.
-  if (aof_ != nullptr) CAIRN_RETURN_IF_ERROR(SetAppendOnly(false));
+  CloseLog();
+  awaits_copy_ = true;
+  open_failures_ = 0;
   const auto size = engine_.env.FileSize(path);
   BeginLoad(size.ok() ? *size : 0);
   engine_.loading = true;
@@ -576,11 +639,6 @@ Status DurabilityOfFiles::LoadFromPrimary(const std::string& path) {
   engine_.loading = false;
   if (!status.ok()) engine_.keyspace.FlushAll(true);
   return status;
-}
-
-Status DurabilityOfFiles::RestartAppendOnly() {
-  if (!engine_.settings().appendonly) return Status::Ok();
-  return aof_ != nullptr ? Status::Ok() : SetAppendOnly(true);
 }
 
 void DurabilityOfFiles::EmptyForReload() {
@@ -614,10 +672,9 @@ Status DurabilityOfFiles::WaitForLog() {
   if (!aof_->protecting()) {
     return Status::Client("ERR The first rewrite of the append only file has not ended");
   }
-  const auto wait = std::chrono::milliseconds(kDebugLoadWaitMs);
   // What a transaction wrote before this is not in the files yet, and comes behind what is loaded.
   if (!aof_->WaitDurable(engine_.propagation.handed_over(), kDebugLoadWaitMs) ||
-      (publishing_ && publish_ended_.wait_for(wait) != std::future_status::ready)) {
+      !JoinPublishing(kDebugLoadWaitMs)) {
     return Status::Client("ERR The append only file could not be written");
   }
   return Status::Ok();

@@ -8,6 +8,18 @@
 //   idle --StartBackgroundSave/StartRewrite--> walking (walker thread) --OnJobDone--> idle
 //   walking --AbortBackgroundSave--> walking, job returns kCancelled --OnJobDone--> idle
 //
+// The log (aof_) is one of
+//
+//   closed --OpenLog--> without a base --first rewrite published--> protecting
+//   closed --start--> protecting
+//   any --CloseLog--> closed
+//
+// and what it should be follows from the setting alone. appendonly yes: protecting. Tick opens what
+// is closed, but not while a replica awaits the copy that replaces its dataset, and begins the
+// first rewrite of what is without a base; both again after a while when they failed; no orderly
+// end before. appendonly no: closed, but for a rewrite that BGREWRITEAOF asked for: its end, good
+// or bad, closes the log.
+//
 // Thread: executor. The walker threads run SnapshotJob::Run and post OnJobDone back to the loop.
 
 #include <atomic>
@@ -41,7 +53,7 @@ class DurabilityOfFiles final : public Durability {
   void AbortBackgroundSave() override;
   Status StartSyncSnapshot(SyncSnapshot request) override;
   Status LoadFromPrimary(const std::string& path) override;
-  Status RestartAppendOnly() override;
+  void RestartAppendOnly() override;
   Status DebugReload(bool save, bool flush, bool merge) override;
   Status DebugLoadAof() override;
   void AddChanges(uint64_t changes) override { changes_ += changes; }
@@ -60,6 +72,8 @@ class DurabilityOfFiles final : public Durability {
   void ResetFigures() override;
 
  private:
+  /// The longest that an end or a start waits for the disk.
+  static constexpr int64_t kDiskWaitMs = 60000;
   enum class JobKind { kSave, kRewrite, kSync };
   /// How Run() ended: written by the walker before it posts, read after the post or after Drain().
   struct Outcome {
@@ -85,6 +99,14 @@ class DurabilityOfFiles final : public Durability {
     bool Failed(const Status& status) const {
       return !status.ok() && (given_up || status.code() != StatusCode::kCancelled);
     }
+  };
+  /// A rewrite whose walk has ended and whose manifest is being replaced.
+  struct Publishing {
+    uint64_t number;  ///< of its job
+    int64_t started_ms;
+    SaveTarget target;
+    std::shared_ptr<std::promise<Status>> outcome;  ///< kept, the log thread's
+    std::future<Status> published;
   };
   /// Why a save should begin now.
   struct SaveWish {
@@ -112,7 +134,14 @@ class DurabilityOfFiles final : public Durability {
   void FinishSave(const Job& job, const Status& status);
   std::string ManifestName() const;
   void FinishRewrite(const Job& job, const Status& status);
-  void OnRewritePublished(int64_t started_ms, const Status& status);
+  void OnRewritePublished(int64_t started_ms, const SaveTarget& target, const Status& status);
+  /// Waits for what is being published and applies its outcome. False: not in time.
+  bool JoinPublishing(int64_t timeout_ms);
+  bool Rewriting() const {
+    return (job_.has_value() && job_->kind == JobKind::kRewrite) || publishing_.has_value();
+  }
+  /// A whole rewrite before it returns.
+  Status RewriteHere();
   /// snapshot-over-limit-policy abort: ends the running walk; its outcome comes through the loop.
   void GiveUpSnapshot();
   /// Ends all walks that run; their outcomes come through the loop, or by JoinJob.
@@ -128,8 +157,7 @@ class DurabilityOfFiles final : public Durability {
   void RegisterHooks();
   std::unique_ptr<AofWriter> NewWriter();
   /// `new_file`: its first group goes into a file that was just made.
-  void BeginStream(bool new_file);
-  Status RewriteWhileOff(std::string* reply);
+  void BeginStream(std::unique_ptr<AofWriter> writer, bool new_file);
   struct RdbLoad {
     bool merge = false;    ///< DEBUG RELOAD MERGE
     bool is_base = false;  ///< of an append-only file: commands follow
@@ -141,16 +169,30 @@ class DurabilityOfFiles final : public Durability {
   Result<AofManifest> PrepareAof();
   Status LoadDumpAtStart();
   Status LoadAppendOnlyAtStart();
-  Status OpenAof(AofManifest manifest, bool last_file_covered);
-  Status StartFreshAof(AofManifest old_manifest, bool in_background);
-  Status SetAppendOnly(bool on);
-  /// Errors of its end go to the server's log.
+  /// closed -> protecting: appends to the files that were loaded.
+  Status GoOnWithLog(AofManifest manifest, bool last_file_covered);
+  /// closed -> without a base.
+  Status BeginLog(AofManifest old_manifest);
+  /// The same, and its first rewrite begins as soon as it can. Closed again upon an error.
+  Status OpenLog();
+  void ReopenLog();
   void CloseLog();
+  /// Errors of its end go to the server's log.
+  void CloseWriter();
   /// "dir" has been changed since the append-only file was opened.
   bool LogIsElsewhere() const;
   /// The rewrite that takes the log along to the new "dir". Until it has ended, the files in the
   /// old one end at its cut, and nothing in the new one counts.
   Status MoveLog(AofManifest found_there);
+  bool LogIsMissing() const {
+    return aof_ == nullptr && engine_.settings().appendonly && !engine_.loading && !awaits_copy_;
+  }
+  /// For so long that writes are refused.
+  bool OpeningFails() const;
+  bool LogHasNoBase() const { return aof_ != nullptr && !aof_->protecting(); }
+  /// closed or without a base -> protecting, before it returns.
+  Status CompleteLog();
+  void ExitIfAskedTo();
   AofCallbacks Callbacks();
   void BeginLoad(uint64_t total_bytes);
   Status LoadProgress(uint64_t offset);
@@ -177,11 +219,12 @@ class DurabilityOfFiles final : public Durability {
   uint64_t jobs_started_ = 0;
   bool save_scheduled_ = false;
   bool rewrite_scheduled_ = false;
-  bool close_aof_after_rewrite_ = false;  // BGREWRITEAOF with appendonly no
   std::atomic<bool> exit_on_aof_error_{false};
-  bool publishing_ = false;          // a rewrite's walk ended, its manifest is being replaced
-  std::future<void> publish_ended_;  // the log thread's part of it
-  SaveTarget publishing_target_;
+  std::optional<Publishing> publishing_;
+  bool awaits_copy_ = false;    // since a primary's copy began to be loaded
+  uint64_t open_failures_ = 0;  // in a row, of a log that is missing
+  Status open_error_;           // of the last of them
+  int64_t next_open_attempt_ms_ = 0;
 
   /// Set by the executor when replies may be held, taken back by the log thread that tells it of
   /// progress: so a wake-up is sent only when somebody waits, and once.

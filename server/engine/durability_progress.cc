@@ -82,17 +82,17 @@ void DurabilityOfFiles::LogSnapshotProgress() {
 
 DurabilityFigures DurabilityOfFiles::figures() const {
   DurabilityFigures figures;
-  const bool rewriting = job_.has_value() && job_->kind == JobKind::kRewrite;
-  figures.save_running = (job_.has_value() && !rewriting) || copy_.has_value();
-  figures.rewrite_running = rewriting || publishing_;
-  figures.rewrite_scheduled = rewrite_scheduled_;
+  const bool walks = job_.has_value() && job_->kind == JobKind::kRewrite;
+  figures.save_running = (job_.has_value() && !walks) || copy_.has_value();
+  figures.rewrite_running = Rewriting();
+  figures.rewrite_scheduled = rewrite_scheduled_ || (LogHasNoBase() && !Rewriting());
   figures.save_scheduled = save_scheduled_;
   figures.changes_since_save = UnsavedChanges();
   figures.last_save_unix_s = last_save_ms_ / 1000;
   figures.last_save_ok = last_save_ok_;
   figures.last_save_duration_s = last_save_duration_ms_ < 0 ? -1 : last_save_duration_ms_ / 1000;
   figures.saves = saves_;
-  if (rewriting) figures.current_rewrite_started_s = job_->started_ms / 1000;
+  if (walks) figures.current_rewrite_started_s = job_->started_ms / 1000;
   // A copy for replicas shows as a save, as in Redis; of two the save is the one to know about.
   for (const std::optional<Job>* slot : {&copy_, &job_}) {
     if (!slot->has_value()) continue;
@@ -111,6 +111,7 @@ DurabilityFigures DurabilityOfFiles::figures() const {
       last_rewrite_duration_ms_ < 0 ? -1 : last_rewrite_duration_ms_ / 1000;
   figures.rewrites = rewrites_;
   figures.rewrite_failures = rewrite_failures_;
+  figures.aof_last_write_ok = !OpeningFails();
   if (aof_ != nullptr) {
     figures.aof_last_write_ok = aof_->last_write_ok();
     figures.aof_state = NameOf(aof_->state());

@@ -176,10 +176,7 @@ void ReplicaLink::OnLoaded(const Status& status) {
   engine_.log.Log(LogLevel::kNotice, "MASTER <-> REPLICA sync: Finished with success");
   last_heard_ms_ = engine_.loop.NowMillis();
   BeginStream(copy_db_);
-  if (Status restarted = engine_.durability->RestartAppendOnly(); !restarted.ok()) {
-    engine_.log.Log(LogLevel::kWarning, "The append only file could not be begun anew: {}",
-                    restarted.message());
-  }
+  engine_.durability->RestartAppendOnly();
   lines_ = std::exchange(behind_copy_, {});
   OnLines();
   if (close_wanted_) Drop("it broke while the copy was loaded");
