@@ -180,6 +180,8 @@ void Replication::Promote() {
   engine_.propagation.ResetSelectedDatabase();
   engine_.propagation.set_fed(primary_.has_backlog());
   UpdateFacts();
+  // A copy that could not be loaded has left the log closed, and no other will come.
+  if (engine_.durability != nullptr) engine_.durability->RestartAppendOnly();
 }
 
 // --- INFO ---

@@ -8,6 +8,7 @@ must be equal.
 import os
 import random
 import select
+import socket
 import subprocess
 import tempfile
 import threading
@@ -611,6 +612,51 @@ class Handover(unittest.TestCase):
                 os.kill(replica.pid, 18)
 
 
+class DamagedPrimary:
+    """A primary whose copies are damaged RDB files."""
+
+    COPY = b"REDIS0010\xfe\x00\x00\x01a\x01b\xc3damaged"
+
+    def __init__(self):
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self._listener.getsockname()[1]
+        self._thread = threading.Thread(target=self._accept)
+
+    def __enter__(self):
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        self._thread.join()
+
+    def _accept(self):
+        while True:
+            try:
+                link, _ = self._listener.accept()
+            except OSError:
+                return
+            with link, link.makefile("rb") as lines:
+                self._serve(link, lines)
+
+    def _serve(self, link, lines):
+        while header := lines.readline():
+            words = [lines.read(int(lines.readline()[1:]) + 2)[:-2] for _ in range(int(header[1:]))]
+            if words[0].upper() == b"PSYNC":
+                link.sendall(b"+FULLRESYNC %s 100\r\n$%d\r\n" % (b"a" * 40, len(self.COPY)) + self.COPY)
+                return
+            link.sendall(b"+PONG\r\n" if words[0].upper() == b"PING" else b"+OK\r\n")
+
+
+def promoted(replica: Server) -> bool:
+    """False while it loads: then it is not to be promoted."""
+    try:
+        return replica.client().execute_command("REPLICAOF", "NO", "ONE") is not None
+    except redis.exceptions.BusyLoadingError:
+        return False
+
+
 class Files(unittest.TestCase):
     def test_the_log_of_a_replica_holds_what_it_received(self):
         for above in ("cairn", "redis"):
@@ -627,6 +673,20 @@ class Files(unittest.TestCase):
                 replica.stop()
                 replica.start()
                 self.assertEqual(digest(replica), before)
+
+    def test_a_replica_promoted_after_a_copy_that_did_not_load_writes_its_log_anew(self):
+        with DamagedPrimary() as primary, start("cairn", appendonly="yes") as replica:
+            replica.client().set("old", "1")
+            before = info(replica, "persistence")["aof_rewrites"]
+            follow(replica, primary)
+            wait_until(lambda: "Failed trying to load the MASTER synchronization DB" in replica.log(), what="the copy")
+            wait_until(lambda: promoted(replica), what="a turn without a load")
+            replica.client().set("acknowledged", "1")
+            self.assertEqual(info(replica, "persistence")["aof_enabled"], 1)
+            wait_until(lambda: info(replica, "persistence")["aof_rewrites"] == before + 1, what="the base")
+            replica.kill()
+            replica.start()
+            self.assertEqual(replica.client().keys(), [b"acknowledged"])
 
     def test_no_copy_is_left_behind(self):
         with start("cairn") as primary, start("cairn", rdb_del_sync_files="yes") as replica:
