@@ -141,7 +141,9 @@ void ChunkPool::CountPlainAgain(const Chunk& chunk) {
 
 bool ChunkPool::Encode(const Chunk& chunk, const Chunk* base, int level) {
   if (chunk.size() < kSlabBytes || chunk.mapped_ || !chunk.IsIntact()) return false;
-  if (base != nullptr && (base->size() != chunk.size() || !base->IsIntact())) base = nullptr;
+  if (base != nullptr && (base->size() != chunk.size() || base->mapped_ || !base->IsIntact())) {
+    base = nullptr;
+  }
   {
     const std::lock_guard lock(coding_mutex_);
     if (chunk.encoded_ != nullptr) return false;
@@ -223,6 +225,8 @@ Result<ChunkRef> ChunkPool::InternEncoded(EncodedChunk encoded, Hash128 hash, si
   const Chunk& made = **chunk;
   const std::lock_guard lock(coding_mutex_);
   if (made.encoded_ != nullptr || made.mapped_) return chunk;
+  // The base's bytes were saved too, but a log has them here: it stays plain (P7).
+  if (encoded.base && encoded.base->mapped_) return chunk;
   if (encoded.base && !MayLink(made, *encoded.base)) {
     // Of a chunk that others knew already the chain may have become another one since.
     if (made.height_ > 0) return chunk;

@@ -25,7 +25,8 @@
 //       decoding makes is compared with the hash each time.
 //   P7  An encoded chunk holds a counted reference to its base. No chain of bases is longer than
 //       kMaxChain, and none leads back: a base is set once, under one lock, after a walk of the
-//       chain.
+//       chain. No base is mapped: its pages may become unreadable at any time (P5), and what
+//       decodes against it would be lost with them.
 //   P8  Plain bytes that decoding has made are kept beside the encoded ones for the next reader, up
 //       to kExpandedBytes in all; what somebody else holds is not dropped, and then not more kept.
 
@@ -215,8 +216,8 @@ class ChunkPool {
   ChunkRef Map(BlobSlice bytes, Hash128 hash, DType dtype, const ChunkFigures& figures,
                uint64_t record);
 
-  /// Holds the chunk encoded from now on: against `base` if that helps and the chain allows it
-  /// (P7), else by itself. False, changing nothing: it is below kSlabBytes, mapped, damaged or
+  /// Holds the chunk encoded from now on: against `base` if that helps and P7 allows it, else by
+  /// itself. False, changing nothing: it is below kSlabBytes, mapped, damaged or
   /// encoded already, or gains less than a twentieth. Requires: the caller holds both. Cost: 0.1 to
   /// 2 GB/s.
   bool Encode(const Chunk& chunk, const Chunk* base, int level);
@@ -225,7 +226,8 @@ class ChunkPool {
   /// Plain bytes in memory of the chunk's own, where they were part of something larger.
   void Rehome(const Chunk& chunk);
   /// A chunk from its encoded form: of `size` plain bytes with this hash. Errors: `encoded` makes
-  /// other bytes, or the chain would be too long; memory refused. Requires: 1 to kChunkBytes.
+  /// other bytes, or the chain would be too long; memory refused. Requires: 1 to kChunkBytes. It is
+  /// plain where P7 does not allow the base.
   Result<ChunkRef> InternEncoded(EncodedChunk encoded, Hash128 hash, size_t size, DType dtype);
 
   PoolFigures figures() const;

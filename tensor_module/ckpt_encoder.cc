@@ -155,6 +155,7 @@ std::vector<EncodeStep> PlanEncoding(const std::vector<VersionRow>& versions) {
       if (chunk.size() < ChunkPool::kSlabBytes || chunk.is_mapped() || base == &chunk) return;
       if (chunk.stored_bytes() < chunk.size()) return;
       if (chunk.references() > references[&chunk] + chunk.dependents()) return;
+      if (base != nullptr && base->is_mapped()) base = nullptr;  // P7
       if (done.insert(&chunk).second) steps.push_back({&chunk, base, false, i, base ? next : i});
     });
   }

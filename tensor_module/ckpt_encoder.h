@@ -34,7 +34,7 @@ namespace cairn::tensor {
 /// What is to be done about one chunk. Borrows from the versions.
 struct EncodeStep {
   const Chunk* chunk = nullptr;
-  const Chunk* base = nullptr;  ///< nullptr: none lies at its place
+  const Chunk* base = nullptr;  ///< nullptr: none lies at its place that may be one
   bool restore = false;
   size_t row = 0, base_row = 0;  ///< the versions that have them
 };

@@ -160,6 +160,28 @@ TEST_F(ChunkFormsTest, NoiseSmallOnesAndMappedOnesStayPlain) {
   EXPECT_TRUE(pool_.Encode(*refused, nullptr, kLevel));
 }
 
+// P7: what is in a log may be damaged any time.
+TEST_F(ChunkFormsTest, AMappedChunkIsNobodysBase) {
+  const std::string bytes = Noise(kChunkBytes, 1), next = Changed(bytes, 2);
+  const ChunkRef mapped = pool_.Map(memory_.Slice(bytes), HashBytes128(bytes), DType::kU8, {}, 1);
+  const ChunkRef chunk = Add(next);
+  EXPECT_FALSE(pool_.Encode(*chunk, mapped.get(), kLevel));
+  EXPECT_TRUE(mapped->IsUnread()) << "nor read for it";
+  // From a file that a server wrote where the base was in memory.
+  const std::string other = Changed(bytes, 3), delta = EncodeChunk(other, 1, bytes);
+  const ChunkRef loaded = pool_
+                              .InternEncoded({memory_.Slice(delta), mapped}, HashBytes128(other),
+                                             kChunkBytes, DType::kU8)
+                              .value();
+  EXPECT_FALSE(loaded->encoded());
+  EXPECT_TRUE(loaded->bytes().view() == other);
+  EXPECT_EQ(mapped->dependents(), 0u);
+  // Another base may come.
+  const ChunkRef base = Add(Changed(next, 4));
+  EXPECT_TRUE(pool_.Encode(*chunk, base.get(), kLevel));
+  EXPECT_EQ(chunk->encoded().base.get(), base.get());
+}
+
 TEST_F(ChunkFormsTest, PlainCopiesAreBounded) {
   constexpr size_t kCount = ChunkPool::kExpandedBytes / kChunkBytes + 20;
   std::vector<ChunkRef> chunks;

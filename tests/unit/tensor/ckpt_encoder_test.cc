@@ -175,16 +175,17 @@ TEST_F(CkptEncoderTest, WhatIsMappedIsLeftAloneAlsoWhenItIsDamaged) {
     version.tensors.push_back(Kept<LogicalTensor>::Make(std::move(tensor)));
     return VersionRow{Kept<Version>::Make(std::move(version)), false};
   };
-  // A good one, one that is damaged, and what has them as bases.
+  // A good one, one that is damaged, and what has them at its place in the next version.
   const std::vector<VersionRow> rows = {Row(1, first), mapped(2, first, second),
                                         mapped(3, Next(first, 3), Next(first, 3)),
                                         Row(4, Next(first, 4)), mapped(5, second, Next(first, 5))};
+  for (const EncodeStep& step : PlanEncoding(rows)) EXPECT_EQ(step.base, nullptr) << step.row;
   EXPECT_FALSE(At(rows[1], 0).IsIntact());
   CkptEncoder encoder(pool_, NowUs);
   encoder.Enable(1);
   encoder.Offer(rows);
   Settle(encoder);
-  EXPECT_FALSE(At(rows[0], 0).encoded()) << "its base is damaged";
+  EXPECT_FALSE(At(rows[0], 0).encoded()) << "noise, and no base";
   EXPECT_FALSE(At(rows[2], 0).encoded());
   EXPECT_TRUE(At(rows[2], 0).IsUnread());
   EXPECT_FALSE(At(rows[3], 0).encoded());
