@@ -229,6 +229,8 @@ class ChunkLog {
   // With stage_mutex_ held:
   Status StageOne(const ChunkRef& chunk);
   void SealStage(bool torn);
+  /// The one of sealed_ that has this segment, of which there is one at most; end(): none.
+  std::vector<StageWriter>::iterator SealedOf(const Segment* segment);
   // With sync_mutex_ held:
   Status SyncOne(StageWriter* writer);
   void GiveUp(StageWriter* writer);

@@ -120,12 +120,24 @@ std::vector<bool> ChunkLog::Name(const std::vector<ChunkRef>& chunks, const std:
 
 // --- syncing ---
 
+std::vector<ChunkLog::StageWriter>::iterator ChunkLog::SealedOf(const Segment* segment) {
+  return std::find_if(sealed_.begin(), sealed_.end(),
+                      [segment](const StageWriter& each) { return each.segment == segment; });
+}
+
 /// L2, L10.
 void ChunkLog::GiveUp(StageWriter* writer) {
   const std::lock_guard stage(stage_mutex_);
-  if (stage_.segment == writer->segment) {
-    std::move(stage_.pending.begin(), stage_.pending.end(), std::back_inserter(writer->pending));
-    stage_ = {};
+  const auto take = [writer](StageWriter* from) {
+    std::move(from->pending.begin(), from->pending.end(), std::back_inserter(writer->pending));
+    *from = {};
+  };
+  // What came while the sync was waited for is in the same file, which may be full since.
+  if (stage_.segment == writer->segment) take(&stage_);
+  const auto sealed = SealedOf(writer->segment);
+  if (sealed != sealed_.end()) {
+    take(&*sealed);
+    sealed_.erase(sealed);
   }
   const std::lock_guard lock(state_mutex_);
   writer->segment->open = false;
@@ -159,10 +171,7 @@ void ChunkLog::Publish(const StageWriter& writer) {
 void ChunkLog::MarkStage(const StageWriter& writer) {
   const std::lock_guard stage(stage_mutex_);
   const bool current = stage_.segment == writer.segment;
-  const bool more = current ? !stage_.pending.empty()
-                            : std::any_of(sealed_.begin(), sealed_.end(), [&](const auto& each) {
-                                return each.segment == writer.segment;
-                              });
+  const bool more = current ? !stage_.pending.empty() : SealedOf(writer.segment) != sealed_.end();
   if (more) return;
   const bool marked =
       !writer.torn && writer.file->Append({MarkOf(*writer.segment, writer.segment->synced)}).ok();
@@ -237,18 +246,10 @@ void ChunkLog::CloseStageIfIdle() {
 void ChunkLog::ForgetStage(Segment* segment) {
   const std::lock_guard sync(sync_mutex_);
   StageWriter gone;
+  gone.segment = segment;
   {
     const std::lock_guard stage(stage_mutex_);
-    const auto sealed = std::find_if(sealed_.begin(), sealed_.end(), [&](const StageWriter& each) {
-      return each.segment == segment;
-    });
-    if (sealed != sealed_.end()) {
-      gone = std::move(*sealed);
-      sealed_.erase(sealed);
-    } else if (stage_.segment != segment) {
-      return;
-    }
-    gone.segment = segment;
+    if (stage_.segment != segment && SealedOf(segment) == sealed_.end()) return;
   }
   GiveUp(&gone);
   // So that the next SyncStaged() looks.

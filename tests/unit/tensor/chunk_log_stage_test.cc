@@ -118,6 +118,26 @@ TEST_F(ChunkLogStageTest, WhatCouldNotBeSyncedIsWrittenElsewhereBeforeAnythingNa
   }
 }
 
+// L2: a failed sync has lost these too, and the next one of that file would say yes.
+TEST_F(ChunkLogStageTest, WhatFillsASegmentWhileItsSyncFailsIsWrittenElsewhere) {
+  auto log = Open(/*segment_bytes=*/3 * kSize);
+  const auto chunks = Refs(1, 4);
+  ASSERT_TRUE(log->Stage({chunks[0]}, kManifest).ok());
+  disk_.fail_syncs = 1;
+  disk_.during_sync = [&] {
+    ASSERT_TRUE(log->Stage({chunks[1], chunks[2], chunks[3]}, kManifest).ok());
+  };
+  EXPECT_FALSE(log->SyncStaged().ok());
+  EXPECT_EQ(Segments(), 2u) << "the last did not fit into the first's";
+  ASSERT_TRUE(log->SyncStaged().ok());
+  EXPECT_EQ(log->Name(chunks, kManifest, 0), All(4));
+  EXPECT_FALSE(log->HasUnsyncedNames());
+  log.reset();
+  disk_.Crash(random_);
+  log = Open();
+  for (const ChunkRef& chunk : chunks) EXPECT_EQ(Read(*log, *chunk), chunk->bytes().view());
+}
+
 TEST_F(ChunkLogStageTest, WhatAFullDiskDoesNotTakeIsNotNamed) {
   auto log = Open();
   const auto chunks = Refs(1, 3);

@@ -4,11 +4,13 @@
 // request, and a crash that keeps what was synced and an arbitrary, damaged piece of what was not.
 // A failed sync loses what it was to write, and the next one says yes: as Linux does it.
 
+#include <functional>
 #include <map>
 #include <memory>
 #include <random>
 #include <set>
 #include <string>
+#include <utility>
 
 #include "tensor_module/log_files.h"
 
@@ -31,6 +33,8 @@ struct FakeDisk {
   int fail_syncs = 0;          ///< of the next ones
   int fail_replaces = 0;
   uint64_t sync_calls = 0;
+  /// Called once inside the next sync, before it says anything: what others do meanwhile.
+  std::function<void()> during_sync;
 
   void Crash(std::mt19937_64& random) {
     for (auto& [name, file] : files) {
@@ -131,6 +135,7 @@ class FakeLogFiles final : public LogFiles {
     }
     Status Sync() override {
       ++disk_.sync_calls;
+      if (disk_.during_sync) std::exchange(disk_.during_sync, nullptr)();
       FakeDisk::File& file = disk_.files[name_];
       if (disk_.fail_syncs > 0) {
         --disk_.fail_syncs;
