@@ -23,7 +23,7 @@ Chunk::Chunk(ChunkPool& pool, BlobSlice bytes, Hash128 hash, DType dtype, ChunkF
       hash_(hash),
       dtype_(dtype),
       figures_(figures),
-      mapped_(state == State::kUnread),
+      mapped_(state != State::kIntact),
       state_(state),
       stored_bytes_(static_cast<uint32_t>(bytes.size)),
       plain_(std::move(bytes)) {}
@@ -150,11 +150,22 @@ ChunkRef ChunkPool::Map(BlobSlice bytes, Hash128 hash, DType dtype, const ChunkF
   return Add(chunk);
 }
 
-ChunkRef ChunkPool::Add(const Chunk* chunk) {
+ChunkRef ChunkPool::Lost(Hash128 hash, size_t size, DType dtype) {
+  const auto* chunk =
+      new Chunk(*this, {BlobRef(), 0, size}, hash, dtype, {}, Chunk::State::kDamaged);
+  Count(*chunk);
+  return ChunkRef::Adopt(chunk);
+}
+
+void ChunkPool::Count(const Chunk& chunk) {
   count_.fetch_add(1, std::memory_order_relaxed);
+  bytes_.fetch_add(chunk.size(), std::memory_order_relaxed);
+  stored_bytes_.fetch_add(chunk.stored_bytes(), std::memory_order_relaxed);
+}
+
+ChunkRef ChunkPool::Add(const Chunk* chunk) {
+  Count(*chunk);
   interned_.fetch_add(1, std::memory_order_relaxed);
-  bytes_.fetch_add(chunk->size(), std::memory_order_relaxed);
-  stored_bytes_.fetch_add(chunk->stored_bytes(), std::memory_order_relaxed);
   Shard& shard = ShardOf(chunk->hash_);
   const std::lock_guard lock(shard.mutex);
   chunk->older_ = std::exchange(shard.chunks[chunk->hash_], chunk);

@@ -66,7 +66,7 @@ class Chunk {
   }
   /// IsIntact() would have to read.
   bool IsUnread() const { return state_.load(std::memory_order_relaxed) == State::kUnread; }
-  /// Its plain bytes are a file's, and stay there.
+  /// Its plain bytes are a file's, and stay there; or were, and are lost.
   bool is_mapped() const { return mapped_; }
   /// bytes() would have to read or decode, as things are now.
   bool IsCold() const;
@@ -215,6 +215,9 @@ class ChunkPool {
   /// `figures` were taken as `dtype`. Cost: nothing is read but in the last case.
   ChunkRef Map(BlobSlice bytes, Hash128 hash, DType dtype, const ChunkFigures& figures,
                uint64_t record);
+  /// A damaged chunk of whose bytes nothing is left: it stands where a version refers to it, and is
+  /// found by nobody (P5).
+  ChunkRef Lost(Hash128 hash, size_t size, DType dtype);
 
   /// Holds the chunk encoded from now on: against `base` if that helps and P7 allows it, else by
   /// itself. False, changing nothing: it is below kSlabBytes, mapped, damaged or
@@ -268,6 +271,7 @@ class ChunkPool {
   /// taken as `dtype`.
   ChunkRef Enter(BlobSlice bytes, Hash128 hash, DType dtype, const ChunkFigures& figures);
   ChunkRef Add(const Chunk* chunk);
+  void Count(const Chunk& chunk);
   Result<BlobSlice> CopyOf(std::string_view bytes);
   void Forget(const Chunk* chunk);
   /// Takes it out of the index.

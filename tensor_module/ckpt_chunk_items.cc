@@ -9,8 +9,8 @@ namespace cairn::tensor {
 
 namespace {
 
-enum Form : uint64_t { kPlain = 0, kNamed = 1, kEncoded = 2 };
-constexpr uint64_t kForms = 3;
+enum Form : uint64_t { kPlain = 0, kNamed = 1, kEncoded = 2, kLost = 3 };
+constexpr uint64_t kForms = 4;
 
 /// One chunk as it is going to be emitted. What is encoded is held as it was found: the background
 /// may change it meanwhile.
@@ -83,6 +83,8 @@ bool SaveChunkItems(Module& module, CairnWriter* writer, const std::vector<const
   const ItemOrder order(distinct, module.logs.KeepFor(writer, distinct), to_file);
   *numbers = order.places();
   number(order.items().size());
+  uint64_t lost = 0;
+  Hash128 lost_hash;
   for (const Item& item : order.items()) {
     if (failed) return false;
     const Chunk& chunk = *item.chunk;
@@ -100,11 +102,21 @@ bool SaveChunkItems(Module& module, CairnWriter* writer, const std::vector<const
     } else if (chunk.IsIntact()) {
       number(kPlain);
       text(chunk.bytes().view());
+    } else if (to_file) {
+      number(kLost);
+      number(chunk.size());
+      if (lost++ == 0) lost_hash = chunk.hash();
     } else {
-      module.logs.Say("a damaged chunk of the chunk log cannot be saved: hash " +
+      module.logs.Say("a damaged chunk of the chunk log cannot be copied: hash " +
                       Hash128Hex(chunk.hash()));
       return false;
     }
+  }
+  // Each save says it again.
+  if (lost > 0) {
+    module.logs.Say(std::to_string(lost) +
+                    " damaged chunks of a checkpoint are saved as lost, the first with hash " +
+                    Hash128Hex(lost_hash));
   }
   return !failed;
 }
@@ -121,7 +133,7 @@ ChunkRef LoadChunkItem(Module& module, CairnReader* reader, int version,
   }
   const auto dtype = static_cast<DType>(type);
   if (version >= 2 && (api.load_unsigned(reader, &form) != CAIRN_OK || form >= kForms)) return {};
-  if (form == kEncoded && version < 3) return {};
+  if (form >= kEncoded && version < 3) return {};
   if (form != kPlain) {
     if (api.load_unsigned(reader, &size) != CAIRN_OK || size == 0 || size > kChunkBytes ||
         size % DTypeSize(dtype) != 0) {
@@ -132,6 +144,11 @@ ChunkRef LoadChunkItem(Module& module, CairnReader* reader, int version,
     // From a client it would be a value that no file brings back once the log has forgotten it.
     if (api.load_is_file(reader) == 0) return {};
     return module.logs.Load(module.pool, module.memory, hash, static_cast<size_t>(size));
+  }
+  if (form == kLost) {
+    if (api.load_is_file(reader) == 0) return {};
+    ChunkRef again = module.logs.Look(module.pool, module.memory, hash, static_cast<size_t>(size));
+    return again ? again : module.pool.Lost(hash, static_cast<size_t>(size), dtype);
   }
   if (form == kEncoded && (api.load_unsigned(reader, &base) != CAIRN_OK || base > before.size())) {
     return {};

@@ -87,9 +87,8 @@ int LogHost::SyncNamed(bool wait) {
   return synced.code() == StatusCode::kNoSpace ? CAIRN_NO_SPACE : CAIRN_FAILED;
 }
 
-ChunkRef LogHost::Load(ChunkPool& pool, PayloadMemory& memory, Hash128 hash, size_t size) {
-  const std::string directory = ServerDirectory();
-  ChunkLog* log = Open(directory);
+ChunkRef LogHost::Look(ChunkPool& pool, PayloadMemory& memory, Hash128 hash, size_t size) {
+  ChunkLog* log = Open(ServerDirectory());
   if (log != nullptr && !std::exchange(presumed_, true)) {
     // What is being read now. A server without the module may have written it.
     log->Presume({Setting("dbfilename")});
@@ -98,12 +97,7 @@ ChunkRef LogHost::Load(ChunkPool& pool, PayloadMemory& memory, Hash128 hash, siz
     }
   }
   const ChunkLog::Found found = log == nullptr ? ChunkLog::Found() : log->Find(hash, size);
-  if (!found.mapping) {
-    Say("a checkpoint names a chunk of " + std::to_string(size) + " bytes with hash " +
-        Hash128Hex(hash) + " that is not in " + directory + "/" + kLogDirectory +
-        ": RDB files and append-only files need that directory beside them");
-    return {};
-  }
+  if (!found.mapping) return {};
   const LogMapping& mapping = **found.mapping;
   mapping.AddReference();
   CairnBlob* blob = api_.blob_wrap(
@@ -112,6 +106,16 @@ ChunkRef LogHost::Load(ChunkPool& pool, PayloadMemory& memory, Hash128 hash, siz
       const_cast<LogMapping*>(&mapping));
   return pool.Map({memory.Wrap(blob), 0, size}, hash, found.record.dtype, found.record.figures,
                   found.number);
+}
+
+ChunkRef LogHost::Load(ChunkPool& pool, PayloadMemory& memory, Hash128 hash, size_t size) {
+  ChunkRef chunk = Look(pool, memory, hash, size);
+  if (!chunk) {
+    Say("a checkpoint names a chunk of " + std::to_string(size) + " bytes with hash " +
+        Hash128Hex(hash) + " that is not in " + ServerDirectory() + "/" + kLogDirectory +
+        ": RDB files and append-only files need that directory beside them");
+  }
+  return chunk;
 }
 
 void LogHost::OnSaved(std::string_view path, uint64_t number, uint64_t alive) {

@@ -57,7 +57,9 @@ class LogHost {
   /// executor.
   uint64_t NamedBytes(uint64_t alive) const;
 
-  /// A chunk that a file names, mapped and unread; empty when no log has it.
+  /// A chunk that the log has, mapped and unread; empty when it has not, or there is none.
+  ChunkRef Look(ChunkPool& pool, PayloadMemory& memory, Hash128 hash, size_t size);
+  /// One that a file names: when it is empty, why has been said.
   ChunkRef Load(ChunkPool& pool, PayloadMemory& memory, Hash128 hash, size_t size);
   /// module_api.h, watch_saves. `alive`: bytes of the chunks that are held now.
   void OnSaved(std::string_view path, uint64_t number, uint64_t alive);

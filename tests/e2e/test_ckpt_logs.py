@@ -510,6 +510,69 @@ class ChunkLogs(unittest.TestCase):
         for step in (2, 3):
             self.assertEqual(call("CKPT.LOAD", "run", step, "w", "RANGE", 0, SIZE), tensor(step))
 
+    def test_what_is_lost_is_saved_as_lost_and_all_else_as_it_is(self):
+        for settings, job, progress, status in (
+                ({}, "BGSAVE", "rdb_bgsave_in_progress", "rdb_last_bgsave_status"),
+                (AOF, "BGREWRITEAOF", "aof_rewrite_in_progress", "aof_last_bgrewrite_status")):
+
+            def run_job(server, job=job, progress=progress, status=status):
+                client = server.client()
+                client.execute_command(job)
+                wait_until(lambda: client.info("persistence")[progress] == 0, what=job)
+                self.assertEqual(client.info("persistence")[status], "ok")
+
+            with self.subTest(job):
+                self.check_lost(self.start(settings), run_job)
+
+    def check_lost(self, server, run_job):
+        for step in (1, 2):
+            self.save(server, step)
+        run_job(server)
+        server.kill()
+        server.start()
+        whole = {}
+        for path in self.segments(server):
+            with open(path, "rb") as segment:
+                whole[path] = segment.read()
+            os.truncate(path, len(whole[path]) // 2)
+        server.client().set("after", "the damage")
+        run_job(server)
+        self.assertIn("are saved as lost", server.log())
+        self.save(server, 3)
+        for _ in range(2):
+            run_job(server)    # the second time of what was lost at the load
+            server.kill()
+            server.start()
+            call = server.client().execute_command
+            self.assertEqual(server.client().get("after"), b"the damage")
+            self.assertEqual([row[1] for row in call("CKPT.LIST", "run")], [3, 2, 1])
+            self.assertEqual(call("CKPT.LOAD", "run", 2, "w", "RANGE", 0, CHUNK), tensor(2)[:CHUNK])
+            self.assertEqual(call("CKPT.LOAD", "run", 3, "w", "RANGE", 0, SIZE), tensor(3))
+            with self.assertRaisesRegex(redis.ResponseError, "CKPTDAMAGED"):
+                call("CKPT.LOAD", "run", 2, "w")
+            self.assertEqual(call("CKPT.VERIFY", "run", 2, "DEEP")[1], 0)
+            call("CKPT.MANIFEST", "run", 2)
+            with self.assertRaises(redis.ResponseError):
+                call("DUMP", "run")
+        # Put back, or saved once more, all is whole.
+        server.kill()
+        for path, blob in whole.items():    # what was left of them nothing needed, and it was removed
+            with open(path, "wb") as segment:
+                segment.write(blob)
+        server.start()
+        self.check(server, [1, 2, 3])
+        server.kill()
+        for path in whole:
+            os.remove(path)
+        server.start()
+        for step in (1, 2):
+            self.save_blob(server, 3 + step, tensor(step))
+        run_job(server)
+        server.kill()
+        server.start()
+        for step in (1, 2):
+            self.check_step(server, step, tensor(step))
+
     def test_a_merge_reads_what_a_restart_has_mapped(self):
         server = self.start(AOF)
         call = server.client().execute_command

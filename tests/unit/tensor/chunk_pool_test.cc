@@ -106,6 +106,23 @@ TEST(ChunkPoolTest, ADamagedOneIsNotFoundAndOthersOfItsHashAre) {
   EXPECT_EQ(pool.Find(good->hash()).get(), good.get());
 }
 
+TEST(ChunkPoolTest, ALostOneIsDamagedAndFoundByNobody) {
+  TestMemory memory;
+  ChunkPool pool(memory);
+  const std::string bytes = Random(kChunkBytes, 27);
+  const ChunkRef lost = pool.Lost(HashBytes128(bytes), kChunkBytes, DType::kF32);
+  EXPECT_EQ(lost->size(), kChunkBytes);
+  EXPECT_FALSE(lost->IsUnread());
+  EXPECT_FALSE(lost->IsIntact());
+  EXPECT_FALSE(pool.Find(lost->hash()));
+  const ChunkRef whole = pool.InternOne(memory.Slice(bytes), DType::kF32).value();
+  EXPECT_NE(whole.get(), lost.get());
+  EXPECT_FALSE(SameBytes(*whole, *lost));
+  EXPECT_FALSE(pool.Encode(*lost, whole.get(), 1));
+  EXPECT_FALSE(pool.Encode(*whole, lost.get(), 1));
+  pool.Rehome(*lost);  // nothing
+}
+
 // As a replay meets them: the payload of one command, and a name in the next.
 TEST(ChunkPoolTest, WhatCameInlineIsTheChunkOfItsRecord) {
   TestMemory memory;
