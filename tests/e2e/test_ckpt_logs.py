@@ -1,10 +1,10 @@
 """Chunk logs: RDB files and append-only bases that name chunks instead of holding them, a restart that maps them, what
-happens when they are missing, damaged, shared or not wanted, and kill -9 under saves (tensor_module/chunk_log.h).
+happens when they are missing, shared or not wanted, and kill -9 under saves (tensor_module/chunk_log.h). Damage is in
+test_ckpt_damage.py.
 
 CAIRN_CKPT_LOG_ROUNDS: how many kills (6 when not given). CAIRN_CKPT_LOG_SEED repeats a run of moments.
 """
 
-import array
 import json
 import os
 import random
@@ -18,49 +18,14 @@ import unittest
 import redis
 
 from cairn_server import LIB_DIR, TENSOR_MODULE, Server, wait_until
+from ckpt_log_case import AOF, CHUNK, SIZE, ChunkLogCase, tensor
 
 ROUNDS = int(os.environ.get("CAIRN_CKPT_LOG_ROUNDS", "6"))
 SEED = int(os.environ.get("CAIRN_CKPT_LOG_SEED", str(time.time_ns() % 1_000_000)))
-CHUNK = 256 * 1024
-SIZE = 12 * CHUNK + 1000
 SMALL_BYTES = 200_000    # what a file without payloads stays below
-AOF = {"appendonly": "yes", "appendfsync": "always"}    # so that a kill loses nothing that was answered
 
 
-def tensor(step: int) -> bytes:
-    """Of one step; half of its chunks are those of all others."""
-    same = random.Random(0).randbytes(SIZE // 2 // CHUNK * CHUNK)
-    return same + random.Random(step).randbytes(SIZE - len(same))
-
-
-class ChunkLogs(unittest.TestCase):
-    def start(self, settings=None, logs="yes", **more):
-        server = Server(settings={"loadmodule": f"{TENSOR_MODULE} chunk-logs {logs}", "enable-debug-command": "yes",
-                                  "enable-protected-configs": "yes", **(settings or {})}, **more)
-        self.addCleanup(server.close)
-        return server.start()
-
-    def save(self, server, step, run="run"):
-        server.client().execute_command("CKPT.SAVE", run, step, 1, "w", "U8", "SHAPE", 1, SIZE, "BLOB", tensor(step))
-
-    def check(self, server, steps, run="run"):
-        call = server.client().execute_command
-        self.assertEqual([row[1] for row in call("CKPT.LIST", run)], sorted(steps, reverse=True))
-        for step in steps:
-            self.assertEqual(call("CKPT.LOAD", run, step, "w", "RANGE", 0, SIZE), tensor(step))
-            self.assertEqual(call("CKPT.VERIFY", run, step, "DEEP")[1], 1)
-
-    def figures(self, server):
-        reply = server.client().execute_command("CKPT.LOGS")
-        return dict(zip([word.decode() for word in reply[::2]], reply[1::2]))
-
-    def size(self, server, name):
-        return os.path.getsize(os.path.join(server.directory, name))
-
-    def segments(self, server):
-        directory = os.path.join(server.directory, "chunklogs")
-        return sorted(os.path.join(directory, name) for name in os.listdir(directory) if name.endswith(".chunks"))
-
+class ChunkLogs(ChunkLogCase):
     def test_a_save_names_chunks_and_a_restart_maps_them(self):
         server = self.start()
         for step in (1, 2):
@@ -102,18 +67,6 @@ class ChunkLogs(unittest.TestCase):
         self.assertLess(max(sizes), SMALL_BYTES)
         server.restart()
         self.check(server, [1, 2])
-
-    def increments(self, server):
-        """Bytes of the increments in force, without the padding ahead of what comes."""
-        directory = os.path.join(server.directory, "appendonlydir")
-        with open(os.path.join(directory, "appendonly.aof.manifest"), encoding="ascii") as manifest:
-            rows = [line.split() for line in manifest]
-        total = 0
-        for row in rows:
-            if row[5] == "i":
-                with open(os.path.join(directory, row[1]), "rb") as file:
-                    total += len(file.read().rstrip(b"#"))
-        return total
 
     def test_increments_name_what_every_command_brings(self):
         server = self.start(AOF)
@@ -180,19 +133,6 @@ class ChunkLogs(unittest.TestCase):
             self.assertEqual(call("CKPT.LOAD", "run", 1, f"w{number}", "RANGE", 0, 8192), blobs[number])
             self.assertEqual(call("CKPT.LOAD", "run", 2, f"w{number}", "RANGE", 0, 8192), bytes(reversed(blobs[number])))
 
-    def check_step(self, server, step, want):
-        call = server.client().execute_command
-        self.assertEqual(call("CKPT.LOAD", "run", step, "w", "RANGE", 0, SIZE), want)
-        self.assertEqual(call("CKPT.VERIFY", "run", step, "DEEP")[1], 1)
-
-    def hash(self, server, tx, piece):
-        """XXH3-128 of bytes, as TENSOR.SET tells it."""
-        server.client().execute_command("TENSOR.SET", "probe", "U8", "SHAPE", 1, len(piece), "BLOB", piece)
-        reply = server.client().execute_command("TENSOR.INFO", "probe")
-        found = dict(zip(reply[::2], reply[1::2]))[b"xxh3"]
-        self.assertEqual(server.client().execute_command("CKPT.HAVE", "run", tx, 1, found), b"\x80")
-        return found
-
     def test_an_increment_without_its_chunk_is_refused(self):
         server = self.start(AOF)
         self.save(server, 1)
@@ -211,23 +151,6 @@ class ChunkLogs(unittest.TestCase):
         self.check(server, [1, 2])
         self.assertEqual(server.client().get("after"), b"the checkpoints")
 
-    def declare(self, server, step, size):
-        call = server.client().execute_command
-        tx = call("CKPT.BEGIN", "run", step)
-        call("CKPT.DECLARE", "run", tx, "RANK", 0, 1, "w", "weights", "U8", "SHAPE", 1, size)
-        return tx
-
-    def refer(self, server, step, blob):
-        """A version whose tensor is a chunk that is there already."""
-        call = server.client().execute_command
-        tx = self.declare(server, step, len(blob))
-        call("CKPT.REF", "run", tx, "RANK", 0, "w", "AT", 0, 1, self.hash(server, tx, blob))
-        call("CKPT.PREPARE", "run", tx, "RANK", 0)
-        call("CKPT.COMMIT", "run", tx, "DURABLE", "DISK")
-
-    def save_blob(self, server, step, blob, run="run"):
-        server.client().execute_command("CKPT.SAVE", run, step, 1, "w", "U8", "SHAPE", 1, len(blob), "BLOB", blob)
-
     def test_a_replay_finds_what_was_referred_to_beside_an_upload_that_was_given_up(self):
         server = self.start(AOF)
         call = server.client().execute_command
@@ -242,35 +165,6 @@ class ChunkLogs(unittest.TestCase):
         self.assertEqual([row[1] for row in call("CKPT.LIST", "run")], [3, 1])
         self.assertEqual(call("CKPT.LOAD", "run", 3, "w", "RANGE", 0, len(blob)), blob)
         self.hash(server, self.declare(server, 4, len(blob)), blob)    # asks HAVE
-
-    def damage(self, server, needle):
-        """Another bit in the segments wherever these bytes stand."""
-        for path in self.segments(server):
-            with open(path, "r+b") as segment:
-                at = segment.read().find(needle)
-                if at >= 0:
-                    segment.seek(at + 10)
-                    segment.write(bytes([needle[10] ^ 1]))
-
-    def test_a_replay_that_meets_damage_loses_no_version_that_refers_to_it(self):
-        server = self.start(AOF)
-        call = server.client().execute_command
-        blob = random.Random(8).randbytes(100_000)
-        self.save_blob(server, 1, blob)
-        server.run_job("BGREWRITEAOF", "aof_rewrites")
-        # Its replay looks at the chunk, finds it damaged, and makes another one, which goes.
-        self.save_blob(server, 1, blob, run="other")
-        call("DEL", "other")
-        self.refer(server, 2, blob)
-        server.kill()
-        self.damage(server, blob[1000:1100])
-        server.start()
-        self.assertEqual([row[1] for row in call("CKPT.LIST", "run")], [2, 1])
-        for step in (1, 2):
-            with self.assertRaisesRegex(redis.ResponseError, "CKPTDAMAGED"):
-                call("CKPT.LOAD", "run", step, "w")
-        self.save_blob(server, 3, blob)
-        self.assertEqual(call("CKPT.LOAD", "run", 3, "w", "RANGE", 0, len(blob)), blob)
 
     def test_a_replay_ends_at_a_ref_to_nothing(self):
         server = self.start({**AOF, "aof-checksum": "no"})
@@ -453,156 +347,6 @@ class ChunkLogs(unittest.TestCase):
         shutil.rmtree(os.path.join(server.directory, "chunklogs"))
         server.start()
         self.check(server, [1])
-
-    def test_damage_is_named_and_nothing_else_is_harmed(self):
-        server = self.start()
-        for step in (1, 2):
-            self.save(server, step)
-        server.client().save()
-        server.kill()
-        # A chunk that only step 2 has.
-        self.damage(server, tensor(2)[SIZE // 2 // CHUNK * CHUNK:][1000:1100])
-        server.start()
-        call = server.client().execute_command
-        with self.assertRaisesRegex(redis.ResponseError, "CKPTDAMAGED"):
-            call("CKPT.LOAD", "run", 2, "w")
-        with self.assertRaisesRegex(redis.ResponseError, "CKPTDAMAGED"):
-            call("CKPT.LOAD", "run", "LATEST", "w", "RANGE", 0, SIZE)
-        self.assertEqual(call("CKPT.LOAD", "run", 2, "w", "RANGE", 0, CHUNK), tensor(2)[:CHUNK])
-        self.assertEqual(call("CKPT.VERIFY", "run", 2, "DEEP")[1], 0)
-        self.assertEqual(call("CKPT.LOAD", "run", 1, "w", "RANGE", 0, SIZE), tensor(1))
-        with self.assertRaises(redis.ResponseError):
-            call("DUMP", "run")
-        # Saved anew it is whole again, and for good.
-        self.save(server, 3)
-        call("CKPT.DEL", "run", 2)
-        self.save(server, 2)
-        server.client().save()
-        server.restart()
-        self.check(server, [1, 2, 3])
-
-    def test_a_log_that_the_disk_refuses_to_read_costs_those_chunks_only(self):
-        """A bad sector answers the touch of a mapped page with SIGBUS; so does a file that somebody has shortened."""
-        self.check_unreadable(read_before=False)
-
-    def test_nor_does_one_that_it_refuses_to_read_again(self):
-        """After its first look at a chunk the server knows its bytes, and the kernel may drop their pages."""
-        self.check_unreadable(read_before=True)
-
-    def check_unreadable(self, read_before):
-        server = self.start()
-        for step in (1, 2):
-            self.save(server, step)
-        server.client().save()
-        server.restart()
-        if read_before:
-            self.check(server, [1, 2])
-        for path in self.segments(server):
-            os.truncate(path, os.path.getsize(path) // 2)
-        call = server.client().execute_command
-        with self.assertRaisesRegex(redis.ResponseError, "CKPTDAMAGED"):
-            call("CKPT.LOAD", "run", 2, "w")
-        self.assertEqual(call("CKPT.VERIFY", "run", 2, "DEEP")[1], 0)
-        self.assertEqual(call("CKPT.LOAD", "run", 1, "w", "RANGE", 0, CHUNK), tensor(1)[:CHUNK])
-        self.save(server, 3)
-        call("CKPT.DEL", "run", 2)
-        self.save(server, 2)
-        for step in (2, 3):
-            self.assertEqual(call("CKPT.LOAD", "run", step, "w", "RANGE", 0, SIZE), tensor(step))
-
-    def test_what_is_lost_is_saved_as_lost_and_all_else_as_it_is(self):
-        for settings, job, progress, status in (
-                ({}, "BGSAVE", "rdb_bgsave_in_progress", "rdb_last_bgsave_status"),
-                (AOF, "BGREWRITEAOF", "aof_rewrite_in_progress", "aof_last_bgrewrite_status")):
-
-            def run_job(server, job=job, progress=progress, status=status):
-                client = server.client()
-                client.execute_command(job)
-                wait_until(lambda: client.info("persistence")[progress] == 0, what=job)
-                self.assertEqual(client.info("persistence")[status], "ok")
-
-            with self.subTest(job):
-                self.check_lost(self.start(settings), run_job)
-
-    def check_lost(self, server, run_job):
-        for step in (1, 2):
-            self.save(server, step)
-        run_job(server)
-        server.kill()
-        server.start()
-        whole = {}
-        for path in self.segments(server):
-            with open(path, "rb") as segment:
-                whole[path] = segment.read()
-            os.truncate(path, len(whole[path]) // 2)
-        server.client().set("after", "the damage")
-        run_job(server)
-        self.assertIn("are saved as lost", server.log())
-        self.save(server, 3)
-        for _ in range(2):
-            run_job(server)    # the second time of what was lost at the load
-            server.kill()
-            server.start()
-            call = server.client().execute_command
-            self.assertEqual(server.client().get("after"), b"the damage")
-            self.assertEqual([row[1] for row in call("CKPT.LIST", "run")], [3, 2, 1])
-            self.assertEqual(call("CKPT.LOAD", "run", 2, "w", "RANGE", 0, CHUNK), tensor(2)[:CHUNK])
-            self.assertEqual(call("CKPT.LOAD", "run", 3, "w", "RANGE", 0, SIZE), tensor(3))
-            with self.assertRaisesRegex(redis.ResponseError, "CKPTDAMAGED"):
-                call("CKPT.LOAD", "run", 2, "w")
-            self.assertEqual(call("CKPT.VERIFY", "run", 2, "DEEP")[1], 0)
-            call("CKPT.MANIFEST", "run", 2)
-            with self.assertRaises(redis.ResponseError):
-                call("DUMP", "run")
-        # Put back, or saved once more, all is whole.
-        server.kill()
-        for path, blob in whole.items():    # what was left of them nothing needed, and it was removed
-            with open(path, "wb") as segment:
-                segment.write(blob)
-        server.start()
-        self.check(server, [1, 2, 3])
-        server.kill()
-        for path in whole:
-            os.remove(path)
-        server.start()
-        for step in (1, 2):
-            self.save_blob(server, 3 + step, tensor(step))
-        run_job(server)
-        server.kill()
-        server.start()
-        for step in (1, 2):
-            self.check_step(server, step, tensor(step))
-
-    def test_a_merge_reads_what_a_restart_has_mapped(self):
-        server = self.start(AOF)
-        call = server.client().execute_command
-        count = 200_000
-
-        def save(step):
-            payload = array.array("f", (float(i % 1000 + step) for i in range(count))).tobytes()
-            call("CKPT.SAVE", "run", step, 1, "w", "F32", "SHAPE", 1, count, "BLOB", payload)
-
-        def merged():
-            return call("CKPT.LOAD", "run", 7, "w", "RANGE", 0, 4 * count)
-
-        want = array.array("f", (float(i % 1000 + 3) for i in range(count))).tobytes()
-        for step in (2, 4):
-            save(step)
-        server.run_job("BGREWRITEAOF", "aof_rewrites")
-        server.restart()
-        call("CKPT.MERGE", "run", 7, 2, 2, 1, 4, 1)
-        self.assertEqual(merged(), want)
-        server.restart()    # merges again, from what the base names
-        self.assertEqual(merged(), want)
-        server.kill()
-        self.damage(server, array.array("f", [1002, 1003, 4, 5]).tobytes())    # step 2 goes up to 1001
-        server.start()
-        self.assertIn("cannot be merged again", server.log())
-        with self.assertRaisesRegex(redis.ResponseError, "CKPTDAMAGED"):
-            call("CKPT.MERGE", "run", 8, 2, 2, 1, 4, 1)
-        self.assertEqual([row[1] for row in call("CKPT.LIST", "run")], [4, 2])
-        save(5)
-        call("CKPT.MERGE", "run", 8, 2, 2, 1, 2, 3)
 
     def test_segments_that_somebody_deletes_are_written_again(self):
         server = self.start()
