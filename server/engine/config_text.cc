@@ -80,6 +80,10 @@ std::string DefaultLines(const SettingSpec& spec, const Settings& defaults) {
   }
   if (lines.empty()) lines = {{std::string(spec.name) + " \"\"", true}};
   if (std::string_view(spec.name) == "replicaof") lines = {{"replicaof no one", true}};
+  // CONFIG REWRITE says nothing of it, and "" is another value.
+  if (std::string_view(spec.name) == "bind") {
+    lines = {{"bind " + FormatSetting(spec, defaults), true}};
+  }
   for (const RewriteLine& line : lines) text += "# " + line.text + '\n';
   return text;
 }

@@ -440,6 +440,7 @@ bool DurabilityOfFiles::JoinPublishing(int64_t timeout_ms) {
 void DurabilityOfFiles::OnRewritePublished(int64_t started_ms, const SaveTarget& target,
                                            const Status& status) {
   last_rewrite_duration_ms_ = engine_.env.WallMicros() / 1000 - started_ms;
+  publish_outcome_ = status;
   if (status.ok()) {
     last_rewrite_ok_ = true;
     rewrite_failures_ = 0;
@@ -460,7 +461,7 @@ void DurabilityOfFiles::OnRewritePublished(int64_t started_ms, const SaveTarget&
 Status DurabilityOfFiles::RewriteHere() {
   CAIRN_RETURN_IF_ERROR(RunJobHere(JobKind::kRewrite));
   if (!JoinPublishing(kDiskWaitMs)) return Status::Io("its base was not published in time");
-  return aof_->protecting() ? Status::Ok() : Status::Io("its base could not be published");
+  return publish_outcome_;
 }
 
 void DurabilityOfFiles::CheckAutomaticRewrite() {

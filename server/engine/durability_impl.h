@@ -221,6 +221,7 @@ class DurabilityOfFiles final : public Durability {
   bool rewrite_scheduled_ = false;
   std::atomic<bool> exit_on_aof_error_{false};
   std::optional<Publishing> publishing_;
+  Status publish_outcome_;      // of the last one
   bool awaits_copy_ = false;    // since a primary's copy began to be loaded
   uint64_t open_failures_ = 0;  // in a row, of a log that is missing
   Status open_error_;           // of the last of them
