@@ -204,6 +204,8 @@ class Background(WithServer):
                 with self.assertRaisesRegex(cairnkv.SaveFailed, "CKPTNOTFINITE"):
                     getattr(run, what)(*arguments)
                 self.assertIn("CKPTNOTFINITE", logged.output[0])
+                run.wait()     # for the save that the call has begun all the same
+                self.assertEqual(step + 2 in run.steps(), what.startswith("save"))
                 self.assertEqual(self.client.execute_command("CKPT.RESUME", "run", "RANK", 0), [], "no transaction stays open")
                 self.assertEqual(run.save(step + 3, {"w": torch.ones(1)})["step"], step + 3)
 
