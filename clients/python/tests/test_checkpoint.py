@@ -13,7 +13,7 @@ import torch  # noqa: E402
 
 import cairnkv  # noqa: E402
 from cairnkv.upload import Upload  # noqa: E402
-from cairn_server import Server  # noqa: E402
+from server_case import ServerCase  # noqa: E402
 
 
 def state(seed):
@@ -32,19 +32,7 @@ class Cut(Exception):
     """The trainer is killed here."""
 
 
-class SaveAndLoad(unittest.TestCase):
-    @classmethod
-    def setUpClass(cls):
-        cls.server = Server(tensors=True).start()
-
-    @classmethod
-    def tearDownClass(cls):
-        cls.server.close()
-
-    def setUp(self):
-        self.client = self.server.client()
-        self.client.flushall()
-
+class SaveAndLoad(ServerCase):
     def save(self, step, value=None, **options):
         return cairnkv.save("run", step, value or state(step), client=self.client, **options)
 

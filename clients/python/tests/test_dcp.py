@@ -18,7 +18,7 @@ import cairnkv  # noqa: E402
 from cairnkv import dcp  # noqa: E402  (before torch's own package: see torch_checkpoint.py)
 from cairnkv.torch_checkpoint import sharded_tensor  # noqa: E402
 from torch.distributed._shard.sharding_spec import ShardMetadata  # noqa: E402
-from cairn_server import Server  # noqa: E402
+from server_case import ServerCase  # noqa: E402
 
 ROWS, COLUMNS = 1003, 301
 
@@ -91,19 +91,7 @@ def free_port():
         return probe.getsockname()[1]
 
 
-class DcpTest(unittest.TestCase):
-    @classmethod
-    def setUpClass(cls):
-        cls.server = Server(tensors=True).start()
-
-    @classmethod
-    def tearDownClass(cls):
-        cls.server.close()
-
-    def setUp(self):
-        self.client = self.server.client()
-        self.client.flushall()
-
+class DcpTest(ServerCase):
     def save(self, state, step, **options):
         dcp.checkpoint.save_state_dict(state, dcp.RunWriter("run", step, client=self.client, **options), no_dist=True)
 

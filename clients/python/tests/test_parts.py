@@ -20,6 +20,7 @@ import cairnkv  # noqa: E402
 from cairnkv import hashing, progress, run as runs, staging, upload  # noqa: E402
 from cairnkv.wire import Wire  # noqa: E402
 from cairn_server import Server  # noqa: E402
+from server_case import ServerCase  # noqa: E402
 
 
 class Bars:
@@ -36,19 +37,7 @@ class Bars:
         return bar
 
 
-class WithServer(unittest.TestCase):
-    @classmethod
-    def setUpClass(cls):
-        cls.server = Server(tensors=True).start()
-
-    @classmethod
-    def tearDownClass(cls):
-        cls.server.close()
-
-    def setUp(self):
-        self.client = self.server.client()
-        self.client.flushall()
-
+class WithServer(ServerCase):
     def run_of(self, **options):
         return cairnkv.Run("run", client=self.client, rank=0, world=1, attempt=0, **options)
 

@@ -16,7 +16,7 @@ import torch  # noqa: E402
 
 import cairnkv  # noqa: E402
 from cairnkv import hashing, packed, shards, state as states  # noqa: E402
-from cairn_server import Server  # noqa: E402
+from server_case import ServerCase  # noqa: E402
 
 EXAMPLE = os.path.join(SOURCE_DIR, "clients", "python", "examples", "train_ranks.py")
 
@@ -25,18 +25,7 @@ def logical(seed):
     return torch.randn(1001, 300, generator=torch.Generator().manual_seed(seed))
 
 
-class RunTest(unittest.TestCase):
-    @classmethod
-    def setUpClass(cls):
-        cls.server = Server(tensors=True).start()
-
-    @classmethod
-    def tearDownClass(cls):
-        cls.server.close()
-
-    def setUp(self):
-        self.server.client().flushall()
-
+class RunTest(ServerCase):
     def run_of(self, rank=0, world=1, attempt=0):
         return cairnkv.Run("run", client=self.server.client(), rank=rank, world=world, attempt=attempt)
 

@@ -18,7 +18,7 @@ import numpy  # noqa: E402
 import torch  # noqa: E402
 
 import cairnkv  # noqa: E402
-from cairn_server import Server  # noqa: E402
+from server_case import ServerCase  # noqa: E402
 
 
 @dataclasses.dataclass
@@ -112,17 +112,9 @@ class Loop:
         return last
 
 
-class TrainerCallbackTest(unittest.TestCase):
-    @classmethod
-    def setUpClass(cls):
-        cls.server = Server(tensors=True).start()
-
-    @classmethod
-    def tearDownClass(cls):
-        cls.server.close()
-
+class TrainerCallbackTest(ServerCase):
     def setUp(self):
-        self.server.client().flushall()
+        super().setUp()
         self.run_ = cairnkv.Run("run", client=self.server.client(), rank=0, world=1, attempt=0)
 
     def callback(self, **options):

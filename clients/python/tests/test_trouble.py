@@ -15,7 +15,7 @@ import torch  # noqa: E402
 
 import cairnkv  # noqa: E402
 from cairnkv import reading, upload, wire  # noqa: E402
-from cairn_server import Server  # noqa: E402
+from server_case import ServerCase  # noqa: E402
 
 BYTES = 20 << 20             # of a tensor that is read in several pieces
 
@@ -44,19 +44,7 @@ class Meanwhile:
         pass
 
 
-class TroubleTest(unittest.TestCase):
-    @classmethod
-    def setUpClass(cls):
-        cls.server = Server(tensors=True).start()
-
-    @classmethod
-    def tearDownClass(cls):
-        cls.server.close()
-
-    def setUp(self):
-        self.client = self.server.client()
-        self.client.flushall()
-
+class TroubleTest(ServerCase):
     def run_of(self, rank=0, world=1, attempt=None):
         return cairnkv.Run("run", client=self.client, rank=rank, world=world, attempt=attempt)
 
