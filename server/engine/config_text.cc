@@ -78,12 +78,11 @@ std::string DefaultLines(const SettingSpec& spec, const Settings& defaults) {
   } else {
     lines = RewriteSetting(spec, defaults, defaults);
   }
-  if (lines.empty()) lines = {{std::string(spec.name) + " \"\"", true}};
-  if (std::string_view(spec.name) == "replicaof") lines = {{"replicaof no one", true}};
-  // CONFIG REWRITE says nothing of it, and "" is another value.
-  if (std::string_view(spec.name) == "bind") {
-    lines = {{"bind " + FormatSetting(spec, defaults), true}};
+  if (lines.empty()) {  // CONFIG REWRITE says nothing of its default
+    const std::string value = FormatSetting(spec, defaults);
+    lines = {{std::string(spec.name) + " " + (value.empty() ? "\"\"" : value), true}};
   }
+  if (std::string_view(spec.name) == "replicaof") lines = {{"replicaof no one", true}};
   for (const RewriteLine& line : lines) text += "# " + line.text + '\n';
   return text;
 }

@@ -268,14 +268,15 @@ NamedValues Replication::InfoFields() const {
   fields.emplace_back("master_failover_state", failover_.state_name());
   fields.emplace_back("master_replid", engine_.replication_id);
   fields.emplace_back("master_replid2", former_.id);
-  fields.emplace_back("master_repl_offset", std::to_string(told_offset()));
+  const uint64_t offset = told_offset();
+  fields.emplace_back("master_repl_offset", std::to_string(offset));
   fields.emplace_back("second_repl_offset", std::to_string(former_.end_offset));
   const bool active = primary_.has_backlog();
   fields.emplace_back("repl_backlog_active", active ? "1" : "0");
   fields.emplace_back("repl_backlog_size", std::to_string(settings.repl_backlog_size));
   fields.emplace_back("repl_backlog_first_byte_offset",
                       std::to_string(active ? primary_.backlog().begin() + 1 : 0));
-  const uint64_t waiting = told_offset() - primary_.offset();
+  const uint64_t waiting = offset - primary_.offset();
   fields.emplace_back("repl_backlog_histlen",
                       std::to_string(active ? primary_.backlog().size() + waiting : 0));
   return fields;
