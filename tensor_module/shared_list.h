@@ -16,6 +16,20 @@
 
 namespace cairn::tensor {
 
+/// The items in their order, `block_items` a block; the last one has what is left.
+template <typename T>
+std::vector<Kept<std::vector<T>>> InBlocks(std::vector<T> items, size_t block_items) {
+  std::vector<Kept<std::vector<T>>> blocks;
+  blocks.reserve((items.size() + block_items - 1) / block_items);
+  for (size_t at = 0; at < items.size(); at += block_items) {
+    const auto begin = items.begin() + static_cast<std::ptrdiff_t>(at);
+    const auto end = begin + static_cast<std::ptrdiff_t>(std::min(block_items, items.size() - at));
+    blocks.push_back(Kept<std::vector<T>>::Make(
+        std::vector<T>(std::make_move_iterator(begin), std::make_move_iterator(end))));
+  }
+  return blocks;
+}
+
 template <typename T>
 class SharedList {
  public:
@@ -48,15 +62,8 @@ class SharedList {
   SharedList() = default;
   explicit SharedList(size_t count) : SharedList(std::vector<T>(count)) {}
   SharedList(std::initializer_list<T> items) : SharedList(std::vector<T>(items)) {}
-  explicit SharedList(std::vector<T> items) : size_(items.size()) {
-    blocks_.reserve((size_ + kBlockItems - 1) / kBlockItems);
-    for (size_t at = 0; at < size_; at += kBlockItems) {
-      const auto begin = items.begin() + static_cast<std::ptrdiff_t>(at);
-      const auto end = begin + static_cast<std::ptrdiff_t>(std::min(kBlockItems, size_ - at));
-      blocks_.push_back(
-          Kept<Block>::Make(Block(std::make_move_iterator(begin), std::make_move_iterator(end))));
-    }
-  }
+  explicit SharedList(std::vector<T> items)
+      : size_(items.size()), blocks_(InBlocks(std::move(items), kBlockItems)) {}
 
   size_t size() const { return size_; }
   bool empty() const { return size_ == 0; }
@@ -68,9 +75,8 @@ class SharedList {
   T& Own(size_t i) { return blocks_[i / kBlockItems].Own()[i % kBlockItems]; }
 
  private:
-  using Block = std::vector<T>;
-  std::vector<Kept<Block>> blocks_;
   size_t size_ = 0;
+  std::vector<Kept<std::vector<T>>> blocks_;
 };
 
 /// Where the first item stands that `is_before` is false of, as std::lower_bound has it; size()

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "tensor_module/kept.h"
+#include "tensor_module/shared_list.h"
 
 namespace cairn::tensor {
 
@@ -24,14 +25,8 @@ class SharedSorted {
 
   SharedSorted() = default;
   /// Requires: ascending.
-  explicit SharedSorted(std::vector<T> items) : size_(items.size()) {
-    for (size_t at = 0; at < size_; at += kBlockItems) {
-      const auto begin = items.begin() + static_cast<std::ptrdiff_t>(at);
-      const auto end = begin + static_cast<std::ptrdiff_t>(std::min(kBlockItems, size_ - at));
-      blocks_.push_back(
-          Kept<Block>::Make(Block(std::make_move_iterator(begin), std::make_move_iterator(end))));
-    }
-  }
+  explicit SharedSorted(std::vector<T> items)
+      : size_(items.size()), blocks_(InBlocks(std::move(items), kBlockItems)) {}
 
   size_t size() const { return size_; }
   bool empty() const { return size_ == 0; }
@@ -100,8 +95,8 @@ class SharedSorted {
             static_cast<size_t>(item - (*block)->begin())};
   }
 
-  std::vector<Kept<Block>> blocks_;
   size_t size_ = 0;
+  std::vector<Kept<Block>> blocks_;
 };
 
 }  // namespace cairn::tensor
