@@ -43,6 +43,21 @@ class DurabilityLogTest : public testing::Test {
     ASSERT_EQ(process.Run({"CONFIG", "SET", "rdb-key-save-delay", "0"}), "+OK");
   }
 
+  void BeginSlowRewrite(DurableProcess& process) {
+    GoSlow(process);
+    ASSERT_EQ(process.Run({"BGREWRITEAOF"}), "+Background append only file rewriting started");
+    GoFast(process);
+  }
+
+  /// appendonly yes, whose first rewrite ends well, and the key "late".
+  void TurnOnAndWrite(DurableProcess& process) {
+    ASSERT_EQ(process.Run({"CONFIG", "SET", "appendonly", "yes"}), "+OK");
+    ASSERT_TRUE(process.NoRewrite());
+    EXPECT_TRUE(process.durability_->figures().aof_enabled);
+    ASSERT_EQ(process.Run({"SET", "late", "1"}), "+OK");
+    ASSERT_TRUE(process.AllDurable());
+  }
+
   /// Room for the log, not for a base. The clock goes on: the log may find the disk full for a
   /// moment, and the rewrite's end waits until it has tried again.
   void FailRewrite(DurableProcess& process, std::vector<std::string> begin) {
@@ -163,11 +178,7 @@ TEST_F(DurabilityLogTest, ARewriteWithTheLogOffLeavesItOffAlsoWhenItFails) {
     EXPECT_FALSE(process.durability_->figures().aof_enabled);
     EXPECT_EQ(process.durability_->figures().rewrites, 0u);
     // Nor does it close the one that is asked for later.
-    ASSERT_EQ(process.Run({"CONFIG", "SET", "appendonly", "yes"}), "+OK");
-    ASSERT_TRUE(process.NoRewrite());
-    EXPECT_TRUE(process.durability_->figures().aof_enabled);
-    ASSERT_EQ(process.Run({"SET", "late", "1"}), "+OK");
-    ASSERT_TRUE(process.AllDurable());
+    ASSERT_NO_FATAL_FAILURE(TurnOnAndWrite(process));
   }
   ExpectAtNextStart("late", kKeys + 1);
 }
@@ -176,17 +187,11 @@ TEST_F(DurabilityLogTest, ARewriteWithTheLogOffThatIsEndedLeavesNothing) {
   {
     DurableProcess process(env_, {});
     ASSERT_NO_FATAL_FAILURE(Fill(process));
-    GoSlow(process);
-    ASSERT_EQ(process.Run({"BGREWRITEAOF"}), "+Background append only file rewriting started");
-    GoFast(process);
+    ASSERT_NO_FATAL_FAILURE(BeginSlowRewrite(process));
     process.durability_->AbortBackgroundSave();
     EXPECT_FALSE(process.durability_->figures().aof_enabled);
     EXPECT_EQ(*env_.ListDir("/appendonlydir"), std::vector<std::string>{});
-    ASSERT_EQ(process.Run({"CONFIG", "SET", "appendonly", "yes"}), "+OK");
-    ASSERT_TRUE(process.NoRewrite());
-    EXPECT_TRUE(process.durability_->figures().aof_enabled);
-    ASSERT_EQ(process.Run({"SET", "late", "1"}), "+OK");
-    ASSERT_TRUE(process.AllDurable());
+    ASSERT_NO_FATAL_FAILURE(TurnOnAndWrite(process));
   }
   ExpectAtNextStart("late", kKeys + 1);
 }
@@ -195,9 +200,7 @@ TEST_F(DurabilityLogTest, TurnedOnDuringARewriteWithTheLogOffItStays) {
   {
     DurableProcess process(env_, {});
     ASSERT_NO_FATAL_FAILURE(Fill(process));
-    GoSlow(process);
-    ASSERT_EQ(process.Run({"BGREWRITEAOF"}), "+Background append only file rewriting started");
-    GoFast(process);
+    ASSERT_NO_FATAL_FAILURE(BeginSlowRewrite(process));
     ASSERT_EQ(process.Run({"CONFIG", "SET", "appendonly", "yes"}), "+OK");
     process.durability_->AbortBackgroundSave();  // which fails for both
     ASSERT_TRUE(process.Until([&] {
