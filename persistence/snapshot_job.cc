@@ -78,7 +78,7 @@ Status SnapshotJob::Run() {
   Status status = WriteTemp(&expected);
   if (!status.ok()) source_.Abandon();
   if (status.ok() && options_.verify && !options_.as_commands) status = Verify(expected);
-  if (status.ok() && !options_.also_final_path.empty()) also_status_ = LinkAlso();
+  if (status.ok() && !options_.also_final_path.empty()) also_status_ = CopyAlso();
   if (status.ok() && !options_.final_path.empty()) {
     status = env_.Rename(options_.temp_path, options_.final_path);
     if (status.ok()) status = env_.SyncDir(DirName(options_.final_path));
@@ -90,23 +90,49 @@ Status SnapshotJob::Run() {
   return status;
 }
 
-// By a link, so that nothing is written twice; link(2) does not replace, rename(2) does.
-Status SnapshotJob::LinkAlso() {
-  std::lock_guard lock(also_mutex_);
-  if (also_dropped_) return Status(StatusCode::kCancelled, "a newer file has come first");
-  const std::string temp_path = options_.temp_path + ".link";
+// A copy, not a second name of the base: an operator who writes another RDB file over dump.rdb (cp
+// does so in place) must not change the log.
+Status SnapshotJob::CopyAlso() {
+  const std::string temp_path = options_.temp_path + ".copy";
   CAIRN_RETURN_IF_ERROR(env_.RemoveIfThere(temp_path));
-  CAIRN_RETURN_IF_ERROR(env_.Link(options_.temp_path, temp_path));
-  Status status = env_.Rename(temp_path, options_.also_final_path);
+  Status status = CopyTo(temp_path);
+  if (status.ok()) {
+    std::lock_guard lock(also_mutex_);
+    status = also_dropped_ ? Status(StatusCode::kCancelled, "a newer file has come first")
+                           : env_.Rename(temp_path, options_.also_final_path);
+  }
   if (status.ok()) return env_.SyncDir(DirName(options_.also_final_path));
   [[maybe_unused]] const Status removed = env_.Remove(temp_path);
   return status;
 }
 
+Status SnapshotJob::CopyTo(const std::string& path) {
+  auto from = env_.OpenRead(options_.temp_path);
+  if (!from.ok()) return from.status();
+  const uint64_t size = (*from)->size();
+  Result<uint64_t> room = env_.FreeSpace(DirName(path));
+  if (!room.ok()) return room.status();
+  // What is left over is for the log, which grows meanwhile.
+  if (*room < size + size / 5) {
+    return Status(StatusCode::kNoSpace, "no room for a copy of " + std::to_string(size) + " bytes");
+  }
+  auto opened = env_.OpenTruncate(path);
+  if (!opened.ok()) return opened.status();
+  WritableFile& file = **opened;
+  FileSink sink(file, options_.incremental_sync, [this] { return Between(); });
+  std::string piece(kPieceBytes, '\0');
+  for (uint64_t done = 0; done < size;) {
+    Result<size_t> read = (*from)->Read(done, piece.size(), piece.data());
+    if (!read.ok()) return read.status();
+    if (*read == 0) return Status::Io("the new base became shorter while it was copied");
+    CAIRN_RETURN_IF_ERROR(sink.Append(std::string_view(piece).substr(0, *read)));
+    done += *read;
+  }
+  CAIRN_RETURN_IF_ERROR(file.Sync());
+  return file.Close();
+}
+
 Status SnapshotJob::WriteTemp(ExpectedCounts* expected) {
-  // One that was left behind may be a second name of the file that is in force (LinkAlso): emptying
-  // it would empty that.
-  CAIRN_RETURN_IF_ERROR(env_.RemoveIfThere(options_.temp_path));
   auto opened = env_.OpenTruncate(options_.temp_path);
   if (!opened.ok()) return opened.status();
   WritableFile& file = **opened;

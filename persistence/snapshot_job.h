@@ -26,8 +26,8 @@ struct SnapshotJobOptions {
   std::string temp_path;
   std::string final_path;  ///< empty: leave the verified file at temp_path (AOF rewrite publishes
                            ///< it itself)
-  /// Not empty: the same bytes under a second name as well, replacing what is there (a rewrite
-  /// while a save is due: one walk for both). Not with as_commands.
+  /// Not empty: a copy under a second name as well, replacing what is there (a rewrite while a save
+  /// is due: one walk for both). Not with as_commands.
   std::string also_final_path;
   RdbWriteOptions rdb;
   std::vector<std::string> function_libraries;  ///< sources, as of the cut
@@ -80,8 +80,8 @@ class SnapshotJob {
 
   /// Returns when the file is durable, or why it is not. kCancelled after Abort().
   Status Run();
-  /// A newer file is about to take the name also_final_path: from now on this one will not. Waits
-  /// while it is just doing so. Thread: any.
+  /// A newer file is about to take the name also_final_path: from now on this one will not.
+  /// Thread: any.
   void DropAlso() {
     std::lock_guard lock(also_mutex_);
     also_dropped_ = true;
@@ -106,7 +106,8 @@ class SnapshotJob {
   /// Abort().
   Status Between();
   Status Verify(const ExpectedCounts& expected);
-  Status LinkAlso();
+  Status CopyAlso();
+  Status CopyTo(const std::string& path);
 
   Env& env_;
   SnapshotSource& source_;

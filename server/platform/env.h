@@ -90,8 +90,6 @@ class Env {
 
   /// Replaces `to` atomically. Durable after SyncDir of both directories.
   virtual Status Rename(const std::string& from, const std::string& to) = 0;
-  /// Hard link. kIo when `to` exists.
-  virtual Status Link(const std::string& from, const std::string& to) = 0;
   /// Removes a file or an empty directory.
   virtual Status Remove(const std::string& path) = 0;
   /// Ok too when the directory is already there; the parent must exist.

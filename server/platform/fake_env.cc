@@ -464,19 +464,6 @@ Status FakeEnv::Rename(const std::string& raw_from, const std::string& raw_to) {
   return Status::Ok();
 }
 
-Status FakeEnv::Link(const std::string& raw_from, const std::string& raw_to) {
-  std::lock_guard lock(mutex_);
-  const std::string from = Normalize(raw_from);
-  const std::string to = Normalize(raw_to);
-  CAIRN_RETURN_IF_ERROR(CountCall("link", from));
-  auto found = FindFile("link", from);
-  if (!found.ok()) return found.status();
-  CAIRN_RETURN_IF_ERROR(CheckParent("link", to));
-  if (names_.contains(to)) return Error(StatusCode::kIo, "link", from, "File exists");
-  Change({{{to, *found}}});
-  return Status::Ok();
-}
-
 Status FakeEnv::Remove(const std::string& raw_path) {
   std::lock_guard lock(mutex_);
   const std::string path = Normalize(raw_path);

@@ -96,7 +96,6 @@ class FakeEnv final : public Env {
   Result<std::unique_ptr<WritableFile>> OpenTruncate(const std::string& path) override;
   Result<std::unique_ptr<RandomAccessFile>> OpenRead(const std::string& path) override;
   Status Rename(const std::string& from, const std::string& to) override;
-  Status Link(const std::string& from, const std::string& to) override;
   Status Remove(const std::string& path) override;
   Status CreateDir(const std::string& path) override;
   Result<std::vector<std::string>> ListDir(const std::string& path) override;

@@ -236,9 +236,6 @@ class PosixEnv final : public Env {
   Status Rename(const std::string& from, const std::string& to) override {
     return Check(::rename(from.c_str(), to.c_str()), "rename", from);
   }
-  Status Link(const std::string& from, const std::string& to) override {
-    return Check(::link(from.c_str(), to.c_str()), "link", from);
-  }
   Status Remove(const std::string& path) override {
     return Check(::remove(path.c_str()), "remove", path);
   }

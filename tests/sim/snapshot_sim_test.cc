@@ -84,9 +84,9 @@ class SnapshotSimTest : public testing::TestWithParam<Names> {
   static void GoOn(FakeEnv& env, const std::string& third) {
     ASSERT_TRUE(Save(env, 3).ok());
     EXPECT_EQ(*env.ReadFileToString(Name()), third);
-    std::string link(kTemp);
-    link += ".link";
-    EXPECT_FALSE(*env.FileExists(link));
+    std::string copy(kTemp);
+    copy += ".copy";
+    EXPECT_FALSE(*env.FileExists(copy));
     EXPECT_EQ(*env.FileExists(kTemp), GetParam() == Names::kRewrite);
   }
 };
@@ -139,12 +139,50 @@ TEST_P(SnapshotSimTest, ErrorAtEveryCall) {
 TEST_P(SnapshotSimTest, AFailedSinkGivesTheWalkUp) {
   FakeEnv env(1);
   ASSERT_NO_FATAL_FAILURE(Prepare(env));
-  env.SetCapacity(env.used_bytes() + 1000);
+  env.SetCapacity(*env.FileSize(Name()) + 1000);  // what a rewrite left at kTemp goes first
   Source source(2);
   SnapshotJob job(env, source, Options());
   EXPECT_EQ(job.Run().code(), StatusCode::kNoSpace);
   EXPECT_TRUE(source.abandoned);
   EXPECT_EQ(*env.ReadFileToString(Name()), FileOf(1));
+}
+
+/// Whoever writes another file over dump.rdb in place must not change the log's base.
+TEST(SnapshotSim, TheRdbFileOfARewriteIsNoSecondNameOfItsBase) {
+  FakeEnv env(1);
+  ASSERT_TRUE(env.CreateDir("/data").ok());
+  Source source(1);
+  SnapshotJobOptions options;
+  options.temp_path = kTemp;
+  options.also_final_path = kAlso;
+  SnapshotJob job(env, source, options);
+  ASSERT_TRUE(job.Run().ok());
+  ASSERT_TRUE(job.also_status().ok());
+  const std::string base = *env.ReadFileToString(kTemp);
+  EXPECT_EQ(*env.ReadFileToString(kAlso), base);
+  ASSERT_TRUE((*env.OpenTruncate(kAlso))->Append("another file").ok());
+  EXPECT_EQ(*env.ReadFileToString(kTemp), base);
+}
+
+/// The base is sound, so the rewrite goes on; the save is what failed.
+TEST(SnapshotSim, NoRoomForTheCopyFailsTheSaveAlone) {
+  FakeEnv env(1);
+  ASSERT_TRUE(env.CreateDir("/data").ok());
+  Source measured(1);
+  SnapshotJobOptions options;
+  options.temp_path = kTemp;
+  SnapshotJob first(env, measured, options);
+  ASSERT_TRUE(first.Run().ok());
+  const uint64_t size = *env.FileSize(kTemp);
+  options.also_final_path = kAlso;
+  ASSERT_TRUE(env.Remove(kTemp).ok());
+  env.SetCapacity(size * 2);  // not the fifth more that is left to the log
+  Source source(1);
+  SnapshotJob job(env, source, options);
+  EXPECT_TRUE(job.Run().ok());
+  EXPECT_EQ(job.also_status().code(), StatusCode::kNoSpace);
+  EXPECT_TRUE(*env.FileExists(kTemp));
+  EXPECT_FALSE(*env.FileExists(kAlso));
 }
 
 std::string NameOf(const testing::TestParamInfo<Names>& info) {
