@@ -214,9 +214,9 @@ class SegTable {
   uint64_t Scan(uint64_t cursor, size_t min_buckets, const auto& visit) const;
   Record* Random(uint64_t random) const;
   /// From a record that `random` picks, onwards in hash order and round the end, until
-  /// visit(const Record&) -> bool is false or everything was visited once. skip(const Seg&) -> bool
-  /// leaves out whole segments. The table must not change meanwhile.
-  void VisitFromRandom(uint64_t random, const auto& skip, const auto& visit) const;
+  /// visit(const Record&) -> bool is false or everything was visited once. skip(Seg&) -> bool
+  /// leaves out whole segments. The table must not change meanwhile, but for TightenExpiry.
+  void VisitFromRandom(uint64_t random, const auto& skip, const auto& visit);
   void Reserve(uint64_t keys);
   void CheckInvariants() const;
   /// Visits all structure once, freeing segments through `free_segment`. For the destructor and the

@@ -88,7 +88,7 @@ typename SegTable<P>::Record* SegTable<P>::Random(uint64_t random) const {
 }
 
 template <typename P>
-void SegTable<P>::VisitFromRandom(uint64_t random, const auto& skip, const auto& visit) const {
+void SegTable<P>::VisitFromRandom(uint64_t random, const auto& skip, const auto& visit) {
   if (size_ == 0) return;
   const auto next = [&random] {
     random += 0x9e3779b97f4a7c15;  // splitmix64
@@ -98,7 +98,7 @@ void SegTable<P>::VisitFromRandom(uint64_t random, const auto& skip, const auto&
   };
   // Any record may be the first, those of the stash too, or what overflowed would hardly be seen.
   constexpr int kStartTries = 64;
-  const Seg* const start = SegmentOf(next());
+  Seg* const start = SegmentOf(next());
   int from = 0;
   uint32_t from_slots = ~0u;
   for (int i = 0; i < kStartTries; ++i) {
@@ -127,7 +127,7 @@ void SegTable<P>::VisitFromRandom(uint64_t random, const auto& skip, const auto&
   if (!skip_start &&
       !(visit_bucket(start, from, from_slots) && visit_buckets(start, from + 1, Seg::kBuckets)))
     return;
-  for (const Seg* segment = SegmentOf(HashAfter(start)); segment != start;
+  for (Seg* segment = SegmentOf(HashAfter(start)); segment != start;
        segment = SegmentOf(HashAfter(segment))) {
     if (!skip(*segment) && !visit_buckets(segment, 0, Seg::kBuckets)) return;
   }

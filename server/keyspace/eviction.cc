@@ -41,13 +41,21 @@ bool EvictionPool::TakeBest(Candidate* out) {
 
 // Hashes are uniform, so the keys that follow a random place in the hash order are a fair sample.
 void Database::Sample(uint64_t random, size_t keys, bool volatile_only, size_t max_segments,
-                      const std::function<void(const Entry&)>& visit) const {
+                      const std::function<void(const Entry&)>& visit) {
   size_t segments = 0;
-  const auto skip = [&](const EntryTable::Seg& segment) {
-    ++segments;
-    return volatile_only && segment.earliest_expiry_ms == INT64_MAX;
+  // The segment that is looked at, when that begins at its front, and whether it has an expiry.
+  EntryTable::Seg* whole = nullptr;
+  bool expires = false;
+  const auto skip = [&](EntryTable::Seg& segment) {
+    // Its bound was of a key that is gone: it is not looked through again.
+    if (whole != nullptr && !expires) table_->TightenExpiry(whole, INT64_MAX);
+    const bool skipped = volatile_only && segment.earliest_expiry_ms == INT64_MAX;
+    whole = volatile_only && !skipped && ++segments > 1 ? &segment : nullptr;
+    expires = false;
+    return skipped;
   };
   table_->VisitFromRandom(random, skip, [&](const Entry& entry) {
+    expires |= entry.has_expiry();
     if (!IsCandidate(entry, volatile_only)) return segments <= max_segments;
     visit(entry);
     return --keys != 0 && segments <= max_segments;

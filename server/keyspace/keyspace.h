@@ -137,7 +137,7 @@ class Database {
   /// if `volatile_only`. Goes through at most `max_segments` segments, so with few TTLs it may find
   /// fewer. Segments without any TTL cost one compare.
   void Sample(uint64_t random, size_t keys, bool volatile_only, size_t max_segments,
-              const std::function<void(const Entry&)>& visit) const;
+              const std::function<void(const Entry&)>& visit);
   /// Presizes an empty database for `keys` (loading); a hint, capped at 16,384 segments. Ignored
   /// later: growth is never more than a split at a time.
   void Reserve(uint64_t keys);
