@@ -288,17 +288,22 @@ BlobRef Combine(BitOperation operation, std::span<const std::string_view> source
   char* out = blob->mutable_data();
   if (!sources[0].empty()) std::memcpy(out, sources[0].data(), sources[0].size());
   std::memset(out + sources[0].size(), 0, size - sources[0].size());
-  for (std::string_view source : sources.subspan(1)) {
-    CombineBits(operation, out, source.data(), source.size());
-    if (operation == BitOperation::kAnd) std::memset(out + source.size(), 0, size - source.size());
+  // A piece of all sources after the other: the target's is in the cache until it is done.
+  constexpr size_t kPieceBytes = size_t{32} << 10;
+  for (size_t from = 0; from < size; from += kPieceBytes) {
+    const size_t piece = std::min(kPieceBytes, size - from);
+    for (std::string_view source : sources.subspan(1)) {
+      const size_t here = std::min(piece, source.size() - std::min(from, source.size()));
+      CombineBits(operation, out + from, source.data() + (here == 0 ? 0 : from), here);
+      if (operation == BitOperation::kAnd) std::memset(out + from + here, 0, piece - here);
+    }
   }
   return blob;
 }
 
 BlobRef Invert(std::string_view source) {
   BlobRef blob = BlobRef::Adopt(Blob::Create(source.size()));
-  std::transform(source.begin(), source.end(), blob->mutable_data(),
-                 [](char byte) { return static_cast<char>(~byte); });
+  InvertBits(blob->mutable_data(), source.data(), source.size());
   return blob;
 }
 

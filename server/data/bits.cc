@@ -69,6 +69,29 @@ int64_t SignExtend(uint64_t value, unsigned bits) {
   return static_cast<int64_t>(value << unused) >> unused;
 }
 
+// Several words at a time: a loop over bytes, or with a branch for each word, costs a multiple.
+constexpr size_t kStrideWords = 4;
+constexpr size_t kStride = kStrideWords * sizeof(uint64_t);
+
+void CombineWords(char* target, const char* source, size_t size, const auto& combine) {
+  size_t at = 0;
+  for (; at + kStride <= size; at += kStride) {
+    uint64_t into[kStrideWords], from[kStrideWords];
+    std::memcpy(into, target + at, kStride);
+    std::memcpy(from, source + at, kStride);
+    for (size_t i = 0; i < kStrideWords; ++i) into[i] = combine(into[i], from[i]);
+    std::memcpy(target + at, into, kStride);
+  }
+  for (; at < size; ++at) target[at] = static_cast<char>(combine(target[at], source[at]));
+}
+
+/// The kStride bytes at `bytes` are nothing but `word`.
+bool IsDull(const char* bytes, uint64_t word) {
+  uint64_t differs = 0;
+  for (size_t i = 0; i < kStrideWords; ++i) differs |= LoadWord(bytes + i * 8) ^ word;
+  return differs == 0;
+}
+
 }  // namespace
 
 uint64_t CountBits(std::string_view bytes) {
@@ -108,6 +131,10 @@ std::optional<uint64_t> FindBit(std::string_view bytes, bool bit, uint64_t first
   uint64_t index = first / 8;
   uint8_t mask = MaskFrom(first);
   while (index <= last_byte) {
+    if (mask == 0xff && index + kStride <= last_byte && IsDull(bytes.data() + index, dull_word)) {
+      index += kStride;
+      continue;
+    }
     if (mask == 0xff && index + 8 <= last_byte && LoadWord(bytes.data() + index) == dull_word) {
       index += 8;
       continue;
@@ -204,15 +231,16 @@ std::optional<int64_t> AddBitField(BitFieldType type, int64_t value, int64_t inc
 void CombineBits(BitOperation operation, char* target, const char* source, size_t size) {
   switch (operation) {
     case BitOperation::kAnd:
-      for (size_t i = 0; i < size; ++i) target[i] = static_cast<char>(target[i] & source[i]);
-      return;
+      return CombineWords(target, source, size, [](auto a, auto b) { return a & b; });
     case BitOperation::kOr:
-      for (size_t i = 0; i < size; ++i) target[i] = static_cast<char>(target[i] | source[i]);
-      return;
+      return CombineWords(target, source, size, [](auto a, auto b) { return a | b; });
     case BitOperation::kXor:
-      for (size_t i = 0; i < size; ++i) target[i] = static_cast<char>(target[i] ^ source[i]);
-      return;
+      return CombineWords(target, source, size, [](auto a, auto b) { return a ^ b; });
   }
+}
+
+void InvertBits(char* target, const char* source, size_t size) {
+  CombineWords(target, source, size, [](auto, auto b) { return ~b; });
 }
 
 }  // namespace cairn

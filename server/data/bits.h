@@ -52,5 +52,7 @@ std::optional<int64_t> AddBitField(BitFieldType type, int64_t value, int64_t inc
 enum class BitOperation : uint8_t { kAnd, kOr, kXor };
 /// target[i] = target[i] op source[i] for `size` bytes.
 void CombineBits(BitOperation operation, char* target, const char* source, size_t size);
+/// target[i] = ~source[i] for the first `size` bytes.
+void InvertBits(char* target, const char* source, size_t size);
 
 }  // namespace cairn

@@ -330,7 +330,9 @@ uint64_t QuickList::EraseEqualInNode(Tree::Cursor* cursor, std::string_view elem
     const ListpackView all(raw);
     uint32_t at = all.begin();
     for (uint32_t i = 0; i < seen.count; ++i, at = all.Next(at)) {
-      if (all.Get(at).Equals(element)) found.push_back(i);
+      if (!all.Get(at).Equals(element)) continue;
+      found.push_back(i);
+      if (!from_tail && found.size() == limit) break;
     }
   }
   if (found.size() > limit) {

@@ -1,6 +1,7 @@
 // AclSelector: the permissions of a user's root and of its selectors (acl_user.h).
 
 #include <algorithm>
+#include <bit>
 
 #include "server/base/strings.h"
 #include "server/engine/acl_user.h"
@@ -256,12 +257,14 @@ Status AclSelector::Apply(const CommandTable& table, std::string_view rule) {
 
 // --- describing ---
 
-void AclSelector::CountCategory(const CommandTable& table, uint64_t category, size_t* on,
-                                size_t* off) const {
-  *on = *off = 0;
+AclSelector::CategoryCounts AclSelector::CountCategories(const CommandTable& table) const {
+  CategoryCounts counts;
   for (const auto& command : table.all()) {
-    if (command->acl & category) ++*(HasCommand(*command) ? on : off);
+    auto& side = HasCommand(*command) ? counts.on : counts.off;
+    for (uint64_t left = command->acl; left != 0; left &= left - 1)
+      ++side[static_cast<size_t>(std::countr_zero(left))];
   }
+  return counts;
 }
 
 // The rules are found by applying them: `rest` is what is still to be said, `said` what the rules
@@ -276,10 +279,12 @@ std::string AclSelector::CommandRules(const CommandTable& table) const {
   std::vector<bool> applied(categories.size());
   while (true) {
     size_t best = categories.size(), least = SIZE_MAX, most = 0;
+    const CategoryCounts counts = rest.CountCategories(table);
     for (size_t i = 0; i < categories.size(); ++i) {
       if (applied[i]) continue;
-      size_t on = 0, off = 0;
-      rest.CountCategory(table, AclCategoryByName(categories[i].substr(1)), &on, &off);
+      const auto bit =
+          static_cast<size_t>(std::countr_zero(AclCategoryByName(categories[i].substr(1))));
+      const size_t on = counts.on[bit], off = counts.off[bit];
       const size_t different = additive ? off : on;
       const size_t same = additive ? on : off;
       if (same <= different || different > least || (different == least && same <= most)) continue;

@@ -12,6 +12,7 @@
 //             ~glob | %R~glob | %W~glob | %RW~glob | allkeys | resetkeys
 //             &glob | allchannels | resetchannels
 
+#include <array>
 #include <bitset>
 #include <cstdint>
 #include <map>
@@ -110,7 +111,11 @@ class AclSelector {
   void SetAll(bool allow);
   bool HasCommand(const Command& command) const;
   bool AllowsCommand(const AclRequest& request) const;
-  void CountCategory(const CommandTable& table, uint64_t category, size_t* on, size_t* off) const;
+  /// Commands of each category that this selector has and has not, by the category's bit.
+  struct CategoryCounts {
+    std::array<size_t, 64> on{}, off{};
+  };
+  CategoryCounts CountCategories(const CommandTable& table) const;
 
   std::bitset<kAclCommandBits> commands_;
   std::map<uint32_t, std::vector<std::string>> first_arguments_;  // by command id

@@ -46,6 +46,40 @@ TEST(BitsTest, CountAndFindAgreeWithOneBitAtATime) {
   }
 }
 
+TEST(BitsTest, ABitIsFoundBehindAnyRun) {
+  for (const bool bit : {false, true}) {
+    for (size_t size = 1; size < 140; ++size) {
+      std::string bytes(size, bit ? '\0' : '\xff');
+      ASSERT_EQ(FindBit(bytes, bit, 0, size * 8 - 1), std::nullopt);
+      for (size_t at = 0; at < size; ++at) {
+        bytes[at] = static_cast<char>(bytes[at] ^ 0x10);
+        for (uint64_t first = 0; first <= at * 8 + 3; first += 7)
+          ASSERT_EQ(FindBit(bytes, bit, first, size * 8 - 1), at * 8 + 3);
+        bytes[at] = static_cast<char>(bytes[at] ^ 0x10);
+      }
+    }
+  }
+}
+
+TEST(BitsTest, CombiningIsByteForByte) {
+  std::mt19937_64 random(5);
+  for (size_t size = 0; size < 150; ++size) {
+    const std::string a = RandomBytes(random, size + 1), b = RandomBytes(random, size);
+    std::string both = a, either = a, differ = a, inverse = a;
+    CombineBits(BitOperation::kAnd, both.data(), b.data(), size);
+    CombineBits(BitOperation::kOr, either.data(), b.data(), size);
+    CombineBits(BitOperation::kXor, differ.data(), b.data(), size);
+    InvertBits(inverse.data(), b.data(), size);
+    for (size_t i = 0; i < size; ++i) {
+      ASSERT_EQ(both[i], static_cast<char>(a[i] & b[i]));
+      ASSERT_EQ(either[i], static_cast<char>(a[i] | b[i]));
+      ASSERT_EQ(differ[i], static_cast<char>(a[i] ^ b[i]));
+      ASSERT_EQ(inverse[i], static_cast<char>(~b[i]));
+    }
+    for (const std::string& each : {both, either, differ, inverse}) ASSERT_EQ(each[size], a[size]);
+  }
+}
+
 TEST(BitsTest, FieldsOfEveryWidthAndPlaceReadBackAndLeaveTheirNeighboursAlone) {
   for (const bool is_signed : {false, true}) {
     for (unsigned bits = 1; bits <= (is_signed ? kMaxSignedBits : kMaxUnsignedBits); ++bits) {
