@@ -76,7 +76,7 @@ void ClientHost::Refuse(const Accepted& accepted, std::string_view line) {
 
 void ClientHost::OnAccept(const Accepted& accepted) {
   const Settings& settings = engine_.settings();
-  if (connections_.size() >= static_cast<size_t>(settings.maxclients)) {
+  if (open_ >= static_cast<size_t>(settings.maxclients)) {
     Refuse(accepted, resp_errors::kMaxClients);
     return;
   }
@@ -95,6 +95,7 @@ void ClientHost::OnAccept(const Accepted& accepted) {
   raw->session_->local_address = accepted.local;
   raw->session_->unix_socket = accepted.unix_socket;
   connections_.emplace(raw, std::move(connection));
+  ++open_;
   ++engine_.stats.connections_received;
   raw->stream_->Start(raw);
 }

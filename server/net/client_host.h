@@ -72,6 +72,7 @@ class ClientHost {
   Engine& engine_;
   EventLoop& loop_;
   std::unordered_map<Connection*, std::unique_ptr<Connection>> connections_;
+  size_t open_ = 0;  // of connections_; the others are closed, and go when the loop turns
   std::vector<Connection*> ready_;
   std::vector<Connection*> flush_;
   std::vector<Connection*> held_;

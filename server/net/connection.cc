@@ -92,6 +92,7 @@ void Connection::Close(bool after_output) {
 void Connection::CloseNow() {
   if (session_->closing) return;
   session_->closing = true;
+  --host_.open_;
   host_.CountMemory(*this);
   host_.engine_.DetachSession(*session_);
   stream_->Close();
@@ -148,6 +149,7 @@ void Connection::FlushSource() {
   host_.engine_.stats.net_output_bytes += sent;
   host_.engine_.stats.net_repl_output_bytes += sent;
   host_.engine_.stats.writes_processed += sent > 0;
+  if (sent > 0) session_->last_interaction_ms = host_.engine_.now_ms();
   if (session_->closing) return;
   if (output.empty() && session_->close_after_reply) {
     CloseNow();
@@ -179,6 +181,7 @@ void Connection::NoteSent(size_t sent) {
     host_.engine_.stats.net_output_bytes += sent;
     ++host_.engine_.stats.writes_processed;
     session_->sent_bytes += sent;
+    session_->last_interaction_ms = host_.engine_.now_ms();
   }
   if (session_->output.empty()) {
     if (session_->close_after_reply) CloseNow();

@@ -4,6 +4,7 @@ import os
 import socket
 import stat
 import subprocess
+import time
 import unittest
 
 import redis
@@ -51,6 +52,37 @@ class ListeningTest(unittest.TestCase):
                              timeout=START_LIMIT_S, check=False)
         warnings = [line.split(" # ")[1] for line in run.stdout.splitlines() if " # " in line]
         return run.returncode, [line for line in warnings if not line.startswith(IN_OWN_WORDS)]
+
+    def test_a_client_that_is_written_to_is_not_idle(self):
+        """`timeout` counts from the last byte in either direction."""
+        for binary in ("redis", "cairn"):
+            with self.subTest(server=binary):
+                server = self.start(binary, {"timeout": "2"})
+                other = server.client()
+                with socket.create_connection(("127.0.0.1", server.port), timeout=30) as waits:
+                    waits.sendall(b"BLPOP list 0\r\n")
+                    time.sleep(4)  # blocked clients are not idle; from their answer on they are
+                    other.lpush("list", "e")
+                    self.assertEqual(waits.recv(64), b"*2\r\n$4\r\nlist\r\n$1\r\ne\r\n")
+                    time.sleep(1)
+                    waits.sendall(b"PING\r\n")
+                    self.assertEqual(waits.recv(64), b"+PONG\r\n")
+
+    def test_clients_that_come_and_go_do_not_lock_a_busy_server(self):
+        for binary in ("redis", "cairn"):
+            with self.subTest(server=binary):
+                server = self.start(binary, {"maxclients": "20", "busy-reply-threshold": "50"})
+                with socket.create_connection(("127.0.0.1", server.port), timeout=30) as script:
+                    script.sendall(b'EVAL "while true do end" 0\r\n')
+                    time.sleep(0.3)
+                    for _ in range(60):
+                        with socket.create_connection(("127.0.0.1", server.port), timeout=30) as other:
+                            other.sendall(b"PING\r\n")
+                            self.assertTrue(other.recv(64).startswith(b"-BUSY"))
+                    with socket.create_connection(("127.0.0.1", server.port), timeout=30) as other:
+                        other.sendall(b"SCRIPT KILL\r\n")
+                        self.assertEqual(other.recv(64), b"+OK\r\n")
+                    self.assertIn(b"Script killed by user", script.recv(200))
 
     def test_several_addresses(self):
         server = self.start(settings={"bind": "127.0.0.1 127.0.0.2 -192.0.2.1"})
