@@ -91,6 +91,7 @@ size_t Dispatcher::FillBatch(std::span<ReadySession> ready, size_t* next) {
     for (;;) {
       if (count == kBatchRequests || hashes_used_ == kBatchKeys) return count;
       Pending& pending = batch_[count];
+      pending.input_bytes = parser.buffered_bytes();
       result = parser.Next(&pending.request);
       if (result != ParseResult::kRequest) break;
       pending.session = &session;
@@ -170,7 +171,10 @@ void Dispatcher::RunPending(Pending& pending) {
   const bool at_once = command != nullptr && command->plain && gates_.open &&
                        !(gates_.may_hold && (command->flags & kCmdWrite)) && session.RunsAtOnce() &&
                        FitsArity(*command, request.args.size());
-  if (!at_once && !Admit(session, command, pending.container, request.args, &request)) return;
+  if (!at_once) {
+    session.input_bytes = pending.input_bytes;
+    if (!Admit(session, command, pending.container, request.args, &request)) return;
+  }
   CommandContext ctx(engine_, session, *command->spec, request.args);
   ctx.request_ = &request;
   ctx.key_hashes_ = key_hashes_.data() + pending.first_hash;

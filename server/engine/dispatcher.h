@@ -97,7 +97,8 @@ class Dispatcher {
     Command* container = nullptr;  // set when the container is known but the subcommand is not
     uint32_t first_hash = 0;       // its keys' hashes in key_hashes_
     uint32_t hash_count = 0;
-    bool done = false;  // answered ahead of its turn, while a script kept the server
+    size_t input_bytes = 0;  // of its session, not parsed ahead of it
+    bool done = false;       // answered ahead of its turn, while a script kept the server
   };
   // What a request may do. Of EXEC: what any of its queue does.
   struct RequestFlags {

@@ -5,6 +5,7 @@
 
 #include "persistence/rdb_writer.h"
 #include "server/base/strings.h"
+#include "server/engine/blocking.h"
 #include "server/engine/dispatcher.h"
 #include "server/engine/durability.h"
 #include "server/engine/function_store.h"
@@ -36,6 +37,7 @@ WorkerThread& Primary::reader() {
 
 void Primary::BeginBacklog(uint64_t offset) {
   backlog_.emplace(offset, static_cast<uint64_t>(engine_.settings().repl_backlog_size));
+  latest_.reset();
   BeginTtl();
 }
 
@@ -368,8 +370,18 @@ void Primary::OnAck(Session& session, uint64_t offset) {
   if (!waiters_.empty()) WakeWaiters();
 }
 
-void Primary::AddWaiter(Session& session, uint64_t offset, size_t count) {
-  waiters_.push_back({session.id, offset, count});
+void Primary::AddWaiter(Session& session, uint64_t offset, size_t count,
+                        void (*on_timeout)(CommandContext& ctx)) {
+  // One that ended by its time may still be here.
+  std::erase_if(waiters_, [&](const Waiter& waiter) { return waiter.session == session.id; });
+  waiters_.push_back({session.id, offset, count, on_timeout});
+}
+
+Session* Primary::BlockedBy(const Waiter& waiter) const {
+  Session* session = engine_.FindSession(waiter.session);
+  const bool waits = session != nullptr && session->blocked != nullptr &&
+                     session->blocked->request.on_timeout == waiter.on_timeout;
+  return waits ? session : nullptr;
 }
 
 void Primary::RequestAcks() {
@@ -384,17 +396,15 @@ void Primary::RequestAcks() {
 }
 
 void Primary::WakeWaiters() {
-  std::vector<uint64_t> served;
+  std::vector<Waiter> served;
   std::erase_if(waiters_, [&](const Waiter& waiter) {
     const bool done = CountAcked(waiter.offset) >= waiter.count;
-    if (done) served.push_back(waiter.session);
+    if (done) served.push_back(waiter);
     return done;
   });
-  for (uint64_t id : served) {
-    Session* session = engine_.FindSession(id);
+  for (const Waiter& waiter : served) {
     // Its reply counts the acknowledgements, whether time or replicas ended its wait.
-    if (session != nullptr && session->blocked != nullptr)
-      engine_.dispatcher->UnblockByTimeout(*session);
+    if (Session* session = BlockedBy(waiter)) engine_.dispatcher->UnblockByTimeout(*session);
   }
 }
 
@@ -413,10 +423,7 @@ void Primary::EverySecond() {
   const int64_t now = now_s();
   ++seconds_;
   // Those whose time is over in WAIT have left: nobody wakes them again.
-  std::erase_if(waiters_, [this](const Waiter& waiter) {
-    const Session* session = engine_.FindSession(waiter.session);
-    return session == nullptr || session->blocked == nullptr;
-  });
+  std::erase_if(waiters_, [this](const Waiter& waiter) { return BlockedBy(waiter) == nullptr; });
   CheckPeers(now);
   if (engine_.is_replica()) return;
   const size_t replicas = replica_count();

@@ -31,6 +31,7 @@
 namespace cairn {
 
 /// The names of the dataset's history. The present id is Engine::replication_id.
+class CommandContext;
 struct FormerHistory {
   std::string id = std::string(40, '0');
   int64_t end_offset = -1;  ///< first offset that is not of it; -1: there is none
@@ -48,7 +49,8 @@ class Primary {
   uint64_t offset() const { return backlog_ ? backlog_->end() : offset_; }
   bool has_backlog() const { return backlog_.has_value(); }
   const Backlog& backlog() const { return *backlog_; }
-  /// Begins a backlog at `offset`; an old one goes.
+  /// Begins a backlog at `offset`; an old one goes. What was written between two backlogs is in
+  /// neither, so nobody joins a copy from before.
   void BeginBacklog(uint64_t offset);
   /// repl-backlog-ttl counts from now on: before, none could have come.
   void BeginTtl() { no_replicas_since_s_ = now_s(); }
@@ -84,7 +86,9 @@ class Primary {
   bool AnyLags() const;
 
   /// WAIT: `session` is blocked until `count` replicas have `offset`.
-  void AddWaiter(Session& session, uint64_t offset, size_t count);
+  /// `on_timeout` is what it blocks with, and tells its wait from later ones.
+  void AddWaiter(Session& session, uint64_t offset, size_t count,
+                 void (*on_timeout)(CommandContext& ctx));
   /// Asks all replicas to acknowledge now, at the end of this turn.
   void RequestAcks();
 
@@ -100,7 +104,11 @@ class Primary {
     uint64_t session;
     uint64_t offset;
     size_t count;
+    void (*on_timeout)(CommandContext& ctx);
   };
+
+  /// The session of `waiter` while it is blocked by its WAIT; nullptr when that has ended.
+  Session* BlockedBy(const Waiter& waiter) const;
 
   bool TryPartial(Peer& peer, std::string_view id, int64_t offset);
   bool Joins(Peer& peer);

@@ -394,7 +394,7 @@ void ReplicaLink::BeginStream(uint32_t db) {
   parser_->set_max_bulk_bytes(
       std::max(engine_.settings().proto_max_bulk_len, kMaxPrimaryBulkBytes));
   raw_.clear();
-  received_ = passed_on_ = 0;
+  received_ = passed_on_ = run_ = 0;
   may_continue_ = true;
   SetState(LinkState::kConnected);
   SendAck();
@@ -427,13 +427,18 @@ void ReplicaLink::RunStream() {
   engine_.keyspace.set_lazy_expiry(true);
   running_ = false;
   session_->output.Clear();
-  // S1: whole commands, and whole transactions, that were run.
-  const uint64_t run = received_ - parser_->buffered_bytes();
-  if (!session_->in_transaction() && run > passed_on_) {
-    const size_t size = static_cast<size_t>(run - passed_on_);
+  // What was run ahead of an open transaction is passed on as well: the primary would send it again
+  // if the link broke now.
+  if (!session_->in_transaction()) {
+    run_ = received_ - parser_->buffered_bytes();
+  } else if (const size_t from = std::exchange(session_->transaction.input_bytes, 0); from > 0) {
+    run_ = received_ - from;  // its MULTI was in this turn
+  }
+  if (run_ > passed_on_) {
+    const size_t size = static_cast<size_t>(run_ - passed_on_);
     primary_.Feed(std::string_view(raw_).substr(0, size));
     raw_.erase(0, size);
-    passed_on_ = run;
+    passed_on_ = run_;
   }
   if (!parser_->error().empty()) {
     engine_.log.Log(LogLevel::kWarning, "Protocol error from the primary: {}", parser_->error());

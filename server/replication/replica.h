@@ -226,6 +226,7 @@ class ReplicaLink final : public StreamReceiver, public SessionPort {
   std::string raw_;         // received and not yet in the backlog (S2)
   uint64_t received_ = 0;   // bytes given to the parser
   uint64_t passed_on_ = 0;  // of which in the backlog
+  uint64_t run_ = 0;        // of which whole commands, and whole transactions, that were run (S1)
   bool running_ = false;
   bool close_wanted_ = false;
   bool ack_wanted_ = false;

@@ -252,7 +252,7 @@ Status Wait(CommandContext& ctx) {
     ReplyAcked(ctx);
     return Status::Ok();
   }
-  primary.AddWaiter(ctx.session(), offset, static_cast<size_t>(replicas));
+  primary.AddWaiter(ctx.session(), offset, static_cast<size_t>(replicas), ReplyAcked);
   primary.RequestAcks();
   return ctx.Block({.timeout_ms = timeout_ms, .on_timeout = ReplyAcked});
 }
