@@ -258,18 +258,31 @@ struct SortOrder {
 /// Positions of the elements in order; exact up to `needed` of them.
 std::vector<size_t> InOrder(const std::vector<Element>& elements, const SortOrder& order,
                             size_t needed) {
-  std::vector<size_t> positions(elements.size());
-  for (size_t i = 0; i < positions.size(); ++i) positions[i] = i;
-  const auto before = [&](size_t a, size_t b) {
-    int difference = order.Compare(elements[a], elements[b]);
-    if (order.descending) difference = -difference;
-    if (difference == 0 && order.total) difference = elements[a].text.compare(elements[b].text);
-    return difference != 0 ? difference < 0 : a < b;
+  // The score beside the position: most comparisons need not look at the elements.
+  struct Ranked {
+    double score;
+    size_t position;
   };
-  const auto end = positions.begin() + static_cast<ptrdiff_t>(needed);
-  // Twice as fast as std::partial_sort, whose heap jumps about in the elements.
-  if (end != positions.end()) std::nth_element(positions.begin(), end, positions.end(), before);
-  std::sort(positions.begin(), end, before);
+  std::vector<Ranked> ranked(elements.size());
+  for (size_t i = 0; i < ranked.size(); ++i) ranked[i] = {elements[i].score, i};
+  const auto before = [&](const Ranked& a, const Ranked& b) {
+    if (!order.alpha && a.score != b.score) return (a.score < b.score) != order.descending;
+    const Element &left = elements[a.position], &right = elements[b.position];
+    int difference = order.Compare(left, right);
+    if (order.descending) difference = -difference;
+    if (difference == 0 && order.total) difference = left.text.compare(right.text);
+    return difference != 0 ? difference < 0 : a.position < b.position;
+  };
+  const auto end = ranked.begin() + static_cast<ptrdiff_t>(needed);
+  // A heap of the few that are wanted is cheap, one of all of them jumps about in them.
+  constexpr size_t kHeapBelow = 8;  // one in so many
+  if (needed < elements.size() / kHeapBelow) {
+    std::partial_sort(ranked.begin(), end, ranked.end(), before);
+  } else {
+    std::sort(ranked.begin(), ranked.end(), before);
+  }
+  std::vector<size_t> positions(needed);
+  for (size_t i = 0; i < needed; ++i) positions[i] = ranked[i].position;
   return positions;
 }
 
