@@ -59,6 +59,8 @@ void Fill(DurableProcess& process, int version) {
 
 // -- Saves that the power cuts short.
 
+constexpr uint64_t kCutSeeds = 12;
+
 enum class Way { kSave, kBackgroundSave, kShutdown };
 
 class CutSaveTest : public testing::TestWithParam<Way> {
@@ -103,9 +105,9 @@ class CutSaveTest : public testing::TestWithParam<Way> {
 TEST_P(CutSaveTest, AStartFindsTheOldOrTheNewPointInTime) {  // V9
   for (const bool first : {false, true}) {
     bool hit = true;
-    int old_ones = 0, new_ones = 0;
+    uint64_t old_ones = 0, new_ones = 0;
     for (uint64_t n = 1; hit; ++n) {
-      for (uint64_t seed = 1; seed <= 3; ++seed) {
+      for (uint64_t seed = 1; seed <= kCutSeeds; ++seed) {
         SCOPED_TRACE((first ? "first save, call " : "second save, call ") + std::to_string(n) +
                      " seed " + std::to_string(seed));
         FakeEnv env(seed);
@@ -133,8 +135,8 @@ TEST_P(CutSaveTest, AStartFindsTheOldOrTheNewPointInTime) {  // V9
         ASSERT_EQ(DigestOf(later), third);
       }
     }
-    EXPECT_GT(old_ones, 8);
-    EXPECT_GT(new_ones, 3);
+    EXPECT_GT(old_ones, 8u);
+    EXPECT_GT(new_ones, kCutSeeds);  // some whose directory entry got there by itself
   }
 }
 
