@@ -2,7 +2,6 @@
 // carries what happens before the log is open.
 
 #include <fcntl.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include <clocale>
@@ -137,7 +136,6 @@ void CheckDirectives(Config& config, CommandTable& table, std::set<std::string>&
 }
 
 int Main(int argc, char** argv) {
-  ::umask(077);
   std::setlocale(LC_COLLATE, "");  // SORT ALPHA compares as the environment says, like Redis
   const std::string executable = argv[0];
   const std::vector<std::string> words(argv + 1, argv + argc);

@@ -235,28 +235,55 @@ std::string Config::LoadDirective(const std::vector<std::string>& words, int dep
   return "Bad directive or wrong number of arguments";
 }
 
+namespace {
+
+bool IsPattern(std::string_view text) {
+  return text.find_first_of("*?[") != std::string_view::npos;
+}
+
+/// The files of an `include`, in byte order, as glob(3) finds them: any part of the path may be a
+/// pattern. Without one it is the path as it stands, whether it is there or not.
+std::vector<std::string> PathsOf(Env& env, const std::string& pattern) {
+  if (!IsPattern(pattern)) return {pattern};
+  std::vector<std::string> found = {pattern.starts_with('/') ? "/" : ""};
+  for (size_t at = 0; at < pattern.size();) {
+    const size_t end = std::min(pattern.find('/', at), pattern.size());
+    const std::string part = pattern.substr(at, end - at);
+    at = end + 1;
+    if (part.empty()) continue;
+    const bool last = at >= pattern.size();
+    std::vector<std::string> next;
+    const auto add = [&](const std::string& path) {
+      const Result<FileKind> kind = env.KindOf(path);
+      if (kind.ok() && *kind == (last ? FileKind::kFile : FileKind::kDirectory))
+        next.push_back(last ? path : path + "/");
+    };
+    for (const std::string& directory : found) {
+      if (!IsPattern(part)) {
+        add(directory + part);
+        continue;
+      }
+      const auto names = env.ListDir(directory.empty() ? "." : directory);
+      if (!names.ok()) continue;
+      for (const std::string& name : *names) {
+        if ((part[0] == '.' || !name.starts_with('.')) && GlobMatch(part, name, false))
+          add(directory + name);
+      }
+    }
+    found = std::move(next);
+  }
+  return found;
+}
+
+}  // namespace
+
 Status Config::Include(const std::string& pattern, int depth) {
   if (depth > kMaxIncludeDepth) {
     return Status::Corruption(FatalText("include goes deeper than " +
                                         std::to_string(kMaxIncludeDepth) + " files at '" + pattern +
                                         "'"));
   }
-  std::vector<std::string> paths;
-  if (pattern.find_first_of("*?[") == std::string::npos) {
-    paths.push_back(pattern);
-  } else {
-    // Only the last part of the path may be a pattern.
-    const std::string directory = DirName(pattern);
-    const std::string_view last = std::string_view(pattern).substr(pattern.rfind('/') + 1);
-    const auto names = env_.ListDir(directory);
-    if (!names.ok()) return Status::Ok();
-    for (const std::string& name : *names) {
-      if (!name.starts_with('.') && GlobMatch(last, name, false)) {
-        paths.push_back(directory + "/" + name);
-      }
-    }
-  }
-  for (const std::string& path : paths) {
+  for (const std::string& path : PathsOf(env_, pattern)) {
     std::string text;
     CAIRN_RETURN_IF_ERROR(ReadConfigFile(path, &text));
     CAIRN_RETURN_IF_ERROR(LoadLines(text, depth));

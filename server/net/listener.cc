@@ -144,13 +144,13 @@ Result<std::unique_ptr<Listener>> Listener::ListenUnix(EventLoop& loop, const st
   ::unlink(path.c_str());
   const int fd = ::socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
   if (fd < 0) return SystemError("socket");
+  // Nobody can connect ahead of listen(2): the mode is there by then.
   if (::bind(fd, reinterpret_cast<sockaddr*>(&address), sizeof address) != 0 ||
-      ::listen(fd, backlog) != 0) {
+      (mode != 0 && ::chmod(path.c_str(), mode) != 0) || ::listen(fd, backlog) != 0) {
     const Status failed = SystemError("bind");
     ::close(fd);
     return failed;
   }
-  if (mode != 0) ::chmod(path.c_str(), mode);
   std::unique_ptr<Listener> listener(new Listener(loop, fd, std::move(on_accept)));
   listener->unix_path_ = path;
   return listener;

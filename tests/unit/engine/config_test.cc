@@ -144,6 +144,13 @@ TEST_F(ConfigTest, IncludeReadsPatternsInOrderAndStopsAtACycle) {
   EXPECT_EQ(config_.settings().hz, 20);
   EXPECT_EQ(config_.settings().timeout, 5);
   EXPECT_TRUE(config_.LoadText("include /conf/none*\n").ok());
+  // Any part of the path may be a pattern, and a directory is no file.
+  for (const char* directory : {"/conf/d1", "/conf/d2", "/conf/d2/c.conf", "/conf/.d3"})
+    ASSERT_TRUE(env_.CreateDir(directory).ok());
+  WriteFile("/conf/d1/c.conf", "port 3\n");
+  WriteFile("/conf/.d3/c.conf", "port 4\n");
+  ASSERT_TRUE(config_.LoadText("include /c*f/*/c.conf\n").ok());
+  EXPECT_EQ(config_.settings().port, 3);
   WriteFile("/conf/loop.conf", "include /conf/loop.conf\n");
   EXPECT_EQ(config_.LoadText("include /conf/loop.conf\n").code(), StatusCode::kCorruption);
 }
