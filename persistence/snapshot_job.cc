@@ -79,6 +79,9 @@ Status SnapshotJob::Run() {
   if (!status.ok()) source_.Abandon();
   if (status.ok() && options_.verify && !options_.as_commands) status = Verify(expected);
   if (status.ok() && !options_.also_final_path.empty()) also_status_ = CopyAlso();
+  // Whoever ends a job may do so during the copy. Once that has its name, the job is as good as
+  // done: modules must hear of the file.
+  if (!also_status_.ok() && aborted_.load(std::memory_order_relaxed)) status = also_status_;
   if (status.ok() && !options_.final_path.empty()) {
     status = env_.Rename(options_.temp_path, options_.final_path);
     if (status.ok()) status = env_.SyncDir(DirName(options_.final_path));

@@ -50,7 +50,8 @@ void Database::Sample(uint64_t random, size_t keys, bool volatile_only, size_t m
     // Its bound was of a key that is gone: it is not looked through again.
     if (whole != nullptr && !expires) table_->TightenExpiry(whole, INT64_MAX);
     const bool skipped = volatile_only && segment.earliest_expiry_ms == INT64_MAX;
-    whole = volatile_only && !skipped && ++segments > 1 ? &segment : nullptr;
+    whole = volatile_only && !skipped && segments > 0 ? &segment : nullptr;
+    ++segments;
     expires = false;
     return skipped;
   };
