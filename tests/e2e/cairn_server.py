@@ -218,6 +218,12 @@ def read_to_end(connection):
     return data
 
 
+def request(*words) -> bytes:
+    """A command as an array of bulk strings; what is no bytes is sent as its text."""
+    words = [word if isinstance(word, bytes) else str(word).encode() for word in words]
+    return b"*%d\r\n" % len(words) + b"".join(b"$%d\r\n%s\r\n" % (len(word), word) for word in words)
+
+
 def wait_until(condition, limit_s=120.0, what="the condition"):
     """Polls until condition() is true and returns its value. Errors: AssertionError after limit_s."""
     patience = Patience(limit_s)

@@ -12,7 +12,7 @@ import subprocess
 import tempfile
 import unittest
 
-from cairn_server import BIN_DIR, Server
+from cairn_server import BIN_DIR, Server, request
 
 SETTINGS = {"enable-debug-command": "yes", "appendonly": "yes"}
 FAR_MS = 4102444800123
@@ -21,11 +21,7 @@ NOT_COMPUTED = bytes(8)   # instead of a checksum
 
 def commands(*lines):
     """Requests in the form of the file; a line is words parted by blanks, or a list of them."""
-    out = b""
-    for line in lines:
-        words = [word if isinstance(word, bytes) else str(word).encode() for word in (line.split(" ") if isinstance(line, str) else line)]
-        out += b"*%d\r\n" % len(words) + b"".join(b"$%d\r\n%s\r\n" % (len(word), word) for word in words)
-    return out
+    return b"".join(request(*(line.split(" ") if isinstance(line, str) else line)) for line in lines)
 
 
 def text(word):

@@ -6,16 +6,12 @@ import threading
 import time
 import unittest
 
-from cairn_server import Server
+from cairn_server import Server, request
 
 CLIENTS = 6
 ROUNDS = 12
 LIMIT_S = 60
 SIZES = (200_000, 262_143, 262_144, 262_145, 524_288, 1_500_000, 4_194_304)
-
-
-def request(*words):
-    return b"*%d\r\n" % len(words) + b"".join(b"$%d\r\n%s\r\n" % (len(word), word) for word in words)
 
 
 class Client(threading.Thread):

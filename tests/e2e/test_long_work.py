@@ -6,7 +6,7 @@ import unittest
 
 import numpy
 
-from cairn_server import Server
+from cairn_server import Server, request
 
 SIDE = 3072
 BYTES = SIDE * SIDE * 4              # of each tensor: 36 MiB of F32
@@ -14,11 +14,6 @@ SHAPE = f"F32 SHAPE 2 {SIDE} {SIDE}"
 LEAST_PINGS = 2                      # that pass a command on the loop: before it, and behind it
 ATTEMPTS = 40                        # a machine that is busy hides it for a while
 MOST_SHARE = 0.1                     # of a command's time that may be the loop's
-
-
-def request(*words):
-    words = [word if isinstance(word, bytes) else str(word).encode() for word in words]
-    return b"*%d\r\n" % len(words) + b"".join(b"$%d\r\n%s\r\n" % (len(word), word) for word in words)
 
 
 class LongWork(unittest.TestCase):

@@ -613,6 +613,17 @@ class Handover(unittest.TestCase):
                 os.kill(replica.pid, 18)
 
 
+def psync_of(link: socket.socket) -> list:
+    """Answers what a replica says first on `link`. Its PSYNC, or nothing when it went."""
+    with link.makefile("rb") as lines:
+        while header := lines.readline():
+            words = [lines.read(int(lines.readline()[1:]) + 2)[:-2] for _ in range(int(header[1:]))]
+            if words[0].upper() == b"PSYNC":
+                return words
+            link.sendall(b"+PONG\r\n" if words[0].upper() == b"PING" else b"+OK\r\n")
+    return []
+
+
 class DamagedPrimary:
     """A primary whose copies are damaged RDB files."""
 
@@ -638,16 +649,9 @@ class DamagedPrimary:
                 link, _ = self._listener.accept()
             except OSError:
                 return
-            with link, link.makefile("rb") as lines:
-                self._serve(link, lines)
-
-    def _serve(self, link, lines):
-        while header := lines.readline():
-            words = [lines.read(int(lines.readline()[1:]) + 2)[:-2] for _ in range(int(header[1:]))]
-            if words[0].upper() == b"PSYNC":
-                link.sendall(b"+FULLRESYNC %s 100\r\n$%d\r\n" % (b"a" * 40, len(self.COPY)) + self.COPY)
-                return
-            link.sendall(b"+PONG\r\n" if words[0].upper() == b"PING" else b"+OK\r\n")
+            with link:
+                if psync_of(link):
+                    link.sendall(b"+FULLRESYNC %s 100\r\n$%d\r\n" % (b"a" * 40, len(self.COPY)) + self.COPY)
 
 
 def promoted(replica: Server) -> bool:

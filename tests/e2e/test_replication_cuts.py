@@ -6,14 +6,10 @@ import socket
 import time
 import unittest
 
-from cairn_server import wait_until
-from test_replication import digest, follow, info, start, wait_equal, wait_link
+from cairn_server import request, wait_until
+from test_replication import digest, follow, info, psync_of, start, wait_equal, wait_link
 
 ID = b"a" * 40
-
-
-def command(*words: str) -> bytes:
-    return b"*%d\r\n" % len(words) + b"".join(b"$%d\r\n%s\r\n" % (len(w), w.encode()) for w in words)
 
 
 def empty_copy() -> bytes:
@@ -41,24 +37,16 @@ class ScriptedPrimary:
         """The next link, and the PSYNC that it asks with."""
         link, _ = self._listener.accept()
         link.settimeout(60)
-        with link.makefile("rb") as lines:
-            while True:
-                header = lines.readline()
-                if not header.startswith(b"*"):
-                    continue
-                words = [lines.read(int(lines.readline()[1:]) + 2)[:-2] for _ in range(int(header[1:]))]
-                if words[0].upper() == b"PSYNC":
-                    return link, words
-                link.sendall(b"+PONG\r\n" if words[0].upper() == b"PING" else b"+OK\r\n")
+        return link, psync_of(link)
 
 
 class Cuts(unittest.TestCase):
     def test_a_link_cut_inside_a_transaction_runs_nothing_twice(self):
         copy = empty_copy()
-        ahead = command("SELECT", "0") + command("SET", "a", "0") + command("INCR", "a")
-        opened = command("MULTI") + command("INCR", "b")
+        ahead = request("SELECT", "0") + request("SET", "a", "0") + request("INCR", "a")
+        opened = request("MULTI") + request("INCR", "b")
         for binary in ("redis", "cairn"):
-            for pieces in ((ahead + opened,), (ahead, opened), (ahead + command("MULTI"), command("INCR", "b"))):
+            for pieces in ((ahead + opened,), (ahead, opened), (ahead + request("MULTI"), request("INCR", "b"))):
                 with self.subTest(replica=binary, pieces=len(pieces)), ScriptedPrimary() as primary, \
                         start(binary) as replica:
                     follow(replica, primary)
@@ -73,7 +61,7 @@ class Cuts(unittest.TestCase):
                     link, asked = primary.link()
                     with link:
                         self.assertEqual(int(asked[2]) - 1, len(ahead))
-                        stream = ahead + opened + command("EXEC")
+                        stream = ahead + opened + request("EXEC")
                         link.sendall(b"+CONTINUE %s\r\n" % ID + stream[int(asked[2]) - 1:])
                         wait_until(lambda: replica.client().get("b") == b"1", 30, "the transaction")
                         self.assertEqual(replica.client().get("a"), b"1")
@@ -110,9 +98,9 @@ class Cuts(unittest.TestCase):
             client = primary.client()
             client.execute_command("DEBUG", "POPULATE", 8000)
             with socket.create_connection(("127.0.0.1", primary.port), timeout=60) as first:
-                first.sendall(command("REPLCONF", "capa", "eof"))
+                first.sendall(request("REPLCONF", "capa", "eof"))
                 self.assertEqual(first.recv(16), b"+OK\r\n")
-                first.sendall(command("PSYNC", "?", "-1"))
+                first.sendall(request("PSYNC", "?", "-1"))
                 wait_until(lambda: info(primary, "persistence")["rdb_bgsave_in_progress"] == 1, 30, "the copy")
             wait_until(lambda: info(primary)["repl_backlog_active"] == 0, 30, "the end of the backlog")
             self.assertEqual(info(primary, "persistence")["rdb_bgsave_in_progress"], 1)

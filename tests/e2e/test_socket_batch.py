@@ -6,16 +6,11 @@ import socket
 import struct
 import unittest
 
-from cairn_server import Server, read_to_end, wait_until
+from cairn_server import Server, read_to_end, request, wait_until
 
 CLIENTS = 300  # more than one batch holds
 PIPELINE = 20
 BIG_BYTES = 200_000
-
-
-def request(*words):
-    parts = [word if isinstance(word, bytes) else str(word).encode() for word in words]
-    return b"*%d\r\n" % len(parts) + b"".join(b"$%d\r\n%s\r\n" % (len(part), part) for part in parts)
 
 
 def reset(connection):

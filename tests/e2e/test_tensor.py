@@ -15,7 +15,7 @@ import numpy
 import redis
 import torch
 
-from cairn_server import BIN_DIR, LIB_DIR, TENSOR_MODULE, Server, read_to_end, wait_until
+from cairn_server import BIN_DIR, LIB_DIR, TENSOR_MODULE, Server, read_to_end, request, wait_until
 
 AOF = {"appendonly": "yes", "appendfsync": "always", "auto-aof-rewrite-percentage": "0"}
 MIB = 1 << 20
@@ -200,9 +200,6 @@ class LongWork(unittest.TestCase):
     def test_what_is_sent_behind_long_work_is_received_meanwhile_and_answered_behind_it(self):
         """A worker hashes sealed values; the bytes of the next request come meanwhile. Nothing may overtake."""
         size = 24 * MIB
-
-        def request(*words):
-            return b"*%d\r\n" % len(words) + b"".join(b"$%d\r\n%s\r\n" % (len(word), word) for word in words)
 
         def filled(letter):
             return request(b"TENSOR.SET", b"k", b"U8", b"SHAPE", b"1", b"%d" % size, b"BLOB", letter * size)

@@ -43,15 +43,28 @@ class Source final : public SnapshotSource {
   int next_ = 0;
 };
 
+void MakeDirectory(FakeEnv& env) {
+  ASSERT_TRUE(env.CreateDir("/data").ok());
+  ASSERT_TRUE(env.SyncDir("/").ok());
+}
+
+/// A rewrite that saves too.
+SnapshotJobOptions OptionsOfARewrite() {
+  SnapshotJobOptions options;
+  options.temp_path = kTemp;
+  options.also_final_path = kAlso;
+  return options;
+}
+
 enum class Names { kSave, kRewrite };
 
 class SnapshotSimTest : public testing::TestWithParam<Names> {
  protected:
   static SnapshotJobOptions Options() {
+    if (GetParam() == Names::kRewrite) return OptionsOfARewrite();
     SnapshotJobOptions options;
     options.temp_path = kTemp;
-    if (GetParam() == Names::kSave) options.final_path = kFinal;
-    if (GetParam() == Names::kRewrite) options.also_final_path = kAlso;
+    options.final_path = kFinal;
     return options;
   }
   static const char* Name() { return GetParam() == Names::kSave ? kFinal : kAlso; }
@@ -63,8 +76,7 @@ class SnapshotSimTest : public testing::TestWithParam<Names> {
     return status.ok() && GetParam() == Names::kRewrite ? job.also_status() : status;
   }
   static void Prepare(FakeEnv& env) {
-    ASSERT_TRUE(env.CreateDir("/data").ok());
-    ASSERT_TRUE(env.SyncDir("/").ok());
+    ASSERT_NO_FATAL_FAILURE(MakeDirectory(env));
     ASSERT_TRUE(Save(env, 1).ok());
   }
   static std::string FileOf(int version) {
@@ -150,12 +162,9 @@ TEST_P(SnapshotSimTest, AFailedSinkGivesTheWalkUp) {
 /// Whoever writes another file over dump.rdb in place must not change the log's base.
 TEST(SnapshotSim, TheRdbFileOfARewriteIsNoSecondNameOfItsBase) {
   FakeEnv env(1);
-  ASSERT_TRUE(env.CreateDir("/data").ok());
+  ASSERT_NO_FATAL_FAILURE(MakeDirectory(env));
   Source source(1);
-  SnapshotJobOptions options;
-  options.temp_path = kTemp;
-  options.also_final_path = kAlso;
-  SnapshotJob job(env, source, options);
+  SnapshotJob job(env, source, OptionsOfARewrite());
   ASSERT_TRUE(job.Run().ok());
   ASSERT_TRUE(job.also_status().ok());
   const std::string base = *env.ReadFileToString(kTemp);
@@ -167,18 +176,14 @@ TEST(SnapshotSim, TheRdbFileOfARewriteIsNoSecondNameOfItsBase) {
 /// The base is sound, so the rewrite goes on; the save is what failed.
 TEST(SnapshotSim, NoRoomForTheCopyFailsTheSaveAlone) {
   FakeEnv env(1);
-  ASSERT_TRUE(env.CreateDir("/data").ok());
+  ASSERT_NO_FATAL_FAILURE(MakeDirectory(env));
   Source measured(1);
-  SnapshotJobOptions options;
-  options.temp_path = kTemp;
-  SnapshotJob first(env, measured, options);
-  ASSERT_TRUE(first.Run().ok());
-  const uint64_t size = *env.FileSize(kTemp);
-  options.also_final_path = kAlso;
-  ASSERT_TRUE(env.Remove(kTemp).ok());
+  ASSERT_TRUE(SnapshotJob(env, measured, OptionsOfARewrite()).Run().ok());
+  const uint64_t size = *env.FileSize(kAlso);
+  for (const char* name : {kTemp, kAlso}) ASSERT_TRUE(env.Remove(name).ok());
   env.SetCapacity(size * 2);  // not the fifth more that is left to the log
   Source source(1);
-  SnapshotJob job(env, source, options);
+  SnapshotJob job(env, source, OptionsOfARewrite());
   EXPECT_TRUE(job.Run().ok());
   EXPECT_EQ(job.also_status().code(), StatusCode::kNoSpace);
   EXPECT_TRUE(*env.FileExists(kTemp));
