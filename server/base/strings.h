@@ -53,6 +53,10 @@ size_t FormatInt64(int64_t value, char* out);
 /// for that very pattern in KEYS and SCAN, and callers here must do the same. Cost: O(pattern *
 /// text) whatever the number of stars; no recursion.
 bool GlobMatch(std::string_view pattern, std::string_view text, bool nocase);
+/// Whether `text` has a character that makes it a pattern and not a name.
+inline bool HasGlob(std::string_view text) {
+  return text.find_first_of("*?[") != std::string_view::npos;
+}
 
 /// ASCII case folding only, as every comparison of command and option names.
 bool EqualsIgnoreCase(std::string_view a, std::string_view b);

@@ -293,9 +293,10 @@ BlobRef Combine(BitOperation operation, std::span<const std::string_view> source
   for (size_t from = 0; from < size; from += kPieceBytes) {
     const size_t piece = std::min(kPieceBytes, size - from);
     for (std::string_view source : sources.subspan(1)) {
-      const size_t here = std::min(piece, source.size() - std::min(from, source.size()));
-      CombineBits(operation, out + from, source.data() + (here == 0 ? 0 : from), here);
-      if (operation == BitOperation::kAnd) std::memset(out + from + here, 0, piece - here);
+      const std::string_view here = source.substr(std::min(from, source.size()), piece);
+      CombineBits(operation, out + from, here.data(), here.size());
+      if (operation == BitOperation::kAnd)
+        std::memset(out + from + here.size(), 0, piece - here.size());
     }
   }
   return blob;

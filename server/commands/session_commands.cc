@@ -137,7 +137,6 @@ Status Select(CommandContext& ctx) {
 Status Multi(CommandContext& ctx) {
   if (ctx.session().in_transaction()) return RespError(resp_errors::kNestedMulti);
   ctx.session().transaction.active = true;
-  ctx.session().transaction.input_bytes = ctx.session().input_bytes;
   ctx.reply().Ok();
   return Status::Ok();
 }

@@ -335,14 +335,9 @@ uint64_t QuickList::EraseEqualInNode(Tree::Cursor* cursor, std::string_view elem
       if (!from_tail && found.size() == limit) break;
     }
   }
-  if (found.size() > limit) {
-    const auto excess = static_cast<ptrdiff_t>(found.size() - limit);
-    if (from_tail) {
-      found.erase(found.begin(), found.begin() + excess);
-    } else {
-      found.erase(found.end() - excess, found.end());
-    }
-  }
+  // From the tail, the last ones.
+  if (found.size() > limit)
+    found.erase(found.begin(), found.begin() + static_cast<ptrdiff_t>(found.size() - limit));
   if (found.empty()) return 0;
   const uint64_t erased = found.size();
   if (erased == seen.count) {

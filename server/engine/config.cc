@@ -33,10 +33,6 @@ std::vector<std::string> SplitAtSpaces(std::string_view value) {
   }
 }
 
-bool HasGlob(std::string_view pattern) {
-  return pattern.find_first_of("[*?") != std::string_view::npos;
-}
-
 }  // namespace
 
 Config::Config(Env& env, WorkingDirectory& directory) : env_(env), directory_(directory) {

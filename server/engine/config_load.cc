@@ -237,14 +237,10 @@ std::string Config::LoadDirective(const std::vector<std::string>& words, int dep
 
 namespace {
 
-bool IsPattern(std::string_view text) {
-  return text.find_first_of("*?[") != std::string_view::npos;
-}
-
 /// The files of an `include`, in byte order, as glob(3) finds them: any part of the path may be a
 /// pattern. Without one it is the path as it stands, whether it is there or not.
 std::vector<std::string> PathsOf(Env& env, const std::string& pattern) {
-  if (!IsPattern(pattern)) return {pattern};
+  if (!HasGlob(pattern)) return {pattern};
   std::vector<std::string> found = {pattern.starts_with('/') ? "/" : ""};
   for (size_t at = 0; at < pattern.size();) {
     const size_t end = std::min(pattern.find('/', at), pattern.size());
@@ -259,7 +255,7 @@ std::vector<std::string> PathsOf(Env& env, const std::string& pattern) {
         next.push_back(last ? path : path + "/");
     };
     for (const std::string& directory : found) {
-      if (!IsPattern(part)) {
+      if (!HasGlob(part)) {
         add(directory + part);
         continue;
       }

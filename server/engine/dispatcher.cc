@@ -172,7 +172,8 @@ void Dispatcher::RunPending(Pending& pending) {
                        !(gates_.may_hold && (command->flags & kCmdWrite)) && session.RunsAtOnce() &&
                        FitsArity(*command, request.args.size());
   if (!at_once) {
-    session.input_bytes = pending.input_bytes;
+    // It may be the MULTI.
+    if (!session.in_transaction()) session.transaction.input_bytes = pending.input_bytes;
     if (!Admit(session, command, pending.container, request.args, &request)) return;
   }
   CommandContext ctx(engine_, session, *command->spec, request.args);

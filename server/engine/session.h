@@ -93,7 +93,7 @@ struct TransactionState {
   uint64_t flags_union = 0;    ///< CommandFlag bits of all queued commands
   uint64_t flags_lacking = 0;  ///< bits that one of them or more has not
   size_t queue_bytes = 0;      ///< of the commands in `queue`
-  size_t input_bytes = 0;      ///< Session::input_bytes at MULTI
+  size_t input_bytes = 0;      ///< what of the session's input was left to parse ahead of its MULTI
   std::vector<WatchedKey> watched;
 };
 
@@ -155,9 +155,6 @@ class Session {
   /// may.
   std::deque<OwnedCommand> deferred;
   bool suspended = false;
-  /// What of its input was left to parse ahead of the command that runs; kept for those that are
-  /// not run at once (Dispatcher::RunPending).
-  size_t input_bytes = 0;
   uint64_t job = 0;  ///< of JobRunner, while the session waits for it; 0 = none
   /// Waits inside a blocking command (blocking.h); implies suspended.
   std::unique_ptr<BlockedState> blocked;

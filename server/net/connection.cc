@@ -146,10 +146,8 @@ void Connection::FlushSource() {
     session_->sent_bytes += taken;
     if (!output.empty()) break;
   }
-  host_.engine_.stats.net_output_bytes += sent;
+  CountSent(sent);
   host_.engine_.stats.net_repl_output_bytes += sent;
-  host_.engine_.stats.writes_processed += sent > 0;
-  if (sent > 0) session_->last_interaction_ms = host_.engine_.now_ms();
   if (session_->closing) return;
   if (output.empty() && session_->close_after_reply) {
     CloseNow();
@@ -176,13 +174,16 @@ bool Connection::Flush(uint64_t durable_offset) {
   return true;
 }
 
+void Connection::CountSent(size_t sent) {
+  if (sent == 0) return;
+  host_.engine_.stats.net_output_bytes += sent;
+  ++host_.engine_.stats.writes_processed;
+  session_->last_interaction_ms = host_.engine_.now_ms();
+}
+
 void Connection::NoteSent(size_t sent) {
-  if (sent > 0) {
-    host_.engine_.stats.net_output_bytes += sent;
-    ++host_.engine_.stats.writes_processed;
-    session_->sent_bytes += sent;
-    session_->last_interaction_ms = host_.engine_.now_ms();
-  }
+  CountSent(sent);
+  session_->sent_bytes += sent;
   if (session_->output.empty()) {
     if (session_->close_after_reply) CloseNow();
   } else if (sent >= kMaxBytesPerTurn) {

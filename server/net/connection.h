@@ -57,6 +57,8 @@ class Connection final : public StreamReceiver, public SessionPort {
   /// Writes what the stream takes, as far as one turn may. Returns how much that was.
   size_t Send(ReplyBuffer& output);
   void FlushSource();
+  /// In the figures of the server and of the session.
+  void CountSent(size_t sent);
   void NoteSent(size_t sent);
   /// The same for the first `allowed` bytes only.
   size_t SendUpTo(ReplyBuffer& output, uint64_t allowed);

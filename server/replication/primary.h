@@ -30,8 +30,9 @@
 
 namespace cairn {
 
-/// The names of the dataset's history. The present id is Engine::replication_id.
 class CommandContext;
+
+/// The names of the dataset's history. The present id is Engine::replication_id.
 struct FormerHistory {
   std::string id = std::string(40, '0');
   int64_t end_offset = -1;  ///< first offset that is not of it; -1: there is none
