@@ -142,7 +142,7 @@ class SegTable {
         std::min(place.segment->earliest_expiry_ms, P::ExpireAtMs(*record));
     return removed;
   }
-  /// Requires: owned. May merge the segment with its buddy.
+  /// Requires: owned. May merge the segment with its buddy, and what they become with its own.
   Removed Erase(const Place& place, uint64_t hash) {
     const Removed removed{place.record(), !IsPrivate(place, hash)};
     Seg* segment = place.segment;
@@ -322,7 +322,9 @@ class SegTable {
   bool Fill(Seg* segment, const std::vector<Item>& items) const;
   void Deepen(uint64_t hash, int depth);
   bool Partition();
+  bool Unpartition();
   void TryMerge(Seg* segment);
+  Seg* MergeWithBuddy(Seg* segment);
   void Halve(uint64_t hash);
   bool BelongsTo(const Seg* segment, int main_bucket, uint64_t word) const;
 

@@ -191,8 +191,8 @@ void SegTable<P>::Deepen(uint64_t hash, int depth) {
   }
 }
 
-// A small table has one directory; grown past 2^kRootBits slots it becomes as many partitions,
-// once. Puts that off (returns false) while a segment still spans partitions: splitting those here
+// A small table has one directory; grown past 2^kRootBits slots it becomes as many partitions.
+// Puts that off (returns false) while a segment still spans partitions: splitting those here
 // would stall the insert.
 template <typename P>
 bool SegTable<P>::Partition() {
@@ -214,12 +214,44 @@ bool SegTable<P>::Partition() {
   return true;
 }
 
+// The inverse, once no partition has more than its one segment and half as many keys are left as
+// would fit: a table of that size as it grows has one directory still.
+template <typename P>
+bool SegTable<P>::Unpartition() {
+  constexpr uint64_t kPartitions = uint64_t{1} << P::kRootBits;
+  if (size_ > kPartitions * kMergedAtMost / 2) return false;
+  Root* old = root_;
+  for (size_t i = 0; i < kPartitions; ++i) {
+    if (old->partitions[i]->depth != 0) return false;
+  }
+  Directory* whole = NewDirectory(P::kRootBits);
+  whole->deepest = kPartitions;
+  std::vector<Directory*> directories(old->partitions, old->partitions + kPartitions);
+  for (size_t i = 0; i < kPartitions; ++i) whole->slots[i] = directories[i]->slots[0];
+  Root* root = NewRoot(0);
+  root->partitions[0] = whole;
+  ReplaceRoot(root);
+  for (size_t i = 0; i < kPartitions; ++i) {
+    DropDirectory(directories[i], base_ + (uint64_t{i + 1} << (kPositionHashBits - P::kRootBits)));
+  }
+  return true;
+}
+
 template <typename P>
 void SegTable<P>::TryMerge(Seg* segment) {
-  if (segment->depth <= root_->bits) return;
+  while ((segment = MergeWithBuddy(segment)) != nullptr) {
+  }
+}
+
+// Returns what they became; nullptr: they stay two.
+template <typename P>
+typename SegTable<P>::Seg* SegTable<P>::MergeWithBuddy(Seg* segment) {
+  if (segment->depth == 0) return nullptr;
   const uint64_t bit = uint64_t{1} << (64 - segment->depth);
   Seg* buddy = SegmentOf(segment->prefix ^ bit);
-  if (buddy->depth != segment->depth || buddy->count + segment->count > kMergedAtMost) return;
+  if (buddy->depth != segment->depth || buddy->count + segment->count > kMergedAtMost)
+    return nullptr;
+  if (segment->depth <= root_->bits && !Unpartition()) return nullptr;
   segment = OwnSegment(segment);
   buddy = OwnSegment(buddy);
   scratch_.clear();
@@ -230,7 +262,7 @@ void SegTable<P>::TryMerge(Seg* segment) {
   Seg* merged = NewSegment(segment->prefix & ~bit, segment->depth - 1);
   if (!Fill(merged, scratch_)) {
     FreeSegment(merged);
-    return;
+    return nullptr;
   }
   merged->earliest_expiry_ms = std::min(segment->earliest_expiry_ms, buddy->earliest_expiry_ms);
   merged->log_position = std::max(segment->log_position, buddy->log_position);
@@ -242,6 +274,7 @@ void SegTable<P>::TryMerge(Seg* segment) {
   FreeSegment(segment);
   FreeSegment(buddy);
   Halve(merged->prefix);
+  return merged;
 }
 
 template <typename P>

@@ -108,8 +108,7 @@ TEST_F(SegTableTest, ShrinksToOneSegmentAgain) {
   const uint64_t grown_bytes = table_.structure_bytes();
   for (int i = 0; i < 5000; ++i) EXPECT_TRUE(Erase(std::to_string(i)));
   ExpectSame();
-  // Once partitioned it stays so: a segment for each partition is the least.
-  EXPECT_LE(table_.segment_count(), uint64_t{2} << SmallPolicy::kRootBits);
+  EXPECT_EQ(table_.segment_count(), 1u);
   EXPECT_LT(table_.structure_bytes(), grown_bytes / 10);
 }
 
