@@ -11,9 +11,10 @@ and each rank asks for the boxes that it wants. What is not a tensor is what the
 default planner pickles, so that loading such entries unpickles. Nothing else is ever unpickled.
 
 All ranks vote: the coordinator begins the transaction, every rank sends and prepares its part, and the coordinator commits once
-torch tells it that all are through. A rank that fails or dies leaves no version.
+torch tells it that all are through. A rank that fails or dies leaves no version; one that fails ends the transaction, too.
 """
 
+import contextlib
 import io
 import json
 
@@ -25,7 +26,7 @@ from cairnkv import dtypes, hashing, packed, reading
 from cairnkv.progress import Bar
 from cairnkv.run import WAIT_MS, attempt_of
 from cairnkv.torch_checkpoint import checkpoint, sharded_tensor
-from cairnkv.upload import Part, SaveFailed, Upload
+from cairnkv.upload import Part, SaveFailed, Upload, is_passing
 from cairnkv.wire import Wire
 
 TensorProperties = sharded_tensor.metadata.TensorProperties
@@ -55,24 +56,14 @@ class RunWriter(checkpoint.StorageWriter):
         return plan
 
     def prepare_global_plan(self, plans):
-        with _server_words(), Upload(self._client, self._run, 0) as upload:
+        with self._uploading() as upload:
             self._tx = upload.begin(self._step, len(plans), self._attempt)
         return [_replaced(plan, storage_data=(self._tx, rank)) for rank, plan in enumerate(plans)]
 
     def write_data(self, plan, planner):
         self._tx, self._rank = plan.storage_data
-        parts, blobs, results, counts = [], [], [], {}
-        for item in plan.items:
-            data = planner.resolve_data(item)
-            if isinstance(data, io.BytesIO):
-                blobs.append((item.index.fqn, data.getbuffer()))
-                results.append(checkpoint.storage.WriteResult(item.index, len(data.getbuffer()), None))
-                continue
-            part = self._part(item, data, counts)
-            parts.append(part)
-            results.append(checkpoint.storage.WriteResult(item.index, len(part.memory), None))
-        with _server_words(), Upload(self._client, self._run, self._rank) as upload:
-            upload.tx = self._tx
+        with self._uploading() as upload:
+            parts, blobs, results = self._resolved(plan, planner)
             upload.declare(parts)
             total = sum(len(part.memory) for part in parts)
             with Bar(self._progress, total, f"save {self._run} {self._step}", self._rank) as bar:
@@ -86,15 +77,51 @@ class RunWriter(checkpoint.StorageWriter):
         return done
 
     def finish(self, metadata, results) -> None:
-        heads = {name: _properties_of(entry.properties) for name, entry in metadata.state_dict_metadata.items()
-                 if isinstance(entry, checkpoint.metadata.TensorStorageMetadata)}
-        with _server_words(), Upload(self._client, self._run, self._rank) as upload:
-            upload.tx = self._tx
+        with self._uploading() as upload:
+            heads = {name: _properties_of(entry.properties) for name, entry in metadata.state_dict_metadata.items()
+                     if isinstance(entry, checkpoint.metadata.TensorStorageMetadata)}
             upload.state("dcp", "trainer", json.dumps(heads, separators=(",", ":")).encode())
             if metadata.planner_data is not None:
                 upload.state("planner", "trainer", packed.pack(metadata.planner_data))
             upload.prepare()
             upload.commit(wait_ms=self._wait_ms, durable=self._durable, tag=self._tag)
+
+    @contextlib.contextmanager
+    def _uploading(self):
+        """An Upload into the transaction, which ends for all ranks with what ends this one. Errors: the server's as SaveFailed;
+        they travel between ranks as text."""
+        try:
+            with Upload(self._client, self._run, self._rank) as upload:
+                upload.tx = self._tx
+                yield upload
+        except BaseException as error:
+            if self._tx is not None and not is_passing(error):
+                self._abort(error)
+            if isinstance(error, redis.ResponseError):
+                raise SaveFailed(error) from error
+            raise
+
+    def _abort(self, error):
+        try:
+            with Upload(self._client, self._run, self._rank) as upload:
+                upload.tx = self._tx
+                upload.abort(error)
+        except redis.RedisError:  # another rank was faster, or the server is gone
+            pass
+
+    def _resolved(self, plan, planner):
+        """What a plan's items are: parts, [(name, bytes)] and torch's results."""
+        parts, blobs, results, counts = [], [], [], {}
+        for item in plan.items:
+            data = planner.resolve_data(item)
+            if isinstance(data, io.BytesIO):
+                blobs.append((item.index.fqn, data.getbuffer()))
+                results.append(checkpoint.storage.WriteResult(item.index, len(data.getbuffer()), None))
+                continue
+            part = self._part(item, data, counts)
+            parts.append(part)
+            results.append(checkpoint.storage.WriteResult(item.index, len(part.memory), None))
+        return parts, blobs, results
 
     def _part(self, item, tensor, counts):
         plain = tensor.detach().resolve_conj().resolve_neg().cpu().contiguous()
@@ -178,17 +205,6 @@ def _read_tensor(found, item, planner, bar):
         raise ValueError(f"{name}: a box of {tuple(item.lengths)} for a tensor of {tuple(target.size())}")
     target.copy_(reading.as_torch(name, block))
     planner.commit_tensor(item, target)
-
-
-class _server_words:
-    """The server's errors as SaveFailed; they travel between ranks as text."""
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, kind, error, trace):
-        if isinstance(error, redis.ResponseError):
-            raise SaveFailed(error) from error
 
 
 def _replaced(plan, **changes):

@@ -24,12 +24,10 @@ import redis
 
 from cairnkv import hashing, packed, reading, staging, state as states
 from cairnkv.progress import Bar
-from cairnkv.upload import Part, SaveFailed, Upload, fields, is_no_such_run
+from cairnkv.upload import Part, SaveFailed, Upload, fields, is_no_such_run, is_passing
 from cairnkv.wire import Wire
 
 WAIT_MS = 10 * 60 * 1000
-# The same state again would end the same way, or nobody waits any more.
-HOPELESS = ("CKPTNOTFINITE", "CKPTQUOTA", "CKPTINCOMPLETE")
 LOAD_ATTEMPTS = 5            # of load("LATEST"), each on a newer version
 _log = logging.getLogger("cairnkv")
 
@@ -155,14 +153,15 @@ class Run:
         goes on with is ended: it would count as an open transaction, and other ranks wait for it, until its time is over."""
         if self._unanswered is not None and self._unanswered[0] == step and _is_committed(error, self._unanswered[1]):
             return self._row_of(self._unanswered[1])
-        # A rank that lost its connection, or whose server was restarted, may come again and go on.
-        may_go_on = self.world > 1 and isinstance(error, redis.RedisError) and SaveFailed(error).word not in HOPELESS
-        if tx is None or may_go_on:
+        if self.world > 1 and is_passing(error):
             return None
         try:
             with Upload(self.client, self.name, self.rank) as upload:
                 upload.tx = tx
-                upload.abort((str(error) or type(error).__name__)[:200].encode("utf-8", "replace"))
+                if tx is None and self.world > 1 and SaveFailed(error).word != "CKPTABORTED":  # refused to join what others are in
+                    upload.find(step, self.world, self.attempt)
+                if upload.tx is not None:
+                    upload.abort(error)
         except redis.RedisError as refused:  # another rank was faster, or the server is gone
             if has_voted and _is_committed(refused, tx):
                 return self._row_of(tx)

@@ -29,6 +29,10 @@ DECLARE_TENSORS = 512        # of one DECLARE
 REFER_CELLS = 64             # of one REF: chunks of another run go into the server's append-only file with all their bytes
 
 
+# Errors that pass: a rank that meets one may come again and go on. With all others it has given up.
+PASSING = ("LOADING", "READONLY", "MASTERDOWN", "TRYAGAIN")
+
+
 class SaveFailed(Exception):
     """The transaction did not become a version; what was there before is what load() sees. `word` is the
     server's (CKPTFENCED, CKPTINCOMPLETE, CKPTABORTED ..)."""
@@ -124,7 +128,15 @@ class Upload:
         words = [*(["DURABLE", durable] if durable else []), *(["TAG", tag] if tag else [])]
         return fields(self._wire.call("CKPT.COMMIT", self.run, self.tx, "WAIT", wait_ms, *words, extra_s=wait_ms / 1000))
 
-    def abort(self, reason):
+    def find(self, step, world, attempt):
+        """Takes the transaction that another rank has begun, or none."""
+        rows = map(fields, fields(self._wire.call("CKPT.STATUS", self.run))["open"])
+        self.tx = next((row["tx"].decode() for row in rows if row["state"] in (b"open", b"preparing")
+                        and (int(row["step"]), int(row["world"]), int(row["attempt"])) == (step, world, attempt)), None)
+
+    def abort(self, error):
+        """Ends it for all ranks; `error` is what they are told."""
+        reason = (str(error) or type(error).__name__)[:200].encode("utf-8", "replace")
         self._wire.call("CKPT.ABORT", self.run, self.tx, "REASON", reason)
 
     def retain(self, keep):
@@ -194,6 +206,13 @@ class Upload:
     def _finish_puts(self):
         for wire in self._putting:
             wire.drain()
+
+
+def is_passing(error: BaseException) -> bool:
+    """Whether a rank that meets this may come again and go on: it lost its connection, or its server cannot take writes now."""
+    if isinstance(error, redis.ResponseError):
+        return SaveFailed(error).word in PASSING
+    return isinstance(error, (redis.ConnectionError, redis.TimeoutError))
 
 
 def is_no_such_run(error: redis.ResponseError) -> bool:

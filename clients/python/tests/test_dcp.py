@@ -171,6 +171,17 @@ class DcpTest(ServerCase):
         with self.assertRaises(dcp.checkpoint.CheckpointException):
             self.load({"other": torch.zeros(1)})
 
+    def test_a_save_that_fails_leaves_nothing_open(self):
+        self.save({"w": torch.ones(3)}, 1)
+        self.client.execute_command("ACL", "SETUSER", "poor", "on", ">p", "~*", "+@all", "-ckpt.put")
+        self.client.execute_command("ACL", "SETUSER", "poorer", "on", ">p", "~*", "+@all", "-ckpt.commit")
+        for step in range(2, 8):     # a run has four open transactions at most
+            client = self.server.client(username="poor" if step % 2 else "poorer", password="p")
+            with self.assertRaises(dcp.checkpoint.CheckpointException):
+                dcp.checkpoint.save_state_dict({"w": torch.ones(3) * step}, dcp.RunWriter("run", step, client=client), no_dist=True)
+        self.save({"w": torch.ones(3)}, 8)
+        self.assertEqual(cairnkv.Run("run", client=self.client, rank=0, world=1, attempt=0).steps(), [8, 1])
+
     def test_four_ranks_save_and_two_three_and_one_load(self):
         self.job("save", 4)
         for work, world in (("load", 2), ("tag", 3), ("load", 1)):

@@ -4,6 +4,8 @@ interrupted, refused or never answered."""
 import logging
 import os
 import sys
+import threading
+import time
 import unittest
 import unittest.mock
 
@@ -153,6 +155,55 @@ class TroubleTest(ServerCase):
         with self.assertRaises(TypeError):
             self.run_of(1, 2, 0).save(7, {"w": object()})
         self.assertEqual(self.open_transactions(), [])
+
+    def waits_and_is_told(self, work, step=7):
+        """What rank 0 is told, which waits in its COMMIT, when work() has failed on rank 1. It could wait for minutes."""
+        told = []
+
+        def wait():
+            try:
+                self.run_of(0, 2, 0).save(step, {"s": cairnkv.even_rows(torch.zeros(4, 4), 0, 2)})
+            except cairnkv.SaveFailed as error:
+                told.append(error)
+
+        waiting = threading.Thread(target=wait, daemon=True)
+        waiting.start()
+        while not (self.client.exists("run") and any(b"preparing" in row for row in self.open_transactions())):
+            time.sleep(0.01)
+        work()
+        waiting.join(60)
+        self.assertFalse(waiting.is_alive(), "it was told nothing")
+        self.assertEqual(self.open_transactions(), [])
+        return told[0]
+
+    def test_a_rank_that_is_refused_tells_the_others(self):
+        def save(client, state):
+            with self.assertRaises(cairnkv.SaveFailed):
+                cairnkv.Run("run", client=client, rank=1, world=2, attempt=0).save(7, state)
+
+        half = cairnkv.even_rows(torch.ones(4, 4), 1, 2)
+        self.client.execute_command("ACL", "SETUSER", "no-put", "on", ">p", "~*", "+@all", "-ckpt.put")
+        self.client.execute_command("ACL", "SETUSER", "no-begin", "on", ">p", "~*", "+@all", "-ckpt.begin")
+        for client, state, word in ((self.client, {"n" * 2000: half}, "1024"),
+                                    (self.client, {"s": cairnkv.even_rows(torch.ones(4, 4).double(), 1, 2)}, "CKPTDIVERGED"),
+                                    (self.server.client(username="no-put", password="p"), {"s": half}, "NOPERM"),
+                                    (self.server.client(username="no-begin", password="p"), {"s": half}, "NOPERM")):
+            told = self.waits_and_is_told(lambda: save(client, state))
+            self.assertEqual(told.word, "CKPTABORTED")
+            self.assertIn(word, str(told))
+
+    def test_a_rank_that_loses_its_connection_may_come_again(self):
+        for error in (redis.ConnectionError("lost"), redis.TimeoutError("late"), redis.ResponseError("READONLY a replica"),
+                      redis.ResponseError("LOADING"), redis.ResponseError("MASTERDOWN"), redis.ResponseError("TRYAGAIN")):
+            with unittest.mock.patch.object(upload.Upload, "prepare", side_effect=error), self.assertRaises(Exception):
+                self.run_of(1, 2, 0).save(7, {"w": torch.ones(2)})
+            self.assertEqual(len(self.open_transactions()), 1, error)
+        both = [threading.Thread(target=self.run_of(rank, 2, 0).save, args=(7, {"w": torch.ones(2)})) for rank in (0, 1)]
+        for rank in both:
+            rank.start()
+        for rank in both:
+            rank.join(60)
+        self.assertEqual(self.run_of().steps(), [7])
 
     def test_a_commit_whose_reply_is_lost_is_found_by_the_next_try(self):
         commit = upload.Upload.commit
