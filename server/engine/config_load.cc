@@ -1,6 +1,7 @@
 // Config's start-up: arguments, files, include, and the form of the errors that end it.
 
 #include <algorithm>
+#include <cstring>
 
 #include "server/base/strings.h"
 #include "server/engine/config.h"
@@ -237,8 +238,9 @@ std::string Config::LoadDirective(const std::vector<std::string>& words, int dep
 
 namespace {
 
-/// The files of an `include`, in byte order, as glob(3) finds them: any part of the path may be a
-/// pattern. Without one it is the path as it stands, whether it is there or not.
+/// The files of an `include`, as glob(3) finds and orders them: any part of the path may be a
+/// pattern. Without one it is the path as it stands, whether it is there or not. What has a name
+/// but cannot be looked at (a link to nothing) is one of them, so that reading it ends the start.
 std::vector<std::string> PathsOf(Env& env, const std::string& pattern) {
   if (!HasGlob(pattern)) return {pattern};
   std::vector<std::string> found = {pattern.starts_with('/') ? "/" : ""};
@@ -249,25 +251,29 @@ std::vector<std::string> PathsOf(Env& env, const std::string& pattern) {
     if (part.empty()) continue;
     const bool last = at >= pattern.size();
     std::vector<std::string> next;
-    const auto add = [&](const std::string& path) {
+    const auto add = [&](const std::string& path, bool is_named) {
       const Result<FileKind> kind = env.KindOf(path);
-      if (kind.ok() && *kind == (last ? FileKind::kFile : FileKind::kDirectory))
-        next.push_back(last ? path : path + "/");
+      const bool is_directory = kind.ok() && *kind == FileKind::kDirectory;
+      const bool is_file = (kind.ok() && *kind == FileKind::kFile) || (is_named && !is_directory);
+      if (last ? is_file : is_directory) next.push_back(last ? path : path + "/");
     };
     for (const std::string& directory : found) {
+      const auto names = env.ListDir(directory.empty() ? "." : directory);
       if (!HasGlob(part)) {
-        add(directory + part);
+        add(directory + part, names.ok() && std::ranges::find(*names, part) != names->end());
         continue;
       }
-      const auto names = env.ListDir(directory.empty() ? "." : directory);
       if (!names.ok()) continue;
       for (const std::string& name : *names) {
         if ((part[0] == '.' || !name.starts_with('.')) && GlobMatch(part, name, false))
-          add(directory + name);
+          add(directory + name, true);
       }
     }
     found = std::move(next);
   }
+  std::ranges::sort(found, [](const std::string& a, const std::string& b) {
+    return std::strcoll(a.c_str(), b.c_str()) < 0;
+  });
   return found;
 }
 

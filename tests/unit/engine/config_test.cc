@@ -151,6 +151,11 @@ TEST_F(ConfigTest, IncludeReadsPatternsInOrderAndStopsAtACycle) {
   WriteFile("/conf/.d3/c.conf", "port 4\n");
   ASSERT_TRUE(config_.LoadText("include /c*f/*/c.conf\n").ok());
   EXPECT_EQ(config_.settings().port, 3);
+  // In the order of whole paths, not of their parts.
+  ASSERT_TRUE(env_.CreateDir("/conf/d1-").ok());
+  WriteFile("/conf/d1-/c.conf", "port 5\n");
+  ASSERT_TRUE(config_.LoadText("include /conf/d1*/c.conf\n").ok());
+  EXPECT_EQ(config_.settings().port, 3);
   WriteFile("/conf/loop.conf", "include /conf/loop.conf\n");
   EXPECT_EQ(config_.LoadText("include /conf/loop.conf\n").code(), StatusCode::kCorruption);
 }
