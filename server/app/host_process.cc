@@ -46,7 +46,7 @@ std::string TitleVariable(std::string_view name, const Settings& settings,
                           const std::string& executable, std::string_view config_file) {
   if (name == "title") return executable;
   if (name == "listen-addr") {
-    if (settings.port == 0 && settings.tls_port == 0) return settings.unixsocket;
+    if (settings.port == 0 && settings.tls_port == 0) return "unixsocket:" + settings.unixsocket;
     const int port = settings.port != 0 ? settings.port : settings.tls_port;
     return (settings.bind.empty() ? "*" : settings.bind[0]) + ":" + std::to_string(port);
   }

@@ -2,9 +2,11 @@
 its cron, its end by signals."""
 
 import os
+import shutil
 import signal
 import socket
 import subprocess
+import tempfile
 import unittest
 
 import redis
@@ -43,6 +45,11 @@ class ProcessTest(unittest.TestCase):
         self.assertEqual(f"x {server.path} {server.port}", self.title(server))
         with self.assertRaises(redis.ResponseError):
             server.client().config_set("proc-title-template", "{nosuch}")
+
+    def test_the_title_of_a_server_without_a_port(self):
+        server = self.start(unix=True)
+        server.client(unix=True).config_set("port", 0)
+        self.assertEqual(f"{server.path} unixsocket:{server.unix_path}", self.title(server))
 
     def test_no_title(self):
         server = self.start({"set-proc-title": "no"})
@@ -247,6 +254,20 @@ class ProcessTest(unittest.TestCase):
                 self.assertEqual(1, run.returncode)
                 self.assertIn(expected, run.stdout + run.stderr)
                 self.assertNotIn("no config file specified", run.stdout)
+
+    def test_an_include_that_cannot_be_read(self):
+        """A name that matches and leads to nothing ends the start; a directory, or no match, does not."""
+        directory = tempfile.mkdtemp(prefix="cairn-test-")
+        self.addCleanup(shutil.rmtree, directory)
+        os.makedirs(os.path.join(directory, "a.d", "b.conf"))
+        os.symlink("/nosuch", os.path.join(directory, "a.d", "c.conf"))
+        for binary in ("redis", "cairn"):
+            for pattern, line in (("a.d/*.conf", "Fatal error, can't open config file"), ("a.*/c.conf", "Fatal error, can't"),
+                                  ("a.d/b*", "not listen anywhere"), ("a.*/d.conf", "not listen anywhere")):
+                run = subprocess.run([BINARIES[binary], "--port", "0", "--include", os.path.join(directory, pattern)],
+                                     capture_output=True, text=True, timeout=LIMIT_S, check=False)
+                self.assertEqual(1, run.returncode)
+                self.assertIn(line, run.stdout, (binary, pattern))
 
     def test_lines_that_others_wait_for(self):
         """An append-only file and a dump that were loaded, an ACL file that cannot be read: the log has Redis's words."""
