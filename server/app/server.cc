@@ -85,7 +85,7 @@ Server::~Server() {
   ended_ = true;
   loop_.SetAfterPoll(nullptr);
   loop_.StopTimer(cron_timer_);
-  listeners_.clear();
+  StopListening();
   // A load that waits for its turn ends first, as given up.
   engine_->stop_requested = true;
   replication_->StopLoading();
@@ -115,9 +115,11 @@ Status Server::Start() {
   CAIRN_RETURN_IF_ERROR(FitMaxClients());
   if (!CheckTls(config_.settings()).ok())
     return Status::Io("Failed to configure TLS. Check logs for more info.");
-  CAIRN_RETURN_IF_ERROR(Listen());
+  CAIRN_RETURN_IF_ERROR(Relisten());
+  CAIRN_RETURN_IF_ERROR(ListenUnix());
   // CONFIG SET may come to that later: the clients that are there stay.
-  if (listeners_.empty()) return Status::Io("Configured to not listen anywhere, exiting.");
+  if (tcp_listeners_.empty() && unix_listener_ == nullptr)
+    return Status::Io("Configured to not listen anywhere, exiting.");
   loop_.SetAfterPoll([this] { clients_->RunTurn(); });
   ChooseSystemCalls();
   loop_.OnSignal(SIGTERM, [this](int number) { RequestShutdown(number); });
@@ -168,19 +170,39 @@ Status Server::LoadModules() {
   return Status::Ok();
 }
 
-Status Server::Listen() {
+Status Server::ListenUnix() {
   const Settings& settings = config_.settings();
-  if (settings.port != 0) CAIRN_RETURN_IF_ERROR(ListenTcp());
-  if (!settings.unixsocket.empty()) {
-    auto listener = Listener::ListenUnix(
-        loop_, settings.unixsocket, static_cast<unsigned>(settings.unixsocketperm),
-        settings.tcp_backlog, [this](const Accepted& a) { clients_->OnAccept(a); });
-    if (!listener.ok()) {
-      return Status::Io("Failed opening Unix socket: " + std::string(listener.status().message()));
-    }
-    listeners_.push_back(std::move(*listener));
+  if (settings.unixsocket.empty()) return Status::Ok();
+  auto listener = Listener::ListenUnix(
+      loop_, settings.unixsocket, static_cast<unsigned>(settings.unixsocketperm),
+      settings.tcp_backlog, [this](const Accepted& a) { clients_->OnAccept(a); });
+  if (!listener.ok()) {
+    return Status::Io("Failed opening Unix socket: " + std::string(listener.status().message()));
   }
+  unix_listener_ = std::move(*listener);
   return Status::Ok();
+}
+
+Status Server::Relisten() {
+  const Settings& settings = config_.settings();
+  if (tcp_place_ && tcp_place_->port == settings.port && tcp_place_->bind == settings.bind)
+    return Status::Ok();
+  // On a port of their own the new ones are there before the old ones go. On the same port they
+  // would be in each other's way.
+  if (tcp_place_ && tcp_place_->port == settings.port) {
+    tcp_place_.reset();
+    tcp_listeners_.clear();
+  }
+  Listeners listeners;
+  CAIRN_RETURN_IF_ERROR(ListenTcp(&listeners));
+  tcp_listeners_ = std::move(listeners);
+  tcp_place_ = {settings.port, settings.bind};
+  return Status::Ok();
+}
+
+void Server::StopListening() {
+  tcp_listeners_.clear();
+  unix_listener_.reset();
 }
 
 void Server::ChooseSystemCalls() {
@@ -192,24 +214,24 @@ void Server::ChooseSystemCalls() {
   }
 }
 
-Status Server::ListenTcp() {
+Status Server::ListenTcp(Listeners* listeners) {
   const Settings& settings = config_.settings();
-  int port = settings.port;
+  const int port = settings.port;
+  if (port == 0) return Status::Ok();
   for (std::string address : settings.bind) {
     const bool optional = address.starts_with("-");
     if (optional) address.erase(0, 1);
     auto listener = Listener::ListenTcp(loop_, address, port, settings.tcp_backlog,
                                         [this](const Accepted& a) { clients_->OnAccept(a); });
     if (listener.ok()) {
-      listeners_.push_back(std::move(*listener));
+      listeners->push_back(std::move(*listener));
       continue;
     }
     log_.Log(LogLevel::kWarning, "Warning: Could not create server TCP listening socket {}:{}: {}",
              address, port, listener.status().message());
     const StatusCode code = listener.status().code();
     if (code == StatusCode::kUnsupported || (optional && code == StatusCode::kNotFound)) continue;
-    return Status::Io("Failed listening on port " + std::to_string(settings.port) +
-                      " (TCP), aborting.");
+    return Status::Io("Failed listening on port " + std::to_string(port) + " (TCP), aborting.");
   }
   return Status::Ok();
 }
@@ -321,10 +343,7 @@ void Server::RegisterHooks() {
   }
   const auto rebind = [this](const char* error) {
     return [this, error](const Settings&, const Settings&) {
-      std::vector<std::unique_ptr<Listener>> before = std::move(listeners_);
-      listeners_.clear();
-      before.clear();
-      return Listen().ok() ? Status::Ok() : Status::Io(error);  // the reason is in the log
+      return Relisten().ok() ? Status::Ok() : Status::Io(error);  // the reason is in the log
     };
   };
   config_.OnChange("io-uring", [this](const Settings&, const Settings&) {
@@ -431,7 +450,7 @@ Status Server::ShutDown(int save, bool force) {
     [[maybe_unused]] const Status removed = env_.Remove(config_.settings().pidfile);
   }
   clients_->CloseAll();
-  listeners_.clear();
+  StopListening();
   log_.Log(LogLevel::kWarning, "Redis is now ready to exit, bye bye...");
   return Status::Ok();
 }

@@ -49,10 +49,18 @@ class Server final : public KeyspaceListener {
   void OnEvicted(uint32_t db, std::string_view key) override;
 
  private:
-  Status Listen();
+  using Listeners = std::vector<std::unique_ptr<Listener>>;
+  /// Adds what `port` and `bind` ask for to *listeners: all of it, or an error and some.
+  Status ListenTcp(Listeners* listeners);
+  Status ListenUnix();
+  /// The TCP listeners that the settings ask for take the place of those that are there; nothing
+  /// happens when they are those. The unix socket stays: its file, its owner and its backlog are
+  /// not a port's business. Errors: the old ones stay where the port is another, else none are
+  /// left.
+  Status Relisten();
+  void StopListening();
   /// Setting io-uring.
   void ChooseSystemCalls();
-  Status ListenTcp();
   Status RenameCommands();
   Status LoadModules();
   Status PrepareShutdown(int save, bool now, bool force);
@@ -89,7 +97,13 @@ class Server final : public KeyspaceListener {
   std::unique_ptr<Replication> replication_;
   std::unique_ptr<Durability> durability_;
   std::unique_ptr<ClientHost> clients_;
-  std::vector<std::unique_ptr<Listener>> listeners_;
+  Listeners tcp_listeners_;
+  struct TcpPlace {
+    int port;
+    std::vector<std::string> bind;
+  };
+  std::optional<TcpPlace> tcp_place_;  // where tcp_listeners_ are
+  std::unique_ptr<Listener> unix_listener_;
   TimerId cron_timer_ = 0;
   int64_t next_slow_cron_ms_ = 0;
   bool ended_ = false;  // all is saved, or this is being destroyed: signals ask for nothing

@@ -89,6 +89,12 @@ void ClientHost::OnAccept(const Accepted& accepted) {
   auto stream = std::make_unique<SocketStream>(loop_, accepted.fd, accepted.peer, accepted.local);
   auto connection = std::make_unique<Connection>(*this, std::move(stream), &engine_.arena);
   Connection* raw = connection.get();
+  if (Status started = raw->stream_->Start(raw); !started.ok()) {
+    engine_.log.Log(LogLevel::kWarning,
+                    "Error registering fd event for the new client: {} (addr: {})",
+                    started.message(), accepted.peer);
+    return;
+  }
   raw->parser_.set_max_bulk_bytes(settings.proto_max_bulk_len);
   raw->session_ = engine_.CreateSession(raw, SessionKind::kNormal);
   raw->session_->peer_address = accepted.peer;
@@ -97,7 +103,6 @@ void ClientHost::OnAccept(const Accepted& accepted) {
   connections_.emplace(raw, std::move(connection));
   ++open_;
   ++engine_.stats.connections_received;
-  raw->stream_->Start(raw);
 }
 
 void ClientHost::Enqueue(Connection* connection) {

@@ -44,7 +44,6 @@ class ClientHost {
   void WakeIfPending();
   /// Sends what can be sent and closes every connection (shutdown).
   void CloseAll();
-  size_t connection_count() const { return connections_.size(); }
 
  private:
   friend class Connection;

@@ -14,9 +14,9 @@ EventLoop::EventLoop() {
   CAIRN_CHECK(uv_loop_init(&loop_) == 0);
   wake_fd_ = ::eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
   CAIRN_CHECK(wake_fd_ >= 0);
-  wake_ = std::make_unique<UvOwned<uv_poll_t>>();
-  CAIRN_CHECK(uv_poll_init(&loop_, wake_->get(), wake_fd_) == 0);
-  wake_->get()->data = this;
+  auto wake = Watch(wake_fd_, this);
+  CAIRN_CHECK(wake.ok());
+  wake_ = std::move(*wake);
   uv_poll_start(wake_->get(), UV_READABLE, [](uv_poll_t* handle, int, int) {
     static_cast<EventLoop*>(handle->data)->RunPosted();
   });
@@ -41,6 +41,16 @@ EventLoop::~EventLoop() {
   }
   CAIRN_CHECK(uv_loop_close(&loop_) == 0);
   ::close(wake_fd_);
+}
+
+Result<UvPoll> EventLoop::Watch(int fd, void* data) {
+  auto poll = std::make_unique<UvOwned<uv_poll_t>>();
+  if (const int failed = uv_poll_init(&loop_, poll->get(), fd); failed != 0) {
+    poll->Abandon();
+    return Status::Io(uv_strerror(failed));
+  }
+  poll->get()->data = data;
+  return poll;
 }
 
 void EventLoop::Post(std::function<void()> job) {

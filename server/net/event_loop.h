@@ -15,6 +15,7 @@
 #include <unordered_map>
 #include <vector>
 
+#include "server/base/status.h"
 #include "server/net/socket_batch.h"
 #include "server/platform/transport.h"
 
@@ -47,6 +48,8 @@ class UvOwned {
   Handle* handle_;
 };
 
+using UvPoll = std::unique_ptr<UvOwned<uv_poll_t>>;
+
 class SocketStream;
 
 class EventLoop final : public EventLoopPort {
@@ -78,6 +81,9 @@ class EventLoop final : public EventLoopPort {
   void ForgetRead(SocketStream* stream) { std::erase(readable_, stream); }
   /// For whoever has operations for many sockets. Empty between calls.
   SocketBatch& batch() { return batch_; }
+  /// A handle over `fd`, with `data` for its callback. Errors: kIo, the system does not take one
+  /// more (fs.epoll.max_user_watches, memory), or nothing can be waited for there.
+  Result<UvPoll> Watch(int fd, void* data);
   uv_loop_t* uv() { return &loop_; }
 
  private:
@@ -103,7 +109,7 @@ class EventLoop final : public EventLoopPort {
   // Not uv_async_t: its callback spins until the sender has come back from waking the loop, and a
   // thread that the loop itself has put off its core comes back when the loop sleeps.
   int wake_fd_ = -1;
-  std::unique_ptr<UvOwned<uv_poll_t>> wake_;
+  UvPoll wake_;
   std::unique_ptr<UvOwned<uv_check_t>> check_;
   std::mutex posted_mutex_;
   std::vector<std::function<void()>> posted_;

@@ -72,28 +72,21 @@ bool IsLoopback(const sockaddr_storage& address) {
   return true;
 }
 
-int BoundPort(int fd) {
-  sockaddr_storage bound{};
-  socklen_t size = sizeof bound;
-  if (getsockname(fd, reinterpret_cast<sockaddr*>(&bound), &size) != 0) return 0;
-  if (bound.ss_family == AF_INET) return ntohs(reinterpret_cast<sockaddr_in&>(bound).sin_port);
-  if (bound.ss_family == AF_INET6) return ntohs(reinterpret_cast<sockaddr_in6&>(bound).sin6_port);
-  return 0;
-}
-
 }  // namespace
 
-Listener::Listener(EventLoop& loop, int fd, AcceptFn on_accept)
-    : fd_(fd), on_accept_(std::move(on_accept)) {
-  CAIRN_CHECK(uv_poll_init_socket(loop.uv(), poll_.get(), fd_) == 0);
-  poll_.get()->data = this;
-  uv_poll_start(poll_.get(), UV_READABLE, [](uv_poll_t* handle, int, int) {
+Result<std::unique_ptr<Listener>> Listener::Of(EventLoop& loop, int fd, AcceptFn on_accept) {
+  std::unique_ptr<Listener> listener(new Listener(fd, std::move(on_accept)));
+  Result<UvPoll> poll = loop.Watch(fd, listener.get());
+  if (!poll.ok()) return poll.status();
+  listener->poll_ = std::move(*poll);
+  uv_poll_start(listener->poll_->get(), UV_READABLE, [](uv_poll_t* handle, int, int) {
     if (handle->data != nullptr) static_cast<Listener*>(handle->data)->AcceptAll();
   });
+  return listener;
 }
 
 Listener::~Listener() {
-  poll_.Reset();
+  poll_.reset();
   ::close(fd_);
   if (!unix_path_.empty()) ::unlink(unix_path_.c_str());
 }
@@ -126,9 +119,7 @@ Result<std::unique_ptr<Listener>> Listener::ListenTcp(EventLoop& loop, const std
     ::close(fd);
     return ListenError(error, std::string(call) + std::strerror(error));
   }
-  std::unique_ptr<Listener> listener(new Listener(loop, fd, std::move(on_accept)));
-  listener->port_ = BoundPort(fd);
-  return listener;
+  return Of(loop, fd, std::move(on_accept));
 }
 
 Result<std::unique_ptr<Listener>> Listener::ListenUnix(EventLoop& loop, const std::string& path,
@@ -151,8 +142,8 @@ Result<std::unique_ptr<Listener>> Listener::ListenUnix(EventLoop& loop, const st
     ::close(fd);
     return failed;
   }
-  std::unique_ptr<Listener> listener(new Listener(loop, fd, std::move(on_accept)));
-  listener->unix_path_ = path;
+  auto listener = Of(loop, fd, std::move(on_accept));
+  if (listener.ok()) (*listener)->unix_path_ = path;
   return listener;
 }
 

@@ -7,6 +7,7 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <utility>
 
 #include "server/base/status.h"
 #include "server/net/event_loop.h"
@@ -36,18 +37,16 @@ class Listener {
                                                       AcceptFn on_accept);
   ~Listener();
 
-  /// The bound port (useful when 0 was asked for), 0 for unix sockets.
-  int port() const { return port_; }
-
  private:
-  Listener(EventLoop& loop, int fd, AcceptFn on_accept);
+  Listener(int fd, AcceptFn on_accept) : fd_(fd), on_accept_(std::move(on_accept)) {}
+  /// A listener of `fd`, which it takes over also when that fails. Errors: as EventLoop::Watch.
+  static Result<std::unique_ptr<Listener>> Of(EventLoop& loop, int fd, AcceptFn on_accept);
   void AcceptAll();
 
   int fd_;
-  int port_ = 0;
   std::string unix_path_;
   AcceptFn on_accept_;
-  UvOwned<uv_poll_t> poll_;
+  UvPoll poll_;
 };
 
 }  // namespace cairn

@@ -99,23 +99,26 @@ class Attempt final : public Connecting {
         continue;
       }
       Bind(family);
-      if (::connect(fd_, address.get(), address.size) == 0 || errno == EINPROGRESS) {
-        WaitWritable();
+      if (::connect(fd_, address.get(), address.size) != 0 && errno != EINPROGRESS) {
+        last_error_ = std::strerror(errno);
+      } else if (const Status waits = WaitWritable(); !waits.ok()) {
+        last_error_ = waits.message();
+      } else {
         return;
       }
-      last_error_ = std::strerror(errno);
       ::close(std::exchange(fd_, -1));
     }
     Finish(Status::Io(last_error_));
   }
 
-  void WaitWritable() {
-    poll_ = std::make_unique<UvOwned<uv_poll_t>>();
-    uv_poll_init_socket(loop_.uv(), poll_->get(), fd_);
-    poll_->get()->data = this;
+  Status WaitWritable() {
+    Result<UvPoll> poll = loop_.Watch(fd_, this);
+    if (!poll.ok()) return poll.status();
+    poll_ = std::move(*poll);
     uv_poll_start(poll_->get(), UV_WRITABLE, [](uv_poll_t* handle, int, int) {
       if (handle->data != nullptr) static_cast<Attempt*>(handle->data)->OnConnected();
     });
+    return Status::Ok();
   }
 
   void OnConnected() {
@@ -139,7 +142,7 @@ class Attempt final : public Connecting {
     auto stream =
         std::make_unique<SocketStream>(loop_, std::exchange(fd_, -1), FormatAddress(peer.get(), ""),
                                        FormatAddress(local.get(), ""));
-    stream->Start(receiver_);
+    if (const Status started = stream->Start(receiver_); !started.ok()) return Finish(started);
     Finish(std::unique_ptr<Stream>(std::move(stream)));
   }
 
@@ -164,7 +167,7 @@ class Attempt final : public Connecting {
   size_t next_ = 0;
   int fd_ = -1;
   std::string last_error_;
-  std::unique_ptr<UvOwned<uv_poll_t>> poll_;
+  UvPoll poll_;
   std::shared_ptr<int> alive_ = std::make_shared<int>(0);
 };
 

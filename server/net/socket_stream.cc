@@ -10,8 +10,6 @@
 #include <cerrno>
 #include <cstring>
 
-#include "server/base/check.h"
-
 namespace cairn {
 
 namespace {
@@ -46,13 +44,14 @@ SocketStream::~SocketStream() {
   if (fd_ >= 0) ::close(fd_);
 }
 
-void SocketStream::Start(StreamReceiver* receiver) {
+Status SocketStream::Start(StreamReceiver* receiver) {
   receiver_ = receiver;
-  poll_ = std::make_unique<UvOwned<uv_poll_t>>();
-  CAIRN_CHECK(uv_poll_init_socket(loop_.uv(), poll_->get(), fd_) == 0);
-  poll_->get()->data = this;
+  Result<UvPoll> poll = loop_.Watch(fd_, this);
+  if (!poll.ok()) return poll.status();
+  poll_ = std::move(*poll);
   reading_ = true;
   UpdateInterest();
+  return Status::Ok();
 }
 
 void SocketStream::UpdateInterest() {

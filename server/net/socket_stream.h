@@ -22,8 +22,9 @@ class SocketStream final : public Stream {
   SocketStream(EventLoop& loop, int fd, std::string peer, std::string local);
   ~SocketStream() override;
 
-  /// Starts reading. The receiver must outlive the stream.
-  void Start(StreamReceiver* receiver);
+  /// Starts reading. The receiver must outlive the stream. Errors: as EventLoop::Watch; the
+  /// stream is of no use then.
+  Status Start(StreamReceiver* receiver);
 
   size_t TryWrite(std::span<const std::string_view> pieces) override;
   /// The same for one piece of `offered` bytes that a SocketBatch wrote: `result` as there.
@@ -48,7 +49,7 @@ class SocketStream final : public Stream {
   int fd_;
   std::string peer_, local_;
   StreamReceiver* receiver_ = nullptr;
-  std::unique_ptr<UvOwned<uv_poll_t>> poll_;
+  UvPoll poll_;
   int interest_ = 0;
   bool reading_ = false;
   bool want_writable_ = false;

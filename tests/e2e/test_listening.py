@@ -188,6 +188,38 @@ class ListeningTest(unittest.TestCase):
             self.assertTrue(answers("127.0.0.2", port))
             self.assertFalse(answers("127.0.0.1", port))
 
+    def listening_inode(self, port):
+        """The kernel's number of the socket that listens on 127.0.0.1."""
+        with open("/proc/net/tcp", encoding="ascii") as table:
+            rows = [line.split() for line in table]
+        return [row[9] for row in rows if row[1] == f"0100007F:{port:04X}" and row[3] == "0A"]
+
+    def test_other_addresses_leave_the_unix_socket_alone(self):
+        """Whoever waits there is served, and its file needs no second making, which may fail by then."""
+        for binary in ("redis", "cairn"):
+            with self.subTest(server=binary):
+                server = self.start(binary, unix=True)
+                client = server.client(unix=True)
+                client.ping()
+                before = os.stat(server.unix_path).st_ino
+                port = free_port()
+                client.config_set("port", port)
+                client.config_set("bind", "127.0.0.2")
+                client.config_set("bind", "127.0.0.1")
+                with socket.socket() as taken:
+                    taken.bind(("127.0.0.1", 0))
+                    taken.listen()
+                    listens = self.listening_inode(port)
+                    with self.assertRaises(redis.ResponseError):
+                        client.config_set("port", taken.getsockname()[1])
+                    if binary == "cairn":  # redis-server listens anew
+                        self.assertEqual(listens, self.listening_inode(port), "the port stays open meanwhile")
+                    with self.assertRaises(redis.ResponseError):
+                        client.config_set("bind", NOWHERE)
+                self.assertTrue(answers("127.0.0.1", port))
+                self.assertEqual(before, os.stat(server.unix_path).st_ino)
+                self.assertTrue(server.client(unix=True).ping())
+
     def test_nowhere_for_a_while(self):
         """No address, or port 0: whoever is connected stays, and may bring the server back."""
         for binary in ("redis", "cairn"):
