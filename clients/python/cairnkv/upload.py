@@ -192,11 +192,14 @@ class Upload:
     def _next_wire(self):
         if len(self._putting) < self._put_connections:
             try:
-                self._putting.append(Wire(self._client))
-                return self._putting[-1]
-            except redis.ConnectionError:  # a pool of few connections
-                self._putting = self._putting or [self._wire]
-                self._put_connections = len(self._putting)
+                if Wire.is_to_be_had(self._client):
+                    self._putting.append(Wire(self._client))
+                    return self._putting[-1]
+            except redis.ConnectionError:
+                pass
+            # A pool of few connections.
+            self._putting = self._putting or [self._wire]
+            self._put_connections = len(self._putting)
         wire = self._putting[self._turn % len(self._putting)]
         self._turn += 1
         if wire.waiting >= MAX_WAITING:

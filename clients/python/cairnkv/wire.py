@@ -31,6 +31,12 @@ class Wire:
         self._at = 0                 # where in it the next reply begins
         self.waiting = 0             # replies that are out
 
+    @staticmethod
+    def is_to_be_had(client: redis.Redis) -> bool:
+        """Whether there may be one more: a pool that blocks would wait, for what its caller has."""
+        pool = client.connection_pool
+        return not isinstance(pool, redis.BlockingConnectionPool) or not pool.pool.empty()
+
     def __enter__(self):
         return self
 

@@ -273,10 +273,15 @@ class OnTheWire(WithServer):
                 self.assertEqual((state["w"].sum().item(), rank_state), (torch.arange(100_000.0).sum().item(), {"a": 1}))
 
     def test_a_pool_of_one_connection_is_enough(self):
-        for most in (1, 2, 3):
-            with self.subTest(most):
+        class Blocking(redis.BlockingConnectionPool):
+            def get_connection(self, *arguments, **options):
+                assert not self.pool.empty(), "it would wait for a connection that nobody gives back"
+                return super().get_connection(*arguments, **options)
+
+        for most, kind in ((most, kind) for most in (1, 2, 3) for kind in (redis.ConnectionPool, Blocking)):
+            with self.subTest((most, kind)):
                 self.client.flushall()
-                pool = redis.ConnectionPool(port=self.server.port, max_connections=most)
+                pool = kind(port=self.server.port, max_connections=most)
                 run = cairnkv.Run("run", client=redis.Redis(connection_pool=pool), rank=0, world=1, attempt=0)
                 weight = torch.randn(500_000)
                 with mock.patch.object(upload, "WINDOW_BYTES", 1):
