@@ -199,6 +199,28 @@ TEST_F(DurabilityTest, AFullDiskRefusesWritesInRedissWordsAndReadsGoOn) {
   EXPECT_FALSE(process.durability_->HeldRepliesAreLost());
 }
 
+// Redis counts neither. Else a disk that hangs would let keys be evicted, each of them by a command
+// that waits as well.
+TEST_F(DurabilityTest, WhatWaitsForASyncDoesNotCountAgainstMaxmemory) {
+  DurableProcess process(env_, kAlways);
+  ASSERT_EQ(process.Run({"SET", "a", "1"}), "+OK");
+  ASSERT_TRUE(process.AllDurable());
+  env_.HoldSyncs(true);
+  ASSERT_EQ(process.Run({"SET", "b", std::string(5'000'000, 'x')}), "+OK");  // held
+  ASSERT_TRUE(process.Until([&] { return env_.held_syncs() > 0; }));
+  ASSERT_GT(process.durability_->figures().aof_buffer_bytes, 4'000'000u);
+  const auto limit = [&](uint64_t below_used) {
+    const uint64_t bytes = process.engine_.UsedMemory() - below_used;
+    return process.Run({"CONFIG", "SET", "maxmemory", std::to_string(bytes)});
+  };
+  ASSERT_EQ(limit(2'000'000), "+OK");
+  EXPECT_EQ(process.Run({"SET", "c", "1"}), "+OK");
+  env_.HoldSyncs(false);
+  ASSERT_TRUE(process.AllDurable());
+  ASSERT_EQ(limit(2'000'000), "+OK");
+  EXPECT_TRUE(process.Run({"SET", "c", "1"}).starts_with("-OOM"));
+}
+
 TEST_F(DurabilityTest, ADiskThatSyncsNoMoreLosesTheHeldReplies) {
   DurableProcess process(env_, kAlways);
   ASSERT_EQ(process.Run({"SET", "a", "1"}), "+OK");
