@@ -15,6 +15,8 @@ namespace {
 constexpr size_t kMinCompressBytes = 48, kMinGainBytes = 8;
 // A block grows to twice its use, but not past the default size of a full node before that is full.
 constexpr size_t kNodeBytes = 8192;
+// A block of which less than a quarter is used shrinks to twice its use, but for small ones.
+constexpr size_t kShrinkShare = 4, kMinShrinkBytes = 128;
 constexpr uint32_t kUnknownCount = 65535;
 
 size_t GrownCapacity(size_t needed) {
@@ -142,8 +144,10 @@ void ListNode::Reallocate(size_t new_capacity, bool slack_in_front) {
   offset = static_cast<uint32_t>(new_offset);
 }
 
+bool ListNode::HasSlack() const { return form == Form::kPacked && capacity - bytes > capacity / 8; }
+
 void ListNode::Trim() {
-  if (form == Form::kPacked && capacity - bytes > capacity / 8) Reallocate(bytes, false);
+  if (HasSlack()) Reallocate(bytes, false);
 }
 
 // Makes room for `gap` bytes before the listpack's byte `place`, moving the shorter side that has
@@ -173,13 +177,17 @@ char* ListNode::OpenGap(size_t place, size_t gap, bool at_head) {
 void ListNode::CloseGap(size_t place, size_t gap) {
   char* begin = block + offset;
   const size_t behind = bytes - place - gap;
-  if (place < behind) {
+  const bool near_head = place < behind;
+  if (near_head) {
     std::memmove(begin + gap, begin, place);
     offset += static_cast<uint32_t>(gap);
   } else {
     std::memmove(begin + place, begin + place + gap, behind);
   }
   bytes -= gap;
+  // What is taken out at one end of a queue comes in at the other.
+  if (capacity > kMinShrinkBytes && bytes < capacity / kShrinkShare)
+    Reallocate(GrownCapacity(bytes), /*slack_in_front=*/!near_head);
 }
 
 void ListNode::InsertAt(size_t place, std::string_view element, bool at_head) {

@@ -57,8 +57,9 @@ struct ListNode {
   /// Appends all elements of `other` (kPacked).
   void Append(const ListNode& other);
   std::string_view listpack() const { return {block + offset, bytes}; }
-  /// Gives back the room that is not used.
+  /// Gives back the room that is not used, where that is worth the copy.
   void Trim();
+  bool HasSlack() const;
 
  private:
   void InsertAt(size_t place, std::string_view element, bool at_head);

@@ -177,6 +177,9 @@ void QuickList::Push(bool at_head, std::string_view element) {
       }
     });
   } else {
+    // The one before it is full and stays so, most of the time.
+    if (cursor && cursor.leaf()->HasSlack())
+      EditNode(&cursor, [](ListNode* node) { node->Trim(); });
     AddNode(&cursor, !at_head, NewNode(element));
   }
   Settle(at_head ? 0 : size() - 1);

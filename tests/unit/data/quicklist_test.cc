@@ -244,5 +244,35 @@ TEST_F(QuickListTest, PoppingAtTheHeadMovesNothing) {
   EXPECT_EQ(Items(*list), Model{"again"});
 }
 
+TEST_F(QuickListTest, RoomGoesWithWhatIsTakenOut) {
+  constexpr size_t kOverhead = 1000;
+  for (const bool from_tail : {false, true}) {
+    const ListRef queue = Hold(new QuickList(home_, ListShape{}));
+    for (int round = 0; round < 3; ++round) {
+      for (int i = 0; i < 30; ++i) queue->Push(from_tail, std::string(500, 'x'));
+      queue->EraseRange(from_tail ? 1 : 0, queue->size() - 1);
+      EXPECT_LT(queue->MemoryUsage(), 4 * 510 + kOverhead);
+    }
+    queue->Replace(0, "small");
+    queue->CheckInvariants();
+    EXPECT_LT(queue->MemoryUsage(), kOverhead);
+  }
+  const ListRef equal = Hold(new QuickList(home_, ListShape{}));
+  equal->Push(false, "other");
+  for (int i = 0; i < 40; ++i) equal->Push(false, std::string(150, 'x'));
+  EXPECT_EQ(equal->EraseEqual(std::string(150, 'x'), UINT64_MAX, /*from_tail=*/false), 40u);
+  EXPECT_LT(equal->MemoryUsage(), kOverhead);
+}
+
+TEST_F(QuickListTest, AFullNodeKeepsNoRoom) {
+  for (const bool at_head : {false, true}) {
+    const ListRef list = Hold(new QuickList(home_, ListShape{}));
+    for (int i = 0; i < 100; ++i) list->Push(at_head, std::string(3000, 'x'));
+    EXPECT_EQ(list->node_count(), 50u);
+    list->CheckInvariants();
+    EXPECT_LT(list->MemoryUsage(), 100u * 3100);
+  }
+}
+
 }  // namespace
 }  // namespace cairn
