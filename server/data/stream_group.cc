@@ -10,9 +10,12 @@ StreamConsumer* StreamGroup::FindConsumer(std::string_view name) const {
 }
 
 StreamConsumer* StreamGroup::AddConsumer(std::string_view name, int64_t seen_at_ms) {
-  auto place = std::find(consumers_.begin(), consumers_.end(), nullptr);
-  if (place == consumers_.end()) place = consumers_.emplace(place);
+  const bool full = by_name_.size() == consumers_.size();
+  const auto from = consumers_.begin() + static_cast<ptrdiff_t>(first_empty_);
+  const auto place =
+      full ? consumers_.emplace(consumers_.end()) : std::find(from, consumers_.end(), nullptr);
   const uint32_t index = static_cast<uint32_t>(place - consumers_.begin());
+  first_empty_ = index + 1;
   const bool added = by_name_.emplace(name, index).second;
   CAIRN_CHECK(added);
   *place = std::make_unique<StreamConsumer>();
@@ -30,6 +33,7 @@ uint64_t StreamGroup::RemoveConsumer(StreamConsumer* consumer, const Container& 
   });
   consumer->pending.Discard(owner);
   by_name_.erase(consumer->name);
+  first_empty_ = std::min(first_empty_, consumer->index);
   consumers_[consumer->index].reset();
   return count;
 }
@@ -145,6 +149,7 @@ void StreamGroup::CheckInvariants() const {
     });
   });
   CAIRN_CHECK(held == pending_.size());  // G1
+  for (uint32_t i = 0; i < first_empty_; ++i) CAIRN_CHECK(consumers_[i] != nullptr);
 }
 
 }  // namespace cairn

@@ -93,6 +93,7 @@ class StreamGroup {
   std::string name_;
   PendingTree<PendingDelivery> pending_;
   std::vector<std::unique_ptr<StreamConsumer>> consumers_;  // by index; empty places are reused
+  uint32_t first_empty_ = 0;                                // all places before it are taken
   std::map<std::string, uint32_t, std::less<>> by_name_;
 };
 

@@ -224,6 +224,27 @@ TEST_F(StreamTest, EmitAndBuildGiveTheSameStreamWithItsGroups) {
   clone->Unref();
 }
 
+TEST_F(StreamTest, PlacesOfRemovedConsumersAreTakenAgain) {
+  StreamGroup* group = stream_->AddGroup("g", kMinStreamId, 0);
+  std::mt19937_64 random(3);
+  std::map<uint32_t, std::string> model;
+  for (int step = 0; step < 2000; ++step) {
+    if (model.size() < 40 && (model.empty() || random() % 2)) {
+      const std::string name = "c" + std::to_string(step);
+      EXPECT_TRUE(model.emplace(group->AddConsumer(name, 1)->index, name).second);
+    } else {
+      const auto victim = std::next(model.begin(), static_cast<int>(random() % model.size()));
+      group->RemoveConsumer(group->FindConsumer(victim->second), *stream_);
+      model.erase(victim);
+    }
+    group->CheckInvariants();
+  }
+  for (const auto& [index, name] : model) {
+    EXPECT_LT(index, 40u);
+    EXPECT_EQ(group->FindConsumer(name)->index, index);
+  }
+}
+
 TEST_F(StreamTest, EveryFlippedByteOfANodeIsRefusedOrHarmless) {
   for (uint64_t i = 1; i <= 6; ++i) Add({i, 0}, {"f", i % 2 ? "value" : "12345"});
   Add({7, 0}, {"other", "x", "names", "y"});
