@@ -304,7 +304,7 @@ void AddStats(Engine& engine, Fields out) {
       .Add("sync_partial_ok", syncs.partial_ok)
       .Add("sync_partial_err", syncs.partial_refused)
       .Add("expired_keys", keys.expired_keys)
-      .AddFixed("expired_stale_perc", static_cast<double>(keys.expired_stale_permille) / 10)
+      .AddFixed("expired_stale_perc", keys.expired_stale_percent)
       .Add("expired_time_cap_reached_count", keys.expire_cycle_time_limit_hits)
       .Add("expire_cycle_cpu_milliseconds", keys.expire_cycle_us / 1000)
       .Add("evicted_keys", keys.evicted_keys)

@@ -16,6 +16,8 @@ namespace {
 
 constexpr uint64_t kSegmentsPerEffort = 1024;
 constexpr uint64_t kSegmentsPerClockRead = 16;
+// As many as in Redis: with thousands of databases each has its turn within seconds.
+constexpr uint32_t kDatabasesPerCycle = 16;
 // Keys sampled per cycle and database for the mean TTL, and the most segments gone through for
 // them.
 constexpr size_t kTtlSamples = 16, kTtlSegments = 32;
@@ -91,7 +93,8 @@ uint64_t Keyspace::ActiveExpire(int64_t budget_us, int effort) {
   const int64_t began_us = MonotonicUs(), deadline_us = began_us + budget_us;
   uint64_t expired = 0, seen = 0, ticks = 0;
   bool out_of_time = false;
-  for (uint32_t i = 0; i < database_count() && !out_of_time; ++i) {
+  const uint32_t databases = std::min(kDatabasesPerCycle, database_count());
+  for (uint32_t i = 0; i < databases && !out_of_time; ++i) {
     Database& database = db(expire_database_);
     database.EstimateTtl(NextRandom(), now_ms_);
     uint64_t left =
@@ -108,13 +111,13 @@ uint64_t Keyspace::ActiveExpire(int64_t budget_us, int effort) {
         out_of_time = MonotonicUs() >= deadline_us;
     }
     if (!out_of_time) expire_database_ = (expire_database_ + 1) % database_count();
+    if (database.expire_count_ != 0) out_of_time = MonotonicUs() >= deadline_us;
   }
   figures_.expire_cycle_us += MonotonicUs() - began_us;
   if (out_of_time) ++figures_.expire_cycle_time_limit_hits;
-  if (seen > 0) {
-    figures_.expired_stale_permille =
-        (figures_.expired_stale_permille * 19 + expired * 1000 / seen) / 20;
-  }
+  const double stale_percent =
+      seen > 0 ? 100.0 * static_cast<double>(expired) / static_cast<double>(seen) : 0;
+  figures_.expired_stale_percent = figures_.expired_stale_percent * 0.95 + stale_percent * 0.05;
   return expired;
 }
 

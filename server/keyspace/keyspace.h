@@ -175,8 +175,9 @@ class Database {
 
 struct KeyspaceFigures {
   uint64_t hits = 0, misses = 0;
-  uint64_t expired_keys = 0, expired_stale_permille = 0, expire_cycle_time_limit_hits = 0;
-  int64_t expire_cycle_us = 0;  ///< spent in ActiveExpire
+  uint64_t expired_keys = 0, expire_cycle_time_limit_hits = 0;
+  double expired_stale_percent = 0;  ///< due among those with a TTL that the cycle looks at, a mean
+  int64_t expire_cycle_us = 0;       ///< spent in ActiveExpire
   uint64_t evicted_keys = 0;
   uint64_t lazyfree_pending_objects = 0, lazyfreed_objects = 0;
 };

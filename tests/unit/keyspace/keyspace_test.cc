@@ -230,6 +230,32 @@ TEST(KeyspaceTest, ActiveCycleFindsAllDueKeysAndSkipsQuietSegments) {
   db.CheckInvariants();
 }
 
+TEST(KeyspaceTest, ActiveCyclesTakeTurnsThroughManyDatabases) {
+  constexpr uint32_t kDatabases = 40, kAtOnce = 16;
+  Keyspace keyspace({.databases = kDatabases, .hash_seed = 9});
+  for (uint32_t i = 0; i < kDatabases; ++i)
+    keyspace.db(i).Set(keyspace.db(i).MakeKey("k"), ValueInput::Integer(1), 1000);
+  keyspace.set_now_ms(2000);
+  uint64_t expired = 0;
+  for (uint32_t done = 0; done < kDatabases; done += kAtOnce) {
+    const uint64_t now = keyspace.ActiveExpire(1'000'000, 1);
+    EXPECT_LE(now, kAtOnce);
+    expired += now;
+  }
+  EXPECT_EQ(expired, kDatabases);
+}
+
+TEST(KeyspaceTest, TheShareOfStaleKeysFallsWhenNothingIsDue) {
+  Keyspace keyspace({.databases = 1, .hash_seed = 9});
+  Database& db = keyspace.db(0);
+  for (const char* key : {"a", "b"}) db.Set(db.MakeKey(key), ValueInput::Integer(1), 1000);
+  keyspace.set_now_ms(2000);
+  keyspace.ActiveExpire(1'000'000, 1);
+  EXPECT_DOUBLE_EQ(keyspace.figures().expired_stale_percent, 5);
+  keyspace.ActiveExpire(1'000'000, 1);
+  EXPECT_DOUBLE_EQ(keyspace.figures().expired_stale_percent, 4.75);
+}
+
 TEST(KeyspaceTest, RandomIsFair) {
   Keyspace keyspace({.databases = 1, .hash_seed = 4});
   Database& db = keyspace.db(0);
