@@ -175,6 +175,15 @@ Status MSetCommand(CommandRun& run) {
   return run.RunLate(cost, std::make_unique<MSetWork>(std::move(*parsed), std::move(payloads)));
 }
 
+size_t FindMSetKeys(const CairnBytes* args, size_t count, size_t* positions, size_t most) {
+  std::vector<std::string_view> words;
+  for (size_t i = 0; i < count; ++i) words.emplace_back(args[i].data, args[i].size);
+  const Result<std::vector<KeyedTensor>> parsed = ParseMSet(words);
+  if (!parsed.ok()) return 0;
+  for (size_t i = 0; i < std::min(most, parsed->size()); ++i) positions[i] = (*parsed)[i].key_at;
+  return parsed->size();
+}
+
 // --- a part of a tensor ---
 
 Status SetSlice(CommandRun& run, int attempt);
@@ -269,6 +278,7 @@ constexpr CairnCommandSpec kSpecs[] = {
         .arity = -8,
         .flags = CAIRN_CMD_WRITE | CAIRN_CMD_DENY_OOM,
         .keys = {{CAIRN_KEYS_UNKNOWN, 2, 0, 1, CAIRN_KEY_OW | CAIRN_KEY_PARTIAL}},
+        .find_keys = FindMSetKeys,
         .since = "1.0.0",
         .complexity = "O(N) in the number of tensors.",
         .summary = "Stores several tensors, all or none.",

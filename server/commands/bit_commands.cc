@@ -501,7 +501,8 @@ Status BitField(CommandContext& ctx) {
   return Status::Ok();
 }
 /// Reading alone asks for less; what makes no sense might write.
-Status FindBitFieldKeys(std::span<const std::string_view> args, std::vector<KeyPosition>* out) {
+Status FindBitFieldKeys(const CommandSpec&, std::span<const std::string_view> args,
+                        std::vector<KeyPosition>* out) {
   bool reads = true;
   for (size_t i = 2; i < args.size() && reads; ++i) {
     const size_t left = args.size() - i - 1;

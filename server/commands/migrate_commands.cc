@@ -213,7 +213,8 @@ Status Migrate(CommandContext& ctx) {
 }
 
 /// The third argument, or what follows KEYS when that one is empty.
-Status FindMigrateKeys(std::span<const std::string_view> args, std::vector<KeyPosition>* out) {
+Status FindMigrateKeys(const CommandSpec&, std::span<const std::string_view> args,
+                       std::vector<KeyPosition>* out) {
   constexpr uint32_t kFlags = kKeyRW | kKeyAccess | kKeyDelete;
   for (size_t i = 6; i < args.size(); ++i) {
     if (EqualsIgnoreCase(args[i], "auth")) {

@@ -415,7 +415,8 @@ constexpr KeySpec UnknownKeys(uint32_t flags, std::string_view notes) {
 }
 
 /// The key, and the one that the last STORE names.
-Status FindSortKeys(std::span<const std::string_view> args, std::vector<KeyPosition>* out) {
+Status FindSortKeys(const CommandSpec&, std::span<const std::string_view> args,
+                    std::vector<KeyPosition>* out) {
   out->push_back({1, kKeyRO | kKeyAccess});
   std::optional<size_t> store_at;
   for (size_t i = 2; i < args.size(); ++i) {

@@ -169,7 +169,8 @@ Status Set(CommandContext& ctx) {
   return SetWithOptions(ctx, 2, options, {ReplyOk, ReplyNull});
 }
 /// The old value is read only with GET.
-Status FindSetKeys(std::span<const std::string_view> args, std::vector<KeyPosition>* out) {
+Status FindSetKeys(const CommandSpec&, std::span<const std::string_view> args,
+                   std::vector<KeyPosition>* out) {
   const bool get = std::any_of(args.begin() + 3, args.end(),
                                [](std::string_view word) { return EqualsIgnoreCase(word, "GET"); });
   out->push_back({1, get ? kKeyRW | kKeyAccess | kKeyUpdate : kKeyOW | kKeyUpdate});

@@ -17,6 +17,7 @@ namespace cairn {
 
 class CommandContext;
 class Engine;
+struct CommandSpec;
 using CommandHandler = Status (*)(CommandContext& ctx);
 
 /// Command flags, named as COMMAND INFO prints them.
@@ -122,7 +123,8 @@ struct KeyPosition {
 };
 /// Finds the keys of a request where key specs cannot: the flags depend on an option, or keys stand
 /// where no spec reaches. Returns an error when the arguments make no sense. Requires: *out empty.
-using KeyFinder = Status (*)(std::span<const std::string_view> args, std::vector<KeyPosition>* out);
+using KeyFinder = Status (*)(const CommandSpec& spec, std::span<const std::string_view> args,
+                             std::vector<KeyPosition>* out);
 
 /// What one request may do, where that depends on its arguments: a script declares it. `flags` are
 /// the command's. Returns CommandFlag bits. Requires: the arity fits.

@@ -301,7 +301,7 @@ void ExtractByLooseCount(const CommandSpec& spec, std::span<const std::string_vi
 Status ExtractKeys(const Command& command, std::span<const std::string_view> args,
                    std::vector<KeyPosition>* out) {
   out->clear();
-  if (command.spec->find_keys != nullptr) return command.spec->find_keys(args, out);
+  if (command.spec->find_keys != nullptr) return command.spec->find_keys(*command.spec, args, out);
   for (const KeySpec& key : command.spec->keys) {
     if (key.begin == KeySpec::Begin::kNone) break;
     const size_t begin = BeginOf(key, args);

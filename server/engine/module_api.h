@@ -21,7 +21,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define CAIRN_MODULE_ABI_VERSION 1
+#define CAIRN_MODULE_ABI_VERSION 2
 
 #ifdef __cplusplus
 extern "C" {
@@ -100,7 +100,7 @@ enum CairnKeyFind {
 
 /* Where keys stand among the arguments. RANGE: from `begin` to `last` (relative to it, negative
    from the end) every `step`. COUNTED: arg(begin) is a count and that many keys follow it. UNKNOWN:
-   somewhere behind `begin`. */
+   somewhere from `begin` on, and find_keys tells where. */
 typedef struct CairnKeySpec {
   int find;
   int begin;
@@ -114,12 +114,27 @@ enum { CAIRN_MAX_KEY_SPECS = 4 };
 /* The server reports `reply_error`'s line when the function called it, and drops other replies. */
 typedef void (*CairnCommandFn)(CairnContext* ctx, void* module_data);
 
+/* For what an initializer of a C++ module may leave out. */
+#ifdef __cplusplus
+#define CAIRN_OR_NULL = NULL
+#else
+#define CAIRN_OR_NULL
+#endif
+
+/* Finds the keys among the `count` arguments (args[0] is the command's name): writes the positions
+   of up to `most` of them, and returns how many there are; 0 when the arguments make no sense. ACLs
+   and COMMAND GETKEYS go by it, so it must find every key that the command would touch. */
+typedef size_t (*CairnFindKeysFn)(const CairnBytes* args, size_t count, size_t* positions,
+                                  size_t most);
+
 /* Strings are copied at registration. */
 typedef struct CairnCommandSpec {
   const char* name; /* lower case */
   int arity;        /* counts the name; negative: at least */
   uint64_t flags;   /* CairnCommandFlag */
   CairnKeySpec keys[CAIRN_MAX_KEY_SPECS];
+  CairnFindKeysFn find_keys
+      CAIRN_OR_NULL; /* needed with CAIRN_KEYS_UNKNOWN, with keys[0].flags; else NULL */
   const char* since;
   const char* complexity;
   const char* summary;

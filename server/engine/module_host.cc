@@ -70,6 +70,23 @@ KeySpec TranslateKeys(const CairnKeySpec& keys) {
   return out;
 }
 
+Status FindModuleKeys(const CommandSpec& spec, std::span<const std::string_view> args,
+                      std::vector<KeyPosition>* out) {
+  const auto& command = static_cast<const ModuleCommand&>(spec);
+  std::vector<CairnBytes> bytes;
+  for (const std::string_view arg : args) bytes.push_back({arg.data(), arg.size()});
+  std::vector<size_t> positions(args.size());
+  const size_t found =
+      command.find_positions(bytes.data(), bytes.size(), positions.data(), positions.size());
+  if (found == 0 || found > positions.size())
+    return Status::Client("ERR Invalid arguments specified for command");
+  for (size_t i = 0; i < found; ++i) {
+    CAIRN_CHECK(positions[i] < args.size());
+    out->push_back({positions[i], command.keys[0].flags});
+  }
+  return Status::Ok();
+}
+
 /// A word of a configuration line.
 std::string QuoteWord(const std::string& word) {
   const bool plain = !word.empty() && word.find_first_of(" \t\r\n\"'\\#") == std::string::npos;
@@ -193,6 +210,11 @@ int ModuleHost::RegisterCommand(CairnModule& module, const CairnCommandSpec& spe
     return CAIRN_FAILED;
   }
   if (write && readonly) return CAIRN_FAILED;
+  // Keys that nobody finds would be open to users who may not touch them.
+  const bool found_by_it =
+      std::any_of(std::begin(spec.keys), std::end(spec.keys),
+                  [](const CairnKeySpec& keys) { return keys.find == CAIRN_KEYS_UNKNOWN; });
+  if (found_by_it != (spec.find_keys != nullptr)) return CAIRN_FAILED;
   for (const ModuleCommand& other : module.commands) {
     if (other.name == name) return CAIRN_FAILED;
   }
@@ -204,6 +226,8 @@ int ModuleHost::RegisterCommand(CairnModule& module, const CairnCommandSpec& spe
   command.synopsis = command.owned_synopsis = spec.synopsis;
   command.module = &module;
   command.run = spec.run;
+  command.find_positions = spec.find_keys;
+  if (found_by_it) command.find_keys = FindModuleKeys;
   command.arity = spec.arity;
   command.flags = TranslateFlags(spec.flags);
   command.acl = TranslateCategories(spec.flags);

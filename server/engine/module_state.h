@@ -19,6 +19,7 @@ struct ModuleCommand : CommandSpec {
   std::string owned_name, owned_since, owned_complexity, owned_summary, owned_synopsis;
   CairnModule* module = nullptr;
   CairnCommandFn run = nullptr;
+  CairnFindKeysFn find_positions = nullptr;
 };
 
 }  // namespace cairn

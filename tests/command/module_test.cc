@@ -74,7 +74,7 @@ TEST_F(ModuleTest, LoadExTakesArgumentsAndRefusesSettings) {
 }
 
 TEST_F(ModuleTest, BrokenModulesLeaveNoTrace) {
-  for (const char* how : {"fail", "undescribed", "taken"}) {
+  for (const char* how : {"fail", "undescribed", "taken", "unfound"}) {
     EXPECT_EQ(Run({"MODULE", "LOAD", kProbe, how}),
               "-ERR Error loading the extension. Please check the server logs.")
         << how;

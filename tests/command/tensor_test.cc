@@ -147,6 +147,15 @@ TEST_F(TensorCommandTest, MSetIsAllOrNothing) {
             "[\"dtype\", \"U16\", \"shape\", [], \"blob\", \"\\x01\\x00\"]]");
 }
 
+// ACLs go by what it finds (tests/e2e/test_tensor.py).
+TEST_F(TensorCommandTest, MSetNamesItsKeys) {
+  EXPECT_EQ(Run({"COMMAND", "GETKEYS", "TENSOR.MSET", "2", "a", "U8", "SHAPE", "1", "3", "BLOB",
+                 "xyz", "b", "U8", "SHAPE", "0", "BLOB", "x"}),
+            "[\"a\", \"b\"]");
+  EXPECT_EQ(Run({"COMMAND", "GETKEYS", "TENSOR.MSET", "9", "a", "U8", "SHAPE", "0", "BLOB", "x"}),
+            "-ERR Invalid arguments specified for command");
+}
+
 // --- parts ---
 
 TEST_F(TensorCommandTest, SetSliceChangesOneValueOnly) {

@@ -162,6 +162,18 @@ class Values(unittest.TestCase):
             pipeline.execute_command("TENSOR.GET", "k", "BLOB")
             self.assertEqual(pipeline.execute()[1], b"c")
 
+    def test_acls_see_every_key(self):
+        self.client.set("secret", "s")
+        self.client.acl_setuser("half", enabled=True, nopass=True, commands=["+@all"], keys=["a*"])
+        self.addCleanup(self.client.acl_deluser, "half")
+        half = redis.Redis(port=self.server.port, username="half", password="")
+        both = "TENSOR.MSET 2 a1 U8 SHAPE 0 BLOB x secret U8 SHAPE 0 BLOB y"
+        with self.assertRaises(redis.exceptions.NoPermissionError):
+            run(half, both)
+        self.assertEqual(self.client.get("secret"), b"s")
+        self.assertEqual(run(half, both.replace("secret", "a2")), b"OK")
+        half.close()
+
     def test_bad_input_is_named_and_loses_nothing(self):
         run(self.client, "TENSOR.SET k F32 SHAPE 1 2 BLOB", b"12345678")
         for line, data, expected in (

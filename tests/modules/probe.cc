@@ -1,6 +1,6 @@
 // A module for tests of the module host: as small as one can be, in the C style of module_api.h.
-// Arguments: "type" registers a value type with its commands; "fail", "undescribed" and "taken" do
-// what a broken module does.
+// Arguments: "type" registers a value type with its commands; "fail", "undescribed", "taken" and
+// "unfound" do what a broken module does.
 
 #include <atomic>
 #include <cstring>
@@ -168,8 +168,8 @@ int Register(Probe* probe, bool with_type) {
   const CairnApi& api = *probe->api;
   const auto add = [&](const char* name, int arity, uint64_t flags, CairnKeySpec key,
                        CairnCommandFn run) {
-    const CairnCommandSpec spec = {name,   arity,      flags,         {key}, "1.0.0",
-                                   "O(1)", "A probe.", "word:string", run};
+    const CairnCommandSpec spec = {name,    arity,  flags,      {key},         nullptr,
+                                   "1.0.0", "O(1)", "A probe.", "word:string", run};
     return api.register_command(probe->self, &spec);
   };
   int failed = add("probe.echo", 2, CAIRN_CMD_FAST, {}, Echo) |
@@ -205,7 +205,14 @@ extern "C" __attribute__((visibility("default"))) int CairnModule_OnLoad(const C
                        [](void* data) { delete static_cast<Probe*>(data); });
   if (word == "fail") return CAIRN_FAILED;
   if (word == "taken") {
-    const CairnCommandSpec spec = {"get", 2, 0, {}, "1.0.0", "O(1)", "Taken.", "", Echo};
+    const CairnCommandSpec spec = {"get", 2, 0, {}, nullptr, "1.0.0", "O(1)", "Taken.", "", Echo};
+    return api->register_command(self, &spec);
+  }
+  if (word == "unfound") {
+    const CairnKeySpec somewhere = {CAIRN_KEYS_UNKNOWN, 1, 0, 1, CAIRN_KEY_RW};
+    const CairnCommandSpec spec = {
+        "probe.unfound",          2,  0,   {somewhere}, nullptr, "1.0.0", "O(1)",
+        "Its keys are nobody's.", "", Echo};
     return api->register_command(self, &spec);
   }
   return Register(probe, word == "type");
