@@ -41,10 +41,16 @@ void AofWriter::Fail(const Status& status, std::string_view what, int64_t now_us
 bool AofWriter::Recover(int64_t now_us) {
   Status status;
   if (manifest_unknown_) status = Publish(manifest_);
-  if (status.ok() && file_suspect_) {
-    status = MoveRetainedToNewFile();
-  } else if (status.ok()) {
+  if (status.ok() && !file_suspect_ && !file_refuses_) {
     status = RepairFile();
+    if (status.ok()) status = DrainRetained();
+    // Room is not what this file lacks (it is as long as one may be, say): the next may take them.
+    // Not one that took nothing yet, or a disk that fails would get file after file.
+    file_refuses_ = repair_needed_ && status.code() != StatusCode::kNoSpace && group_end_ != 0;
+    if (file_refuses_) status = Status::Ok();
+  }
+  if (status.ok() && (file_suspect_ || file_refuses_)) {
+    status = MoveRetainedToNewFile();
     if (status.ok()) status = DrainRetained();
   }
   if (status.ok() && reserve_spent_ && !CreateReserve()) {
@@ -119,7 +125,7 @@ Status AofWriter::ReadBack() {
 
 /// After a failed sync: the kernel may have dropped the dirty pages and will say OK next time. What
 /// it did not vouch for is written anew to the next INCR; the old file ends where its last good
-/// sync ended.
+/// sync ended. Also from a file that takes no more bytes.
 Status AofWriter::MoveRetainedToNewFile() {
   AofManifest next = manifest_;
   const Result<AofFile> added = next.AddIncrement(location_.append_name);
@@ -165,7 +171,7 @@ Status AofWriter::MoveRetainedToNewFile() {
     unsynced_ = retained;
     return status;
   }
-  file_suspect_ = cut_unsynced_ = false;
+  file_suspect_ = file_refuses_ = cut_unsynced_ = false;
   group_end_ = new_end;
   OpenSyncFile();
   RecountOlderFiles();

@@ -45,29 +45,37 @@ Status AofWriter::Open(AofManifest manifest, uint64_t stream_offset, bool last_f
   reported_written_ = reported_durable_ = sync_started_offset_ = stream_offset;
   manifest_ = std::move(manifest);
   protecting_ = true;
-  const bool go_on = !manifest_.increments().empty() && (last_file_covered || !checksum_.load());
-  if (go_on) {
-    const std::string path = location_.PathOf(manifest_.increments().back().name);
-    Result<std::unique_ptr<WritableFile>> file = env_.OpenAppend(path);
-    if (!file.ok()) return file.status();
-    file_ = std::move(*file);
-    // What an earlier process left unsynced becomes durable here: later marks of this file rely on
-    // it.
-    CAIRN_RETURN_IF_ERROR(file_->Sync());
-    group_end_ = synced_size_ = sync_started_size_ = file_->size();
-    covered_ = last_file_covered;
-    RecountOlderFiles();
-    std::lock_guard<std::mutex> lock(mutex_);
-    published_manifest_ = manifest_;
-  } else {
-    CAIRN_RETURN_IF_ERROR(OpenNext());
+  const bool has_file = !manifest_.increments().empty();
+  Status next;
+  if (!has_file || (checksum_.load() && !last_file_covered)) {
+    next = OpenNext();
+    // A full disk keeps nobody from reading: the log goes on with the file that it has, degraded.
+    if (!next.ok() && (!has_file || next.code() != StatusCode::kNoSpace)) return next;
   }
+  if (file_ == nullptr) CAIRN_RETURN_IF_ERROR(OpenLast(last_file_covered));
   if (!keep_history_.load()) DeleteHistory();
   (void)CreateReserve();
   UpdateSizes();
   base_size_ = current_size();
   last_sync_us_ = env_.MonotonicMicros();
   SetState(AofState::kOk);
+  if (!next.ok()) Fail(next, "start", last_sync_us_);
+  return Status::Ok();
+}
+
+Status AofWriter::OpenLast(bool covered) {
+  const std::string path = location_.PathOf(manifest_.increments().back().name);
+  Result<std::unique_ptr<WritableFile>> file = env_.OpenAppend(path);
+  if (!file.ok()) return file.status();
+  file_ = std::move(*file);
+  // What an earlier process left unsynced becomes durable here: later marks of this file rely on
+  // it.
+  CAIRN_RETURN_IF_ERROR(file_->Sync());
+  group_end_ = synced_size_ = sync_started_size_ = file_->size();
+  covered_ = covered;
+  RecountOlderFiles();
+  std::lock_guard<std::mutex> lock(mutex_);
+  published_manifest_ = manifest_;
   return Status::Ok();
 }
 

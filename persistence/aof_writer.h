@@ -279,6 +279,7 @@ class AofWriter {
   Status Publish(const AofManifest& manifest);
   Result<std::unique_ptr<WritableFile>> CreateIncrement(const AofFile& file);
   Status OpenNext();
+  Status OpenLast(bool covered);
   void UseNewFile(std::unique_ptr<WritableFile> file);
   Status Rotate();
   void ProcessEndings();
@@ -378,6 +379,7 @@ class AofWriter {
   bool repair_needed_ = false;  ///< a write failed: cut the file to group_end_ first
   bool cut_unsynced_ = false;   ///< what was cut off may come back: sync before the next file (A6)
   bool file_suspect_ = false;   ///< a sync failed: move to a new file
+  bool file_refuses_ = false;   ///< a write failed twice, not for want of room: the same
   bool reserve_present_ = false;
   bool reserve_spent_ = false;  ///< freed because the disk was full
   int waiting_cuts_ = 0;        ///< Cuts in todo_

@@ -125,7 +125,7 @@ Status FlushAll(CommandContext& ctx) {
   ctx.engine().tracking.InvalidateAll();
   ctx.PropagateAlways();
   // Counted first: the save has them.
-  if (durability != nullptr && !ctx.is_loading()) durability->AddChanges(removed);
+  if (durability != nullptr) durability->AddChanges(removed);
   if (saves) {
     if (Status saved = durability->SaveNow(); !saved.ok()) {
       ctx.engine().log.Log(LogLevel::kWarning, "FLUSHALL could not save the empty dataset: {}",

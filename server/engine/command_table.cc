@@ -33,6 +33,12 @@ bool IsPlain(const CommandSpec& spec) {
          !(spec.acl & kAclDangerous);
 }
 
+bool TellsNoData(const CommandSpec& spec) {
+  constexpr uint64_t kMayTell = kCmdWrite | kCmdReadonly | kCmdMayReplicate | kCmdModule |
+                                kCmdBlocking | kCmdPubsub | kCmdProtected;
+  return (spec.group == "connection" || spec.group == "server") && !(spec.flags & kMayTell);
+}
+
 bool IsRange(const KeySpec& key) {
   return key.begin == KeySpec::Begin::kIndex && key.find == KeySpec::Find::kRange;
 }
@@ -142,6 +148,7 @@ void CommandTable::Add(std::span<const CommandSpec> family) {
       command->flags = spec.flags;
       command->acl = DerivedCategories(spec);
       command->plain = IsPlain(spec);
+      command->tells_no_data = TellsNoData(spec);
       DeriveLegacyRange(*command);
       if (subcommands) {
         Command* parent = Find(spec.parent);

@@ -47,6 +47,9 @@ struct Command {
   /// Only reads or writes keys: neither its gates nor what it may change outside of the keyspace
   /// need a look beyond those the dispatcher takes once a batch.
   bool plain = false;
+  /// Its reply says nothing of the data (PING, INFO, CONFIG): it need not wait until writes are
+  /// durable.
+  bool tells_no_data = false;
   void* module_data = nullptr;  ///< for commands of modules
 };
 

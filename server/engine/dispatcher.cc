@@ -307,7 +307,7 @@ void Dispatcher::Call(CommandContext& ctx, Command& command) {
     session.ReleasePushes();  // EXEC of a CLIENT REPLY OFF
   }
   if (in_exec_) return;
-  FinishReply(session);
+  FinishReply(session, !command.tells_no_data);
   if (outer == nullptr && (engine_.blocking.has_ready() || engine_.tracking.has_work()))
       [[unlikely]]
     AfterCommand(session);
@@ -324,7 +324,9 @@ void Dispatcher::AfterCommand(Session& session) {
 
 void Dispatcher::Track(Session& session, const Command& command,
                        std::span<const std::string_view> args) {
-  if ((command.flags & kCmdReadonly) && !session.tracking->broadcast)
+  // What a script reads its own commands tell.
+  if ((command.flags & kCmdReadonly) && !(command.acl & kAclScripting) &&
+      !session.tracking->broadcast)
     engine_.tracking.RememberKeys(session, command, args);
   EndCaching(session, &command);
 }
@@ -360,8 +362,9 @@ void Dispatcher::SettleReplyMode(Session& session, ReplyBuffer::Mark mark) {
 
 void Dispatcher::Propagate(CommandContext& ctx) {
   if (ctx.dirty_ == 0 && !ctx.propagate_always_ && !ctx.propagate_to_replicas_) return;
-  if (ctx.is_loading()) return;
+  // What is replayed from the append-only file too: the RDB file does not have it.
   if (engine_.durability != nullptr) engine_.durability->AddChanges(ctx.dirty_);
+  if (ctx.is_loading()) return;
   if (ctx.propagate_nothing_ || !engine_.propagation.enabled()) return;
   auto reader = ctx.propagate_to_replicas_ ? EffectReader::kReplicas : EffectReader::kBoth;
   if (engine_.script != nullptr) [[unlikely]] {
@@ -382,11 +385,10 @@ void Dispatcher::Propagate(CommandContext& ctx) {
   ctx.session_.written_offset = Session::kNotYetKnown;
 }
 
-void Dispatcher::FinishReply(Session& session) {
+void Dispatcher::FinishReply(Session& session, bool tells_of_data) {
   if (session.port == nullptr || session.kind == SessionKind::kPrimary) return;
   JudgeOutput(engine_, session);
-  // Whatever this reply says may rest on any write so far.
-  if (gates_.held_back && session.source == nullptr) engine_.HoldReply(session);
+  if (tells_of_data && gates_.held_back && session.source == nullptr) engine_.HoldReply(session);
   if (flushing_ == &session) return;
   // Flushes happen after a turn, so within it asking once is enough.
   if (in_turn_) flushing_ = &session;
@@ -440,7 +442,6 @@ void Dispatcher::RunQueued(Session& session, OwnedCommand& owned,
 
 void Dispatcher::PropagateRemoval(uint32_t db, std::string_view key, bool lazy) {
   engine_.KeyModified(nullptr, db, key);
-  if (engine_.durability != nullptr) engine_.durability->AddChanges(1);
   const std::string_view args[] = {lazy ? "UNLINK" : "DEL", key};
   engine_.propagation.Append(db, args);
 }

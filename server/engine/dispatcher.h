@@ -172,7 +172,8 @@ class Dispatcher {
   void Reject(Session& session, Command* command, std::span<const std::string_view> args,
               const Status& status);
   void SendError(Session& session, const Status& status);
-  void FinishReply(Session& session);
+  /// `tells_of_data`: the reply may rest on any write so far.
+  void FinishReply(Session& session, bool tells_of_data);
   void Propagate(CommandContext& ctx);
   // dispatcher_replication.cc
   void NoteWritten(Session& session) const {

@@ -83,7 +83,7 @@ void Dispatcher::Answer(Session& session, Reply&& answer, bool served) {
   }
   SettleReplyMode(session, mark);
   engine_.blocking.Release(session);
-  FinishReply(session);
+  FinishReply(session, /*tells_of_data=*/true);
   if (engine_.tracking.has_work()) engine_.tracking.Settle();
   engine_.running_session = outer;
 }

@@ -201,7 +201,7 @@ bool Dispatcher::Admit(Session& session, Command* command, Command* container,
     const ReplyBuffer::Mark mark = BeginUncalled(session);
     session.reply.SimpleString("QUEUED");
     SettleReplyMode(session, mark);
-    FinishReply(session);
+    FinishReply(session, /*tells_of_data=*/false);
     return false;
   }
   return true;
@@ -246,7 +246,7 @@ void Dispatcher::Reject(Session& session, Command* command, std::span<const std:
   }
   if (session.tracking != nullptr) EndCaching(session, command);
   SettleReplyMode(session, mark);
-  FinishReply(session);
+  FinishReply(session, /*tells_of_data=*/false);
 }
 
 void Dispatcher::SendError(Session& session, const Status& status) {

@@ -161,6 +161,8 @@ Status DurabilityOfFiles::Launch(JobKind kind, SyncSnapshot sync) {
                    .target = options.rdb.target,
                    .sync = std::move(sync)});
   slot->saves_too = !options.also_final_path.empty();
+  // One that is asked for from here on is another: it wants what comes behind the cut.
+  if (slot->saves_too) slot->was_scheduled = std::exchange(save_scheduled_, false);
   if (kind == JobKind::kSave) last_attempt_ms_ = engine_.env.WallMicros() / 1000;
   NoteDiskLoad();
   if (Status cut = Cut(*slot); !cut.ok()) {
@@ -187,6 +189,7 @@ Status DurabilityOfFiles::Launch(JobKind kind, SyncSnapshot sync) {
 void DurabilityOfFiles::NoteFailedStart(const Job& job, const Status& status) {
   if (job.kind == JobKind::kSave) FinishSave(job, status);
   if (job.kind == JobKind::kRewrite) NoteFailedRewrite();
+  if (job.was_scheduled) save_scheduled_ = true;
   TellModules(job.target, "");
 }
 

@@ -353,6 +353,9 @@ Status DurabilityOfFiles::StartRewrite(std::string* reply) {
 Status DurabilityOfFiles::CheckRoomForRewrite() const {
   const uint64_t wanted = aof_->base_file_bytes() / 100 * kRewriteRoomPercent;
   const Result<uint64_t> room = engine_.env.FreeSpace(Location().directory);
+  // Somebody removed the directory: the new files are what brings the log back.
+  if (room.status().code() == StatusCode::kNotFound)
+    return CreateAofDirectory(engine_.env, Location());
   // A file system that cannot tell is not asked.
   if (!room.ok() || *room >= wanted) return Status::Ok();
   return Status::Client("ERR Not enough room on the disk to rewrite the append only file: about " +
@@ -382,6 +385,8 @@ void DurabilityOfFiles::NoteFailedRewrite() {
 }
 
 void DurabilityOfFiles::FinishRewrite(const Job& job, const Status& status) {
+  const bool saved = status.ok() && job.saves_too && job.snapshot->also_status().ok();
+  if (job.was_scheduled && !saved) save_scheduled_ = true;
   if (aof_ == nullptr || !status.ok()) TellModules(job.target, "");
   if (aof_ == nullptr) return;
   if (!status.ok()) {
@@ -397,8 +402,7 @@ void DurabilityOfFiles::FinishRewrite(const Job& job, const Status& status) {
   }
   if (job.saves_too) {
     const Status& also = job.snapshot->also_status();
-    if (also.ok()) {
-      save_scheduled_ = false;
+    if (saved) {
       FinishSave(job, also);
     } else {
       // Another file system, for instance: the save is due still, and walks by itself.

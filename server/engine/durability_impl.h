@@ -88,13 +88,14 @@ class DurabilityOfFiles final : public Durability {
     std::unique_ptr<SnapshotJob> snapshot = nullptr;
     uint64_t changes_at_cut = 0;
     int64_t started_ms = 0;
-    int64_t cut_us = 0;        ///< monotonic
-    bool as_commands = false;  ///< the rewrite writes commands, not an RDB file
-    bool saves_too = false;    ///< the rewrite's base is also the RDB file of a save that was due
-    bool given_up = false;     ///< by GiveUpSnapshot
-    bool here = false;         ///< on the executor: who asked for it is told how it ended
-    SaveTarget target = {};    ///< what modules were told of it
-    SyncSnapshot sync = {};    ///< of kSync
+    int64_t cut_us = 0;          ///< monotonic
+    bool as_commands = false;    ///< the rewrite writes commands, not an RDB file
+    bool saves_too = false;      ///< the rewrite's base is also the RDB file of a save that was due
+    bool was_scheduled = false;  ///< that save had been asked for (save_scheduled_)
+    bool given_up = false;       ///< by GiveUpSnapshot
+    bool here = false;           ///< on the executor: who asked for it is told how it ended
+    SaveTarget target = {};      ///< what modules were told of it
+    SyncSnapshot sync = {};      ///< of kSync
     /// A job that was cancelled has not failed, unless it was given up.
     bool Failed(const Status& status) const {
       return !status.ok() && (given_up || status.code() != StatusCode::kCancelled);

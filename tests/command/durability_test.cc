@@ -109,6 +109,41 @@ TEST_F(DurabilityTest, PushesAndWokenClientsWaitForTheWriteTheyTellOf) {  // V11
   for (Session* session : {subscriber, waiter, reader}) process.engine_.DestroySession(session);
 }
 
+// Also while the disk refuses: how else would anybody learn why nothing is answered.
+TEST_F(DurabilityTest, WhatTellsOfNoDataIsNotHeld) {  // V11
+  DurableProcess process(env_, kAlways);
+  ASSERT_EQ(process.Run({"SET", "a", "1"}), "+OK");
+  ASSERT_TRUE(process.AllDurable());
+  QuietPort port;
+  Session* const session = process.engine_.CreateSession(&port, SessionKind::kNormal);
+  const auto held = [&](std::vector<std::string_view> args) {
+    process.dispatcher_.RunArgs(*session, args);
+    return session->reply_gate.Released(process.durability_->DurableOffset()) != UINT64_MAX;
+  };
+  env_.HoldSyncs(true);
+  ASSERT_EQ(process.Run({"SET", "a", "2"}), "+OK");
+  ASSERT_TRUE(process.Until([&] { return env_.held_syncs() > 0; }));
+  EXPECT_FALSE(held({"PING"}));
+  EXPECT_FALSE(held({"INFO", "persistence"}));
+  EXPECT_FALSE(held({"CONFIG", "GET", "dir"}));
+  EXPECT_FALSE(held({"NOSUCHCOMMAND"}));
+  EXPECT_FALSE(held({"GET"}));
+  for (const std::vector<std::string_view>& telling :
+       std::vector<std::vector<std::string_view>>{{"GET", "a"}, {"DBSIZE"}, {"MULTI"}, {"EXEC"}}) {
+    EXPECT_TRUE(held(telling)) << telling[0];
+    // In order: what comes behind one that waits, waits.
+    EXPECT_TRUE(held({"PING"}));
+    env_.HoldSyncs(false);
+    ASSERT_TRUE(process.AllDurable());
+    env_.HoldSyncs(true);
+    ASSERT_EQ(process.Run({"SET", "a", "2"}), "+OK");
+    ASSERT_TRUE(process.Until([&] { return env_.held_syncs() > 0; }));
+  }
+  env_.HoldSyncs(false);
+  ASSERT_TRUE(process.AllDurable());
+  process.engine_.DestroySession(session);
+}
+
 TEST_F(DurabilityTest, EverysecHasGivenTheBytesToTheKernelBeforeTheReply) {  // A9
   const std::vector<Config::NameAndValue> settings{{"appendonly", "yes"}};
   {
@@ -465,6 +500,37 @@ TEST_F(DurabilityTest, ARewriteIsAlsoTheSaveThatIsDue) {
   DurableProcess from_rdb(env_, {{"appendonly", "no"}});
   ASSERT_TRUE(from_rdb.loaded_.ok()) << from_rdb.loaded_.message();
   EXPECT_EQ(from_rdb.Run({"DBSIZE"}), ":1");
+}
+
+TEST_F(DurabilityTest, ASaveThatIsAskedForDuringSuchARewriteIsAnother) {
+  DurableProcess process(env_, {{"appendonly", "yes"}});
+  for (int i = 0; i < 100; ++i)
+    ASSERT_EQ(process.Run({"SET", "key:" + std::to_string(i), "before"}), "+OK");
+  ASSERT_EQ(process.Run({"CONFIG", "SET", "save", "1 1"}), "+OK");
+  env_.AdvanceMicros(5'000'000);
+  ASSERT_EQ(process.Run({"CONFIG", "SET", "rdb-key-save-delay", "1000"}), "+OK");
+  ASSERT_EQ(process.Run({"BGREWRITEAOF"}), "+Background append only file rewriting started");
+  ASSERT_EQ(process.Run({"CONFIG", "SET", "rdb-key-save-delay", "0", "save", ""}), "+OK");
+  ASSERT_EQ(process.Run({"SET", "late", "1"}), "+OK");
+  ASSERT_EQ(process.Run({"BGSAVE", "SCHEDULE"}), "+Background saving scheduled");
+  ASSERT_TRUE(process.Until([&] {
+    process.durability_->Tick();
+    return process.durability_->figures().saves == 2;
+  }));
+  EXPECT_EQ(process.durability_->figures().changes_since_save, 0u);
+}
+
+TEST_F(DurabilityTest, WhatIsReplayedCountsAsNotSaved) {
+  {
+    DurableProcess process(env_, {{"appendonly", "yes"}});
+    ASSERT_EQ(process.Run({"SET", "a", "1"}), "+OK");
+    ASSERT_EQ(process.Run({"SADD", "s", "1", "2", "3"}), ":3");
+    ASSERT_TRUE(process.AllDurable());
+  }
+  DurableProcess again(env_, {{"appendonly", "yes"}});
+  EXPECT_EQ(again.durability_->figures().changes_since_save, 4u);
+  ASSERT_TRUE(again.durability_->Save().ok());
+  EXPECT_EQ(again.durability_->figures().changes_since_save, 0u);
 }
 
 TEST_F(DurabilityTest, SaveDoesNotWaitForARewriteThatRuns) {

@@ -267,5 +267,31 @@ TEST_P(ErrorAtStartTest, RefusesOrLoadsAllAndTheNextLoadsAll) {
 INSTANTIATE_TEST_SUITE_P(Disks, ErrorAtStartTest, testing::ValuesIn(Disks()),
                          [](const testing::TestParamInfo<Disk>& disk) { return disk.param.name; });
 
+// The last file has no checks, so the log would go on in a new one.
+TEST(FullDiskTest, AStartComesUpAndWritesComeBackWithTheRoom) {
+  FakeEnv env{1};
+  {
+    DurableProcess process(env, {{"appendonly", "yes"}, {"aof-checksum", "no"}});
+    ASSERT_EQ(process.Run({"SET", "a", "1"}), "+OK");
+    ASSERT_TRUE(process.AllDurable());
+  }
+  env.SetCapacity(env.used_bytes());
+  {
+    DurableProcess process(env, {{"appendonly", "yes"}});
+    ASSERT_TRUE(process.loaded_.ok()) << process.loaded_.message();
+    EXPECT_EQ(process.Run({"GET", "a"}), "\"1\"");
+    EXPECT_TRUE(process.Run({"SET", "a", "2"}).starts_with("-MISCONF"));
+    env.SetCapacity(UINT64_MAX);
+    ASSERT_TRUE(process.Until([&] {
+      env.AdvanceMicros(1'000'000);
+      return process.durability_->figures().aof_last_write_ok;
+    }));
+    EXPECT_EQ(process.Run({"SET", "a", "3"}), "+OK");
+    ASSERT_TRUE(process.AllDurable());
+  }
+  DurableProcess again(env, {{"appendonly", "yes"}});
+  EXPECT_EQ(again.Run({"GET", "a"}), "\"3\"");
+}
+
 }  // namespace
 }  // namespace cairn

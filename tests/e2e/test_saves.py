@@ -140,6 +140,20 @@ class Saves(unittest.TestCase):
             self.assertEqual(server.client().mget("a", "b", "c", "d"), found)
             server.kill()
 
+    def test_a_rewrite_brings_back_a_log_whose_directory_was_removed(self):
+        server = self.start(appendonly="yes")
+        client = server.client()
+        client.set("a", 1)
+        shutil.rmtree(os.path.join(server.directory, "appendonlydir"))
+        client.set("b", 2)
+        client.bgrewriteaof()
+        wait_until(lambda: persistence(client)["aof_rewrite_in_progress"] == 0, what="the rewrite")
+        self.assertEqual(persistence(client)["aof_last_bgrewrite_status"], "ok")
+        client.set("c", 3)
+        server.kill()
+        server.start()
+        self.assertEqual(server.client().mget("a", "b", "c"), [b"1", b"2", b"3"])
+
     def test_more_databases_than_a_snapshot_has_places(self):
         server = self.start(databases=70_000)
         client = server.client(db=69_999)

@@ -446,6 +446,50 @@ TEST_F(AofWriterTest, TheFileOfAFailedSyncNeverVouchesAgain) {  // A3
   EXPECT_EQ(Load(), (std::vector<std::string>{"SELECT 0", "SET a 1", "SELECT 0", "SET b 2"}));
 }
 
+TEST_F(AofWriterTest, AFileThatTakesNoMoreBytesIsLeftForTheNext) {
+  auto writer = Open();
+  writer->Append(SetCommand("a", "1"), 3);
+  (void)writer->RunOnce();
+  const size_t files = writer->manifest().increments().size();
+  for (const AofSyncPolicy policy : {AofSyncPolicy::kEverySecond, AofSyncPolicy::kNever}) {
+    writer->SetPolicy(policy);
+    env_.FailNthCall(1, Status::Io("File too large"), true);
+    writer->Append(SetCommand("b", "2"), 3);
+    (void)writer->RunOnce();
+    EXPECT_EQ(writer->state(), AofState::kDegraded);
+    env_.AdvanceMicros(1'000'000);
+    env_.FailNthCall(2, Status::Io("File too large"));  // 1 cuts the file back
+    (void)writer->RunOnce();
+    EXPECT_EQ(writer->state(), AofState::kOk);
+  }
+  EXPECT_EQ(writer->manifest().increments().size(), files + 2);
+  writer->Append(SetCommand("c", "3"), 3);
+  (void)writer->RunOnce();
+  EXPECT_TRUE(writer->Close().ok());
+  EXPECT_EQ(Load(), (std::vector<std::string>{"SELECT 3", "SET a 1", "SET b 2", "SELECT 3",
+                                              "SET b 2", "SET c 3"}));
+}
+
+// Or a disk that takes nothing at all would fill the manifest with empty files.
+TEST_F(AofWriterTest, AnEmptyFileThatTakesNoBytesIsNotLeft) {
+  auto writer = Open();
+  const size_t files = writer->manifest().increments().size();
+  env_.FailNthCall(1, Status::Io("I/O error"), true);
+  writer->Append(SetCommand("a", "1"), 0);
+  (void)writer->RunOnce();
+  for (int i = 0; i < 5; ++i) {
+    EXPECT_EQ(writer->state(), AofState::kDegraded);
+    env_.AdvanceMicros(10'000'000);
+    env_.FailNthCall(2, Status::Io("I/O error"));  // 1 cuts the file back
+    (void)writer->RunOnce();
+  }
+  env_.AdvanceMicros(10'000'000);
+  EXPECT_EQ(writer->manifest().increments().size(), files);
+  (void)writer->RunOnce();
+  EXPECT_EQ(writer->state(), AofState::kOk);
+  EXPECT_EQ(Load(), (std::vector<std::string>{"SELECT 0", "SET a 1"}));
+}
+
 TEST_F(AofWriterTest, ADiskThatNeverVouchesStopsTheMachine) {
   options_.policy = AofSyncPolicy::kAlways;
   auto writer = Open();
