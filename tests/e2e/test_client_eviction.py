@@ -91,6 +91,18 @@ class ClientEvictionTest(unittest.TestCase):
                 wait_until(lambda: control.info("stats")["evicted_clients"] == 2)
                 reader.close()
 
+    def test_values_that_replies_refer_to_count(self):
+        for name in ("cairn", "redis"):
+            with self.subTest(name), Server(name, {"maxmemory-clients": "8mb"}) as server:
+                control = server.client()
+                control.client_no_evict("ON")
+                control.set("big", b"x" * 400_000)
+                reader = socket.create_connection(("127.0.0.1", server.port))
+                reader.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+                reader.sendall(b"GET big\r\n" * 100)
+                wait_until(lambda: control.info("stats")["evicted_clients"] == 1)
+                reader.close()
+
     def test_as_a_share_of_maxmemory_and_at_run_time(self):
         for name in ("cairn", "redis"):
             with self.subTest(name), Server(name, {"maxmemory": "100mb"}) as server:
