@@ -147,9 +147,7 @@ bool WatchedKeyExpired(CommandContext& ctx) {
   for (const WatchedKey& watched : ctx.session().transaction.watched) {
     if (watched.expired_at_watch) continue;
     Database& db = ctx.keyspace().db(watched.db);
-    const Entry* entry = db.Peek(db.MakeKey(watched.key));
-    if (entry != nullptr && entry->has_expiry() && entry->expire_at_ms() < ctx.now_ms())
-      return true;
+    if (IsPastTtl(db.Peek(db.MakeKey(watched.key)), ctx.now_ms())) return true;
   }
   return false;
 }
@@ -179,9 +177,7 @@ Status DiscardTransaction(CommandContext& ctx) {
 Status Watch(CommandContext& ctx) {
   if (ctx.session().in_transaction()) return RespError(resp_errors::kWatchInMulti);
   for (size_t i = 1; i < ctx.argc(); ++i) {
-    const Entry* entry = ctx.db().Peek(ctx.Key(i));
-    const bool expired =
-        entry != nullptr && entry->has_expiry() && entry->expire_at_ms() < ctx.now_ms();
+    const bool expired = IsPastTtl(ctx.db().Peek(ctx.Key(i)), ctx.now_ms());
     ctx.engine().watches.Watch(ctx.session(), ctx.session().db, ctx.arg(i), expired);
   }
   ctx.reply().Ok();

@@ -83,6 +83,7 @@ struct WatchedKey {
   uint32_t db;
   std::string key;
   bool expired_at_watch;  ///< already past its TTL when watched: its lazy removal is no change
+  size_t place;           ///< among the key's watchers (transaction.h, W1)
 };
 
 struct TransactionState {
