@@ -29,16 +29,9 @@ std::vector<std::string_view> Views(std::span<const std::string> words) {
 
 /// Where the selector begins that no parenthesis closes. Requires: there is one.
 size_t UnmatchedSelector(const std::vector<std::string_view>& rules) {
-  size_t open = 0;
-  bool inside = false;
-  for (size_t i = 0; i < rules.size(); ++i) {
-    if (!inside && rules[i].starts_with('(')) {
-      inside = true;
-      open = i;
-    }
-    if (rules[i].ends_with(')')) inside = false;
-  }
-  return open;
+  size_t i = rules.size() - 1;
+  while (!rules[i].starts_with('(') || rules[i].ends_with(')')) --i;
+  return i;
 }
 
 }  // namespace

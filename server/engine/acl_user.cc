@@ -39,16 +39,22 @@ std::string AclPasswordHash(std::string_view password) {
 
 Result<std::vector<std::string>> JoinSelectors(std::span<const std::string_view> rules) {
   std::vector<std::string> joined;
+  std::string selector;
   const std::string_view* open = nullptr;
   for (const std::string_view& rule : rules) {
     const bool closes = rule.ends_with(')');
-    if (open != nullptr) {
-      joined.back() += " " + std::string(rule);
-      if (closes) open = nullptr;
-      continue;
+    if (rule.starts_with('(') && !closes) {
+      selector = rule;  // forgets one that is open, as Redis does
+      open = &rule;
+    } else if (open == nullptr) {
+      joined.emplace_back(rule);
+    } else {
+      selector += ' ';
+      selector += UpToNul(rule);
+      if (!closes) continue;
+      joined.push_back(std::move(selector));
+      open = nullptr;
     }
-    joined.emplace_back(rule);
-    if (rule.starts_with('(') && !closes) open = &rule;
   }
   if (open != nullptr) {
     return Status::Client("Unmatched parenthesis in acl selector starting at '" +

@@ -123,6 +123,16 @@ TEST_F(AclTest, SelectorsAreJoinedFromTheirWords) {
   EXPECT_EQ(Why("(on)"), "Syntax error");
   Set({"clearselectors"});
   EXPECT_EQ(Rules(), "off resetchannels -@all");
+  // Each word behind the first ends at its NUL.
+  using namespace std::string_literals;
+  Set({"(+@all", "~a\0b"s, "-@dangerous)"});
+  EXPECT_EQ(Rules(), "off resetchannels -@all (~a resetchannels +@all -@dangerous)");
+  Set({"clearselectors"});
+  // A parenthesis that opens inside one begins anew.
+  Set({"(+get", "(~x", "+set)"});
+  EXPECT_EQ(Rules(), "off resetchannels -@all (~x resetchannels -@all +set)");
+  EXPECT_EQ(Set({"(+get", "(~x", "+set"}),
+            "-ERR Unmatched parenthesis in acl selector starting at '(~x'.");
 }
 
 TEST_F(AclTest, AllRulesOrNone) {
