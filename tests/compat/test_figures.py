@@ -70,6 +70,33 @@ class Figures(Scenes):
             return client.info("persistence")["rdb_changes_since_last_save"]
         self.both(scene, 0)
 
+    def test_what_expires_or_is_evicted_is_no_change(self):
+        def scene(binary):
+            client = self.server(binary, save=RULES).client()
+            client.set("looked at", "1", px=1)
+            client.set("found", "1", px=1)
+            time.sleep(0.01)
+            client.get("looked at")
+            wait_until(lambda: client.info("stats")["expired_keys"] == 2, what="the end of both keys")
+            seen = [client.info("persistence")["rdb_changes_since_last_save"]]
+            client.mset({str(i): "x" * 1000 for i in range(100)})
+            client.config_set("maxmemory-policy", "allkeys-random")
+            client.config_set("maxmemory", "1")
+            wait_until(lambda: client.info("stats")["evicted_keys"] == 100, what="the end of all keys")
+            return seen + [client.info("persistence")["rdb_changes_since_last_save"]]
+        self.both(scene, [2, 102])
+
+    def test_what_a_start_replays_counts_as_changed(self):
+        def scene(binary):
+            server = self.server(binary, save=RULES, appendonly="yes", **{"aof-use-rdb-preamble": "no"})
+            client = server.client()
+            client.rpush("list", *range(5))
+            client.set("key", "1")
+            server.kill()
+            server.start()
+            return server.client().info("persistence")["rdb_changes_since_last_save"]
+        self.both(scene, 6)
+
     def test_loadaof_inside_exec(self):
         """What the transaction wrote before is not in the files yet: it is gone until they are loaded again."""
         def scene(binary):
