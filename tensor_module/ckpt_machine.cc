@@ -211,8 +211,11 @@ Status CheckFinite(const RankPart& part, const KnownFinite& known) {
 void Forget(CkptRun* run, size_t i) {
   const Transaction& transaction = *run->transactions[i];
   const bool expired = transaction.state == TxState::kExpired;
-  Remember(run, {transaction.id, transaction.step,
-                 expired ? Ended::How::kExpired : Ended::How::kFenced, ""});
+  Remember(run, {transaction.id,
+                 transaction.step,
+                 expired ? Ended::How::kExpired : Ended::How::kFenced,
+                 "",
+                 {}});
   run->transactions.erase(run->transactions.begin() + static_cast<ptrdiff_t>(i));
 }
 
@@ -244,6 +247,29 @@ Status CheckRoom(const CkptRun& run, Moment moment) {
   if (run.last_commit_ms > 0 && since_ms >= 0 && since_ms < run.config.min_pause_ms) {
     return Status::Client("CKPTBUSY the last commit was " + std::to_string(since_ms) +
                           " ms ago, and MINPAUSE is " + std::to_string(run.config.min_pause_ms));
+  }
+  return Status::Ok();
+}
+
+/// The rank has come to the transaction.
+void Enroll(CkptRun* run, size_t i, uint32_t rank) {
+  const Kept<Roll>& roll = run->transactions[i]->roll;
+  if (!roll || roll->knows[rank]) return;
+  Transaction joined = *run->transactions[i];
+  joined.roll.Own().knows[rank] = true;
+  run->transactions[i] = Kept<Transaction>::Make(std::move(joined));
+}
+
+/// What a rank that comes late is told of the transaction that was aborted before it came.
+Status TellAborted(CkptRun* run, const BeginRequest& request, uint32_t world, Moment moment) {
+  for (size_t i = run->ended->size(); i-- > 0;) {
+    const Ended& last = (*run->ended)[i];
+    const Roll* roll = last.roll.get();
+    if (roll == nullptr || last.step != request.step || roll->attempt != request.attempt) continue;
+    if (roll->world != world) continue;
+    if (roll->knows[request.rank] || roll->told_until_ms <= moment.now_ms) break;
+    run->ended.Own()[i].roll.Own().knows[request.rank] = true;
+    return FindLive(*run, (*run->ended)[i].tx).status();
   }
   return Status::Ok();
 }
@@ -309,11 +335,15 @@ Result<Begun> Begin(CkptRun* run, const BeginRequest& request, Moment moment) {
   }
   // Logs of older servers tell of those who joined by name, too.
   const auto joins = [&](const std::string& id) { return !judged || id == request.new_id; };
-  for (const auto& open : run->transactions) {
+  for (size_t i = 0; i < run->transactions.size(); ++i) {
+    const Kept<Transaction> open = run->transactions[i];
     const bool same = open->step == request.step && open->attempt == request.attempt;
     if (!open->live() || !same || !joins(open->id)) continue;
     if (IsImport(open->id) && open->id != request.new_id) continue;
-    if (open->world == world) return Begun{open->id, false};
+    if (open->world == world) {
+      if (!moment.replayed) Enroll(run, i, request.rank);
+      return Begun{open->id, false};
+    }
     return Status::Client("CKPTWORLD step " + Number(request.step) +
                           " is being saved by a world of " + Number(open->world));
   }
@@ -326,6 +356,7 @@ Result<Begun> Begin(CkptRun* run, const BeginRequest& request, Moment moment) {
                           ": another begins it with a higher attempt");
   }
   if (!moment.replayed && IsNameTaken(*run, request.new_id)) return NameTaken(request.new_id);
+  if (!judged) CAIRN_RETURN_IF_ERROR(TellAborted(run, request, world, moment));
   CkptRun next = *run;
   next.highest_attempt = request.attempt;
   const int64_t began_ms = request.began_ms.value_or(moment.now_ms);
@@ -346,6 +377,11 @@ Result<Begun> Begin(CkptRun* run, const BeginRequest& request, Moment moment) {
   transaction.timeout_ms = request.timeout_ms.value_or(run->config.timeout_ms);
   transaction.began_ms = began_ms;
   Renew(&transaction, moment);
+  if (!judged && world > 1) {
+    Roll roll = {request.attempt, world, 0, std::vector<bool>(world)};
+    roll.knows[request.rank] = true;
+    transaction.roll = Kept<Roll>::Make(std::move(roll));
+  }
   next.transactions.push_back(Kept<Transaction>::Make(std::move(transaction)));
   *run = std::move(next);
   return Begun{request.new_id, true};
@@ -530,10 +566,17 @@ Status Abort(CkptRun* run, std::string_view tx, std::string_view reason, Moment 
   Result<const Transaction*> found = FindLive(*run, tx);
   if (!found.ok()) return found.status();
   const size_t i = IndexOf(*run, tx);
-  const uint64_t step = found.value()->step;
-  Note(run, moment.now_ms, "aborted", step,
+  const Kept<Transaction> over = run->transactions[i];
+  Note(run, moment.now_ms, "aborted", over->step,
        std::string(tx) + (reason.empty() ? "" : " " + std::string(reason)));
-  Remember(run, {std::string(tx), step, Ended::How::kAborted, std::string(reason)});
+  Ended ended = {std::string(tx), over->step, Ended::How::kAborted, std::string(reason),
+                 over->roll};
+  if (ended.roll) {
+    Roll& roll = ended.roll.Own();
+    roll.told_until_ms = moment.now_ms + over->timeout_ms;
+    for (const auto& part : over->ranks) roll.knows[part->rank] = true;
+  }
+  Remember(run, std::move(ended));
   run->transactions.erase(run->transactions.begin() + static_cast<ptrdiff_t>(i));
   return Status::Ok();
 }

@@ -62,7 +62,9 @@ struct Begun {
 };
 /// A new transaction, the one that is open for this step, attempt and world, or the one that
 /// committed it (C5). Errors: CKPTWORLD, CKPTFENCED, CKPTBUSY, also for more than
-/// kMaxOpenTransactions.
+/// kMaxOpenTransactions. CKPTABORTED, which alone changes the run, and only its rolls: the last
+/// transaction of this step, attempt and world was aborted before this rank had come to it. Those
+/// who had will not come to another, so it is told, once, and does not wait for them.
 Result<Begun> Begin(CkptRun* run, const BeginRequest& request, Moment moment);
 
 /// The live transaction. Errors: CKPTNOTX, CKPTABORTED, CKPTTIMEOUT, CKPTFENCED.

@@ -112,6 +112,15 @@ inline bool IsImport(std::string_view tx) { return tx.starts_with(kImportPrefix)
 enum class TxState : uint8_t { kOpen = 0, kPreparing = 1, kExpired = 2, kFenced = 3 };
 std::string_view TxStateName(TxState state);
 
+/// Which ranks know of a transaction: they began it, sent to it, or were told that it was aborted.
+/// Not in files: who comes late to one that a restart or a failover has passed is told nothing.
+struct Roll {
+  uint64_t attempt = 0;
+  uint32_t world = 1;
+  int64_t told_until_ms = 0;  ///< of an aborted one
+  std::vector<bool> knows;    ///< by rank
+};
+
 struct Transaction {
   std::string id;
   uint64_t step = 0;
@@ -129,6 +138,7 @@ struct Transaction {
   std::vector<Kept<RankPart>> ranks;  ///< ascending
   Kept<NameTable> names;              ///< of all ballots
   Promise promise;                    ///< of all ranks; counts while it is live
+  Kept<Roll> roll;                    ///< of one of several ranks that was begun here, or none
   bool live() const { return state == TxState::kOpen || state == TxState::kPreparing; }
 };
 
@@ -184,6 +194,7 @@ struct Ended {
   uint64_t step = 0;
   How how = How::kAborted;
   std::string reason;
+  Kept<Roll> roll;  ///< of an aborted one, or none
 };
 
 struct LogLine {

@@ -63,6 +63,11 @@ Status BeginCommand(CommandRun& run) {
   begin->request.began_ms = began_ms;
   const std::vector<Kept<Transaction>> before = edit->run.transactions;
   Result<Begun> begun = Begin(&edit->run, begin->request, moment);
+  // Who has come, or was told, is this server's to know: neither files nor replicas hear of it.
+  const bool told = !begun.ok() && begun.status().message().starts_with("CKPTABORTED");
+  if (told || (begun.ok() && !begun->is_new)) {
+    run.SetRunQuietly(run.key(), new RunValue(edit->run));
+  }
   if (!begun.ok()) return begun.status();
   if (begun->is_new) {
     // The name may have been chosen here, and the time read: they are written down.

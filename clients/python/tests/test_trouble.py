@@ -192,17 +192,30 @@ class TroubleTest(ServerCase):
             self.assertEqual(told.word, "CKPTABORTED")
             self.assertIn(word, str(told))
 
+    def save_of_both(self, step):
+        both = [threading.Thread(target=self.run_of(rank, 2, 0).save, args=(step, {"w": torch.ones(2)})) for rank in (0, 1)]
+        for rank in both:
+            rank.start()
+        for rank in both:
+            rank.join(60)
+
+    def test_a_rank_that_comes_late_is_told_and_all_may_try_again(self):
+        with self.assertRaises(TypeError):
+            self.run_of(1, 2, 0).save(7, {"w": object()})
+        late = self.run_of(0, 2, 0)
+        with self.assertRaisesRegex(cairnkv.SaveFailed, "CKPTABORTED .*object"):
+            late.save(7, {"w": torch.ones(2)}, wait_ms=2000)
+        self.assertEqual(self.open_transactions(), [])
+        self.save_of_both(7)
+        self.assertEqual(late.steps(), [7])
+
     def test_a_rank_that_loses_its_connection_may_come_again(self):
         for error in (redis.ConnectionError("lost"), redis.TimeoutError("late"), redis.ResponseError("READONLY a replica"),
                       redis.ResponseError("LOADING"), redis.ResponseError("MASTERDOWN"), redis.ResponseError("TRYAGAIN")):
             with unittest.mock.patch.object(upload.Upload, "prepare", side_effect=error), self.assertRaises(Exception):
                 self.run_of(1, 2, 0).save(7, {"w": torch.ones(2)})
             self.assertEqual(len(self.open_transactions()), 1, error)
-        both = [threading.Thread(target=self.run_of(rank, 2, 0).save, args=(7, {"w": torch.ones(2)})) for rank in (0, 1)]
-        for rank in both:
-            rank.start()
-        for rank in both:
-            rank.join(60)
+        self.save_of_both(7)
         self.assertEqual(self.run_of().steps(), [7])
 
     def test_a_commit_whose_reply_is_lost_is_found_by_the_next_try(self):

@@ -160,6 +160,41 @@ TEST_F(CkptMachineTest, WhatIsReplayedJoinsNobody) {
   EXPECT_EQ(run_.transactions.size(), 2u);
 }
 
+/// A rank that comes after the others have given up is told so, once: they do not wait for it, nor
+/// it for them. All others go on as they like.
+TEST_F(CkptMachineTest, WhoComesAfterAnAbortIsToldOnce) {
+  int made = 0;
+  const auto begin = [&](uint32_t rank, int64_t now_ms = 1000, uint64_t step = 1) {
+    BeginRequest request;
+    request.step = step;
+    request.rank = rank;
+    request.world = 3;
+    request.new_id = "again" + std::to_string(made++);
+    const Result<Begun> begun = Begin(&run_, request, {now_ms, false});
+    return begun.ok() ? begun->id : std::string(begun.status().message());
+  };
+  const std::string told = "CKPTABORTED transaction tx was aborted: rank 1 has a set";
+  EXPECT_EQ(begin(1), "tx");
+  ASSERT_TRUE(Abort(&run_, "tx", "rank 1 has a set", {1000, false}).ok());
+  EXPECT_EQ(begin(2, 1000, 2), "again1") << "another step";
+  EXPECT_EQ(begin(2), told);
+  EXPECT_EQ(begin(2), "again3") << "it knows by now";
+  EXPECT_EQ(begin(0), "again3") << "it began that one, and comes again";
+  EXPECT_EQ(begin(1), "again3");
+  ASSERT_TRUE(Abort(&run_, "again3", "", {1000, false}).ok());
+  EXPECT_EQ(begin(1), "again6") << "all knew of it";
+
+  // Who sent to it without a BEGIN of its own has come to it as well; nobody is told for ever.
+  ASSERT_TRUE(Prepare(&run_, "again6", 0, false, {1000, false}).ok());
+  ASSERT_TRUE(Abort(&run_, "again6", "", {1000, false}).ok());
+  const CkptRun aborted = run_;
+  EXPECT_EQ(begin(0), "again7");
+  run_ = aborted;
+  EXPECT_EQ(begin(2, 1000 + kDefaultTimeoutMs), "again8");
+  run_ = aborted;
+  EXPECT_EQ(begin(2).substr(0, 11), "CKPTABORTED");
+}
+
 TEST_F(CkptMachineTest, DeadlinesAreArmedWithoutASweep) {
   Transaction loaded = *run_.transactions[0], over = loaded;
   loaded.deadline_ms = 0;
