@@ -4,6 +4,8 @@
 #include <cstring>
 #include <unordered_map>
 
+#include "tensor_module/tensor.h"
+
 namespace cairn::tensor {
 
 namespace {
@@ -11,6 +13,8 @@ namespace {
 using Kind = PickleNode::Kind;
 
 constexpr size_t kMaxTextBytes = 1 << 20;
+/// Of a storage's key, which each mention of it copies: torch numbers them.
+constexpr size_t kMaxKeyBytes = 256;
 
 struct StorageType {
   std::string_view name;
@@ -179,14 +183,16 @@ class Machine {
     Push(Kind::kDict).items = std::move(items);
   }
   bool IsNaturalSequence(uint32_t id) {
-    if (At(id).kind != Kind::kSequence) return false;
+    // A long one may be recalled for many tensors.
+    if (At(id).kind != Kind::kSequence || At(id).items.size() > kMaxDimensions) return false;
     for (uint32_t item : At(id).items) {
       if (At(item).kind != Kind::kInteger || At(item).integer < 0) return false;
     }
     return true;
   }
   void MakeTensor(const PickleNode& args) {
-    // storage, first element, sizes, strides; then whether it has a gradient, and hooks.
+    // storage, first element, sizes, strides; then whether it has a gradient, hooks, and what is
+    // said of it beside.
     if (args.items.size() < 4 || At(args.items[0]).kind != Kind::kStorage ||
         At(args.items[1]).kind != Kind::kInteger || At(args.items[1]).integer < 0 ||
         !IsNaturalSequence(args.items[2]) || !IsNaturalSequence(args.items[3]) ||
@@ -196,6 +202,9 @@ class Machine {
     const int64_t first = At(args.items[1]).integer;
     const DType dtype = At(args.items[0]).dtype;
     std::vector<uint32_t> items = {args.items[0], args.items[2], args.items[3]};
+    if (args.items.size() > 6 && At(args.items[6]).kind != Kind::kNone) {
+      items.push_back(args.items[6]);
+    }
     PickleNode& tensor = Push(Kind::kTensor);  // moves the nodes
     tensor.dtype = dtype;
     tensor.integer = first;
@@ -208,6 +217,7 @@ class Machine {
     const bool fits = id.kind == Kind::kSequence && id.items.size() >= 5 &&
                       At(id.items[0]).text == "storage" && At(id.items[1]).kind == Kind::kGlobal &&
                       At(id.items[2]).kind == Kind::kString &&
+                      At(id.items[2]).text.size() <= kMaxKeyBytes &&
                       At(id.items[4]).kind == Kind::kInteger && At(id.items[4]).integer >= 0;
     const StorageType* type = fits ? FindStorage(At(id.items[1]).text) : nullptr;
     if (type == nullptr) return Fail("a persistent id of no storage");

@@ -32,7 +32,8 @@ struct PickleNode {
     kDict,      ///< items: key, value, key, value ..
     kGlobal,    ///< text: "module.name"
     kStorage,   ///< text: key; dtype, integer: elements
-    kTensor     ///< items: storage, then sizes as a sequence, then strides; integer: first element
+    kTensor     ///< items: storage, then sizes as a sequence, then strides; what is said of it
+                ///< beside (_rebuild_tensor_v2's metadata), if anything; integer: first element
   };
   Kind kind = Kind::kNone;
   DType dtype = DType::kF32;

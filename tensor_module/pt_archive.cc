@@ -4,6 +4,7 @@
 #include <set>
 
 #include "server/base/strings.h"
+#include "tensor_module/ckpt_model.h"
 #include "tensor_module/pickle.h"
 
 namespace cairn::tensor {
@@ -21,31 +22,29 @@ class Reader {
   Reader(std::string_view file, const ZipEntries& entries, std::string root, const Pickle& pickle)
       : file_(file), entries_(entries), root_(std::move(root)), pickle_(pickle) {}
 
-  Status Walk(uint32_t id, const std::string& path, size_t depth) {
+  Status Walk(uint32_t id, size_t depth) {
     const PickleNode& node = pickle_.nodes[id];
     if (depth > kMaxNesting) return Bad("nested deeper than " + std::to_string(kMaxNesting));
     // Nodes may be shared: without a bound a few of them would name as many tensors as one likes.
     if (++visits_ > 2 * kMaxArchiveTensors) return Bad("too many values");
     switch (node.kind) {
       case Kind::kTensor:
-        return AddTensor(node, path);
+        return AddTensor(node);
       case Kind::kDict:
         for (size_t i = 0; i + 1 < node.items.size(); i += 2) {
           const PickleNode& key = pickle_.nodes[node.items[i]];
-          std::string word;
           if (key.kind == Kind::kString) {
-            word = key.text;
+            CAIRN_RETURN_IF_ERROR(Enter(key.text, node.items[i + 1], depth));
           } else if (key.kind == Kind::kInteger) {
-            word = std::to_string(key.integer);
+            CAIRN_RETURN_IF_ERROR(Enter(std::to_string(key.integer), node.items[i + 1], depth));
           } else {
-            return Bad("a key of '" + path + "' is neither a string nor an integer");
+            return Bad("a key of " + Quoted() + " is neither a string nor an integer");
           }
-          CAIRN_RETURN_IF_ERROR(Walk(node.items[i + 1], Join(path, word), depth + 1));
         }
         return Status::Ok();
       case Kind::kSequence:
         for (size_t i = 0; i < node.items.size(); ++i) {
-          CAIRN_RETURN_IF_ERROR(Walk(node.items[i], Join(path, std::to_string(i)), depth + 1));
+          CAIRN_RETURN_IF_ERROR(Enter(std::to_string(i), node.items[i], depth));
         }
         return Status::Ok();
       default:
@@ -57,9 +56,21 @@ class Reader {
   PtFile out;
 
  private:
-  static std::string Join(const std::string& path, const std::string& word) {
-    return path.empty() ? word : path + "." + word;
+  /// Walks what stands under `word` at the path. A path is never long: each value that is looked at
+  /// costs no more than a name may have.
+  Status Enter(std::string_view word, uint32_t id, size_t depth) {
+    const size_t before = path_.size();
+    if (before + 1 + word.size() > kMaxNameBytes + (before == 0 ? 1 : 0)) {
+      return Bad("a name under " + Quoted() + " has more than " + std::to_string(kMaxNameBytes) +
+                 " bytes");
+    }
+    if (before > 0) path_ += '.';
+    path_ += word;
+    const Status status = Walk(id, depth + 1);
+    path_.resize(before);
+    return status;
   }
+  std::string Quoted() const { return "'" + path_.substr(0, 64) + "'"; }
 
   /// The bytes of a storage, their CRC looked at once.
   Result<ZipEntry> Storage(const PickleNode& storage) {
@@ -78,13 +89,21 @@ class Reader {
     return ZipEntry(entry);
   }
 
-  Status AddTensor(const PickleNode& node, const std::string& path) {
+  Status AddTensor(const PickleNode& node) {
     ArchiveTensor tensor;
-    tensor.name = path;
+    tensor.name = path_;
     tensor.dtype = node.dtype;
-    const std::string quoted = "'" + path.substr(0, 64) + "'";
-    if (path.empty() || out.tensors.size() == kMaxArchiveTensors || !names_.insert(path).second) {
+    const std::string quoted = Quoted();
+    if (path_.empty() || out.tensors.size() == kMaxArchiveTensors || !names_.insert(path_).second) {
       return Bad("a name that is empty, or stands twice: " + quoted);
+    }
+    if (node.items.size() > 3) CAIRN_RETURN_IF_ERROR(CheckPlain(pickle_.nodes[node.items[3]]));
+    // What names and shapes take is the file's to have, as it is for the bytes: they are shared
+    // too.
+    described_bytes_ += path_.size() + pickle_.nodes[node.items[1]].items.size() * sizeof(uint64_t);
+    if (described_bytes_ > kMaxPtRepeatedBytes + file_.size()) {
+      return Bad("names that repeat what the file's " + std::to_string(file_.size()) +
+                 " bytes have");
     }
     for (uint32_t id : pickle_.nodes[node.items[1]].items) {
       tensor.shape.push_back(static_cast<uint64_t>(pickle_.nodes[id].integer));
@@ -119,10 +138,22 @@ class Reader {
     return Status::Ok();
   }
 
+  /// torch says {'conj': True} of a view whose values are not those that its storage has.
+  Status CheckPlain(const PickleNode& said) const {
+    if (said.kind == Kind::kDict && said.items.empty()) return Status::Ok();
+    const bool named =
+        said.kind == Kind::kDict && pickle_.nodes[said.items[0]].kind == Kind::kString;
+    return Bad(Quoted() + " is a view that changes values ('" +
+               (named ? pickle_.nodes[said.items[0]].text.substr(0, 64) : "?") +
+               "'): save it with resolve_conj() and resolve_neg()");
+  }
+
   const std::string_view file_;
   const ZipEntries& entries_;
   const std::string root_;
   const Pickle& pickle_;
+  std::string path_;
+  uint64_t described_bytes_ = 0;
   std::set<std::string> names_;
   std::set<uint64_t> checked_;
   size_t visits_ = 0;
@@ -203,7 +234,7 @@ Result<PtFile> ReadPt(std::string_view file) {
   Result<Pickle> pickle = ReadPickle(bytes);
   if (!pickle.ok()) return pickle.status();
   Reader reader(file, *entries, root, *pickle);
-  CAIRN_RETURN_IF_ERROR(reader.Walk(pickle->root, "", 0));
+  CAIRN_RETURN_IF_ERROR(reader.Walk(pickle->root, 0));
   return std::move(reader.out);
 }
 

@@ -7,7 +7,8 @@
 //   file := zip of <root>/data.pkl, <root>/version ("3\n"), <root>/data/<key> ..
 //
 // Nested dicts and lists become names with dots ("model.layers.0.weight"). What is no tensor is
-// counted, not kept.
+// counted, not kept. Values that are shared in the pickle are read at each of their places: what
+// that may cost is bounded by the file.
 
 #include "tensor_module/archive.h"
 #include "tensor_module/zip.h"
@@ -27,7 +28,8 @@ struct PtFile {
 };
 
 /// Errors: a client's line: no archive, a pickle with something else than a state_dict, a tensor
-/// that does not fit its storage, names that stand twice, a storage whose CRC-32 is wrong.
+/// that does not fit its storage, or is a conjugate or negated view of it, names that stand twice
+/// or are longer than kMaxNameBytes, a storage whose CRC-32 is wrong.
 Result<PtFile> ReadPt(std::string_view file);
 
 /// data.pkl of a flat state_dict: tensor i lies whole in the storage of key keys[i]; several may

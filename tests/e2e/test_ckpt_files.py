@@ -235,6 +235,27 @@ class CheckpointFiles(unittest.TestCase):
         header = b'{"a":{"dtype":"U8","shape":[2],"data_offsets":[0,2]},"b":{"dtype":"U8","shape":[2],"data_offsets":[1,3]}}'
         self.refused("overlap.safetensors", struct.pack("<Q", len(header)) + header + b"abc", "safetensors", "overlap")
 
+    def test_views_that_change_values_are_refused(self):
+        class AsTorch2Saves:
+            """What torch 1.13 leaves out: of a view whose values are not those of its storage, how they differ."""
+
+            def __init__(self, view, said):
+                self.view, self.said = view, said
+
+            def __reduce__(self):
+                rebuild, arguments = self.view._reduce_ex_internal(2)
+                return rebuild, (*arguments, self.said)
+
+        values = torch.tensor([1 + 2j, 3 - 4j])
+        for view, word in ((values.conj(), "conj"), (values.conj().imag, "neg")):
+            torch.save({"m": {"v": AsTorch2Saves(view, {word: True})}}, self.path("view.pt"))
+            with open(self.path("view.pt"), "rb") as file:
+                self.refused("view.pt", file.read(), word=f"'m.v' is a view that changes values ('{word}')")
+        for nothing in (None, {}):
+            torch.save({"v": AsTorch2Saves(values, nothing)}, self.path("view.pt"))
+            self.command("CKPT.IMPORT", "run", 1, "FORMAT", "pt", "FROM", "view.pt")
+            self.check(1, {"v": values})
+
     def test_a_few_bytes_that_are_expanded_far_are_refused(self):
         torch.save({"m": torch.zeros(1, dtype=torch.uint8).expand(2 << 30)}, self.path("far.pt"))
         with open(self.path("far.pt"), "rb") as file:

@@ -48,10 +48,13 @@ class PtArchiveTest : public testing::Test {
 };
 
 std::string Text(const std::string& text) {
-  return std::string("X") + static_cast<char>(text.size()) + std::string(3, '\0') + text;
+  const auto size = static_cast<uint32_t>(text.size());
+  return "X" + std::string(reinterpret_cast<const char*>(&size), sizeof size) + text;
 }
-const std::string kStorage =
-    "(" + Text("storage") + "ctorch\nFloatStorage\n" + Text("0") + Text("cpu") + "K\x06tQ";
+std::string Storage(const std::string& key) {
+  return "(" + Text("storage") + "ctorch\nFloatStorage\n" + Text(key) + Text("cpu") + "K\x06tQ";
+}
+const std::string kStorage = Storage("0");
 const std::string kRebuild = "ctorch._utils\n_rebuild_tensor_v2\n";
 const std::string kHooks = "ccollections\nOrderedDict\n)R";
 
@@ -115,6 +118,64 @@ TEST_F(PtArchiveTest, ViewsAreBoundByTheirStorage) {
   EXPECT_FALSE(read(Tensor(Small(0), Pair(2, 3), Small(1) + "\x85")).ok());
   EXPECT_FALSE(
       ReadPt(Make(Dict(Text("w") + Tensor(Small(0), Pair(2, 3), Pair(3, 1))), "short")).ok());
+}
+
+TEST_F(PtArchiveTest, ViewsThatChangeValuesAreRefused) {
+  const auto read = [](const std::string& said) {
+    const std::string tensor = Tensor(Small(0), Pair(2, 3), Pair(3, 1));
+    const std::string with = tensor.substr(0, tensor.size() - 2) + said + "tR";
+    const Result<PtFile> file =
+        ReadPt(Make(Dict(Text("w") + with), Raw<float>({0, 1, 2, 3, 4, 5})));
+    return file.ok() ? "" : std::string(file.status().message());
+  };
+  EXPECT_EQ(read("N"), "");
+  EXPECT_EQ(read("}"), "");
+  for (const std::string view : {"conj", "neg"}) {
+    EXPECT_EQ(read("}" + Text(view) + "\x88s"),
+              "ERR pt: 'w' is a view that changes values ('" + view +
+                  "'): save it with resolve_conj() and resolve_neg()");
+  }
+  EXPECT_NE(read("K\x01"), "");
+  EXPECT_NE(read("}K\x01\x88s"), "");
+}
+
+/// What stands in a pickle once may be recalled as often as it has bytes: no more comes of that
+/// than the file is long, or so.
+TEST_F(PtArchiveTest, WhatIsRecalledOftenCostsLittle) {
+  const auto why = [](const std::string& pickle) {
+    const Result<PtFile> file =
+        ReadPt(Make("\x80\x02" + pickle + ".", Raw<float>({0, 1, 2, 3, 4, 5})));
+    return file.ok() ? "" : std::string(file.status().message());
+  };
+  const std::string tensor = Tensor(Small(0), Pair(2, 3), Pair(3, 1));
+  const auto names = [&](size_t bytes) {
+    return why("}" + Text(std::string(bytes, 'n')) + tensor + "s");
+  };
+  EXPECT_EQ(names(1024), "");
+  EXPECT_EQ(names(1025), "ERR pt: a name under '' has more than 1024 bytes");
+  const std::string key = Text(std::string(600, 'k'));
+  EXPECT_EQ(why("}" + key + "}" + key + "Nss"),
+            "ERR pt: a name under '" + std::string(64, 'k') + "' has more than 1024 bytes")
+      << "whatever stands there";
+
+  const auto repeated = [&](size_t times) {
+    std::string list = "](" + tensor + "q\x01";
+    for (size_t i = 1; i < times; ++i) list += "h\x01";
+    return why("}" + Text(std::string(1000, 'n')) + list + "es");
+  };
+  EXPECT_EQ(repeated(1000), "");
+  EXPECT_EQ(repeated(80'000).substr(0, 44), "ERR pt: names that repeat what the file's 16");
+
+  EXPECT_EQ(why("}" + Text("w") + Storage(std::string(256, '0')) + "s").substr(0, 7), "");
+  EXPECT_NE(why("}" + Text("w") + Storage(std::string(257, '0')) + "s").find("no storage"),
+            std::string::npos);
+  std::string sides = "](";
+  for (int i = 0; i < 65; ++i) sides += Small(1);
+  EXPECT_NE(ReadPickle("\x80\x02" + Tensor(Small(0), sides + "e", sides + "e") + ".")
+                .status()
+                .message()
+                .find("arguments that make none"),
+            std::string::npos);
 }
 
 TEST(PtRepeatsTest, TensorsTakeSoMuchMoreThanTheirFile) {
