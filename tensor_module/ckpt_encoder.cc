@@ -15,11 +15,13 @@ namespace {
 /// Work is done in slices of this before it pauses.
 constexpr int64_t kSliceUs = 2000;
 /// What a commit has woken comes first: its reply, and whoever waited for it.
-constexpr std::chrono::milliseconds kBefore{50};
+constexpr int64_t kBeforeUs = 50'000;
 /// Uploads count as going on for so long after a chunk was new.
 constexpr int64_t kUploadUs = 100'000;
 /// E4.
 constexpr int64_t kDropUs = 50'000;
+/// Entries that are looked at before the lock is given back.
+constexpr size_t kDropAtOnce = 256;
 /// Pauses per unit of work, E3.
 constexpr int64_t kIdlePauses = 1, kUploadPauses = 7;
 
@@ -171,31 +173,48 @@ CkptEncoder::~CkptEncoder() {
   if (thread_.joinable()) thread_.join();
 }
 
-bool CkptEncoder::SameRun(const Rows& a, const Rows& b) {
-  return std::any_of(a.begin(), a.end(), [&](const VersionRow& row) {
-    return row.version && std::any_of(b.begin(), b.end(), [&](const VersionRow& other) {
-             return row.version.get() == other.version.get();
-           });
-  });
+void CkptEncoder::Index(Entries::iterator entry) {
+  for (const VersionRow& row : entry->rows) {
+    if (row.version) entry_of_[row.version.get()] = entry;
+  }
 }
 
-void CkptEncoder::Offer(const std::vector<VersionRow>& versions) {
+void CkptEncoder::Unindex(const Version* version, const Entry& entry) {
+  const auto found = entry_of_.find(version);
+  // What is worked on may have been offered again.
+  if (found != entry_of_.end() && &*found->second == &entry) entry_of_.erase(found);
+}
+
+void CkptEncoder::TakeOut(Entries& from, Entries::iterator entry, Entries& to) {
+  for (const VersionRow& row : entry->rows) {
+    if (row.version) Unindex(row.version.get(), *entry);
+  }
+  if (dropping_ == entry) ++dropping_;
+  to.splice(to.end(), from, entry);
+}
+
+void CkptEncoder::Offer(const Rows& versions) {
+  if (!enabled()) return;
+  Entries fresh;
   // One version is LATEST, and nothing to do.
-  if (!enabled() || versions.size() < 2) return;
-  std::deque<Rows> dropped;  // freed without the lock
+  if (versions.size() >= 2) fresh.push_back({versions, now_us_()});
+  Entries dropped;  // freed without the lock
   {
     const std::lock_guard lock(mutex_);
-    for (auto at = waiting_.begin(); at != waiting_.end();) {
-      if (SameRun(*at, versions)) {
-        dropped.push_back(std::move(*at));
-        at = waiting_.erase(at);
+    for (const VersionRow& row : versions) {
+      const auto found = entry_of_.find(row.version.get());
+      if (found == entry_of_.end()) continue;
+      if (!working_.empty() && found->second == working_.begin()) {
+        superseded_ = true;
       } else {
-        ++at;
+        TakeOut(waiting_, found->second, dropped);
       }
     }
-    superseded_ = superseded_ || (working_ != nullptr && SameRun(*working_, versions));
-    waiting_.push_back(versions);
-    if (!thread_.joinable()) thread_ = std::thread([this] { Run(); });
+    if (!fresh.empty()) {
+      Index(fresh.begin());
+      waiting_.splice(waiting_.end(), fresh);
+      if (!thread_.joinable()) thread_ = std::thread([this] { Run(); });
+    }
   }
   wake_.notify_all();
 }
@@ -203,42 +222,80 @@ void CkptEncoder::Offer(const std::vector<VersionRow>& versions) {
 void CkptEncoder::Run() {
   BecomeBackground("ckpt-encoder");
   std::unique_lock lock(mutex_);
-  while (true) {
-    wake_.wait(lock, [this] { return !waiting_.empty() || stop_; });
-    wake_.wait_for(lock, kBefore, [this] { return stop_; });
-    if (stop_) return;
-    Rows rows = std::move(waiting_.front());
-    waiting_.pop_front();
-    std::erase_if(rows, [](const VersionRow& row) { return !row.version; });
-    working_ = &rows;
-    busy_ = true;
+  while (!stop_) {
+    if (waiting_.empty()) {
+      wake_.wait(lock, [this] { return !waiting_.empty() || stop_; });
+      continue;
+    }
+    const int64_t early_us = waiting_.front().offered_us + kBeforeUs - now_us_();
+    if (early_us > 0) {
+      wake_.wait_for(lock, std::chrono::microseconds(early_us), [this] { return stop_; });
+      if (stop_) return;
+    }
+    lock.unlock();
+    DropDeleted();
+    lock.lock();
+    if (waiting_.empty()) continue;
+    if (dropping_ == waiting_.begin()) ++dropping_;
+    working_.splice(working_.end(), waiting_, waiting_.begin());
     superseded_ = false;
     lock.unlock();
-    Work(&rows);
+    Work(&working_.front().rows);
     lock.lock();
-    working_ = nullptr;
+    Entries done;
+    TakeOut(working_, working_.begin(), done);
+    freeing_ = true;
     lock.unlock();
-    rows.clear();
+    done.clear();
     lock.lock();
-    busy_ = false;
+    freeing_ = false;
   }
 }
 
-void CkptEncoder::DropDeleted(Rows* working) {
-  std::vector<Kept<Version>> dropped;  // freed without the lock
-  const std::lock_guard lock(mutex_);
-  const auto drop = [&](Rows& rows) {
-    for (VersionRow& row : rows) {
-      if (row.version.IsUnique()) dropped.push_back(std::move(row.version));
+void CkptEncoder::DropRows(Entry& entry, std::vector<Kept<Version>>& dropped) {
+  for (VersionRow& row : entry.rows) {
+    if (!row.version.IsUnique()) continue;
+    Unindex(row.version.get(), entry);
+    dropped.push_back(std::move(row.version));
+  }
+}
+
+void CkptEncoder::DropDeleted() {
+  const int64_t now = now_us_();
+  if (dropped_us_ != INT64_MIN && now - dropped_us_ < kDropUs) return;
+  dropped_us_ = now;
+  Entries entries;  // freed without the lock, as the versions are
+  std::vector<Kept<Version>> dropped;
+  std::unique_lock lock(mutex_);
+  if (!working_.empty()) DropRows(working_.front(), dropped);
+  dropping_ = waiting_.begin();
+  while (!stop_) {
+    for (size_t seen = 0; dropping_ != waiting_.end() && seen < kDropAtOnce; ++seen) {
+      const Entries::iterator entry = dropping_++;
+      // What takes some of a run's versions away offers what it has left: a look at one shows
+      // whether the run is there.
+      if (!entry->rows.back().version.IsUnique()) continue;
+      DropRows(*entry, dropped);
+      std::erase_if(entry->rows, [](const VersionRow& row) { return !row.version; });
+      if (entry->rows.size() < 2) TakeOut(waiting_, entry, entries);
     }
-  };
-  drop(*working);
-  for (Rows& rows : waiting_) drop(rows);
+    const bool more = dropping_ != waiting_.end();
+    freeing_ = true;
+    lock.unlock();
+    entries.clear();
+    dropped.clear();
+    lock.lock();
+    freeing_ = false;
+    if (!more) return;
+  }
 }
 
 void CkptEncoder::Work(Rows* rows) {
   std::unordered_set<const Blob*> thinned;  // memory that encoded chunks have left
-  for (const EncodeStep& step : PlanEncoding(*rows)) {
+  const int64_t planned = now_us_();
+  const std::vector<EncodeStep> steps = PlanEncoding(*rows);
+  if (!Pause(now_us_() - planned)) return;
+  for (const EncodeStep& step : steps) {
     if (!(*rows)[step.row].version || !(*rows)[step.base_row].version) continue;
     const int64_t began = now_us_();
     const Blob* in = step.chunk->IsCold() ? nullptr : step.chunk->bytes().blob.get();
@@ -251,8 +308,7 @@ void CkptEncoder::Work(Rows* rows) {
     looked_at_.fetch_add(1, std::memory_order_relaxed);
     looked_at_bytes_.fetch_add(step.chunk->size(), std::memory_order_relaxed);
     busy_us_.fetch_add(static_cast<uint64_t>(took), std::memory_order_relaxed);
-    debt_us_ += took;
-    if (!Pause(rows)) return;
+    if (!Pause(took)) return;
   }
   // What could not be encoded must not keep the memory of what was.
   for (size_t i = 0; i < rows->size() && !thinned.empty(); ++i) {
@@ -264,22 +320,27 @@ void CkptEncoder::Work(Rows* rows) {
   }
 }
 
-bool CkptEncoder::Pause(Rows* working) {
+bool CkptEncoder::Pause(int64_t worked_us) {
+  debt_us_ += worked_us;
   const uint64_t interned = pool_.interned();
   const int64_t now = now_us_();
-  if (dropped_us_ == INT64_MIN || now - dropped_us_ >= kDropUs) {
-    dropped_us_ = now;
-    DropDeleted(working);
-  }
+  DropDeleted();
   if (interned != interned_) upload_seen_us_ = now;
   interned_ = interned;
   std::unique_lock lock(mutex_);
   const auto ended = [this] { return stop_ || superseded_; };
   if (debt_us_ >= kSliceUs) {
     const bool upload = upload_seen_us_ != INT64_MIN && now - upload_seen_us_ < kUploadUs;
-    const int64_t pause_us = debt_us_ * (upload ? kUploadPauses : kIdlePauses);
+    int64_t pause_us = debt_us_ * (upload ? kUploadPauses : kIdlePauses);
     debt_us_ = 0;
-    wake_.wait_for(lock, std::chrono::microseconds(pause_us), ended);
+    while (pause_us > 0 && !ended()) {
+      const int64_t part_us = std::min(pause_us, kDropUs);
+      wake_.wait_for(lock, std::chrono::microseconds(part_us), ended);
+      pause_us -= part_us;
+      lock.unlock();
+      DropDeleted();
+      lock.lock();
+    }
   }
   return !ended();
 }
@@ -290,7 +351,7 @@ EncoderFigures CkptEncoder::figures() const {
   out.looked_at_bytes = looked_at_bytes_.load(std::memory_order_relaxed);
   out.busy_us = busy_us_.load(std::memory_order_relaxed);
   const std::lock_guard lock(mutex_);
-  out.pending = waiting_.size() + (busy_ ? 1 : 0);
+  out.pending = waiting_.size() + (!working_.empty() || freeing_ ? 1 : 0);
   return out;
 }
 

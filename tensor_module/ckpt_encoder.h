@@ -7,23 +7,23 @@
 //       the same place of v's successor, the one that names v as its parent, else the next step. So
 //       LATEST is held plain, and what retention takes away first has nothing that needs it.
 //   E2  A chunk is left plain while anything but superseded versions of its run refers to it:
-//   LATEST,
-//       an open transaction, another run, a chunk that is being sent does not count. What LATEST
-//       has become (ROLLBACK, DEL) and is encoded is made plain again.
+//       LATEST, an open transaction, another run; a chunk that is being sent does not count. What
+//       LATEST has become (ROLLBACK, DEL) and is encoded is made plain again.
 //   E3  At most half of a core is taken, an eighth while chunks are being uploaded, and of that
-//   what
-//       others leave: it begins a moment after it was asked, and gives way.
-//   E4  What was deleted while it waits or is worked on is let go within a tenth of a second.
+//       what others leave: it begins a moment after it was asked, and gives way.
+//   E4  What was deleted while it waits or is worked on is let go within a tenth of a second. So at
+//       most one entry for each run that is there waits.
 //
 // Thread: Offer and figures from any.
 
 #include <atomic>
 #include <condition_variable>
 #include <cstdint>
-#include <deque>
 #include <functional>
+#include <list>
 #include <mutex>
 #include <thread>
+#include <unordered_map>
 #include <vector>
 
 #include "tensor_module/chunk_pool.h"
@@ -66,20 +66,33 @@ class CkptEncoder {
   int level() const { return level_; }
 
   /// A run has these versions now. Takes the place of what an earlier Offer of the same run has
-  /// left to do.
+  /// left to do. Cost: O(versions), however many runs wait.
   void Offer(const std::vector<VersionRow>& versions);
 
   EncoderFigures figures() const;
 
  private:
   using Rows = std::vector<VersionRow>;
+  struct Entry {
+    Rows rows;  ///< of one run; empty handles: let go
+    int64_t offered_us = 0;
+  };
+  using Entries = std::list<Entry>;
   void Run();
   void Work(Rows* rows);
-  /// Lets go of versions that nobody else has any more: they were deleted meanwhile.
-  void DropDeleted(Rows* working);
-  /// Sleeps as long as E3 asks for. False: stop, or something newer has come.
-  bool Pause(Rows* working);
-  static bool SameRun(const Rows& a, const Rows& b);
+  /// Once in a while: lets go of versions that nobody else has any more, as they were deleted
+  /// meanwhile.
+  void DropDeleted();
+  /// Counts as work, and sleeps as long as E3 asks for. False: stop, or something newer has come.
+  bool Pause(int64_t worked_us);
+
+  // Under the lock.
+  void Index(Entries::iterator entry);
+  /// Moves an entry to `to`, with no version of it known any more.
+  void TakeOut(Entries& from, Entries::iterator entry, Entries& to);
+  void Unindex(const Version* version, const Entry& entry);
+  /// Moves what nobody else has of the rows to `dropped`.
+  void DropRows(Entry& entry, std::vector<Kept<Version>>& dropped);
 
   ChunkPool& pool_;
   const std::function<int64_t()> now_us_;
@@ -87,10 +100,11 @@ class CkptEncoder {
 
   mutable std::mutex mutex_;
   std::condition_variable wake_;
-  std::deque<Rows> waiting_;
-  const Rows* working_ = nullptr;
+  Entries waiting_, working_;  // in the order of their Offer; the one that Run is at, or none
+  std::unordered_map<const Version*, Entries::iterator> entry_of_;
+  Entries::iterator dropping_ = waiting_.end();  // how far DropDeleted has come
   bool superseded_ = false, stop_ = false;
-  bool busy_ = false;  ///< until it holds no version any more, too
+  bool freeing_ = false;  ///< it still holds what it has let go
   std::thread thread_;
 
   int64_t debt_us_ = 0;  // of the thread

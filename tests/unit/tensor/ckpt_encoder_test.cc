@@ -265,6 +265,41 @@ TEST_F(CkptEncoderTest, TheThreadDoesWhatIsOffered) {
   EXPECT_EQ(pool_.chunk_count(), 0u);
 }
 
+/// Runs that come and go, none of which has anything to encode.
+TEST_F(CkptEncoderTest, WhatIsDeletedWhileItWaitsIsLetGoWithoutATurn) {
+  CkptEncoder encoder(pool_, NowUs);
+  encoder.Enable(1);
+  for (int run = 0; run < 3000; ++run) {
+    encoder.Offer({Row(1, "a" + std::to_string(run)), Row(2, "b" + std::to_string(run))});
+  }
+  // A turn of a twentieth of a second for each would be more time than Settle has.
+  Settle(encoder);
+  EXPECT_EQ(pool_.chunk_count(), 0u);
+}
+
+TEST_F(CkptEncoderTest, AtMostOneEntryForEachRunWaits) {
+  constexpr size_t kRuns = 20;
+  CkptEncoder encoder(pool_, NowUs);
+  encoder.Enable(1);
+  std::vector<std::vector<VersionRow>> runs(kRuns);
+  std::vector<std::string> bytes(kRuns);
+  for (uint64_t step = 1; step <= 8; ++step) {
+    for (size_t run = 0; run < kRuns; ++run) {
+      bytes[run] = step == 1 ? Noise(kChunkBytes, run) : Next(bytes[run], run * 100 + step);
+      runs[run].push_back(Row(step, bytes[run]));
+      if (step > 5) runs[run].erase(runs[run].begin());
+      encoder.Offer(runs[run]);
+      ASSERT_LE(encoder.figures().pending, kRuns + 1) << "and what it works on";
+    }
+  }
+  Settle(encoder);
+  EXPECT_EQ(pool_.figures().delta_chunks, kRuns * 4);
+  for (size_t run = 0; run < kRuns; ++run) {
+    EXPECT_EQ(BytesOfRow(runs[run].back()), bytes[run]);
+    EXPECT_FALSE(At(runs[run].back(), 0).encoded());
+  }
+}
+
 TEST_F(CkptEncoderTest, ItEndsInTheMiddle) {
   std::vector<VersionRow> rows;
   std::string bytes = Noise(200 * kChunkBytes, 1);
