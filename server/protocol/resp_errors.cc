@@ -9,14 +9,7 @@ std::string_view Shown(std::string_view text, size_t limit) {
   return text.substr(0, text.find('\0'));
 }
 
-// As Redis's formatted errors: line ends at the end go, others become spaces.
-Status OneLine(std::string line) {
-  while (!line.empty() && (line.back() == '\r' || line.back() == '\n')) line.pop_back();
-  for (char& c : line) {
-    if (c == '\r' || c == '\n') c = ' ';
-  }
-  return Status::Client(std::move(line));
-}
+Status OneLine(std::string line) { return Status::Client(ErrorLine(std::move(line))); }
 
 std::string Upper(std::string_view text) {
   std::string upper(text);
@@ -33,6 +26,14 @@ std::string Framed(std::string_view before, std::string_view middle, std::string
 }
 
 }  // namespace
+
+std::string ErrorLine(std::string text) {
+  while (!text.empty() && (text.back() == '\r' || text.back() == '\n')) text.pop_back();
+  for (char& c : text) {
+    if (c == '\r' || c == '\n') c = ' ';
+  }
+  return text;
+}
 
 Status QuotingError(std::initializer_list<std::string_view> parts) {
   std::string line;

@@ -101,8 +101,11 @@ inline constexpr size_t kErrorArgumentBytes = 128;
 /// A constant of resp_errors as a failed Status.
 inline Status RespError(std::string_view line) { return Status::Client(std::string(line)); }
 
+/// As Redis's formatted errors: line ends at the end go, others become spaces.
+std::string ErrorLine(std::string text);
+
 /// A line that quotes words of the client's. `parts` are by turns our text and such a word, which
-/// is shown up to its first NUL; CR and LF become spaces. Source: addReplyErrorFormat with %s,
+/// is shown up to its first NUL. See ErrorLine. Source: addReplyErrorFormat with %s,
 /// Redis 7.0.15.
 Status QuotingError(std::initializer_list<std::string_view> parts);
 

@@ -14,6 +14,10 @@ namespace {
 
 // Collect a little every so many runs, in place of long cycles now and then. Source: script_lua.c.
 constexpr int kRunsPerCollection = 50;
+// What the collector looks at for each byte that is allocated, in percent, is at most this.
+constexpr size_t kMostStep = 10000;
+// Part of the limit that a run must have taken before all garbage is looked for behind it.
+constexpr size_t kCollectedParts = 64;
 // Room for replies that is kept from run to run.
 constexpr size_t kKeptReplyBytes = 256 * 1024;
 // A message shows so much of itself where Redis cuts it (%.100s).
@@ -36,20 +40,62 @@ void* Allocate(void* user, void* block, size_t old_size, size_t new_size) {
   return moved;
 }
 
+// Lua lets its garbage grow to the size of what is live, which may be more than there is room for.
+// Above half the limit it begins each cycle at once, and makes steps that end it within half of the
+// room. Returns what it looks at for each byte that is allocated, in percent.
+size_t PaceCollector(lua_State* lua) {
+  LuaEngine::State& state = LuaStateOf(lua);
+  const bool short_of_room = state.bytes > state.limit_bytes / 2;
+  if (!short_of_room && !state.collects_at_once) return LUAI_GCMUL;
+  state.collects_at_once = short_of_room;
+  size_t step = LUAI_GCMUL;
+  if (short_of_room) {
+    // A cycle looks at what is held, and once more, quickly, to free: 1.25 times the bytes.
+    const size_t room = state.limit_bytes - std::min(state.bytes, state.limit_bytes - 1);
+    step = std::min(250 * state.bytes / room, kMostStep);
+  }
+  lua_gc(lua, LUA_GCSETPAUSE, short_of_room ? 100 : LUAI_GCPAUSE);
+  lua_gc(lua, LUA_GCSETSTEPMUL, static_cast<int>(step));
+  if (short_of_room) lua_gc(lua, LUA_GCSTEP, 0);
+  return step;
+}
+
+// After work that began with `begun_bytes`. All garbage is looked for only when the work itself
+// took a good part of the room, so that the price follows what was done and not what is held.
+void CollectAfter(LuaEngine::State& state, size_t begun_bytes, bool out_of_memory) {
+  const size_t part = state.limit_bytes / kCollectedParts;
+  const size_t room = state.limit_bytes - std::min(begun_bytes, state.limit_bytes);
+  const bool took_much = state.bytes > begun_bytes + std::max(room / 4, part);
+  if (took_much && (out_of_memory || state.bytes > state.limit_bytes / 2)) {
+    // Lua halves the buffer of its concatenations once a collection.
+    for (size_t before = SIZE_MAX; state.bytes < before - before / 4;) {
+      before = state.bytes;
+      lua_gc(state.lua, LUA_GCCOLLECT, 0);
+    }
+  }
+  const size_t step = PaceCollector(state.lua);
+  // There may be garbage from before; a part of what is held is looked at for each failure.
+  if (out_of_memory && !took_much)
+    lua_gc(state.lua, LUA_GCSTEP, static_cast<int>(part * 100 / step / 1024));
+}
+
 // L4. Raised again at every line from here on, so that no pcall of the script holds it up.
 void Hook(lua_State* lua, lua_Debug*) {
   LuaEngine::State& state = LuaStateOf(lua);
+  PaceCollector(lua);
   if (state.registering != nullptr) {
     if (state.load_deadline_us == 0 ||
         state.engine.env.MonotonicMicros() < state.load_deadline_us) {
       return;
     }
     lua_sethook(lua, Hook, LUA_MASKLINE, 0);
+    state.ends = true;
     LuaRaise(lua, "FUNCTION LOAD timeout");
   }
   if (*state.look && !state.scope->killed) (*state.look)();
   if (!state.scope->killed) return;
   lua_sethook(lua, Hook, LUA_MASKLINE, 0);
+  state.ends = true;
   LuaRaise(lua, "Script killed by user with SCRIPT KILL...");
 }
 
@@ -91,11 +137,32 @@ int NoteError(lua_State* lua) {
   return 1;
 }
 
-// A field of the table at the top as text up to its first NUL; `otherwise` when it is none.
-std::string RawText(lua_State* lua, const char* field, const char* otherwise = "") {
+// Pops a value. It is text up to its first NUL; `otherwise` when it is none.
+std::string TakeText(lua_State* lua, const char* otherwise) {
+  std::string text = lua_isstring(lua, -1) ? lua_tostring(lua, -1) : otherwise;
+  lua_pop(lua, 1);
+  return text;
+}
+
+// A field of the table at the top.
+std::string RawText(lua_State* lua, const char* field) {
   lua_pushstring(lua, field);
   lua_rawget(lua, -2);
-  std::string text = lua_isstring(lua, -1) ? lua_tostring(lua, -1) : otherwise;
+  return TakeText(lua, "");
+}
+
+int GetErr(lua_State* lua) {
+  lua_getfield(lua, 1, "err");
+  return 1;
+}
+
+// The text of the error at the top, a table. Runs code of the script if that is behind a
+// metatable.
+std::string ErrorText(lua_State* lua, const char* otherwise) {
+  lua_pushcfunction(lua, GetErr);
+  lua_pushvalue(lua, -2);
+  if (lua_pcall(lua, 1, 1, 0) == 0) return TakeText(lua, otherwise);
+  std::string text = LuaStateOf(lua).ends ? RawText(lua, "err") : otherwise;
   lua_pop(lua, 1);
   return text;
 }
@@ -116,8 +183,8 @@ void PushStrings(lua_State* lua, std::span<const std::string_view> strings) {
   }
 }
 
-void SetError(RunCall& call, std::string line, bool counted) {
-  while (!line.empty() && (line.back() == '\r' || line.back() == '\n')) line.pop_back();
+void SetError(RunCall& call, std::string text, bool counted) {
+  const std::string line = ErrorLine(std::move(text));
   if (counted) {
     ++call.state.repeated_errors;
   } else {
@@ -136,7 +203,7 @@ void WriteFailure(lua_State* lua, RunCall& call) {
 
 void WriteError(lua_State* lua, RunCall& call) {
   if (!lua_istable(lua, -1)) return WriteFailure(lua, call);
-  std::string line = RawText(lua, "err", "ERR unknown error");
+  std::string line = ErrorText(lua, "ERR unknown error");
   const std::string source = RawText(lua, "source");
   const std::string number = RawText(lua, "line");
   if (!source.empty() && !number.empty()) {
@@ -170,7 +237,6 @@ int RunProtected(lua_State* lua) {
     parameters = 2;
   }
   call.failed = lua_pcall(lua, parameters, 1, 1);
-  lua_sethook(lua, nullptr, 0, 0);
   if (call.failed) {
     WriteError(lua, call);
   } else {
@@ -183,6 +249,7 @@ struct CompileCall {
   std::string_view source;
   LuaRef ref = LUA_NOREF;
   std::string fault;
+  int failed = 0;
 };
 
 // Leaves a function or a message on the stack, which keeps the chunk's name meanwhile (L5).
@@ -199,7 +266,8 @@ int LoadChunk(lua_State* lua, std::string_view source, const char* name) {
 
 int CompileProtected(lua_State* lua) {
   auto& call = *static_cast<CompileCall*>(lua_touserdata(lua, 1));
-  if (LoadChunk(lua, call.source, "@user_script")) {
+  call.failed = LoadChunk(lua, call.source, "@user_script");
+  if (call.failed) {
     call.fault = "ERR Error compiling script (new function): ";
     call.fault += LuaText(lua, -1);
     return 0;
@@ -211,6 +279,7 @@ int CompileProtected(lua_State* lua) {
 struct LoadCall {
   std::string_view code;
   std::string fault;
+  int failed = 0;
 };
 
 int LoadProtected(lua_State* lua) {
@@ -218,18 +287,20 @@ int LoadProtected(lua_State* lua) {
   lua_settop(lua, 0);
   LuaShowGlobals(lua, LuaStateOf(lua), LuaStateOf(lua).library_globals);
   lua_pushcfunction(lua, NoteError);
-  if (LoadChunk(lua, call.code, "@user_function")) {
+  call.failed = LoadChunk(lua, call.code, "@user_function");
+  if (call.failed) {
     call.fault = "ERR Error compiling function: ";
     call.fault += LuaText(lua, -1);
     return 0;
   }
-  if (lua_pcall(lua, 0, 0, 1) == 0) return 0;
+  call.failed = lua_pcall(lua, 0, 0, 1);
+  if (call.failed == 0) return 0;
   call.fault = "ERR Error registering functions: ";
   if (!lua_istable(lua, -1)) {
     if (lua_isstring(lua, -1)) call.fault += LuaText(lua, -1);
     return 0;
   }
-  call.fault += RawText(lua, "err");
+  call.fault += ErrorText(lua, "");
   return 0;
 }
 
@@ -259,11 +330,14 @@ Result<LuaRef> LuaEngine::Compile(std::string_view body) {
   call.source = body;
   lua_State* const lua = state_->lua;
   const int top = lua_gettop(lua);  // not empty while a script runs
-  if (lua_cpcall(lua, CompileProtected, &call) != 0) {
+  const size_t begun_bytes = state_->bytes;
+  const int failed = lua_cpcall(lua, CompileProtected, &call);
+  if (failed != 0) {
     call.fault = "ERR Error compiling script (new function): ";
     call.fault += lua_isstring(lua, -1) ? LuaText(lua, -1) : std::string_view("unknown error");
   }
   lua_settop(lua, top);
+  CollectAfter(*state_, begun_bytes, failed == LUA_ERRMEM || call.failed == LUA_ERRMEM);
   if (call.ref == LUA_NOREF) return Status::Client(std::move(call.fault));
   return call.ref;
 }
@@ -277,7 +351,9 @@ void LuaEngine::Run(ScriptScope& scope, LuaRef ref, std::span<const std::string_
   CAIRN_CHECK(state.scope == nullptr);
   state.scope = &scope;
   state.look = &look;
-  if (look) lua_sethook(lua, Hook, LUA_MASKCOUNT, kLuaHookInstructions);
+  const size_t begun_bytes = state.bytes;
+  PaceCollector(lua);
+  lua_sethook(lua, Hook, LUA_MASKCOUNT, kLuaHookInstructions);
   RunCall call{state, ref, keys, args};
   const ReplyBuffer::Mark mark = scope.caller->output.Here();
   const int failed = lua_cpcall(lua, RunProtected, &call);
@@ -292,13 +368,9 @@ void LuaEngine::Run(ScriptScope& scope, LuaRef ref, std::span<const std::string_
   if (scope.session->output.footprint() > kKeptReplyBytes) scope.session->output.ShrinkIfIdle();
   state.scope = nullptr;
   state.look = nullptr;
-  if (failed == LUA_ERRMEM || call.failed == LUA_ERRMEM || state.bytes > state.limit_bytes / 2) {
-    // Lua halves the buffer of its concatenations once a collection.
-    for (size_t before = SIZE_MAX; state.bytes < before - before / 4;) {
-      before = state.bytes;
-      lua_gc(lua, LUA_GCCOLLECT, 0);
-    }
-  } else if (++state.runs_since_collect >= kRunsPerCollection) {
+  state.ends = false;
+  CollectAfter(state, begun_bytes, failed == LUA_ERRMEM || call.failed == LUA_ERRMEM);
+  if (++state.runs_since_collect >= kRunsPerCollection) {
     state.runs_since_collect = 0;
     lua_gc(lua, LUA_GCSTEP, kRunsPerCollection);
   }
@@ -313,16 +385,20 @@ Status LuaEngine::LoadLibrary(std::string_view code, int64_t limit_ms,
   state_->load_deadline_us =
       limit_ms > 0 ? state_->engine.env.MonotonicMicros() + limit_ms * 1000 : 0;
   lua_sethook(lua, Hook, LUA_MASKCOUNT, kLuaHookInstructions);
-  LoadCall call{code, {}};
-  if (lua_cpcall(lua, LoadProtected, &call) != 0) {
+  LoadCall call{code, {}, 0};
+  const size_t begun_bytes = state_->bytes;
+  const int failed = lua_cpcall(lua, LoadProtected, &call);
+  if (failed != 0) {
     call.fault = "ERR Error registering functions: ";
     call.fault += lua_isstring(lua, -1) ? LuaText(lua, -1) : std::string_view("unknown error");
   }
-  const bool looks = state_->look != nullptr && *state_->look;
-  lua_sethook(lua, looks ? Hook : nullptr, looks ? LUA_MASKCOUNT : 0, kLuaHookInstructions);
+  const bool runs = state_->scope != nullptr;
+  lua_sethook(lua, runs ? Hook : nullptr, runs ? LUA_MASKCOUNT : 0, kLuaHookInstructions);
   lua_settop(lua, top);
   LuaShowGlobals(lua, *state_, state_->real_globals);
   state_->registering = nullptr;
+  state_->ends = false;
+  CollectAfter(*state_, begun_bytes, failed == LUA_ERRMEM || call.failed == LUA_ERRMEM);
   if (!call.fault.empty()) return Status::Client(std::move(call.fault));
   return Status::Ok();
 }

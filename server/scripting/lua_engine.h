@@ -13,7 +13,8 @@
 //   L2  No bytecode is loaded, no file opened, no userdata with a finalizer made.
 //   L3  An interpreter holds at most kLuaMemoryBytes; beyond, its script fails with "not enough
 //       memory".
-//   L4  Every hook interval the run is looked at: killed runs end, and cannot catch it.
+//   L4  Every hook interval the run is looked at: killed runs end, and cannot catch it. No code of
+//       the script runs where the hook does not.
 //   L5  The chunk's name is anchored and the collector stands still while source is compiled.
 //   L6  C functions that recurse by their input (patterns, conversions, decoders) have a limit.
 

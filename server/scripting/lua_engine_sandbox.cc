@@ -177,6 +177,28 @@ int ProtectedCall(lua_State* lua) {
   return lua_gettop(lua);
 }
 
+// Lua runs no hook inside a handler that it calls for an error of the hook, so of a run that is to
+// end none of the script is called (L4).
+int HandleError(lua_State* lua) {
+  if (LuaStateOf(lua).ends) return 1;
+  lua_pushvalue(lua, lua_upvalueindex(1));
+  lua_insert(lua, 1);
+  lua_call(lua, 1, 1);
+  return 1;
+}
+
+// xpcall with HandleError in front of the script's handler.
+int HandledCall(lua_State* lua) {
+  luaL_checkany(lua, 2);
+  lua_settop(lua, 2);
+  if (lua_isfunction(lua, 2)) lua_pushcclosure(lua, HandleError, 1);
+  lua_insert(lua, 1);
+  const int failed = lua_pcall(lua, 0, LUA_MULTRET, 1);
+  lua_pushboolean(lua, failed == 0);
+  lua_replace(lua, 1);
+  return lua_gettop(lua);
+}
+
 // Stopping or pacing the collector would outlive the script that asked for it.
 int CollectGarbage(lua_State* lua) {
   const std::string_view what = luaL_optstring(lua, 1, "collect");
@@ -311,6 +333,7 @@ void ReplaceFunctions(lua_State* lua, LuaEngine::State& state) {
   state.collect_garbage = Replace(lua, "collectgarbage", CollectGarbage);
   Replace(lua, "unpack", Unpack);
   Replace(lua, "pcall", ProtectedCall);
+  Replace(lua, "xpcall", HandledCall);
   Replace(lua, "loadstring", LoadString);
   Replace(lua, "load", Load);
   lua_getfield(lua, -1, "next");
@@ -386,6 +409,13 @@ const LuaStandIn* LuaEngine::State::FindStandIn(const void* address) const {
     if (stand_in.shown == address) return &stand_in;
   }
   return nullptr;
+}
+
+void LuaReplaceStandIn(lua_State* lua) {
+  const LuaStandIn* const stand_in = StandInAt(lua, -1);
+  if (stand_in == nullptr) return;
+  lua_rawgeti(lua, LUA_REGISTRYINDEX, stand_in->real);
+  lua_replace(lua, -2);
 }
 
 // The table that was _G from the start is the environment of every function made here, so it

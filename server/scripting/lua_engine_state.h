@@ -35,6 +35,7 @@ struct LuaEngine::State {
   bool unlimited = false;  // while the interpreter is built or closed
   ScriptScope* scope = nullptr;
   const std::function<void()>* look = nullptr;
+  bool ends = false;  // the hook has raised its error, and does so at each line from here on
   std::vector<LuaStandIn> stand_ins;
   uint64_t stand_in_filter = 0;  // bits of hashed addresses: most tables are none
   const void* globals = nullptr;
@@ -48,6 +49,7 @@ struct LuaEngine::State {
   std::vector<LuaFunction>* registering = nullptr;  // while a library is loaded
   int64_t load_deadline_us = 0;                     // of that, monotonic; 0 = none
   int runs_since_collect = 0;
+  bool collects_at_once = false;  // a cycle of the collector begins when the last one has ended
   std::vector<std::string_view> args;  // of redis.call, kept for its capacity
   std::vector<std::array<char, 32>> numbers;
   uint64_t repeated_errors = 0;  // replied since they were last taken, counted before
@@ -77,6 +79,10 @@ inline void LuaPush(lua_State* lua, std::string_view text) {
 inline void LuaLimitText(lua_State* lua, size_t size_bytes) {
   if (size_bytes > LuaStateOf(lua).limit_bytes) luaL_error(lua, "not enough memory");
 }
+
+/// Puts the table behind a stand-in at the top of the stack in its place, for code that shows no
+/// table to the script (L1).
+void LuaReplaceStandIn(lua_State* lua);
 
 /// Raises {err = "ERR text"} as redis.call does; a text that begins with '-' has its own code.
 [[noreturn]] void LuaRaise(lua_State* lua, std::string_view text);

@@ -316,6 +316,17 @@ TEST_F(ScriptingTest, MemoryBombsFailAndTheNextScriptRuns) {
   EXPECT_LT(harness_.engine().script_figures().eval_vm_bytes, size_t{16} << 20);
 }
 
+TEST_F(ScriptingTest, GarbageBesideMuchThatIsHeldGoesInTime) {
+  harness_.engine().scripts->eval_engine().LimitMemory(size_t{16} << 20);
+  for (const char* threshold : {"5000", "0"}) {
+    harness_.SetSetting("busy-reply-threshold", threshold);
+    EXPECT_EQ(Eval("local held, made = {}, 0 for i = 1,90000 do held[i] = {i} end "
+                   "for i = 1,1000000 do local garbage = {i, i} made = made + #garbage end "
+                   "return made"),
+              ":2000000");
+  }
+}
+
 // --- L4: a script that is to end, ends ---
 
 /// Moves the harness's clock, which stands still, while a script runs.
@@ -343,10 +354,16 @@ TEST_F(ScriptingTest, AKilledScriptCannotCatchIt) {
       EXPECT_TRUE(harness_.engine().scripts->Kill(true).ok());
     }
   };
-  const std::string line = Eval("while true do pcall(function() while true do end end) end");
-  EXPECT_NE(line.find("Script killed by user with SCRIPT KILL... script:"), std::string::npos)
-      << line;
-  EXPECT_EQ(looks, 3);
+  const std::string loop = "function() while true do end end";
+  for (const std::string& script : {"while true do pcall(" + loop + ") end",
+                                    "while true do xpcall(" + loop + ", " + loop + ") end",
+                                    "error(setmetatable({}, {__index = " + loop + "}))"}) {
+    looks = 0;
+    const std::string line = Eval(script);
+    EXPECT_NE(line.find("Script killed by user with SCRIPT KILL..."), std::string::npos)
+        << script << line;
+    EXPECT_EQ(looks, 3);
+  }
   EXPECT_EQ(Eval("return 1"), ":1");
 }
 
