@@ -197,11 +197,10 @@ class ReplyWriter {
   }
 
   void WriteError() {
-    std::string line(lua_tostring(lua_, -1));
-    while (!line.empty() && (line.back() == '\r' || line.back() == '\n')) line.pop_back();
+    const std::string line = ErrorLine(lua_tostring(lua_, -1));
     lua_pop(lua_, 1);
-    // This one is looked for with metamethods, as Redis does.
-    lua_getfield(lua_, -1, "ignore_error_stats_update");
+    lua_pushliteral(lua_, "ignore_error_stats_update");
+    lua_rawget(lua_, -2);
     if (lua_toboolean(lua_, -1)) {
       ++state_.repeated_errors;
     } else {

@@ -4,10 +4,10 @@
 
 #include "server/scripting/lua_engine_json.h"
 
+#include <climits>
 #include <cmath>
 #include <cstdint>
 #include <cstdio>
-#include <limits>
 #include <string>
 
 namespace cairn {
@@ -116,10 +116,12 @@ class Encoder {
     out_.append(text, static_cast<size_t>(size));
   }
 
-  // The greatest index of an array; -1: an object.
+  // The greatest index of an array; 0 or less: an object. An index that no int holds makes the
+  // greatest one the least int, and one that comes later is greater; the count that it may be
+  // beyond wraps: as lua-cjson computes on x86.
   int ArrayLength() {
-    double max = 0;
-    int64_t items = 0;
+    int max = 0;
+    unsigned items = 0;
     lua_pushnil(lua_);
     while (lua_next(lua_, -2)) {
       const double key = lua_type(lua_, -2) == LUA_TNUMBER ? lua_tonumber(lua_, -2) : 0;
@@ -127,20 +129,20 @@ class Encoder {
         lua_pop(lua_, 2);
         return -1;
       }
-      if (key > max) max = key;
+      if (key > max) max = key <= INT_MAX ? static_cast<int>(key) : INT_MIN;
       ++items;
       lua_pop(lua_, 1);
     }
-    if (settings_.sparse_ratio > 0 && max > static_cast<double>(items) * settings_.sparse_ratio &&
-        max > settings_.sparse_safe) {
+    const auto dense = static_cast<int>(items * static_cast<unsigned>(settings_.sparse_ratio));
+    if (settings_.sparse_ratio > 0 && max > dense && max > settings_.sparse_safe) {
       if (!settings_.sparse_convert) Fail(-1, "excessively sparse array");
       return -1;
     }
-    constexpr double kMost = std::numeric_limits<int>::max();
-    return max <= kMost ? static_cast<int>(max) : -1;
+    return max;
   }
 
   void Table(int depth) {
+    LuaReplaceStandIn(lua_);
     if (depth > settings_.encode_max_depth || !lua_checkstack(lua_, 3))
       luaL_error(lua_, "Cannot serialise, excessive nesting (%d)", depth);
     const int length = ArrayLength();
@@ -239,8 +241,8 @@ int SparseArray(lua_State* lua) {
   JsonSettings& settings = SettingsOf(lua);
   OnlyArguments(lua, 3);
   BooleanOption(lua, 1, &settings.sparse_convert);
-  IntegerOption(lua, 2, &settings.sparse_ratio, 0, std::numeric_limits<int>::max());
-  IntegerOption(lua, 3, &settings.sparse_safe, 0, std::numeric_limits<int>::max());
+  IntegerOption(lua, 2, &settings.sparse_ratio, 0, INT_MAX);
+  IntegerOption(lua, 3, &settings.sparse_safe, 0, INT_MAX);
   return 3;
 }
 
@@ -280,7 +282,7 @@ int New(lua_State* lua) { return LuaOpenJson(lua); }
 }  // namespace
 
 int LuaOpenJson(lua_State* lua) {
-  constexpr int kAnyDepth = std::numeric_limits<int>::max();
+  constexpr int kAnyDepth = INT_MAX;
   static constexpr luaL_Reg kFunctions[] = {
       {"encode", Encode},
       {"decode", LuaJsonDecode},

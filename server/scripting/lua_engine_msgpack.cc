@@ -162,6 +162,7 @@ void EncodeValue(lua_State* lua, std::string* out, int level) {
       EncodeNumber(out, lua_tonumber(lua, -1));
       break;
     case LUA_TTABLE:
+      LuaReplaceStandIn(lua);
       if (IsArray(lua)) {
         EncodeArray(lua, out, level);
       } else {
@@ -269,14 +270,14 @@ class Decoder {
         return Number(Big<uint16_t>());
       case 0xce:
         return Number(Big<uint32_t>());
-      case 0xcf:
-        return Number(static_cast<double>(Big<uint64_t>()));
       case 0xd0:
         return Number(Big<int8_t>());
       case 0xd1:
         return Number(Big<int16_t>());
       case 0xd2:
         return Number(Big<int32_t>());
+      // Unsigned, but lua-cmsgpack gives it to Lua 5.1 as the integer that it has, with a sign.
+      case 0xcf:
       case 0xd3:
         return Number(static_cast<double>(Big<int64_t>()));
       case 0xd9:
@@ -303,17 +304,18 @@ class Decoder {
 };
 
 // `limit` 0 and `offset` 0: everything, without the offset behind.
-int UnpackFrom(lua_State* lua, int limit, int offset) {
+int UnpackFrom(lua_State* lua, lua_Integer limit, lua_Integer offset) {
   const bool all = limit == 0 && offset == 0;
   luaL_checkstring(lua, 1);
   const std::string_view input = LuaText(lua, 1);
   const auto size = static_cast<int>(input.size());
   if (offset < 0 || limit < 0) {
-    return luaL_error(lua, "Invalid request to unpack with offset of %d and limit of %d.", offset,
-                      size);
+    return luaL_error(lua, "Invalid request to unpack with offset of %d and limit of %d.",
+                      static_cast<int>(offset), size);
   }
   if (static_cast<size_t>(offset) > input.size())
-    return luaL_error(lua, "Start offset %d greater than input length %d.", offset, size);
+    return luaL_error(lua, "Start offset %d greater than input length %d.",
+                      static_cast<int>(offset), size);
   if (all) limit = INT_MAX;
   Decoder decoder(lua, input.substr(static_cast<size_t>(offset)));
   int count = 0;
@@ -329,14 +331,14 @@ int UnpackFrom(lua_State* lua, int limit, int offset) {
 int Unpack(lua_State* lua) { return UnpackFrom(lua, 0, 0); }
 
 int UnpackOne(lua_State* lua) {
-  const auto offset = static_cast<int>(luaL_optinteger(lua, 2, 0));
+  const lua_Integer offset = luaL_optinteger(lua, 2, 0);
   lua_settop(lua, 1);
   return UnpackFrom(lua, 1, offset);
 }
 
 int UnpackLimit(lua_State* lua) {
-  const auto limit = static_cast<int>(luaL_checkinteger(lua, 2));
-  const auto offset = static_cast<int>(luaL_optinteger(lua, 3, 0));
+  const lua_Integer limit = luaL_checkinteger(lua, 2);
+  const lua_Integer offset = luaL_optinteger(lua, 3, 0);
   lua_settop(lua, 1);
   return UnpackFrom(lua, limit, offset);
 }

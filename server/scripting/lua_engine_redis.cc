@@ -348,15 +348,17 @@ void SetConstants(lua_State* lua) {
 }  // namespace
 
 void LuaPushError(lua_State* lua, std::string_view text) {
-  std::string line;
+  constexpr std::string_view kLineEnds = "\r\n";
+  std::string line = "ERR ";
   if (text.starts_with('-')) {
     text.remove_prefix(1);
-    if (text.find(' ') == std::string_view::npos) line = "ERR ";
-  } else {
-    line = "ERR ";
+    if (const size_t space = text.find(' '); space != std::string_view::npos) {
+      line = text.substr(0, space + 1);
+      text.remove_prefix(space + 1);
+    }
   }
-  line += text;
-  while (!line.empty() && (line.back() == '\r' || line.back() == '\n')) line.pop_back();
+  text.remove_prefix(std::min(text.find_first_not_of(kLineEnds), text.size()));
+  line += text.substr(0, text.find_last_not_of(kLineEnds) + 1);
   lua_createtable(lua, 0, 2);
   lua_pushstring(lua, line.c_str());
   lua_setfield(lua, -2, "err");

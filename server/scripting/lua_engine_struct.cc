@@ -184,6 +184,7 @@ size_t PackText(lua_State* lua, std::string* out, char option, int argument, siz
   const char* text = luaL_checklstring(lua, argument, &length);
   if (size == 0) size = length;
   luaL_argcheck(lua, length >= size, argument + 1, "string too short");
+  LuaLimitText(lua, out->size() + size);
   out->append(text, size);
   if (option == 's') {
     *out += '\0';

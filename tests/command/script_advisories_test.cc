@@ -325,6 +325,8 @@ TEST_F(ScriptAdvisoriesTest, BombsOfMemoryAreStopped) {
            "local s = string.rep('x', 2^24) return #cmsgpack.pack({s,s,s,s,s,s,s,s})",
            "local s, t = string.rep('x', 2^20), {} for i = 1,100000 do t[i] = s end "
            "return #cjson.encode(t)",
+           "local s, t = string.rep('x', 2^22), {} for i = 1,20 do t[i] = s end "
+           "return #struct.pack(string.rep('s', 20), unpack(t))",
            "return #cjson.encode(string.rep('\\1', 2^24))",
            "local s, t = string.rep('x', 2^20), {} for i = 1,128 do t[i] = s end "
            "return #string.format(string.rep('%s', 128), unpack(t))",
