@@ -154,7 +154,8 @@ Status DurabilityOfFiles::LoadFromPrimary(const std::string& path) {
   BeginLoad(size.ok() ? *size : 0);
   engine_.loading = true;
   engine_.keyspace.FlushAll(true);
-  if (engine_.functions != nullptr) engine_.functions->Clear();  // the copy brings its own
+  if (engine_.functions != nullptr)
+    engine_.functions->Clear(/*lazy=*/true);  // the copy brings its own
   uint64_t end = 0;
   const Status status = LoadRdb(path, {}, &end);
   engine_.loading = false;
@@ -169,7 +170,7 @@ void DurabilityOfFiles::EmptyForReload() {
   }
   engine_.keyspace.FlushAll(false);
   engine_.tracking.InvalidateAll();
-  if (engine_.functions != nullptr) engine_.functions->Clear();
+  if (engine_.functions != nullptr) engine_.functions->Clear(/*lazy=*/false);
 }
 
 Status DurabilityOfFiles::DebugReload(bool save, bool flush, bool merge) {

@@ -19,8 +19,8 @@ class FunctionStore {
   virtual std::vector<std::string> Sources() const = 0;
   /// Makes a library of a file's source. Errors: Redis's lines of FUNCTION LOAD.
   virtual Status Restore(std::string_view source, bool replace) = 0;
-  /// Forgets all libraries.
-  virtual void Clear() = 0;
+  /// Forgets all libraries. `lazy`: the reaper frees what is much.
+  virtual void Clear(bool lazy) = 0;
 };
 
 }  // namespace cairn

@@ -279,6 +279,10 @@ class Keyspace {
   /// Counts on what flushed databases hold for views, for 0.1 ms at most: to be called before the
   /// figure decides about something. Nothing to do without such databases.
   void CountFlushed();
+  /// Runs a job on the reaper, the thread that frees what nothing refers to any more; INFO counts
+  /// `objects` as pending until then, and as freed. Requires: the job touches nothing that others
+  /// can reach.
+  void Reap(std::function<void()> job, uint64_t objects);
   /// Blocks until the reaper has freed all it was given. For tests, DEBUG and shutdown.
   void DrainReaper();
   /// Bytes of tables and warm frames (for INFO overhead fields and MEMORY STATS).
@@ -295,7 +299,6 @@ class Keyspace {
   uint32_t FreshAccess() const;
   uint8_t DecayedFrequency(uint32_t access) const;
   bool IsExpired(const Entry& entry) const;
-  void Reap(std::function<void()> job, uint64_t objects);
   std::unique_ptr<EntryTable> NewTable();
   uint64_t Replace(uint32_t index, bool lazy);
   void FreeTable(std::unique_ptr<EntryTable> table, bool lazy);

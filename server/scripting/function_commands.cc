@@ -140,12 +140,12 @@ constexpr CommandSpec kFunctionDeleteSpec{
     .handler = FunctionDelete,
 };
 
-// Freeing takes well under a millisecond, so both modes do it at once.
 Status FunctionFlush(CommandContext& ctx) {
   if (ctx.argc() > 3) return UnknownSubcommandOrArity("function", ctx.arg(1));
-  if (ctx.argc() == 3 && !ctx.ArgIs(2, "SYNC") && !ctx.ArgIs(2, "ASYNC"))
+  bool lazy;
+  if (!ReadFlushMode(ctx, &lazy))
     return Status::Client("ERR FUNCTION FLUSH only supports SYNC|ASYNC option");
-  HostOf(ctx).Clear();
+  HostOf(ctx).Clear(lazy);
   return ReplyChanged(ctx);
 }
 constexpr CommandSpec kFunctionFlushSpec{

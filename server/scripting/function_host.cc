@@ -178,10 +178,16 @@ bool FunctionHost::Delete(std::string_view library) {
   return true;
 }
 
-void FunctionHost::Clear() {
+void FunctionHost::Clear(bool lazy) {
+  const uint64_t functions = set_.function_count();
   set_ = FunctionSet();
   // A function that flushes (DEBUG SET-DISABLE-DENY-SCRIPTS, DEBUG RELOAD) goes on.
-  if (engine_.script != nullptr && !engine_.script->is_eval) retired_.push_back(std::move(lua_));
+  if (engine_.script != nullptr && !engine_.script->is_eval) {
+    retired_.push_back(std::move(lua_));
+  } else if (lazy && lua_->memory_bytes() > kLazyInterpreterBytes) {
+    engine_.keyspace.Reap([old = std::shared_ptr(std::move(lua_))]() mutable { old.reset(); },
+                          functions);
+  }
   lua_ = std::make_unique<LuaEngine>(engine_, scripts_.random(), LuaEngine::Use::kFunctions);
 }
 

@@ -89,7 +89,7 @@ class FunctionHost final : public FunctionStore {
 
   std::vector<std::string> Sources() const override;
   Status Restore(std::string_view source, bool replace) override;
-  void Clear() override;
+  void Clear(bool lazy) override;
 
  private:
   /// Makes a library in `set`. Returns its name. Errors: Redis's lines; `set` is as it was then.

@@ -4,7 +4,8 @@
 // and turns what they return into replies. It knows no cache, no SHA and no command: that is the
 // front ends' (script_host for EVAL, later function libraries), each with an interpreter of its
 // own. The only unit that sees Lua's headers; Lua's errors are C++ exceptions (Debian's
-// liblua5.1-c++) and end inside. Thread: executor.
+// liblua5.1-c++) and end inside. Thread: executor; an engine that nobody refers to may be destroyed
+// on any other.
 //
 // Sandbox (tests/command/scripting_test.cc breaks each rule):
 //   L1  What a script can reach from _G is a stand-in without entries of its own; reads pass to the

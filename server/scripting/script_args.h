@@ -27,6 +27,12 @@ inline Status CheckScriptKeyCount(const CommandContext& ctx, int64_t count) {
   return count < 0 ? RespError(resp_errors::kNegativeKeys) : Status::Ok();
 }
 
+/// ASYNC or SYNC at arg(2); without it, lazyfree-lazy-user-flush decides. False: another word.
+inline bool ReadFlushMode(const CommandContext& ctx, bool* lazy) {
+  *lazy = ctx.argc() == 2 ? ctx.settings().lazyfree_lazy_user_flush : ctx.ArgIs(2, "async");
+  return ctx.argc() == 2 || *lazy || ctx.ArgIs(2, "sync");
+}
+
 /// The flags of EVAL or FCALL for a script that declares `declared` (ScriptFlag bits). Source:
 /// scriptFlagsToCmdFlags of Redis 7.0.
 constexpr uint64_t FlagsOfScript(uint64_t command, uint32_t declared) {

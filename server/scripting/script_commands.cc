@@ -182,12 +182,11 @@ constexpr CommandSpec kScriptExistsSpec{
     .handler = ScriptExists,
 };
 
-// Freeing takes well under a millisecond, so both modes do it at once.
 Status ScriptFlush(CommandContext& ctx) {
-  const bool fits =
-      ctx.argc() == 2 || (ctx.argc() == 3 && (ctx.ArgIs(2, "sync") || ctx.ArgIs(2, "async")));
-  if (!fits) return Status::Client("ERR SCRIPT FLUSH only support SYNC|ASYNC option");
-  ctx.engine().scripts->Flush();
+  bool lazy;
+  if (ctx.argc() > 3 || !ReadFlushMode(ctx, &lazy))
+    return Status::Client("ERR SCRIPT FLUSH only support SYNC|ASYNC option");
+  ctx.engine().scripts->Flush(lazy);
   ctx.reply().Ok();
   return Status::Ok();
 }

@@ -61,15 +61,15 @@ size_t ScriptHost::BodyHash::operator()(std::string_view body) const { return Ha
 
 ScriptHost::ScriptHost(Engine& engine)
     : engine_(engine),
-      eval_(std::make_unique<LuaEngine>(engine, random_, LuaEngine::Use::kScripts)),
+      cached_(Empty()),
       session_(std::make_unique<Session>(0, nullptr, SessionKind::kNormal)),
       look_([this] { Look(); }) {
   engine_.scripts = this;
   engine_.script_figures = [this] {
     ScriptFigures figures;
-    figures.eval_vm_bytes = eval_->memory_bytes();
-    figures.eval_cache_bytes = cache_bytes_;
-    figures.cached_scripts = by_sha_.size();
+    figures.eval_vm_bytes = cached_.eval->memory_bytes();
+    figures.eval_cache_bytes = cached_.bytes;
+    figures.cached_scripts = cached_.by_sha.size();
     return figures;
   };
 }
@@ -92,14 +92,16 @@ Status ReadShebang(std::string_view body, uint32_t* flags, size_t* line_end) {
 
 uint32_t ScriptHost::DeclaredBy(std::string_view body) const {
   if (!body.starts_with("#!")) return kScriptCompat;
-  if (const auto known = by_body_.find(body); known != by_body_.end()) return known->second->flags;
+  if (const auto known = cached_.by_body.find(body); known != cached_.by_body.end())
+    return known->second->flags;
   uint32_t flags;
   size_t line_end;
   return ReadShebang(body, &flags, &line_end).ok() ? flags : uint32_t{kScriptCompat};
 }
 
 Result<const CachedScript*> ScriptHost::Define(std::string_view body) {
-  if (const auto known = by_body_.find(body); known != by_body_.end()) return known->second;
+  if (const auto known = cached_.by_body.find(body); known != cached_.by_body.end())
+    return known->second;
   auto script = std::make_unique<CachedScript>();
   script->sha = Sha1Hex(body);
   std::string_view code = body;
@@ -108,32 +110,39 @@ Result<const CachedScript*> ScriptHost::Define(std::string_view body) {
     CAIRN_RETURN_IF_ERROR(ReadShebang(body, &script->flags, &line_end));
     code.remove_prefix(line_end);
   }
-  Result<LuaRef> function = eval_->Compile(code);
+  Result<LuaRef> function = cached_.eval->Compile(code);
   if (!function.ok()) return function.status();
   script->function = *function;
   script->body = body;
-  cache_bytes_ += sizeof(CachedScript) + script->sha.capacity() + script->body.capacity();
+  cached_.bytes += sizeof(CachedScript) + script->sha.capacity() + script->body.capacity();
   const CachedScript* const made = script.get();
-  by_body_.emplace(made->body, made);
-  by_sha_.emplace(made->sha, std::move(script));
+  cached_.by_body.emplace(made->body, made);
+  cached_.by_sha.emplace(made->sha, std::move(script));
   return made;
 }
 
 const CachedScript* ScriptHost::Find(std::string_view sha) const {
   if (sha.size() != kScriptShaDigits) return nullptr;
-  auto found = by_sha_.find(sha);
-  if (found == by_sha_.end()) found = by_sha_.find(ToLower(sha));
-  return found == by_sha_.end() ? nullptr : found->second.get();
+  auto found = cached_.by_sha.find(sha);
+  if (found == cached_.by_sha.end()) found = cached_.by_sha.find(ToLower(sha));
+  return found == cached_.by_sha.end() ? nullptr : found->second.get();
 }
 
-void ScriptHost::Flush() {
+ScriptHost::Cached ScriptHost::Empty() {
+  Cached empty;
+  empty.eval = std::make_unique<LuaEngine>(engine_, random_, LuaEngine::Use::kScripts);
+  return empty;
+}
+
+void ScriptHost::Flush(bool lazy) {
+  auto old = std::make_shared<Cached>(std::exchange(cached_, Empty()));
   // Only with DEBUG SET-DISABLE-DENY-SCRIPTS does a script come here: what runs outlives itself.
-  if (engine_.script != nullptr && engine_.script->is_eval)
-    retired_.push_back({std::move(eval_), std::move(by_sha_)});
-  by_body_.clear();
-  by_sha_.clear();
-  cache_bytes_ = 0;
-  eval_ = std::make_unique<LuaEngine>(engine_, random_, LuaEngine::Use::kScripts);
+  if (engine_.script != nullptr && engine_.script->is_eval) {
+    retired_.push_back(std::move(*old));
+  } else if (lazy && old->eval->memory_bytes() > kLazyInterpreterBytes) {
+    const uint64_t scripts = old->by_sha.size();
+    engine_.keyspace.Reap([old = std::move(old)]() mutable { old.reset(); }, scripts);
+  }
 }
 
 Status ScriptHost::Run(CommandContext& ctx, LuaEngine& lua, LuaRef function, std::string_view name,

@@ -22,6 +22,9 @@ namespace cairn {
 /// Hex digits of a script's SHA-1, by which EVALSHA names it.
 inline constexpr size_t kScriptShaDigits = 40;
 
+/// Smaller interpreters are freed at once, in some 0.3 ms.
+inline constexpr size_t kLazyInterpreterBytes = size_t{1} << 20;
+
 /// One cached script.
 struct CachedScript {
   std::string sha;  ///< kScriptShaDigits lower-case hex digits
@@ -46,7 +49,8 @@ class ScriptHost {
   /// By SHA-1 in hex, either case; nullptr when unknown.
   const CachedScript* Find(std::string_view sha) const;
   /// Forgets all scripts and everything they left in the interpreter; one that runs goes on.
-  void Flush();
+  /// `lazy`: the reaper frees what is much.
+  void Flush(bool lazy);
 
   /// Runs a function of `lua` for the caller of `ctx`. `read_only`: by an _RO command. The reply is
   /// written, or the status says why it may not run (Dispatcher::RunScript).
@@ -57,10 +61,10 @@ class ScriptHost {
   /// SCRIPT KILL (`is_eval`) and FUNCTION KILL. Errors: NOTBUSY, UNKILLABLE, BUSY.
   Status Kill(bool is_eval);
 
-  LuaEngine& eval_engine() { return *eval_; }
+  LuaEngine& eval_engine() { return *cached_.eval; }
   ScriptRandom& random() { return random_; }
-  size_t cached_scripts() const { return by_sha_.size(); }
-  uint64_t cache_bytes() const { return cache_bytes_; }
+  size_t cached_scripts() const { return cached_.by_sha.size(); }
+  uint64_t cache_bytes() const { return cached_.bytes; }
 
  private:
   struct BodyHash {
@@ -68,22 +72,21 @@ class ScriptHost {
   };
   void Look();
 
-  using Cache = std::unordered_map<std::string_view, std::unique_ptr<CachedScript>>;
-  /// What SCRIPT FLUSH took away while a script of it ran.
-  struct Retired {
+  /// All that SCRIPT FLUSH takes away.
+  struct Cached {
     std::unique_ptr<LuaEngine> eval;
-    Cache scripts;
+    std::unordered_map<std::string_view, std::unique_ptr<CachedScript>> by_sha;
+    std::unordered_map<std::string_view, const CachedScript*, BodyHash> by_body;
+    uint64_t bytes = 0;
   };
+  Cached Empty();
 
   Engine& engine_;
   ScriptRandom random_;
-  std::unique_ptr<LuaEngine> eval_;
+  Cached cached_;
   std::unique_ptr<Session> session_;
   std::function<void()> look_;
-  Cache by_sha_;
-  std::unordered_map<std::string_view, const CachedScript*, BodyHash> by_body_;
-  uint64_t cache_bytes_ = 0;
-  std::vector<Retired> retired_;  // until the running script ends
+  std::vector<Cached> retired_;  // until the running script ends
 };
 
 /// The flags in a `#!lua ...` line without its end. Errors: Redis's lines.

@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include "server/scripting/script_host.h"
 #include "tests/support/command_harness.h"
 
 namespace cairn {
@@ -113,6 +114,29 @@ TEST_F(FunctionTest, FlushAllSparesThem) {
   Run({"FUNCTION", "FLUSH"});
   EXPECT_EQ(Run({"FCALL", "f", "0"}), "-ERR Function not found");
   EXPECT_EQ(Run({"FUNCTION", "LIST"}), "[]");
+}
+
+TEST_F(FunctionTest, AFlushLeavesABigInterpreterToTheReaper) {
+  Keyspace& keyspace = harness_.engine().keyspace;
+  const auto flushed = [&](const std::vector<std::string>& words, const std::string& pieces) {
+    Load("#!lua name=L\nlocal t = {} for i = 1," + pieces +
+         " do t[i] = {i} end redis.register_function('f', function() return #t end) "
+         "redis.register_function('g', function() return 0 end)");
+    EXPECT_EQ(Run({"FCALL", "f", "0"}), ":" + pieces);
+    const uint64_t before = keyspace.figures().lazyfreed_objects;
+    EXPECT_EQ(Run(words), "+OK");
+    EXPECT_LT(harness_.engine().script_figures().functions_vm_bytes, kLazyInterpreterBytes);
+    keyspace.DrainReaper();
+    EXPECT_EQ(keyspace.figures().lazyfree_pending_objects, 0u);
+    return keyspace.figures().lazyfreed_objects - before;
+  };
+  const std::string many = "20000";
+  EXPECT_EQ(flushed({"FUNCTION", "FLUSH", "ASYNC"}, many), 2u);
+  EXPECT_EQ(flushed({"FUNCTION", "FLUSH", "ASYNC"}, "10"), 0u);
+  EXPECT_EQ(flushed({"FUNCTION", "FLUSH", "SYNC"}, many), 0u);
+  EXPECT_EQ(flushed({"FUNCTION", "FLUSH"}, many), 0u);
+  harness_.SetSetting("lazyfree-lazy-user-flush", "yes");
+  EXPECT_EQ(flushed({"FUNCTION", "FLUSH"}, many), 2u);
 }
 
 TEST_F(FunctionTest, LocalsOfALibraryLiveAsLongAsIt) {

@@ -219,6 +219,24 @@ TEST_F(ScriptingTest, TheCacheKnowsScriptsByShaInEitherCase) {
   EXPECT_EQ(harness_.engine().script_figures().cached_scripts, 0u);
 }
 
+TEST_F(ScriptingTest, AFlushLeavesABigCacheToTheReaper) {
+  Keyspace& keyspace = harness_.engine().keyspace;
+  const auto flushed = [&](const std::vector<std::string>& words) {
+    const std::string text(20000, 'x');
+    for (int i = 0; i < 100; ++i)
+      harness_.Run({"SCRIPT", "LOAD", "return '" + text + std::to_string(i) + "'"});
+    const uint64_t before = keyspace.figures().lazyfreed_objects;
+    EXPECT_EQ(harness_.Run(words), "+OK");
+    EXPECT_EQ(harness_.engine().script_figures().cached_scripts, 0u);
+    keyspace.DrainReaper();
+    return keyspace.figures().lazyfreed_objects - before;
+  };
+  EXPECT_EQ(flushed({"SCRIPT", "FLUSH", "ASYNC"}), 100u);
+  EXPECT_EQ(flushed({"SCRIPT", "FLUSH", "SYNC"}), 0u);
+  EXPECT_EQ(flushed({"SCRIPT", "FLUSH"}), 0u);
+  EXPECT_EQ(Eval("return 1"), ":1");
+}
+
 TEST_F(ScriptingTest, NothingIsLeftOfAScriptInTheNext) {
   Eval("string.added = 1");
   Eval("pcall(function() leak = 1 end)");
