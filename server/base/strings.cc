@@ -134,6 +134,28 @@ Status ReadQuoted(std::string_view line, size_t* at, std::string* word) {
   return Status::Ok();
 }
 
+/// Writes numbers whose digits, all of them, are at most 15, as nearly all scores are: whole ones,
+/// and those of a few binary places, 8 decimal ones. Returns the number of bytes, 0 for others.
+size_t FormatFewDigits(double value, char* out) {
+  constexpr double kMaxWhole = 1e15, kMaxMixed = 1e7;
+  constexpr int64_t kParts = 256, kUnits = 100'000'000;
+  if (!(std::fabs(value) < kMaxWhole) || (value == 0 && std::signbit(value))) return 0;
+  const auto whole = static_cast<int64_t>(value);
+  if (static_cast<double>(whole) == value) return FormatInt64(whole, out);
+  const double parts = std::fabs(value) * kParts;
+  if (parts >= kMaxMixed * kParts || parts != std::trunc(parts)) return 0;
+  const int64_t units = static_cast<int64_t>(parts) * (kUnits / kParts);
+  char* end = out;
+  if (value < 0) *end++ = '-';
+  end += FormatInt64(units / kUnits, end);
+  // With a leading 1 that the point takes the place of, so that zeros behind the point stay.
+  char* const point = end;
+  end += FormatInt64(kUnits + units % kUnits, end);
+  *point = '.';
+  while (end[-1] == '0') --end;
+  return static_cast<size_t>(end - out);
+}
+
 }  // namespace
 
 bool ParseInt64(std::string_view text, int64_t* out) {
@@ -148,6 +170,12 @@ bool ParseUint64(std::string_view text, uint64_t* out) {
 }
 
 bool ParseDouble(std::string_view text, double* out) {
+  // Several times as fast as strtod; what it takes as a whole is the same number there.
+  double value = 0;
+  if (FromWholeText(text, &value) && !std::isnan(value)) {
+    *out = value;
+    return true;
+  }
   return ParseFloating<double, &std::strtod>(text, out);
 }
 
@@ -157,6 +185,8 @@ bool ParseLongDouble(std::string_view text, long double* out) {
 }
 
 std::string FormatDouble(double value) {
+  char few[2 * kMaxInt64Chars];
+  if (const size_t size = FormatFewDigits(value, few); size != 0) return {few, size};
   if (std::isnan(value)) return "nan";
   return fmt::format("{:.17g}", value);
 }

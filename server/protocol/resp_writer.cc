@@ -2,10 +2,10 @@
 
 #include <charconv>
 #include <cmath>
-#include <cstdio>
 #include <string>
 
 #include "server/base/check.h"
+#include "server/base/strings.h"
 #include "server/protocol/resp_header.h"
 
 namespace cairn {
@@ -109,10 +109,8 @@ void RespWriter::BulkInt64(int64_t value) {
 }
 
 void RespWriter::Double(double value) {
-  if (std::isinf(value)) return DoubleText(value > 0 ? "inf" : "-inf");
-  char text[40];
-  const int size = std::snprintf(text, sizeof text, "%.17g", value);
-  DoubleText({text, static_cast<size_t>(size)});
+  if (std::isnan(value)) return DoubleText(std::signbit(value) ? "-nan" : "nan");
+  DoubleText(FormatDouble(value));
 }
 
 void RespWriter::DoubleText(std::string_view text) {

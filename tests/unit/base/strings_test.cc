@@ -3,7 +3,10 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <cstdio>
+#include <cstring>
 #include <limits>
+#include <random>
 
 // Expected values were read off redis-server 7.0.15: numbers by ZADD + ZSCORE, INCRBYFLOAT and
 // INCRBY, patterns by KEYS, lines by inline RPUSH, amounts by CONFIG SET maxmemory.
@@ -91,6 +94,32 @@ TEST(StringsTest, DoublesReadAndWriteAsRedisDoes) {
   EXPECT_EQ(DoubleRoundTrip("1" + std::string(200, '0')), "9.9999999999999997e+199");
   EXPECT_EQ(FormatDouble(std::nan("")), "nan");
   EXPECT_EQ(FormatDouble(-std::nan("")), "nan");
+}
+
+TEST(StringsTest, DoublesReadAndWriteAsTheCLibraryDoes) {
+  std::mt19937_64 random(5);
+  const auto expect = [](double value) {
+    char text[64];
+    const int size = std::snprintf(text, sizeof text, "%.17g", value);
+    ASSERT_EQ(FormatDouble(value), std::string_view(text, static_cast<size_t>(size)));
+    double read = 0;
+    ASSERT_TRUE(ParseDouble(FormatDouble(value), &read));
+    ASSERT_EQ(read, value);
+  };
+  for (double value : {0.0, -0.0, 1e7, 1e7 - 0.00390625, 1e7 + 0.5, 1e15, 1e15 - 1, -1e15 + 0.125,
+                       0.00390625, 0.001953125, 1.00390625, -0.5, 4503599627370495.5, 1e16 + 2}) {
+    expect(value);
+    expect(-value);
+  }
+  for (int i = 0; i < 200000; ++i) {
+    const auto number = static_cast<double>(static_cast<int64_t>(random()) >> random() % 64);
+    expect(std::ldexp(number, -static_cast<int>(random() % 12)));
+    expect(number / 1000);
+    const uint64_t bits = random();
+    double any = 0;
+    std::memcpy(&any, &bits, sizeof any);
+    if (std::isfinite(any)) expect(any);
+  }
 }
 
 TEST(StringsTest, LongDoublesReadAndWriteAsIncrByFloatDoes) {
