@@ -36,6 +36,12 @@ uint32_t Load32(const unsigned char* at) {
   return value;
 }
 
+uint64_t Load64(const unsigned char* at) {
+  uint64_t value;
+  std::memcpy(&value, at, sizeof value);
+  return value;
+}
+
 /// Reads at most kMaxEncodingBytes of `at`, of which `room` exist.
 Shape ShapeOf(const unsigned char* at, uint64_t room) {
   const unsigned char first = *at;
@@ -162,6 +168,45 @@ Element Encode(std::string_view text) {
   return element;
 }
 
+/// What ListpackView::Find compares elements with.
+class SoughtElement {
+ public:
+  explicit SoughtElement(std::string_view text)
+      : text_(text), numeric_(ParseElementInteger(text, &integer_)) {
+    char element[64] = {};
+    if (text.size() >= sizeof element) return;
+    PutStringHeader(text.size(), element);
+    header_ = static_cast<unsigned char>(element[0]);
+    text.copy(element + 1, text.size());
+    if (text.size() >= sizeof word_) word_at_ = text.size() + 1 - sizeof word_;
+    std::memcpy(&word_, element + word_at_, sizeof word_);
+    if (text.size() < sizeof word_ - 1) word_bits_ = (uint64_t{256} << 8 * text.size()) - 1;
+  }
+
+  /// `at`: a string of less than 64 bytes, the terminator of the listpack `room` bytes behind.
+  bool IsShortString(const unsigned char* at, uint32_t room) const {
+    if (*at != header_) return false;
+    // One word tells nearly all apart: the end of the text, as beginnings are often common.
+    if (word_at_ + sizeof word_ <= room + size_t{1}) {
+      if (((Load64(at + word_at_) ^ word_) & word_bits_) != 0) return false;
+      if (text_.size() <= sizeof word_) return true;
+    }
+    return std::memcmp(at + 1, text_.data(), text_.size()) == 0;
+  }
+
+  bool IsValue(const ListpackValue& value) const {
+    return value.is_integer ? numeric_ && value.integer == integer_ : value.bytes == text_;
+  }
+
+ private:
+  std::string_view text_;
+  int64_t integer_ = 0;
+  bool numeric_;
+  unsigned char header_ = 0;  // no string's when the text is long
+  size_t word_at_ = 0;        // where in an element
+  uint64_t word_ = 0, word_bits_ = UINT64_MAX;
+};
+
 /// Makes a gap of `grown` bytes in the place of `shrunk` ones and returns where it begins. `text`
 /// must not lie in the listpack.
 char* Splice(std::string* listpack, uint32_t at, size_t shrunk, size_t grown) {
@@ -220,6 +265,13 @@ bool ListpackView::Validate(std::string_view bytes) {
   uint64_t count = 0;
   uint64_t at = kListpackHeaderBytes;
   for (; at < end; ++count) {
+    const unsigned char first = data[at];
+    if (first < kShortStrings) {  // one byte ahead of the payload, one behind
+      const uint64_t backlen_at = at + 1 + (first < kSmallIntegers ? 0 : first & 0x3fu);
+      if (backlen_at >= end || data[backlen_at] != backlen_at - at) return false;
+      at = backlen_at + 1;
+      continue;
+    }
     const Shape shape = ShapeOf(data + at, end - at);
     const uint64_t size = shape.header + shape.payload;
     if (shape.header == 0 || size > end - at) return false;
@@ -243,7 +295,7 @@ uint32_t ListpackView::count() const {
   return count;
 }
 
-uint32_t ListpackView::Next(uint32_t at) const {
+uint32_t ListpackView::NextOfLong(uint32_t at) const {
   return at + static_cast<uint32_t>(ElementBytes(data() + at, end() - at));
 }
 
@@ -253,7 +305,7 @@ uint32_t ListpackView::Previous(uint32_t at) const {
   return at - static_cast<uint32_t>(size) - backlen_bytes;
 }
 
-ListpackValue ListpackView::Get(uint32_t at) const {
+ListpackValue ListpackView::GetLong(uint32_t at) const {
   const unsigned char* element = data() + at;
   const Shape shape = ShapeOf(element, end() - at);
   ListpackValue value;
@@ -263,9 +315,7 @@ ListpackValue ListpackView::Get(uint32_t at) const {
   }
   value.is_integer = true;
   const unsigned char first = *element;
-  if (first < 0x80) {
-    value.integer = first;
-  } else if (first < 0xE0) {
+  if (first < 0xE0) {
     const int64_t bits = (first & 0x1f) << 8 | element[1];
     value.integer = bits >= 1 << 12 ? bits - (1 << 13) : bits;
   } else {
@@ -294,16 +344,13 @@ uint32_t ListpackView::Seek(int64_t index) const {
 }
 
 uint32_t ListpackView::Find(std::string_view text, uint32_t from, uint32_t skip) const {
-  int64_t integer = 0;
-  const bool numeric = ParseElementInteger(text, &integer);
+  const SoughtElement sought(text);
   const uint32_t stop = end();
   for (uint32_t at = from; at < stop;) {
-    const Shape shape = ShapeOf(data() + at, stop - at);
-    if (shape.is_string) {
-      if (shape.payload == text.size() &&
-          std::memcmp(data() + at + shape.header, text.data(), text.size()) == 0)
-        return at;
-    } else if (numeric && Get(at).integer == integer) {
+    const unsigned char first = data()[at];
+    if (first >= kSmallIntegers && first < kShortStrings) {
+      if (sought.IsShortString(data() + at, stop - at)) return at;
+    } else if (sought.IsValue(Get(at))) {
       return at;
     }
     at = Next(at);

@@ -60,10 +60,19 @@ class ListpackView {
   /// Offset of the terminator.
   uint32_t end() const { return static_cast<uint32_t>(bytes_.size()) - 1; }
   /// Requires: at < end().
-  uint32_t Next(uint32_t at) const;
+  uint32_t Next(uint32_t at) const {
+    const unsigned char first = data()[at];
+    if (first < kSmallIntegers) return at + 2;
+    return first < kShortStrings ? at + 2 + (first & 0x3fu) : NextOfLong(at);
+  }
   /// Requires: at > begin().
   uint32_t Previous(uint32_t at) const;
-  ListpackValue Get(uint32_t at) const;
+  ListpackValue Get(uint32_t at) const {
+    const unsigned char first = data()[at];
+    if (first < kSmallIntegers) return {true, first, {}};
+    if (first < kShortStrings) return {false, 0, {bytes_.data() + at + 1, first & 0x3fu}};
+    return GetLong(at);
+  }
   /// The element of an index, negative ones from the end; end() when there is none. Cost: O(n),
   /// from the nearer side.
   uint32_t Seek(int64_t index) const;
@@ -72,6 +81,12 @@ class ListpackView {
   uint32_t Find(std::string_view text, uint32_t from, uint32_t skip) const;
 
  private:
+  // The two encodings that nearly all elements have: first bytes below these. Both take one byte in
+  // front of the payload and one behind.
+  static constexpr unsigned char kSmallIntegers = 0x80, kShortStrings = 0xC0;
+
+  uint32_t NextOfLong(uint32_t at) const;
+  ListpackValue GetLong(uint32_t at) const;
   const unsigned char* data() const {
     return reinterpret_cast<const unsigned char*>(bytes_.data());
   }

@@ -185,6 +185,27 @@ TEST(ListpackTest, FindSeesIntegersThatStandAsStrings) {
   EXPECT_EQ(ListpackView(listpack).Find("12", 6, 0), 6u);
 }
 
+TEST(ListpackTest, FindTellsApartWhatDiffersInOneByte) {
+  // Lengths on both sides of a word and of the short encoding, at the end and inside.
+  for (size_t size : {1u, 2u, 6u, 7u, 8u, 9u, 15u, 16u, 17u, 63u, 64u, 65u}) {
+    for (size_t differs = 0; differs < size; ++differs) {
+      std::string text(size, 'a'), other = text;
+      other[differs] = 'b';
+      std::string listpack = NewListpack();
+      ListpackAppend(&listpack, other);
+      ASSERT_EQ(ListpackView(listpack).Find(text, 6, 0), ListpackView(listpack).end());
+      const uint32_t last = ListpackView(listpack).end();
+      ListpackAppend(&listpack, text);
+      ASSERT_EQ(ListpackView(listpack).Find(text, 6, 0), last);
+      ListpackAppend(&listpack, std::string(100, 'x'));
+      ASSERT_EQ(ListpackView(listpack).Find(text, 6, 0), last);
+      ASSERT_EQ(ListpackView(listpack).Find(other, 6, 0), 6u);
+      ASSERT_EQ(ListpackView(listpack).Find(text + "a", 6, 0), ListpackView(listpack).end());
+      ASSERT_EQ(ListpackView(listpack).Find(text.substr(1), 6, 0), ListpackView(listpack).end());
+    }
+  }
+}
+
 TEST(ListpackTest, CountsBeyondItsField) {
   std::string listpack = NewListpack();
   for (int i = 0; i < 70000; ++i) ListpackAppend(&listpack, "1");
