@@ -11,6 +11,8 @@ namespace cairn {
 
 namespace {
 
+uint64_t HashSeed(CommandContext& ctx) { return ctx.keyspace().value_home()->hash_seed; }
+
 /// The sets under arguments `from` .. `to` - 1; nullptr where the key is absent. Entries stay valid
 /// until one of these keys is changed.
 Status ReadSets(CommandContext& ctx, size_t from, size_t to, std::vector<const Entry*>* sets) {
@@ -51,20 +53,30 @@ void StoreResult(CommandContext& ctx, MemberBuilder& result, std::string_view ev
   if (source_missing) ctx.reply().Integer(0);
 }
 
+/// A set that is asked for the members of another.
+struct AskedSet {
+  AskedSet(const Entry& entry, uint64_t seed) : view(entry), index(view.NewIndex(seed)) {}
+  bool Holds(std::string_view member) { return view.Find(member, &index); }
+
+  MembersView view;
+  ListpackIndex index;
+};
+
 /// Calls take(const Member&, text) -> bool goes on for each member that all `sets` have. Cost: the
 /// smallest set times their number.
 template <typename Take>
-void Intersect(std::vector<const Entry*> sets, Take&& take) {
+void Intersect(CommandContext& ctx, std::vector<const Entry*> sets, Take&& take) {
   if (std::find(sets.begin(), sets.end(), nullptr) != sets.end()) return;
-  std::vector<MembersView> views;
-  for (const Entry* entry : sets) views.emplace_back(*entry);
-  std::stable_sort(views.begin(), views.end(),
-                   [](const MembersView& a, const MembersView& b) { return a.size() < b.size(); });
+  std::stable_sort(sets.begin(), sets.end(), [](const Entry* a, const Entry* b) {
+    return MembersView(*a).size() < MembersView(*b).size();
+  });
+  std::vector<AskedSet> others;
+  for (size_t i = 1; i < sets.size(); ++i) others.emplace_back(*sets[i], HashSeed(ctx));
   char scratch[kMaxInt64Chars];
-  views[0].ForEach([&](const Member& member) {
+  MembersView(*sets[0]).ForEach([&](const Member& member) {
     const std::string_view text = member.key.Text(scratch);
-    for (size_t i = 1; i < views.size(); ++i) {
-      if (!views[i].Find(text)) return true;
+    for (AskedSet& other : others) {
+      if (!other.Holds(text)) return true;
     }
     return static_cast<bool>(take(member, text));
   });
@@ -75,7 +87,7 @@ Status SInter(CommandContext& ctx) {
   CAIRN_RETURN_IF_ERROR(ReadSets(ctx, 1, ctx.argc(), &sets));
   const ReplyBuffer::Mark mark = ctx.reply().BeginDeferred();
   size_t count = 0;
-  Intersect(std::move(sets), [&](const Member& member, std::string_view) {
+  Intersect(ctx, std::move(sets), [&](const Member& member, std::string_view) {
     ReplyElement(ctx, member.key, member.blob);
     ++count;
     return true;
@@ -104,7 +116,7 @@ Status SInterStore(CommandContext& ctx) {
   const PackedLimits limits = LimitsOf(ctx.settings());
   MemberBuilder result(*ctx.keyspace().value_home(), ValueType::kSet, limits);
   const bool missing = std::find(sets.begin(), sets.end(), nullptr) != sets.end();
-  Intersect(std::move(sets), [&](const Member&, std::string_view text) {
+  Intersect(ctx, std::move(sets), [&](const Member&, std::string_view text) {
     result.Insert(text);
     return true;
   });
@@ -140,7 +152,8 @@ Status SInterCard(CommandContext& ctx) {
   std::vector<const Entry*> sets;
   CAIRN_RETURN_IF_ERROR(ReadSets(ctx, 2, after, &sets));
   int64_t count = 0;
-  Intersect(std::move(sets), [&](const Member&, std::string_view) { return ++count != limit; });
+  Intersect(ctx, std::move(sets),
+            [&](const Member&, std::string_view) { return ++count != limit; });
   ctx.reply().Integer(count);
   return Status::Ok();
 }
@@ -161,7 +174,7 @@ constexpr CommandSpec kSInterCardSpec{
 
 // --- union and difference --------------------------------------------------------------------
 
-void Unite(const std::vector<const Entry*>& sets, MemberBuilder* result) {
+void Unite(CommandContext&, const std::vector<const Entry*>& sets, MemberBuilder* result) {
   char scratch[kMaxInt64Chars];
   for (const Entry* entry : sets) {
     if (entry == nullptr) continue;
@@ -174,15 +187,15 @@ void Unite(const std::vector<const Entry*>& sets, MemberBuilder* result) {
 
 /// The members of the first that no other has: by asking the others for each of its members, or by
 /// taking theirs out of a copy, whichever is less work. Cost: O(members of all sets).
-void Subtract(const std::vector<const Entry*>& sets, MemberBuilder* result) {
+void Subtract(CommandContext& ctx, const std::vector<const Entry*>& sets, MemberBuilder* result) {
   if (sets[0] == nullptr) return;
-  std::vector<MembersView> others;
+  std::vector<AskedSet> others;
   uint64_t other_members = 0;
   for (size_t i = 1; i < sets.size(); ++i) {
     if (sets[i] == sets[0]) return;
     if (sets[i] == nullptr) continue;
-    others.emplace_back(*sets[i]);
-    other_members += others.back().size();
+    others.emplace_back(*sets[i], HashSeed(ctx));
+    other_members += others.back().view.size();
   }
   const MembersView first(*sets[0]);
   const bool ask = first.size() * others.size() / 2 <= first.size() + other_members;
@@ -190,27 +203,28 @@ void Subtract(const std::vector<const Entry*>& sets, MemberBuilder* result) {
   first.ForEach([&](const Member& member) {
     const std::string_view text = member.key.Text(scratch);
     for (size_t i = 0; ask && i < others.size(); ++i) {
-      if (others[i].Find(text)) return true;
+      if (others[i].Holds(text)) return true;
     }
     result->Insert(text);
     return true;
   });
   for (size_t i = 0; !ask && i < others.size(); ++i) {
-    others[i].ForEach([&](const Member& member) {
+    others[i].view.ForEach([&](const Member& member) {
       result->Erase(member.key.Text(scratch));
       return result->size() > 0;
     });
   }
 }
 
-using Combine = void (*)(const std::vector<const Entry*>& sets, MemberBuilder* result);
+using Combine = void (*)(CommandContext& ctx, const std::vector<const Entry*>& sets,
+                         MemberBuilder* result);
 
 Status CombineAndReply(CommandContext& ctx, Combine combine) {
   std::vector<const Entry*> sets;
   CAIRN_RETURN_IF_ERROR(ReadSets(ctx, 1, ctx.argc(), &sets));
   const PackedLimits limits = LimitsOf(ctx.settings());
   MemberBuilder result(*ctx.keyspace().value_home(), ValueType::kSet, limits);
-  combine(sets, &result);
+  combine(ctx, sets, &result);
   ReplyMembers(ctx, result.View());
   return Status::Ok();
 }
@@ -220,7 +234,7 @@ Status CombineAndStore(CommandContext& ctx, Combine combine, std::string_view ev
   CAIRN_RETURN_IF_ERROR(ReadSets(ctx, 2, ctx.argc(), &sets));
   const PackedLimits limits = LimitsOf(ctx.settings());
   MemberBuilder result(*ctx.keyspace().value_home(), ValueType::kSet, limits);
-  combine(sets, &result);
+  combine(ctx, sets, &result);
   StoreResult(ctx, result, event);
   return Status::Ok();
 }

@@ -21,6 +21,7 @@ enum class Aggregate : uint8_t { kSum, kMin, kMax };
 /// One of the sets that take part. An absent key is an empty one.
 struct Source {
   const Entry* entry = nullptr;
+  ListpackIndex index;  ///< for Find, while it is packed
   double weight = 1;
 
   bool is_plain_set() const { return entry != nullptr && entry->type() == ValueType::kSet; }
@@ -28,10 +29,11 @@ struct Source {
     if (entry == nullptr) return 0;
     return is_plain_set() ? MembersView(*entry).size() : SortedSetReader(*entry).size();
   }
-  bool Find(std::string_view member, double* score) const {
-    if (!is_plain_set()) return entry != nullptr && SortedSetReader(*entry).Find(member, score);
+  bool Find(std::string_view member, double* score) {
+    if (entry == nullptr) return false;
+    if (!is_plain_set()) return SortedSetReader(*entry).Find(member, score, &index);
     *score = 1;
-    return MembersView(*entry).Find(member);
+    return MembersView(*entry).Find(member, &index);
   }
   /// visit(std::string_view member, double score) -> bool goes on.
   template <typename Visitor>
@@ -117,12 +119,14 @@ Status ParseCombination(CommandContext& ctx, size_t at, const Form& form, Combin
                           std::string(ctx.spec().name) + "' command");
   }
   if (static_cast<uint64_t>(count) > ctx.argc() - at - 1) return RespError(resp_errors::kSyntax);
+  const uint64_t seed = ctx.keyspace().value_home()->hash_seed;
   for (size_t i = 0; i < static_cast<size_t>(count); ++i) {
     const KeyRef key = ctx.Key(at + 1 + i);
     const Entry* entry = ReadKey(ctx, key);
     if (entry == nullptr || entry->type() != ValueType::kSet)
       CAIRN_RETURN_IF_ERROR(ExpectSortedSet(entry));
-    out->sources.push_back({entry, 1});
+    const bool is_set = entry != nullptr && entry->type() == ValueType::kSet;
+    out->sources.push_back({entry, {is_set ? 0u : PackedSortedSetView::kSkip, seed}});
   }
   return ParseOptions(ctx, at + 1 + static_cast<size_t>(count), form, out);
 }
@@ -180,7 +184,7 @@ void Intersect(Combination& work, Take&& take) {
   });
 }
 
-std::vector<ScoredMember> Difference(const Combination& work) {
+std::vector<ScoredMember> Difference(Combination& work) {
   std::vector<ScoredMember> members;
   work.sources[0].Visit([&](std::string_view member, double score) {
     for (size_t i = 1; i < work.sources.size(); ++i) {

@@ -253,6 +253,18 @@ void DrawMembers(CommandContext& ctx, const SortedSetReader& set, int64_t count,
     return;
   }
   PairReply reply(ctx.reply(), with_scores, wanted);
+  if (set.big() == nullptr) {
+    // One walk that takes each with the chance that fills the rest: ranks have to be walked to.
+    uint64_t left = size, still = wanted;
+    set.Visit(0, size, /*reverse=*/false, [&](std::string_view member, double score) {
+      if (RandomBelow(ctx, left--) < still) {
+        reply.Add(member, score);
+        --still;
+      }
+      return still > 0;
+    });
+    return;
+  }
   for (uint64_t rank : DistinctRanks(ctx, size, wanted)) ReplyRank(set, rank, reply);
 }
 

@@ -90,10 +90,13 @@ RankRange Resolve(const SortedSetReader& set, const RangeQuery& query) {
     if (query.reverse() && ranks.count != 0) ranks.from = set.size() - ranks.from - ranks.count;
     return ranks;
   }
-  ranks = query.by == RangeBy::kScore ? set.Range(query.scores)
-                                      : set.Range(query.members, query.reverse());
-  if (query.offset < 0 || static_cast<uint64_t>(query.offset) >= ranks.count) return {};
+  if (query.offset < 0) return {};
   const auto skipped = static_cast<uint64_t>(query.offset);
+  const bool to_last = query.reverse() || query.limit < 0;
+  const uint64_t most = to_last ? UINT64_MAX : skipped + static_cast<uint64_t>(query.limit);
+  ranks = query.by == RangeBy::kScore ? set.Range(query.scores, most)
+                                      : set.Range(query.members, query.reverse());
+  if (skipped >= ranks.count) return {};
   if (!query.reverse()) ranks.from += skipped;
   ranks.count -= skipped;
   if (query.limit >= 0 && static_cast<uint64_t>(query.limit) < ranks.count) {

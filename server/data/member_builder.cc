@@ -17,7 +17,8 @@ MemberBuilder::MemberBuilder(const ValueHome& home, ValueType type, const Packed
       limits_(limits),
       has_values_(type == ValueType::kHash),
       form_(has_values_ ? Form::kListpack : Form::kIntset),
-      bytes_(has_values_ ? NewListpack() : NewIntset()) {
+      bytes_(has_values_ ? NewListpack() : NewIntset()),
+      index_(has_values_ ? 1 : 0, home.hash_seed) {
   CAIRN_CHECK(type == ValueType::kHash || type == ValueType::kSet);
 }
 
@@ -75,12 +76,15 @@ void MemberBuilder::Convert() {
 
 bool MemberBuilder::SetInListpack(std::string_view member, std::string_view value) {
   const ListpackView view(bytes_);
-  const uint32_t at = view.Find(member, view.begin(), has_values_ ? 1 : 0);
+  const uint32_t at = index_.Find(view, member);
   if (at != view.end()) {
+    const auto old_size = static_cast<int64_t>(bytes_.size());
     if (has_values_) ListpackReplace(&bytes_, view.Next(at), value);
+    index_.Resized(at, static_cast<int64_t>(bytes_.size()) - old_size);
     return false;
   }
   ListpackAppend(&bytes_, member);
+  index_.Added(member, at);
   if (has_values_) ListpackAppend(&bytes_, value);
   return true;
 }
@@ -120,9 +124,10 @@ bool MemberBuilder::Erase(std::string_view member) {
     return ParseInt64(member, &integer) && IntsetErase(&bytes_, integer);
   }
   const ListpackView view(bytes_);
-  const uint32_t at = view.Find(member, view.begin(), has_values_ ? 1 : 0);
+  const uint32_t at = index_.Find(view, member);
   if (at == view.end()) return false;
   ListpackErase(&bytes_, at, has_values_ ? 2 : 1);
+  index_.Forget();
   return true;
 }
 

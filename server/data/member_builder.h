@@ -14,6 +14,7 @@
 #include <string>
 #include <string_view>
 
+#include "server/base/listpack_index.h"
 #include "server/data/member_value.h"
 
 namespace cairn {
@@ -73,6 +74,7 @@ class MemberBuilder {
   const bool has_values_;
   Form form_;
   std::string bytes_;
+  ListpackIndex index_;  // of bytes_, while they are a listpack
   MemberValue* table_ = nullptr;
   ObjectRef owned_;  // the table, when it is the builder's
 };

@@ -92,6 +92,12 @@ bool MembersView::Find(std::string_view key, Member* out) const {
   return true;
 }
 
+bool MembersView::Find(std::string_view key, ListpackIndex* index) const {
+  if (form_ != Form::kListpack) return Find(key);
+  const ListpackView view(bytes_);
+  return index->Find(view, key) != view.end();
+}
+
 Member MembersView::Random(uint64_t random) const {
   CAIRN_CHECK(size_ > 0);
   if (form_ == Form::kTable) return table_->Random(random);

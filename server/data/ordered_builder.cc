@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <unordered_set>
 
 #include "server/data/packed_sorted_set.h"
 
@@ -48,14 +47,19 @@ Status SortedSetBuilder::AddListpack(std::string_view listpack) {
     return Status::Corruption("a sorted set is no whole listpack");
   const ListpackView pack(listpack);
   if (pack.count() % 2 != 0) return Status::Corruption("a sorted set ends with a member");
+  if (size() == 0 && pack.count() / 2 <= limits_.entries &&
+      PackedSortedSetView::Validate(listpack, home_.hash_seed)) {
+    packed_ = listpack;
+    whole_ = pack.count() / 2;
+    return Status::Ok();
+  }
   trust_length_ = true;
   char scratch[kMaxInt64Chars];
   for (uint32_t at = pack.begin(); at != pack.end(); at = pack.Next(at)) {
     const std::string_view member = pack.Get(at).Text(scratch);
     at = pack.Next(at);
-    const ListpackValue value = pack.Get(at);
-    double score = PackedScore(value);
-    if (!value.is_integer && !ParseDouble(value.bytes, &score))
+    double score = 0;
+    if (!ReadPackedScore(pack.Get(at), &score))
       return Status::Corruption("a sorted set holds a score that is no number");
     CAIRN_RETURN_IF_ERROR(Add(member, score));
   }
@@ -65,6 +69,7 @@ Status SortedSetBuilder::AddListpack(std::string_view listpack) {
 Status SortedSetBuilder::Twice() { return Status::Corruption("a sorted set holds a member twice"); }
 
 Result<ValueInput> SortedSetBuilder::TakeValue() {
+  if (whole_ != 0) return ValueInput::Packed(ValueType::kSortedSet, packed_);
   if (descending_) {
     std::reverse(records_.begin(), records_.end());
   } else {
@@ -74,15 +79,14 @@ Result<ValueInput> SortedSetBuilder::TakeValue() {
   }
   const bool is_short = trust_length_ || longest_ <= limits_.value_bytes;
   if (is_short && records_.size() <= limits_.entries) {
-    std::unordered_set<std::string_view> members;
-    for (const ScoredRecord* record : records_) {
-      if (!members.insert(record->member()).second) return Twice();
-    }
     packed_ = NewListpack();
     for (const ScoredRecord* record : records_) {
       ListpackAppend(&packed_, record->member());
       ListpackAppend(&packed_, PackedScoreText(record->score()));
     }
+    if (ListpackIndex::HoldsTwice(ListpackView(packed_), PackedSortedSetView::kSkip,
+                                  home_.hash_seed))
+      return Twice();
     return ValueInput::Packed(ValueType::kSortedSet, packed_);
   }
   auto* set = new SortedSet(home_);

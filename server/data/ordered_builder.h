@@ -48,7 +48,7 @@ class SortedSetBuilder {
   Status Add(std::string_view member, double score);
   /// Takes a whole listpack of members and scores. Errors: kCorruption.
   Status AddListpack(std::string_view listpack);
-  uint64_t size() const { return records_.size(); }
+  uint64_t size() const { return whole_ != 0 ? whole_ : records_.size(); }
   /// Requires: size() > 0. Errors: kCorruption when a member came twice. The value may borrow from
   /// the builder.
   Result<ValueInput> TakeValue();
@@ -64,6 +64,7 @@ class SortedSetBuilder {
   // Redis believes of a listpack that it was made within the limit on length.
   bool trust_length_ = false;
   std::string packed_;
+  uint64_t whole_ = 0;  // members of packed_ that came as they stay
 };
 
 }  // namespace cairn

@@ -1,9 +1,9 @@
 #include "server/data/packed_sorted_set.h"
 
+#include <algorithm>
 #include <cmath>
 #include <cstdlib>
 #include <limits>
-#include <unordered_set>
 
 namespace cairn {
 namespace {
@@ -14,14 +14,21 @@ constexpr double kMaxWhole = static_cast<double>(std::numeric_limits<int64_t>::m
 }  // namespace
 
 double PackedScore(const ListpackValue& value) {
-  if (value.is_integer) return static_cast<double>(value.integer);
   // Redis cuts longer texts, which no score has, at this length too.
   constexpr size_t kMaxScoreText = 128;
+  double score = 0;
+  if (value.bytes.size() <= kMaxScoreText && ReadPackedScore(value, &score)) return score;
   char text[kMaxScoreText + 1];
   const size_t size = std::min(value.bytes.size(), kMaxScoreText);
   value.bytes.copy(text, size);
   text[size] = '\0';
   return std::strtod(text, nullptr);
+}
+
+bool ReadPackedScore(const ListpackValue& value, double* score) {
+  if (!value.is_integer) return ParseDouble(value.bytes, score);
+  *score = static_cast<double>(value.integer);
+  return true;
 }
 
 std::string PackedScoreText(double score) {
@@ -35,55 +42,54 @@ std::string PackedScoreText(double score) {
   return FormatDouble(score);
 }
 
-bool PackedSortedSetView::Validate(std::string_view listpack) {
+bool PackedSortedSetView::Validate(std::string_view listpack, uint64_t seed) {
   const ListpackView pack(listpack);
   if (pack.count() == 0 || pack.count() % 2 != 0) return false;
-  std::unordered_set<std::string> seen;
-  std::string last_member;
+  std::string_view last_member;
   double last_score = -std::numeric_limits<double>::infinity();
-  char scratch[kMaxInt64Chars];
-  for (uint32_t at = pack.begin(); at != pack.end();) {
-    std::string member(pack.Get(at).Text(scratch));
+  char scratch[2][kMaxInt64Chars];
+  int turn = 0;  // of the two, so that the member before stays readable
+  for (uint32_t at = pack.begin(); at != pack.end(); turn ^= 1) {
+    const std::string_view member = pack.Get(at).Text(scratch[turn]);
+    const bool is_first = at == pack.begin();
     at = pack.Next(at);
-    const ListpackValue value = pack.Get(at);
+    double score = 0;
+    if (!ReadPackedScore(pack.Get(at), &score) || score < last_score) return false;
+    if (!is_first && score == last_score && member <= last_member) return false;
     at = pack.Next(at);
-    double score = PackedScore(value);
-    if (!value.is_integer && !ParseDouble(value.bytes, &score)) return false;
-    if (std::isnan(score) || score < last_score) return false;
-    if (!seen.empty() && score == last_score && member <= last_member) return false;
     last_score = score;
     last_member = member;
-    if (!seen.insert(std::move(member)).second) return false;
   }
-  return true;
+  return !ListpackIndex::HoldsTwice(pack, 1, seed);
 }
 
-uint32_t PackedSortedSetView::Find(std::string_view member, double* score, uint64_t* rank) const {
-  uint64_t at_rank = 0;
-  for (uint32_t at = pack_.begin(); at != pack_.end(); ++at_rank) {
-    const uint32_t score_at = pack_.Next(at);
-    if (pack_.Get(at).Equals(member)) {
-      if (score != nullptr) *score = PackedScore(pack_.Get(score_at));
-      if (rank != nullptr) *rank = at_rank;
-      return at;
-    }
-    at = pack_.Next(score_at);
+uint32_t PackedSortedSetView::Find(std::string_view member, double* score, uint64_t* rank,
+                                   ListpackIndex* index) const {
+  const uint32_t found =
+      index != nullptr ? index->Find(pack_, member) : pack_.Find(member, pack_.begin(), kSkip);
+  if (found == pack_.end()) return 0;
+  if (score != nullptr) *score = PackedScore(pack_.Get(pack_.Next(found)));
+  if (rank != nullptr) {
+    *rank = 0;
+    for (uint32_t at = pack_.begin(); at != found; at = pack_.Next(pack_.Next(at))) ++*rank;
   }
-  return 0;
+  return found;
 }
 
-RankRange PackedSortedSetView::Range(const ScoreRange& range) const {
+RankRange PackedSortedSetView::Range(const ScoreRange& range, uint64_t most) const {
   if (range.IsEmpty()) return {};
-  uint64_t below = 0, not_past = 0;
-  for (uint32_t at = pack_.begin(); at != pack_.end();) {
-    const uint32_t score_at = pack_.Next(at);
-    const double score = PackedScore(pack_.Get(score_at));
-    if (!range.IsNotPast(score)) break;
-    below += range.IsBelow(score);
-    ++not_past;
-    at = pack_.Next(score_at);
-  }
-  return {below, not_past - below};
+  // Scores are texts: what no score can fail at is not asked for each.
+  const bool from_first = !range.IsBelow(-std::numeric_limits<double>::infinity());
+  const bool to_last = range.IsNotPast(std::numeric_limits<double>::infinity());
+  const auto score_of = [this](uint32_t at) { return PackedScore(pack_.Get(pack_.Next(at))); };
+  RankRange ranks;
+  uint32_t at = pack_.begin();
+  for (; !from_first && at != pack_.end() && range.IsBelow(score_of(at)); ++ranks.from)
+    at = pack_.Next(pack_.Next(at));
+  if (to_last) return {ranks.from, std::min(most, size() - ranks.from)};
+  for (; ranks.count < most && at != pack_.end() && range.IsNotPast(score_of(at)); ++ranks.count)
+    at = pack_.Next(pack_.Next(at));
+  return ranks;
 }
 
 RankRange PackedSortedSetView::Range(const LexRange& range, bool reverse) const {

@@ -9,6 +9,7 @@
 #include <string_view>
 
 #include "server/base/listpack.h"
+#include "server/base/listpack_index.h"
 #include "server/base/strings.h"
 #include "server/data/score_range.h"
 
@@ -16,6 +17,8 @@ namespace cairn {
 
 /// The score that an element of such a listpack stands for.
 double PackedScore(const ListpackValue& value);
+/// The same, or false for what is no whole number text (a NaN neither).
+bool ReadPackedScore(const ListpackValue& value, double* score);
 /// A score as the text an element is made of.
 std::string PackedScoreText(double score);
 
@@ -23,13 +26,17 @@ class PackedSortedSetView {
  public:
   explicit PackedSortedSetView(std::string_view listpack) : pack_(listpack) {}
   /// Whether a valid listpack is one of a sorted set: pairs, members all different, scores numbers
-  /// and in order. Cost: O(n log n).
-  static bool Validate(std::string_view listpack);
+  /// and in order. `seed`: as for HashBytes. Cost: O(n).
+  static bool Validate(std::string_view listpack, uint64_t seed);
 
   uint64_t size() const { return pack_.count() / 2; }
-  /// Where the member stands; 0 when it is not there. *score, *rank may be null. Cost: O(n).
-  uint32_t Find(std::string_view member, double* score, uint64_t* rank) const;
-  RankRange Range(const ScoreRange& range) const;
+  /// Where the member stands; 0 when it is not there. *score, *rank may be null. `index`: of who
+  /// looks up many, made for kSkip. Cost: O(n).
+  uint32_t Find(std::string_view member, double* score, uint64_t* rank,
+                ListpackIndex* index = nullptr) const;
+  static constexpr uint32_t kSkip = 1;
+  /// The first `most` of the members in the range.
+  RankRange Range(const ScoreRange& range, uint64_t most = UINT64_MAX) const;
   /// In a set whose scores differ the answer depends on the side it is asked from, as in Redis.
   RankRange Range(const LexRange& range, bool reverse) const;
   /// visit(std::string_view member, double score) -> bool goes on. Requires: rank < size() or n ==

@@ -1,35 +1,28 @@
 #include "server/data/value_codec.h"
 
 #include <algorithm>
-#include <unordered_set>
 
 #include "persistence/packed_value.h"
 #include "persistence/rdb_format.h"
 #include "server/base/intset.h"
 #include "server/base/listpack.h"
+#include "server/base/listpack_index.h"
 #include "server/base/strings.h"
 
 namespace cairn {
 
 namespace {
 
-/// Up to here comparing all pairs is faster than a set of them.
-constexpr uint32_t kFewElements = 16;
-
-/// Whether two of the fields (every other element) are equal. *longest = size of the longest
-/// element.
-bool HoldsTwice(const ListpackView& view, size_t* longest) {
-  std::unordered_set<std::string> seen;
-  const bool few = view.count() <= kFewElements;
+/// Size of the longest text of a field, or of a value that is no integer.
+size_t LongestIn(const ListpackView& view) {
+  size_t longest = 0;
   char scratch[kMaxInt64Chars];
   for (uint32_t at = view.begin(); at != view.end(); at = view.Next(at)) {
-    const std::string_view field = view.Get(at).Text(scratch);
-    *longest = std::max(*longest, field.size());
-    if (few ? view.Find(field, view.begin(), 1) != at : !seen.emplace(field).second) return true;
+    longest = std::max(longest, view.Get(at).Text(scratch).size());
     at = view.Next(at);
-    *longest = std::max(*longest, view.Get(at).bytes.size());
+    longest = std::max(longest, view.Get(at).bytes.size());
   }
-  return false;
+  return longest;
 }
 
 /// Redis tries to see an integer in what it loads only up to this many bytes.
@@ -185,12 +178,12 @@ Status ValueBuilder::PackedHash(uint8_t rdb_type, std::string_view blob) {
   if (!listpack.ok()) return Refuse(listpack.status());
   const ListpackView view(*listpack);
   if (view.count() % 2 != 0) return Refuse(Status::Corruption("a hash ends with a field"));
-  size_t longest = 0;
-  if (HoldsTwice(view, &longest)) return Refuse(Status::Corruption("a hash holds a field twice"));
+  if (ListpackIndex::HoldsTwice(view, 1, home_.hash_seed))
+    return Refuse(Status::Corruption("a hash holds a field twice"));
   CAIRN_RETURN_IF_ERROR(BeginMembers(ValueType::kHash, 0));
   // Of a listpack Redis believes that it was made within the limits on length.
   const bool too_long =
-      rdb_type != rdb::kHashListpack && longest > limits_.hash_max_listpack_value_bytes;
+      rdb_type != rdb::kHashListpack && LongestIn(view) > limits_.hash_max_listpack_value_bytes;
   const bool too_many = view.count() / 2 > limits_.hash_max_listpack_entries;
   members_->StartPacked(*listpack, ValueForm::kInline);
   if (too_long || too_many) members_->Convert();

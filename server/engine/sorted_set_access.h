@@ -36,12 +36,15 @@ class SortedSetReader {
   explicit SortedSetReader(const Entry& entry);
   uint64_t size() const { return set_ != nullptr ? set_->size() : packed_.size(); }
   /// False when the member is not there. Cost: O(1), O(n) while packed.
-  bool Find(std::string_view member, double* score) const {
-    return set_ != nullptr ? set_->Find(member, score) : packed_.Find(member, score, nullptr) != 0;
+  /// `index`: as of PackedSortedSetView::Find.
+  bool Find(std::string_view member, double* score, ListpackIndex* index = nullptr) const {
+    return set_ != nullptr ? set_->Find(member, score)
+                           : packed_.Find(member, score, nullptr, index) != 0;
   }
   std::optional<uint64_t> RankOf(std::string_view member) const;
-  RankRange Range(const ScoreRange& range) const {
-    return set_ != nullptr ? set_->Range(range) : packed_.Range(range);
+  /// The first `most` of the members in the range, or more where that costs nothing.
+  RankRange Range(const ScoreRange& range, uint64_t most = UINT64_MAX) const {
+    return set_ != nullptr ? set_->Range(range) : packed_.Range(range, most);
   }
   RankRange Range(const LexRange& range, bool reverse) const {
     return set_ != nullptr ? set_->Range(range) : packed_.Range(range, reverse);
