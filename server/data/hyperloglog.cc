@@ -18,6 +18,7 @@ constexpr uint64_t kHashSeed = 0xadc83b19;
 constexpr int kHashTailBits = 64 - kIndexBits;  // 50
 constexpr uint8_t kRegisterMask = (1 << kRegisterBits) - 1;
 constexpr size_t kHistogramSize = size_t{1} << kRegisterBits;
+using Histogram = std::array<uint32_t, kHistogramSize>;
 constexpr double kAlphaInfinity = 0.721347520444481703680;  // 1 / (2 ln 2), Ertl
 
 constexpr size_t kMaxZeroRun = 64, kMaxValueRun = 4;
@@ -34,6 +35,11 @@ uint64_t LoadLittle64(const char* at) {
   std::memcpy(&word, at, sizeof word);
   if constexpr (std::endian::native == std::endian::big) word = __builtin_bswap64(word);
   return word;
+}
+
+void StoreLittle64(uint64_t word, char* at) {
+  if constexpr (std::endian::native == std::endian::big) word = __builtin_bswap64(word);
+  std::memcpy(at, &word, sizeof word);
 }
 
 /// MurmurHash2's 64-bit variant, which files depend on.
@@ -56,6 +62,58 @@ uint64_t Hash(std::string_view bytes) {
   return hash ^ hash >> kShift;
 }
 
+// --- registers, eight at a time --------------------------------------------------------------
+
+constexpr size_t kGroup = 8, kGroupBytes = kGroup * kRegisterBits / 8;
+
+/// Eight registers of a dense string as the bytes of a word, the first lowest. Requires: a header
+/// ahead of `at`, which is read too, so that nothing behind the last group is.
+uint64_t LoadGroup(const char* at) {
+  uint64_t bits = LoadLittle64(at - 2) >> 16;
+  bits = (bits & 0xffffff) | (bits & 0xffffff000000) << 8;
+  bits = (bits & 0xfff00000fff) | (bits & 0xfff00000fff000) << 4;
+  return (bits & 0x3f003f003f003f) | (bits & 0xfc00fc00fc00fc0) << 2;
+}
+
+void StoreGroup(uint64_t group, char* at) {
+  uint64_t bits = (group & 0x3f003f003f003f) | (group & 0x3f003f003f003f00) >> 2;
+  bits = (bits & 0xfff00000fff) | (bits & 0xfff00000fff0000) >> 4;
+  bits = (bits & 0xffffff) | (bits & 0xffffff00000000) >> 8;
+  for (size_t i = 0; i < kGroupBytes; ++i) at[i] = static_cast<char>(bits >> (8 * i));
+}
+
+/// The greater of each two bytes, none of which is above 63.
+uint64_t GreaterOfBytes(uint64_t a, uint64_t b) {
+  constexpr uint64_t kTopBits = 0x8080808080808080;
+  const uint64_t not_less = ((a | kTopBits) - b) & kTopBits;  // top bit: a >= b
+  const uint64_t from_a = (not_less >> 7) * 0xff;
+  return (a & from_a) | (b & ~from_a);
+}
+
+/// How many registers have each value.
+class Tally {
+ public:
+  void Add(uint64_t group) {
+    if (group == 0) {
+      parts_[0][0] += kGroup;
+      return;
+    }
+    // Neighbours are often equal: counted in one place, each would wait for the one before.
+    for (size_t i = 0; i < kGroup; ++i) ++parts_[i % kParts][group >> (8 * i) & 0xff];
+  }
+  Histogram Sum() const {
+    Histogram sum{};
+    for (const Histogram& part : parts_) {
+      for (size_t value = 0; value < sum.size(); ++value) sum[value] += part[value];
+    }
+    return sum;
+  }
+
+ private:
+  static constexpr size_t kParts = 4;
+  std::array<Histogram, kParts> parts_{};
+};
+
 // --- runs of the sparse form -----------------------------------------------------------------
 
 struct Run {
@@ -72,6 +130,14 @@ Run ReadRun(std::string_view bytes, size_t at) {
   if (at + 1 >= bytes.size()) return {};
   return {0, (size_t{byte & 0x3fu} << 8 | static_cast<uint8_t>(bytes[at + 1])) + 1, 2};
 }
+
+/// The lengths of runs of one byte; 0 for the first byte of longer ones.
+constexpr auto kShortRunLengths = [] {
+  std::array<uint8_t, 256> lengths{};
+  for (size_t byte = 0; byte < 0x40; ++byte) lengths[byte] = static_cast<uint8_t>(byte + 1);
+  for (size_t byte = 0x80; byte < 0x100; ++byte) lengths[byte] = (byte & 3) + 1;
+  return lengths;
+}();
 
 void AppendZeros(std::string* out, size_t length) {
   if (length == 0) return;
@@ -138,13 +204,16 @@ Result<bool> RaiseSparse(std::string* bytes, Observation seen, size_t sparse_max
   Run run;
   for (;;) {
     if (at >= bytes->size()) return Corrupt();
-    run = ReadRun(*bytes, at);
-    if (run.length == 0) return Corrupt();
-    if (seen.index < first + run.length) break;
+    size_t length = kShortRunLengths[static_cast<uint8_t>((*bytes)[at])];
+    const bool is_short = length != 0;
+    if (!is_short) length = ReadRun(*bytes, at).length;
+    if (length == 0) return Corrupt();
+    if (seen.index < first + length) break;
     before = at;
-    at += run.bytes;
-    first += run.length;
+    at += is_short ? 1 : 2;
+    first += length;
   }
+  run = ReadRun(*bytes, at);
   if (run.value >= seen.value) return false;
 
   if (run.length == 1 && run.bytes == 1) {
@@ -165,8 +234,6 @@ Result<bool> RaiseSparse(std::string* bytes, Observation seen, size_t sparse_max
 }
 
 // --- estimate --------------------------------------------------------------------------------
-
-using Histogram = std::array<uint32_t, kHistogramSize>;
 
 double Sigma(double x) {
   if (x == 1.0) return std::numeric_limits<double>::infinity();
@@ -263,10 +330,9 @@ Status MakeDense(std::string* bytes) {
   std::string dense(kDenseBytes, '\0');
   dense.replace(0, kHeaderBytes, *bytes, 0, kHeaderBytes);
   dense[kEncodingAt] = static_cast<char>(Encoding::kDense);
-  CAIRN_RETURN_IF_ERROR(ForEachRun(*bytes, [&dense](size_t first, const Run& run) {
-    for (size_t i = 0; run.value != 0 && i < run.length; ++i)
-      RaiseDense(dense.data(), {static_cast<uint32_t>(first + i), run.value});
-  }));
+  Registers registers{};
+  CAIRN_RETURN_IF_ERROR(MergeInto(*bytes, &registers));
+  StoreDense(registers, dense.data());
   *bytes = std::move(dense);
   return Status::Ok();
 }
@@ -278,27 +344,39 @@ Status MergeInto(std::string_view bytes, Registers* max) {
         (*max)[i] = std::max((*max)[i], run.value);
     });
   }
-  for (size_t i = 0; i < kRegisters; ++i) (*max)[i] = std::max((*max)[i], DenseRegister(bytes, i));
+  const char* at = bytes.data() + kHeaderBytes;
+  for (size_t i = 0; i < kRegisters; i += kGroup, at += kGroupBytes) {
+    char* group = reinterpret_cast<char*>(max->data() + i);
+    StoreLittle64(GreaterOfBytes(LoadLittle64(group), LoadGroup(at)), group);
+  }
   return Status::Ok();
 }
 
+void StoreDense(const Registers& registers, char* bytes) {
+  char* at = bytes + kHeaderBytes;
+  for (size_t i = 0; i < kRegisters; i += kGroup, at += kGroupBytes)
+    StoreGroup(LoadLittle64(reinterpret_cast<const char*>(registers.data() + i)), at);
+}
+
 Result<uint64_t> Estimate(std::string_view bytes) {
-  Histogram counts{};
   if (EncodingOf(bytes) == Encoding::kSparse) {
+    Histogram counts{};
     CAIRN_RETURN_IF_ERROR(ForEachRun(bytes, [&counts](size_t, const Run& run) {
       counts[run.value] += static_cast<uint32_t>(run.length);
     }));
-  } else {
-    for (size_t i = 0; i < kRegisters; ++i) ++counts[DenseRegister(bytes, i)];
+    return EstimateFrom(counts);
   }
-  const uint64_t estimate = EstimateFrom(counts);
-  return estimate;
+  Tally tally;
+  const char* at = bytes.data() + kHeaderBytes;
+  for (size_t i = 0; i < kRegisters; i += kGroup, at += kGroupBytes) tally.Add(LoadGroup(at));
+  return EstimateFrom(tally.Sum());
 }
 
 uint64_t Estimate(const Registers& registers) {
-  Histogram counts{};
-  for (uint8_t value : registers) ++counts[value];
-  return EstimateFrom(counts);
+  Tally tally;
+  for (size_t i = 0; i < kRegisters; i += kGroup)
+    tally.Add(LoadLittle64(reinterpret_cast<const char*>(registers.data() + i)));
+  return EstimateFrom(tally.Sum());
 }
 
 std::optional<uint64_t> CachedEstimate(std::string_view bytes) {

@@ -69,8 +69,10 @@ Result<bool> Raise(std::string* bytes, Observation seen, size_t sparse_max_bytes
 
 /// Errors: kCorruption as above; *bytes is untouched then.
 Status MakeDense(std::string* bytes);
-/// max[i] = max(max[i], register i). Errors: kCorruption.
+/// max[i] = max(max[i], register i), where max[i] is at most 63. Errors: kCorruption.
 Status MergeInto(std::string_view bytes, Registers* max);
+/// Writes every register of a dense string, each at most 63. Does not touch the count.
+void StoreDense(const Registers& registers, char* bytes);
 
 /// The estimate. Errors: kCorruption. Cost: about 10 us for a dense one.
 Result<uint64_t> Estimate(std::string_view bytes);

@@ -47,6 +47,31 @@ TEST(HyperLogLogTest, SparseAndDenseHoldTheRegistersOfAPlainModel) {
   }
 }
 
+TEST(HyperLogLogTest, DenseRegistersOfEveryValueAreWrittenMergedAndCounted) {
+  std::mt19937_64 random(7);
+  std::string bytes = Empty(), other = Empty();
+  ASSERT_TRUE(MakeDense(&bytes).ok());
+  ASSERT_TRUE(MakeDense(&other).ok());
+  Registers registers{}, more{}, merged{};
+  for (size_t i = 0; i < kRegisters; ++i) {
+    registers[i] = random() % 3 == 0 ? 0 : static_cast<uint8_t>(random() % 64);
+    more[i] = static_cast<uint8_t>(random() % 64);
+  }
+  const std::string header = bytes.substr(0, kHeaderBytes);
+  StoreDense(registers, bytes.data());
+  StoreDense(more, other.data());
+  ASSERT_EQ(bytes.substr(0, kHeaderBytes), header);
+  ASSERT_TRUE(MergeInto(bytes, &merged).ok());
+  ASSERT_EQ(merged, registers);
+  ASSERT_TRUE(MergeInto(other, &merged).ok());
+  for (size_t i = 0; i < kRegisters; ++i) {
+    ASSERT_EQ(DenseRegister(bytes, i), registers[i]);
+    ASSERT_EQ(merged[i], std::max(registers[i], more[i]));
+  }
+  StoreDense(merged, bytes.data());
+  EXPECT_EQ(*Estimate(bytes), Estimate(merged));
+}
+
 TEST(HyperLogLogTest, BecomesDenseOneByteBeforeItWouldPassTheLimit) {
   std::string bytes = Empty();  // 18 bytes; a value in the middle of a run adds 3
   ASSERT_TRUE(*Raise(&bytes, {100, 1}, 21));
