@@ -82,16 +82,12 @@ class Claim {
     ctx_.AddDirty(1);
   }
   /// Gives an entry to the claiming consumer and replies it.
-  void Take(StreamId id, uint64_t delivery_count, std::string_view id_text = {}) {
+  void Take(const StreamEntry& entry, uint64_t delivery_count, std::string_view id_text = {}) {
     if (consumer_ == nullptr) consumer_ = ConsumerOrNew(ctx_, key_, group_, ctx_.arg(3));
-    group_.Deliver(id, consumer_, options_.delivered_at_ms, delivery_count, stream_);
-    if (options_.just_id) {
-      ReplyStreamId(ctx_, id);
-    } else {
-      StreamIterator at(stream_, id, id, false);
-      if (at.Next()) ReplyStreamEntry(ctx_, at.entry());
-    }
-    PropagateClaim(ctx_, key_, group_, consumer_->name, *group_.pending().Find(id), id_text);
+    const PendingDelivery delivery =
+        group_.Deliver(entry.id, consumer_, options_.delivered_at_ms, delivery_count, stream_);
+    options_.just_id ? ReplyStreamId(ctx_, entry.id) : ReplyStreamEntry(ctx_, entry);
+    PropagateClaim(ctx_, key_, group_, consumer_->name, delivery, id_text);
     ctx_.AddDirty(1);
   }
   bool IdleLongEnough(const PendingDelivery& delivery) const {
@@ -134,13 +130,15 @@ Status XClaim(CommandContext& ctx) {
     const StreamId id = ids[i];
     const std::string_view id_text = ctx.arg(i + 5);
     const PendingDelivery* delivery = group->pending().Find(id);
-    if (!stream->Contains(id)) {
+    StreamIterator at(*stream, id, id, false);
+    if (!at.Next()) {
       if (delivery != nullptr) claim.Forget(PendingDelivery(*delivery), id_text);
       continue;
     }
     if (delivery == nullptr && !options.force) continue;
     if (delivery != nullptr && !claim.IdleLongEnough(*delivery)) continue;
-    claim.Take(id, NewCount(options, delivery != nullptr ? delivery->delivery_count : 1), id_text);
+    claim.Take(at.entry(), NewCount(options, delivery != nullptr ? delivery->delivery_count : 1),
+               id_text);
     ++replied;
   }
   // XCLAIM in the log carries the group's position; without one it goes out by itself.
@@ -206,6 +204,7 @@ struct ClaimPlan {
 ClaimPlan PlanClaims(const StreamValue& stream, const StreamGroup& group, const Claim& claim,
                      StreamId start, int64_t count) {
   ClaimPlan plan;
+  StreamFinder finder(stream);
   int64_t attempts = count * kAttemptsPerEntry;
   group.pending().ForEachFrom(start, [&](const PendingDelivery& each) {
     if (attempts == 0 || count == 0) {
@@ -213,7 +212,7 @@ ClaimPlan PlanClaims(const StreamValue& stream, const StreamGroup& group, const 
       return false;
     }
     --attempts;
-    const bool there = stream.Contains(each.id);
+    const bool there = finder.Find(each.id) != nullptr;
     if (there && !claim.IdleLongEnough(each)) return true;
     plan.entries.push_back(each);
     plan.claims += there;
@@ -242,9 +241,10 @@ Status XAutoClaim(CommandContext& ctx) {
   ReplyStreamId(ctx, plan.next);
   ctx.reply().ArrayHeader(plan.claims);
   std::vector<StreamId> deleted;
+  StreamFinder finder(*stream);
   for (const PendingDelivery& each : plan.entries) {
-    if (stream->Contains(each.id)) {
-      claim.Take(each.id, NewCount(options, each.delivery_count));
+    if (const StreamEntry* entry = finder.Find(each.id)) {
+      claim.Take(*entry, NewCount(options, each.delivery_count));
     } else {
       claim.Forget(each);
       deleted.push_back(each.id);

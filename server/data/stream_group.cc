@@ -38,8 +38,8 @@ uint64_t StreamGroup::RemoveConsumer(StreamConsumer* consumer, const Container& 
   return count;
 }
 
-void StreamGroup::Deliver(StreamId id, StreamConsumer* consumer, int64_t now_ms,
-                          uint64_t delivery_count, const Container& owner) {
+PendingDelivery StreamGroup::Deliver(StreamId id, StreamConsumer* consumer, int64_t now_ms,
+                                     uint64_t delivery_count, const Container& owner) {
   if (PendingDelivery* delivery = pending_.Mutable(id, owner)) {
     if (delivery->consumer != consumer->index) {
       consumers_[delivery->consumer]->pending.Erase(id, owner);
@@ -48,10 +48,12 @@ void StreamGroup::Deliver(StreamId id, StreamConsumer* consumer, int64_t now_ms,
     }
     delivery->delivered_at_ms = now_ms;
     delivery->delivery_count = delivery_count;
-    return;
+    return *delivery;
   }
-  pending_.Insert({id, now_ms, delivery_count, consumer->index}, owner);
+  const PendingDelivery fresh{id, now_ms, delivery_count, consumer->index};
+  pending_.Insert(fresh, owner);
   consumer->pending.Insert({id}, owner);
+  return fresh;
 }
 
 bool StreamGroup::Acknowledge(StreamId id, const Container& owner) {

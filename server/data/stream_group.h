@@ -56,8 +56,9 @@ class StreamGroup {
   }
 
   /// Records that an entry was delivered, taking it from another consumer if it was pending there.
-  void Deliver(StreamId id, StreamConsumer* consumer, int64_t now_ms, uint64_t delivery_count,
-               const Container& owner);
+  /// Returns the record.
+  PendingDelivery Deliver(StreamId id, StreamConsumer* consumer, int64_t now_ms,
+                          uint64_t delivery_count, const Container& owner);
   /// The record of a pending entry, for its time and count; nullptr when it is not pending.
   PendingDelivery* MutablePending(StreamId id, const Container& owner) {
     return pending_.Mutable(id, owner);

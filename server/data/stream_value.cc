@@ -375,6 +375,18 @@ bool StreamIterator::Step() {
   return (reverse_ ? cursor_.Prev() : cursor_.Next()) && EnterNode();
 }
 
+const StreamEntry* StreamFinder::Find(StreamId id) {
+  const auto step_up_to = [this, id](bool there) {
+    while (there && entry_.id < id) there = cursor_.leaf()->Next(entry_, &entry_);
+    return there;
+  };
+  if (!cursor_ || !step_up_to(true)) {
+    cursor_ = stream_.nodes_.FindLast([id](StreamId first) { return first <= id; });
+    if (cursor_ && !step_up_to(cursor_.leaf()->First(&entry_))) cursor_ = {};
+  }
+  return cursor_ && entry_.id == id && !entry_.deleted ? &entry_ : nullptr;
+}
+
 bool StreamIterator::Next() {
   while (Step()) {
     if (reverse_ ? entry_.id < from_ : entry_.id > to_) {

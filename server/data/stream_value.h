@@ -113,6 +113,7 @@ class StreamValue final : public Container {
 
  private:
   friend class StreamIterator;
+  friend class StreamFinder;
   struct NodePolicy {
     using Leaf = StreamNode;
     using Key = StreamId;
@@ -163,6 +164,22 @@ class StreamIterator {
   StreamValue::Cursor cursor_;
   StreamEntry entry_;
   bool begun_ = false;
+};
+
+/// Looks live entries up, each from where the one before stood. Borrows the stream, which must not
+/// change meanwhile but for its groups.
+class StreamFinder {
+ public:
+  explicit StreamFinder(const StreamValue& stream) : stream_(stream) {}
+  /// The entry of an ID, until the next call; nullptr when it is not there. Requires: not below the
+  /// ID of the call before. Cost: a step to the entry behind; O(log n + entries of a node) to
+  /// others.
+  const StreamEntry* Find(StreamId id);
+
+ private:
+  const StreamValue& stream_;
+  StreamValue::Cursor cursor_;
+  StreamEntry entry_;  // while cursor_ stands in a node with entries
 };
 
 }  // namespace cairn

@@ -137,6 +137,26 @@ TEST_F(StreamTest, RandomChangesAgreeWithAMap) {
   Check();
 }
 
+TEST_F(StreamTest, AFinderFindsWhatIsThereWhateverItPasses) {
+  std::mt19937_64 random(std::random_device{}());
+  constexpr uint64_t kLast = 600;
+  for (uint64_t ms = 1; ms <= kLast; ++ms) {
+    if (random() % 3 != 0) Add({ms, random() % 2}, RandomFields(random), {600, 12});
+  }
+  for (uint64_t n = kLast / 2; n > 0; --n) stream_->Erase({1 + random() % kLast, random() % 2});
+  for (uint64_t most_passed : {1u, 5u, 300u}) {
+    StreamFinder finder(*stream_);
+    for (uint64_t ms = 0; ms <= kLast + 2; ms += 1 + random() % most_passed) {
+      for (uint64_t sequence : {0u, 0u, 1u}) {
+        const StreamId id{ms, sequence};
+        const StreamEntry* found = finder.Find(id);
+        ASSERT_EQ(found != nullptr, stream_->Contains(id));
+        ASSERT_TRUE(found == nullptr || found->id == id);
+      }
+    }
+  }
+}
+
 TEST_F(StreamTest, ApproximateTrimTakesWholeNodesAndHeedsTheLimit) {
   for (uint64_t i = 1; i <= 100; ++i) Add({i, 0}, {"f", "v"}, {0, 10});
   StreamTrim trim{StreamTrim::Kind::kMaxLength, true, 55, {}, 0};
