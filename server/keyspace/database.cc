@@ -140,7 +140,7 @@ const Entry* Database::Set(KeyRef key, ValueInput value, int64_t expire_at_ms, b
   CountExpiry(fresh, removed.record);
   if (owner_->observer_ != nullptr) [[unlikely]]
     owner_->observer_->OnKeyGone(index_, key.key, removed.record->type());
-  Dispose(removed.record, removed.shared, key.hash, true);
+  Dispose(removed.record, removed.shared, key.hash, false);
   return fresh;
 }
 

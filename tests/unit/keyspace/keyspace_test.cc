@@ -33,18 +33,20 @@ class RecordingListener : public KeyspaceListener {
 /// A value that takes long to free, and tells how often another thread than its maker's did.
 class HeavyObject final : public Object {
  public:
-  explicit HeavyObject(std::atomic<int>* freed_elsewhere) : freed_elsewhere_(freed_elsewhere) {}
+  explicit HeavyObject(std::atomic<int>* freed_elsewhere, size_t effort = 1'000'000)
+      : freed_elsewhere_(freed_elsewhere), effort_(effort) {}
   ~HeavyObject() override {
     if (std::this_thread::get_id() != maker_) freed_elsewhere_->fetch_add(1);
   }
   Status Emit(ValueSink&) const override { return Status::Ok(); }
   size_t MemoryUsage() const override { return sizeof(*this); }
-  size_t FreeEffort() const override { return 1'000'000; }
+  size_t FreeEffort() const override { return effort_; }
   const char* EncodingName() const override { return "heavy"; }
   const char* TypeName() const override { return "heavy"; }
 
  private:
   std::atomic<int>* const freed_elsewhere_;
+  const size_t effort_;
   const std::thread::id maker_ = std::this_thread::get_id();
 };
 
@@ -312,6 +314,22 @@ TEST(KeyspaceTest, TheReaperIsTheLastToHoldAHeavyValue) {
     }
     keyspace.DrainReaper();
     EXPECT_EQ(freed_elsewhere, kRounds);
+  }
+}
+
+TEST(KeyspaceTest, WhatIsReplacedIsFreedInPlaceWhereRemovingItWouldBe) {
+  for (const size_t effort : {100u, 1'000'000u}) {
+    std::atomic<int> freed_elsewhere = 0;
+    Keyspace keyspace({.databases = 1});
+    Database& db = keyspace.db(0);
+    const auto key = db.MakeKey("key");
+    db.Set(key,
+           ValueInput::FromObject(ValueType::kModule,
+                                  ObjectRef::Adopt(new HeavyObject(&freed_elsewhere, effort))),
+           kNoExpiry);
+    db.Set(key, ValueInput::String("other"), kNoExpiry);
+    keyspace.DrainReaper();
+    EXPECT_EQ(freed_elsewhere, effort > 1000 ? 1 : 0);
   }
 }
 
