@@ -250,8 +250,12 @@ Status RdbParser::ReadLzfString(RdbString* out) {
     target = out->blob->mutable_data();
   } else {
     out->form = RdbString::Form::kView;
-    if (unpacked_.size() < size) unpacked_.resize(kBlobBytes);
-    target = unpacked_.data();
+    if (unpacked_bytes_ < size) {
+      // All that a file may ask for at once; of a payload it is most often the only string.
+      unpacked_bytes_ = source_ == nullptr ? size : kBlobBytes;
+      unpacked_ = std::make_unique_for_overwrite<char[]>(unpacked_bytes_);
+    }
+    target = unpacked_.get();
   }
   out->view = {target, size};
   if (LzfDecompress(packed, target, size) != size) {

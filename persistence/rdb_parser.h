@@ -128,8 +128,9 @@ class RdbParser {
   uint64_t crc_ = 0;
   bool checksum_on_;
   bool passes_over_ = false;
-  std::vector<char> packed_;    ///< compressed bytes that do not fit the buffer
-  std::vector<char> unpacked_;  ///< decompressed strings below kBlobBytes
+  std::vector<char> packed_;          ///< compressed bytes that do not fit the buffer
+  std::unique_ptr<char[]> unpacked_;  ///< decompressed strings below kBlobBytes
+  size_t unpacked_bytes_ = 0;
   char number_[24];
 };
 
