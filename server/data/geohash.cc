@@ -13,20 +13,26 @@ constexpr double kRadiansPerDegree = M_PI / 180.0;
 double Radians(double degrees) { return degrees * kRadiansPerDegree; }
 double Degrees(double radians) { return radians / kRadiansPerDegree; }
 
-/// Puts the bits of `low` at the even places and those of `high` at the odd ones.
-uint64_t Interleave(uint32_t low, uint32_t high) {
-  uint64_t bits = 0;
-  for (int i = 0; i < 32; ++i) {
-    bits |= static_cast<uint64_t>(low >> i & 1) << (2 * i);
-    bits |= static_cast<uint64_t>(high >> i & 1) << (2 * i + 1);
-  }
-  return bits;
+/// The bits of `half` at the even places.
+uint64_t Spread(uint32_t half) {
+  uint64_t bits = half;
+  bits = (bits | bits << 16) & 0x0000ffff0000ffff;
+  bits = (bits | bits << 8) & 0x00ff00ff00ff00ff;
+  bits = (bits | bits << 4) & 0x0f0f0f0f0f0f0f0f;
+  bits = (bits | bits << 2) & 0x3333333333333333;
+  return (bits | bits << 1) & 0x5555555555555555;
 }
 
+/// Puts the bits of `low` at the even places and those of `high` at the odd ones.
+uint64_t Interleave(uint32_t low, uint32_t high) { return Spread(low) | Spread(high) << 1; }
+
 uint32_t EveryOther(uint64_t bits) {
-  uint32_t half = 0;
-  for (int i = 0; i < 32; ++i) half |= static_cast<uint32_t>(bits >> (2 * i) & 1) << i;
-  return half;
+  bits &= 0x5555555555555555;
+  bits = (bits | bits >> 1) & 0x3333333333333333;
+  bits = (bits | bits >> 2) & 0x0f0f0f0f0f0f0f0f;
+  bits = (bits | bits >> 4) & 0x00ff00ff00ff00ff;
+  bits = (bits | bits >> 8) & 0x0000ffff0000ffff;
+  return static_cast<uint32_t>(bits | bits >> 16);
 }
 
 GeoBits Encode(GeoPoint point, double max_latitude, int step) {

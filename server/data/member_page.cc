@@ -23,6 +23,22 @@ size_t IntegerBytes(int64_t value) {
   return bits == 0 ? 1 : static_cast<size_t>(64 - __builtin_clzll(bits)) / 8 + 1;
 }
 
+/// Adds `more` to those of `count` offsets that are below `limit`. None is above kMaxPageBytes.
+void RaiseBelow(uint16_t* offsets, size_t count, uint16_t limit, uint16_t more) {
+  size_t i = 0;
+#if defined(__SSE2__)
+  const __m128i limits = _mm_set1_epi16(static_cast<int16_t>(limit));
+  const __m128i mores = _mm_set1_epi16(static_cast<int16_t>(more));
+  for (; i + 8 <= count; i += 8) {
+    auto* at = reinterpret_cast<__m128i*>(offsets + i);
+    const __m128i line = _mm_loadu_si128(at);
+    _mm_storeu_si128(at, _mm_add_epi16(line, _mm_and_si128(_mm_cmplt_epi16(line, limits), mores)));
+  }
+#endif
+  for (; i < count; ++i)
+    offsets[i] = static_cast<uint16_t>(offsets[i] + (offsets[i] < limit ? more : 0));
+}
+
 }  // namespace
 
 MemberElement::MemberElement(std::string_view text) {
@@ -168,8 +184,7 @@ void MemberPage::Erase(size_t i, size_t bytes) {
   std::memmove(heap + bytes, heap, at - heap_at);
   heap_at = static_cast<uint16_t>(heap_at + bytes);
   uint16_t* all = offsets();
-  for (size_t j = 0; j < count; ++j)
-    all[j] = static_cast<uint16_t>(all[j] + (all[j] < at ? bytes : 0));
+  RaiseBelow(all, count, at, static_cast<uint16_t>(bytes));
   const size_t last = count - 1u;
   fingerprints()[i] = fingerprints()[last];
   all[i] = all[last];

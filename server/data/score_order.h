@@ -164,9 +164,16 @@ void ScoreOrder::Visit(uint64_t rank, uint64_t count, bool reverse, Visitor&& vi
   uint64_t offset = 0;
   auto cursor = tree_.Seek(rank, &offset);
   int at = static_cast<int>(offset);
+  const int step = reverse ? -1 : 1;
+  constexpr int kAhead = 8;  // records that are fetched while those before them are visited
   for (;;) {
     const ScoreLeaf& leaf = *cursor.leaf();
-    for (; at >= 0 && at < leaf.count; at += reverse ? -1 : 1) {
+    const auto fetch = [&leaf](int i) {
+      if (i >= 0 && i < leaf.count) PrefetchLine(leaf.record(i));
+    };
+    for (int i = 0; i < kAhead && static_cast<uint64_t>(i) < count; ++i) fetch(at + i * step);
+    for (; at >= 0 && at < leaf.count; at += step) {
+      if (count > kAhead) fetch(at + kAhead * step);
       if (!visit(*leaf.record(at)) || --count == 0) return;
     }
     if (!(reverse ? cursor.Prev() : cursor.Next())) return;
