@@ -48,6 +48,7 @@ class FileWriter {
   ~FileWriter();
   void Append(std::string_view bytes);
   uint64_t position() const { return position_; }
+  const Status& status() const { return status_; }
   Status Publish();
 
  private:

@@ -2,7 +2,12 @@
 // Files are read and written by a first half on a worker (module.h, RunLate); an export is seen
 // under its name once it is whole and synced.
 
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
 #include <algorithm>
+#include <cerrno>
 #include <cstring>
 #include <map>
 #include <tuple>
@@ -95,11 +100,57 @@ Status WritePt(FileWriter& file, BlobSource& source, const Version& version) {
   return Status::Ok();
 }
 
+/// Errors: the server has a file of this name, or would read one. Thread: executor.
+Status CheckNotServers(const LogHost& host, std::string_view name) {
+  if (name.empty()) return Status::Ok();  // as settings that are not made are
+  bool taken = name.starts_with("temp-") || name == kLogDirectory;
+  for (const char* setting :
+       {"dbfilename", "aclfile", "logfile", "appenddirname", "unixsocket", "pidfile"}) {
+    const std::string path = host.Setting(setting);
+    taken = taken || name == std::string_view(path).substr(path.find_last_of('/') + 1);
+  }
+  if (!taken) return Status::Ok();
+  return Status::Client("ERR '" + std::string(name) + "' is a name of the server's own files");
+}
+
+/// How a file of the format begins.
+bool IsExport(std::string_view head, uint64_t file_bytes, FileFormat format) {
+  if (format == FileFormat::kPt) return head.starts_with(std::string_view("PK\3\4", 4));
+  uint64_t header_bytes = 0;
+  if (head.size() <= sizeof header_bytes || head[sizeof header_bytes] != '{') return false;
+  std::memcpy(&header_bytes, head.data(), sizeof header_bytes);
+  return header_bytes <= kMaxSafetensorsHeader && header_bytes <= file_bytes - sizeof header_bytes;
+}
+
+/// What is replaced is an older export, and nothing else that the directory may have. Errors: there
+/// is something of that name, and it does not begin as a file of the format.
+Status CheckReplaceable(const std::string& name, FileFormat format) {
+  struct stat about {};
+  if (::lstat(name.c_str(), &about) != 0 && errno == ENOENT) return Status::Ok();
+  char head[16] = {};
+  ssize_t got = -1;
+  if (S_ISREG(about.st_mode)) {
+    const int fd = ::open(name.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+    if (fd >= 0) {
+      got = ::pread(fd, head, sizeof head, 0);
+      ::close(fd);
+    }
+  }
+  const std::string_view begins(head, static_cast<size_t>(std::max<ssize_t>(got, 0)));
+  if (IsExport(begins, static_cast<uint64_t>(about.st_size), format)) return Status::Ok();
+  return Status::Client("ERR '" + name + "' is there and is not replaced: it is no " +
+                        (format == FileFormat::kPt ? ".pt" : "safetensors") + " file");
+}
+
 Result<uint64_t> Export(BlobSource& source, const Version& version, FileFormat format,
                         const std::string& name) {
   FileWriter file(name);
+  CAIRN_RETURN_IF_ERROR(file.status());
+  CAIRN_RETURN_IF_ERROR(CheckReplaceable(name, format));
   CAIRN_RETURN_IF_ERROR(format == FileFormat::kPt ? WritePt(file, source, version)
                                                   : WriteSafetensors(file, source, version));
+  // It may have come meanwhile.
+  CAIRN_RETURN_IF_ERROR(CheckReplaceable(name, format));
   CAIRN_RETURN_IF_ERROR(file.Publish());
   return file.position();
 }
@@ -107,6 +158,7 @@ Result<uint64_t> Export(BlobSource& source, const Version& version, FileFormat f
 Status ExportCommand(CommandRun& run) {
   Result<FileFormat> format = ParseFormat(run.args(), 3, "to");
   if (!format.ok()) return format.status();
+  CAIRN_RETURN_IF_ERROR(CheckNotServers(run.logs(), run.args()[6]));
   Result<const RunValue*> found = run.NeedRun(run.key(), CAIRN_READ);
   if (!found.ok()) return found.status();
   const CkptRun& state = found.value()->run();

@@ -64,9 +64,10 @@ class LogHost {
   /// module_api.h, watch_saves. `alive`: bytes of the chunks that are held now.
   void OnSaved(std::string_view path, uint64_t number, uint64_t alive);
   void Say(std::string_view line) const;
+  /// As CONFIG GET has it; empty when there is none of that name. Thread: executor.
+  std::string Setting(const char* name) const;
 
  private:
-  std::string Setting(const char* name) const;
   const CairnApi& api_;
   CairnModule* const module_;
   bool saving_ = false;

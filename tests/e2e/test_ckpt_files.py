@@ -277,6 +277,41 @@ class CheckpointFiles(unittest.TestCase):
                 self.command("CKPT.EXPORT", "run", 1, "FORMAT", form, "TO", "good." + form)
                 self.assertEqual(sorted(torch.load(self.path("good.pt"))), ["__metadata__", "x"])
 
+    def test_only_exports_are_replaced(self):
+        self.save(1, {"w": torch.ones(2)})
+        export = "CKPT.EXPORT", "run", 1, "FORMAT"
+        for form in ("pt", "safetensors"):
+            for _ in range(2):
+                self.command(*export, form, "TO", "again." + form)
+        header = struct.pack("<Q", 2) + b"{}"
+        others = {"notes.txt": b"notes", "empty": b"", "short": header[:8], "zip.zip": b"PK\3\4" + b"x" * 40, "st": header,
+                  "long": struct.pack("<Q", 3) + b"{}", "users.acl": b"user default on nopass ~* +@all\n"}
+        for name, content in others.items():
+            with open(self.path(name), "wb") as file:
+                file.write(content)
+        os.symlink("again.pt", self.path("link"))
+        os.mkdir(self.path("folder"))
+        for name in [*others, "link", "folder", "again.pt", "again.safetensors"]:
+            for form in ("pt", "safetensors"):
+                if (name, form) in (("zip.zip", "pt"), ("st", "safetensors"), ("again." + form, form)):
+                    continue
+                with self.assertRaisesRegex(redis.ResponseError, f"'{name}' is there and is not replaced: it is no "):
+                    self.command(*export, form, "TO", name)
+        for name, content in others.items():
+            with open(self.path(name), "rb") as file:
+                self.assertEqual(file.read(), content)
+        self.assertTrue(os.path.islink(self.path("link")))
+        self.command(*export, "pt", "TO", "zip.zip")
+        self.command(*export, "safetensors", "TO", "st")
+        self.assertEqual([name for name in os.listdir(self.path("")) if name.startswith("temp-")], [])
+
+    def test_names_of_the_servers_files_are_refused(self):
+        self.save(1, {"w": torch.ones(2)})
+        for name in ("dump.rdb", "appendonlydir", "chunklogs", "temp-1.rdb"):
+            with self.assertRaisesRegex(redis.ResponseError, f"'{name}' is a name of the server's own files"):
+                self.command("CKPT.EXPORT", "run", 1, "FORMAT", "pt", "TO", name)
+            self.assertFalse(os.path.isfile(self.path(name)))
+
     def test_paths_and_formats_are_refused(self):
         self.save(1, {"w": torch.ones(2)})
         for name in ("../x", "/tmp/x", ".x", "a/b"):
