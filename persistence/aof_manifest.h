@@ -80,6 +80,8 @@ struct AofLocation {
   std::string append_name = "appendonly.aof";
   std::string PathOf(std::string_view name) const { return directory + "/" + std::string(name); }
   std::string ManifestPath() const { return directory + "/" + append_name + ".manifest"; }
+  /// Held for the day the disk is full.
+  std::string ReservePath() const { return directory + "/" + append_name + ".reserve"; }
 };
 
 /// Whether the names made of `location.append_name` fit into a directory entry (255 bytes) and, in

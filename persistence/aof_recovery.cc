@@ -41,24 +41,26 @@ void AofWriter::Fail(const Status& status, std::string_view what, int64_t now_us
 bool AofWriter::Recover(int64_t now_us) {
   Status status;
   if (manifest_unknown_) status = Publish(manifest_);
-  if (status.ok() && !file_suspect_ && !file_refuses_) {
+  if (status.ok() && file_suspect_) {
+    status = MoveRetainedToNewFile();
+  } else if (status.ok()) {
     status = RepairFile();
     if (status.ok()) status = DrainRetained();
-    // Room is not what this file lacks (it is as long as one may be, say): the next may take them.
-    // Not one that took nothing yet, or a disk that fails would get file after file.
-    file_refuses_ = repair_needed_ && status.code() != StatusCode::kNoSpace && group_end_ != 0;
-    if (file_refuses_) status = Status::Ok();
-  }
-  if (status.ok() && (file_suspect_ || file_refuses_)) {
-    status = MoveRetainedToNewFile();
-    if (status.ok()) status = DrainRetained();
+    // Room is not what this file lacks (it is as long as one may be, say): what it has is sound,
+    // and the next may take the rest. Not behind one that took nothing yet, or a disk that fails
+    // would get file after file.
+    const bool refuses = repair_needed_ && status.code() != StatusCode::kNoSpace && group_end_ != 0;
+    if (refuses) status = RepairFile();
+    // Nor does one go on that a start could not leave for want of room.
+    if (status.ok() && (refuses || (step_checksum_ && !covered_))) status = Rotate();
+    if (status.ok() && refuses) status = DrainRetained();
   }
   if (status.ok() && reserve_spent_ && !CreateReserve()) {
     // The bytes are down, thanks to the reserve. Writes stay refused until there is room for it
     // again, which may be what a rewrite makes: its cut, which takes next to none, must not wait.
     if (!todo_.empty() && std::holds_alternative<Cut>(todo_.front())) (void)MakeCut(now_us);
-    status =
-        Status(StatusCode::kNoSpace, "fallocate " + ReservePath() + ": No space left on device");
+    status = Status(StatusCode::kNoSpace,
+                    "fallocate " + location_.ReservePath() + ": No space left on device");
   }
   if (!status.ok()) {
     Fail(status, "retry", now_us);
@@ -125,7 +127,7 @@ Status AofWriter::ReadBack() {
 
 /// After a failed sync: the kernel may have dropped the dirty pages and will say OK next time. What
 /// it did not vouch for is written anew to the next INCR; the old file ends where its last good
-/// sync ended. Also from a file that takes no more bytes.
+/// sync ended.
 Status AofWriter::MoveRetainedToNewFile() {
   AofManifest next = manifest_;
   const Result<AofFile> added = next.AddIncrement(location_.append_name);
@@ -171,7 +173,7 @@ Status AofWriter::MoveRetainedToNewFile() {
     unsynced_ = retained;
     return status;
   }
-  file_suspect_ = file_refuses_ = cut_unsynced_ = false;
+  file_suspect_ = cut_unsynced_ = false;
   group_end_ = new_end;
   OpenSyncFile();
   RecountOlderFiles();
@@ -179,13 +181,9 @@ Status AofWriter::MoveRetainedToNewFile() {
   return Status::Ok();
 }
 
-std::string AofWriter::ReservePath() const {
-  return location_.PathOf(location_.append_name + ".reserve");
-}
-
 bool AofWriter::CreateReserve() {
   if (reserve_bytes_ == 0 || reserve_present_) return true;
-  Result<std::unique_ptr<WritableFile>> file = env_.OpenTruncate(ReservePath());
+  Result<std::unique_ptr<WritableFile>> file = env_.OpenTruncate(location_.ReservePath());
   if (!file.ok()) return false;
   Status reserved = (*file)->Preallocate(reserve_bytes_);
   if (reserved.ok()) {
@@ -193,14 +191,14 @@ bool AofWriter::CreateReserve() {
     if (left.ok() && *left == 0) reserved = Status(StatusCode::kNoSpace, "disk full");
   }
   reserve_present_ = reserved.ok();
-  if (!reserve_present_) (void)env_.Remove(ReservePath()).ok();
+  if (!reserve_present_) (void)env_.Remove(location_.ReservePath()).ok();
   return reserve_present_;
 }
 
 void AofWriter::ReleaseReserve() {
   if (!reserve_present_) return;
   reserve_present_ = false;
-  if (Status status = env_.Remove(ReservePath()); !status.ok()) Log(status.message());
+  if (Status status = env_.Remove(location_.ReservePath()); !status.ok()) Log(status.message());
 }
 
 }  // namespace cairn

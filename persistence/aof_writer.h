@@ -312,7 +312,6 @@ class AofWriter {
   Status MoveRetainedToNewFile();
   Status ReadBack();
   void RemoveUnnamed();
-  std::string ReservePath() const;
   bool CreateReserve();
   void ReleaseReserve();
   void SetState(AofState state);
@@ -379,7 +378,6 @@ class AofWriter {
   bool repair_needed_ = false;  ///< a write failed: cut the file to group_end_ first
   bool cut_unsynced_ = false;   ///< what was cut off may come back: sync before the next file (A6)
   bool file_suspect_ = false;   ///< a sync failed: move to a new file
-  bool file_refuses_ = false;   ///< a write failed twice, not for want of room: the same
   bool reserve_present_ = false;
   bool reserve_spent_ = false;  ///< freed because the disk was full
   int waiting_cuts_ = 0;        ///< Cuts in todo_

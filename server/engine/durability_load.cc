@@ -95,6 +95,8 @@ Status DurabilityOfFiles::LoadAtStart() {
       swept > 0) {
     engine_.log.Log(LogLevel::kNotice, "Removed {} temporary files of processes that ended", swept);
   }
+  // Of a process that was killed with the log on. Where it cannot be removed it only takes room.
+  if (!settings.appendonly) (void)engine_.env.RemoveIfThere(Location().ReservePath()).ok();
   engine_.loading = true;
   Status status = settings.appendonly ? LoadAppendOnlyAtStart() : LoadDumpAtStart();
   engine_.loading = false;

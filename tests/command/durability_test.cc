@@ -681,7 +681,13 @@ TEST_F(DurabilityTest, TurningTheLogOffEndsItsRewriteAndNoCopyForReplicas) {
 TEST_F(DurabilityTest, LeftoversOfDeadProcessesAreSweptAtStart) {
   ASSERT_TRUE(env_.OpenTruncate("/temp-99.rdb").ok());
   ASSERT_TRUE(env_.OpenTruncate("/temp-rewriteaof-bg-99.aof").ok());
+  constexpr const char* kReserve = "/appendonlydir/appendonly.aof.reserve";
+  {
+    DurableProcess process(env_, {{"appendonly", "yes"}});
+    ASSERT_TRUE(*env_.FileExists(kReserve));
+  }
   DurableProcess process(env_, {});
+  EXPECT_FALSE(*env_.FileExists(kReserve)) << "the log is off";
   EXPECT_FALSE(*env_.FileExists("/temp-99.rdb"));
   EXPECT_FALSE(*env_.FileExists("/temp-rewriteaof-bg-99.aof"));
 }

@@ -304,7 +304,7 @@ TEST_F(AofWriterTest, SupersededFilesGoOrAreKept) {
 }
 
 TEST_F(AofWriterTest, AFullDiskRefusesFreesTheReserveAndRecovers) {
-  const std::string reserve = kLocation.PathOf(kLocation.append_name + ".reserve");
+  const std::string reserve = kLocation.ReservePath();
   auto writer = Open();
   ASSERT_TRUE(*env_.FileExists(reserve));
   env_.SetCapacity(env_.used_bytes() + 10);
@@ -336,7 +336,7 @@ TEST_F(AofWriterTest, AFullDiskRefusesFreesTheReserveAndRecovers) {
 // The bytes went into what the reserve left, so there is no room for a new one until the rewrite
 // has come to its end: its cut must not wait for that.
 TEST_F(AofWriterTest, ARewriteEndsOnAFullDiskAndMakesRoom) {
-  const std::string reserve = kLocation.PathOf(kLocation.append_name + ".reserve");
+  const std::string reserve = kLocation.ReservePath();
   auto writer = Open();
   writer->Append(SetCommand("a", std::string(5000, 'x')), 0);
   env_.AdvanceMicros(1'000'000);
@@ -468,6 +468,32 @@ TEST_F(AofWriterTest, AFileThatTakesNoMoreBytesIsLeftForTheNext) {
   EXPECT_TRUE(writer->Close().ok());
   EXPECT_EQ(Load(), (std::vector<std::string>{"SELECT 3", "SET a 1", "SET b 2", "SELECT 3",
                                               "SET b 2", "SET c 3"}));
+}
+
+TEST_F(AofWriterTest, WhatSuchAFileHasStaysWhateverFailsMeanwhile) {
+  options_.policy = AofSyncPolicy::kNever;
+  auto writer = Open();
+  writer->Append(SetCommand("a", "1"), 0);
+  (void)writer->RunOnce();
+  ASSERT_EQ(writer->written_offset(), writer->appended_offset());
+  env_.FailNthCall(1, Status::Io("File too large"), true);
+  writer->Append(SetCommand("b", "2"), 0);
+  (void)writer->RunOnce();
+  for (uint64_t later = 1; later < 12; ++later) {
+    SCOPED_TRACE(later);
+    ASSERT_EQ(writer->state(), AofState::kDegraded);
+    env_.AdvanceMicros(10'000'000);
+    env_.FailTwice(2, later, Status::Io("no disk"));  // 1 cuts the file back, 2 is the write
+    (void)writer->RunOnce();
+    env_.FailNthCall(0, Status::Ok());
+    const std::vector<std::string> lines = Load();  // as after a kill
+    ASSERT_GE(lines.size(), 2u);
+    EXPECT_EQ(lines[1], "SET a 1");
+    if (writer->state() == AofState::kOk) break;
+  }
+  EXPECT_EQ(writer->state(), AofState::kOk);
+  EXPECT_TRUE(writer->Close().ok());
+  EXPECT_EQ(Load().back(), "SET b 2");
 }
 
 // Or a disk that takes nothing at all would fill the manifest with empty files.
