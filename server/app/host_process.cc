@@ -98,7 +98,7 @@ void HostProcess::Begin(Config& config, Logger& log) {
     log.Log(LogLevel::kWarning,
             "supervised by systemd. Please make sure you set appropriate values for "
             "TimeoutStartSec and TimeoutStopSec in your service unit.");
-    Tell("STATUS=CairnKV is loading...\n");
+    Tell("STATUS=Redis is loading...\n");
   } else if (settings.supervised == Supervised::kUpstart) {
     log.Log(LogLevel::kWarning, "upstart supervision requested, but UPSTART_JOB not found!");
   } else if (settings.supervised == Supervised::kSystemd) {

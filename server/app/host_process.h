@@ -27,7 +27,8 @@ class HostProcess {
   /// Tells the supervisor that the server starts, shows the title, applies the OOM score and the
   /// allocator's thread, and follows the settings from now on. Borrows both.
   void Begin(Config& config, Logger& log);
-  /// Tells the service manager: "READY=1", "STATUS=..", "STOPPING=1". Nothing without one.
+  /// Tells the service manager: "READY=1", "STATUS=..", "STOPPING=1", each with its
+  /// newline. Nothing without one.
   void Tell(std::string_view message) const;
 
   /// The server became a replica, or a primary again (`replicaof`): the OOM score follows.

@@ -25,6 +25,10 @@
 namespace cairn {
 namespace {
 
+// Where init scripts look for the pid of a server in the background that was told no place.
+// Source: CONFIG_DEFAULT_PID_FILE of Redis 7.0.
+constexpr const char* kPidFileOfDaemons = "/var/run/redis.pid";
+
 void PrintHelp() {
   std::fprintf(
       stderr,
@@ -78,7 +82,10 @@ int Serve(Env& env, Config& config, HostProcess& process, const std::string& exe
           bool configured) {
   const Settings& settings = config.settings();
   process.FindSupervisor(settings);
-  if (settings.daemonize && !process.is_supervised()) Daemonize();
+  if (settings.daemonize && !process.is_supervised()) {
+    Daemonize();
+    if (settings.pidfile.empty()) config.MutableSettings().pidfile = kPidFileOfDaemons;
+  }
   const std::unique_ptr<LogSink> sink = NewLogSink(settings);
   Logger log({.pid = ::getpid(),
               .wall_micros = [&env] { return env.WallMicros(); },
@@ -102,6 +109,7 @@ int Serve(Env& env, Config& config, HostProcess& process, const std::string& exe
   log.set_role('M');
   FollowCrashSetting(config);
   Server server(env, config, log, executable);
+  server.engine().tell_supervisor = [&](std::string_view line) { process.Tell(line); };
   server.OnRoleChange([&] {
     log.set_role(settings.replicaof.host.empty() ? 'M' : 'S');
     process.RoleChanged(settings, log);
@@ -113,10 +121,12 @@ int Serve(Env& env, Config& config, HostProcess& process, const std::string& exe
     // A load that SHUTDOWN or a signal ended did what it was told.
     return started.code() == StatusCode::kCancelled ? 0 : 1;
   }
-  process.Tell("STATUS=Ready to accept connections\nREADY=1\n");
-  const int status = server.Run();
-  process.Tell("STOPPING=1\n");
-  return status;
+  process.Tell(settings.replicaof.host.empty()
+                   ? "STATUS=Ready to accept connections\n"
+                   : "STATUS=Ready to accept connections in read-only mode. Waiting for MASTER <-> "
+                     "REPLICA sync\n");
+  process.Tell("READY=1\n");
+  return server.Run();
 }
 
 /// Renames and users are tried on a table of their own while the file is read, so that a wrong one

@@ -120,6 +120,7 @@ Status Server::Start() {
   // CONFIG SET may come to that later: the clients that are there stay.
   if (tcp_listeners_.empty() && unix_listener_ == nullptr)
     return Status::Io("Configured to not listen anywhere, exiting.");
+  WritePidFile();  // a long load can be ended by it
   loop_.SetAfterPoll([this] { clients_->RunTurn(); });
   ChooseSystemCalls();
   loop_.OnSignal(SIGTERM, [this](int number) { RequestShutdown(number); });
@@ -141,7 +142,6 @@ Status Server::Start() {
   CAIRN_RETURN_IF_ERROR(durability_->LoadAtStart());
   engine_->serve_while_loading = nullptr;
   replication_->FinishStart();
-  WritePidFile();
   AdjustCron();
   if (!config_.settings().unixsocket.empty()) {
     log_.Log(LogLevel::kNotice, "The server is now ready to accept connections at {}",
@@ -166,6 +166,12 @@ Status Server::LoadModules() {
       log_.Log(LogLevel::kWarning, "{}", loaded.message());
       return Status::Io("Can't load module from " + words[0] + ": server aborting");
     }
+  }
+  // No module here takes settings from the file.
+  if (!config_.settings().module_settings.empty()) {
+    return Status::Io(
+        "Module Configuration detected without loadmodule directive or no ApplyConfig call: "
+        "aborting");
   }
   return Status::Ok();
 }
@@ -368,6 +374,7 @@ void Server::RequestShutdown(int signal_number) {
            signal_number == SIGINT ? "SIGINT" : "SIGTERM");
   if (pending_shutdown_) return;
   if (engine_->loading) {
+    engine_->TellSupervisor("STOPPING=1\n");
     engine_->stop_requested = true;
     return;
   }
@@ -390,6 +397,7 @@ void Server::RequestShutdown(int signal_number) {
 
 Status Server::PrepareShutdown(int save, bool now, bool force) {
   log_.Log(LogLevel::kWarning, "User requested shutdown...");
+  if (!pending_shutdown_) engine_->TellSupervisor("STOPPING=1\n");
   const int64_t patience_s = config_.settings().shutdown_timeout;
   if (now || patience_s == 0 || !replication_->ReplicasLag()) {
     EndShutdownWait();

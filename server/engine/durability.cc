@@ -457,9 +457,11 @@ Status DurabilityOfFiles::Shutdown(int save, bool force) {
   }
   if (save == 1 || (save != 0 && !engine_.settings().save.empty())) {
     engine_.log.Log(LogLevel::kNotice, "Saving the final RDB snapshot before exiting.");
+    engine_.TellSupervisor("STATUS=Saving the final RDB snapshot\n");
     const Status saved = RunJobHere(JobKind::kSave);
     if (!saved.ok() && !force) {
       engine_.log.Log(LogLevel::kWarning, "Error trying to save the DB, can't exit.");
+      engine_.TellSupervisor("STATUS=Error trying to save the DB, can't exit.\n");
       return saved;
     }
   }

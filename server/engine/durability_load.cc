@@ -47,7 +47,14 @@ Status DurabilityOfFiles::LoadRdb(const std::string& path, const RdbLoad& how,
   const bool drop_expired = !engine_.is_replica() && !how.is_base;
   DatasetLoader loader(
       engine_, {.drop_expired = drop_expired, .merge = how.merge, .at_start = how.at_start});
-  options.on_progress = [this, &loader](uint64_t offset) {
+  const uint64_t loaded = loaded_keys_;
+  const uint64_t expired = expired_at_load_;
+  const auto count = [&] {
+    loaded_keys_ = loaded + loader.loaded();
+    expired_at_load_ = expired + loader.expired();
+  };
+  options.on_progress = [&](uint64_t offset) {
+    count();
     load_.saved_by_memory_bytes = loader.saved_by_memory_bytes();
     return LoadProgress(offset);
   };
@@ -56,8 +63,7 @@ Status DurabilityOfFiles::LoadRdb(const std::string& path, const RdbLoad& how,
   if (!end.ok()) return InFile(path, end.status());
   CAIRN_RETURN_IF_ERROR(InFile(path, loader.Finish()));
   *end_offset = *end;
-  loaded_keys_ += loader.loaded();
-  expired_at_load_ += loader.expired();
+  count();
   engine_.log.Log(LogLevel::kNotice, "Done loading RDB, keys loaded: {}, keys expired: {}.",
                   loader.loaded(), loader.expired());
   return Status::Ok();

@@ -204,6 +204,12 @@ class Engine {
   int64_t shutdown_deadline_ms = 0;  ///< when it waits no longer (loop.NowMillis())
   /// Takes back a shutdown that waits; false when none does.
   std::function<bool()> abort_shutdown;
+  /// Tells the service manager a line of its protocol (sd_notify(3)). Set by app; empty: there is
+  /// nobody to tell.
+  std::function<void(std::string_view line)> tell_supervisor;
+  void TellSupervisor(std::string_view line) const {
+    if (tell_supervisor) tell_supervisor(line);
+  }
 
   /// `key` changed: watchers and caches are told. `origin` is the session whose command did it;
   /// nullptr: it expired or was evicted.

@@ -360,6 +360,9 @@ bool ReplicaLink::OnContinue(std::string_view id) {
     return false;
   }
   engine_.log.Log(LogLevel::kNotice, "Successful partial resynchronization with master.");
+  engine_.TellSupervisor(
+      "STATUS=MASTER <-> REPLICA sync: Partial Resynchronization accepted. Ready to accept "
+      "connections in read-write mode.\n");
   if (!id.empty() && id != engine_.replication_id) {
     // S3: the same history under a new name; what came before keeps the old one.
     former_ = {engine_.replication_id, static_cast<int64_t>(primary_.offset()) + 1};

@@ -174,6 +174,9 @@ void ReplicaLink::OnLoaded(const Status& status) {
   former_ = {};
   primary_.BeginBacklog(copy_offset_);
   engine_.log.Log(LogLevel::kNotice, "MASTER <-> REPLICA sync: Finished with success");
+  engine_.TellSupervisor(
+      "STATUS=MASTER <-> REPLICA sync: Finished with success. Ready to accept connections in "
+      "read-write mode.\n");
   last_heard_ms_ = engine_.loop.NowMillis();
   BeginStream(copy_db_);
   engine_.durability->RestartAppendOnly();

@@ -11,7 +11,7 @@ import unittest
 
 import redis
 
-from cairn_server import BINARIES, Server, wait_until
+from cairn_server import BINARIES, Server, free_port, wait_until
 
 LIMIT_S = 30.0
 
@@ -79,19 +79,75 @@ class ProcessTest(unittest.TestCase):
         self.assertEqual(base, self.score(server))
 
     def test_systemd_is_told(self):
-        probe = Server()
-        self.addCleanup(probe.close)
-        path = os.path.join(probe.directory, "notify")
-        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
-            manager.bind(path)
-            manager.settimeout(LIMIT_S)
-            server = self.start({"supervised": "systemd", "daemonize": "yes"}, {"NOTIFY_SOCKET": path})
-            said = [manager.recv(4096), manager.recv(4096)]
-            self.assertTrue(said[0].startswith(b"STATUS="), said)
-            self.assertIn(b"READY=1", said[1])
-            self.assertTrue(server.running(), "a supervised server does not leave its parent")
-            self.assertEqual(0, server.stop())
-            self.assertIn(b"STOPPING=1", manager.recv(4096))
+        """Each line by itself, as redis-server tells it: the start, an end that fails, one that saves."""
+        for binary in ("redis", "cairn"):
+            with self.subTest(server=binary), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+                probe = Server()
+                self.addCleanup(probe.close)
+                path = os.path.join(probe.directory, "notify")
+                manager.bind(path)
+                manager.settimeout(LIMIT_S)
+                server = self.start({"supervised": "systemd", "daemonize": "yes", "save": "3600 1",
+                                     "enable-protected-configs": "yes"}, {"NOTIFY_SOCKET": path}, binary=binary)
+
+                def expect(*lines):
+                    self.assertEqual([line + "\n" for line in lines], [manager.recv(4096).decode() for _ in lines])
+
+                expect("STATUS=Redis is loading...", "STATUS=Ready to accept connections", "READY=1")
+                self.assertTrue(server.running(), "a supervised server does not leave its parent")
+                client = server.client()
+                gone = os.path.join(server.directory, "gone")
+                os.mkdir(gone)
+                client.config_set("dir", gone)
+                os.rmdir(gone)
+                with self.assertRaisesRegex(redis.ResponseError, "Errors trying to SHUTDOWN"):
+                    client.execute_command("SHUTDOWN")
+                expect("STOPPING=1", "STATUS=Saving the final RDB snapshot", "STATUS=Error trying to save the DB, can't exit.")
+                client.config_set("dir", server.directory)
+                self.assertEqual(0, server.stop())
+                expect("STOPPING=1", "STATUS=Saving the final RDB snapshot")
+
+    def test_systemd_is_told_of_a_link(self):
+        for binary in ("redis", "cairn"):
+            with self.subTest(server=binary), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+                primary = self.start({"repl-diskless-sync-delay": "0"}, binary=binary)
+                path = os.path.join(primary.directory, "notify")
+                manager.bind(path)
+                manager.settimeout(LIMIT_S)
+                self.start({"supervised": "auto", "replicaof": f"127.0.0.1 {primary.port}"}, {"NOTIFY_SOCKET": path}, binary=binary)
+                said = [manager.recv(4096).decode() for _ in range(4)]
+                self.assertIn("in read-only mode. Waiting for MASTER <-> REPLICA sync", said[1])
+                self.assertIn("Finished with success. Ready to accept connections in read-write mode", said[3])
+
+    def test_a_server_in_the_background_says_its_pid(self):
+        default = "/var/run/redis.pid"
+        if os.path.exists(default) or not os.access(os.path.dirname(default), os.W_OK):
+            self.skipTest(f"{default} is not for this test")
+        for binary in ("redis", "cairn"):
+            probe = Server(binary)
+            self.addCleanup(probe.close)
+            subprocess.run([*probe.command_line(), "--daemonize", "yes"], timeout=LIMIT_S, check=True)
+            client = probe.client()
+
+            def answers():
+                try:
+                    return client.ping()
+                except redis.ConnectionError:
+                    return False
+
+            wait_until(answers, LIMIT_S, "the server in the background")
+            said = client.config_get("pidfile"), client.info("server")["process_id"], os.path.exists(default) and read(default)
+            client.shutdown(nosave=True)
+            self.assertEqual(({"pidfile": default}, said[1], f"{said[1]}\n"), said, binary)
+            wait_until(lambda: not os.path.exists(default), LIMIT_S, "the end of the pid file")
+
+    def test_settings_of_a_module_that_is_not_there(self):
+        for binary in ("redis", "cairn"):
+            run = subprocess.run([BINARIES[binary], "--port", str(free_port()), "--nosuch.setting", "1"],
+                                 capture_output=True, text=True, timeout=LIMIT_S, check=False)
+            self.assertEqual(1, run.returncode)
+            self.assertIn("# Module Configuration detected without loadmodule directive or no ApplyConfig call: aborting",
+                          run.stdout, binary)
 
     def test_supervision_without_a_manager(self):
         server = self.start({"supervised": "systemd"})
@@ -173,11 +229,14 @@ class ProcessTest(unittest.TestCase):
     def test_a_delayed_load_answers(self):
         server = self.killed_before_a_long_load(1000)
         server.start()
-        seen = set()
+        seen, counted = set(), set()
 
         def loaded():
             try:
-                seen.add(server.client().info("persistence")["loading"])
+                figures = server.client().info("persistence")
+                seen.add(figures["loading"])
+                if figures["loading"]:
+                    counted.add(figures["rdb_last_load_keys_loaded"])
                 server.client().get("key:1")
                 return True
             except redis.BusyLoadingError:
@@ -188,6 +247,7 @@ class ProcessTest(unittest.TestCase):
 
         wait_until(loaded, LIMIT_S, "the end of the load")
         self.assertIn("refused", seen)
+        self.assertTrue(any(0 < keys < 2000 for keys in counted), counted)
         self.assertEqual(2000, server.client().dbsize())
 
     def test_an_end_while_it_loads(self):
