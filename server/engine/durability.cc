@@ -351,7 +351,7 @@ Status DurabilityOfFiles::WriteRefusal() const {
   if (disk_failed_ && settings.stop_writes_on_bgsave_error && !settings.save.empty()) {
     return RespError(resp_errors::kMisconf);
   }
-  const bool failing = aof_ != nullptr && aof_->state() != AofState::kOk;
+  const bool failing = LogIsOn() && aof_->state() != AofState::kOk;
   if (failing || OpeningFails()) {
     // Redis names the cause alone; call and path stand in the log.
     const Status error = failing ? aof_->last_error() : open_error_;
@@ -371,6 +371,7 @@ void DurabilityOfFiles::Tick() {
   if (engine_.loading) return;
   WarnOfOverdueSave(now_ms);  // also of a save that runs and does not come to an end
   LogSnapshotProgress();
+  GiveUpLoneRewrite();
   if (LogIsMissing() && now_ms >= next_open_attempt_ms_) ReopenLog();
   if (job_.has_value() || publishing_.has_value()) return;
   if (rewrite_scheduled_ || (LogHasNoBase() && now_ms >= next_rewrite_attempt_ms_)) {
@@ -439,13 +440,13 @@ Status DurabilityOfFiles::Shutdown(int save, bool force) {
   AbortBackgroundSave();
   EndOfTurn();
   // Closed last: when the save fails the server goes on, and so must the log.
-  if (aof_ != nullptr) {
+  if (LogIsOn()) {
     engine_.log.Log(LogLevel::kNotice, "Calling fsync() on the AOF file.");
     if (!aof_->WaitDurable(aof_->appended_offset(), kDiskWaitMs) && !force) {
       return FailedShutdown(aof_->last_error());
     }
   }
-  if (LogIsMissing() || (LogHasNoBase() && aof_->state() == AofState::kOk)) {
+  if (LogIsMissing() || (LogIsOn() && LogHasNoBase() && aof_->state() == AofState::kOk)) {
     engine_.log.Line(LogLevel::kNotice, "Writing the base of the AOF before exiting.");
     const Status completed = CompleteLog();
     if (!completed.ok() && !force) {
@@ -467,7 +468,7 @@ Status DurabilityOfFiles::Shutdown(int save, bool force) {
   }
   if (aof_ == nullptr) return Status::Ok();
   const Status closed = aof_->Close();
-  return closed.ok() || force ? Status::Ok() : FailedShutdown(closed);
+  return closed.ok() || force || !LogIsOn() ? Status::Ok() : FailedShutdown(closed);
 }
 
 Status DurabilityOfFiles::FailedShutdown(const Status& cause) {

@@ -41,6 +41,7 @@ AofSyncPolicy PolicyOf(AppendFsync setting) {
 void DurabilityOfFiles::RegisterHooks() {
   engine_.config.OnChange("appendonly", [this](const Settings& before, const Settings& after) {
     if (before.appendonly == after.appendonly) return Status::Ok();
+    NoteErrorPolicy();
     if (!after.appendonly) {
       open_failures_ = 0;
       CloseLog();
@@ -67,9 +68,8 @@ void DurabilityOfFiles::RegisterHooks() {
     if (aof_ != nullptr) aof_->SetKeepHistory(after.aof_disable_auto_gc);
     return Status::Ok();
   });
-  engine_.config.OnChange("aof-error-policy", [this](const Settings&, const Settings& after) {
-    exit_on_aof_error_.store(after.aof_error_policy == AofErrorPolicy::kExit,
-                             std::memory_order_relaxed);
+  engine_.config.OnChange("aof-error-policy", [this](const Settings&, const Settings&) {
+    NoteErrorPolicy();
     return Status::Ok();
   });
   engine_.config.OnChange("aof-buffer-limit", [this](const Settings&, const Settings& after) {
@@ -101,7 +101,7 @@ void DurabilityOfFiles::EndOfTurn() {
 }
 
 uint64_t DurabilityOfFiles::DurableOffset() {
-  if (aof_ == nullptr) return UINT64_MAX;
+  if (!LogIsOn()) return UINT64_MAX;
   const bool always = engine_.settings().appendfsync == AppendFsync::kAlways;
   // In this order: progress made after the look at the offset finds the wish.
   const bool wanted_before = release_wanted_.exchange(true, std::memory_order_seq_cst);
@@ -150,7 +150,7 @@ void DurabilityOfFiles::PatienceEnds() {
 }
 
 bool DurabilityOfFiles::HeldRepliesAreLost() const {
-  return aof_ != nullptr && aof_->state() == AofState::kStopped &&
+  return LogIsOn() && aof_->state() == AofState::kStopped &&
          engine_.settings().appendfsync == AppendFsync::kAlways;
 }
 
@@ -183,6 +183,13 @@ AofCallbacks DurabilityOfFiles::Callbacks() {
   return callbacks;
 }
 
+void DurabilityOfFiles::NoteErrorPolicy() {
+  const Settings& settings = engine_.settings();
+  exit_on_aof_error_.store(
+      settings.appendonly && settings.aof_error_policy == AofErrorPolicy::kExit,
+      std::memory_order_relaxed);
+}
+
 /// aof-error-policy exit. Any thread.
 void DurabilityOfFiles::ExitIfAskedTo() {
   if (!exit_on_aof_error_.load(std::memory_order_relaxed)) return;
@@ -204,8 +211,7 @@ std::unique_ptr<AofWriter> DurabilityOfFiles::NewWriter() {
   options.buffer_limit_bytes = settings.aof_buffer_limit;
   options.unsynced_limit_ms = settings.aof_unsynced_limit;
   options.keep_history = settings.aof_disable_auto_gc;
-  exit_on_aof_error_.store(settings.aof_error_policy == AofErrorPolicy::kExit,
-                           std::memory_order_relaxed);
+  NoteErrorPolicy();
   return std::make_unique<AofWriter>(engine_.env, std::move(options), Callbacks());
 }
 
@@ -382,6 +388,14 @@ void DurabilityOfFiles::NoteFailedRewrite() {
   ++rewrite_failures_;
   const auto jitter_ms = static_cast<int64_t>(engine_.Draw() % static_cast<uint64_t>(wait_ms / 4));
   next_rewrite_attempt_ms_ = engine_.env.WallMicros() / 1000 + wait_ms + jitter_ms;
+}
+
+void DurabilityOfFiles::GiveUpLoneRewrite() {
+  if (aof_ == nullptr || LogIsOn() || aof_->state() == AofState::kOk) return;
+  NoteFailedRewrite();
+  engine_.log.Log(LogLevel::kWarning, "Error rewriting the append only file: {}",
+                  aof_->last_error().message());
+  CloseLog();
 }
 
 void DurabilityOfFiles::FinishRewrite(const Job& job, const Status& status) {

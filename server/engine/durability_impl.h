@@ -60,7 +60,7 @@ class DurabilityOfFiles final : public Durability {
   void Tick() override;
   void EndOfTurn() override;
   uint64_t DurableOffset() override;
-  bool GatesReplies() const override { return aof_ != nullptr; }
+  bool GatesReplies() const override { return LogIsOn(); }
   bool HeldRepliesAreLost() const override;
   Status WriteRefusal() const override;
   bool MayHoldWrites() const override { return Walking() || LogIsOverLimit(); }
@@ -190,10 +190,16 @@ class DurabilityOfFiles final : public Durability {
   }
   /// For so long that writes are refused.
   bool OpeningFails() const;
+  /// Clients rest on the log. With appendonly no it may be open for a rewrite alone, whose failure
+  /// and whose pace are no client's business.
+  bool LogIsOn() const { return aof_ != nullptr && engine_.settings().appendonly; }
   bool LogHasNoBase() const { return aof_ != nullptr && !aof_->protecting(); }
   /// closed or without a base -> protecting, before it returns.
   Status CompleteLog();
   void ExitIfAskedTo();
+  void NoteErrorPolicy();
+  /// The rewrite with appendonly no ends with the first error of its log.
+  void GiveUpLoneRewrite();
   AofCallbacks Callbacks();
   void BeginLoad(uint64_t total_bytes);
   Status LoadProgress(uint64_t offset);

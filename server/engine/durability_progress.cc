@@ -105,15 +105,14 @@ DurabilityFigures DurabilityOfFiles::figures() const {
   }
   figures.last_load_keys_loaded = static_cast<int64_t>(loaded_keys_);
   figures.last_load_keys_expired = static_cast<int64_t>(expired_at_load_);
-  figures.aof_enabled = aof_ != nullptr;
+  figures.aof_enabled = LogIsOn();
   figures.aof_last_rewrite_ok = last_rewrite_ok_;
   figures.last_rewrite_duration_s =
       last_rewrite_duration_ms_ < 0 ? -1 : last_rewrite_duration_ms_ / 1000;
   figures.rewrites = rewrites_;
   figures.rewrite_failures = rewrite_failures_;
-  figures.aof_last_write_ok = !OpeningFails();
+  figures.aof_last_write_ok = LogIsOn() ? aof_->last_write_ok() : !OpeningFails();
   if (aof_ != nullptr) {
-    figures.aof_last_write_ok = aof_->last_write_ok();
     figures.aof_state = NameOf(aof_->state());
     figures.aof_current_bytes = aof_->current_size();
     figures.aof_base_bytes = aof_->base_size();

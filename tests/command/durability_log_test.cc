@@ -196,6 +196,31 @@ TEST_F(DurabilityLogTest, ARewriteWithTheLogOffThatIsEndedLeavesNothing) {
   ExpectAtNextStart("late", kKeys + 1);
 }
 
+TEST_F(DurabilityLogTest, ARewriteWithTheLogOffHoldsAndRefusesNoClient) {
+  DurableProcess process(env_, {{"appendfsync", "always"}, {"aof-error-policy", "exit"}});
+  ASSERT_NO_FATAL_FAILURE(Fill(process));
+  ASSERT_NO_FATAL_FAILURE(BeginSlowRewrite(process));
+  EXPECT_FALSE(process.durability_->figures().aof_enabled);
+  EXPECT_FALSE(process.durability_->GatesReplies());
+  env_.HoldSyncs(true);
+  ASSERT_EQ(process.Run({"SET", "a", "1"}), "+OK");
+  EXPECT_EQ(process.durability_->DurableOffset(), UINT64_MAX);
+  env_.HoldSyncs(false);
+  // What the disk does not take ends the rewrite, and nothing else.
+  env_.SetCapacity(env_.used_bytes());
+  ASSERT_TRUE(process.Until([&] {
+    EXPECT_EQ(process.Run({"SET", "b", "1"}), "+OK");
+    Tick(process);
+    return !process.durability_->figures().rewrite_running;
+  }));
+  EXPECT_EQ(process.durability_->figures().rewrite_failures, 1u);
+  EXPECT_TRUE(process.durability_->figures().aof_last_write_ok);
+  EXPECT_EQ(*env_.ListDir("/appendonlydir"), std::vector<std::string>{});
+  for (int i = 0; i < 100; ++i) Tick(process);
+  EXPECT_FALSE(process.engine_.stop_requested);
+  EXPECT_EQ(process.durability_->figures().rewrite_failures, 1u);
+}
+
 TEST_F(DurabilityLogTest, TurnedOnDuringARewriteWithTheLogOffItStays) {
   {
     DurableProcess process(env_, {});
