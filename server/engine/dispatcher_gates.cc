@@ -180,7 +180,7 @@ bool Dispatcher::Admit(Session& session, Command* command, Command* container,
   if (engine_.is_paused() && HeldByPause(session, flags)) {
     if (request != nullptr)
       session.deferred.push_back(OwnedCommand::From(command->spec, args, request));
-    session.suspended = true;
+    engine_.HoldByPause(session);
     return false;
   }
   if (HeldForDisk(session, flags)) {

@@ -148,10 +148,17 @@ void Engine::EndDuePauses() {
 void Engine::PauseChanged(PauseMode before) {
   UpdateExpiry();
   if (pauses_.mode() >= before) return;
-  for (const auto& [id, session] : sessions_) {
-    if (session->port != nullptr && !session->closing && session->EndPause())
+  for (uint64_t id : std::exchange(paused_sessions_, {})) {
+    Session* session = FindSession(id);
+    if (session != nullptr && session->port != nullptr && !session->closing && session->EndPause())
       session->port->InputReady();
   }
+}
+
+void Engine::HoldByPause(Session& session) {
+  if (session.suspended) return;
+  session.suspended = true;
+  paused_sessions_.push_back(session.id);
 }
 
 void Engine::UpdateExpiry() { keyspace.set_hide_expired(is_replica() || is_paused()); }

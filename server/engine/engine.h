@@ -186,6 +186,8 @@ class Engine {
   void RefreshClock();
   int cron_hz = 10;  ///< turns of cron per second: hz, or more with dynamic-hz and many clients
 
+  /// The session waits for the end of the pause that is on.
+  void HoldByPause(Session& session);
   /// Sessions that wait until a snapshot's walker has caught up (SnapshotThrottle), by id.
   void HoldSession(Session& session);
   /// Lets them try again, in the order in which they came.
@@ -241,6 +243,7 @@ class Engine {
   std::map<uint64_t, std::unique_ptr<Session>> sessions_;
   uint64_t next_session_id_ = 1;
   std::vector<uint64_t> held_sessions_;
+  std::vector<uint64_t> paused_sessions_;
 };
 
 // --- CommandContext's ways to the engine, here because every command takes them ---

@@ -406,7 +406,7 @@ void ReplicaLink::BeginStream(uint32_t db) {
 /// While clients are paused the dataset stays as it is: the stream waits in the kernel.
 bool ReplicaLink::HeldByPause() {
   engine_.EndDuePauses();
-  if (engine_.is_paused()) session_->suspended = true;
+  if (engine_.is_paused()) engine_.HoldByPause(*session_);
   return session_->suspended;
 }
 
