@@ -196,15 +196,14 @@ Status PfMerge(CommandContext& ctx) {
   std::string bytes = hyperloglog::Empty();
   if (entry != nullptr) bytes = entry->StringView(nullptr);
   if (dense && !hyperloglog::MakeDense(&bytes).ok()) return CorruptHyperLogLog();
-  dense = IsDense(bytes);
-  for (uint32_t i = 0; i < hyperloglog::kRegisters && !dense; ++i) {
+  for (uint32_t i = 0; !dense && i < hyperloglog::kRegisters; ++i) {
     if (max[i] == 0) continue;
     if (!hyperloglog::Raise(&bytes, {i, max[i]}, SparseLimit(ctx)).ok())
       return CorruptHyperLogLog();
-    dense = IsDense(bytes);
+    if (IsDense(bytes)) break;
   }
   // The target's own registers are among those of `max`.
-  if (dense) hyperloglog::StoreDense(max, bytes.data());
+  if (IsDense(bytes)) hyperloglog::StoreDense(max, bytes.data());
   hyperloglog::ForgetEstimate(bytes.data());
   if (entry == nullptr) {
     StoreKey(ctx, ctx.db(), target, ValueInput::RawString(bytes));
