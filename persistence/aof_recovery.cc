@@ -161,7 +161,11 @@ Status AofWriter::MoveRetainedToNewFile() {
   if (status.ok()) status = old_file->Truncate(first_new);
   if (status.ok()) status = old_file->Sync();
   if (status.ok()) status = env_.SyncDir(location_.directory);
-  if (status.ok()) status = Publish(next);
+  if (status.ok()) {
+    status = Publish(next);
+    // Either may be the one on disk (A8): the next attempt begins with a new file of that name.
+    manifest_unknown_ = !status.ok();
+  }
   todo_ = std::move(waiting);
   repair_needed_ = false;
   database_marks_.clear();

@@ -448,7 +448,7 @@ class ChunkLogs(ChunkLogCase):
         self.check(other, [1])
 
     def test_another_directory_gets_the_log_with_everything_inline(self):
-        server = self.start({"appendonly": "yes"})
+        server = self.start(AOF)
         client = server.client()
         self.save(server, 1)
         client.bgrewriteaof()
@@ -461,7 +461,7 @@ class ChunkLogs(ChunkLogCase):
         wait_until(lambda: client.info("persistence")["aof_rewrite_in_progress"] == 0, what="the rewrite")
         self.save(server, 3)
         server.kill()
-        other = self.start({"appendonly": "yes"}, directory=elsewhere)
+        other = self.start(AOF, directory=elsewhere)
         self.check(other, [1, 2, 3])
 
     def test_two_servers_in_one_directory(self):
