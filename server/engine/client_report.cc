@@ -73,7 +73,8 @@ std::string ClientLine(const Session& session, int64_t now_ms, const CommandSpec
       "tot-mem={}",
       query_bytes, query_capacity - std::min(query_capacity, query_bytes), argument_bytes,
       session.transaction.queue_bytes, std::min(footprint, kReplyBufferInitialBytes), footprint,
-      fixed, overflow > 0 ? 1 : 0, overflow, session.MemoryUsage() + argument_bytes);
+      fixed, overflow > 0 ? 1 : 0, overflow,
+      session.MemoryUsage() + session.output.referenced_bytes() + argument_bytes);
   line += fmt::format(
       " events={} cmd={} user={} redir={} resp={}", overflow > 0 ? "rw" : "r", CommandName(command),
       session.user,

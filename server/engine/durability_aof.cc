@@ -391,10 +391,12 @@ void DurabilityOfFiles::NoteFailedRewrite() {
 }
 
 void DurabilityOfFiles::GiveUpLoneRewrite() {
-  if (aof_ == nullptr || LogIsOn() || aof_->state() == AofState::kOk) return;
+  if (aof_ == nullptr || LogIsOn()) return;
+  const bool failed = aof_->state() != AofState::kOk;
+  if (!failed && !aof_->ShouldThrottle()) return;
   NoteFailedRewrite();
   engine_.log.Log(LogLevel::kWarning, "Error rewriting the append only file: {}",
-                  aof_->last_error().message());
+                  failed ? aof_->last_error().message() : "the disk is slower than the writers");
   CloseLog();
 }
 

@@ -127,7 +127,7 @@ class DurabilityOfFiles final : public Durability {
   Status Launch(JobKind kind, SyncSnapshot sync = {});
   std::optional<Job>& SlotOf(JobKind kind) { return kind == JobKind::kSync ? copy_ : job_; }
   WorkerThread& WalkerOf(JobKind kind);
-  bool LogIsOverLimit() const { return aof_ != nullptr && aof_->ShouldThrottle(); }
+  bool LogIsOverLimit() const { return LogIsOn() && aof_->ShouldThrottle(); }
   bool Walking() const { return job_.has_value() || copy_.has_value(); }
   void OnJobDone(std::optional<Job>& slot, Status status);
   void NoteFailedStart(const Job& job, const Status& status);
@@ -198,7 +198,8 @@ class DurabilityOfFiles final : public Durability {
   Status CompleteLog();
   void ExitIfAskedTo();
   void NoteErrorPolicy();
-  /// The rewrite with appendonly no ends with the first error of its log.
+  /// The rewrite with appendonly no ends with the first error of its log, or when its disk is
+  /// slower than the writers, whom it may not hold back.
   void GiveUpLoneRewrite();
   AofCallbacks Callbacks();
   void BeginLoad(uint64_t total_bytes);

@@ -62,10 +62,7 @@ bool Session::IsLocal() const {
 }
 
 size_t Session::MemoryUsage() const {
-  // Values that replies refer to count in full, as in Redis, which copies them: they may be in the
-  // keyspace as well, or held by this session alone.
-  size_t bytes = sizeof(Session) + output.footprint() + output.referenced_bytes() +
-                 name.capacity() + peer_address.capacity();
+  size_t bytes = sizeof(Session) + output.footprint() + name.capacity() + peer_address.capacity();
   if (port != nullptr) bytes += port->query_capacity();
   bytes += transaction.queue_bytes;
   for (const OwnedCommand& command : deferred) bytes += command.MemoryUsage();

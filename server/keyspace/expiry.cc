@@ -16,7 +16,7 @@ namespace {
 
 constexpr uint64_t kSegmentsPerEffort = 1024;
 constexpr uint64_t kSegmentsPerClockRead = 16;
-// As many as in Redis: with thousands of databases each has its turn within seconds.
+// As many as in Redis: with thousands of databases each has its turn once a minute or so.
 constexpr uint32_t kDatabasesPerCycle = 16;
 // Keys sampled per cycle and database for the mean TTL, and the most segments gone through for
 // them.

@@ -358,7 +358,8 @@ void ClientHost::CountMemory(Connection& connection) {
   const Session& session = *connection.session_;
   // What is closing is as good as gone; replicas have limits of their own.
   const bool counts = !session.closing && session.kind != SessionKind::kReplica;
-  const size_t bytes = counts ? session.MemoryUsage() : 0;
+  // Values that replies refer to count in full, as in Redis, which copies them.
+  const size_t bytes = counts ? session.MemoryUsage() + session.output.referenced_bytes() : 0;
   clients_bytes_ += bytes - connection.counted_bytes_;
   connection.counted_bytes_ = bytes;
 }

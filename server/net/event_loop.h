@@ -82,7 +82,8 @@ class EventLoop final : public EventLoopPort {
   /// For whoever has operations for many sockets. Empty between calls.
   SocketBatch& batch() { return batch_; }
   /// A handle over `fd`, with `data` for its callback. Errors: kIo, the system does not take one
-  /// more (fs.epoll.max_user_watches, memory), or nothing can be waited for there.
+  /// more (fs.epoll.max_user_watches, memory), or nothing can be waited for there. libuv registers
+  /// it only when the loop polls: if the last watch is gone by then, it ends the process.
   Result<UvPoll> Watch(int fd, void* data);
   uv_loop_t* uv() { return &loop_; }
 

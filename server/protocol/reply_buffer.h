@@ -58,6 +58,7 @@ class ReplyBuffer {
   /// Unsent bytes, referenced ones included.
   size_t size() const { return end_ - begin_ + slice_bytes_; }
   bool empty() const { return size() == 0; }
+  /// Of the unsent bytes those in slices. The keyspace may have them as well, or nobody else.
   size_t referenced_bytes() const { return slice_bytes_; }
   /// Bytes of memory held by this buffer alone (slices belong to their blobs as well).
   size_t footprint() const { return capacity_ + slices_.capacity() * sizeof(Slice); }

@@ -40,6 +40,15 @@ void* Allocate(void* user, void* block, size_t old_size, size_t new_size) {
   return moved;
 }
 
+// The collector allocates too, as it shrinks tables. Refused outside of a protected call, Lua would
+// end the process.
+void Collect(lua_State* lua, int what, int data) {
+  LuaEngine::State& state = LuaStateOf(lua);
+  const bool before = std::exchange(state.unlimited, true);
+  lua_gc(lua, what, data);
+  state.unlimited = before;
+}
+
 // Lua lets its garbage grow to the size of what is live, which may be more than there is room for.
 // Above half the limit it begins each cycle at once, and makes steps that end it within half of the
 // room. Returns what it looks at for each byte that is allocated, in percent.
@@ -56,7 +65,7 @@ size_t PaceCollector(lua_State* lua) {
   }
   lua_gc(lua, LUA_GCSETPAUSE, short_of_room ? 100 : LUAI_GCPAUSE);
   lua_gc(lua, LUA_GCSETSTEPMUL, static_cast<int>(step));
-  if (short_of_room) lua_gc(lua, LUA_GCSTEP, 0);
+  if (short_of_room) Collect(lua, LUA_GCSTEP, 0);
   return step;
 }
 
@@ -70,13 +79,13 @@ void CollectAfter(LuaEngine::State& state, size_t begun_bytes, bool out_of_memor
     // Lua halves the buffer of its concatenations once a collection.
     for (size_t before = SIZE_MAX; state.bytes < before - before / 4;) {
       before = state.bytes;
-      lua_gc(state.lua, LUA_GCCOLLECT, 0);
+      Collect(state.lua, LUA_GCCOLLECT, 0);
     }
   }
   const size_t step = PaceCollector(state.lua);
   // There may be garbage from before; a part of what is held is looked at for each failure.
   if (out_of_memory && !took_much)
-    lua_gc(state.lua, LUA_GCSTEP, static_cast<int>(part * 100 / step / 1024));
+    Collect(state.lua, LUA_GCSTEP, static_cast<int>(part * 100 / step / 1024));
 }
 
 // L4. Raised again at every line from here on, so that no pcall of the script holds it up.
@@ -372,7 +381,7 @@ void LuaEngine::Run(ScriptScope& scope, LuaRef ref, std::span<const std::string_
   CollectAfter(state, begun_bytes, failed == LUA_ERRMEM || call.failed == LUA_ERRMEM);
   if (++state.runs_since_collect >= kRunsPerCollection) {
     state.runs_since_collect = 0;
-    lua_gc(lua, LUA_GCSTEP, kRunsPerCollection);
+    Collect(lua, LUA_GCSTEP, kRunsPerCollection);
   }
 }
 

@@ -32,7 +32,7 @@ struct LuaEngine::State {
   lua_State* lua = nullptr;
   size_t bytes = 0;  // what Lua holds
   size_t limit_bytes = kLuaMemoryBytes;
-  bool unlimited = false;  // while the interpreter is built or closed
+  bool unlimited = false;  // while the interpreter is built or closed, or collects
   ScriptScope* scope = nullptr;
   const std::function<void()>* look = nullptr;
   bool ends = false;  // the hook has raised its error, and does so at each line from here on

@@ -138,7 +138,9 @@ TEST_F(StreamTest, RandomChangesAgreeWithAMap) {
 }
 
 TEST_F(StreamTest, AFinderFindsWhatIsThereWhateverItPasses) {
-  std::mt19937_64 random(std::random_device{}());
+  const uint64_t seed = std::random_device()();
+  SCOPED_TRACE("seed " + std::to_string(seed));
+  std::mt19937_64 random(seed);
   constexpr uint64_t kLast = 600;
   for (uint64_t ms = 1; ms <= kLast; ++ms) {
     if (random() % 3 != 0) Add({ms, random() % 2}, RandomFields(random), {600, 12});
