@@ -524,7 +524,7 @@ TEST_F(DurabilityTest, WhatIsReplayedCountsAsNotSaved) {
   {
     DurableProcess process(env_, {{"appendonly", "yes"}});
     ASSERT_EQ(process.Run({"SET", "a", "1"}), "+OK");
-    ASSERT_EQ(process.Run({"SADD", "s", "1", "2", "3"}), ":3");
+    ASSERT_EQ(process.Run({"RPUSH", "list", "1", "2", "3"}), ":3");
     ASSERT_TRUE(process.AllDurable());
   }
   DurableProcess again(env_, {{"appendonly", "yes"}});
