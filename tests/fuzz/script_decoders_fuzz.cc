@@ -15,15 +15,15 @@ using namespace cairn;
 constexpr size_t kLimitBytes = 64 << 20;
 
 void* Allocate(void* user, void* block, size_t old_size, size_t new_size) {
-  auto& held = *static_cast<size_t*>(user);
+  auto& state = *static_cast<LuaEngine::State*>(user);
   if (new_size == 0) {
     std::free(block);
-    held -= old_size;
+    state.bytes -= old_size;
     return nullptr;
   }
-  if (new_size > old_size && held + new_size - old_size > kLimitBytes) return nullptr;
+  if (new_size > old_size && state.bytes + new_size - old_size > state.limit_bytes) return nullptr;
   void* const moved = std::realloc(block, new_size);
-  if (moved != nullptr) held += new_size - old_size;
+  if (moved != nullptr) state.bytes += new_size - old_size;
   return moved;
 }
 
@@ -69,8 +69,12 @@ int Open(lua_State* lua) {
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   if (size == 0) return 0;
-  size_t held = 0;
-  lua_State* const lua = lua_newstate(Allocate, &held);
+  // No decoder asks for the engine.
+  alignas(Engine) static unsigned char engine[sizeof(Engine)];
+  ScriptRandom random;
+  LuaEngine::State state(reinterpret_cast<Engine&>(engine), random, LuaEngine::Use::kScripts);
+  state.limit_bytes = kLimitBytes;
+  lua_State* const lua = lua_newstate(Allocate, &state);
   if (lua == nullptr || lua_cpcall(lua, Open, nullptr) != 0) std::abort();
   const std::string_view input(reinterpret_cast<const char*>(data) + 1, size - 1);
   switch (data[0] % 4) {
