@@ -60,7 +60,7 @@ bool PackedSortedSetView::Validate(std::string_view listpack, uint64_t seed) {
     last_score = score;
     last_member = member;
   }
-  return !ListpackIndex::HoldsTwice(pack, 1, seed);
+  return !ListpackIndex::HoldsTwice(pack, kSkip, seed);
 }
 
 uint32_t PackedSortedSetView::Find(std::string_view member, double* score, uint64_t* rank,

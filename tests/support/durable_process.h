@@ -167,6 +167,13 @@ class DurableProcess {
   bool AllDurable() {
     return Until([this] { return durability_->DurableOffset() >= engine_.propagation.offset(); });
   }
+  /// Lets the log try again until the disk takes its bytes.
+  bool LogRecovers() {
+    return Until([this] {
+      env_.AdvanceMicros(1'000'000);
+      return durability_->figures().aof_last_write_ok;
+    });
+  }
   bool NoRewrite() {
     return Until([this] {
       return !durability_->figures().rewrite_running && !durability_->figures().rewrite_scheduled;
