@@ -133,7 +133,7 @@ Status Server::Start() {
   // After the modules: users may be given their commands.
   CAIRN_RETURN_IF_ERROR(engine_->acl.LoadAtStart());
   log_.Log(LogLevel::kNotice, "Server initialized");
-  engine_->stats.startup_memory = ReadMemoryFigures().allocated;
+  engine_->stats.startup_memory = ReadAllocatedBytes();
   engine_->serve_while_loading = [this] {
     loop_.RunOnceNoWait();
     return true;

@@ -223,6 +223,7 @@ constexpr CommandSpec kMemoryMallocStatsSpec{
 Status MemoryPurge(CommandContext& ctx) {
   ctx.engine().arena.ReleaseRetained();
   PurgeAllocator();
+  ctx.engine().memory_sample.Forget();
   ctx.reply().Ok();
   return Status::Ok();
 }

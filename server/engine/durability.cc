@@ -80,7 +80,7 @@ SnapshotJobOptions DurabilityOfFiles::JobOptions(JobKind kind, const SyncSnapsho
   options.rdb.checksum = settings.rdbchecksum;
   options.rdb.aof_base = kind == JobKind::kRewrite;
   options.rdb.now_s = engine_.now_ms() / 1000;
-  options.rdb.used_memory_bytes = ReadMemoryFigures().allocated;
+  options.rdb.used_memory_bytes = ReadAllocatedBytes();
   if (engine_.functions != nullptr) options.function_libraries = engine_.functions->Sources();
   if (engine_.replicas != nullptr && kind != JobKind::kRewrite)
     options.rdb.fields = engine_.replicas->SnapshotFields();

@@ -168,8 +168,7 @@ PeerConnections& Engine::peers() {
   return *peers_;
 }
 
-uint64_t Engine::UsedMemory() const {
-  const uint64_t allocated = ReadMemoryFigures().allocated;
+uint64_t Engine::UsedMemory(uint64_t allocated) const {
   return allocated - std::min(allocated, keyspace.SlabFreeBytes()) + arena.in_use_bytes();
 }
 

@@ -34,6 +34,7 @@
 #include "server/keyspace/keyspace.h"
 #include "server/platform/blob_arena.h"
 #include "server/platform/env.h"
+#include "server/platform/memory.h"
 #include "server/platform/transport.h"
 
 namespace cairn {
@@ -164,8 +165,12 @@ class Engine {
   }
 
   /// used_memory: what the allocator handed out and the arena's blobs, less the room in the record
-  /// slab's pages that holds no record: as in Redis, fragmentation is not use. Cost: 10 us.
-  uint64_t UsedMemory() const;
+  /// slab's pages that holds no record: as in Redis, fragmentation is not use. Cost: 5 us.
+  uint64_t UsedMemory() const { return UsedMemory(ReadAllocatedBytes()); }
+  /// The same for whoever knows what the allocator handed out.
+  uint64_t UsedMemory(uint64_t allocated) const;
+  /// For reports, which are asked for again and again.
+  MemorySample memory_sample;
 
   /// A number that commands choose members and keys by: each call another. Env's chance costs a
   /// system call, so it only seeds the sequence. Not for secrets.

@@ -455,13 +455,14 @@ bool IsWanted(const InfoSection& section, std::span<const std::string_view> name
 }  // namespace
 
 MemoryReport ReadMemoryReport(Engine& engine) {
-  const MemoryFigures figures = ReadMemoryFigures();
+  const int64_t now_us = engine.env.MonotonicMicros();
+  const MemoryFigures& figures = engine.memory_sample.Read(now_us);
   MemoryReport report;
   report.allocated = figures.allocated;
   report.active = figures.active;
   report.resident = figures.resident;
   report.rss = figures.rss;
-  report.used = engine.UsedMemory();
+  report.used = engine.UsedMemory(engine.memory_sample.AllocatedBytes());
   engine.stats.peak_memory = std::max<size_t>(engine.stats.peak_memory, report.used);
   report.peak = engine.stats.peak_memory;
   report.startup = engine.stats.startup_memory;

@@ -2,7 +2,9 @@
 
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstdio>
+#include <cstdlib>
 
 #include "server/base/sanitizers.h"
 #include "server/platform/span_heap.h"
@@ -44,7 +46,7 @@ uint64_t ReadStatistic(const char* name) {
   return ::mallctl(name, &value, &size, nullptr, 0) == 0 ? value : 0;
 }
 
-MemoryFigures ReadAllocatorFigures() {
+uint64_t ReadHeapBytes() {
   // jemalloc gathers its statistics only when the epoch advances.
   uint64_t epoch = 1;
   size_t size = sizeof(epoch);
@@ -54,7 +56,11 @@ MemoryFigures ReadAllocatorFigures() {
       "stats.arenas." + std::to_string(MALLCTL_ARENAS_ALL) + ".tcache_bytes";
   const uint64_t allocated = ReadStatistic("stats.allocated");
   const uint64_t cached = ReadStatistic(cached_name.c_str());
-  return {.allocated = allocated > cached ? allocated - cached : 0,
+  return allocated > cached ? allocated - cached : 0;
+}
+
+MemoryFigures ReadAllocatorFigures() {
+  return {.allocated = ReadHeapBytes(),
           .active = ReadStatistic("stats.active"),
           .resident = ReadStatistic("stats.resident"),
           .rss = ResidentSetSize(),
@@ -103,6 +109,8 @@ MemoryFigures ReadAllocatorFigures() {
   return figures;
 }
 
+uint64_t ReadHeapBytes() { return ReadAllocatorFigures().allocated; }
+
 uint64_t AllocatorBytesOfThread() { return 0; }
 uint64_t FreedBytesOfThread() { return 0; }
 
@@ -145,6 +153,29 @@ MemoryFigures ReadMemoryFigures() {
   figures.active += spans.taken_bytes();
   figures.resident += spans.held_bytes();
   return figures;
+}
+
+uint64_t ReadAllocatedBytes() { return ReadHeapBytes() + ProcessSpans().taken_bytes(); }
+
+const MemoryFigures& MemorySample::Read(int64_t now_us) {
+  if (AllocatorBytesOfThread() != 0 && now_us - read_us_ < kMaxAgeUs &&
+      std::abs(Grown()) < kMaxGrown)
+    return figures_;
+  figures_ = ReadMemoryFigures();
+  read_us_ = now_us;
+  live_bytes_ = ThreadLiveBytes();
+  span_bytes_ = ProcessSpans().taken_bytes();
+  return figures_;
+}
+
+int64_t MemorySample::Grown() const {
+  return ThreadLiveBytes() - live_bytes_ +
+         static_cast<int64_t>(ProcessSpans().taken_bytes() - span_bytes_);
+}
+
+uint64_t MemorySample::AllocatedBytes() const {
+  return static_cast<uint64_t>(
+      std::max<int64_t>(static_cast<int64_t>(figures_.allocated) + Grown(), 0));
 }
 
 int64_t ThreadLiveBytes() {
