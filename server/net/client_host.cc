@@ -18,6 +18,10 @@ namespace cairn {
 
 namespace {
 
+// Cron looks at a tenth of the clients, at so many at least.
+constexpr size_t kCronsPerRound = 10;
+constexpr size_t kLeastLooks = 50;
+
 constexpr std::string_view kProtectedModeLine =
     "DENIED Redis is running in protected mode because protected mode is enabled and no password "
     "is set for "
@@ -62,7 +66,7 @@ void TuneTcp(int fd, int keepalive_s, bool loopback) {
 }  // namespace
 
 ClientHost::~ClientHost() {
-  for (auto& [connection, owned] : connections_) engine_.DestroySession(connection->session_);
+  for (const auto& connection : connections_) engine_.DestroySession(connection->session_);
 }
 
 void ClientHost::Refuse(const Accepted& accepted, std::string_view line) {
@@ -100,7 +104,8 @@ void ClientHost::OnAccept(const Accepted& accepted) {
   raw->session_->peer_address = accepted.peer;
   raw->session_->local_address = accepted.local;
   raw->session_->unix_socket = accepted.unix_socket;
-  connections_.emplace(raw, std::move(connection));
+  raw->place_ = connections_.size();
+  connections_.push_back(std::move(connection));
   ++open_;
   ++engine_.stats.connections_received;
 }
@@ -166,7 +171,7 @@ void ClientHost::ServeWhileBusy() {
   loop_.RunSocketsNoWait();
 }
 
-// The turn inside of a turn: no effects to hand over, no connection goes (their ends are posted).
+// The turn inside of a turn: no effects to hand over.
 void ClientHost::RunBusyTurn() {
   const Session* const caller = engine_.script->caller;
   std::vector<Connection*> later;
@@ -193,6 +198,17 @@ void ClientHost::RunBusyTurn() {
     if (connection->peer_ended_) connection->CloseAtEnd();
   }
   flush_.insert(flush_.end(), later.begin(), later.end());
+  RemoveClosed();
+}
+
+// The loop tells of an end when the script is over, and many may come and go until then. Those
+// whose input the turn around this one runs stay as long.
+void ClientHost::RemoveClosed() {
+  for (Connection* connection : std::exchange(closed_, {})) {
+    if (connection->session_ != engine_.script->caller &&
+        std::ranges::find(running_, connection) == running_.end())
+      Remove(connection);
+  }
 }
 
 void ClientHost::RunTurn() {
@@ -332,11 +348,15 @@ void ClientHost::CheckIdle(Connection& connection, int64_t now_ms) {
 void ClientHost::Cron() {
   engine_.RefreshClock();
   engine_.EndDuePauses();
-  for (auto& [connection, owned] : connections_) {
-    if (connection->session_->closing) continue;
-    CheckIdle(*connection, engine_.now_ms());
-    CheckLimits(*connection);
-    CountMemory(*connection);
+  const size_t looks =
+      std::min(connections_.size(), std::max(connections_.size() / kCronsPerRound, kLeastLooks));
+  for (size_t i = 0; i < looks; ++i) {
+    if (next_look_ >= connections_.size()) next_look_ = 0;
+    Connection& connection = *connections_[next_look_++];
+    if (connection.session_->closing) continue;
+    CheckIdle(connection, engine_.now_ms());
+    CheckLimits(connection);
+    CountMemory(connection);
   }
   EvictClients();
 }
@@ -373,16 +393,16 @@ void ClientHost::EvictClients() {
   if (!counts_memory_) {
     counts_memory_ = true;
     clients_bytes_ = 0;
-    for (auto& [connection, owned] : connections_) {
+    for (const auto& connection : connections_) {
       connection->counted_bytes_ = 0;
       CountMemory(*connection);
     }
   }
   if (clients_bytes_ <= limit) return;
   std::vector<Connection*> evictable;
-  for (auto& [connection, owned] : connections_) {
+  for (const auto& connection : connections_) {
     if (connection->counted_bytes_ > 0 && !connection->session_->no_evict)
-      evictable.push_back(connection);
+      evictable.push_back(connection.get());
   }
   const auto smaller = [](const Connection* a, const Connection* b) {
     return a->counted_bytes_ < b->counted_bytes_;
@@ -405,10 +425,15 @@ void ClientHost::CloseAll() {
   ReleaseHeld();
   const uint64_t durable =
       engine_.durability != nullptr ? engine_.durability->DurableOffset() : UINT64_MAX;
-  for (auto& [connection, owned] : connections_) {
+  for (const auto& connection : connections_) {
     if (!connection->session_->closing) connection->Flush(durable);
     connection->CloseNow();
   }
+}
+
+void ClientHost::NoteClosed(Connection* connection) {
+  --open_;
+  if (engine_.script != nullptr) closed_.push_back(connection);
 }
 
 void ClientHost::Remove(Connection* connection) {
@@ -416,9 +441,13 @@ void ClientHost::Remove(Connection* connection) {
   std::erase(flush_, connection);
   std::erase(held_, connection);
   std::erase(cold_, connection);
+  std::erase(closed_, connection);
   clients_bytes_ -= std::min<uint64_t>(clients_bytes_, connection->counted_bytes_);
   engine_.DestroySession(connection->session_);
-  connections_.erase(connection);
+  const size_t place = connection->place_;
+  std::swap(connections_[place], connections_.back());
+  connections_[place]->place_ = place;
+  connections_.pop_back();
 }
 
 }  // namespace cairn

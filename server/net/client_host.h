@@ -7,7 +7,6 @@
 
 #include <cstdint>
 #include <memory>
-#include <unordered_map>
 #include <vector>
 
 #include "server/engine/dispatcher.h"
@@ -37,7 +36,8 @@ class ClientHost {
   void ReleaseHeld();
   /// Pages of a big argument have come: those that waited for theirs go on.
   void OnMemory();
-  /// Ten times a second: timeouts, limits, pause.
+  /// Ten times a second: pauses, and the timeouts and limits of some clients in turn: of each once
+  /// a second, or more often where they are few. Cost: O(clients / 10).
   void Cron();
   /// Keeps the next poll from waiting when there is input to run or output to send. Called at the
   /// end of what runs outside a turn (timers).
@@ -65,13 +65,17 @@ class ClientHost {
   /// Closes the greediest clients until the rest are within maxmemory-clients. Cost: O(clients)
   /// when the limit was just set or is passed, else O(1).
   void EvictClients();
+  void NoteClosed(Connection* connection);
   void Remove(Connection* connection);
+  void RemoveClosed();
   void Refuse(const Accepted& accepted, std::string_view line);
 
   Engine& engine_;
   EventLoop& loop_;
-  std::unordered_map<Connection*, std::unique_ptr<Connection>> connections_;
-  size_t open_ = 0;  // of connections_; the others are closed, and go when the loop turns
+  std::vector<std::unique_ptr<Connection>> connections_;
+  size_t open_ = 0;       // of connections_; the others are closed, and go when the loop turns
+  size_t next_look_ = 0;  // where Cron goes on
+  std::vector<Connection*> closed_;  // while a script was busy
   std::vector<Connection*> ready_;
   std::vector<Connection*> flush_;
   std::vector<Connection*> held_;

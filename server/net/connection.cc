@@ -92,7 +92,7 @@ void Connection::Close(bool after_output) {
 void Connection::CloseNow() {
   if (session_->closing) return;
   session_->closing = true;
-  --host_.open_;
+  host_.NoteClosed(this);
   host_.CountMemory(*this);
   host_.engine_.DetachSession(*session_);
   stream_->Close();

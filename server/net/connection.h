@@ -67,6 +67,7 @@ class Connection final : public StreamReceiver, public SessionPort {
   std::unique_ptr<SocketStream> stream_;
   RequestParser parser_;
   Session* session_ = nullptr;  // owned by the engine's registry
+  size_t place_ = 0;            // among the host's connections
   size_t counted_bytes_ = 0;    // its part of the host's clients_bytes_
   size_t read_hint_ = kReadBufferInitialBytes;
   size_t offered_ = 0;

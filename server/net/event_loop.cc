@@ -93,24 +93,30 @@ void EventLoop::FireTimer(uv_timer_t* handle) {
 
 // All streams say where their bytes shall go before the first of them is told what came. What a
 // receiver does with its own may run this again (a script of a primary that takes too long), or
-// close other streams.
+// close and destroy other streams.
 void EventLoop::ReadSockets() {
   if (readable_.empty()) return;
-  struct Read {
-    SocketStream* stream;
-    ssize_t result;
-  };
-  std::vector<Read> reads;
-  reads.reserve(readable_.size());
+  const size_t begin = reads_.size();
   for (SocketStream* stream : readable_) {
     const std::span<char> space = stream->BeginRead();
-    if (space.empty()) continue;
-    reads.push_back({stream, 0});
-    batch_.AddReceive(stream->fd(), space, &reads.back().result);
+    if (!space.empty()) reads_.push_back({stream, space, 0});
   }
   readable_.clear();
+  const size_t end = reads_.size();
+  for (size_t i = begin; i < end; ++i)
+    batch_.AddReceive(reads_[i].stream->fd(), reads_[i].space, &reads_[i].result);
   batch_.Run();
-  for (const Read& read : reads) read.stream->EndRead(read.result);
+  for (size_t i = begin; i < end; ++i) {
+    const Read read = reads_[i];
+    if (read.stream != nullptr) read.stream->EndRead(read.result);
+  }
+  reads_.resize(begin);
+}
+
+void EventLoop::ForgetRead(SocketStream* stream) {
+  std::erase(readable_, stream);
+  for (Read& read : reads_)
+    if (read.stream == stream) read.stream = nullptr;
 }
 
 void EventLoop::RunSocketsNoWait() {

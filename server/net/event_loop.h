@@ -12,6 +12,7 @@
 #include <functional>
 #include <memory>
 #include <mutex>
+#include <span>
 #include <unordered_map>
 #include <vector>
 
@@ -78,7 +79,7 @@ class EventLoop final : public EventLoopPort {
   /// Has `stream` read from when this poll is over, with all others. Once a poll.
   void EnqueueRead(SocketStream* stream) { readable_.push_back(stream); }
   /// The stream is going: it will not be read from.
-  void ForgetRead(SocketStream* stream) { std::erase(readable_, stream); }
+  void ForgetRead(SocketStream* stream);
   /// For whoever has operations for many sockets. Empty between calls.
   SocketBatch& batch() { return batch_; }
   /// A handle over `fd`, with `data` for its callback. Errors: kIo, the system does not take one
@@ -120,6 +121,13 @@ class EventLoop final : public EventLoopPort {
   std::function<void()> after_poll_;
   SocketBatch batch_;
   std::vector<SocketStream*> readable_;
+  struct Read {
+    SocketStream* stream;
+    std::span<char> space;
+    ssize_t result;
+  };
+  std::vector<Read>
+      reads_;  // those whose streams are still to be told, of a turn inside a turn last
   bool sockets_only_ = false;
   bool missed_signal_ = false;
   std::vector<TimerId> missed_timers_;  // one-shot ones

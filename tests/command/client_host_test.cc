@@ -4,8 +4,10 @@
 
 #include <fcntl.h>
 #include <gtest/gtest.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
+#include "server/engine/script_scope.h"
 #include "server/net/event_loop.h"
 #include "tests/support/command_harness.h"
 
@@ -25,6 +27,35 @@ TEST(ClientHostTest, ASocketThatCannotBeWaitedForIsClosed) {
   EXPECT_EQ(-1, ::fcntl(accepted.fd, F_GETFD));
   EXPECT_EQ(sessions, harness.engine().sessions().size());
   loop.RunOnceNoWait();
+}
+
+TEST(ClientHostTest, WhoLeavesWhileAScriptIsBusyIsForgottenAtOnce) {
+  CommandHarness harness({});
+  EventLoop loop;
+  ClientHost host(harness.engine(), loop);
+  loop.SetAfterPoll([&] { host.RunTurn(); });
+  const size_t sessions = harness.engine().sessions().size();
+  int stays[2];
+  int leaves[2];
+  for (int* ends : {stays, leaves}) {
+    ASSERT_EQ(0, ::socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, ends));
+    Accepted accepted;
+    accepted.fd = ends[0];
+    accepted.loopback = accepted.unix_socket = true;
+    host.OnAccept(accepted);
+  }
+  ScriptScope scope;
+  scope.caller = scope.session = &harness.session();
+  scope.busy = true;
+  harness.engine().script = &scope;
+  ::close(leaves[1]);
+  loop.RunSocketsNoWait();
+  EXPECT_EQ(sessions + 1, harness.engine().sessions().size());
+  harness.engine().script = nullptr;
+  ::close(stays[1]);
+  loop.RunOnceNoWait();
+  loop.RunOnceNoWait();
+  EXPECT_EQ(sessions, harness.engine().sessions().size());
 }
 
 }  // namespace
