@@ -27,7 +27,7 @@ constexpr uint64_t kArenaRetainedBytes = 256ull << 20;
 constexpr uint64_t kArenaMostShare = 4;
 // As jemalloc keeps what was freed (dirty_decay_ms).
 constexpr int64_t kArenaLingerMs = 10'000;
-// Saves, limits and time-outs are looked at this often whatever `hz` says.
+// Saves, limits and time-outs are looked at this often, or `hz` times a second where that is less.
 constexpr int64_t kSlowCronMs = 100;
 // dynamic-hz: beyond so many clients a turn there are more turns, up to the most that hz may be.
 constexpr size_t kClientsPerTurn = 200;
@@ -511,7 +511,7 @@ void Server::Cron() {
                        .reserve = config_.settings().blob_arena_reserve,
                        .linger_ms = kArenaLingerMs});
   ProcessSpans().Age(now_ms);
-  clients_->Cron();
+  clients_->Cron(static_cast<int>(std::min<int64_t>(engine_->cron_hz, 1000 / kSlowCronMs)));
   AdjustCron();
   engine_->tracking.Tick();
   durability_->Tick();

@@ -82,7 +82,7 @@ std::string Engine::NewId() const {
 
 Session* Engine::CreateSession(SessionPort* port, SessionKind kind) {
   const uint64_t id = next_session_id_++;
-  auto session = std::make_unique<Session>(id, port, kind);
+  auto session = std::make_unique<Session>(id, port, kind, &session_counts_);
   session->created_ms = session->last_interaction_ms = env.WallMicros() / 1000;
   if (kind != SessionKind::kInternal && kind != SessionKind::kPrimary) acl.LogInAsDefault(*session);
   Session* raw = session.get();

@@ -121,6 +121,7 @@ class Engine {
   Session* FindSession(uint64_t id) const;
   /// Connected sessions by id.
   const std::map<uint64_t, std::unique_ptr<Session>>& sessions() const { return sessions_; }
+  const SessionCounts& session_counts() const { return session_counts_; }
   /// Whose command runs now, the outermost one; nullptr between commands.
   Session* running_session = nullptr;
   /// Something was written for the session: it goes out at the end of the turn, once it may.
@@ -245,6 +246,7 @@ class Engine {
   ClientPauses pauses_;
   uint64_t draw_state_;
   std::unique_ptr<PeerConnections> peers_;
+  SessionCounts session_counts_;  // of sessions_, which it outlives
   std::map<uint64_t, std::unique_ptr<Session>> sessions_;
   uint64_t next_session_id_ = 1;
   std::vector<uint64_t> held_sessions_;

@@ -93,23 +93,14 @@ void AddServer(Engine& engine, Fields out) {
 }
 
 void AddClients(Engine& engine, Fields out) {
-  size_t connected = 0;
-  size_t paused = 0;
-  size_t longest_input = 0;
-  size_t longest_output = 0;
-  for (const auto& [id, session] : engine.sessions()) {
-    if (session->port == nullptr) continue;
-    if (session->kind != SessionKind::kReplica) ++connected;
-    if (session->suspended) ++paused;
-    longest_input = std::max(longest_input, session->port->query_bytes());
-    longest_output = std::max(longest_output, session->output.size());
-  }
-  out.Add("connected_clients", connected)
+  const SessionCounts& counts = engine.session_counts();
+  const int64_t now_s = engine.now_ms() / 1000;
+  out.Add("connected_clients", counts.clients)
       .Add("cluster_connections", 0)
       .Add("maxclients", engine.settings().maxclients)
-      .Add("client_recent_max_input_buffer", longest_input)
-      .Add("client_recent_max_output_buffer", longest_output)
-      .Add("blocked_clients", paused)
+      .Add("client_recent_max_input_buffer", engine.stats.input_buffer.Peak(now_s))
+      .Add("client_recent_max_output_buffer", engine.stats.output_buffer.Peak(now_s))
+      .Add("blocked_clients", counts.suspended)
       .Add("tracking_clients", engine.tracking.session_count())
       .Add("clients_in_timeout_table", engine.blocking.deadline_count());
 }

@@ -13,15 +13,6 @@ ClientClass ClassOf(const Session& session) {
   return session.kind == SessionKind::kReplica ? kClientReplica : kClientNormal;
 }
 
-uint64_t CountedBytes(const Session& session) {
-  uint64_t size = session.output.size() + session.held_push_bytes();
-  // Small replies are free, as in Redis, where each client has a buffer of its own for them: a
-  // limit that is below them would leave nobody who can raise it.
-  if (size <= kReplyBufferInitialBytes) size = 0;
-  if (session.source != nullptr) size += session.source->waiting_bytes();
-  return size;
-}
-
 OutputBufferLimit LimitOf(const Engine& engine, const Session& session) {
   const Settings& settings = engine.settings();
   OutputBufferLimit limit = settings.client_output_buffer_limit[ClassOf(session)];
@@ -34,11 +25,20 @@ OutputBufferLimit LimitOf(const Engine& engine, const Session& session) {
 
 }  // namespace
 
+uint64_t CountedOutput(const Session& session) {
+  uint64_t size = session.output.size() + session.held_push_bytes();
+  // Small replies are free, as in Redis, where each client has a buffer of its own for them: a
+  // limit that is below them would leave nobody who can raise it.
+  if (size <= kReplyBufferInitialBytes) size = 0;
+  if (session.source != nullptr) size += session.source->waiting_bytes();
+  return size;
+}
+
 bool IsOverOutputLimit(Engine& engine, Session& session) {
   if (session.port == nullptr || session.kind == SessionKind::kPrimary) return false;
   if (session.closing || session.over_output_limit) return true;
   const OutputBufferLimit limit = LimitOf(engine, session);
-  const uint64_t size = CountedBytes(session);
+  const uint64_t size = CountedOutput(session);
   bool over = limit.hard_bytes != 0 && size >= limit.hard_bytes;
   if (limit.soft_bytes != 0 && size >= limit.soft_bytes) {
     if (session.soft_limit_since_ms == 0) session.soft_limit_since_ms = engine.now_ms();
@@ -60,7 +60,7 @@ bool StopsReply(Engine& engine, Session& session) {
   if (session.reply_mode == ReplyMode::kOn || session.reply_mode == ReplyMode::kSkipNext)
     return IsOverOutputLimit(engine, session);
   const OutputBufferLimit limit = LimitOf(engine, session);
-  return limit.hard_bytes != 0 && CountedBytes(session) >= limit.hard_bytes;
+  return limit.hard_bytes != 0 && CountedOutput(session) >= limit.hard_bytes;
 }
 
 }  // namespace cairn

@@ -18,8 +18,11 @@ class Engine;
 /// receivers of a message. False without a connection, and of the primary's.
 bool IsOverOutputLimit(Engine& engine, Session& session);
 
-/// The same after each command: what is small for every limit, as nearly all output, costs a
-/// compare.
+/// Bytes of the unsent output that count.
+uint64_t CountedOutput(const Session& session);
+
+/// IsOverOutputLimit after each command: what is small for every limit, as nearly all output, costs
+/// a compare.
 inline void JudgeOutput(Engine& engine, Session& session) {
   if (session.output.size() > kReplyBufferInitialBytes) [[unlikely]]
     IsOverOutputLimit(engine, session);

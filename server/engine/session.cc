@@ -7,10 +7,23 @@
 
 namespace cairn {
 
-Session::Session(uint64_t session_id, SessionPort* connection, SessionKind session_kind)
-    : id(session_id), kind(session_kind), port(connection), reply(&output) {}
+Session::Session(uint64_t session_id, SessionPort* connection, SessionKind session_kind,
+                 SessionCounts* counts)
+    : id(session_id),
+      kind(session_kind),
+      port(connection),
+      reply(&output),
+      suspended(connection != nullptr && counts != nullptr ? &counts->suspended : nullptr),
+      client_(connection != nullptr && counts != nullptr ? &counts->clients : nullptr) {
+  client_ = true;
+}
 
 Session::~Session() = default;
+
+void Session::BecomeReplica() {
+  kind = SessionKind::kReplica;
+  client_ = false;
+}
 
 OwnedCommand OwnedCommand::From(const CommandSpec* spec, std::span<const std::string_view> args,
                                 const Request* request) {

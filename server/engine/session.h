@@ -78,6 +78,31 @@ struct OwnedCommand {
 enum class SessionKind : uint8_t { kNormal, kReplica, kPubsub, kPrimary, kInternal };
 enum class ReplyMode : uint8_t { kOn, kOff, kSkipNext, kSkipThis };
 
+/// How many sessions with a connection there are, for who asks often. Kept by the sessions.
+struct SessionCounts {
+  size_t clients = 0;    ///< but for replicas
+  size_t suspended = 0;  ///< replicas too
+};
+
+/// A bool of which `count` (borrowed, may be null) says how many are true.
+class CountedFlag {
+ public:
+  explicit CountedFlag(size_t* count) : count_(count) {}
+  ~CountedFlag() { *this = false; }
+  CountedFlag(const CountedFlag&) = delete;
+  CountedFlag& operator=(const CountedFlag&) = delete;
+  CountedFlag& operator=(bool on) {
+    if (count_ != nullptr) *count_ += size_t{on} - size_t{on_};
+    on_ = on;
+    return *this;
+  }
+  operator bool() const { return on_; }
+
+ private:
+  size_t* const count_;
+  bool on_ = false;
+};
+
 /// One key a session watches.
 struct WatchedKey {
   uint32_t db;
@@ -100,13 +125,15 @@ struct TransactionState {
 
 class Session {
  public:
-  Session(uint64_t session_id, SessionPort* connection, SessionKind session_kind);
+  /// `counts` (borrowed, may be null): where one with a connection is counted.
+  Session(uint64_t session_id, SessionPort* connection, SessionKind session_kind,
+          SessionCounts* counts = nullptr);
   ~Session();
   Session(const Session&) = delete;
   Session& operator=(const Session&) = delete;
 
   const uint64_t id;
-  SessionKind kind;
+  SessionKind kind;   ///< kReplica: only by BecomeReplica
   SessionPort* port;  ///< nullptr: internal
 
   ReplyBuffer output;
@@ -135,6 +162,7 @@ class Session {
   /// that output is sent. Implies close_after_reply.
   bool over_output_limit = false;
   bool closing = false;
+  void BecomeReplica();
   /// What is said to it would be sent; else it is not to be written at all.
   bool TakesOutput() const { return !closing && !close_after_reply; }
 
@@ -155,7 +183,7 @@ class Session {
   /// Requests parsed while the session may not run (CLIENT PAUSE, blocked): run in order when it
   /// may.
   std::deque<OwnedCommand> deferred;
-  bool suspended = false;
+  CountedFlag suspended;
   uint64_t job = 0;  ///< of JobRunner, while the session waits for it; 0 = none
   /// Waits inside a blocking command (blocking.h); implies suspended.
   std::unique_ptr<BlockedState> blocked;
@@ -220,6 +248,7 @@ class Session {
   size_t MemoryUsage() const;
 
  private:
+  CountedFlag client_;  // has a connection and is no replica
   std::unique_ptr<ReplyBuffer> held_pushes_;
 };
 

@@ -1,5 +1,7 @@
 #include "server/engine/stats.h"
 
+#include <algorithm>
+
 #if defined(__x86_64__)
 #include <x86intrin.h>
 #else
@@ -34,6 +36,19 @@ uint64_t RateSampler::PerSecond() const {
 void RateSampler::Reset() {
   samples_.fill(0);
   last_counter_ = 0;
+}
+
+void RecentPeak::Sample(int64_t now_s, uint64_t value) {
+  Second& second = seconds_[static_cast<size_t>(now_s % kSeconds)];
+  if (second.when != now_s) second = {now_s, 0};
+  second.peak = std::max(second.peak, value);
+}
+
+uint64_t RecentPeak::Peak(int64_t now_s) const {
+  uint64_t peak = 0;
+  for (const Second& second : seconds_)
+    if (now_s - second.when < kSeconds) peak = std::max(peak, second.peak);
+  return peak;
 }
 
 uint64_t TickClock::Now() {

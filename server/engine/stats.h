@@ -27,6 +27,22 @@ class RateSampler {
   uint64_t last_counter_ = 0;
 };
 
+/// The highest of the samples of this second and of the six before it. Source: Redis's clientsCron
+/// keeps as many.
+class RecentPeak {
+ public:
+  void Sample(int64_t now_s, uint64_t value);
+  uint64_t Peak(int64_t now_s) const;
+
+ private:
+  struct Second {
+    int64_t when = INT64_MIN / 2;
+    uint64_t peak = 0;
+  };
+  static constexpr int64_t kSeconds = 7;
+  std::array<Second, kSeconds> seconds_;  // each in the place of the last one kSeconds before it
+};
+
 /// Cheap time stamps (the CPU's cycle counter), converted by a ratio measured while running.
 class TickClock {
  public:
@@ -67,6 +83,8 @@ struct Stats {
   size_t startup_memory = 0;
   RateSampler ops_rate, input_rate, output_rate;
   RateSampler repl_input_rate, repl_output_rate;
+  /// What clients hold for reading, and of unsent output, as ClientHost comes past them.
+  RecentPeak input_buffer, output_buffer;
   TickClock ticks;
   /// errorstats: by error code word ("ERR", "WRONGTYPE").
   std::map<std::string, uint64_t, std::less<>> errors;

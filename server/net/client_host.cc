@@ -18,8 +18,7 @@ namespace cairn {
 
 namespace {
 
-// Cron looks at a tenth of the clients, at so many at least.
-constexpr size_t kCronsPerRound = 10;
+// Cron looks at so many clients at least.
 constexpr size_t kLeastLooks = 50;
 
 constexpr std::string_view kProtectedModeLine =
@@ -345,11 +344,11 @@ void ClientHost::CheckIdle(Connection& connection, int64_t now_ms) {
   }
 }
 
-void ClientHost::Cron() {
+void ClientHost::Cron(int per_second) {
   engine_.RefreshClock();
   engine_.EndDuePauses();
-  const size_t looks =
-      std::min(connections_.size(), std::max(connections_.size() / kCronsPerRound, kLeastLooks));
+  const size_t share = connections_.size() / static_cast<size_t>(per_second) + 1;
+  const size_t looks = std::min(connections_.size(), std::max(share, kLeastLooks));
   for (size_t i = 0; i < looks; ++i) {
     if (next_look_ >= connections_.size()) next_look_ = 0;
     Connection& connection = *connections_[next_look_++];
@@ -357,8 +356,15 @@ void ClientHost::Cron() {
     CheckIdle(connection, engine_.now_ms());
     CheckLimits(connection);
     CountMemory(connection);
+    NotePeaks(*connection.session_);
   }
   EvictClients();
+}
+
+void ClientHost::NotePeaks(const Session& session) {
+  const int64_t now_s = engine_.now_ms() / 1000;
+  engine_.stats.input_buffer.Sample(now_s, session.port->query_capacity());
+  engine_.stats.output_buffer.Sample(now_s, CountedOutput(session));
 }
 
 uint64_t ClientHost::ClientsLimit() const {

@@ -36,9 +36,9 @@ class ClientHost {
   void ReleaseHeld();
   /// Pages of a big argument have come: those that waited for theirs go on.
   void OnMemory();
-  /// Ten times a second: pauses, and the timeouts and limits of some clients in turn: of each once
-  /// a second, or more often where they are few. Cost: O(clients / 10).
-  void Cron();
+  /// Pauses, and the timeouts, limits and peaks for INFO of some clients in turn: called
+  /// `per_second` times a second, of each at least once. Cost: O(clients / per_second).
+  void Cron(int per_second);
   /// Keeps the next poll from waiting when there is input to run or output to send. Called at the
   /// end of what runs outside a turn (timers).
   void WakeIfPending();
@@ -57,6 +57,7 @@ class ClientHost {
   void FlushOrHold(Connection* connection, uint64_t durable);
   void FlushAll();
   void CheckLimits(Connection& connection);
+  void NotePeaks(const Session& session);
   void CheckIdle(Connection& connection, int64_t now_ms);
   /// maxmemory-clients in bytes; 0: no limit.
   uint64_t ClientsLimit() const;

@@ -163,7 +163,7 @@ void Primary::Sync(Session& session, std::string_view id, int64_t offset) {
                     "Replication backlog created, my new replication IDs are '{}' and '{}'",
                     engine_.replication_id, former_.id);
   }
-  session.kind = SessionKind::kReplica;
+  session.BecomeReplica();
   session.source = &peer;
   AskForCut(peer);
 }
@@ -191,7 +191,7 @@ bool Primary::TryPartial(Peer& peer, std::string_view id, int64_t offset) {
     return false;
   }
   Session& session = peer.session();
-  session.kind = SessionKind::kReplica;
+  session.BecomeReplica();
   session.source = &peer;
   session.output.Append(peer.takes_psync2 ? "+CONTINUE " + engine_.replication_id + "\r\n"
                                           : std::string("+CONTINUE\r\n"));

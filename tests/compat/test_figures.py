@@ -1,11 +1,12 @@
 """What INFO counts of saves, loads and look-ups, beside redis-server."""
 
 import os
+import socket
 import time
 import unittest
 
 import redis
-from scenes import Scenes
+from scenes import Scenes, requests
 
 from cairn_server import wait_until  # pylint: disable=wrong-import-order
 
@@ -44,6 +45,50 @@ class Figures(Scenes):
             return seen
         self.both(scene, [(True, "ok", 1, False, True), ("ERR", "ok", 2, False, True), ("Errors", "ok", 2, False, True),
                           (True, "err", 3, True, "MISCONF"), ("ERR", "err", 4, True, "MISCONF"), (True, "ok", 5, True, True)])
+
+    def test_clients_are_counted(self):
+        """By what they are: waiting, held by a pause, replicas, and no more once they are gone."""
+        def scene(binary):
+            server = self.server(binary)
+            client = server.client()
+            seen = []
+
+            def beside(figure, number, *words):
+                with socket.create_connection(("127.0.0.1", server.port), 60) as other:
+                    other.sendall(requests(*words))
+                    wait_until(lambda: client.info()[figure] == number, what=f"{figure}: {number}")
+                    seen.append([client.info()[name] for name in ("connected_clients", "blocked_clients", "connected_slaves")])
+                wait_until(lambda: client.info()["connected_clients"] == 1, what="its end")
+                seen.append(client.info()["blocked_clients"])
+
+            beside("connected_clients", 2, "PING")
+            beside("blocked_clients", 1, "BLPOP list 0")
+            client.client_pause(60_000, all=False)
+            beside("blocked_clients", 1, "SET k v")
+            client.client_unpause()
+            beside("connected_slaves", 1, "PSYNC ? -1")
+            return seen
+        self.both(scene, [[2, 0, 0], 0, [2, 1, 0], 0, [2, 1, 0], 0, [1, 0, 1], 0])
+
+    def test_peaks_of_clients_outlive_them(self):
+        size = 1_000_000
+
+        def scene(binary):
+            server = self.server(binary)
+            client = server.client()
+            client.set("big", "x" * size)
+            wait_until(lambda: client.info("clients")["client_recent_max_input_buffer"] > 0, what="a look at the clients")
+            seen = []
+            for name, sent in (("input", b"*2\r\n$4\r\nECHO\r\n$%d\r\n" % size + b"x" * (size - 1)),
+                               ("output", requests("GET big") * 30)):
+                figure = f"client_recent_max_{name}_buffer"
+                with socket.create_connection(("127.0.0.1", server.port), 60) as other:
+                    other.sendall(sent)
+                    wait_until(lambda: client.info("clients")[figure] >= size, what=figure)
+                wait_until(lambda: client.info("clients")["connected_clients"] == 1, what="its end")
+                seen.append(client.info("clients")[figure] >= size)
+            return seen
+        self.both(scene, [True, True])
 
     def test_each_load_counts_for_itself(self):
         def scene(binary):
