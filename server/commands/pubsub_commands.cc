@@ -43,7 +43,8 @@ void Confirm(CommandContext& ctx, SubscriptionKind kind, std::string_view word,
 
 Status SubscribeTo(CommandContext& ctx, SubscriptionKind kind) {
   // Inside MULTI the first two are let through, for clients that always did so.
-  if (!ctx.CanBlock() && (kind == kShard || !ctx.in_exec())) {
+  const bool in_multi = ctx.in_exec() && !ctx.from_script();
+  if (!ctx.CanBlock() && (kind == kShard || !in_multi)) {
     return Status::Client("ERR " + ToUpper(ctx.spec().name) +
                           " isn't allowed for a DENY BLOCKING client");
   }
