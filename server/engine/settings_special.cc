@@ -84,7 +84,8 @@ std::string FormatPercentile(double value) {
 std::string ParseBind(Settings& settings, Words words) {
   if (words.size() > kMaxBindAddresses) return "Too many bind addresses specified.";
   if (IsOneEmptyWord(words)) words = {};
-  settings.bind.assign(words.begin(), words.end());
+  settings.bind.clear();
+  for (const std::string& word : words) settings.bind.emplace_back(word.c_str());  // as Redis
   return {};
 }
 std::string FormatBind(const Settings& settings) { return Join(settings.bind); }
@@ -319,7 +320,7 @@ std::string FormatKeyspaceEvents(int flags) {
 }
 
 std::string ParseKeyspaceEvents(Settings& settings, Words words) {
-  const int flags = ParseKeyspaceEvents(words[0]);
+  const int flags = ParseKeyspaceEvents(words[0].c_str());  // as Redis
   if (flags < 0) return "Invalid event class character. Use 'Ag$lshzxeKEtmdn'.";
   settings.notify_keyspace_events = flags;
   return {};

@@ -24,7 +24,10 @@ const std::unordered_map<std::string, FoundSetting>& Index() {
   return index;
 }
 
-std::string ParseBool(const BoolField& field, Settings& settings, const std::string& word) {
+// Redis reads all but plain numbers and passwords as C strings: what follows a NUL is not there.
+std::string_view UpToNul(std::string_view word) { return word.substr(0, word.find('\0')); }
+
+std::string ParseBool(const BoolField& field, Settings& settings, std::string_view word) {
   const bool yes = EqualsIgnoreCase(word, "yes");
   if (!yes && !EqualsIgnoreCase(word, "no")) return "argument must be 'yes' or 'no'";
   if (field.check != nullptr) {
@@ -78,7 +81,7 @@ std::string ParseSigned(const NumberField& field, Settings& settings, int64_t va
 std::string ParseBytes(const NumberField& field, Settings& settings, std::string_view word) {
   uint64_t bytes = 0;
   // Redis reads the empty word as no bytes.
-  if (word.empty() || ParseMemory(word, &bytes)) {
+  if (const auto amount = UpToNul(word); amount.empty() || ParseMemory(amount, &bytes)) {
     // Stored in 64 bits with a sign, where negative means a percentage: as in Redis the largest
     // amounts are small percentages.
     if (field.form == NumberForm::kMemoryOrPercent && bytes > kMaxInt64) {
@@ -132,7 +135,7 @@ std::string ParseEnum(const EnumField& field, Settings& settings, Words words) {
   for (const std::string& word : words) {
     const EnumName* match = nullptr;
     for (const EnumName& entry : field.names) {
-      if (match == nullptr && EqualsIgnoreCase(word, entry.name)) match = &entry;
+      if (match == nullptr && EqualsIgnoreCase(UpToNul(word), entry.name)) match = &entry;
     }
     if (match == nullptr) return error;
     value |= match->value;
@@ -157,7 +160,10 @@ std::string FormatEnum(const EnumField& field, const Settings& settings) {
   return text;
 }
 
-std::string ParseText(const StringField& field, Settings& settings, const std::string& word) {
+std::string ParseText(const StringField& field, Settings& settings, std::string_view word) {
+  const bool is_password =
+      field.member == &Settings::requirepass || field.member == &Settings::masterauth;
+  if (!is_password) word = UpToNul(word);
   if (field.check != nullptr) {
     if (const char* error = field.check(word)) return error;
   }
@@ -290,7 +296,7 @@ std::string ParseSetting(const SettingSpec& spec, Settings& settings, Words word
   if (!is_multi && words.size() != 1) return "wrong number of arguments";
   return std::visit(
       Overloaded{
-          [&](const BoolField& field) { return ParseBool(field, settings, words[0]); },
+          [&](const BoolField& field) { return ParseBool(field, settings, UpToNul(words[0])); },
           [&](const NumberField& field) { return ParseNumber(field, settings, words[0]); },
           [&](const EnumField& field) { return ParseEnum(field, settings, words); },
           [&](const StringField& field) { return ParseText(field, settings, words[0]); },

@@ -61,7 +61,8 @@ default|save|save nosave|default now|now  save|60 1|60 1 30|0 1|60 0 7 7|1 2 3|-
 1e1 0.5|101.5|normal 1mb 2mb 3|replica 1mb 2kb 3 pubsub 0 0 0|slave 1 2 -1|master 0 0 0|normal 1 2|KEA
 gK$lshzxetdmn|Km|q|a/b|{title}|{x|{nosuch}|host.name-1|a b|2147483647|2147483648|4294967295|4294967296
 9223372036854775807|9223372036854775808|-2147483648|-2147483649|volatile-ttl|relative|absolute|swapdb|warning
-1048575|1048576|18446744073709551615|18446744073709551616""".replace("\n", "|").split("|")
+1048575|1048576|18446744073709551615|18446744073709551616
+abc\0x|\0|yes\0x|5\0|1mb\0x|5\0%|5%\0|warning\0|KEA\0q|{title}\0x|60 1\0|normal 0 0 0\0|save\0 nosave|10\0 20""".replace("\n", "|").split("|")
 
     def names(self):
         ours, theirs = (set(as_map(reply)) for reply in self.ask("CONFIG", "GET", "*"))
