@@ -119,6 +119,9 @@ Status Restore(CommandContext& ctx) {
       return Status::Ok();
     }
   }
+  // What it replaces goes whatever its TTL: of one that is over nobody is told.
+  if (options.replace && IsPastTtl(ctx.db().Peek(key), ctx.now_ms()))
+    ctx.db().Remove(key, ctx.settings().lazyfree_lazy_server_del);
   const Entry* entry = ctx.db().Set(key, std::move(*value), expire_at_ms);
   ModuleHost::OnStored(ctx.db().index(), *entry);
   ctx.SignalReady(ctx.db().index(), key.key);

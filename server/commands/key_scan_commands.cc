@@ -10,10 +10,6 @@ namespace cairn {
 
 namespace {
 
-bool IsExpired(const Entry& entry, int64_t now_ms) {
-  return entry.has_expiry() && now_ms > entry.expire_at_ms();
-}
-
 /// While it is there, the removals of keys past their time go out one by one, in no transaction but
 /// a script's or EXEC's: keys that a walk came upon have nothing to do with each other.
 class RemovalsApart {
@@ -66,7 +62,7 @@ Status Keys(CommandContext& ctx) {
   const ReplyBuffer::Mark mark = ctx.reply().BeginDeferred();
   size_t shown = 0;
   ctx.db().ForEach([&](const Entry& entry) {
-    if ((all || GlobMatch(pattern, entry.key(), false)) && !IsExpired(entry, ctx.now_ms())) {
+    if ((all || GlobMatch(pattern, entry.key(), false)) && !entry.IsPast(ctx.now_ms())) {
       ctx.reply().Bulk(entry.key());
       ++shown;
       return !StopsReply(ctx.engine(), ctx.session());
@@ -125,7 +121,7 @@ Status Scan(CommandContext& ctx) {
   const auto visit = [&](const Entry& entry) {
     ++seen;
     if (!options.Matches(entry.key())) return;
-    if (IsExpired(entry, ctx.now_ms())) {
+    if (entry.IsPast(ctx.now_ms())) {
       expired.emplace_back(entry.key());
       return;
     }

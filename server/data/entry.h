@@ -95,7 +95,9 @@ class Entry {
   ValueForm form() const;
   bool has_expiry() const;
   int64_t expire_at_ms() const;  ///< kNoExpiry when none
-  uint32_t access() const;       ///< 24 bits, relaxed
+  /// It has a TTL, and that is over.
+  bool IsPast(int64_t now_ms) const { return has_expiry() && expire_at_ms() < now_ms; }
+  uint32_t access() const;  ///< 24 bits, relaxed
   void set_access(uint32_t access) const;
 
   bool is_string() const { return type() == ValueType::kString; }

@@ -8,7 +8,7 @@
 namespace cairn {
 
 bool IsPastTtl(const Entry* entry, int64_t now_ms) {
-  return entry != nullptr && entry->has_expiry() && entry->expire_at_ms() < now_ms;
+  return entry != nullptr && entry->IsPast(now_ms);
 }
 
 size_t WatchTable::KeyHash::operator()(std::string_view key) const { return HashBytes(key, 0); }

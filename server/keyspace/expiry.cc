@@ -30,9 +30,7 @@ int64_t MonotonicUs() {
 
 }  // namespace
 
-bool Keyspace::IsExpired(const Entry& entry) const {
-  return entry.has_expiry() && now_ms_ > entry.expire_at_ms() && lazy_expiry_;
-}
+bool Keyspace::IsExpired(const Entry& entry) const { return entry.IsPast(now_ms_) && lazy_expiry_; }
 
 void Database::Expire(KeyRef key) {
   CAIRN_CHECK(Remove(key, true));
@@ -65,7 +63,7 @@ uint64_t Database::ExpireSegmentAt(uint64_t hash, int64_t now_ms, uint64_t* seen
     const KeyRef ref = MakeKey(key);
     const Entry* entry = Peek(ref);
     // The listener of an earlier one may have changed this one.
-    if (entry != nullptr && entry->has_expiry() && now_ms > entry->expire_at_ms()) Expire(ref);
+    if (entry != nullptr && entry->IsPast(now_ms)) Expire(ref);
   }
   return due.size();
 }
