@@ -382,7 +382,7 @@ void Dispatcher::Propagate(CommandContext& ctx) {
     for (const auto& args : ctx.rewritten_)
       engine_.propagation.Append(ctx.session_.db, std::span(args), reader);
   }
-  ctx.session_.written_offset = Session::kNotYetKnown;
+  ctx.session_.wrote = true;
 }
 
 void Dispatcher::FinishReply(Session& session, bool tells_of_data) {

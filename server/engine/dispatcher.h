@@ -177,7 +177,7 @@ class Dispatcher {
   void Propagate(CommandContext& ctx);
   // dispatcher_replication.cc
   void NoteWritten(Session& session) const {
-    if (session.written_offset == Session::kNotYetKnown || gates_.fed) NoteWrittenNow(session);
+    if (session.wrote || gates_.fed) NoteWrittenNow(session);
   }
   void NoteWrittenNow(Session& session) const;
   void DropFed(Session& session, std::string_view sent) const;

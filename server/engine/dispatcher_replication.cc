@@ -32,7 +32,8 @@ Status Dispatcher::CheckDiskOfReplica(const RequestFlags& flags) {
 // Behind EXEC, where there is one. WAIT itself keeps what it waits for.
 void Dispatcher::NoteWrittenNow(Session& session) const {
   if (engine_.propagation.in_group()) return;
-  if (session.blocked != nullptr && session.written_offset != Session::kNotYetKnown) return;
+  if (session.blocked != nullptr && !session.wrote) return;
+  session.wrote = false;
   session.written_offset = engine_.replicas != nullptr ? engine_.replicas->StreamOffset() : 0;
 }
 

@@ -170,10 +170,11 @@ class Session {
 
   /// Feeds `output` when it is empty; nullptr: commands alone do. Borrowed.
   OutputSource* source = nullptr;
-  /// Offset of the replication stream behind this session's last command, whoever wrote what is
-  /// before it (WAIT); kNotYetKnown inside the group of commands that wrote.
+  /// Offset of the replication stream behind this session's last command or transaction, whoever
+  /// wrote what is before it (WAIT).
   uint64_t written_offset = 0;
-  static constexpr uint64_t kNotYetKnown = UINT64_MAX;
+  /// It has written since, in a command or transaction that is not over.
+  bool wrote = false;
   /// What it runs was decided elsewhere and is not refused here: a primary's stream or a file.
   bool obeys() const { return kind == SessionKind::kPrimary || kind == SessionKind::kInternal; }
 

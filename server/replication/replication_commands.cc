@@ -225,14 +225,9 @@ Status ReplConf(CommandContext& ctx) {
 
 // --- WAIT ---
 
-uint64_t WaitedOffset(CommandContext& ctx) {
-  const uint64_t written = ctx.session().written_offset;
-  return written == Session::kNotYetKnown ? ctx.engine().replicas->StreamOffset() : written;
-}
-
 void ReplyAcked(CommandContext& ctx) {
   const Primary& primary = ReplicationOf(ctx.engine()).primary();
-  ctx.reply().Integer(static_cast<int64_t>(primary.CountAcked(WaitedOffset(ctx))));
+  ctx.reply().Integer(static_cast<int64_t>(primary.CountAcked(ctx.session().written_offset)));
 }
 
 Status Wait(CommandContext& ctx) {
@@ -247,7 +242,7 @@ Status Wait(CommandContext& ctx) {
   CAIRN_RETURN_IF_ERROR(ctx.ArgInt64(1, &replicas));
   CAIRN_RETURN_IF_ERROR(ParseBlockTimeout(ctx, 2, TimeoutUnit::kMilliseconds, &timeout_ms));
   Primary& primary = replication.primary();
-  const uint64_t offset = WaitedOffset(ctx);
+  const uint64_t offset = ctx.session().written_offset;
   if (static_cast<int64_t>(primary.CountAcked(offset)) >= replicas || !ctx.CanBlock()) {
     ReplyAcked(ctx);
     return Status::Ok();

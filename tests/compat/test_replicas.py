@@ -8,6 +8,8 @@ import unittest
 
 from scenes import Scenes
 
+from cairn_server import wait_until  # pylint: disable=wrong-import-order
+
 
 def read_until(connection, end):
     """Bytes up to and including `end`, or what came before the connection was closed."""
@@ -105,6 +107,23 @@ class Replicas(Scenes):
             os.kill(replica_server.pid, signal.SIGCONT)
             return seen + [other.wait(1, 60_000)]
         self.both(scene, [1, b"2", 0, 0, 1])
+
+    def test_wait_in_a_transaction_is_for_what_was_there_before_it(self):
+        def scene(binary):
+            server, replica_server, primary, _ = self.pair(binary)
+            primary.config_set("repl-ping-replica-period", "3600")
+            primary.set("a", "1")
+
+            def all_is_acknowledged():
+                figures = primary.info("replication")
+                return figures["slave0"]["offset"] == figures["master_repl_offset"]
+            wait_until(all_is_acknowledged, what="the replica's acknowledgement")
+            self.stopped(replica_server)
+            with primary.pipeline(transaction=True) as own:
+                seen = [own.set("a", "2").wait(1, 50).execute(), own.wait(1, 50).set("a", "3").wait(1, 50).execute(), primary.wait(1, 50)]
+            os.kill(replica_server.pid, signal.SIGCONT)
+            return seen + [primary.wait(1, 60_000)]
+        self.both(scene, [[True, 1], [0, True, 0], 0, 1])
 
     def test_the_oom_score_follows_the_role(self):
         def scene(binary):
