@@ -72,7 +72,9 @@ void SocketStream::OnPoll(int status, int events) {
   // The receiver destroys this object in OnClosed at the earliest, which is posted, never called
   // from in here.
   if (status < 0) {
-    // An error condition on the socket: read(2) says which.
+    // An error condition on the socket: read(2) says which, behind what came before it. libuv no
+    // longer watches.
+    interest_ = 0;
     events = UV_READABLE;
   }
   if (events & UV_WRITABLE) {
@@ -100,6 +102,7 @@ std::span<char> SocketStream::BeginRead() {
 void SocketStream::EndRead(ssize_t result) {
   queued_ = false;
   if (closed_ || ended_) return;
+  UpdateInterest();
   if (result > 0) {
     receiver_->OnRead(static_cast<size_t>(result));
   } else if (result == 0) {

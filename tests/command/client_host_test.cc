@@ -29,6 +29,26 @@ TEST(ClientHostTest, ASocketThatCannotBeWaitedForIsClosed) {
   loop.RunOnceNoWait();
 }
 
+TEST(ClientHostTest, WhoIsResetBehindHalfARequestIsForgotten) {
+  CommandHarness harness({});
+  EventLoop loop;
+  ClientHost host(harness.engine(), loop);
+  loop.SetAfterPoll([&] { host.RunTurn(); });
+  const size_t sessions = harness.engine().sessions().size();
+  int ends[2];
+  ASSERT_EQ(0, ::socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, ends));
+  Accepted accepted;
+  accepted.fd = ends[0];
+  accepted.loopback = accepted.unix_socket = true;
+  host.OnAccept(accepted);
+  // Closed with something unread, a socket resets its peer.
+  ASSERT_EQ(1, ::send(ends[0], "x", 1, 0));
+  ASSERT_EQ(4, ::send(ends[1], "*1\r\n", 4, 0));
+  ::close(ends[1]);
+  for (int turn = 0; turn < 4; ++turn) loop.RunOnceNoWait();
+  EXPECT_EQ(sessions, harness.engine().sessions().size());
+}
+
 TEST(ClientHostTest, WhoLeavesWhileAScriptIsBusyIsForgottenAtOnce) {
   CommandHarness harness({});
   EventLoop loop;
