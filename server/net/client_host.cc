@@ -193,7 +193,10 @@ void ClientHost::RunBusyTurn() {
       later.push_back(connection);
       continue;
     }
-    FlushOrHold(connection, durable);
+    connection->in_flush_ = false;
+    // Effects are handed over when the script is over. Who waits for some is looked at again then:
+    // held, it would be told only of progress that was asked for.
+    if (!connection->Flush(durable)) EnqueueFlush(connection);
     if (connection->peer_ended_) connection->CloseAtEnd();
   }
   flush_.insert(flush_.end(), later.begin(), later.end());

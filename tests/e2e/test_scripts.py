@@ -3,6 +3,7 @@ while one runs too long."""
 
 import glob
 import os
+import signal
 import threading
 import time
 import unittest
@@ -141,6 +142,20 @@ class ScriptsTest(unittest.TestCase):
         self.client.script_kill()
         until(lambda: said, "the end of the script")
         until(lambda: len(self.client.client_list()) < 40, "closed connections")
+
+    def test_replies_to_writes_ahead_of_it_leave_behind_it(self):
+        # Whoever ran the script is gone by then, so that nobody else looks how far the log has come.
+        with self.server.raw(timeout_s=LIMIT_S) as writer, self.server.raw() as runner:
+            os.kill(self.server.pid, signal.SIGSTOP)
+            writer.sendall(b"SET before 1\r\n")
+            runner.sendall(b'EVAL "while true do end" 0\r\n')
+            os.kill(self.server.pid, signal.SIGCONT)
+            until(self.is_busy, "BUSY")
+            runner.close()
+            self.client.script_kill()
+            self.assertEqual(b"+OK\r\n", writer.recv(64))
+            writer.sendall(b"PING\r\n")
+            self.assertEqual(b"+PONG\r\n", writer.recv(64))
 
     def test_no_save_begins_inside_of_a_script(self):
         self.client.config_set("save", "1 1")
