@@ -345,6 +345,25 @@ TEST_F(ScriptingTest, GarbageBesideMuchThatIsHeldGoesInTime) {
   }
 }
 
+TEST_F(ScriptingTest, WhatIsHeldIsNotLookedThroughBehindEachRun) {
+  LuaEngine& lua = harness_.engine().scripts->eval_engine();
+  const size_t limit = size_t{16} << 20;
+  lua.LimitMemory(limit);
+  const std::string text(10000, 'x');
+  for (int i = 0; lua.memory_bytes() < limit / 8 * 5; ++i) {
+    ASSERT_EQ(harness_.Run({"SCRIPT", "LOAD", "return '" + text + std::to_string(i) + "'"})[0],
+              '"');
+  }
+  int grew = 0;
+  for (int i = 0; i < 40; ++i) {
+    const size_t before = lua.memory_bytes();
+    EXPECT_EQ(Eval("return 1", {}, {text + text + std::to_string(i)}), ":1");
+    grew += lua.memory_bytes() > before + text.size();
+    EXPECT_LT(lua.memory_bytes(), limit);
+  }
+  EXPECT_GT(grew, 20);
+}
+
 // --- L4: a script that is to end, ends ---
 
 /// Moves the harness's clock, which stands still, while a script runs.
