@@ -35,6 +35,9 @@ void FormatFile(const AofFile& file, std::string* out) {
   out->append(NeedsQuotes(file.name) ? QuoteRepr(file.name) : file.name);
   out->append(" seq ").append(std::to_string(file.sequence)).append(" type ");
   out->push_back(static_cast<char>(file.type));
+  if (file.counted_bytes != kWholeAofFile) {
+    out->append(" bytes ").append(std::to_string(file.counted_bytes));
+  }
   out->push_back('\n');
 }
 
@@ -52,7 +55,7 @@ Status NoNumberLeft() {
   return Status::Io("no sequence number is left for a new append-only file");
 }
 
-/// The three fields of a line; keys that are not known are skipped, as Redis does.
+/// The fields of a line; keys that are not known are skipped, as Redis does.
 Result<AofFile> ParseFields(std::string_view line) {
   Result<std::vector<std::string>> words = SplitArgs(line);
   if (!words.ok() || words->size() < 6 || words->size() % 2 != 0) {
@@ -76,6 +79,10 @@ Result<AofFile> ParseFields(std::string_view line) {
       }
       file.type = static_cast<AofFileType>(value[0]);
       typed = true;
+    } else if (EqualsIgnoreCase(key, "bytes")) {
+      if (!ParseUint64(value, &file.counted_bytes)) {
+        return Invalid("Invalid AOF manifest file format");
+      }
     }
   }
   if (file.name.empty() || file.sequence == 0 || !typed) {
@@ -232,12 +239,12 @@ bool AofManifest::PassOver(std::string_view append_name, std::string_view name) 
 
 Status CheckAofName(const AofLocation& location) {
   // The longest of all names, and the longest of all lines, are those of the largest number.
-  const AofFile base{NumberedName(location.append_name, UINT64_MAX, ".base.rdb"), UINT64_MAX,
-                     AofFileType::kBase};
+  const AofFile longest{NumberedName(location.append_name, UINT64_MAX, ".incr.aof"), UINT64_MAX,
+                        AofFileType::kIncrement, kWholeAofFile - 1};
   std::string line;
-  FormatFile(base, &line);
+  FormatFile(longest, &line);
   const size_t manifest_name = location.append_name.size() + std::string("temp-.manifest").size();
-  if (std::max(base.name.size(), manifest_name) <= kMaxName && line.size() < kMaxLine) {
+  if (std::max(longest.name.size(), manifest_name) <= kMaxName && line.size() < kMaxLine) {
     return Status::Ok();
   }
   return Status::Client(

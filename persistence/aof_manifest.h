@@ -20,10 +20,16 @@ class Env;
 
 enum class AofFileType : char { kBase = 'b', kIncrement = 'i', kHistory = 'h' };
 
+/// AofFile::counted_bytes of a file that counts to its end.
+inline constexpr uint64_t kWholeAofFile = UINT64_MAX;
+
 struct AofFile {
   std::string name;  ///< bare file name, never a path
   uint64_t sequence = 0;
   AofFileType type = AofFileType::kIncrement;
+  /// What counts of the file, from its start; the rest stands in the next one. Not of the last
+  /// INCR.
+  uint64_t counted_bytes = kWholeAofFile;
 };
 
 class AofManifest {
@@ -43,6 +49,8 @@ class AofManifest {
 
   // New files get names that no file of the history has: those are about to be deleted. Errors of
   // both: kIo when the numbers are used up; the manifest must not be used then.
+  /// Only the first `bytes` of the last INCR count any more. Requires: AddIncrement follows.
+  void EndLastIncrementAt(uint64_t bytes) { increments_.back().counted_bytes = bytes; }
   /// Registers a new last INCR named after `append_name` and returns it.
   Result<AofFile> AddIncrement(std::string_view append_name);
   /// Replaces the BASE by a new one (the old becomes HISTORY) and returns it.

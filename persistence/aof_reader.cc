@@ -1,5 +1,6 @@
 #include "persistence/aof_reader.h"
 
+#include <algorithm>
 #include <memory>
 
 #include "persistence/aof_text.h"
@@ -58,12 +59,13 @@ Status CutFile(Replay* replay, const std::string& path, uint64_t size, const Aof
   return (*file)->Close();
 }
 
-/// Takes away what a writer that did not end in order had filled the file with.
-Status RemovePadding(Replay* replay, const std::string& path, const AofScan& scan) {
-  if (scan.pad_bytes == 0 || !replay->options.change_files) return Status::Ok();
+/// Takes away what a writer that did not end in order had filled the file with, or had written anew
+/// to the next one: a server that reads files to their ends would replay that twice.
+Status RemoveRest(Replay* replay, const std::string& path, uint64_t good_bytes) {
+  if (!replay->options.change_files) return Status::Ok();
   Result<std::unique_ptr<WritableFile>> file = replay->env.OpenAppend(path);
   if (!file.ok()) return file.status();
-  CAIRN_RETURN_IF_ERROR((*file)->Truncate(scan.good_bytes));
+  CAIRN_RETURN_IF_ERROR((*file)->Truncate(good_bytes));
   return (*file)->Close();
 }
 
@@ -72,10 +74,12 @@ bool MayCut(const AofScan& scan, const AofLoadOptions& options) {
   return scan.tail == AofTail::kCorruptTail && options.load_corrupt_tail;
 }
 
-Status ReplayFile(Replay* replay, const std::string& path, std::string_view name, bool last) {
+Status ReplayFile(Replay* replay, const std::string& path, const AofFile& listed, bool last) {
   Result<std::unique_ptr<RandomAccessFile>> file = replay->env.OpenRead(path);
   if (!file.ok()) return file.status();
-  const uint64_t size = (*file)->size();
+  const uint64_t whole_size = (*file)->size();
+  CAIRN_RETURN_IF_ERROR(CheckCountedBytes(path, whole_size, listed));
+  const uint64_t size = std::min(whole_size, listed.counted_bytes);
   AofScanOptions scanning;
   scanning.make_readable = [&file, &path](uint64_t offset, uint64_t bytes) {
     const Status status = (*file)->MakeReadable(offset, bytes);
@@ -84,7 +88,8 @@ Status ReplayFile(Replay* replay, const std::string& path, std::string_view name
   Result<std::string_view> mapped = std::string_view();
   if (size > 0) mapped = (*file)->Map();
   if (!mapped.ok()) return mapped.status();
-  CAIRN_RETURN_IF_ERROR(replay->sink.BeginFile(name));
+  mapped = mapped->substr(0, size);
+  CAIRN_RETURN_IF_ERROR(replay->sink.BeginFile(listed.name));
   uint64_t start = 0;
   bool has_preamble = false;
   CAIRN_RETURN_IF_ERROR(HasRdbPreamble(*mapped, scanning.make_readable, &has_preamble));
@@ -106,18 +111,28 @@ Status ReplayFile(Replay* replay, const std::string& path, std::string_view name
   replay->report.checked_bytes += scan.checked_bytes;
   replay->report.last_file_covered = scan.covered;
   replay->bytes_before += size;
-  if (scan.tail == AofTail::kWhole) return RemovePadding(replay, path, scan);
+  if (scan.tail == AofTail::kWhole) {
+    const bool longer = scan.pad_bytes > 0 || size < whole_size;
+    return longer ? RemoveRest(replay, path, scan.good_bytes) : Status::Ok();
+  }
   if (!last || !MayCut(scan, replay->options)) return Refuse(path, scan);
   return CutFile(replay, path, size, scan);
 }
 
 }  // namespace
 
+Status CheckCountedBytes(const std::string& path, uint64_t size, const AofFile& listed) {
+  if (listed.counted_bytes == kWholeAofFile || listed.counted_bytes <= size) return Status::Ok();
+  return Status::Corruption("the append only file " + path + " has " + std::to_string(size) +
+                            " bytes, and the manifest says that " +
+                            std::to_string(listed.counted_bytes) + " count");
+}
+
 uint64_t SizeOfAof(Env& env, const AofLocation& location, const AofManifest& manifest) {
   uint64_t bytes = 0;
   const auto add = [&](const AofFile& file) {
     const Result<uint64_t> size = env.FileSize(location.PathOf(file.name));
-    if (size.ok()) bytes += *size;
+    if (size.ok()) bytes += std::min(*size, file.counted_bytes);
   };
   if (manifest.base()) add(*manifest.base());
   for (const AofFile& file : manifest.increments()) add(file);
@@ -142,7 +157,7 @@ Result<AofLoadReport> LoadAof(Env& env, const AofLocation& location, const AofMa
   }
   for (size_t i = 0; i < files.size(); ++i) {
     CAIRN_RETURN_IF_ERROR(
-        ReplayFile(&replay, location.PathOf(files[i]->name), files[i]->name, i + 1 >= last));
+        ReplayFile(&replay, location.PathOf(files[i]->name), *files[i], i + 1 >= last));
   }
   return std::move(replay.report);
 }

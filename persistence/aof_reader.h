@@ -70,6 +70,9 @@ struct AofLoadReport {
 /// Bytes of all files that LoadAof will read; those that cannot be looked at count as empty.
 uint64_t SizeOfAof(Env& env, const AofLocation& location, const AofManifest& manifest);
 
+/// Errors: kCorruption when the file at `path` has fewer bytes than `listed` says that count.
+Status CheckCountedBytes(const std::string& path, uint64_t size, const AofFile& listed);
+
 /// Replays all files of `manifest`. Errors: kNotFound (a named file is absent), kCorruption with
 /// path and offset, kIo when the disk refuses to be read (no file is changed then), the sink's own.
 /// The sink has received part of the data then. Cost: 3 million small SETs a second and more, plus

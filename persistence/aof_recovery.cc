@@ -126,10 +126,13 @@ Status AofWriter::ReadBack() {
 }
 
 /// After a failed sync: the kernel may have dropped the dirty pages and will say OK next time. What
-/// it did not vouch for is written anew to the next INCR; the old file ends where its last good
-/// sync ended.
+/// it did not vouch for is written anew to the next INCR; the old file counts to where its last
+/// good sync ended. The manifest that names both says so: no instant has the bytes twice or not at
+/// all, and the old file loses nothing before a start that looks for them in the new one is
+/// certain.
 Status AofWriter::MoveRetainedToNewFile() {
   AofManifest next = manifest_;
+  next.EndLastIncrementAt(synced_size_);
   const Result<AofFile> added = next.AddIncrement(location_.append_name);
   if (!added.ok()) return added.status();
   Result<std::unique_ptr<WritableFile>> opened = CreateIncrement(*added);
@@ -137,7 +140,6 @@ Status AofWriter::MoveRetainedToNewFile() {
 
   // From here on every byte that no sync covered is in memory.
   CAIRN_RETURN_IF_ERROR(ReadBack());
-  const uint64_t first_new = synced_size_;
   std::unique_ptr<WritableFile> old_file = std::move(file_);
   const uint64_t old_group_end = group_end_, old_synced = synced_size_;
   const bool old_covered = covered_;
@@ -156,10 +158,6 @@ Status AofWriter::MoveRetainedToNewFile() {
   while (status.ok() && !todo_.empty()) status = WriteGroup(1);
   if (status.ok()) status = file_->Sync();
   const uint64_t new_end = group_end_;
-  // The cut of the old file comes before the manifest names both, or a replay would see the bytes
-  // twice.
-  if (status.ok()) status = old_file->Truncate(first_new);
-  if (status.ok()) status = old_file->Sync();
   if (status.ok()) status = env_.SyncDir(location_.directory);
   if (status.ok()) {
     status = Publish(next);
@@ -176,6 +174,12 @@ Status AofWriter::MoveRetainedToNewFile() {
     covered_ = old_covered;
     unsynced_ = retained;
     return status;
+  }
+  // For redis-server, which reads files to their ends. Here nothing depends on it.
+  Status cut = old_file->Truncate(old_synced);
+  if (cut.ok()) cut = old_file->Sync();
+  if (!cut.ok()) {
+    Log("Can't cut what was written anew off an append-only file: " + std::string(cut.message()));
   }
   file_suspect_ = cut_unsynced_ = false;
   group_end_ = new_end;

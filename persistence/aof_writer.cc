@@ -45,7 +45,8 @@ Status AofWriter::Open(AofManifest manifest, uint64_t stream_offset, bool last_f
   reported_written_ = reported_durable_ = sync_started_offset_ = stream_offset;
   manifest_ = std::move(manifest);
   protecting_ = true;
-  const bool has_file = !manifest_.increments().empty();
+  const std::vector<AofFile>& increments = manifest_.increments();
+  const bool has_file = !increments.empty() && increments.back().counted_bytes == kWholeAofFile;
   Status next;
   if (!has_file || (checksum_.load() && !last_file_covered)) {
     next = OpenNext();

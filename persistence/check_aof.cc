@@ -39,19 +39,23 @@ class Checker {
       if (!size.ok() || *size > 0) break;
     }
     for (size_t i = 0; i < files.size(); ++i) {
-      result |= File(location.PathOf(files[i]->name), i + 1 >= last);
+      result |= File(location.PathOf(files[i]->name), *files[i], i + 1 >= last);
     }
     std::fprintf(out_, "%s: %zu files, %s\n", path.c_str(), files.size(),
                  result == 0 ? "all sound" : "damaged");
     return result;
   }
 
-  int File(const std::string& path, bool last) {
+  /// `listed`: as the manifest has it; a file that was named by itself counts to its end.
+  int File(const std::string& path, const AofFile& listed, bool last) {
     Result<std::unique_ptr<RandomAccessFile>> file = env_.OpenRead(path);
     if (!file.ok()) return Report(file.status());
+    if (Status status = CheckCountedBytes(path, (*file)->size(), listed); !status.ok())
+      return Report(status);
     Result<std::string_view> text = std::string_view();
     if ((*file)->size() > 0) text = (*file)->Map();
     if (!text.ok()) return Report(text.status());
+    text = text->substr(0, listed.counted_bytes);
     AofScanOptions scanning;
     scanning.make_readable = [&file](uint64_t offset, uint64_t bytes) {
       return (*file)->MakeReadable(offset, bytes);
@@ -143,7 +147,7 @@ int CheckAof(Env& env, const std::string& path, const CheckAofOptions& options, 
     return 1;
   }
   if (path.ends_with(kManifestSuffix)) return checker.Manifest(path);
-  return checker.File(path, true);
+  return checker.File(path, AofFile{}, true);
 }
 
 }  // namespace cairn

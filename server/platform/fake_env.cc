@@ -312,7 +312,7 @@ void FakeEnv::Crash(uint64_t seed) {
   }
   names_ = durable_names_;
   ++generation_;
-  fail_at_ = fail_all_from_ = 0;
+  fail_at_ = fail_again_at_ = fail_all_from_ = 0;
 }
 
 void FakeEnv::CrashFile(Inode* inode, std::mt19937_64* random) {
@@ -368,7 +368,7 @@ Status FakeEnv::CountCall(std::string_view call, const std::string& path) {
   ++io_calls_;
   if (fail_at_ == 0 || io_calls_ < fail_at_) return Status::Ok();
   const bool all = fail_sticky_ || (fail_all_from_ != 0 && io_calls_ >= fail_all_from_);
-  if (io_calls_ > fail_at_ && !all) return Status::Ok();
+  if (io_calls_ > fail_at_ && io_calls_ != fail_again_at_ && !all) return Status::Ok();
   if (fault_us_ < 0) fault_us_ = monotonic_us_;
   return Error(fault_.code(), call, path, fault_.message());
 }

@@ -53,6 +53,9 @@ class FakeEnv final : public Env {
   /// The n-th call from now fails once, and from `later` calls behind it on every call does: an
   /// error whose handling is cut off in its middle.
   void FailTwice(uint64_t n, uint64_t later, Status status);
+  /// The n-th call from now fails once, so does the one `again` calls behind it, and from `later`
+  /// calls behind that on every call does.
+  void FailThrice(uint64_t n, uint64_t again, uint64_t later, Status status);
   /// When set, an Append that a planted fault hits first writes a random proper prefix of its
   /// bytes.
   void SetShortWrites(bool enabled);
@@ -138,7 +141,8 @@ class FakeEnv final : public Env {
   int64_t monotonic_us_ = 0;
   uint64_t generation_ = 0;  ///< number of crashes; handles of older generations are dead
   uint64_t io_calls_ = 0;
-  uint64_t fail_at_ = 0;  ///< value of io_calls_ that fails; 0 = none
+  uint64_t fail_at_ = 0;        ///< value of io_calls_ that fails; 0 = none
+  uint64_t fail_again_at_ = 0;  ///< another one; 0 = none
   bool fail_sticky_ = false;
   int64_t fault_us_ = -1;
   uint64_t fail_all_from_ = 0;  ///< value of io_calls_ from which every call fails; 0 = none

@@ -43,7 +43,7 @@ void FakeEnv::FailNthCall(uint64_t n, Status status, bool sticky) {
   CAIRN_CHECK(n == 0 || !status.ok());
   fail_at_ = n == 0 ? 0 : io_calls_ + n;
   fail_sticky_ = sticky;
-  fail_all_from_ = 0;
+  fail_again_at_ = fail_all_from_ = 0;
   fault_us_ = -1;
   fault_ = std::move(status);
 }
@@ -52,6 +52,12 @@ void FakeEnv::FailTwice(uint64_t n, uint64_t later, Status status) {
   FailNthCall(n, std::move(status));
   std::lock_guard lock(mutex_);
   fail_all_from_ = fail_at_ + later;
+}
+
+void FakeEnv::FailThrice(uint64_t n, uint64_t again, uint64_t later, Status status) {
+  FailTwice(n, again + later, std::move(status));
+  std::lock_guard lock(mutex_);
+  fail_again_at_ = fail_at_ + again;
 }
 
 int64_t FakeEnv::fault_us() const {

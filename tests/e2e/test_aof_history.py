@@ -77,6 +77,11 @@ GENERATIONS = {
     "Redis 6, preamble alone": single(preamble(9, "6.2.14")),
     "Redis 7.0, several": several("rdb", preamble(10, "7.0.15", base=True), COMMON, NOTES + SEVENTH),
     "Redis 7.0, several of commands": several("aof", COMMON, NOTES + SEVENTH + NOTES, b""),
+    # CairnKV's own remark on a file of which only the beginning counts: others skip it.
+    "a part of a file, several": {
+        **several("rdb", preamble(10, "7.0.15", base=True), COMMON, NOTES + SEVENTH),
+        "appendonlydir/appendonly.aof.manifest": MANIFEST.format(kind="rdb").replace(
+            "3 type i", f"3 type i bytes {len(COMMON)}").encode()},
     "Redis 7.2, several": several("rdb", preamble(11, "7.2.4", base=True), COMMON, NOTES + SEVENTH),
     "Redis 8, several": several("rdb", preamble(12, "8.0.0", more=SLOT, base=True), COMMON, NOTES + SEVENTH),
 }

@@ -182,6 +182,33 @@ TEST_P(AofSimTest, PowerCutAfterAnError) {  // the error machine's own calls are
   }
 }
 
+// A second error in what the first one brings about, and then the end: of the process, which costs
+// nothing that was written, or of the power.
+TEST_P(AofSimTest, EndAfterTwoErrors) {  // A5, A8, A9
+  const uint64_t calls = CallsOfHistory(GetParam());
+  for (uint64_t n = 1; n <= calls; ++n) {
+    for (uint64_t again = 1; again <= 16; ++again) {
+      const bool power_cut = (n + again) % 2 == 0;
+      const uint64_t later = 1 + (n * 7 + again * 5) % 13;
+      SCOPED_TRACE("errors at call " + std::to_string(n) + " and " + std::to_string(again) +
+                   " behind, " + (power_cut ? "power cut " : "ended ") + std::to_string(later) +
+                   " later");
+      AofWorld world(n, GetParam());
+      world.env.SetShortWrites(again % 2 == 0);
+      world.env.SetFailedSyncsForget(true);
+      world.env.FailThrice(n, again, later, Status::Io("Input/output error"));
+      RunHistory(world);
+      for (int i = 0; i < 2 && world.writer != nullptr; ++i) world.Advance(6000);
+      const uint64_t promised = power_cut ? world.durable() : world.written();
+      world.End();
+      if (power_cut) world.CutPower(n * 31 + again);
+      world.env.FailNthCall(0, Status::Ok());
+      ASSERT_GE(world.CheckLoad(promised), 0);
+      ASSERT_NO_FATAL_FAILURE(GoOn(world));
+    }
+  }
+}
+
 /// A start with an error at call n, of what a history left; then one without. Returns false when
 /// the start has fewer calls.
 bool StartWithAnError(const SimOptions& options, uint64_t n, bool power_cut, bool disk_is_gone,

@@ -17,13 +17,15 @@ TEST(AofManifestTest, ReadsAndWritesRedis7sForm) {
   constexpr std::string_view kText =
       "file appendonly.aof.2.base.rdb seq 2 type b\n"
       "file appendonly.aof.1.base.rdb seq 1 type h\n"
-      "file appendonly.aof.3.incr.aof seq 3 type i\n"
+      "file appendonly.aof.3.incr.aof seq 3 type i bytes 17\n"
       "file appendonly.aof.4.incr.aof seq 4 type i\n";
   const AofManifest manifest = ParseOrDie(kText);
   EXPECT_EQ(manifest.Format(), kText);
   EXPECT_EQ(manifest.base()->name, "appendonly.aof.2.base.rdb");
   EXPECT_EQ(manifest.increment_sequence(), 4u);
   EXPECT_EQ(manifest.history().size(), 1u);
+  EXPECT_EQ(manifest.increments().at(0).counted_bytes, 17u);
+  EXPECT_EQ(manifest.increments().at(1).counted_bytes, kWholeAofFile);
 }
 
 TEST(AofManifestTest, ANewFileNeverGetsTheNameOfOneThatIsToBeDeleted) {
@@ -59,6 +61,8 @@ TEST(AofManifestTest, RefusesWhatRedisRefusesWithLineAndReason) {
        "m: at line 1 'file a/b seq 1 type b': File can't be a path, just a filename"},
       {"file a seq 1 type x\n", "m: at line 1 'file a seq 1 type x': Unknown AOF file type"},
       {"file a seq 1\n", "m: at line 1 'file a seq 1': Invalid AOF manifest file format"},
+      {"file a seq 1 type i bytes x\n",
+       "m: at line 1 'file a seq 1 type i bytes x': Invalid AOF manifest file format"},
       {"file a seq -1 type b\n",
        "m: at line 1 'file a seq -1 type b': Invalid AOF manifest file format"},
   };

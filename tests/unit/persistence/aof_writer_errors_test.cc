@@ -152,6 +152,34 @@ TEST_F(AofWriterTest, TheFileOfAFailedSyncNeverVouchesAgain) {  // A3
   EXPECT_EQ(Load(), (std::vector<std::string>{"SELECT 0", "SET a 1", "SELECT 0", "SET b 2"}));
 }
 
+// The old file keeps everything until a manifest that names the new one is on the disk.
+TEST_F(AofWriterTest, AKillWhileTheManifestCannotBeWrittenLosesNothing) {  // A5, A9
+  const std::string in_the_way = kLocation.PathOf("temp-" + kLocation.append_name + ".manifest");
+  const std::vector<std::string> all = {"SELECT 0", "SET a 1", "SET b 2"};
+  options_.policy = AofSyncPolicy::kNever;
+  auto writer = Open();
+  writer->Append(SetCommand("a", "1"), 0);
+  writer->Append(SetCommand("b", "2"), 0);
+  ASSERT_EQ(writer->written_offset(), writer->appended_offset());
+  env_.FailNthCall(1, Status::Io("I/O error"));
+  (void)writer->BeginRewrite();  // its cut wants a sync
+  (void)writer->RunOnce();
+  ASSERT_EQ(writer->state(), AofState::kDegraded);
+  for (int i = 0; i < 3; ++i) {
+    ASSERT_TRUE(env_.CreateDir(in_the_way).ok());
+    env_.AdvanceMicros(10'000'000);
+    (void)writer->RunOnce();
+    EXPECT_EQ(writer->state(), AofState::kDegraded);
+    EXPECT_EQ(Load(), all);  // as after a kill
+  }
+  ASSERT_TRUE(env_.RemoveIfThere(in_the_way).ok());
+  env_.AdvanceMicros(10'000'000);
+  (void)writer->RunOnce();
+  EXPECT_EQ(writer->state(), AofState::kOk);
+  EXPECT_EQ(Load().back(), all.back());
+  EXPECT_EQ(Load().size(), all.size());
+}
+
 TEST_F(AofWriterTest, AFileThatTakesNoMoreBytesIsLeftForTheNext) {
   auto writer = Open();
   writer->Append(SetCommand("a", "1"), 3);
