@@ -349,18 +349,16 @@ Result<std::unique_ptr<WritableFile>> AofWriter::CreateIncrement(const AofFile& 
 
 /// Opens the INCR behind the last one and publishes it. A file whose publication failed stays where
 /// it is, empty: the manifest on disk may name it all the same. Ahead of the first rewrite none
-/// does: it goes, or each attempt to begin a log would leave one.
+/// does, and the end of that makes all names durable at once.
 Status AofWriter::OpenNext() {
   AofManifest next = manifest_;
   const Result<AofFile> added = next.AddIncrement(location_.append_name);
   if (!added.ok()) return added.status();
   Result<std::unique_ptr<WritableFile>> file = CreateIncrement(*added);
   if (!file.ok()) return file.status();
-  Status durable = (*file)->Sync();
-  if (durable.ok()) durable = env_.SyncDir(location_.directory);
-  if (!durable.ok()) {
-    if (!protecting_.load()) (void)env_.RemoveIfThere(location_.PathOf(added->name)).ok();
-    return durable;
+  if (protecting_.load()) {
+    CAIRN_RETURN_IF_ERROR((*file)->Sync());
+    CAIRN_RETURN_IF_ERROR(env_.SyncDir(location_.directory));
   }
   if (Status status = Publish(next); !status.ok()) {
     // Either manifest may be the one on disk. A crash while the old file is written to could leave
@@ -426,7 +424,9 @@ Status AofWriter::FinishOnLogThread(const Ending& ending) {
   const std::string base_path = location_.PathOf(base->name);
   if (Status status = env_.Rename(ending.base_temp_path, base_path); !status.ok())
     return give_up(status);
-  Status published = env_.SyncDir(location_.directory);
+  // The first manifest needs the directory itself as well.
+  Status published =
+      protecting_.load() ? env_.SyncDir(location_.directory) : CreateAofDirectory(env_, location_);
   // From here the manifest is the one that counts on disk, also for the first one after append-only
   // was turned on, whose INCRs must hold what durable_offset promised.
   if (published.ok()) published = PersistAofManifest(env_, location_, next);

@@ -313,19 +313,33 @@ Status MoveOldFile(Env& env, const std::string& server_dir, const AofLocation& l
   return env.SyncDir(server_dir);
 }
 
-}  // namespace
-
-Result<AofManifest> PrepareAofDirectory(Env& env, const std::string& server_dir,
-                                        const AofLocation& location,
-                                        std::vector<std::string>* stray) {
-  CAIRN_RETURN_IF_ERROR(CheckAofName(location));
-  CAIRN_RETURN_IF_ERROR(CreateAofDirectory(env, location));
+/// The manifest in force, and no leftovers.
+Result<AofManifest> TidyUp(Env& env, const AofLocation& location, std::vector<std::string>* stray) {
   Result<AofManifest> manifest = LoadAofManifest(env, location);
   if (!manifest.ok()) return manifest;
   CAIRN_RETURN_IF_ERROR(SweepLeftovers(env, location, *manifest));
   if (manifest->empty()) {
     CAIRN_RETURN_IF_ERROR(PassOverStrays(env, location, &*manifest, stray));
   }
+  return manifest;
+}
+
+}  // namespace
+
+Result<AofManifest> EnterAofDirectory(Env& env, const AofLocation& location,
+                                      std::vector<std::string>* stray) {
+  CAIRN_RETURN_IF_ERROR(CheckAofName(location));
+  CAIRN_RETURN_IF_ERROR(env.CreateDir(location.directory));
+  return TidyUp(env, location, stray);
+}
+
+Result<AofManifest> PrepareAofDirectory(Env& env, const std::string& server_dir,
+                                        const AofLocation& location,
+                                        std::vector<std::string>* stray) {
+  CAIRN_RETURN_IF_ERROR(CheckAofName(location));
+  CAIRN_RETURN_IF_ERROR(CreateAofDirectory(env, location));
+  Result<AofManifest> manifest = TidyUp(env, location, stray);
+  if (!manifest.ok()) return manifest;
   const std::string old_path = server_dir + "/" + location.append_name;
   // Not being able to look is an error here: to go on as if nothing were there is to begin empty,
   // and once there is a manifest nobody looks again.

@@ -120,6 +120,12 @@ Result<AofManifest> PrepareAofDirectory(Env& env, const std::string& server_dir,
                                         const AofLocation& location,
                                         std::vector<std::string>* stray = nullptr);
 
+/// The same for a log that is begun while the server runs: nothing is synced, for no manifest names
+/// the new files before AofWriter has done that, and a single-file AOF stays where it is, as with
+/// Redis 7.
+Result<AofManifest> EnterAofDirectory(Env& env, const AofLocation& location,
+                                      std::vector<std::string>* stray = nullptr);
+
 /// Deletes what dead processes left in the server's directory: `temp-<pid>.rdb` and
 /// `temp-rewriteaof[-bg]-<pid>.aof`, this server's and redis-server's names, unless a process of
 /// that number lives. Returns how many. Files that cannot be removed stay.

@@ -82,7 +82,7 @@ Status AofWriter::OpenLast(bool covered) {
 
 Status AofWriter::OpenForFirstRewrite(AofManifest old_manifest, uint64_t stream_offset) {
   CAIRN_CHECK(state() == AofState::kClosed);
-  CAIRN_RETURN_IF_ERROR(CreateAofDirectory(env_, location_));
+  CAIRN_RETURN_IF_ERROR(env_.CreateDir(location_.directory));
   appended_offset_ = written_offset_ = durable_offset_ = stream_offset;
   reported_written_ = reported_durable_ = sync_started_offset_ = stream_offset;
   manifest_ = std::move(old_manifest);

@@ -117,7 +117,8 @@ class AofWriter {
   Status Open(AofManifest manifest, uint64_t stream_offset, bool last_file_covered);
   /// The same for append-only turned on at run time: writes go to a temporary INCR and no manifest
   /// names it until the first FinishRewrite; the old files stay valid until then. Follow it by
-  /// BeginRewrite(). AbortRewrite() in this phase keeps waiting for the next rewrite. [executor]
+  /// BeginRewrite(). AbortRewrite() in this phase keeps waiting for the next rewrite. Clients wait
+  /// meanwhile: it syncs nothing, which is the first FinishRewrite's. [executor]
   Status OpenForFirstRewrite(AofManifest old_manifest, uint64_t stream_offset);
   void StartThread();
   /// Writes and syncs all that was appended (whatever the policy), joins the thread, closes the

@@ -167,7 +167,7 @@ class DurabilityOfFiles final : public Durability {
   Status LoadRdb(const std::string& path, const RdbLoad& how, uint64_t* end_offset);
   Result<AofLoadReport> LoadAppendOnly(const AofLocation& location, const AofManifest& manifest,
                                        bool change_files);
-  Result<AofManifest> PrepareAof();
+  Result<AofManifest> PrepareAof(bool at_start = false);
   Status LoadDumpAtStart();
   Status LoadAppendOnlyAtStart();
   /// closed -> protecting: appends to the files that were loaded.

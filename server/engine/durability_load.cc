@@ -110,9 +110,11 @@ Status DurabilityOfFiles::LoadAtStart() {
   return status;
 }
 
-Result<AofManifest> DurabilityOfFiles::PrepareAof() {
+Result<AofManifest> DurabilityOfFiles::PrepareAof(bool at_start) {
   std::vector<std::string> stray;
-  auto manifest = PrepareAofDirectory(engine_.env, engine_.settings().dir, Location(), &stray);
+  auto manifest = at_start
+                      ? PrepareAofDirectory(engine_.env, engine_.settings().dir, Location(), &stray)
+                      : EnterAofDirectory(engine_.env, Location(), &stray);
   for (const std::string& name : stray) {
     engine_.log.Log(LogLevel::kWarning,
                     "No append only file manifest names {}: it is neither read nor touched", name);
@@ -137,7 +139,7 @@ Status DurabilityOfFiles::LoadDumpAtStart() {
 
 Status DurabilityOfFiles::LoadAppendOnlyAtStart() {
   const int64_t began_us = engine_.env.MonotonicMicros();
-  auto manifest = PrepareAof();
+  auto manifest = PrepareAof(/*at_start=*/true);
   if (!manifest.ok()) return manifest.status();
   if (manifest->empty()) {
     // Redis 7 starts empty here even beside a dump.rdb and so loses it with the next save; we load
