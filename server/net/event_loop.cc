@@ -1,8 +1,11 @@
 #include "server/net/event_loop.h"
 
+#include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
 
+#include <cerrno>
+#include <cstring>
 #include <utility>
 
 #include "server/base/check.h"
@@ -17,9 +20,10 @@ EventLoop::EventLoop() {
   auto wake = Watch(wake_fd_, this);
   CAIRN_CHECK(wake.ok());
   wake_ = std::move(*wake);
-  uv_poll_start(wake_->get(), UV_READABLE, [](uv_poll_t* handle, int, int) {
+  const Status waits = WaitFor(wake_, UV_READABLE, [](uv_poll_t* handle, int, int) {
     static_cast<EventLoop*>(handle->data)->RunPosted();
   });
+  CAIRN_CHECK(waits.ok());
   check_ = std::make_unique<UvOwned<uv_check_t>>();
   uv_check_init(&loop_, check_->get());
   check_->get()->data = this;
@@ -51,6 +55,22 @@ Result<UvPoll> EventLoop::Watch(int fd, void* data) {
   }
   poll->get()->data = data;
   return poll;
+}
+
+Status EventLoop::WaitFor(const UvPoll& poll, int events, uv_poll_cb callback) {
+  uv_poll_t* handle = poll->get();
+  uv_os_fd_t fd = -1;
+  int failed = uv_poll_start(handle, events, callback);
+  if (failed == 0) failed = uv_fileno(reinterpret_cast<uv_handle_t*>(handle), &fd);
+  if (failed != 0) return Status::Io(uv_strerror(failed));
+  // uv_poll_start has taken the descriptor out. libuv, which is to put it in again, finds it there
+  // and only says what to wait for.
+  epoll_event nothing_yet{};
+  nothing_yet.data.fd = fd;
+  if (::epoll_ctl(uv_backend_fd(&loop_), EPOLL_CTL_ADD, fd, &nothing_yet) == 0) return Status::Ok();
+  const int error = errno;
+  uv_poll_stop(handle);
+  return Status::Io(std::string("epoll_ctl: ") + std::strerror(error));
 }
 
 void EventLoop::Post(std::function<void()> job) {

@@ -83,9 +83,12 @@ class EventLoop final : public EventLoopPort {
   /// For whoever has operations for many sockets. Empty between calls.
   SocketBatch& batch() { return batch_; }
   /// A handle over `fd`, with `data` for its callback. Errors: kIo, the system does not take one
-  /// more (fs.epoll.max_user_watches, memory), or nothing can be waited for there. libuv registers
-  /// it only when the loop polls: if the last watch is gone by then, it ends the process.
+  /// more (fs.epoll.max_user_watches, memory), or nothing can be waited for there.
   Result<UvPoll> Watch(int fd, void* data);
+  /// From now on `callback` is told of `events` at the handle's descriptor. Errors: as Watch; the
+  /// handle waits for nothing then. Each change of what it waits for goes through here: libuv by
+  /// itself registers a descriptor only when the loop polls, and ends the process if that fails.
+  [[nodiscard]] Status WaitFor(const UvPoll& poll, int events, uv_poll_cb callback);
   uv_loop_t* uv() { return &loop_; }
 
  private:

@@ -79,9 +79,9 @@ Result<std::unique_ptr<Listener>> Listener::Of(EventLoop& loop, int fd, AcceptFn
   Result<UvPoll> poll = loop.Watch(fd, listener.get());
   if (!poll.ok()) return poll.status();
   listener->poll_ = std::move(*poll);
-  uv_poll_start(listener->poll_->get(), UV_READABLE, [](uv_poll_t* handle, int, int) {
+  CAIRN_RETURN_IF_ERROR(loop.WaitFor(listener->poll_, UV_READABLE, [](uv_poll_t* handle, int, int) {
     if (handle->data != nullptr) static_cast<Listener*>(handle->data)->AcceptAll();
-  });
+  }));
   return listener;
 }
 

@@ -115,10 +115,9 @@ class Attempt final : public Connecting {
     Result<UvPoll> poll = loop_.Watch(fd_, this);
     if (!poll.ok()) return poll.status();
     poll_ = std::move(*poll);
-    uv_poll_start(poll_->get(), UV_WRITABLE, [](uv_poll_t* handle, int, int) {
+    return loop_.WaitFor(poll_, UV_WRITABLE, [](uv_poll_t* handle, int, int) {
       if (handle->data != nullptr) static_cast<Attempt*>(handle->data)->OnConnected();
     });
-    return Status::Ok();
   }
 
   void OnConnected() {

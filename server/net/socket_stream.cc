@@ -50,22 +50,25 @@ Status SocketStream::Start(StreamReceiver* receiver) {
   if (!poll.ok()) return poll.status();
   poll_ = std::move(*poll);
   reading_ = true;
-  UpdateInterest();
-  return Status::Ok();
+  return ChangeInterest();
 }
 
-void SocketStream::UpdateInterest() {
-  if (closed_ || ended_) return;
+Status SocketStream::ChangeInterest() {
+  if (closed_ || ended_) return Status::Ok();
   const int interest = (reading_ ? UV_READABLE : 0) | (want_writable_ ? UV_WRITABLE : 0);
-  if (interest == interest_) return;
+  if (interest == interest_) return Status::Ok();
   interest_ = interest;
   if (interest == 0) {
     uv_poll_stop(poll_->get());
-    return;
+    return Status::Ok();
   }
-  uv_poll_start(poll_->get(), interest, [](uv_poll_t* handle, int status, int events) {
+  return loop_.WaitFor(poll_, interest, [](uv_poll_t* handle, int status, int events) {
     if (handle->data != nullptr) static_cast<SocketStream*>(handle->data)->OnPoll(status, events);
   });
+}
+
+void SocketStream::UpdateInterest() {
+  if (const Status changed = ChangeInterest(); !changed.ok()) FailLater(changed);
 }
 
 void SocketStream::OnPoll(int status, int events) {
@@ -135,13 +138,7 @@ size_t SocketStream::TryWrite(std::span<const std::string_view> pieces) {
 size_t SocketStream::Wrote(size_t offered, ssize_t result) {
   if (closed_ || broken_) return 0;
   if (result < 0 && result != -EAGAIN && result != -EINTR) {
-    // OnEnd must not be called from inside a call on the stream: post it.
-    const std::shared_ptr<bool> alive = alive_;
-    const Status reason =
-        Status::Io(std::string("write: ") + std::strerror(static_cast<int>(-result)));
-    loop_.Post([this, alive, reason] {
-      if (*alive) Fail(reason);
-    });
+    FailLater(Status::Io(std::string("write: ") + std::strerror(static_cast<int>(-result))));
     return 0;
   }
   const size_t taken = result < 0 ? 0 : static_cast<size_t>(result);
@@ -159,6 +156,12 @@ void SocketStream::Fail(const Status& reason) {
   ended_ = true;
   broken_ = !reason.ok();
   receiver_->OnEnd(reason);
+}
+
+void SocketStream::FailLater(const Status& reason) {
+  loop_.Post([this, alive = alive_, reason] {
+    if (*alive) Fail(reason);
+  });
 }
 
 void SocketStream::Close() {

@@ -41,9 +41,14 @@ class SocketStream final : public Stream {
   int fd() const override { return fd_; }
 
  private:
+  /// Waits for what is wanted now. Errors: as EventLoop::WaitFor.
+  Status ChangeInterest();
+  /// The same from inside a call on the stream or a callback; an error ends it.
   void UpdateInterest();
   void OnPoll(int status, int events);
   void Fail(const Status& reason);
+  /// OnEnd must not be called from inside a call on the stream: it is posted.
+  void FailLater(const Status& reason);
 
   EventLoop& loop_;
   int fd_;
