@@ -173,9 +173,9 @@ void Insert(CkptRun* run, Version version) {
       run->versions.begin(), run->versions.end(), version.step,
       [](const VersionRow& row, uint64_t step) { return row.version->step < step; });
   if (at != run->versions.end() && at->version->step == version.step) {
-    *at = {Kept<Version>::Make(std::move(version)), false};
+    *at = {Freeze(std::move(version)), false};
   } else {
-    run->versions.insert(at, {Kept<Version>::Make(std::move(version)), false});
+    run->versions.insert(at, {Freeze(std::move(version)), false});
   }
 }
 

@@ -34,7 +34,7 @@ void ReplyVersion(CommandRun& run, const CkptRun& state, const Version& version)
   run.Bulk("states");
   run.Unsigned(version.states.size());
   run.Bulk("bytes");
-  run.Unsigned(version.size_bytes());
+  run.Unsigned(version.size_bytes);
   run.Bulk("world");
   run.Unsigned(version.world);
   run.Bulk("attempt");

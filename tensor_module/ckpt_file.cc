@@ -418,7 +418,8 @@ class Loader {
       const auto rank = static_cast<uint32_t>(Below(version.world));
       version.states.push_back({rank, LoadState()});
     });
-    row->version = Kept<Version>::Make(std::move(version));
+    // A shape that was refused cannot be counted.
+    row->version = failed_ ? Kept<Version>::Make({}) : Freeze(std::move(version));
   }
   Kept<Transaction> LoadTransaction() {
     Transaction transaction;
@@ -536,14 +537,17 @@ size_t RunValue::MemoryUsage() const {
       known = memory_epoch_.load(std::memory_order_acquire) == epoch;
       if (known) return;
     }
-    bytes += sizeof(ChunkRef);
     add(add, chunk);
   });
   if (known) return memory_.load(std::memory_order_relaxed);
+  bytes += run_.versions.capacity() * sizeof(VersionRow);
+  for (const VersionRow& row : run_.versions) bytes += row.version->head_bytes;
   for (const auto& transaction : run_.transactions) {
     for (const auto& part : transaction->ranks) {
       for (const auto& data : part->data) {
-        for (const Cell& cell : data->cells()) bytes += cell.partial ? cell.partial->bytes.size : 0;
+        for (const Cell& cell : data->cells()) {
+          bytes += sizeof cell + (cell.partial ? cell.partial->bytes.size : 0);
+        }
       }
     }
   }

@@ -43,11 +43,49 @@ const LogicalTensor& Version::Storage(const LogicalTensor& tensor) const {
   return *target;
 }
 
-uint64_t Version::size_bytes() const {
-  uint64_t bytes = 0;
-  for (const auto& tensor : tensors) bytes += tensor->alias_of.empty() ? tensor->size_bytes() : 0;
-  for (const RankState& state : states) bytes += state.blob->size_bytes;
+namespace {
+
+/// Memory that they have beside themselves.
+size_t BytesBehind(const std::string& text) {
+  return text.capacity() < sizeof text / 2 ? 0 : text.capacity() + 1;  // a short one has none
+}
+template <typename T>
+size_t BytesBehind(const std::vector<T>& items) {
+  return items.capacity() * sizeof(T);
+}
+
+size_t HeadBytes(const LogicalTensor& tensor) {
+  size_t bytes = Kept<LogicalTensor>::node_bytes() + BytesBehind(tensor.name) +
+                 BytesBehind(tensor.group) + BytesBehind(tensor.alias_of) +
+                 BytesBehind(tensor.shape);
+  for (const StoredShard& shard : tensor.shards) {
+    bytes += sizeof(Kept<StoredShard>) + Kept<StoredShard>::node_bytes() +
+             BytesBehind(shard.extent.off) + BytesBehind(shard.extent.len) +
+             BytesBehind(shard.chunks);
+  }
   return bytes;
+}
+
+size_t HeadBytes(const StateBlob& state) {
+  return Kept<StateBlob>::node_bytes() + BytesBehind(state.name) + BytesBehind(state.chunks);
+}
+
+}  // namespace
+
+Kept<Version> Freeze(Version version) {
+  version.size_bytes = 0;
+  version.head_bytes = Kept<Version>::node_bytes() + BytesBehind(version.tx) +
+                       BytesBehind(version.ranks) + BytesBehind(version.tensors) +
+                       BytesBehind(version.states);
+  for (const auto& tensor : version.tensors) {
+    if (tensor->alias_of.empty()) version.size_bytes += tensor->size_bytes();
+    version.head_bytes += HeadBytes(*tensor);
+  }
+  for (const RankState& state : version.states) {
+    version.size_bytes += state.blob->size_bytes;
+    version.head_bytes += HeadBytes(*state.blob);
+  }
+  return Kept<Version>::Make(std::move(version));
 }
 
 const Version* CkptRun::Latest() const {

@@ -168,13 +168,19 @@ struct Version {
   std::vector<RankSummary> ranks;
   std::vector<Kept<LogicalTensor>> tensors;  ///< ascending by name
   std::vector<RankState> states;             ///< ascending by rank, kind, name
+  /// Bytes of tensors and states, aliases not counted again. Freeze() counts them: LIST tells it of
+  /// a thousand versions.
+  uint64_t size_bytes = 0;
+  /// Of memory, for what is here but chunks. Counted by Freeze() too.
+  uint64_t head_bytes = 0;
 
   const LogicalTensor* Find(std::string_view name) const;
   /// The tensor whose shards hold the bytes of `tensor`: itself, or what it is an alias of.
   const LogicalTensor& Storage(const LogicalTensor& tensor) const;
-  /// Bytes of tensors and states, aliases not counted again.
-  uint64_t size_bytes() const;
 };
+
+/// The version as a run has it. Requires: the shapes fit kMaxTensorBytes.
+Kept<Version> Freeze(Version version);
 
 struct VersionRow {
   Kept<Version> version;

@@ -106,7 +106,7 @@ void ReplyManifest(CommandRun& run, const Version& version,
   run.Bulk("world");
   run.Unsigned(version.world);
   run.Bulk("bytes");
-  run.Unsigned(version.size_bytes());
+  run.Unsigned(version.size_bytes);
   run.Bulk("ranks");
   run.Array(version.ranks.size());
   for (const RankSummary& rank : version.ranks) {
@@ -310,7 +310,7 @@ Status DiffCommand(CommandRun& run) {
   if (!a.ok()) return a.status();
   Result<Kept<Version>> b = FindVersion(run, run.args()[3]);
   if (!b.ok()) return b.status();
-  return run.RunLate((*b)->size_bytes(),
+  return run.RunLate((*b)->size_bytes,
                      [&module = run.module(), a = *a, b = *b, pattern = std::string(*pattern)] {
                        return DiffVersions(module.memory, *a, *b, pattern);
                      },
@@ -365,7 +365,7 @@ Status VerifyCommand(CommandRun& run) {
   Result<Kept<Version>> version = FindVersion(run, run.args()[2]);
   if (!version.ok()) return version.status();
   return run.RunLate(
-      deep ? (*version)->size_bytes() : 0,
+      deep ? (*version)->size_bytes : 0,
       [version = *version, deep] { return VerifyVersion(*version, deep); },
       [](CommandRun& late, Verdict& verdict) {
         late.Map(4);

@@ -6,6 +6,7 @@
 // and the T itself where nobody does. Any thread may hold and drop handles.
 
 #include <atomic>
+#include <cstddef>
 #include <cstdint>
 #include <utility>
 
@@ -35,6 +36,9 @@ class Kept {
       delete node_;
     }
   }
+
+  /// Memory of what a handle leads to, without what a T points to itself.
+  static constexpr size_t node_bytes() { return sizeof(Node); }
 
   explicit operator bool() const { return node_ != nullptr; }
   /// Nobody else has a handle to it, nor can get one but from this.
