@@ -501,9 +501,10 @@ ChunkLogFigures ChunkLog::figures() const {
   out.segments = segments_.size();
   for (const auto& segment : segments_) out.bytes += segment->bytes;
   out.chunks = index_.size();
-  for (const auto& [key, entry] : index_) out.chunk_bytes += key.size;
-  for (const auto& [segment, needed] : NeededBytes(Floor(&out.held_by))) {
-    out.needed_bytes += needed;
+  const uint64_t floor = Floor(&out.held_by);
+  for (const auto& [key, entry] : index_) {
+    out.chunk_bytes += key.size;
+    if (entry.named >= floor) out.needed_bytes += key.size + kRecordHeadBytes;
   }
   out.writable = !refused_;
   out.pinned = pinned_;

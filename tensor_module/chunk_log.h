@@ -62,6 +62,9 @@ struct ChunkLogOptions {
   uint64_t segment_bytes = uint64_t{256} << 20;  ///< a segment takes no more beyond this
   /// A segment with less than so much needed is rewritten.
   int needed_percent = 50;
+  /// Collect() looks at so many records, or buckets of the index, before it lets go of the lock
+  /// that the executor takes as well.
+  size_t records_at_a_time = 4096;
   std::function<uint64_t()> random;
   std::function<void(std::string_view line)> say;  ///< any thread
 };
@@ -161,6 +164,7 @@ class ChunkLog {
     uint64_t synced = 0;   ///< what lies in front is on disk
     bool damaged = false;  ///< a needed record does not fit its hash (L5)
     bool open = false;     ///< records may still come, or wait for their sync
+    uint64_t needed = 0;   ///< bytes of needed records, as CountNeeded() found them
     MappingRef mapping;
   };
   struct Key {
@@ -221,7 +225,8 @@ class ChunkLog {
   void ForgetMissing();
   /// `staged`: also records that are not synced. Sets the chunk's record when it is kSame.
   Look Compare(const Chunk& chunk, bool staged);
-  Status Move(Segment* segment, uint64_t floor, bool* damaged);
+  using Records = std::vector<std::pair<uint64_t, Key>>;  ///< ascending by offset
+  Status Move(const Segment* segment, const Records& records, uint64_t floor, bool* damaged);
   bool CollectOne();
 
   Status MayStage(const std::string& file);
@@ -236,6 +241,9 @@ class ChunkLog {
   void GiveUp(StageWriter* writer);
   void Publish(const StageWriter& writer);
   void MarkStage(const StageWriter& writer);
+  bool LittleIsNeeded(const Segment& segment) const {
+    return segment.needed * 100 < segment.bytes * static_cast<uint64_t>(options_.needed_percent);
+  }
   /// The next command begins a segment of its own when little of this one is needed.
   void CloseStageIfIdle();
   /// With write_mutex_ held: the segment is gone.
@@ -247,7 +255,20 @@ class ChunkLog {
   Status MapSegment(Segment* segment, uint64_t end);
   /// Maps the entry's segment and reads the record's head. False: neither is there as it was.
   bool ReadRecord(const Entry& entry, uint64_t size, ChunkRecord* record);
-  std::map<Segment*, uint64_t> NeededBytes(uint64_t floor) const;
+
+  // With write_mutex_ held; `state`, of state_mutex_, is let go of again and again.
+  void LetOthersIn(std::unique_lock<std::mutex>& state) const;
+  /// begin(), then visit(item) for each record. Once more from begin() on when the index has grown
+  /// meanwhile; what came to another place of it may be left out.
+  template <typename Begin, typename Visit>
+  void LookThrough(std::unique_lock<std::mutex>& state, Begin begin, Visit visit) const;
+  /// Sets Segment::needed.
+  void CountNeeded(std::unique_lock<std::mutex>& state, uint64_t floor);
+  /// All records of a segment that is not open: none can come.
+  Records RecordsOf(std::unique_lock<std::mutex>& state, const Segment* segment) const;
+  /// Takes them out of the index. False: one of them is needed; it and what is behind it stay.
+  bool Forget(std::unique_lock<std::mutex>& state, const Segment* segment, const Records& records,
+              uint64_t floor);
 
   void Run();
 

@@ -1,6 +1,7 @@
 // What of a chunk log no file may name any more, and how it goes (L4 to L6).
 
 #include <algorithm>
+#include <chrono>
 
 #include "server/base/hash.h"
 #include "server/base/mapped_bytes.h"
@@ -42,26 +43,72 @@ uint64_t ChunkLog::Floor(std::string* held_by) const {
   return floor;
 }
 
-std::map<ChunkLog::Segment*, uint64_t> ChunkLog::NeededBytes(uint64_t floor) const {
-  std::map<Segment*, uint64_t> needed;
-  for (const auto& segment : segments_) needed[segment.get()] = 0;
-  for (const auto& [key, entry] : index_) {
-    if (entry.named >= floor) needed[entry.segment] += key.size + kRecordHeadBytes;
-  }
-  return needed;
+/// Asleep for a moment: who merely unlocks has the lock again before those who wait are awake.
+void ChunkLog::LetOthersIn(std::unique_lock<std::mutex>& state) const {
+  constexpr auto kMoment = std::chrono::microseconds(50);
+  state.unlock();
+  std::this_thread::sleep_for(kMoment);
+  state.lock();
 }
 
-Status ChunkLog::Move(Segment* segment, uint64_t floor, bool* damaged) {
-  std::vector<std::pair<uint64_t, Key>> moving;
-  {
-    const std::lock_guard lock(state_mutex_);
-    for (const auto& [key, entry] : index_) {
-      if (entry.segment == segment && entry.named >= floor) moving.emplace_back(entry.offset, key);
+template <typename Begin, typename Visit>
+void ChunkLog::LookThrough(std::unique_lock<std::mutex>& state, Begin begin, Visit visit) const {
+  size_t buckets = 0;
+  do {
+    begin();
+    buckets = index_.bucket_count();
+    for (size_t i = 0; i < buckets && buckets == index_.bucket_count();) {
+      for (auto item = index_.begin(i); item != index_.end(i); ++item) visit(*item);
+      if (++i % options_.records_at_a_time == 0) LetOthersIn(state);
     }
-  }
-  std::sort(moving.begin(), moving.end(),
+  } while (buckets != index_.bucket_count());
+}
+
+void ChunkLog::CountNeeded(std::unique_lock<std::mutex>& state, uint64_t floor) {
+  const auto begin = [this] {
+    for (const auto& segment : segments_) segment->needed = 0;
+  };
+  LookThrough(state, begin, [floor](const auto& item) {
+    const auto& [key, entry] = item;
+    if (entry.named >= floor) entry.segment->needed += key.size + kRecordHeadBytes;
+  });
+}
+
+ChunkLog::Records ChunkLog::RecordsOf(std::unique_lock<std::mutex>& state,
+                                      const Segment* segment) const {
+  Records records;
+  LookThrough(
+      state, [&] { records.clear(); },
+      [&](const auto& item) {
+        const auto& [key, entry] = item;
+        if (entry.segment == segment) records.emplace_back(entry.offset, key);
+      });
+  std::sort(records.begin(), records.end(),
             [](const auto& a, const auto& b) { return a.first < b.first; });
-  for (const auto& [offset, key] : moving) {
+  return records;
+}
+
+bool ChunkLog::Forget(std::unique_lock<std::mutex>& state, const Segment* segment,
+                      const Records& records, uint64_t floor) {
+  size_t looked_at = 0;
+  for (const auto& [offset, key] : records) {
+    if (++looked_at % options_.records_at_a_time == 0) LetOthersIn(state);
+    const auto found = index_.find(key);
+    if (found == index_.end() || found->second.segment != segment) continue;
+    if (found->second.named >= floor) return false;
+    index_.erase(found);
+  }
+  return true;
+}
+
+Status ChunkLog::Move(const Segment* segment, const Records& records, uint64_t floor,
+                      bool* damaged) {
+  for (const auto& [offset, key] : records) {
+    {
+      const std::lock_guard lock(state_mutex_);
+      const auto at = index_.find(key);
+      if (at == index_.end() || at->second.segment != segment || at->second.named < floor) continue;
+    }
     const Found found = Find(key.hash, static_cast<size_t>(key.size));
     if (!found.mapping || !CanReadAs(found.bytes, key.hash)) {
       *damaged = true;
@@ -76,50 +123,41 @@ Status ChunkLog::Move(Segment* segment, uint64_t floor, bool* damaged) {
 // True: there may be more to do.
 bool ChunkLog::CollectOne() {
   const std::lock_guard write(write_mutex_);
+  std::unique_lock state(state_mutex_);
+  // As long as write_mutex_ is held no save names anything, and the floor does not fall.
+  const uint64_t floor = Floor();
+  if (!opened_ || !locked_ || stop_ || floor == 0) return false;
+  CountNeeded(state, floor);
   Segment* worst = nullptr;
-  uint64_t worst_needed = 0, floor = 0;
-  {
-    const std::lock_guard lock(state_mutex_);
-    // As long as write_mutex_ is held nobody names anything, and the floor does not fall.
-    floor = Floor();
-    if (!opened_ || !locked_ || stop_ || floor == 0) return false;
-    for (const auto& [segment, needed] : NeededBytes(floor)) {
-      if (segment->open || segment->damaged) continue;
-      if (needed * 100 >= segment->bytes * static_cast<uint64_t>(options_.needed_percent)) continue;
-      if (worst != nullptr && needed >= worst_needed) continue;
-      worst = segment;
-      worst_needed = needed;
-    }
+  for (const auto& segment : segments_) {
+    if (segment->open || segment->damaged || !LittleIsNeeded(*segment)) continue;
+    if (worst == nullptr || segment->needed < worst->needed) worst = segment.get();
   }
   if (worst == nullptr) return false;
-  bool damaged = false;
-  if (worst_needed > 0) {
-    const Status moved = Move(worst, floor, &damaged);
+  const Records records = RecordsOf(state, worst);
+  const std::string name = worst->name;
+  if (worst->needed > 0) {
+    state.unlock();
+    bool damaged = false;
+    const Status moved = Move(worst, records, floor, &damaged);
     if (!moved.ok()) {
-      options_.say("chunk log: " + worst->name +
-                   " is not rewritten: " + std::string(moved.message()));
+      options_.say("chunk log: " + name + " is not rewritten: " + std::string(moved.message()));
       CloseActive();
       return false;
     }
-  }
-  const std::string name = worst->name;
-  {
-    const std::lock_guard lock(state_mutex_);
+    state.lock();
     if (damaged) {
       worst->damaged = true;
       options_.say("chunk log: " + name + " is damaged and stays");
       return true;
     }
-    // An increment may have named one meanwhile (L9): then once more.
-    const bool needed = std::any_of(index_.begin(), index_.end(), [&](const auto& item) {
-      return item.second.segment == worst && item.second.named >= floor;
-    });
-    if (needed) return true;
-    // Nothing in it is needed any more (L5).
-    std::erase_if(index_, [&](const auto& item) { return item.second.segment == worst; });
-    std::erase_if(segments_, [&](const auto& segment) { return segment.get() == worst; });
-    ++counts_.removed_segments;
   }
+  // An increment may have named one meanwhile (L9): then once more.
+  if (!Forget(state, worst, records, floor)) return true;
+  // Nothing in it is needed any more (L5).
+  std::erase_if(segments_, [&](const auto& segment) { return segment.get() == worst; });
+  ++counts_.removed_segments;
+  state.unlock();
   // Not under state_mutex_, which the executor takes: it may take the file system a while.
   if (Status removed = files_->Remove(name);
       !removed.ok() && removed.code() != StatusCode::kNotFound) {
@@ -134,10 +172,10 @@ void ChunkLog::Collect() {
     const std::lock_guard write(write_mutex_);
     bool close = false;
     {
-      const std::lock_guard lock(state_mutex_);
+      std::unique_lock state(state_mutex_);
       if (active_ != nullptr) {
-        const uint64_t needed = NeededBytes(Floor())[active_];
-        close = needed * 100 < active_->bytes * static_cast<uint64_t>(options_.needed_percent);
+        CountNeeded(state, Floor());
+        close = LittleIsNeeded(*active_);
       }
     }
     if (close) CloseActive();

@@ -232,13 +232,18 @@ Status ChunkLog::SyncStaged() {
 }
 
 void ChunkLog::CloseStageIfIdle() {
+  const std::lock_guard write(write_mutex_);
+  {
+    std::unique_lock state(state_mutex_);
+    CountNeeded(state, Floor());
+  }
+  // What comes since is not counted: it gets a segment of its own too early, and nothing else.
   const std::lock_guard stage(stage_mutex_);
   if (stage_.segment == nullptr || !stage_.pending.empty()) return;
   bool close = false;
   {
     const std::lock_guard lock(state_mutex_);
-    const uint64_t needed = NeededBytes(Floor())[stage_.segment];
-    close = needed * 100 < stage_.segment->bytes * static_cast<uint64_t>(options_.needed_percent);
+    close = LittleIsNeeded(*stage_.segment);
   }
   if (close) SealStage(/*torn=*/false);
 }

@@ -31,6 +31,7 @@ class ChunkLogTest : public testing::Test {
   std::unique_ptr<ChunkLog> Open(uint64_t segment_bytes = 64 * 1024) {
     ChunkLogOptions options;
     options.segment_bytes = segment_bytes;
+    options.records_at_a_time = 16;
     options.random = [this] { return random_(); };
     options.say = [this](std::string_view line) { said_ += std::string(line) + "\n"; };
     auto log = std::make_unique<ChunkLog>(std::make_unique<FakeLogFiles>(disk_), options);

@@ -386,6 +386,7 @@ TEST(ChunkLogThreadsTest, NamesHoldBesideSavesAndCollection) {
   const auto open = [&] {
     ChunkLogOptions options;
     options.segment_bytes = 64 * 1024;
+    options.records_at_a_time = 16;
     options.random = [seed = std::make_shared<std::atomic<uint64_t>>(1)] { return ++*seed; };
     options.say = [](std::string_view) {};
     auto log = std::make_unique<ChunkLog>(NewPosixLogFiles(directory, "logs"), options);
