@@ -6,6 +6,8 @@
 // creator holds the sole reference (IsUnique); afterwards they are frozen. Any thread may hold and
 // drop references.
 
+#include <malloc.h>
+
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
@@ -51,10 +53,17 @@ class alignas(16) Blob {
 
   /// Heap blob: header and bytes in one allocation. Never null (aborts on out of memory).
   static Blob* Create(size_t size) {
-    const size_t footprint = sizeof(Blob) + size;
-    void* memory = std::malloc(footprint);
-    CAIRN_CHECK(memory != nullptr);
-    return new (memory) Blob(static_cast<char*>(memory) + sizeof(Blob), size, footprint, &FreeHeap);
+    Blob* blob = TryCreate(size);
+    CAIRN_CHECK(blob != nullptr);
+    return blob;
+  }
+  /// The same for a size that comes from outside: null when memory is refused.
+  static Blob* TryCreate(size_t size) {
+    if (size > PTRDIFF_MAX - sizeof(Blob)) return nullptr;
+    void* memory = std::malloc(sizeof(Blob) + size);
+    if (memory == nullptr) return nullptr;
+    return new (memory) Blob(static_cast<char*>(memory) + sizeof(Blob), size,
+                             ::malloc_usable_size(memory), &FreeHeap);
   }
 
   const char* data() const { return data_; }
@@ -69,8 +78,9 @@ class alignas(16) Blob {
     CAIRN_CHECK(size <= size_);
     size_ = size;
   }
-  /// Lengthens a heap blob in place when its allocation has the room (it was truncated before); the
-  /// new bytes are undefined. Returns false, changing nothing, otherwise. Requires: IsUnique().
+  /// Lengthens a heap blob in place when its allocation has the room (it was truncated before, or
+  /// the allocator rounded up); the new bytes are undefined. Returns false, changing nothing,
+  /// otherwise. Requires: IsUnique().
   bool TryGrow(size_t size) {
     if (release_ != &FreeHeap || size > footprint_ - sizeof(Blob)) return false;
     size_ = size;

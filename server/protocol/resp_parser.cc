@@ -12,18 +12,6 @@
 namespace cairn {
 namespace {
 
-void FreeBlob(Blob* self) { std::free(self); }
-
-// As Blob::Create, but a refusal is an answer: the size comes from a client, who must not be able
-// to end the process with a header line.
-Blob* AllocateHeapBlob(size_t size) {
-  if (size > std::numeric_limits<ptrdiff_t>::max() - sizeof(Blob)) return nullptr;
-  const size_t footprint = sizeof(Blob) + size;
-  void* memory = std::malloc(footprint);
-  if (memory == nullptr) return nullptr;
-  return new (memory) Blob(static_cast<char*>(memory) + sizeof(Blob), size, footprint, &FreeBlob);
-}
-
 // The strict integer of header lines: no '+', no leading zeros, no "-0", no blanks.
 bool ParseStrictInt(const char* text, size_t size, int64_t* value) {
   const bool negative = size > 0 && text[0] == '-';
@@ -369,7 +357,7 @@ RequestParser::Step RequestParser::TakeBulk() {
 RequestParser::Step RequestParser::TakeBigArgument() {
   const size_t size = static_cast<size_t>(bulk_size_);
   if (!big_) {
-    Blob* blob = source_ != nullptr ? source_->AllocateSoon(size) : AllocateHeapBlob(size);
+    Blob* blob = source_ != nullptr ? source_->AllocateSoon(size) : Blob::TryCreate(size);
     if (blob == nullptr) return Fail("invalid bulk length");
     big_ = BlobRef::Adopt(blob);
     big_filled_ = 0;
