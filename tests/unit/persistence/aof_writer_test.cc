@@ -257,6 +257,42 @@ TEST_F(AofWriterTest, TimestampsStandOnceASecond) {
                             SetCommand("a", "3"));
 }
 
+// Clients wait while a log is begun. Its first manifest makes everything durable at once.
+TEST_F(AofWriterTest, BeginningALogSyncsNothingBeforeItsFirstRewriteEnds) {
+  options_.policy = AofSyncPolicy::kAlways;
+  bool lost = false;
+  for (uint64_t seed = 0; seed < 20; ++seed) {
+    for (const bool rewritten : {false, true}) {
+      FakeEnv env(seed);
+      ASSERT_TRUE(env.CreateDir("/data").ok() && env.SyncDir("/").ok());
+      Result<AofManifest> manifest = EnterAofDirectory(env, kLocation);
+      ASSERT_TRUE(manifest.ok());
+      AofWriter writer(env, options_, AofCallbacks{});
+      ASSERT_TRUE(writer.OpenForFirstRewrite(*manifest, 0).ok());
+      if (rewritten) {
+        (void)writer.BeginRewrite();
+        writer.Append(SetCommand("a", "1"), 0);
+        (void)writer.RunOnce();
+        auto base = env.OpenTruncate(writer.TempBasePath());
+        ASSERT_TRUE(base.ok() && (*base)->Sync().ok());
+        writer.FinishRewrite(writer.TempBasePath(), false, [](const Status&) {});
+        (void)writer.RunOnce();
+        ASSERT_TRUE(writer.protecting());
+      }
+      env.Crash(seed);
+      if (!rewritten) {
+        lost = lost || !*env.FileExists(kLocation.directory);
+        continue;
+      }
+      CommandRecorder recorder;
+      ASSERT_TRUE(
+          LoadAof(env, kLocation, *LoadAofManifest(env, kLocation), nullptr, recorder, {}).ok());
+      EXPECT_EQ(recorder.lines, (std::vector<std::string>{"SELECT 0", "SET a 1"})) << seed;
+    }
+  }
+  EXPECT_TRUE(lost);
+}
+
 // Turned on and off again before the first rewrite was done, over old files and over none.
 TEST_F(AofWriterTest, WhatNoManifestNamesIsRemovedAtTheEnd) {
   for (const bool old_files : {false, true}) {
