@@ -237,6 +237,26 @@ TEST_F(CkptTest, OtherShardingsShareTheirChunks) {
             static_cast<int64_t>(kChunk + 20000));
 }
 
+// Chunks are shared, tensors with their names and shapes are not.
+TEST_F(CkptTest, EachVersionCountsItsTensors) {
+  constexpr int kTensors = 200;
+  std::vector<std::string> save = {"CKPT.SAVE", "run", "1", std::to_string(kTensors)};
+  for (int i = 0; i < kTensors; ++i) {
+    for (const std::string& word :
+         {"model.layers.weight." + std::to_string(i), std::string("U8"), std::string("SHAPE"),
+          std::string("1"), std::string("3"), std::string("BLOB"), std::string("abc")}) {
+      save.push_back(word);
+    }
+  }
+  Run(save);
+  const int64_t before = Call({"MEMORY", "USAGE", "run"}).integer;
+  save[2] = "2";
+  Run(save);
+  const int64_t more = Call({"MEMORY", "USAGE", "run"}).integer - before;
+  EXPECT_GT(more, kTensors * 300);
+  EXPECT_LT(more, kTensors * 500);
+}
+
 // --- versions ---
 
 TEST_F(CkptTest, TagsPinsRollbackAndRetention) {
