@@ -1,7 +1,6 @@
 // CKPT.MANIFEST, PLAN, DIFF, VERIFY: what a version is, without its bytes.
 
 #include <algorithm>
-#include <unordered_set>
 
 #include "server/base/strings.h"
 #include "tensor_module/ckpt_edit.h"
@@ -24,21 +23,30 @@ Result<Kept<Version>> FindVersion(CommandRun& run, std::string_view name) {
 class StoredSum {
  public:
   void Add(const std::vector<ChunkRef>& chunks) {
-    for (const ChunkRef& chunk : chunks) {
-      if (seen_.insert(chunk.get()).second) bytes_ += chunk->stored_bytes();
-    }
+    for (const ChunkRef& chunk : chunks) chunks_.push_back(chunk.get());
   }
   void Add(const LogicalTensor& tensor) {
     for (const StoredShard& shard : tensor.shards) Add(shard.chunks);
   }
-  uint64_t bytes() const { return bytes_; }
+  /// Begins anew.
+  uint64_t TakeBytes() {
+    std::sort(chunks_.begin(), chunks_.end());
+    uint64_t bytes = 0;
+    const Chunk* last = nullptr;
+    for (const Chunk* chunk : chunks_) {
+      if (chunk != last) bytes += chunk->stored_bytes();
+      last = chunk;
+    }
+    chunks_.clear();
+    return bytes;
+  }
 
  private:
-  std::unordered_set<const Chunk*> seen_;
-  uint64_t bytes_ = 0;
+  std::vector<const Chunk*> chunks_;
 };
 
-void ReplyTensor(CommandRun& run, const LogicalTensor& tensor, const ChunkFigures& figures) {
+void ReplyTensor(CommandRun& run, const LogicalTensor& tensor, const ChunkFigures& figures,
+                 StoredSum* stored) {
   run.Map(10);
   run.Bulk("name");
   run.Bulk(tensor.name);
@@ -88,10 +96,9 @@ void ReplyTensor(CommandRun& run, const LogicalTensor& tensor, const ChunkFigure
     run.Bulk("mean");
     run.Null();
   }
-  StoredSum stored;
-  stored.Add(tensor);
+  stored->Add(tensor);
   run.Bulk("stored_bytes");
-  run.Unsigned(stored.bytes());
+  run.Unsigned(stored->TakeBytes());
 }
 
 /// `figures`: of each of the tensors.
@@ -133,12 +140,12 @@ void ReplyManifest(CommandRun& run, const Version& version,
   }
   run.Bulk("tensors");
   run.Array(matching.size());
-  for (size_t i = 0; i < matching.size(); ++i) ReplyTensor(run, *matching[i], figures[i]);
   StoredSum stored;
+  for (size_t i = 0; i < matching.size(); ++i) ReplyTensor(run, *matching[i], figures[i], &stored);
   for (const auto& tensor : version.tensors) stored.Add(*tensor);
   for (const RankState& state : version.states) stored.Add(state.blob->chunks);
   run.Bulk("stored_bytes");
-  run.Unsigned(stored.bytes());
+  run.Unsigned(stored.TakeBytes());
 }
 
 Status ManifestCommand(CommandRun& run) {
