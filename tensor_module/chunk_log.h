@@ -110,6 +110,9 @@ class ChunkLog {
   /// on also when the save fails that the chunks were kept for.
   static constexpr uint64_t kRoomLeft = uint64_t{64} << 20;
 
+  /// Bytes that its disk still takes.
+  uint64_t FreeBytes() const { return files_->FreeBytes(); }
+
   /// Appends what the log has not got yet, so that increments of `file` (relative to the server's
   /// directory) may name it. Errors: as Keep(); kNoSpace also when less than kRoomLeft would be
   /// free. Those that are not in the log then are not named.

@@ -33,6 +33,15 @@ class ItemOrder {
     for (const Chunk* chunk : distinct) Place(chunk);
   }
   const std::vector<Item>& items() const { return items_; }
+  /// Of payloads.
+  uint64_t emitted_bytes() const {
+    uint64_t bytes = 0;
+    for (const Item& item : items_) {
+      if (item.named) continue;
+      bytes += item.encoded ? item.encoded.bytes.view().size() : item.chunk->size();
+    }
+    return bytes;
+  }
   const std::unordered_map<const Chunk*, uint64_t>& places() const { return places_; }
 
  private:
@@ -80,7 +89,15 @@ bool SaveChunkItems(Module& module, CairnWriter* writer, const std::vector<const
   };
   CairnSaveTarget target{};
   const bool to_file = api.save_target(writer, &target) == CAIRN_OK;
-  const ItemOrder order(distinct, module.logs.KeepFor(writer, distinct), to_file);
+  uint64_t room = UINT64_MAX;
+  const ItemOrder order(distinct, module.logs.KeepFor(writer, distinct, &room), to_file);
+  if (order.emitted_bytes() > room) {
+    // The file would take the disk's last byte from the append-only file before it failed.
+    module.logs.Say("a save is given up: " + std::to_string(order.emitted_bytes()) +
+                    " bytes of checkpoints have no room in the chunk log, and its disk has " +
+                    std::to_string(room) + " left");
+    return false;
+  }
   *numbers = order.places();
   number(order.items().size());
   uint64_t lost = 0;

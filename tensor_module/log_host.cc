@@ -45,7 +45,8 @@ ChunkLog* LogHost::Open(std::string_view directory) {
   return log_.get();
 }
 
-std::vector<bool> LogHost::KeepFor(CairnWriter* writer, const std::vector<const Chunk*>& chunks) {
+std::vector<bool> LogHost::KeepFor(CairnWriter* writer, const std::vector<const Chunk*>& chunks,
+                                   uint64_t* room) {
   std::vector<bool> kept(chunks.size(), false);
   CairnSaveTarget target{};
   if (!saving_ || api_.save_target(writer, &target) != CAIRN_OK) return kept;
@@ -56,7 +57,8 @@ std::vector<bool> LogHost::KeepFor(CairnWriter* writer, const std::vector<const 
     files.emplace_back(target.files[i].data, target.files[i].size);
   }
   // What could not be kept is emitted: an error has been said, and is no error of the save.
-  [[maybe_unused]] const Status status = log->Keep(chunks, target.number, files, &kept);
+  const Status status = log->Keep(chunks, target.number, files, &kept);
+  if (status.code() == StatusCode::kNoSpace) *room = log->FreeBytes();
   return kept;
 }
 

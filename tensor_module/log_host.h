@@ -47,8 +47,10 @@ class LogHost {
   std::string ServerDirectory() const;
 
   /// Makes `chunks` durable for the save behind `writer`. Returns which of them it may name; none
-  /// when it must emit all.
-  std::vector<bool> KeepFor(CairnWriter* writer, const std::vector<const Chunk*>& chunks);
+  /// when it must emit all. *room: set when its disk is too full for the rest, to what it has left
+  /// in bytes.
+  std::vector<bool> KeepFor(CairnWriter* writer, const std::vector<const Chunk*>& chunks,
+                            uint64_t* room);
   /// Where the effects of this command may name chunks. Thread: executor.
   NamesTarget Names(CairnContext* ctx);
   /// module_api.h, watch_log.

@@ -147,6 +147,7 @@ class DiskFull(unittest.TestCase):
         wait_until(lambda: client.info("persistence")["rdb_bgsave_in_progress"] == 0, what="the save")
         self.assertEqual(client.info("persistence")["rdb_last_bgsave_status"], "err")
         self.assertGreater(self.free(), 9 * MIB)
+        self.assertIn("a save is given up", primary.log())  # and not after it has filled the disk
         for number in range(20):
             self.assertTrue(client.set(f"key:{number}", "v" * 10_000))
         self.assertEqual(client.info("persistence")["aof_last_write_status"], "ok")
