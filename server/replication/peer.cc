@@ -67,11 +67,17 @@ void Peer::OnAck(uint64_t offset, int64_t now_s) {
   if (state_ == PeerState::kWaitsForAck) GoOnline(position_);
 }
 
+void Peer::NoteInput(int64_t now_s) {
+  if (heard_bytes_ == session_.received_bytes) return;
+  heard_bytes_ = session_.received_bytes;
+  acked_at_s = now_s;
+}
+
 void Peer::FileSent() {
   file_.reset();
-  if (only_file) {
-    // It closes the connection when it has what it wanted.
-    state_ = PeerState::kSentFile;
+  // The stream was not kept for one that said rdb-only, should it have taken that back meanwhile.
+  if (only_file || !primary_.has_backlog() || !primary_.backlog().Holds(position_)) {
+    session_.close_after_reply = true;
     return;
   }
   // Behind a mark the stream may not follow at once: the replica finds the mark only where it ends

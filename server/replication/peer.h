@@ -15,8 +15,7 @@
 //                                           |  first REPLCONF ACK: OnAck      file sent with a
 //                                           mark: FileSent
 //                                           +-------------------------- kWaitsForAck <------------+
-//   kSendsFile --rdb-only: FileSent--> kSentFile                       any --connection ends-->
-//   gone
+//   kSendsFile --rdb-only: FileSent--> gone                       any --connection ends--> gone
 
 #include <cstdint>
 #include <memory>
@@ -38,7 +37,6 @@ enum class PeerState : uint8_t {
   kSendsFile,
   kWaitsForAck,
   kOnline,
-  kSentFile,
 };
 
 class Peer final : public OutputSource {
@@ -89,10 +87,12 @@ class Peer final : public OutputSource {
   void StartSending(bool with_mark);
   void OnFileComplete();
   void OnAck(uint64_t offset, int64_t now_s);
+  /// Whatever it sends shows that it is there: one that loads sends newlines, and no ACK.
+  void NoteInput(int64_t now_s);
   const std::shared_ptr<SyncFile>& file() const { return file_; }
   bool in_need_of_stream() const {
-    return state_ != PeerState::kTold && state_ != PeerState::kWaitsForCut &&
-           state_ != PeerState::kSentFile && !only_file;
+    return online() ||
+           (state_ != PeerState::kTold && state_ != PeerState::kWaitsForCut && !only_file);
   }
 
   // OutputSource
@@ -110,6 +110,7 @@ class Peer final : public OutputSource {
   PeerState state_ = PeerState::kTold;
   uint64_t position_ = 0;
   uint64_t acked_offset_ = 0;
+  uint64_t heard_bytes_ = 0;  // received on its connection when last looked at
   std::shared_ptr<SyncFile> file_;
   uint64_t file_position_ = 0;  // of the next byte to be read
   bool reading_ = false;

@@ -14,7 +14,7 @@ namespace cairn {
 
 namespace {
 
-constexpr std::string_view kPing = "*1\r\n$4\r\nPING\r\n";
+constexpr std::string_view kPing = "*1\r\n$4\r\nping\r\n";
 constexpr std::string_view kGetAck = "*3\r\n$8\r\nREPLCONF\r\n$6\r\nGETACK\r\n$1\r\n*\r\n";
 constexpr int64_t kSecondMs = 1000;
 
@@ -147,7 +147,7 @@ void Primary::Sync(Session& session, std::string_view id, int64_t offset) {
   Peer& peer = PeerOf(session);
   engine_.log.Log(LogLevel::kNotice, "Replica {} asks for synchronization", peer.address());
   if (engine_.settings().repl_disable_tcp_nodelay) session.port->DelayPackets();
-  if (!peer.pre_psync && !peer.only_file && TryPartial(peer, id, offset)) {
+  if (!peer.pre_psync && TryPartial(peer, id, offset)) {
     ++counts.partial_ok;
     return;
   }
@@ -391,7 +391,9 @@ void Primary::RequestAcks() {
   engine_.loop.Post([this, alive = std::weak_ptr<int>(alive_)] {
     if (alive.expired()) return;
     acks_requested_ = false;
-    if (!engine_.is_replica()) Feed(kGetAck);
+    const ClientPauses& pauses = engine_.pauses();
+    acks_held_ = pauses.IsOn(PauseReason::kCommand) || pauses.IsOn(PauseReason::kFailover);
+    if (!acks_held_ && !engine_.is_replica()) Feed(kGetAck);
   });
 }
 
@@ -412,6 +414,7 @@ void Primary::WakeWaiters() {
 
 void Primary::Tick() {
   StartSnapshotIfDue();
+  if (acks_held_) RequestAcks();
   const int64_t now_ms = engine_.loop.NowMillis();
   if (now_ms < next_second_ms_) return;
   next_second_ms_ = now_ms + kSecondMs;
@@ -431,7 +434,7 @@ void Primary::EverySecond() {
     BeginTtl();
   } else if (replicas > 0) {
     const auto period = static_cast<uint64_t>(settings.repl_ping_replica_period);
-    // A paused primary is on its way to hand over: its offset must come to rest.
+    // A failover hands over to who has all: the offset must come to rest.
     if (seconds_ % period == 0 && !engine_.pauses().IsOn(PauseReason::kFailover)) Feed(kPing);
   } else if (backlog_ && settings.repl_backlog_ttl != 0 &&
              now - no_replicas_since_s_ > settings.repl_backlog_ttl) {
@@ -451,6 +454,7 @@ void Primary::CheckPeers(int64_t now) {
   std::vector<Session*> gone;
   for (const auto& [id, peer] : peers_) {
     Session& session = peer->session();
+    peer->NoteInput(now);
     switch (peer->state()) {
       case PeerState::kWaitsForCut:
       case PeerState::kWaitsForFile:
@@ -474,7 +478,6 @@ void Primary::CheckPeers(int64_t now) {
         }
         break;
       case PeerState::kTold:
-      case PeerState::kSentFile:
         break;
     }
   }

@@ -90,7 +90,8 @@ class Primary {
   /// `on_timeout` is what it blocks with, and tells its wait from later ones.
   void AddWaiter(Session& session, uint64_t offset, size_t count,
                  void (*on_timeout)(CommandContext& ctx));
-  /// Asks all replicas to acknowledge now, at the end of this turn.
+  /// Asks all replicas to acknowledge now, at the end of this turn; when writes are paused, behind
+  /// the pause: whoever hands over waits for the offset to rest.
   void RequestAcks();
 
   void Tick();
@@ -138,6 +139,7 @@ class Primary {
   std::unique_ptr<WorkerThread> reader_;
   std::vector<Waiter> waiters_;
   bool acks_requested_ = false;
+  bool acks_held_ = false;  // until a pause is over
   uint64_t files_ = 0;
   int64_t no_replicas_since_s_ = 0;
   int64_t next_second_ms_ = 0;

@@ -32,13 +32,17 @@ Replication::~Replication() { engine_.replicas = nullptr; }
 
 // --- facts ---
 
-void Replication::UpdateFacts() {
+void Replication::CountGoodReplicas() {
   const Settings& settings = engine_.settings();
-  is_replica_ = link_.follows();
-  link_is_up_ = link_.state() == LinkState::kConnected;
   has_enough_replicas_ =
       settings.min_replicas_to_write == 0 || settings.min_replicas_max_lag == 0 ||
       primary_.GoodReplicas() >= static_cast<size_t>(settings.min_replicas_to_write);
+}
+
+void Replication::UpdateFacts() {
+  is_replica_ = link_.follows();
+  link_is_up_ = link_.state() == LinkState::kConnected;
+  CountGoodReplicas();
   engine_.UpdateExpiry();
   if (std::exchange(replica_when_told_, is_replica_) != is_replica_ && on_role_change)
     on_role_change();
@@ -58,6 +62,13 @@ uint64_t Replication::told_offset() const {
 void Replication::OnStream(std::string_view bytes) {
   // A replica passes on what its primary sent, not what it made of it.
   if (!is_replica_) primary_.Feed(bytes);
+}
+
+void Replication::Forget(Session& session) {
+  const bool was_peer = primary_.FindPeer(session) != nullptr;
+  primary_.Forget(session);
+  // The next write must not count on who has gone.
+  if (was_peer) CountGoodReplicas();
 }
 
 void Replication::Tick() {
@@ -243,9 +254,6 @@ void Replication::AddReplicaFields(NamedValues* out) const {
       case PeerState::kWaitsForAck:
       case PeerState::kOnline:
         state = "online";
-        break;
-      case PeerState::kSentFile:
-        state = "rdb_transmitted";
         break;
     }
     const int64_t lag = peer->shown_online() ? now_s - peer->acked_at_s : 0;

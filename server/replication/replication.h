@@ -48,7 +48,7 @@ class Replication final : public ReplicaFeed, public LinkListener {
   // ReplicaFeed
   uint64_t StreamOffset() const override;
   void OnStream(std::string_view bytes) override;
-  void Forget(Session& session) override { primary_.Forget(session); }
+  void Forget(Session& session) override;
   void Tick() override;
   void OnPrimaryCommandFailed(std::string_view line, std::string_view command) override;
   void OnLoadedField(std::string_view name, std::string_view value) override;
@@ -78,6 +78,7 @@ class Replication final : public ReplicaFeed, public LinkListener {
   bool knows_history() const {
     return loaded_.id.size() == kReplicationIdBytes && loaded_.offset >= 0;
   }
+  void CountGoodReplicas();
   void AddLinkFields(NamedValues* out) const;
   void AddReplicaFields(NamedValues* out) const;
 

@@ -157,6 +157,49 @@ TEST_F(ReplicationTest, ALoadLongerThanTheBacklogMayLast) {
   EXPECT_FALSE(primary().has_backlog());
 }
 
+TEST_F(ReplicationTest, AReplicaThatSendsAnythingIsNotTakenForDead) {
+  harness_.SetSetting("repl-timeout", "3");
+  primary().BeginBacklog(100);
+  FakeClient replica(harness_);
+  replica.Send({{"PSYNC", id(), "101"}});
+  const auto seconds = [&](int count, std::string_view sent) {
+    for (int i = 0; i < count; ++i) {
+      replica.SendRaw(sent);
+      harness_.AdvanceMs(1000);
+      harness_.replication().Tick();
+    }
+  };
+  seconds(10, "\n");  // it loads
+  EXPECT_FALSE(replica.session().closing);
+  seconds(10, "");
+  EXPECT_TRUE(replica.session().closing);
+}
+
+TEST_F(ReplicationTest, WritesStopWithTheConnectionOfAReplicaTheyNeed) {
+  harness_.SetSetting("min-replicas-to-write", "1");
+  primary().BeginBacklog(100);
+  {
+    FakeClient replica(harness_);
+    replica.Send({{"PSYNC", id(), "101"}});
+    harness_.replication().Tick();
+    EXPECT_EQ(Run({"SET", "k", "v"}), "+OK");
+  }
+  EXPECT_EQ(Run({"SET", "k", "w"}), "-NOREPLICAS Not enough good replicas to write.");
+}
+
+TEST_F(ReplicationTest, RdbOnlyDoesNotMatterWhereNoFileIsNeeded) {
+  harness_.SetSetting("repl-backlog-size", "16kb");
+  primary().BeginBacklog(100);
+  FakeClient replica(harness_);
+  Introduce(replica, {"rdb-only", "1"});
+  replica.Send({{"PSYNC", id(), "101"}});
+  EXPECT_EQ(Sent(replica), "+CONTINUE\r\n");
+  // What it has not read yet stays.
+  const std::string bytes(4096, 'x');
+  for (int i = 0; i < 100; ++i) primary().Feed(bytes);
+  EXPECT_EQ(Sent(replica).size(), 100 * bytes.size());
+}
+
 TEST_F(ReplicationTest, AReplicaDoesNotTouchKeys) {
   primary().BeginBacklog(0);
   FakeClient replica(harness_);
@@ -242,6 +285,29 @@ TEST_F(ReplicationTest, WaitIsServedByAcknowledgements) {
   harness_.Send(writer, {"WAIT", "2", "10"});
   harness_.AdvanceMs(20);
   EXPECT_EQ(harness_.Received(writer), ":1");
+}
+
+TEST_F(ReplicationTest, WaitDoesNotMoveTheOffsetWhileWritesArePaused) {
+  primary().BeginBacklog(0);
+  harness_.engine().propagation.set_fed(true);
+  FakeClient replica(harness_);
+  replica.Send({{"PSYNC", id(), "1"}});
+  Session& writer = harness_.AddSession();
+  harness_.CallOn(writer, {"SET", "k", "v"});
+  HandOver();
+  const uint64_t written = primary().offset();
+  EXPECT_EQ(Run({"CLIENT", "PAUSE", "100000", "WRITE"}), "+OK");
+  harness_.Send(writer, {"WAIT", "1", "0"});
+  const auto tick = [this] {
+    harness_.AdvanceMs(100);
+    harness_.replication().Tick();
+    harness_.AdvanceMs(1);
+  };
+  tick();
+  EXPECT_EQ(primary().offset(), written);
+  EXPECT_EQ(Run({"CLIENT", "UNPAUSE"}), "+OK");
+  tick();
+  EXPECT_GT(primary().offset(), written);
 }
 
 TEST_F(ReplicationTest, FailoverPausesWritesUntilItIsOver) {

@@ -238,6 +238,17 @@ class FullResync(unittest.TestCase):
                     server.client().delete(*[f"7:{number}" for number in range(KEYS)])
                 self.assertEqual(digest(primary), digest(loaded))
 
+    def test_who_wants_the_file_alone_is_let_go_behind_it(self):
+        for capabilities in (b"", b" capa eof"):
+            with self.subTest(capabilities), start("cairn", repl_diskless_sync="yes") as primary:
+                primary.client().set("k", "v")
+                with socket.create_connection(("127.0.0.1", primary.port), 60) as link:
+                    link.sendall(b"REPLCONF rdb-only 1" + capabilities + b"\r\n")
+                    self.assertEqual(b"+OK\r\n", link.recv(100))
+                    link.sendall(b"PSYNC ? -1\r\n")
+                    self.assertIn(b"REDIS00", b"".join(iter(lambda: link.recv(65536), b"")))
+                wait_until(lambda: info(primary)["connected_slaves"] == 0)
+
     def test_a_replica_that_is_killed_comes_back(self):
         for above, below in PAIRS:
             with self.subTest(primary=above, replica=below), start(above) as primary, start(below) as replica:

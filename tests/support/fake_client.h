@@ -68,6 +68,7 @@ class FakeClient final : public SessionPort {
       const size_t size = std::min(room.size(), wire.size());
       std::memcpy(room.data(), wire.data(), size);
       parser_.Commit(size);
+      session_->received_bytes += size;
       wire.remove_prefix(size);
       if (!session_->suspended || JobRunner::ReadsAhead(*session_)) RunTurn();
     }
