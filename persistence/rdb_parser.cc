@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <charconv>
 #include <limits>
+#include <utility>
 
 #include "server/base/checksum.h"
 #include "server/base/lzf.h"
@@ -34,7 +35,7 @@ RdbParser::RdbParser(ByteSource* source, size_t buffer_bytes, bool checksum)
     : source_(source), name_(source->name()), size_(source->size_bytes()), checksum_on_(checksum) {
   capacity_ = std::max(buffer_bytes, kMinBufferBytes);
   buffer_ = std::make_unique_for_overwrite<char[]>(capacity_);
-  base_ = cursor_ = end_ = summed_ = buffer_.get();
+  base_ = cursor_ = end_ = filled_ = summed_ = buffer_.get();
 }
 
 RdbParser::RdbParser(std::string_view bytes, std::string_view name, bool checksum)
@@ -42,6 +43,7 @@ RdbParser::RdbParser(std::string_view bytes, std::string_view name, bool checksu
       base_(bytes.data()),
       cursor_(bytes.data()),
       end_(bytes.data() + bytes.size()),
+      filled_(end_),
       summed_(bytes.data()),
       size_(bytes.size()),
       checksum_on_(checksum) {}
@@ -66,23 +68,50 @@ uint64_t RdbParser::Checksum() {
 
 void RdbParser::StopChecksum() { checksum_on_ = false; }
 
+void RdbParser::ReportEvery(uint64_t interval, std::function<Status(uint64_t offset)> report) {
+  report_ = std::move(report);
+  report_interval_ = interval;
+  next_report_ = offset() + interval;
+  end_ = cursor_;
+}
+
+Status RdbParser::ReportWhenDue() {
+  if (!report_ || offset() < next_report_) return Status::Ok();
+  next_report_ = offset() + report_interval_;
+  return report_(offset());
+}
+
 Status RdbParser::Refill(size_t size) {
-  if (size > remaining() || source_ == nullptr) return Corrupt("unexpected end of file");
+  if (size > remaining()) return Corrupt("unexpected end of file");
+  if (static_cast<size_t>(filled_ - cursor_) < size) CAIRN_RETURN_IF_ERROR(FillBuffer(size));
+  CAIRN_RETURN_IF_ERROR(ReportWhenDue());
+  end_ = filled_;
+  if (report_) {
+    const uint64_t window =
+        std::max<uint64_t>(size, next_report_ - std::min(next_report_, offset()));
+    end_ = cursor_ + std::min(window, static_cast<uint64_t>(filled_ - cursor_));
+  }
+  return Status::Ok();
+}
+
+/// Has at least `size` bytes in memory.
+Status RdbParser::FillBuffer(size_t size) {
+  if (source_ == nullptr) return Corrupt("unexpected end of file");
   CAIRN_CHECK(size <= capacity_);
   Checksum();
-  const size_t kept = static_cast<size_t>(end_ - cursor_);
+  const size_t kept = static_cast<size_t>(filled_ - cursor_);
   base_offset_ = offset();
   if (kept > 0) std::memmove(buffer_.get(), cursor_, kept);
-  base_ = cursor_ = summed_ = buffer_.get();
+  base_ = cursor_ = end_ = summed_ = buffer_.get();
   size_t filled = kept;
   while (filled < size) {
     Result<size_t> got = source_->Read(buffer_.get() + filled, capacity_ - filled);
-    end_ = buffer_.get() + filled;
+    filled_ = buffer_.get() + filled;
     if (!got.ok()) return got.status();
     if (*got == 0) return Corrupt("unexpected end of file");
     filled += *got;
   }
-  end_ = buffer_.get() + filled;
+  filled_ = buffer_.get() + filled;
   return Status::Ok();
 }
 
@@ -195,14 +224,15 @@ Status RdbParser::PassOver(uint64_t size) {
 }
 
 Status RdbParser::ReadInto(char* out, size_t size) {
-  const size_t buffered = std::min(size, static_cast<size_t>(end_ - cursor_));
+  const size_t buffered = std::min(size, static_cast<size_t>(filled_ - cursor_));
   std::memcpy(out, cursor_, buffered);
   cursor_ += buffered;
+  end_ = std::max(end_, cursor_);
   if (buffered == size) return Status::Ok();
   // The buffer is empty from here on: the rest comes straight from the source.
   Checksum();
   base_offset_ = offset();
-  base_ = cursor_ = end_ = summed_ = buffer_.get();
+  base_ = cursor_ = end_ = filled_ = summed_ = buffer_.get();
   for (size_t done = buffered; done < size;) {
     Result<size_t> got = source_->Read(out + done, std::min(kPieceBytes, size - done));
     if (!got.ok()) return got.status();
@@ -210,6 +240,7 @@ Status RdbParser::ReadInto(char* out, size_t size) {
     if (checksum_on_) crc_ = Crc64(crc_, {out + done, *got});
     base_offset_ += *got;
     done += *got;
+    CAIRN_RETURN_IF_ERROR(ReportWhenDue());
   }
   return Status::Ok();
 }

@@ -2,12 +2,13 @@
 
 // RdbParser: the bytes under the RDB reader. It refills a buffer from a ByteSource (or stands on a
 // string), runs the checksum over what is consumed, and decodes the primitives: fixed-width
-// numbers, lengths, strings. It knows no opcode and no sink. Owned by one RdbReader, one thread at
-// a time.
+// numbers, lengths, strings. It tells how far it is, in the middle of values too. It knows no
+// opcode and no sink. Owned by one RdbReader, one thread at a time.
 
 #include <bit>
 #include <cstdint>
 #include <cstring>
+#include <functional>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -36,6 +37,10 @@ class RdbParser {
 
   RdbParser(ByteSource* source, size_t buffer_bytes, bool checksum);
   RdbParser(std::string_view bytes, std::string_view name, bool checksum);
+
+  /// From now on `report` is called with the offset about every `interval` bytes, between two reads
+  /// or within a string of kBlobBytes and more; its error is the read's.
+  void ReportEvery(uint64_t interval, std::function<Status(uint64_t offset)> report);
 
   uint64_t offset() const { return base_offset_ + static_cast<uint64_t>(cursor_ - base_); }
   uint64_t remaining() const { return size_ - offset(); }
@@ -105,6 +110,8 @@ class RdbParser {
     return Refill(size);
   }
   Status Refill(size_t size);
+  Status FillBuffer(size_t size);
+  Status ReportWhenDue();
   Status ReadLongLength(uint64_t* out);
   Status ReadLongString(RdbString* out);
   Status ReadPlainString(uint64_t size, RdbString* out);
@@ -121,13 +128,17 @@ class RdbParser {
   size_t capacity_ = 0;
   const char* base_ = nullptr;  ///< first byte of the buffer or of the string
   const char* cursor_ = nullptr;
-  const char* end_ = nullptr;
+  const char* end_ = nullptr;     ///< what may be read before the next report is due
+  const char* filled_ = nullptr;  ///< the end of the bytes in memory
   const char* summed_ = nullptr;  ///< the checksum has run up to here
   uint64_t base_offset_ = 0;      ///< input offset of base_
   uint64_t size_ = 0;
   uint64_t crc_ = 0;
   bool checksum_on_;
   bool passes_over_ = false;
+  std::function<Status(uint64_t)> report_;
+  uint64_t report_interval_ = 0;
+  uint64_t next_report_ = 0;
   std::vector<char> packed_;          ///< compressed bytes that do not fit the buffer
   std::unique_ptr<char[]> unpacked_;  ///< decompressed strings below kBlobBytes
   size_t unpacked_bytes_ = 0;

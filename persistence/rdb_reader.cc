@@ -220,18 +220,13 @@ Status RdbReader::LoadOpcode(uint8_t opcode, DatasetSink& sink) {
   }
 }
 
-Status RdbReader::Progress() {
-  next_progress_ = parser_->offset() + options_.progress_interval_bytes;
-  return options_.on_progress ? options_.on_progress(parser_->offset()) : Status::Ok();
-}
-
 Result<uint64_t> RdbReader::Load(DatasetSink& sink) {
   CAIRN_RETURN_IF_ERROR(LoadHeader());
-  next_progress_ = options_.progress_interval_bytes;
+  if (options_.on_progress)
+    parser_->ReportEvery(options_.progress_interval_bytes, options_.on_progress);
   KeyMeta meta;
   bool pending_meta = false;
   for (;;) {
-    if (parser_->offset() >= next_progress_) CAIRN_RETURN_IF_ERROR(Progress());
     uint8_t opcode = 0;
     CAIRN_RETURN_IF_ERROR(parser_->ReadByte(&opcode));
     if (opcode < rdb::kFirstOpcode) {

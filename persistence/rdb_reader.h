@@ -28,7 +28,8 @@ struct RdbReadOptions {
   /// grow with the largest of them. For RdbReader on a source.
   bool pass_over_big_strings = false;
   uint64_t progress_interval_bytes = 2u << 20;
-  /// Called about every interval with the offset reached; an error ends the load (kCancelled).
+  /// Called about every interval with the offset reached, in the middle of values too, never from
+  /// within a call of a sink; an error ends the load (kCancelled).
   std::function<Status(uint64_t offset_bytes)> on_progress;
 };
 
@@ -77,13 +78,11 @@ class RdbReader {
   Status LoadResize(DatasetSink& sink);
   Status LoadChecksum();
   Status Announce(DatasetSink& sink, uint64_t keys, uint64_t expires);
-  Status Progress();
 
   RdbReadOptions options_;
   std::unique_ptr<RdbParser> parser_;
   RdbReadCounts counts_;
   RdbString key_;
-  uint64_t next_progress_ = 0;
   uint32_t database_ = 0;
   bool announced_ = false;
   uint8_t current_type_ = 0;

@@ -245,6 +245,70 @@ TEST(RdbReaderTest, ProgressCanEndTheLoad) {
   EXPECT_EQ(reader.Load(sink).status().code(), StatusCode::kCancelled);
 }
 
+// Who loads one big value answers its clients meanwhile.
+TEST(RdbReaderTest, ProgressIsToldInTheMiddleOfAValue) {
+  const std::string noise = [] {
+    std::string bytes(3'000'000, '\0');
+    std::mt19937 random(3);
+    for (char& c : bytes) c = static_cast<char>(random());
+    return bytes;
+  }();
+  constexpr uint64_t kItems = 100000;
+  const auto item = [](uint64_t i) { return "a member of the value, number " + std::to_string(i); };
+  const auto file_with = [](const std::function<void(ValueSink&)>& fill) {
+    return Write([&](RdbWriter& out) {
+      ASSERT_TRUE(out.SelectDatabase(0, 1, 0).ok());
+      fill(Key(out, "big"));
+    });
+  };
+  const std::vector<std::string> files = {
+      file_with([&](ValueSink& out) { ASSERT_TRUE(out.String(noise).ok()); }),
+      file_with([&](ValueSink& out) {
+        ASSERT_TRUE(out.Begin(ValueKind::kSet, kItems).ok());
+        for (uint64_t i = 0; i < kItems; ++i) ASSERT_TRUE(out.Item(item(i)).ok());
+        ASSERT_TRUE(out.End().ok());
+      }),
+      file_with([&](ValueSink& out) {
+        ASSERT_TRUE(out.Begin(ValueKind::kHash, kItems).ok());
+        for (uint64_t i = 0; i < kItems; ++i) ASSERT_TRUE(out.Field(item(i), "v").ok());
+        ASSERT_TRUE(out.End().ok());
+      }),
+      file_with([&](ValueSink& out) {
+        ASSERT_TRUE(out.Begin(ValueKind::kSortedSet, kItems).ok());
+        for (uint64_t i = 0; i < kItems; ++i) ASSERT_TRUE(out.Scored(item(i), 1.5).ok());
+        ASSERT_TRUE(out.End().ok());
+      }),
+      file_with([&](ValueSink& out) {
+        ASSERT_TRUE(out.BeginModule(7).ok());
+        ASSERT_TRUE(out.ModuleString(noise).ok());
+        ASSERT_TRUE(out.End().ok());
+      })};
+  TempDir dir;
+  auto env = NewPosixEnv();
+  for (const std::string& file : files) {
+    WriteAll(dir / "f.rdb", file);
+    RdbReadOptions options;
+    options.progress_interval_bytes = 256 * 1024;
+    uint64_t last = 0, farthest = 0, calls = 0;
+    options.on_progress = [&](uint64_t offset) {
+      farthest = std::max(farthest, offset - last);
+      last = offset;
+      ++calls;
+      return Status::Ok();
+    };
+    auto source = OpenByteSource(*env, dir / "f.rdb");
+    ASSERT_TRUE(source.ok());
+    RecordingSink sink;
+    RdbReader reader(source->get(), options);
+    ASSERT_TRUE(reader.Load(sink).ok());
+    EXPECT_TRUE(reader.counts().checksum_verified);
+    EXPECT_GE(calls, file.size() / (600 * 1024));
+    // A piece of a string that began just short of an interval, or was in the buffer, is passed
+    // over.
+    EXPECT_LE(farthest, size_t{3} << 19);
+  }
+}
+
 TEST(RdbReaderTest, VerificationComparesWhatTheSaveCounted) {
   TempDir dir;
   auto env = NewPosixEnv();
