@@ -56,7 +56,11 @@ std::string ClientLine(const Session& session, int64_t now_ms, const CommandSpec
   // size an idle client keeps counts as the list.
   const size_t unsent = session.output.size();
   const size_t fixed = std::min(unsent, kReplyBufferInitialBytes);
-  const size_t overflow = unsent - fixed;
+  const OutputSource* source = session.source;
+  const size_t in_source = source != nullptr ? source->waiting_bytes() : 0;
+  const size_t overflow = unsent - fixed + in_source;
+  const size_t pieces =
+      (unsent > fixed ? 1 : 0) + (source != nullptr ? source->waiting_pieces() : 0);
   const size_t footprint = session.output.footprint();
   std::string line = fmt::format(
       "id={} addr={} laddr={} fd={} name={} age={} idle={} flags={} db={} sub={} psub={} "
@@ -73,8 +77,8 @@ std::string ClientLine(const Session& session, int64_t now_ms, const CommandSpec
       "tot-mem={}",
       query_bytes, query_capacity - std::min(query_capacity, query_bytes), argument_bytes,
       session.transaction.queue_bytes, std::min(footprint, kReplyBufferInitialBytes), footprint,
-      fixed, overflow > 0 ? 1 : 0, overflow,
-      session.MemoryUsage() + session.output.referenced_bytes() + argument_bytes);
+      fixed, pieces, overflow,
+      session.MemoryUsage() + session.output.referenced_bytes() + in_source + argument_bytes);
   line += fmt::format(
       " events={} cmd={} user={} redir={} resp={}", overflow > 0 ? "rw" : "r", CommandName(command),
       session.user,

@@ -149,7 +149,8 @@ void AddMemory(Engine& engine, Fields out) {
       .Add("rss_overhead_bytes", Difference(memory.rss, memory.resident))
       .AddFixed("mem_fragmentation_ratio", fragmentation)
       .Add("mem_fragmentation_bytes", Difference(memory.rss, memory.used))
-      .Add("mem_not_counted_for_evict", engine.keyspace.BytesNotEvictable() + memory.aof_buffer)
+      .Add("mem_not_counted_for_evict",
+           engine.keyspace.BytesNotEvictable() + memory.aof_buffer + memory.replicas)
       .Add("mem_replication_backlog", memory.backlog)
       .Add("mem_total_replication_buffers", memory.backlog + memory.replicas)
       .Add("mem_clients_slaves", memory.replicas)

@@ -39,6 +39,8 @@ class OutputSource {
   /// Bytes in memory that wait for this session beyond its buffer: they count against
   /// client-output-buffer-limit.
   virtual uint64_t waiting_bytes() const = 0;
+  /// In how many pieces they lie.
+  virtual size_t waiting_pieces() const = 0;
 };
 
 /// The connection below a session.

@@ -40,15 +40,25 @@ size_t Backlog::Read(uint64_t offset, size_t most, ReplyBuffer* out) const {
   return rest.size();
 }
 
-void Backlog::Trim(uint64_t pinned) {
+std::vector<std::string> Backlog::Trim(uint64_t pinned) {
+  std::vector<std::string> taken;
   while (blocks_.size() > 1) {
-    const Block& first = blocks_.front();
+    Block& first = blocks_.front();
     const uint64_t first_end = first.offset + first.bytes.size();
     if (first_end > pinned || end_ - first_end < keep_bytes_) break;
     memory_bytes_ -= first.bytes.capacity();
     begin_ = first_end;
+    taken.push_back(std::move(first.bytes));
     blocks_.pop_front();
   }
+  return taken;
+}
+
+size_t Backlog::BlocksFrom(uint64_t offset) const {
+  const auto first = std::partition_point(blocks_.begin(), blocks_.end(), [&](const Block& block) {
+    return block.offset + block.bytes.size() <= offset;
+  });
+  return static_cast<size_t>(blocks_.end() - first);
 }
 
 void Backlog::CheckInvariants() const {

@@ -20,6 +20,7 @@
 #include <deque>
 #include <string>
 #include <string_view>
+#include <vector>
 
 namespace cairn {
 
@@ -51,9 +52,12 @@ class Backlog {
 
   void set_keep_bytes(uint64_t keep_bytes);
   uint64_t keep_bytes() const { return keep_bytes_; }
-  /// Frees whole blocks that lie before `pinned` (an offset somebody still reads from) and are not
-  /// among the newest keep_bytes. Cost: O(blocks freed).
-  void Trim(uint64_t pinned);
+  /// Takes out whole blocks that lie before `pinned` (an offset somebody still reads from) and are
+  /// not among the newest keep_bytes: what it returns is the caller's to free, here or, when it is
+  /// much, elsewhere. Cost: O(blocks taken).
+  std::vector<std::string> Trim(uint64_t pinned);
+  /// Blocks that hold bytes behind `offset`. Cost: O(log blocks).
+  size_t BlocksFrom(uint64_t offset) const;
   /// Memory held, in bytes.
   uint64_t memory_bytes() const { return memory_bytes_; }
 

@@ -157,4 +157,8 @@ uint64_t Peer::waiting_bytes() const {
   return in_need_of_stream() && primary_.has_backlog() ? primary_.backlog().end() - position_ : 0;
 }
 
+size_t Peer::waiting_pieces() const {
+  return waiting_bytes() > 0 ? primary_.backlog().BlocksFrom(position_) : 0;
+}
+
 }  // namespace cairn

@@ -98,6 +98,7 @@ class Peer final : public OutputSource {
   // OutputSource
   void Fill(Session& session) override;
   uint64_t waiting_bytes() const override;
+  size_t waiting_pieces() const override;
 
  private:
   void FillFromFile();

@@ -17,6 +17,8 @@ namespace {
 constexpr std::string_view kPing = "*1\r\n$4\r\nping\r\n";
 constexpr std::string_view kGetAck = "*3\r\n$8\r\nREPLCONF\r\n$6\r\nGETACK\r\n$1\r\n*\r\n";
 constexpr int64_t kSecondMs = 1000;
+// Blocks of the backlog; more of them at a time are the reaper's to free.
+constexpr size_t kFreedInPlace = 4;
 
 }  // namespace
 
@@ -36,6 +38,7 @@ WorkerThread& Primary::reader() {
 // --- the stream ---
 
 void Primary::BeginBacklog(uint64_t offset) {
+  DropBacklog();
   backlog_.emplace(offset, static_cast<uint64_t>(engine_.settings().repl_backlog_size));
   latest_.reset();
   BeginTtl();
@@ -43,7 +46,10 @@ void Primary::BeginBacklog(uint64_t offset) {
 
 void Primary::DropBacklog() {
   offset_ = offset();
-  backlog_.reset();
+  if (!backlog_) return;
+  // It may be as long as the slowest replica was behind.
+  auto dropped = std::make_shared<Backlog>(*std::exchange(backlog_, {}));
+  engine_.keyspace.Reap([dropped = std::move(dropped)]() mutable { dropped.reset(); }, 0);
 }
 
 void Primary::ApplyBacklogSize() {
@@ -66,7 +72,10 @@ void Primary::TrimBacklog() {
   for (const auto& [id, peer] : peers_) {
     if (peer->in_need_of_stream()) pinned = std::min(pinned, peer->position());
   }
-  backlog_->Trim(pinned);
+  std::vector<std::string> taken = backlog_->Trim(pinned);
+  // What a replica held that has gone may be gigabytes.
+  if (taken.size() > kFreedInPlace)
+    engine_.keyspace.Reap([blocks = std::move(taken)]() mutable { blocks = {}; }, 0);
 }
 
 // --- replicas ---
@@ -94,6 +103,8 @@ void Primary::Forget(Session& session) {
   }
   peers_.erase(found);
   if (was_replica && replica_count() == 0) no_replicas_since_s_ = now_s();
+  // What it held back would stay until the next write, which may never come.
+  if (was_replica && backlog_) TrimBacklog();
 }
 
 Peer* Primary::FindByAddress(std::string_view host, int64_t port) const {
@@ -246,7 +257,7 @@ std::string Primary::NextPath() {
 }
 
 void Primary::SendFileWithoutData(Peer& peer) {
-  auto file = std::make_shared<SyncFile>(engine_.env, NextPath(), offset());
+  auto file = std::make_shared<SyncFile>(engine_, NextPath(), offset());
   RdbWriteOptions options;
   options.now_s = now_s();
   std::string bytes;
@@ -307,7 +318,7 @@ void Primary::StartSnapshot() {
            [this, path] {
              // P3: what follows the cut brings its own SELECT.
              engine_.propagation.ResetSelectedDatabase();
-             running_ = std::make_shared<SyncFile>(engine_.env, path, offset());
+             running_ = std::make_shared<SyncFile>(engine_, path, offset());
            },
        .on_done =
            [this](const Status& status) {

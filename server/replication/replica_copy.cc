@@ -7,6 +7,7 @@
 #include "server/engine/durability.h"
 #include "server/engine/loader.h"
 #include "server/replication/replica.h"
+#include "server/replication/sync_file.h"
 
 namespace cairn {
 
@@ -105,13 +106,13 @@ void ReplicaLink::OnStored(const Status& status, bool last, size_t bytes) {
 void ReplicaLink::AbandonCopy() {
   if (copy_file_ == nullptr) return;
   ++copies_;
-  copy_file_.reset();
   copy_.reset();
   unwritten_.clear();
   behind_copy_.clear();
   being_written_ = 0;
+  copy_file_.reset();
   // Left behind it is swept at the next start.
-  [[maybe_unused]] const Status removed = engine_.env.Remove(copy_path_);
+  [[maybe_unused]] const Status removed = RemoveBig(engine_, copy_path_);
 }
 
 void ReplicaLink::LoadCopy() {
@@ -163,8 +164,8 @@ void ReplicaLink::OnLoaded(const Status& status) {
   const bool persistent = !settings.save.empty() || settings.appendonly;
   const Status placed =
       settings.rdb_del_sync_files && !persistent
-          ? engine_.env.Remove(copy_path_)
-          : engine_.env.Rename(copy_path_, settings.dir + "/" + settings.dbfilename);
+          ? RemoveBig(engine_, copy_path_)
+          : RenameOverBig(engine_, copy_path_, settings.dir + "/" + settings.dbfilename);
   if (!placed.ok())
     engine_.log.Log(LogLevel::kWarning, "The synchronization file: {}", placed.message());
   copy_file_.reset();

@@ -8,6 +8,7 @@ must be equal.
 import os
 import random
 import select
+import signal
 import socket
 import subprocess
 import tempfile
@@ -225,6 +226,29 @@ class FullResync(unittest.TestCase):
                 self.assertEqual(told["mem_replication_backlog"], stats["replication.backlog"])
                 self.assertGreater(stats["replication.backlog"], 300_000)
                 self.assertGreater(stats["overhead.total"], stats["replication.backlog"])
+
+    def test_what_a_stopped_replica_holds_is_told_and_goes_with_it(self):
+        for here in ("redis", "cairn"):
+            with self.subTest(here), start(here) as primary, start("cairn") as replica:
+                client = primary.client()
+                follow(replica, primary)
+                wait_link(replica)
+                # Its connection has buffers in the kernel at both ends.
+                os.kill(replica.pid, signal.SIGSTOP)
+                try:
+                    for _ in range(60):
+                        client.set("k", "v" * 1_000_000)
+                    [line] = client.client_list(_type="replica")
+                    self.assertGreater(int(line["omem"]), 20_000_000)
+                    self.assertGreater(int(line["oll"]), 1)
+                    self.assertGreater(int(line["tot-mem"]), 20_000_000)
+                    self.assertGreater(client.info("memory")["mem_not_counted_for_evict"], 20_000_000)
+                    client.client_kill_filter(_type="slave")
+                    wait_until(lambda: info(primary)["connected_slaves"] == 0)
+                    # Nothing is written meanwhile.
+                    wait_until(lambda: client.info("memory")["mem_total_replication_buffers"] < 4_000_000)
+                finally:
+                    os.kill(replica.pid, signal.SIGCONT)
 
     def test_redis_cli_takes_a_dump(self):
         with start("cairn") as primary, tempfile.TemporaryDirectory() as folder:

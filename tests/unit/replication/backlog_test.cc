@@ -49,7 +49,9 @@ TEST(BacklogTest, TrimKeepsWhatIsWantedAndWhatIsRead) {
   const std::string bytes(4096, 'x');
   for (int i = 0; i < 100; ++i) backlog.Append(bytes);
   const uint64_t end = backlog.end();
-  backlog.Trim(/*pinned=*/50 * 4096 + 1);
+  EXPECT_EQ(backlog.BlocksFrom(50 * 4096 + 1), 50u);
+  EXPECT_EQ(backlog.BlocksFrom(end), 0u);
+  EXPECT_EQ(backlog.Trim(/*pinned=*/50 * 4096 + 1).size(), 50u);
   backlog.CheckInvariants();
   EXPECT_EQ(backlog.begin(), 50u * 4096);  // the block that is being read stays
   backlog.Trim(end);
