@@ -16,6 +16,10 @@ constexpr std::string_view kExec = "*1\r\n$4\r\nEXEC\r\n";
 // No buffer of the last turn, however long, makes the next one begin with more.
 constexpr size_t kMostReservedBytes = 1024 * 1024;
 
+// Commands above this are appended piece by piece: room that is made first is cleared, too, which
+// takes a big value as long as its copy.
+constexpr size_t kBigCommandBytes = 16 * 1024;
+
 char* WriteCount(char* to, char type, size_t count) {
   return to + FormatRespHeader(to, type, static_cast<int64_t>(count));
 }
@@ -29,6 +33,13 @@ char* WriteBulk(char* to, std::string_view bytes) {
   return to;
 }
 
+void AppendPieces(const auto& args, std::string* out) {
+  char header[kRespHeaderBytes];
+  out->append(header, WriteCount(header, '*', args.size()));
+  for (std::string_view arg : args)
+    out->append(header, WriteCount(header, '$', arg.size())).append(arg).append("\r\n");
+}
+
 }  // namespace
 
 void Propagation::AppendCommand(const auto& args) {
@@ -37,6 +48,10 @@ void Propagation::AppendCommand(const auto& args) {
   const size_t before = buffer_.size();
   if (buffer_.capacity() - before < most)
     buffer_.reserve(std::max(2 * before + most, std::min(last_taken_, kMostReservedBytes)));
+  if (most > kBigCommandBytes) {
+    AppendPieces(args, &buffer_);
+    return;
+  }
   buffer_.resize(before + most);
   char* to = WriteCount(buffer_.data() + before, '*', args.size());
   for (std::string_view arg : args) to = WriteBulk(to, arg);
