@@ -13,8 +13,10 @@ namespace cairn {
 namespace {
 
 constexpr uint64_t kNowhere = UINT64_MAX;
-/// No note holds this. It stands where bytes of a group were lost and later ones were not.
+/// No note of ours holds this. It stands where bytes of a group were lost and later ones were not.
 constexpr std::string_view kPaddingInside = "##";
+/// No disk loses less of the start of a file.
+constexpr size_t kShortestHole = 32;
 /// A command of more words is parsed with none behind it, and its vector is let go: what stands
 /// ahead takes little memory.
 constexpr size_t kManyWords = 1024;
@@ -140,7 +142,12 @@ class Scanner {
           return Fail(AofParse::kInvalid, position_, position_, "an annotation holds a zero byte",
                       end);
         }
-        if (note.find(kPaddingInside) != std::string_view::npos) {
+        bool hole = note.find(kPaddingInside) != std::string_view::npos;
+        if (hole && stop_at_check) {
+          CAIRN_RETURN_IF_ERROR(Need(text_.size()));
+          hole = IsHole();
+        }
+        if (hole) {
           padding_inside_ = true;
           return Fail(AofParse::kInvalid, position_, position_,
                       "padding stands in front of a group", end);
@@ -281,19 +288,20 @@ class Scanner {
 
   bool checked_file() const { return scan_->checked_bytes > 0; }
 
-  /// Whether a sound group follows: then the ruins at `begin` were one as well. (Its place in the
-  /// file is part of the check, so bytes of a value cannot pass for one.)
-  bool SoundGroupBehind(uint64_t begin) const {
-    size_t at = begin;
-    while ((at = text_.find(kAofCheckMark, at)) != std::string_view::npos) {
-      AofCheckLine line;
-      if (ParseAofCheckLine(text_, at, &line) == AofParse::kCommand &&
-          VerifyAofGroup(text_, at, line)) {
-        return true;
-      }
-      at += kAofCheckMark.size();
-    }
+  /// Whether a sound group follows: then the ruins at `begin` were one as well.
+  bool SoundGroupBehind(uint64_t begin) {
+    if (begin >= none_behind_) return false;
+    if (HasSoundAofGroup(text_, begin, 0)) return true;
+    none_behind_ = begin;
     return false;
+  }
+
+  /// Whether the note at position_, which holds padding, is a place where groups of the writer were
+  /// lost, and not the note of somebody's hand. Requires: all of the text may be touched.
+  bool IsHole() {
+    if (checked_file() || SoundGroupBehind(position_) || HoleBeforeGroup(position_)) return true;
+    // Of the only group that left anything behind, the line may be what was lost.
+    return position_ == 0 && text_.find_first_not_of(kAofPadding) >= kShortestHole;
   }
 
   /// Whether zeros or padding stand at `begin`, where a command or group should, and then the
@@ -307,18 +315,7 @@ class Scanner {
 
   /// Whether a sound group behind `begin` says that bytes above `begin` were synced before it was
   /// written.
-  bool ProvenDurable(uint64_t begin) const {
-    size_t at = begin;
-    while ((at = text_.find(kAofCheckMark, at)) != std::string_view::npos) {
-      AofCheckLine line;
-      if (ParseAofCheckLine(text_, at, &line) == AofParse::kCommand && line.synced_bytes > begin &&
-          VerifyAofGroup(text_, at, line)) {
-        return true;
-      }
-      at += kAofCheckMark.size();
-    }
-    return false;
-  }
+  bool ProvenDurable(uint64_t begin) const { return HasSoundAofGroup(text_, begin, begin + 1); }
 
   /// Start of the run of zeros, or of zeros and padding, that ends the text; text_.size() when
   /// there is none.
@@ -363,6 +360,7 @@ class Scanner {
   std::string reason_;
   uint64_t uncovered_start_ = kNowhere;    // first byte that no check covers
   uint64_t transaction_start_ = kNowhere;  // of the open MULTI
+  uint64_t none_behind_ = kNowhere;        // no sound group is there or behind
   bool padding_inside_ = false;
   bool ended_ = false;
 };
@@ -372,10 +370,10 @@ class Scanner {
 Status HasRdbPreamble(std::string_view text,
                       const std::function<Status(uint64_t offset, uint64_t size)>& make_readable,
                       bool* has) {
-  constexpr std::string_view kRdbMagic = "REDIS";
-  text = text.substr(0, kRdbMagic.size());
+  constexpr std::string_view kRedisMagic = "REDIS", kValkeyMagic = "VALKEY";
+  text = text.substr(0, kValkeyMagic.size());
   if (make_readable && !text.empty()) CAIRN_RETURN_IF_ERROR(make_readable(0, text.size()));
-  *has = text == kRdbMagic;
+  *has = text.starts_with(kRedisMagic) || text == kValkeyMagic;
   return Status::Ok();
 }
 

@@ -1,5 +1,6 @@
 #include "persistence/aof_text.h"
 
+#include <algorithm>
 #include <array>
 #include <charconv>
 
@@ -53,6 +54,48 @@ bool ParseHex16(std::string_view text, uint64_t* value) {
 void StoreLittleEndian(uint64_t value, char* out) {
   for (int i = 0; i < 8; ++i) out[i] = static_cast<char>(value >> (8 * i));
 }
+
+/// The checksum in front of a group: of its place, its size and what was synced.
+uint64_t HeaderChecksum(uint64_t file_offset, uint64_t group_bytes, uint64_t synced_bytes) {
+  std::array<char, 24> header;
+  StoreLittleEndian(file_offset, header.data());
+  StoreLittleEndian(group_bytes, header.data() + 8);
+  StoreLittleEndian(synced_bytes, header.data() + 16);
+  // Starting from all ones: from zero, a group of zeros at offset zero would have the checksum
+  // zero.
+  return Crc64(~uint64_t{0}, {header.data(), header.size()});
+}
+
+/// Whether the numbers of a check line at `offset` can be true.
+bool IsPossible(std::string_view text, uint64_t offset, const AofCheckLine& line) {
+  return line.group_bytes <= text.size() - offset - line.line_bytes && line.synced_bytes <= offset;
+}
+
+/// Checksums, from 0, of how a text begins: those of every step are kept once they are known, so
+/// that any part of the text has its checksum for the price of two steps.
+class PrefixChecksums {
+ public:
+  explicit PrefixChecksums(std::string_view text)
+      : text_(text), step_bytes_(std::max<uint64_t>(kStepBytes, text.size() / kMaxSteps)) {}
+
+  /// Of the text's first `size` bytes.
+  uint64_t Of(uint64_t size) {
+    const uint64_t whole = size / step_bytes_;
+    while (known_.size() <= whole) {
+      const uint64_t at = (known_.size() - 1) * step_bytes_;
+      known_.push_back(Crc64(known_.back(), text_.substr(at, step_bytes_)));
+    }
+    const uint64_t at = whole * step_bytes_;
+    return Crc64(known_[whole], text_.substr(at, size - at));
+  }
+
+ private:
+  static constexpr uint64_t kStepBytes = 512;
+  static constexpr uint64_t kMaxSteps = uint64_t{1} << 20;
+  const std::string_view text_;
+  const uint64_t step_bytes_;
+  std::vector<uint64_t> known_{0};
+};
 
 }  // namespace
 
@@ -117,20 +160,32 @@ uint64_t AofGroupChecksum(uint64_t file_offset, uint64_t synced_bytes,
                           std::span<const std::string_view> group) {
   uint64_t bytes = 0;
   for (std::string_view piece : group) bytes += piece.size();
-  std::array<char, 24> header;
-  StoreLittleEndian(file_offset, header.data());
-  StoreLittleEndian(bytes, header.data() + 8);
-  StoreLittleEndian(synced_bytes, header.data() + 16);
-  // Starting from all ones: from zero, a group of zeros at offset zero would have the checksum
-  // zero.
-  uint64_t checksum = Crc64(~uint64_t{0}, {header.data(), header.size()});
+  uint64_t checksum = HeaderChecksum(file_offset, bytes, synced_bytes);
   for (std::string_view piece : group) checksum = Crc64(checksum, piece);
   return checksum;
 }
 
+bool HasSoundAofGroup(std::string_view text, uint64_t begin, uint64_t least_synced) {
+  PrefixChecksums prefixes(text.substr(std::min<uint64_t>(begin, text.size())));
+  for (size_t at = begin; (at = text.find(kAofCheckMark, at)) != std::string_view::npos;
+       at += kAofCheckMark.size()) {
+    AofCheckLine line;
+    if (ParseAofCheckLine(text, at, &line) != AofParse::kCommand ||
+        line.synced_bytes < least_synced || !IsPossible(text, at, line)) {
+      continue;
+    }
+    const uint64_t group = at + line.line_bytes - begin;
+    const uint64_t before =
+        HeaderChecksum(at, line.group_bytes, line.synced_bytes) ^ prefixes.Of(group);
+    if ((prefixes.Of(group + line.group_bytes) ^ Crc64OverZeros(before, line.group_bytes)) ==
+        line.checksum)
+      return true;
+  }
+  return false;
+}
+
 bool VerifyAofGroup(std::string_view text, uint64_t offset, const AofCheckLine& line) {
-  const uint64_t left = text.size() - offset - line.line_bytes;
-  if (line.group_bytes > left || line.synced_bytes > offset) return false;
+  if (!IsPossible(text, offset, line)) return false;
   const std::string_view group = text.substr(offset + line.line_bytes, line.group_bytes);
   return AofGroupChecksum(offset, line.synced_bytes, {&group, 1}) == line.checksum;
 }

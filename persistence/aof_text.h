@@ -40,6 +40,12 @@ AofParse ParseAofCheckLine(std::string_view text, uint64_t offset, AofCheckLine*
 uint64_t AofGroupChecksum(uint64_t file_offset, uint64_t synced_bytes,
                           std::span<const std::string_view> group);
 
+/// Whether a group at `begin` or behind it is sound and says that at least `least_synced` bytes of
+/// the file were durable. (Its place in the file is part of the check, so bytes of a value cannot
+/// pass for one.) Cost: linear in the text, also when that is nothing but check lines of long
+/// groups.
+bool HasSoundAofGroup(std::string_view text, uint64_t begin, uint64_t least_synced);
+
 /// True when the check line at `offset` is well-formed and its group is whole and matches.
 bool VerifyAofGroup(std::string_view text, uint64_t offset, const AofCheckLine& line);
 

@@ -27,6 +27,26 @@ constexpr uint64_t TimesX(uint64_t value) {
   return (value >> 1) ^ ((value & 1) ? kReflectedPolynomial : 0);
 }
 
+/// The product of two reflected polynomials.
+constexpr uint64_t Times(uint64_t left, uint64_t right) {
+  uint64_t product = 0;
+  for (; left != 0; left <<= 1) {
+    if (left >> 63) product ^= right;
+    right = TimesX(right);
+  }
+  return product;
+}
+
+/// [k]: reflected x^(8 * 2^k), the way of 2^k bytes.
+constexpr std::array<uint64_t, 64> MakeByteWays() {
+  std::array<uint64_t, 64> ways{};
+  ways[0] = uint64_t{1} << (63 - 8);
+  for (size_t k = 1; k < ways.size(); ++k) ways[k] = Times(ways[k - 1], ways[k - 1]);
+  return ways;
+}
+
+constexpr std::array<uint64_t, 64> kByteWays = MakeByteWays();
+
 /// tables[k][b]: what byte b contributes when k more bytes follow it.
 using SliceTables = std::array<std::array<uint64_t, 256>, 8>;
 
@@ -175,6 +195,13 @@ bool HexDecode(std::string_view hex, std::string* out) {
   }
   *out = std::move(bytes);
   return true;
+}
+
+uint64_t Crc64OverZeros(uint64_t crc, uint64_t zeros) {
+  for (size_t k = 0; zeros != 0; ++k, zeros >>= 1) {
+    if (zeros & 1) crc = Times(crc, kByteWays[k]);
+  }
+  return crc;
 }
 
 uint64_t Crc64Sliced(uint64_t crc, std::string_view bytes) {

@@ -57,6 +57,11 @@ bool HexDecode(std::string_view hex, std::string* out);
 /// files since version 5.
 uint64_t Crc64(uint64_t crc, std::string_view bytes);
 
+/// Crc64 continued from `crc` over `zeros` bytes of zero. With A, B and AB for the checksums from 0
+/// of two texts and of one behind the other: AB = B ^ Crc64OverZeros(A, size of B). Cost: below a
+/// microsecond or two, whatever the number.
+uint64_t Crc64OverZeros(uint64_t crc, uint64_t zeros);
+
 /// The two ways Crc64 computes, exposed so that tests can hold them against each other.
 uint64_t Crc64Sliced(uint64_t crc, std::string_view bytes);
 /// Requires: Crc64FoldingSupported().

@@ -96,6 +96,16 @@ TEST(ChecksumTest, Crc64VariantsAgreeOnEveryLengthAndAlignment) {
   }
 }
 
+TEST(ChecksumTest, Crc64OverZerosIsCrc64OfZeros) {
+  const uint64_t crc = 0x1234567890abcdef;
+  EXPECT_EQ(Crc64OverZeros(0, 12345), 0u);
+  for (const size_t size : {0, 1, 2, 7, 8, 255, 4096, 1000001}) {
+    EXPECT_EQ(Crc64OverZeros(crc, size), Crc64(crc, std::string(size, '\0'))) << size;
+  }
+  const uint64_t far = uint64_t{1} << 50;
+  EXPECT_EQ(Crc64OverZeros(Crc64OverZeros(crc, far + 3), far), Crc64OverZeros(crc, 2 * far + 3));
+}
+
 TEST(ChecksumTest, Crc64ContinuesAcrossPieces) {
   const std::string bytes = RandomBytes(1 << 20, 7);
   const std::string_view view = bytes;

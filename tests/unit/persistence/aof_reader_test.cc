@@ -288,6 +288,78 @@ TEST(AofReaderTest, AnnotationsAreSkipped) {
   EXPECT_EQ(recorder.lines, (std::vector<std::string>{"SET a 1"}));
 }
 
+// Padding stands only where groups have checks; a hand may write what it likes.
+TEST(AofReaderTest, ANoteOfPaddingIsANoteWhereNoLineChecks) {
+  for (const std::string_view note : {"#a##b\r\n", "## a comment\r\n", "#######\n"}) {
+    for (const bool first : {false, true}) {
+      Recorder recorder;
+      const AofScan scan = Scan(Text({first ? "" : kSetA, note, kSetB, note, kSetA}), &recorder);
+      EXPECT_EQ(scan.tail, AofTail::kWhole) << note;
+      EXPECT_EQ(recorder.lines.size(), first ? 2u : 3u) << note;
+    }
+  }
+  // The start of the only group was lost, its end was not.
+  std::string text;
+  AddGroup(&text, 0, Text({kSetA, kSetB}));
+  for (size_t lost = 32; lost < text.size(); ++lost) {
+    Recorder recorder;
+    const AofScan scan = Scan(std::string(lost, '#') + text.substr(lost) + "####", &recorder);
+    EXPECT_EQ(scan.good_bytes, 0u) << lost;
+    EXPECT_TRUE(recorder.lines.empty()) << lost;
+  }
+}
+
+/// What a client may have written as a value before the file was torn: lines that claim to check
+/// all that follows. Looking at each of these groups would take minutes.
+TEST(AofReaderTest, ATornValueOfCheckLinesIsReadInOnePass) {
+  std::string text;
+  AddGroup(&text, 0, kSetA);
+  const size_t good = text.size();
+  constexpr size_t kValueBytes = size_t{16} << 20;
+  std::string value;
+  while (value.size() < kValueBytes) {
+    // Half of what follows, so that it is there.
+    const uint64_t claimed = (kValueBytes - value.size()) / 2;
+    value += "#CAIRN:" + std::to_string(claimed) + ":0123456789abcdef:" + std::to_string(good + 1) +
+             "\r\n";
+  }
+  AddGroup(&text, good,
+           Text({"*3\r\n$3\r\nSET\r\n$1\r\nb\r\n$", std::to_string(value.size()), "\r\n", value,
+                 "\r\n"}));
+  text.pop_back();
+  const AofScan scan = Scan(text);
+  EXPECT_EQ(scan.tail, AofTail::kTorn);
+  EXPECT_EQ(scan.good_bytes, good);
+}
+
+TEST(AofReaderTest, ASoundGroupIsFoundWhereverItStands) {
+  for (const size_t before : {0, 1, 511, 512, 513, 5000}) {
+    for (const size_t size : {0, 1, 30, 511, 512, 2000}) {
+      std::string text(before, 'x');
+      AddGroup(&text, before / 2, std::string(size, 'y'));
+      text += "#CAIRN:1:0123456789abcdef:0\r\nz";
+      for (const size_t begin : {size_t{0}, before / 3, before}) {
+        EXPECT_TRUE(HasSoundAofGroup(text, begin, before / 2));
+        EXPECT_FALSE(HasSoundAofGroup(text, begin, before / 2 + 1));
+        EXPECT_FALSE(HasSoundAofGroup("x" + text, begin, 0));
+      }
+      EXPECT_FALSE(HasSoundAofGroup(text, before + 1, 0));
+      if (size == 0) continue;
+      text[text.size() - 31] ^= 1;
+      EXPECT_FALSE(HasSoundAofGroup(text, 0, 0)) << before << " " << size;
+    }
+  }
+}
+
+TEST(AofReaderTest, TheSnapshotsOfBothServersArePreambles) {
+  for (const std::string_view text :
+       {"REDIS0011", "VALKEY080", "REDIS", "VALKEY", "VALKE", "REDI", "*1\r\n", ""}) {
+    bool has = false;
+    ASSERT_TRUE(HasRdbPreamble(text, nullptr, &has).ok());
+    EXPECT_EQ(has, text.starts_with("REDIS") || text.starts_with("VALKEY")) << text;
+  }
+}
+
 class LoadTest : public testing::Test {
  protected:
   void SetUp() override { ASSERT_TRUE(env_.CreateDir("/aof").ok()); }
