@@ -4,6 +4,7 @@
 #include <charconv>
 #include <set>
 
+#include "server/base/checksum.h"
 #include "server/base/strings.h"
 #include "server/platform/env.h"
 
@@ -39,6 +40,17 @@ void FormatFile(const AofFile& file, std::string* out) {
     out->append(" bytes ").append(std::to_string(file.counted_bytes));
   }
   out->push_back('\n');
+}
+
+/// Begins the line that seals a manifest. Redis 7 skips it, as any line with a '#' in front.
+constexpr std::string_view kManifestMark = "#CAIRN-MANIFEST:";
+
+/// The last line of a manifest that consists of `lines`.
+std::string ManifestCheckLine(std::string_view lines) {
+  std::string crc(8, '\0');
+  const uint64_t value = Crc64(~uint64_t{0}, lines);
+  for (size_t i = 0; i < crc.size(); ++i) crc[i] = static_cast<char>(value >> (56 - 8 * i));
+  return std::string(kManifestMark) + HexEncode(crc) + "\n";
 }
 
 std::string_view Trim(std::string_view line) {
@@ -98,7 +110,7 @@ Result<AofManifest> AofManifest::Parse(std::string_view text, std::string_view w
   AofManifest manifest;
   if (text.empty()) return Invalid(std::string(where) + ": Found an empty AOF manifest");
   uint64_t number = 0;
-  while (!text.empty()) {
+  for (const std::string_view whole = text; !text.empty();) {
     ++number;
     const size_t end = text.find('\n');
     if (end == std::string_view::npos || end + 1 >= kMaxLine) {
@@ -106,6 +118,13 @@ Result<AofManifest> AofManifest::Parse(std::string_view text, std::string_view w
                      ": The AOF manifest file contains too long line");
     }
     const std::string_view line = text.substr(0, end);
+    if (line.starts_with(kManifestMark) &&
+        text != ManifestCheckLine(whole.substr(0, whole.size() - text.size()))) {
+      return Invalid(
+          std::string(where) + ": at line " + std::to_string(number) +
+          ": The AOF manifest does not match its check (whoever edits a manifest by hand "
+          "takes that line out)");
+    }
     text.remove_prefix(end + 1);
     if (!line.empty() && line[0] == '#') continue;
     if (Status status = manifest.AddLine(Trim(line)); !status.ok()) {
@@ -114,12 +133,14 @@ Result<AofManifest> AofManifest::Parse(std::string_view text, std::string_view w
     }
   }
   // What is in force is never deleted, whatever else the file calls it.
-  std::erase_if(manifest.history_, [&manifest](const AofFile& file) {
-    const auto same = [&file](const AofFile& other) { return other.name == file.name; };
-    return (manifest.base_ && same(*manifest.base_)) ||
-           std::any_of(manifest.increments_.begin(), manifest.increments_.end(), same);
-  });
+  std::erase_if(manifest.history_,
+                [&manifest](const AofFile& file) { return manifest.IsInForce(file.name); });
   return manifest;
+}
+
+bool AofManifest::IsInForce(std::string_view name) const {
+  const auto same = [name](const AofFile& file) { return file.name == name; };
+  return (base_ && same(*base_)) || std::any_of(increments_.begin(), increments_.end(), same);
 }
 
 bool AofManifest::IsHistory(std::string_view name) const {
@@ -131,6 +152,9 @@ Status AofManifest::AddLine(std::string_view line) {
   Result<AofFile> parsed = ParseFields(line);
   if (!parsed.ok()) return parsed.status();
   AofFile& file = *parsed;
+  if (file.type != AofFileType::kHistory && IsInForce(file.name)) {
+    return Invalid("Found a file that is named twice");
+  }
   switch (file.type) {
     case AofFileType::kBase:
       if (base_) return Invalid("Found duplicate base file information");
@@ -156,7 +180,7 @@ std::string AofManifest::Format() const {
   if (base_) FormatFile(*base_, &out);
   for (const AofFile& file : history_) FormatFile(file, &out);
   for (const AofFile& file : increments_) FormatFile(file, &out);
-  return out;
+  return out.empty() ? out : out + ManifestCheckLine(out);
 }
 
 Result<AofFile> AofManifest::AddIncrement(std::string_view append_name) {

@@ -37,7 +37,8 @@ class AofManifest {
   /// Parses a manifest. `where` (a path) opens every error message. Errors: kCorruption with line
   /// number, the line and the reason in Redis's words.
   static Result<AofManifest> Parse(std::string_view text, std::string_view where);
-  /// The text form; HISTORY files stand after BASE, as Redis writes them.
+  /// The text form; HISTORY files stand after BASE, as Redis writes them. The last line is a
+  /// comment with a check of those before it; Parse refuses a text that does not match its own.
   std::string Format() const;
 
   bool empty() const { return !base_ && increments_.empty() && history_.empty(); }
@@ -73,6 +74,7 @@ class AofManifest {
  private:
   Status AddLine(std::string_view line);
   bool IsHistory(std::string_view name) const;
+  bool IsInForce(std::string_view name) const;
 
   std::optional<AofFile> base_;
   std::vector<AofFile> increments_;
