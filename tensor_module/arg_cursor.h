@@ -22,8 +22,10 @@ class Cursor {
   Cursor(Args args, size_t at) : args_(args), at_(at) {}
   bool more() const { return at_ < args_.size(); }
   size_t at() const { return at_; }
-  std::string_view Peek() const { return args_[at_]; }
-  std::string_view PeekNext() const { return args_[at_ + 1]; }
+  /// The argument so many behind the next; empty when there is none.
+  std::string_view Peek(size_t behind) const {
+    return behind < left() ? args_[at_ + behind] : std::string_view();
+  }
   void Skip(size_t count) { at_ += count; }
   size_t left() const { return args_.size() - at_; }
 

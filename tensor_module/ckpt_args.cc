@@ -141,6 +141,13 @@ Status CheckExtent(const ShardSpec& spec) {
   return Status::Ok();
 }
 
+/// A tensor's name may be SHARD or ALIAS too. "name group dtype SHAPE n" is what no option looks
+/// like: where ALIAS has SHAPE three words on, that is a group's name with a dtype behind it.
+bool BeginsSpec(const Cursor& cursor) {
+  uint64_t dimensions = 0;
+  return EqualsIgnoreCase(cursor.Peek(3), "shape") && ParseUint64(cursor.Peek(4), &dimensions);
+}
+
 /// "name group dtype SHAPE n .. [SHARD OFF n .. LEN n ..] [ALIAS of]"
 Status ReadSpec(Cursor& cursor, ShardSpec* spec) {
   std::string_view name, group;
@@ -153,17 +160,14 @@ Status ReadSpec(Cursor& cursor, ShardSpec* spec) {
   spec->dtype = head.dtype;
   spec->shape = std::move(head.shape);
   spec->extent = Extent::Whole(spec->shape);
-  // A name may be SHARD or ALIAS too: the word is an option only where its form fits.
-  const bool sharded = cursor.left() > 1 && EqualsIgnoreCase(cursor.Peek(), "shard") &&
-                       EqualsIgnoreCase(cursor.PeekNext(), "off");
+  const bool sharded = !BeginsSpec(cursor) && cursor.Take("shard");
   if (sharded) {
-    cursor.Skip(1);
     spec->extent = {};
     CAIRN_RETURN_IF_ERROR(ReadSides(cursor, "off", spec->shape.size(), &spec->extent.off));
     CAIRN_RETURN_IF_ERROR(ReadSides(cursor, "len", spec->shape.size(), &spec->extent.len));
     CAIRN_RETURN_IF_ERROR(CheckExtent(*spec));
   }
-  if (cursor.Take("alias")) {
+  if (!BeginsSpec(cursor) && cursor.Take("alias")) {
     std::string_view target;
     CAIRN_RETURN_IF_ERROR(NextName(cursor, &target));
     if (target == name || sharded) {

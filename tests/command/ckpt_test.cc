@@ -65,6 +65,25 @@ TEST_F(CkptTest, ScalarsEmptyTensorsStatesAndAliases) {
   EXPECT_EQ(Call({"CKPT.STATEGET", "run", "1", "RANK", "0"}).elements.size(), 2u);
 }
 
+/// Each option's word as a name, behind a tensor that could have the option; a group is named
+/// SHAPE.
+TEST_F(CkptTest, ATensorMayBeNamedAsAnOption) {
+  const std::string tx = Begin(1);
+  EXPECT_EQ(Rank(tx, 0, "DECLARE", {"6",     "a",     "weights", "U8",    "SHAPE", "0",  //
+                                    "alias", "g",     "U8",      "SHAPE", "1",     "1",  //
+                                    "Shard", "off",   "U8",      "SHAPE", "1",     "1",  //
+                                    "ALIAS", "shape", "U8",      "SHAPE", "0",           //
+                                    "tied",  "g",     "U8",      "SHAPE", "0",     "ALIAS",
+                                    "a",     "b",     "shape",   "U8",    "SHAPE", "0"}),
+            ":6");
+  for (const std::string name : {"a", "alias", "Shard", "ALIAS", "b"}) Put(tx, name, 0, "x");
+  Rank(tx, 0, "PREPARE");
+  EXPECT_EQ(Field(Call({"CKPT.COMMIT", "run", tx}), "tensors"), ":6");
+  for (const std::string name : {"a", "alias", "Shard", "ALIAS", "tied", "b"}) {
+    EXPECT_EQ(Bytes("1", name), "x") << name;
+  }
+}
+
 // --- C1 ---
 
 TEST_F(CkptTest, WithoutARequiredGroupThereIsNoCheckpoint) {

@@ -76,7 +76,7 @@ def read_safetensors(path):
 class CheckpointFiles(unittest.TestCase):
     @classmethod
     def setUpClass(cls):
-        cls.server = Server(settings={"appendonly": "yes"}, tensors=True).start()
+        cls.server = Server(settings={"appendonly": "yes", "enable-debug-command": "yes"}, tensors=True).start()
 
     @classmethod
     def tearDownClass(cls):
@@ -169,6 +169,14 @@ class CheckpointFiles(unittest.TestCase):
         self.command("CKPT.EXPORT", "run", 1, "FORMAT", "safetensors", "TO", "out.safetensors")
         found = read_safetensors(self.path("out.safetensors"))
         self.assertEqual(found, {name: (OF_TORCH[t.dtype], list(t.shape), raw(t)) for name, t in tensors.items()})
+
+    def test_a_restart_has_an_import_of_tensors_that_are_named_as_options(self):
+        tensors = {name: torch.randn(3) for name in ("a", "alias", "SHARD", "b")}
+        write_safetensors(self.path("options.safetensors"), tensors)
+        self.command("CKPT.IMPORT", "run", 1, "FORMAT", "safetensors", "FROM", "options.safetensors")
+        self.command("DEBUG", "LOADAOF")
+        self.check(1, tensors)
+        self.assertEqual(self.command("CKPT.LIST", "run")[0][5], len(tensors))
 
     def test_files_as_the_safetensors_library_writes_them(self):
         def some(dtype, *shape):
