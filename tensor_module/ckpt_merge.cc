@@ -224,6 +224,37 @@ Result<std::vector<Kept<LogicalTensor>>> MergeTensors(ChunkPool& pool, BlobSourc
   return out;
 }
 
+std::vector<ChunkRef> BlendedChunks(const std::vector<Kept<LogicalTensor>>& tensors) {
+  std::vector<ChunkRef> chunks;
+  for (const auto& tensor : tensors) {
+    if (!IsBlended(*tensor)) continue;
+    for (const StoredShard& shard : tensor->shards) {
+      chunks.insert(chunks.end(), shard.chunks.begin(), shard.chunks.end());
+    }
+  }
+  return chunks;
+}
+
+std::vector<Kept<LogicalTensor>> WithBlendedChunks(const MergePlan& plan,
+                                                   const std::vector<ChunkRef>& chunks) {
+  std::vector<Kept<LogicalTensor>> out;
+  size_t next = 0;
+  for (const auto& like : plan.versions[plan.newest]->tensors) {
+    if (!IsBlended(*like)) {
+      out.push_back(like);
+      continue;
+    }
+    LogicalTensor tensor{like->name, like->group, like->dtype, like->shape, "", {}};
+    for (const StoredShard& old : like->shards) {
+      StoredShard shard = old;
+      for (ChunkRef& chunk : shard.chunks) chunk = chunks[next++];
+      tensor.shards.push_back(std::move(shard));
+    }
+    out.push_back(Kept<LogicalTensor>::Make(std::move(tensor)));
+  }
+  return out;
+}
+
 Version MergedVersion(const MergePlan& plan, uint64_t step,
                       std::vector<Kept<LogicalTensor>> tensors) {
   const Version& newest = *plan.versions[plan.newest];

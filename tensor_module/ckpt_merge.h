@@ -28,6 +28,14 @@ Result<MergePlan> PlanMerge(std::vector<Kept<Version>> versions, Recipe recipe);
 Result<std::vector<Kept<LogicalTensor>>> MergeTensors(ChunkPool& pool, BlobSource& source,
                                                       const MergePlan& plan);
 
+/// The chunks of the tensors that arithmetic makes, in the order of the newest version's tensors,
+/// shards and cells: which of them it makes depends on that version alone. `tensors`: of a version
+/// that MergeTensors made, or the newest's.
+std::vector<ChunkRef> BlendedChunks(const std::vector<Kept<LogicalTensor>>& tensors);
+/// The inverse: what MergeTensors returned. Requires: as many as BlendedChunks has, of those sizes.
+std::vector<Kept<LogicalTensor>> WithBlendedChunks(const MergePlan& plan,
+                                                   const std::vector<ChunkRef>& chunks);
+
 /// The version of `step` with these tensors and the rest of the newest; attempt, times and
 /// durability are the caller's.
 Version MergedVersion(const MergePlan& plan, uint64_t step,

@@ -7,6 +7,7 @@
 //   CKPT.REF   run tx RANK r name SHARD i AT offset n hash32.. LOGGED
 //   CKPT.STATE run tx RANK r name KIND k LOGGED n hash32.. BLOB rest
 //   CKPT.SAVE  run step n (name dtype SHAPE .. LOGGED n hash32.. BLOB rest)..
+//   CKPT.MERGE .. LOGGED n item.. BLOB rest                  (ckpt_merge_commands.cc)
 //
 // REF takes the sizes from the shard's grid; in the others each chunk has 256 KiB and `rest` is
 // what stands behind them. A named chunk is the log's record of that hash and size (L3), whatever

@@ -28,6 +28,18 @@ Status ReadKeys(Cursor& cursor, std::vector<std::string_view>* out) {
   return Status::Ok();
 }
 
+/// "n item.. BLOB bytes"
+Status ReadMade(Cursor& cursor, MergeArgs* out) {
+  uint64_t count = 0;
+  CAIRN_RETURN_IF_ERROR(NextBounded(cursor, 0, cursor.left(), &count));
+  out->made.emplace();
+  for (uint64_t i = 0; i < count; ++i) {
+    CAIRN_RETURN_IF_ERROR(cursor.Next(&out->made->emplace_back()));
+  }
+  CAIRN_RETURN_IF_ERROR(cursor.Expect("blob"));
+  return cursor.Next(&out->blob);
+}
+
 /// The recipe of METHOD `lerp` and `ema`, from the weights as they were given.
 Status Fold(Recipe* recipe, bool lerp) {
   std::vector<double>& weights = recipe->weights;
@@ -104,6 +116,8 @@ Result<MergeArgs> ParseMerge(Args args) {
       CAIRN_RETURN_IF_ERROR(NextName(cursor, &out.tx));
     } else if (cursor.Take("at")) {
       CAIRN_RETURN_IF_ERROR(ReadAt(cursor, &out.at_ms));
+    } else if (!out.made && cursor.Take("logged")) {
+      CAIRN_RETURN_IF_ERROR(ReadMade(cursor, &out));
     } else {
       return SyntaxError();
     }

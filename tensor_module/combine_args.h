@@ -26,6 +26,9 @@ struct MergeArgs {
   Recipe recipe;
   std::string_view tx;           ///< TX id: what a log says
   std::optional<int64_t> at_ms;  ///< AT ms: the same
+  /// LOGGED n item.. BLOB bytes: the same of what was made (ckpt_merge_commands.cc).
+  std::optional<std::vector<std::string_view>> made;
+  std::string_view blob;
 };
 
 // Each errors with a client's line. `args` is the whole command, its arity checked.
@@ -36,7 +39,8 @@ Result<Recipe> ParseLerp(Args args);
 Result<AverageArgs> ParseAverage(Args args);
 /// CAT destination DIM d n key..
 Result<CatArgs> ParseCat(Args args);
-/// MERGE run step n (version weight).. [METHOD avg|lerp|ema]
+/// MERGE run step n (version weight).. [METHOD avg|lerp|ema] [TX id] [AT ms]
+/// [LOGGED n item.. BLOB bytes]
 Result<MergeArgs> ParseMerge(Args args);
 
 }  // namespace cairn::tensor
