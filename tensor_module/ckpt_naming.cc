@@ -11,12 +11,10 @@ constexpr size_t kLoggedPieceBytes = 8 << 20;
 /// Hashes of one REF.
 constexpr size_t kLoggedHashes = 4096;
 
-Status Missing(CommandRun& run, Hash128 hash, size_t size) {
-  const std::string line = "CKPTHASH the chunk log has no chunk of " + std::to_string(size) +
-                           " bytes with hash " + Hash128Hex(hash) +
-                           " that the append-only file names";
-  run.FailLoad(line);
-  return Status::Client(line);
+Status Missing(Hash128 hash, size_t size) {
+  return Status::Client("CKPTHASH the chunk log has no chunk of " + std::to_string(size) +
+                        " bytes with hash " + Hash128Hex(hash) +
+                        " that the append-only file names");
 }
 
 }  // namespace
@@ -118,7 +116,7 @@ std::vector<std::string_view> NamedPayload(const CommandRun& run, std::string_vi
 
 Result<ChunkRef> LoadNamed(CommandRun& run, Hash128 hash, size_t size) {
   ChunkRef chunk = run.logs().Load(run.module().pool, run.module().memory, hash, size);
-  if (!chunk) return Missing(run, hash, size);
+  if (!chunk) return Missing(hash, size);
   return chunk;
 }
 

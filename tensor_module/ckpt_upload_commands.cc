@@ -196,12 +196,10 @@ ChunkRef FindReferred(CommandRun& run, const CkptRun& held, std::string_view nam
   return found;
 }
 
-Status NotHeld(CommandRun& run, Hash128 hash, size_t size, bool replayed) {
-  const std::string line = "CKPTHASH no chunk of hash " + Hash128Hex(hash) + " and " +
-                           std::to_string(size) + " bytes is held: ";
-  // The version that it belongs to would be gone without a word.
-  if (replayed) run.FailLoad(line + "the append-only file refers to it");
-  return Status::Client(line + "PUT it");
+Status NotHeld(Hash128 hash, size_t size, bool replayed) {
+  return Status::Client(
+      "CKPTHASH no chunk of hash " + Hash128Hex(hash) + " and " + std::to_string(size) +
+      " bytes is held: " + (replayed ? "the append-only file refers to it" : "PUT it"));
 }
 
 Status ReferNow(CommandRun& run) {
@@ -237,7 +235,7 @@ Status ReferNow(CommandRun& run) {
     const size_t size = range.end - range.begin;
     chunks.push_back(FindReferred(run, edit->run, refer->name, refer->hashes[i], size, replayed));
     const bool usable = chunks.back() && (replayed || chunks.back()->WasIntact());
-    if (!usable) return NotHeld(run, refer->hashes[i], size, replayed);
+    if (!usable) return NotHeld(refer->hashes[i], size, replayed);
     if (!replayed) CAIRN_RETURN_IF_ERROR(CheckBoolChunk(spec.dtype, *chunks.back()));
   }
   ShardData data = *place->data;

@@ -246,8 +246,6 @@ class CommandRun {
   void PropagateAs(const std::vector<std::string_view>& args);
   /// Where this command's effects may name chunks.
   NamesTarget names() const { return module_.logs.Names(ctx_); }
-  /// module_api.h, fail_load: the append-only file that is replayed cannot be followed any further.
-  void FailLoad(std::string_view line) { module_.api.fail_load(ctx_, KeyBytes(line)); }
   /// False: PropagateAs does nothing.
   bool is_propagated() const { return module_.api.is_propagated(ctx_) != 0; }
 
@@ -262,11 +260,13 @@ class CommandRun {
   void Map(size_t pairs) { module_.api.reply_map(ctx_, pairs); }
   void Blob(const Chunks& chunks);
   void ShapeOf(const Shape& shape);
-  /// The error reply of a failed status; nothing for OK.
+  /// The error reply of a failed status, which ends the replay of a log; nothing for OK.
   void Fail(const Status& status);
 
  private:
   CairnBytes KeyBytes(std::string_view key) const { return {key.data(), key.size()}; }
+  /// module_api.h, fail_load: the append-only file that is replayed cannot be followed any further.
+  void FailLoad(std::string_view line) { module_.api.fail_load(ctx_, KeyBytes(line)); }
   /// tensor-memory-limit; 0: none.
   uint64_t MemoryLimit() const;
   Module& module_;

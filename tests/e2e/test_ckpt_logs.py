@@ -166,18 +166,28 @@ class ChunkLogs(ChunkLogCase):
         self.assertEqual(call("CKPT.LOAD", "run", 3, "w", "RANGE", 0, len(blob)), blob)
         self.hash(server, self.declare(server, 4, len(blob)), blob)    # asks HAVE
 
-    def test_a_replay_ends_at_a_ref_to_nothing(self):
+    def test_a_replay_ends_at_what_cannot_be_done_again(self):
+        """A version, or what builds on it, would be gone without a word."""
         server = self.start({**AOF, "aof-checksum": "no"})
         tx = self.declare(server, 1, 5000).decode()
         server.kill()
-        words = ["CKPT.REF", "run", tx, "RANK", "0", "w", "AT", "0", "1", "ab" * 16]
         directory = os.path.join(server.directory, "appendonlydir")
         name, = [each for each in os.listdir(directory) if ".incr." in each]
-        with open(os.path.join(directory, name), "ab") as file:
-            file.write(f"*{len(words)}\r\n".encode() + b"".join(f"${len(w)}\r\n{w}\r\n".encode() for w in words))
-        with self.assertRaises(RuntimeError):
-            server.start()
-        self.assertIn("the append-only file refers to it", server.log())
+        path = os.path.join(directory, name)
+        with open(path, "rb") as file:
+            log = file.read()
+        for line, why in (
+                (f"CKPT.REF run {tx} RANK 0 w AT 0 1 {'ab' * 16}", "the append-only file refers to it"),
+                ("CKPT.DECLARE run none RANK 0 1 w g U8 SHAPE 0", "CKPT.DECLARE of key 'run'"),
+                (f"CKPT.COMMIT run {tx}", "CKPTINCOMPLETE"), ("CKPT.MERGE run 3 1 2 1", "no version of step 2"),
+                ("CKPT.TAG run t 9", "no version of step 9"), ("CKPT.PREPARE none t RANK 0", "no such run"),
+                ("TENSOR.CAST none to F16", "TENSOR.CAST of key 'none': ERR no such key")):
+            words = line.split()
+            with open(path, "wb") as file:
+                file.write(log + f"*{len(words)}\r\n".encode() + b"".join(f"${len(w)}\r\n{w}\r\n".encode() for w in words))
+            with self.subTest(line), self.assertRaises(RuntimeError):
+                server.start()
+            self.assertIn(why, server.log())
 
     def test_increments_that_replicas_read_carry_the_bytes(self):
         server = self.start(AOF)
