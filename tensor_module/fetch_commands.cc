@@ -12,6 +12,8 @@ namespace {
 
 /// A cast takes about as long as this many passes over the bytes.
 constexpr uint64_t kCastPasses = 4;
+/// A cast of more is logged as the command: half of what an argument may have.
+constexpr uint64_t kMaxLoggedBytes = uint64_t{256} << 20;
 /// VALUES makes a reply element of each number, on the executor: about 50 ms at this bound.
 constexpr uint64_t kMaxReplyValues = uint64_t{1} << 20;
 
@@ -212,30 +214,48 @@ class CastWork final : public LateWork {
     if (now.value() != source_.get()) {
       made_ = Chunks();  // its room is asked for again
       return Cast(run, attempt_ + 1);
+      whole_ = {};
     }
     if (!made_.ok()) return made_.status();
     run.SetTensor(run.args()[2], new Tensor(dtype_, source_->shape(), std::move(*made_)),
                   CAIRN_EXPIRY_NONE, 0, "tensor.cast");
     run.Ok();
     return Status::Ok();
+    Log(run);
   }
 
  private:
-  Result<Chunks> Make() const {
+  Result<Chunks> Make() {
+    whole_ = {};
     if (dtype_ == source_->dtype()) return Chunks(source_->chunks());
     Result<Fetched> cast = Fetch(module_.compute, module_.memory, *source_, std::nullopt, dtype_);
     if (!cast.ok()) return cast.status();
     if (cast->bytes.empty()) return Chunks();
     return CutOnGrid(module_.memory, std::move(cast->bytes[0]));
   }
+    whole_ = cast->bytes[0];
 
   Module& module_;
   const Ref<Tensor> source_;
+  /// As a SET of what was made: who replays it needs no LibTorch, and another one's integer of NaN
+  /// is another. As it was sent where nothing was converted, or it would be too long.
+  void Log(CommandRun& run) const {
+    if (!run.is_propagated() || dtype_ == source_->dtype() || whole_.size > kMaxLoggedBytes) return;
+    const Shape& shape = source_->shape();
+    std::vector<std::string> sides = {std::to_string(shape.size())};
+    for (uint64_t side : shape) sides.push_back(std::to_string(side));
+    std::vector<std::string_view> words = {"TENSOR.SET", run.args()[2], DTypeName(dtype_), "SHAPE"};
+    words.insert(words.end(), sides.begin(), sides.end());
+    words.insert(words.end(), {"BLOB", whole_.size == 0 ? std::string_view() : whole_.view()});
+    run.PropagateAs(words);
+  }
+
   const DType dtype_;
   const int attempt_;
   Result<Chunks> made_ = Chunks();
 };
 
+  BlobSlice whole_;  // the bytes of made_ in one piece, where a cast made them
 Status Cast(CommandRun& run, int attempt) {
   Result<DType> dtype = ParseDTypeArg(run.args()[3]);
   if (!dtype.ok()) return dtype.status();

@@ -249,7 +249,8 @@ class LibTorch(unittest.TestCase):
                 data = library.read()
             number = re.search(rb"cairn\0\0\0([0-9a-f]{32})\0", data)[1]
             other = number[::-1]
-            with Server(settings={"loadmodule": os.path.join(directory, "tensor.so")}) as server:
+            settings = {"loadmodule": os.path.join(directory, "tensor.so"), "appendonly": "yes", "appendfsync": "always"}
+            with Server(settings=settings) as server:
                 run(server.client(), "TENSOR.SET k F32 SHAPE 1 2 VALUES 2 1 2")
                 self.assertEqual(run(server.client(), "TENSOR.CAST k d F16"), b"OK")
                 self.assertNotIn("casts of tensors are errors", server.log())
@@ -258,7 +259,7 @@ class LibTorch(unittest.TestCase):
                 server.restart()
                 client, line = server.client(), f"{path} is of build {other.decode()}, tensor.so of build {number.decode()}"
                 self.assertIn("casts of tensors are errors: " + line, server.log())
-                run(client, "TENSOR.SET k F32 SHAPE 1 2 VALUES 2 1 2")
+                self.assertEqual(run(client, "TENSOR.GET d VALUES"), [b"1", b"2"], "the log has what was cast")
                 with self.assertRaisesRegex(redis.ResponseError, "LibTorch cannot be used: " + re.escape(line)):
                     run(client, "TENSOR.CAST k d F16")
                 self.assertEqual(run(client, "TENSOR.STATS k")[1], 2)
