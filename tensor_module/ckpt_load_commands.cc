@@ -48,11 +48,13 @@ Result<Wanted> Want(const Kept<Version>& version, std::string_view name,
   return wanted;
 }
 
-uint64_t CostOf(const Wanted& wanted) {
+uint64_t CostOf(const Compute& compute, const Wanted& wanted) {
   const uint64_t bytes = PayloadBytes(wanted.tensor->dtype, wanted.box.shape()).value();
   uint64_t cost = IsReadByReference(*wanted.tensor, wanted.box) ? 0 : bytes;
-  if (wanted.as && *wanted.as != wanted.tensor->dtype) cost += bytes * kCastPasses;
-  return cost;
+  const bool casts = wanted.as && *wanted.as != wanted.tensor->dtype;
+  if (casts) cost += bytes * kCastPasses;
+  // What has to wait for LibTorch does so on a worker, however little it is.
+  return !casts || compute.IsReady() ? cost : std::max(cost, kLateBytes);
 }
 
 /// Thread: any.
@@ -109,7 +111,7 @@ Status LoadCommand(CommandRun& run) {
   if (!wanted.ok()) return wanted.status();
   if (args->range) return LoadRangeCommand(run, *wanted, *args->range);
   return run.RunLate(
-      CostOf(*wanted),
+      CostOf(run.module().compute, *wanted),
       [&module = run.module(), wanted = *wanted] {
         return Load(module.compute, module.memory, wanted);
       },
@@ -132,7 +134,7 @@ Status MLoadCommand(CommandRun& run) {
     if ((*version)->Find(name) == nullptr) continue;
     Result<Wanted> each = Want(*version, name, std::nullopt, args->as);
     if (!each.ok()) return each.status();
-    cost += CostOf(*each);
+    cost += CostOf(run.module().compute, *each);
     wanted.back() = std::move(*each);
   }
   return run.RunLate(

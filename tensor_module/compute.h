@@ -12,6 +12,8 @@ namespace cairn::tensor {
 class Compute {
  public:
   virtual ~Compute() = default;
+  /// False: the next call waits until it is, perhaps seconds. No work for the executor then.
+  virtual bool IsReady() const { return true; }
   /// The elements of `bytes` converted from `from` to `to`. Errors: memory refused, or a client's
   /// line when the arithmetic fails.
   virtual Result<BlobSlice> Cast(BlobSource& source, DType from, const BlobSlice& bytes,

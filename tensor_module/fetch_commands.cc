@@ -56,7 +56,8 @@ Result<Fetched> Fetch(const Compute& compute, BlobSource& source, const Tensor& 
   return out;
 }
 
-uint64_t FetchCost(const Tensor& tensor, const std::optional<Box>& box, std::optional<DType> as) {
+uint64_t FetchCost(const Compute& compute, const Tensor& tensor, const std::optional<Box>& box,
+                   std::optional<DType> as) {
   const size_t element = DTypeSize(tensor.dtype());
   uint64_t bytes = tensor.size_bytes(), cost = 0;
   if (box) {
@@ -64,7 +65,8 @@ uint64_t FetchCost(const Tensor& tensor, const std::optional<Box>& box, std::opt
     if (!IsOneRun(tensor.shape(), element, *box)) cost += bytes;
   }
   if (as && *as != tensor.dtype()) cost += bytes * kCastPasses;
-  return cost;
+  // What may have to wait for LibTorch does so on a worker, however little it is.
+  return cost == 0 || compute.IsReady() ? cost : std::max(cost, kLateBytes);
 }
 
 /// Bytes of any pieces, on the grid or not.
@@ -146,7 +148,7 @@ Status GetCommand(CommandRun& run) {
     if (!resolved.ok()) return resolved.status();
     box = std::move(*resolved);
   }
-  const uint64_t cost = FetchCost(tensor, box, get->as);
+  const uint64_t cost = FetchCost(run.module().compute, tensor, box, get->as);
   return run.RunLate(
       cost,
       [&module = run.module(), kept = Ref<Tensor>(tensor), box = std::move(box), as = get->as] {
@@ -171,7 +173,7 @@ Status MGetCommand(CommandRun& run) {
     tensors.emplace_back();
     if (!found.ok() || found.value() == nullptr) continue;
     tensors.back().emplace(*found.value());
-    cost += FetchCost(*found.value(), std::nullopt, mget->as);
+    cost += FetchCost(run.module().compute, *found.value(), std::nullopt, mget->as);
   }
   return run.RunLate(
       cost,
@@ -212,16 +214,16 @@ class CastWork final : public LateWork {
     if (!now.ok()) return now.status();
     // Stored must be what a replay of the log makes of the source of this moment.
     if (now.value() != source_.get()) {
+      whole_ = {};
       made_ = Chunks();  // its room is asked for again
       return Cast(run, attempt_ + 1);
-      whole_ = {};
     }
     if (!made_.ok()) return made_.status();
     run.SetTensor(run.args()[2], new Tensor(dtype_, source_->shape(), std::move(*made_)),
                   CAIRN_EXPIRY_NONE, 0, "tensor.cast");
+    Log(run);
     run.Ok();
     return Status::Ok();
-    Log(run);
   }
 
  private:
@@ -231,12 +233,10 @@ class CastWork final : public LateWork {
     Result<Fetched> cast = Fetch(module_.compute, module_.memory, *source_, std::nullopt, dtype_);
     if (!cast.ok()) return cast.status();
     if (cast->bytes.empty()) return Chunks();
+    whole_ = cast->bytes[0];
     return CutOnGrid(module_.memory, std::move(cast->bytes[0]));
   }
-    whole_ = cast->bytes[0];
 
-  Module& module_;
-  const Ref<Tensor> source_;
   /// As a SET of what was made: who replays it needs no LibTorch, and another one's integer of NaN
   /// is another. As it was sent where nothing was converted, or it would be too long.
   void Log(CommandRun& run) const {
@@ -250,12 +250,14 @@ class CastWork final : public LateWork {
     run.PropagateAs(words);
   }
 
+  Module& module_;
+  const Ref<Tensor> source_;
   const DType dtype_;
   const int attempt_;
   Result<Chunks> made_ = Chunks();
+  BlobSlice whole_;  // the bytes of made_ in one piece, where a cast made them
 };
 
-  BlobSlice whole_;  // the bytes of made_ in one piece, where a cast made them
 Status Cast(CommandRun& run, int attempt) {
   Result<DType> dtype = ParseDTypeArg(run.args()[3]);
   if (!dtype.ok()) return dtype.status();
@@ -266,7 +268,7 @@ Status Cast(CommandRun& run, int attempt) {
   if (!size.ok()) return size.status();
   const bool shared = dtype.value() == source.dtype();
   CAIRN_RETURN_IF_ERROR(run.ClaimMemory(shared ? 0 : size.value()));
-  const uint64_t cost = FetchCost(source, std::nullopt, dtype.value());
+  const uint64_t cost = FetchCost(run.module().compute, source, std::nullopt, dtype.value());
   return run.RunLate(attempt < kLateAttempts ? cost : 0,
                      std::make_unique<CastWork>(run.module(), source, dtype.value(), attempt));
 }

@@ -79,8 +79,12 @@ TorchDoor::~TorchDoor() {
   if (thread_.joinable()) thread_.join();
 }
 
+bool TorchDoor::IsReady() const {
+  return opened_.wait_for(std::chrono::seconds(0)) == std::future_status::ready;
+}
+
 const Compute& TorchDoor::Opened() const {
-  if (opened_.wait_for(std::chrono::seconds(0)) != std::future_status::ready) {
+  if (!IsReady()) {
     {
       const std::lock_guard lock(mutex_);
       wanted_ = true;

@@ -34,6 +34,7 @@ class TorchDoor final : public Compute {
   /// Beside the library that this is part of, wherever a link to that lies.
   static std::string DefaultPath();
 
+  bool IsReady() const override;
   Result<BlobSlice> Cast(BlobSource& source, DType from, const BlobSlice& bytes,
                          DType to) const override {
     return Opened().Cast(source, from, bytes, to);

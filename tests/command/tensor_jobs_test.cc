@@ -66,6 +66,30 @@ TEST_F(LongTensorWork, CastOfASourceThatChangedIsMadeOfTheNewOne) {
   EXPECT_EQ(Wait(client), "-ERR no such key\r\n");
 }
 
+TEST_F(LongTensorWork, LittleWaitsForLibTorchOnAWorkerToo) {
+  Run({"TENSOR.SET", "k", "U8", "SHAPE", "1", "4", "BLOB", "abcd"});
+  Run({"CKPT.SAVE", "run", "1", "1", "w", "U8", "SHAPE", "1", "4", "BLOB", "abcd"});
+  const Lines casts[] = {{"TENSOR.GET", "k", "AS", "U16"},
+                         {"TENSOR.GET", "k", "SLICE", "1", "0", "4", "2"},
+                         {"TENSOR.MGET", "1", "k", "AS", "U16"},
+                         {"TENSOR.CAST", "k", "d", "U16"},
+                         {"CKPT.LOAD", "run", "1", "w", "AS", "U16"},
+                         {"CKPT.MLOAD", "run", "1", "1", "w", "AS", "U16"}};
+  for (const bool ready : {true, false}) {
+    TheCompute().ready = ready;
+    FakeClient client(harness_);
+    for (const Lines& args : casts) {
+      client.Send({args});
+      EXPECT_EQ(client.session().suspended, !ready) << args[0];
+      EXPECT_NE(Wait(client).substr(0, 1), "-") << args[0];
+    }
+    client.Send({{"TENSOR.GET", "k"}});
+    EXPECT_FALSE(client.session().suspended) << "needs no LibTorch";
+    client.TakeReplies();
+  }
+  TheCompute().ready = true;
+}
+
 TEST_F(LongTensorWork, ASourceThatNeverRestsIsFinishedInPlace) {
   SetBig("k", 1);
   FakeClient client(harness_);

@@ -41,9 +41,18 @@ inline tensor::Module*& LinkedInModule() {
   return module;
 }
 
+/// PlainCompute that can be told to take its time.
+struct LinkedInCompute final : tensor::PlainCompute {
+  bool IsReady() const override { return ready; }
+  bool ready = true;
+};
+inline LinkedInCompute& TheCompute() {
+  static LinkedInCompute compute;
+  return compute;
+}
+
 inline int LinkedInTensorModule(const CairnApi* api, CairnModule* self, int, const char* const*) {
-  static const tensor::PlainCompute compute;
-  auto* module = new tensor::Module(*api, self, compute);
+  auto* module = new tensor::Module(*api, self, TheCompute());
   LinkedInModule() = module;
   api->module_describe(self, "tensor", 100, module,
                        [](void* data) { delete static_cast<tensor::Module*>(data); });
