@@ -230,7 +230,8 @@ class ChunkLog {
   Look Compare(const Chunk& chunk, bool staged);
   using Records = std::vector<std::pair<uint64_t, Key>>;  ///< ascending by offset
   Status Move(const Segment* segment, const Records& records, uint64_t floor, bool* damaged);
-  bool CollectOne();
+  /// `rewrites`: also what is needed a little; else only what nothing needs.
+  bool CollectOne(bool rewrites);
 
   Status MayStage(const std::string& file);
   Status HasRoomFor(uint64_t size_bytes) const;

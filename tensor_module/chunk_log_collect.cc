@@ -121,7 +121,7 @@ Status ChunkLog::Move(const Segment* segment, const Records& records, uint64_t f
 }
 
 // True: there may be more to do.
-bool ChunkLog::CollectOne() {
+bool ChunkLog::CollectOne(bool rewrites) {
   const std::lock_guard write(write_mutex_);
   std::unique_lock state(state_mutex_);
   // As long as write_mutex_ is held no save names anything, and the floor does not fall.
@@ -133,13 +133,16 @@ bool ChunkLog::CollectOne() {
     if (segment->open || segment->damaged || !LittleIsNeeded(*segment)) continue;
     if (worst == nullptr || segment->needed < worst->needed) worst = segment.get();
   }
-  if (worst == nullptr) return false;
+  if (worst == nullptr || (worst->needed > 0 && !rewrites)) return false;
   const Records records = RecordsOf(state, worst);
   const std::string name = worst->name;
   if (worst->needed > 0) {
+    const uint64_t needed = worst->needed;
     state.unlock();
     bool damaged = false;
-    const Status moved = Move(worst, records, floor, &damaged);
+    // All others need more.
+    Status moved = HasRoomFor(needed);
+    if (moved.ok()) moved = Move(worst, records, floor, &damaged);
     if (!moved.ok()) {
       options_.say("chunk log: " + name + " is not rewritten: " + std::string(moved.message()));
       CloseActive();
@@ -181,7 +184,10 @@ void ChunkLog::Collect() {
     if (close) CloseActive();
   }
   CloseStageIfIdle();
-  while (CollectOne()) {
+  while (CollectOne(/*rewrites=*/true)) {
+  }
+  // What a rewrite that failed has copied is needed by nobody.
+  while (CollectOne(/*rewrites=*/false)) {
   }
 }
 

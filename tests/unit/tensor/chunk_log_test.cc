@@ -124,6 +124,30 @@ TEST_F(ChunkLogTest, TheLastRoomIsLeftToTheAppendOnlyFile) {
   EXPECT_EQ(kept, All(2));
 }
 
+/// Whether the disk says how little is left, or only the write does.
+TEST_F(ChunkLogTest, ARewriteOfASegmentLeavesTheLastRoomAndNoHalfOfACopy) {
+  for (const bool says_so : {true, false}) {
+    auto log = Open();
+    const uint64_t seed = says_so ? 1 : 101;
+    const auto old = Several(seed, 15);
+    Save(*log, old, 1);
+    const size_t before = Segments();
+    (says_so ? disk_.free : disk_.room) = says_so ? ChunkLog::kRoomLeft + kSize : kSize + 1000;
+    Save(*log, {old[0], old[1]}, 2);
+    EXPECT_EQ(Segments(), before) << says_so;
+    EXPECT_NE(said_.find("is not rewritten"), std::string::npos);
+    EXPECT_EQ(says_so, said_.find("are kept for the append-only file") != std::string::npos);
+    EXPECT_EQ(Read(*log, *old[1]), old[1]->bytes().view());
+    disk_.free = disk_.room = UINT64_MAX;
+    log->Collect();
+    EXPECT_FALSE(log->Find(old[2]->hash(), kSize).mapping) << "it is rewritten when there is room";
+    EXPECT_EQ(Read(*log, *old[1]), old[1]->bytes().view());
+    said_.clear();
+    log.reset();
+    disk_ = FakeDisk();
+  }
+}
+
 TEST_F(ChunkLogTest, AFullDiskFailsThatCallAndNothingElse) {
   auto log = Open();
   const auto chunks = Several(1, 3);
