@@ -15,6 +15,7 @@ using Kind = PickleNode::Kind;
 constexpr size_t kMaxTextBytes = 1 << 20;
 /// Of a storage's key, which each mention of it copies: torch numbers them.
 constexpr size_t kMaxKeyBytes = 256;
+constexpr size_t kMaxMarks = 1024;
 
 struct StorageType {
   std::string_view name;
@@ -46,7 +47,7 @@ bool IsKnownGlobal(std::string_view global) {
 
 class Machine {
  public:
-  explicit Machine(std::string_view bytes) : bytes_(bytes) {}
+  Machine(std::string_view bytes, size_t max_nodes) : bytes_(bytes), max_nodes_(max_nodes) {}
 
   Result<Pickle> Run() {
     while (status_.ok() && !stopped_) Step();
@@ -91,6 +92,7 @@ class Machine {
   // --- stack ---
   PickleNode& At(uint32_t id) { return out_.nodes[id]; }
   PickleNode& Push(Kind kind) {
+    if (out_.nodes.size() == max_nodes_) Fail("too many values");
     stack_.push_back(static_cast<uint32_t>(out_.nodes.size()));
     PickleNode& node = out_.nodes.emplace_back();
     node.kind = kind;
@@ -205,7 +207,7 @@ class Machine {
     if (args.items.size() > 6 && At(args.items[6]).kind != Kind::kNone) {
       items.push_back(args.items[6]);
     }
-    PickleNode& tensor = Push(Kind::kTensor);  // moves the nodes
+    PickleNode& tensor = Push(Kind::kTensor);
     tensor.dtype = dtype;
     tensor.integer = first;
     tensor.items = std::move(items);
@@ -242,7 +244,9 @@ class Machine {
     PushInteger(static_cast<int64_t>(value));
   }
   void Remember(uint32_t slot) {
-    if (Has(1)) memo_[slot] = stack_.back();
+    if (!Has(1)) return;
+    memo_[slot] = stack_.back();
+    if (memo_.size() > max_nodes_) Fail("too many values");
   }
   void Recall(uint32_t slot) {
     const auto found = memo_.find(slot);
@@ -267,6 +271,7 @@ class Machine {
         stopped_ = true;
         return;
       case '(':
+        if (marks_.size() == kMaxMarks) return Fail("too many marks");
         return marks_.push_back(stack_.size());
       case '}':
         Push(Kind::kDict);
@@ -358,6 +363,7 @@ class Machine {
   }
 
   const std::string_view bytes_;
+  const size_t max_nodes_;
   size_t at_ = 0;
   size_t copied_ = 0;
   bool stopped_ = false;
@@ -370,7 +376,9 @@ class Machine {
 
 }  // namespace
 
-Result<Pickle> ReadPickle(std::string_view bytes) { return Machine(bytes).Run(); }
+Result<Pickle> ReadPickle(std::string_view bytes, size_t max_nodes) {
+  return Machine(bytes, max_nodes).Run();
+}
 
 std::string_view StorageName(DType dtype) {
   for (const StorageType& type : kStorages) {

@@ -8,8 +8,10 @@
 //               torch._utils._rebuild_tensor_v2 | torch._utils._rebuild_parameter
 //
 //   V1  Every opcode makes at most one node, and the bytes bound the opcodes; nothing is recursive.
+//   V2  Nodes are many times their opcodes: they are bounded, and so is what the machine keeps.
 
 #include <cstdint>
+#include <deque>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -44,12 +46,16 @@ struct PickleNode {
 };
 
 struct Pickle {
-  std::vector<PickleNode> nodes;
+  std::deque<PickleNode> nodes;
   uint32_t root = 0;
 };
 
-/// Errors: a client's line that names the opcode or the global, and the byte.
-Result<Pickle> ReadPickle(std::string_view bytes);
+/// About 20 for a tensor, so 200,000 of them; some 0.5 GB with what the machine remembers.
+inline constexpr size_t kMaxPickleNodes = size_t{1} << 22;
+
+/// Errors: a client's line that names the opcode or the global, and the byte; more nodes, or more
+/// remembered, than `max_nodes`.
+Result<Pickle> ReadPickle(std::string_view bytes, size_t max_nodes = kMaxPickleNodes);
 
 /// "FloatStorage" for F32; empty for a type that torch has not.
 std::string_view StorageName(DType dtype);

@@ -178,6 +178,23 @@ TEST_F(PtArchiveTest, WhatIsRecalledOftenCostsLittle) {
             std::string::npos);
 }
 
+TEST_F(PtArchiveTest, ValuesAreBounded) {
+  const auto why = [](const std::string& opcodes) {
+    const Result<Pickle> read = ReadPickle("\x80\x02" + opcodes + ".", /*max_nodes=*/100);
+    return read.ok() ? "" : std::string(read.status().message());
+  };
+  EXPECT_EQ(why(std::string(100, 'N')), "");
+  EXPECT_EQ(why(std::string(101, 'N')), "ERR pickle: too many values at byte 103");
+  EXPECT_EQ(why("N" + std::string(100, '\x94')), "") << "remembered";
+  EXPECT_EQ(why("N" + std::string(101, '\x94')), "ERR pickle: too many values at byte 104");
+  const auto marks = [&](size_t count) {
+    return std::string(count, '(') + std::string(count, 't');
+  };
+  EXPECT_EQ(ReadPickle("\x80\x02" + marks(1024) + ".").status().message(), "");
+  EXPECT_EQ(ReadPickle("\x80\x02" + marks(1025) + ".").status().message(),
+            "ERR pickle: too many marks at byte 1027");
+}
+
 TEST(PtRepeatsTest, TensorsTakeSoMuchMoreThanTheirFile) {
   for (const uint64_t file : {uint64_t{0}, uint64_t{665}, uint64_t{1} << 40}) {
     const uint64_t most = kMaxPtRepeatedBytes + kMaxPtRepeats * file;
