@@ -506,6 +506,7 @@ ChunkLogFigures ChunkLog::figures() const {
     out.chunk_bytes += key.size;
     if (entry.named >= floor) out.needed_bytes += key.size + kRecordHeadBytes;
   }
+  out.collecting = collect_wanted_ || collecting_;
   out.writable = !refused_;
   out.pinned = pinned_;
   return out;

@@ -79,9 +79,10 @@ struct ChunkLogFigures {
   uint64_t syncs = 0;
   uint64_t errors = 0;  ///< of write and sync
   uint64_t removed_segments = 0;
-  bool writable = false;  ///< no other process does
-  bool pinned = false;    ///< L6
-  std::string held_by;    ///< the file whose last save is the oldest (L4)
+  bool collecting = false;  ///< a save has ended, and segments may still go
+  bool writable = false;    ///< no other process does
+  bool pinned = false;      ///< L6
+  std::string held_by;      ///< the file whose last save is the oldest (L4)
 };
 
 class ChunkLog {
@@ -106,8 +107,8 @@ class ChunkLog {
   Status Keep(const std::vector<const Chunk*>& chunks, uint64_t number,
               const std::vector<std::string>& files, std::vector<bool>* kept);
 
-  /// What Keep() and Stage() leave free on the disk: room for the append-only file, which has to go
-  /// on also when the save fails that the chunks were kept for.
+  /// What Keep(), Stage() and the collector leave free on the disk: room for the append-only file,
+  /// which has to go on also when the save fails that the chunks were kept for.
   static constexpr uint64_t kRoomLeft = uint64_t{64} << 20;
 
   /// Bytes that its disk still takes.
@@ -313,7 +314,7 @@ class ChunkLog {
 
   std::thread thread_;
   std::condition_variable wake_;
-  bool collect_wanted_ = false, stop_ = false;
+  bool collect_wanted_ = false, collecting_ = false, stop_ = false;
 };
 
 }  // namespace cairn::tensor

@@ -201,9 +201,11 @@ void ChunkLog::Run() {
     wake_.wait(lock, [this] { return collect_wanted_ || stop_; });
     if (stop_) return;
     collect_wanted_ = false;
+    collecting_ = true;
     lock.unlock();
     Collect();
     lock.lock();
+    collecting_ = false;
   }
 }
 

@@ -23,7 +23,8 @@ Status LogsCommand(CommandRun& run) {
       {"appended_bytes", figures.appended_bytes},
       {"syncs", figures.syncs},
       {"errors", figures.errors},
-      {"removed_segments", figures.removed_segments}};
+      {"removed_segments", figures.removed_segments},
+      {"collecting", figures.collecting ? 1 : 0}};
   run.Map(2 + std::size(numbers));
   run.Bulk("state");
   run.Bulk(state);

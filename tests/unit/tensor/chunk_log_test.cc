@@ -410,21 +410,29 @@ TEST_F(ChunkLogTest, ATornTailAtEveryByteNeverGivesAWrongChunk) {
   }
 }
 
-TEST_F(ChunkLogTest, TheThreadCollectsAfterASave) {
+TEST_F(ChunkLogTest, TheThreadCollectsAfterASaveAndSaysSo) {
   auto log = Open();
-  log->StartThread();
-  for (uint64_t save = 1; save < 4; ++save) {
+  EXPECT_FALSE(log->figures().collecting);
+  uint64_t removed = 0;
+  for (uint64_t save = 1; save < 5; ++save) {
     std::vector<bool> kept;
     ASSERT_TRUE(log->Keep(Several(100 * save, 20), save, {"dump.rdb"}, &kept).ok());
     disk_.server_files.insert("dump.rdb");
     log->OnSaved("dump.rdb", save);
     log->OnSaved("", save);
+    if (save < 3) continue;
+    if (save == 3) {
+      EXPECT_TRUE(log->figures().collecting) << "as soon as the save has ended";
+      log->StartThread();
+    }
+    const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(20);
+    while (log->figures().collecting && std::chrono::steady_clock::now() < deadline) {
+      std::this_thread::yield();
+    }
+    EXPECT_FALSE(log->figures().collecting);
+    EXPECT_GT(log->figures().removed_segments, removed) << save;
+    removed = log->figures().removed_segments;
   }
-  const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(20);
-  while (log->figures().removed_segments == 0 && std::chrono::steady_clock::now() < deadline) {
-    std::this_thread::yield();
-  }
-  EXPECT_GT(log->figures().removed_segments, 0u);
 }
 
 // --- crashes and faults of every kind, against a plain model ---
