@@ -181,9 +181,9 @@ Status ValueBuilder::PackedHash(uint8_t rdb_type, std::string_view blob) {
   if (ListpackIndex::HoldsTwice(view, 1, home_.hash_seed))
     return Refuse(Status::Corruption("a hash holds a field twice"));
   CAIRN_RETURN_IF_ERROR(BeginMembers(ValueType::kHash, 0));
-  // Of a listpack Redis believes that it was made within the limits on length.
+  // Of any other form Redis believes that it was made within the limits on length.
   const bool too_long =
-      rdb_type != rdb::kHashListpack && LongestIn(view) > limits_.hash_max_listpack_value_bytes;
+      rdb_type == rdb::kHashZipmap && LongestIn(view) > limits_.hash_max_listpack_value_bytes;
   const bool too_many = view.count() / 2 > limits_.hash_max_listpack_entries;
   members_->StartPacked(*listpack, ValueForm::kInline);
   if (too_long || too_many) members_->Convert();

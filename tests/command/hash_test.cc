@@ -378,6 +378,16 @@ TEST_F(HashTest, PayloadsOfOldServersAreTaken) {
   EXPECT_EQ(Run({"RESTORE", "z", "0", ziplist}), "+OK");
   EXPECT_EQ(Run({"HGETALL", "z"}), "[\"hi\", \"5\"]");
   EXPECT_EQ(Encoding("z"), "\"listpack\"");
+  // Longer than hash-max-listpack-value: the server that made it had a higher limit.
+  const std::string longer = Payload(rdb::kHashZiplist, FromHex("58000000"
+                                                                "0e000000"
+                                                                "0200"
+                                                                "00026869"
+                                                                "044046") +
+                                                            std::string(70, 'v') + "\xff");
+  EXPECT_EQ(Run({"RESTORE", "l", "0", longer}), "+OK");
+  EXPECT_EQ(Run({"HSTRLEN", "l", "hi"}), ":70");
+  EXPECT_EQ(Encoding("l"), "\"listpack\"");
 }
 
 }  // namespace
