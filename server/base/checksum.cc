@@ -31,21 +31,25 @@ constexpr uint64_t TimesX(uint64_t value) {
 constexpr uint64_t Times(uint64_t left, uint64_t right) {
   uint64_t product = 0;
   for (; left != 0; left <<= 1) {
-    if (left >> 63) product ^= right;
+    product ^= right & (0 - (left >> 63));
     right = TimesX(right);
   }
   return product;
 }
 
-/// [k]: reflected x^(8 * 2^k), the way of 2^k bytes.
-constexpr std::array<uint64_t, 64> MakeByteWays() {
-  std::array<uint64_t, 64> ways{};
-  ways[0] = uint64_t{1} << (63 - 8);
-  for (size_t k = 1; k < ways.size(); ++k) ways[k] = Times(ways[k - 1], ways[k - 1]);
+/// [k][d]: reflected x^(8 * d * 256^k), the way of d * 256^k bytes.
+using ByteWays = std::array<std::array<uint64_t, 256>, 8>;
+
+ByteWays MakeByteWays() {
+  ByteWays ways{};
+  uint64_t one = uint64_t{1} << (63 - 8);
+  for (auto& digit : ways) {
+    digit[0] = uint64_t{1} << 63;
+    for (size_t d = 1; d < digit.size(); ++d) digit[d] = Times(digit[d - 1], one);
+    one = Times(digit.back(), one);
+  }
   return ways;
 }
-
-constexpr std::array<uint64_t, 64> kByteWays = MakeByteWays();
 
 /// tables[k][b]: what byte b contributes when k more bytes follow it.
 using SliceTables = std::array<std::array<uint64_t, 256>, 8>;
@@ -198,9 +202,8 @@ bool HexDecode(std::string_view hex, std::string* out) {
 }
 
 uint64_t Crc64OverZeros(uint64_t crc, uint64_t zeros) {
-  for (size_t k = 0; zeros != 0; ++k, zeros >>= 1) {
-    if (zeros & 1) crc = Times(crc, kByteWays[k]);
-  }
+  static const ByteWays ways = MakeByteWays();
+  for (size_t k = 0; zeros != 0; ++k, zeros >>= 8) crc = Times(crc, ways[k][zeros & 255]);
   return crc;
 }
 
