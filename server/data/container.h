@@ -14,7 +14,8 @@
 //       Database::Dispose does; what stands in a flushed table is kept until the views end.
 //   F4  The queue is FIFO (R6): the segment that held the entry was superseded, and so queued,
 //       before any node was. The walker therefore has encoded the value before it frees one, but
-//       for members, which it frees behind itself (P1 in passed_pages.h).
+//       for members, which it frees behind itself (P1 in passed_pages.h). The entry itself waits
+//       in the queue as well (kAnyPlace).
 //   F5  Nodes and records are freed by calls that any thread may make: the destructor runs on the
 //       executor, the walker or the reaper.
 //

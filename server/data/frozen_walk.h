@@ -9,7 +9,8 @@
 #include <algorithm>
 #include <cstdint>
 #include <cstdlib>
-#include <unordered_set>
+#include <unordered_map>
+#include <utility>
 #include <vector>
 
 #include "server/base/bytes.h"
@@ -33,7 +34,7 @@ struct FrozenTable {
 };
 
 template <typename P>
-class FrozenWalk {
+class FrozenWalk : private OutOfTurn {
  public:
   using Record = typename P::Record;
   using Seg = Segment<P>;
@@ -47,13 +48,16 @@ class FrozenWalk {
         frames_(frames),
         slab_(slab),
         tables_(std::move(tables)),
-        queue_(gate, lane) {}
+        queue_(gate, lane, this) {}
 
   const std::vector<FrozenTable>& tables() const { return tables_; }
   bool done() const { return lane_->watermark() == kWatermarkEnd; }
 
   /// Whether the segment that begins at `position`, ahead of W, was visited from the queue.
-  bool visited_early(uint64_t position) const { return visited_.count(position) != 0; }
+  bool visited_early(uint64_t position) const {
+    const auto superseded = superseded_.find(position);
+    return superseded != superseded_.end() && superseded->second.visited;
+  }
 
   /// Visits the next segment in hash order that was not visited from the queue, then publishes W
   /// behind it. visit(const FrozenTable&, const Record&) -> Status. At the end of all tables
@@ -72,13 +76,16 @@ class FrozenWalk {
       const uint64_t ref = *table.root->SlotOf(hash);
       const uint64_t end = cursor_ + (uint64_t{1} << (kPositionHashBits - SegmentRef::Depth(ref)));
       // Visited from the queue, and freed: the reference tells its depth, no more.
-      if (!visited_.empty() && visited_.erase(cursor_) != 0) {
+      if (visited_early(cursor_)) {
+        superseded_.erase(cursor_);
         cursor_ = end;
         continue;
       }
       CAIRN_RETURN_IF_ERROR(VisitSegment(table, SegmentRef::Get<P>(ref), visit));
-      cursor_ = end;
+      const uint64_t begin = std::exchange(cursor_, end);
       Publish(end);
+      FreeRecordsOf(begin);
+      superseded_.erase(begin);
       return Status::Ok();
     }
     Publish(kWatermarkEnd);
@@ -86,20 +93,20 @@ class FrozenWalk {
   }
 
   /// Takes one retired thing off the queue; a segment that was not yet visited is visited first
-  /// (R6). destroy(Record*) frees a record. Returns false when the queue was empty.
-  template <typename Visit, typename Destroy>
-  Result<bool> PopOne(Visit&& visit, Destroy&& destroy) {
+  /// (R6). Returns false when there was none, but for records that went at once or wait.
+  template <typename Visit>
+  Result<bool> PopOne(Visit&& visit) {
     Retired item;
-    if (!queue_.Pop(&item)) return false;
-    if (item.kind == Retired::Kind::kSegment && item.position >= lane_->watermark()) {
-      Status visited = VisitSuperseded(static_cast<Seg*>(item.object), item.position, visit);
-      if (!visited.ok()) {
-        Free(item, destroy);
-        return visited;
-      }
+    const bool popped = queue_.Pop(&item);
+    Status visited;
+    if (popped) {
+      if (item.kind == Retired::Kind::kSegment && item.position >= lane_->watermark())
+        visited = VisitSuperseded(static_cast<Seg*>(item.object), item.position, visit);
+      Free(item);
     }
-    Free(item, destroy);
-    return true;
+    lane_->PublishPutOff(queue_.put_off() * sizeof(Retired) + waiting_records_ * sizeof(Waiting));
+    if (!visited.ok()) return visited;
+    return popped;
   }
 
   /// For Container::EmitFrozen while a value is visited.
@@ -107,11 +114,14 @@ class FrozenWalk {
 
   /// Frees everything queued and kept, visited or not: the walk has stopped for good. With W at the
   /// end nothing more is retired, so the executor finds an empty queue after it.
-  template <typename Destroy>
-  void Finish(Destroy&& destroy) {
+  void Finish() {
     Publish(kWatermarkEnd);
-    Retired item;
-    while (queue_.Pop(&item)) Free(item, destroy);
+    for (Retired item; !queue_.empty();) {
+      if (queue_.Pop(&item)) Free(item);
+    }
+    for (const auto& [begin, superseded] : superseded_) FreeRecordsOf(begin);
+    superseded_.clear();
+    lane_->PublishPutOff(0);
   }
 
  private:
@@ -140,19 +150,62 @@ class FrozenWalk {
 
   template <typename Visit>
   Status VisitSuperseded(const Seg* segment, uint64_t position, Visit& visit) {
+    const FrozenTable* table = TableAt(position);
+    CAIRN_CHECK(table != nullptr);
+    CAIRN_RETURN_IF_ERROR(VisitSegment(*table, segment, visit));
+    CAIRN_CHECK(SegmentRef::Get<P>(*table->root->SlotOf(segment->prefix)) == segment);
+    superseded_[position].visited = true;
+    FreeRecordsOf(position);
+    return Status::Ok();
+  }
+
+  /// The view reads a record by the segment that its place is in and by nothing else, so it goes
+  /// with the visit of that segment, whatever was retired before it (R6).
+  bool Takes(const Retired& item) override {
+    const bool ahead = item.position >= lane_->watermark();
+    if (item.kind == Retired::Kind::kSegment && ahead) superseded_[item.position];
+    if (item.kind != Retired::Kind::kRecord || item.position == kAnyPlace) return false;
+    if (!ahead) {
+      Free(item);
+      return true;
+    }
+    const auto superseded = superseded_.find(BeginOfSegmentAt(item.position));
+    if (superseded == superseded_.end()) return false;
+    if (superseded->second.visited) {
+      Free(item);
+    } else {
+      superseded->second.records.push_back(
+          {static_cast<Record*>(item.object), item.size_bytes, item.readers_left});
+      ++waiting_records_;
+    }
+    return true;
+  }
+  /// Where the view's segment with this place begins, or the place itself in a table that the view
+  /// has not got. Requires: the place is not before W.
+  uint64_t BeginOfSegmentAt(uint64_t position) const {
+    const FrozenTable* table = TableAt(position);
+    if (table == nullptr) return position;
+    const uint64_t ref = *table->root->SlotOf(position << (64 - kPositionHashBits));
+    return position & ~((uint64_t{1} << (kPositionHashBits - SegmentRef::Depth(ref))) - 1);
+  }
+  const FrozenTable* TableAt(uint64_t position) const {
     const uint32_t cut_index = static_cast<uint32_t>(position >> kPositionHashBits);
     auto table = std::find_if(tables_.begin(), tables_.end(), [cut_index](const FrozenTable& each) {
       return each.cut_index == cut_index;
     });
-    CAIRN_CHECK(table != tables_.end());
-    CAIRN_RETURN_IF_ERROR(VisitSegment(*table, segment, visit));
-    CAIRN_CHECK(SegmentRef::Get<P>(*table->root->SlotOf(segment->prefix)) == segment);
-    visited_.insert(position);
-    return Status::Ok();
+    return table != tables_.end() ? &*table : nullptr;
+  }
+  void FreeRecordsOf(uint64_t begin) {
+    const auto superseded = superseded_.find(begin);
+    if (superseded == superseded_.end()) return;
+    const std::vector<Waiting> records = std::exchange(superseded->second.records, {});
+    for (const Waiting& each : records) {
+      Free({each.record, begin, each.size_bytes, Retired::Kind::kRecord, each.readers_left});
+    }
+    waiting_records_ -= records.size();
   }
 
-  template <typename Destroy>
-  void Free(const Retired& item, Destroy& destroy) {
+  void Free(const Retired& item) {
     if (item.kind == Retired::Kind::kDirectory || item.kind == Retired::Kind::kRoot) {
       // The walk still goes through them: roots to the end, directories until they are passed.
       if (lane_->watermark() < NeededUntil(item)) {
@@ -165,7 +218,7 @@ class FrozenWalk {
     if (!item.Release()) return;
     switch (item.kind) {
       case Retired::Kind::kRecord:
-        destroy(static_cast<Record*>(item.object));
+        P::Destroy(*slab_, static_cast<Record*>(item.object));
         break;
       case Retired::Kind::kSegment:
         frames_->GiveRemote(item.object);
@@ -215,7 +268,17 @@ class FrozenWalk {
   std::vector<FrozenTable> tables_;
   PassedPages queue_;
   std::vector<Retired> kept_;
-  std::unordered_set<uint64_t> visited_;  // where the segments begin that came from the queue
+  struct Waiting {  // a retired record, for the visit of its segment
+    Record* record;
+    uint64_t size_bytes;
+    std::atomic<uint32_t>* readers_left;
+  };
+  struct Superseded {
+    bool visited = false;
+    std::vector<Waiting> records;
+  };
+  std::unordered_map<uint64_t, Superseded> superseded_;  // ahead of W, by where they begin
+  uint64_t waiting_records_ = 0;
   size_t at_ = 0;
   uint64_t cursor_ = 0;
 };

@@ -1,11 +1,12 @@
 #pragma once
 
-// PassedPages: the walk's end of a lane's queue. It hands retired things on in their order, and
-// while the walk reads one big hash or set it looks ahead in the queue for superseded pages of that
-// value and blobs of its long members: each is freed when the walk has read it, not when the value
-// is through. Without that a flood of writes to one big hash would hold all of its pages and blobs
-// for as long as it takes to emit it, and the writers for what that is beyond
-// snapshot-retained-limit. Thread: the walker's, as all of FrozenWalk.
+// PassedPages: the walk's end of a lane's queue. It hands retired things on in their order, but for
+// what the walk frees at a place of its own (OutOfTurn), and while the walk reads one big hash or
+// set it looks ahead in the queue for superseded pages of that value and blobs of its long members:
+// each is freed when the walk has read it, not when the value is through. Without that a flood of
+// writes to one big hash would hold all of its pages and blobs for as long as it takes to emit it,
+// and the writers for what that is beyond snapshot-retained-limit. Thread: the walker's, as all of
+// FrozenWalk.
 //
 //   P1  A page or blob is freed early only if its place in the hash order is before the page that
 //       the walk reads, and the view has no other way to it than the frozen table that is being
@@ -25,29 +26,47 @@
 
 namespace cairn {
 
+/// Whoever may see a retired thing off ahead of what was retired before it.
+class OutOfTurn {
+ public:
+  /// Told of each thing once, in the order of the queue. Returns whether it is seen to.
+  virtual bool Takes(const Retired& item) = 0;
+
+ protected:
+  ~OutOfTurn() = default;
+};
+
 class PassedPages final : public FrozenPass {
  public:
-  PassedPages(SnapshotGate* gate, ViewLane* lane) : gate_(gate), lane_(lane) {}
+  PassedPages(SnapshotGate* gate, ViewLane* lane, OutOfTurn* out_of_turn)
+      : gate_(gate), lane_(lane), out_of_turn_(out_of_turn) {}
 
-  /// The next retired thing, first in first out. Returns false when there is none.
+  /// The next retired thing, first in first out. Returns false when there is none, or when all of
+  /// the next kLooksPerPop were taken out of turn.
   bool Pop(Retired* out) {
-    if (later_.empty()) return lane_->Pop(out);
+    TakeFromLane(kLooksPerPop);
+    if (later_.empty()) return false;
     *out = later_.front();
     later_.pop_front();
     return true;
   }
+  bool empty() const { return later_.empty() && lane_->empty(); }
+  /// Things taken off the lane's queue and still here.
+  size_t put_off() const { return later_.size() + ahead_.size(); }
 
   void AtPage(const MemberTable& table, uint64_t hash) override {
-    if (&table != reading_) Begin(table);
-    Retired item;
-    for (size_t i = 0; i < kLooksPerPage && lane_->Pop(&item); ++i) {
-      if (!IsOf(table, &item)) {
-        later_.push_back(item);
-      } else if (item.position < hash) {
-        Free(item);
-      } else {
-        PutAhead(item);
-      }
+    if (&table != reading_) {
+      reading_ = &table;
+      looked_at_ = 0;
+    }
+    // What was put off before may hold pages and blobs of this value, too.
+    size_t looks = 0;
+    while (looks < kLooksPerPage) {
+      for (; looks < kLooksPerPage && looked_at_ < later_.size(); ++looks, ++looked_at_)
+        Look(table, &later_[looked_at_]);
+      const size_t taken = TakeFromLane(kLooksPerPage - looks);
+      if (taken == 0) break;
+      looks += taken;
     }
     FreeBefore(hash);
   }
@@ -60,9 +79,8 @@ class PassedPages final : public FrozenPass {
  private:
   /// Bounds the time between two pages; what is left is looked at between the next two.
   static constexpr size_t kLooksPerPage = 1024;
-  /// Of what was put off, looked at in one go: some milliseconds.
-  static constexpr size_t kMostPutOff = size_t{1} << 16;
-
+  /// More than come while a segment is read, so that what may be freed out of turn is found soon.
+  static constexpr size_t kLooksPerPop = 256;
   static bool IsFurther(const Retired& a, const Retired& b) { return a.position > b.position; }
   /// Whether `table` is the view's only way to the item; then its position becomes that in the hash
   /// order. Reads no page, which may be gone already, and of a blob what the queue's reference
@@ -75,20 +93,20 @@ class PassedPages final : public FrozenPass {
     return true;
   }
 
-  /// What was put off while another value was read may hold pages and blobs of this one. It is
-  /// looked through where that is no more work than the looks at the lane.
-  void Begin(const MemberTable& table) {
-    reading_ = &table;
-    if (later_.size() > std::min(kMostPutOff, kLooksPerPage * table.page_count())) return;
-    std::erase_if(later_, [&](Retired item) {
-      if (!IsOf(table, &item)) return false;
-      PutAhead(item);
-      return true;
-    });
+  /// Puts off what nobody takes. Returns how many things came off the queue.
+  size_t TakeFromLane(size_t most) {
+    Retired item;
+    size_t taken = 0;
+    for (; taken < most && lane_->Pop(&item); ++taken) {
+      if (!out_of_turn_->Takes(item)) later_.push_back(item);
+    }
+    return taken;
   }
-  void PutAhead(const Retired& item) {
-    ahead_.push_back(item);
+  void Look(const MemberTable& table, Retired* item) {
+    if (!IsOf(table, item)) return;
+    ahead_.push_back(*item);
     std::push_heap(ahead_.begin(), ahead_.end(), IsFurther);
+    *item = Retired{.kind = Retired::Kind::kBlock};  // keeps the place: nothing of no size
   }
 
   void FreeBefore(uint64_t hash) {
@@ -110,8 +128,10 @@ class PassedPages final : public FrozenPass {
 
   SnapshotGate* const gate_;
   ViewLane* const lane_;
+  OutOfTurn* const out_of_turn_;
   const MemberTable* reading_ = nullptr;
-  std::deque<Retired> later_;   // taken while a value was read, and not of it
+  std::deque<Retired> later_;   // what was taken off the lane's queue, in its order
+  size_t looked_at_ = 0;        // of later_, for the value that is read
   std::vector<Retired> ahead_;  // of the value that is read, a heap: the next one in front
 };
 

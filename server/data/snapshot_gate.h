@@ -18,7 +18,8 @@ namespace cairn {
 /// One thing that the executor gave up and the views that may read it must see off.
 struct Retired {
   enum class Kind : uint8_t {
-    kRecord,        ///< a record of the table, with what it refers to
+    kRecord,        ///< a record of the table, with what it refers to; position: its place, or
+                    ///< kAnyPlace if a view may reach what it refers to from another place too
     kSegment,       ///< of a keyspace table
     kDirectory,     ///< of a keyspace table
     kRoot,          ///< of a keyspace table
@@ -52,6 +53,7 @@ using RetiredQueue = SpscQueue<Retired, 127>;
 /// below.
 inline constexpr int kPositionHashBits = 48;
 inline constexpr uint64_t kWatermarkEnd = UINT64_MAX;
+inline constexpr uint64_t kAnyPlace = UINT64_MAX;
 inline uint64_t PositionOf(uint64_t base, uint64_t hash) {
   return base + (hash >> (64 - kPositionHashBits));
 }
@@ -67,12 +69,16 @@ class ViewLane {
     watermark_.store(position, std::memory_order_release);
   }
   bool Pop(Retired* out) { return queue_.TryPop(out); }
+  bool empty() const { return queue_.empty(); }
+  /// What the places of things take that the walker has popped and not yet freed.
+  void PublishPutOff(uint64_t bytes) { put_off_bytes_.store(bytes, std::memory_order_relaxed); }
 
  private:
   friend class SnapshotGate;
   RetiredQueue queue_;
   uint64_t opened_ = 0;  // generation since the cut: what is older, the view may read
   alignas(64) std::atomic<uint64_t> watermark_{0};
+  std::atomic<uint64_t> put_off_bytes_{0};
 };
 
 class SnapshotGate {
@@ -160,7 +166,10 @@ class SnapshotGate {
   /// Everything held for views, and the places in their queues. Thread: any.
   uint64_t retained_bytes() const {
     uint64_t bytes = retained_record_bytes() + Difference(retired_structure_, released_structure_);
-    for (const ViewLane& lane : lanes_) bytes += lane.queue_.size() * sizeof(Retired);
+    for (const ViewLane& lane : lanes_) {
+      bytes += lane.queue_.size() * sizeof(Retired);
+      bytes += lane.put_off_bytes_.load(std::memory_order_relaxed);
+    }
     return bytes;
   }
   /// Old values alone: what grows with the writes, and so what a limit has to bound. Superseded

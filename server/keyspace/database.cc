@@ -32,11 +32,14 @@ bool MustReap(const Entry& entry) {
   return entry.form() == ValueForm::kObject && entry.FreeEffort() > kMustReapEffort;
 }
 
+const Container* ContainerOf(const Entry& entry) {
+  return entry.form() == ValueForm::kObject ? entry.object()->AsContainer() : nullptr;
+}
+
 // A container that was forked in this generation shares nodes with the header a view reads; the
 // last one to hold them must wait for the walker although its own slot is private (F3).
 bool HoldsFrozenNodes(const Entry& entry) {
-  if (entry.form() != ValueForm::kObject) return false;
-  const Container* container = entry.object()->AsContainer();
+  const Container* container = ContainerOf(entry);
   return container != nullptr && container->IsFrozen() && container->IsUnique();
 }
 
@@ -67,8 +70,7 @@ const Entry* Database::Peek(KeyRef key) const {
 
 const Container* Database::PeekContainer(KeyRef key) const {
   const Entry* entry = Peek(key);
-  if (entry == nullptr || entry->form() != ValueForm::kObject) return nullptr;
-  return entry->object()->AsContainer();
+  return entry != nullptr ? ContainerOf(*entry) : nullptr;
 }
 
 const Entry* Database::LookupRead(KeyRef key, unsigned flags) {
@@ -92,8 +94,9 @@ void Database::CountExpiry(const Entry* added, const Entry* removed) {
 
 void Database::Dispose(Entry* entry, bool shared, uint64_t hash, bool lazy) {
   if (shared || HoldsFrozenNodes(*entry)) {
-    owner_->gate_.Retire(Retired::Kind::kRecord, entry, table_->Position(hash),
-                         entry->OwnedBytes());
+    // Nodes of a container may be read through the header of another key as well (RENAME).
+    const uint64_t place = ContainerOf(*entry) ? kAnyPlace : table_->Position(hash);
+    owner_->gate_.Retire(Retired::Kind::kRecord, entry, place, entry->OwnedBytes());
     return;
   }
   // Only the last reference goes to the reaper: of a value that another entry holds (RENAME), it

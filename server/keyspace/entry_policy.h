@@ -21,6 +21,8 @@ struct EntryReading {
   static int64_t ExpireAtMs(const Entry& entry) {
     return entry.has_expiry() ? entry.expire_at_ms() : INT64_MAX;
   }
+  /// Thread: walker.
+  static void Destroy(RecordSlab& slab, Entry* entry) { Entry::DestroyRemote(slab, entry); }
 };
 
 struct EntryPolicy : EntryReading {

@@ -183,7 +183,7 @@ void Keyspace::EndView(View* view) {
   const auto at = std::find_if(views_.begin(), views_.end(),
                                [view](const auto& each) { return each.get() == view; });
   CAIRN_CHECK(at != views_.end());
-  view->Finish();
+  view->Abandon();
   const unsigned lane = gate_.BitOf(*view->lane_);
   gate_.Close(*view->lane_);
   views_.erase(at);

@@ -15,7 +15,6 @@ constexpr uint32_t kAccessClockMask = 0xffffff;
 View::View(SnapshotGate* gate, ViewLane* lane, FramePool* frames, RecordSlab* slab,
            std::vector<FrozenTable> tables, int64_t now_ms, Access access)
     : lane_(lane),
-      slab_(slab),
       walk_(gate, lane, frames, slab, std::move(tables)),
       cut_clock_s_(static_cast<uint32_t>(now_ms / 1000) & kAccessClockMask),
       access_(access) {
@@ -56,11 +55,10 @@ Result<bool> View::Step(DatasetSink& sink, size_t budget_keys) {
   const auto visit = [this, &sink](const FrozenTable& table, const Entry& entry) {
     return Emit(sink, table, entry);
   };
-  const auto destroy = [this](Entry* entry) { Entry::DestroyRemote(*slab_, entry); };
   const uint64_t goal = emitted_ + budget_keys;
   while (!walk_.done()) {
     for (int i = 0; i < kPopsPerSegment && emitted_ < goal; ++i) {
-      Result<bool> popped = walk_.PopOne(visit, destroy);
+      Result<bool> popped = walk_.PopOne(visit);
       if (!popped.ok()) return popped.status();
       if (!*popped) break;
     }
@@ -69,12 +67,8 @@ Result<bool> View::Step(DatasetSink& sink, size_t budget_keys) {
     if (emitted_ >= goal && !walk_.done()) return true;
   }
   // W is at the end: the executor retires nothing more, and must not be left to free what it did.
-  Finish();
+  walk_.Finish();
   return false;
-}
-
-void View::Finish() {
-  walk_.Finish([this](Entry* entry) { Entry::DestroyRemote(*slab_, entry); });
 }
 
 }  // namespace cairn

@@ -22,7 +22,7 @@ class View : public SnapshotSource {
   /// 0 after the first time. Goes by segments (about 300 keys), the last of which may exceed the
   /// budget.
   Result<bool> Step(DatasetSink& sink, size_t budget_keys) override;
-  void Abandon() override { Finish(); }
+  void Abandon() override { walk_.Finish(); }
 
   /// Place of the walk, for tests and progress: table in the walk's order << 48 | top 48 bits of
   /// the hash.
@@ -35,10 +35,8 @@ class View : public SnapshotSource {
   View(SnapshotGate* gate, ViewLane* lane, FramePool* frames, RecordSlab* slab,
        std::vector<FrozenTable> tables, int64_t now_ms, Access access);
   Status Emit(DatasetSink& sink, const FrozenTable& table, const Entry& entry);
-  void Finish();
 
   ViewLane* const lane_;
-  RecordSlab* const slab_;
   FrozenWalk<EntryPolicy> walk_;
   const uint32_t cut_clock_s_;
   const Access access_;

@@ -68,22 +68,18 @@ MUTATIONS = [
     ("R5 W is published a little too far", WALK,
      "      cursor_ = end;\n      Publish(end);\n",
      "      cursor_ = end;\n      Publish(end + 2);\n"),
-    ("R6 a superseded segment comes after the entry retired behind it", WALK,
-     "    if (!queue_.Pop(&item)) return false;\n",
-     "    if (!queue_.Pop(&item)) return false;\n"
-     "    if (item.kind == Retired::Kind::kSegment) {\n"
-     "      Retired next;\n"
-     "      if (queue_.Pop(&next)) {\n"
-     "        if (next.kind == Retired::Kind::kRecord) {\n"
-     "          Free(next, destroy);\n"
-     "        } else {\n"
-     "          kept_.push_back(next);\n"
-     "        }\n"
-     "      }\n"
-     "    }\n"),
+    ("R6 the queue is last in first out", PAGES,
+     "    *out = later_.front();\n    later_.pop_front();\n",
+     "    *out = later_.back();\n    later_.pop_back();\n"),
     ("R6 a superseded segment is freed unread", WALK,
-     "if (item.kind == Retired::Kind::kSegment && item.position >= lane_->watermark()) {",
-     "if (item.kind == Retired::Kind::kSegment && item.position > UINT64_MAX - 1) {"),
+     "if (item.kind == Retired::Kind::kSegment && item.position >= lane_->watermark())\n        visited",
+     "if (item.kind == Retired::Kind::kSegment && item.position > UINT64_MAX - 1)\n        visited"),
+    ("R6 a record goes before its segment is read", WALK,
+     "if (superseded->second.visited) {",
+     "if (superseded->second.visited || true) {"),
+    ("R6 a container goes with the segment of one of its keys", DATABASE,
+     "ContainerOf(*entry) ? kAnyPlace : table_->Position(hash)",
+     "table_->Position(hash)"),
     ("R8 what two views read is freed by the first", GATE,
      "if (readers_left->fetch_sub(1, std::memory_order_acq_rel) != 1) return false;",
      "if (readers_left->fetch_sub(1, std::memory_order_acq_rel) == 1) return false;"),

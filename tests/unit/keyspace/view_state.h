@@ -16,7 +16,7 @@
 // It reads private members, through the explicit instantiations that the language allows that: a
 // door in the engine's headers would be there for this test alone.
 
-#include <algorithm>
+#include <map>
 #include <string>
 #include <unordered_map>
 #include <unordered_set>
@@ -42,7 +42,9 @@ CAIRN_REVEAL(LaneQueue, ViewLane::queue_);
 CAIRN_REVEAL(LaneOpened, ViewLane::opened_);
 CAIRN_REVEAL(QueueHead, Queue::head_);
 CAIRN_REVEAL(WalkKept, Walk::kept_);
-CAIRN_REVEAL(WalkVisited, Walk::visited_);
+CAIRN_REVEAL(WalkSuperseded, Walk::superseded_);
+CAIRN_REVEAL(WalkQueue, Walk::queue_);
+CAIRN_REVEAL(QueuePutOff, PassedPages::later_);
 CAIRN_REVEAL(WalkAt, Walk::at_);
 CAIRN_REVEAL(WalkCursor, Walk::cursor_);
 CAIRN_REVEAL(TableBase, Table::base_);
@@ -146,11 +148,17 @@ class StateWriter {
     Number(view.lane->watermark());
     Number(walk.*MemberOf(WalkAt{}));
     Number(walk.*MemberOf(WalkCursor{}));
-    std::vector<uint64_t> visited((walk.*MemberOf(WalkVisited{})).begin(),
-                                  (walk.*MemberOf(WalkVisited{})).end());
-    std::sort(visited.begin(), visited.end());
-    Number(visited.size());
-    for (const uint64_t position : visited) Number(position);
+    const auto& superseded = walk.*MemberOf(WalkSuperseded{});
+    Number(superseded.size());
+    for (const auto& [begin, each] : std::map(superseded.begin(), superseded.end())) {
+      Number(begin);
+      Number(each.visited);
+      Number(each.records.size());
+      for (const auto& waiting : each.records) {
+        Name(waiting.record);
+        Number(waiting.readers_left == nullptr ? 0 : waiting.readers_left->load());
+      }
+    }
     for (const FrozenTable& table : walk.tables()) {
       Number(table.cut_index);
       Number(table.database);
@@ -168,6 +176,9 @@ class StateWriter {
     }
     Number((walk.*MemberOf(WalkKept{})).size());
     for (const Retired& item : walk.*MemberOf(WalkKept{})) WriteRetired(item);
+    const auto& put_off = walk.*MemberOf(WalkQueue{}).*MemberOf(QueuePutOff{});
+    Number(put_off.size());
+    for (const Retired& item : put_off) WriteRetired(item);
     WriteQueue(view.lane->*MemberOf(LaneQueue{}));
   }
   void WriteQueue(const Queue& queue) {
@@ -180,8 +191,7 @@ class StateWriter {
   void WriteRetired(const Retired& item) {
     Name(item.object);
     Number(static_cast<uint64_t>(item.kind));
-    // Of an entry nobody asks where it stood, only that it is freed.
-    if (item.kind != Retired::Kind::kRecord) Number(item.position);
+    Number(item.position);
     Number(item.readers_left == nullptr ? 0 : item.readers_left->load());
   }
 

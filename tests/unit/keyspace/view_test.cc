@@ -491,6 +491,28 @@ TEST(ViewTest, IdleTimeIsEmittedOnlyWhenAsked) {
   }
 }
 
+// R6: first in first out they would wait for the last segment that was superseded before them.
+TEST(ViewTest, OldValuesGoWithTheSegmentTheyStoodIn) {
+  Keyspace keyspace({.databases = 1, .hash_seed = 3});
+  constexpr int kKeys = 20000;
+  Fill(keyspace, 0, kKeys);
+  View* view = keyspace.BeginView();
+  Database& db = keyspace.db(0);
+  for (int i = 0; i < kKeys; ++i) {
+    const std::string name = "key:" + std::to_string(i);
+    db.Set(db.MakeKey(name), ValueInput::String("new"), kNoExpiry);
+  }
+  const uint64_t all = keyspace.retained_value_bytes();
+  CollectingSink sink;
+  while (sink.keys.size() < kKeys * 3 / 4) {
+    Result<bool> more = view->Step(sink, 1);
+    ASSERT_TRUE(more.ok() && *more);
+  }
+  EXPECT_LT(keyspace.retained_value_bytes(), all * 2 / 3);
+  keyspace.EndView(view);
+  EXPECT_EQ(keyspace.retained_bytes(), 0u);
+}
+
 TEST(ViewTest, SmallSharedStateCostsNoMoreThanSegmentCopies) {
   Keyspace keyspace({.databases = 1, .hash_seed = 3});
   Fill(keyspace, 0, 20000);

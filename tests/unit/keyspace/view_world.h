@@ -70,9 +70,6 @@ class World {
       return Status::Ok();
     };
   }
-  auto Destroyer() {
-    return [this](Entry* entry) { Entry::DestroyRemote(slab_, entry); };
-  }
 
  public:
   World() : frames_(sizeof(Segment<TinyPolicy>)) {
@@ -223,7 +220,7 @@ class World {
   bool PopOne(size_t i = 0) {
     if (i >= views_.size()) return false;
     Observed& view = *views_[i];
-    auto popped = view.walk->PopOne(Visitor(view), Destroyer());
+    auto popped = view.walk->PopOne(Visitor(view));
     EXPECT_TRUE(popped.ok());
     return *popped;
   }
@@ -245,7 +242,7 @@ class World {
   }
   void End(size_t i = 0) {
     Observed& view = *views_[i];
-    view.walk->Finish(Destroyer());
+    view.walk->Finish();
     const unsigned lane = gate_.BitOf(*view.lane);
     gate_.Close(*view.lane);  // checks that nothing is retained (V6)
     views_.erase(views_.begin() + static_cast<std::ptrdiff_t>(i));
