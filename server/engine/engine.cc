@@ -66,12 +66,28 @@ void Engine::HoldReply(Session& session) {
 
 void Engine::OutputAdded(Session& session) {
   if (session.port == nullptr || session.closing) return;
-  // appendfsync always: whatever is said may rest on any write so far.
-  if (durability != nullptr && durability->GatesReplies() && session.source == nullptr)
-    HoldReply(session);
+  // appendfsync always: whatever is said may rest on any write so far, and on that of the command
+  // that runs, whose effect comes into the stream behind it.
+  if (durability != nullptr && durability->GatesReplies() && session.source == nullptr) {
+    session.reply_gate.Hold(session.sent_bytes + session.output.size(), ReplyGate::kOffsetToCome,
+                            propagation.handed_over());
+    if (!session.told_in_turn) told_in_turn_.push_back(session.id);
+    session.told_in_turn = true;
+  }
   session.port->OutputReady();
   if (session.output.size() + session.held_push_bytes() > kReplyBufferInitialBytes)
     IsOverOutputLimit(*this, session);
+}
+
+void Engine::EndOfTurn() {
+  tracking.SendBroadcasts();
+  for (const uint64_t id : told_in_turn_) {
+    Session* const session = FindSession(id);
+    if (session == nullptr) continue;
+    session->told_in_turn = false;
+    HoldReply(*session);
+  }
+  told_in_turn_.clear();
 }
 
 std::string Engine::NewId() const {

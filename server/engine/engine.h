@@ -129,8 +129,9 @@ class Engine {
   /// All that `session` has been told so far leaves only once the log has come to where the stream
   /// stands now (reply_gate.h). For when Durability::GatesReplies.
   void HoldReply(Session& session);
-  /// What gathers over a turn and goes out with it (broadcast invalidations). Before the flush.
-  void EndOfTurn() { tracking.SendBroadcasts(); }
+  /// What gathers over a turn and goes out with it (broadcast invalidations), and what may leave of
+  /// what was told in it. Before the hand-over to the log, and each flush. Idempotent.
+  void EndOfTurn();
   uint64_t last_session_id() const { return next_session_id_ - 1; }
 
   // --- scripts ---
@@ -249,6 +250,7 @@ class Engine {
   SessionCounts session_counts_;  // of sessions_, which it outlives
   std::map<uint64_t, std::unique_ptr<Session>> sessions_;
   uint64_t next_session_id_ = 1;
+  std::vector<uint64_t> told_in_turn_;  // sessions
   std::vector<uint64_t> held_sessions_;
   std::vector<uint64_t> paused_sessions_;
 };

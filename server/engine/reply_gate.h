@@ -13,6 +13,9 @@ namespace cairn {
 
 class ReplyGate {
  public:
+  /// Depends on what is not in the stream yet: held until Hold is called again in the same turn.
+  static constexpr uint64_t kOffsetToCome = UINT64_MAX;
+
   /// The output up to `position` (bytes ever written to the session) depends on the stream up to
   /// `offset`. `handed_over`: what the log has been given; only whole hand-overs become durable, so
   /// replies of one turn share an entry. Cost: at most one entry a turn.

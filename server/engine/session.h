@@ -199,6 +199,7 @@ class Session {
   bool monitor = false;
   /// A command runs whose reply will not be sent (CLIENT REPLY): pushes are kept apart from it.
   bool holds_pushes = false;
+  bool told_in_turn = false;  ///< Engine::OutputAdded
 
   /// Where pushes are written: `output`, or the side buffer while a reply is to be dropped.
   ReplyBuffer& PushBuffer();

@@ -307,6 +307,7 @@ void ClientHost::ReleaseHeld() {
   }
   held.clear();
   held_.swap(held);  // keeps the capacity: nothing is held before the flush
+  engine_.EndOfTurn();
   FlushAll();
 }
 
@@ -430,6 +431,7 @@ void ClientHost::EvictClients() {
 }
 
 void ClientHost::CloseAll() {
+  engine_.EndOfTurn();
   if (engine_.durability != nullptr) engine_.durability->EndOfTurn();
   ReleaseHeld();
   const uint64_t durable =

@@ -84,7 +84,7 @@ TEST_F(DurabilityTest, PushesAndWokenClientsWaitForTheWriteTheyTellOf) {  // V11
   };
   run(subscriber, {"SUBSCRIBE", "news"});
   run(waiter, {"BLPOP", "queue", "0"});
-  process.durability_->EndOfTurn();
+  process.EndOfTurn();
   ASSERT_TRUE(process.AllDurable());
   for (Session* session : {subscriber, waiter, reader}) {
     EXPECT_EQ(may_leave(session), UINT64_MAX);
@@ -95,7 +95,7 @@ TEST_F(DurabilityTest, PushesAndWokenClientsWaitForTheWriteTheyTellOf) {  // V11
   ASSERT_EQ(process.Run({"RPUSH", "queue", "job"}), ":1");
   ASSERT_EQ(process.Run({"PUBLISH", "news", "a job is there"}), ":1");
   run(reader, {"LLEN", "queue"});  // it has seen what is not durable
-  process.durability_->EndOfTurn();
+  process.EndOfTurn();
   for (Session* session : {subscriber, waiter, reader}) {
     EXPECT_FALSE(session->output.empty());
     EXPECT_LE(may_leave(session), session->sent_bytes);
@@ -104,6 +104,39 @@ TEST_F(DurabilityTest, PushesAndWokenClientsWaitForTheWriteTheyTellOf) {  // V11
   ASSERT_TRUE(process.AllDurable());
   for (Session* session : {subscriber, waiter, reader}) EXPECT_EQ(may_leave(session), UINT64_MAX);
   for (Session* session : {subscriber, waiter, reader}) process.engine_.DestroySession(session);
+}
+
+// What a command tells others goes ahead of its effect in the stream, and must not leave ahead of
+// it.
+TEST_F(DurabilityTest, WhatACommandTellsOthersWaitsForItsOwnWrite) {  // V11
+  QuietPort port;
+  DurableProcess process(env_, kAlways);
+  Session* const listener = process.engine_.CreateSession(&port, SessionKind::kNormal);
+  for (const std::vector<std::string_view>& args :
+       std::vector<std::vector<std::string_view>>{{"HELLO", "3"},
+                                                  {"PSUBSCRIBE", "__key*"},
+                                                  {"CLIENT", "TRACKING", "ON"},
+                                                  {"GET", "tracked"}}) {
+    process.dispatcher_.RunArgs(*listener, args);
+  }
+  const auto may_leave = [&] {
+    process.EndOfTurn();
+    return listener->reply_gate.Released(process.durability_->DurableOffset());
+  };
+  ASSERT_EQ(process.Run({"CONFIG", "SET", "notify-keyspace-events", "KEA"}), "+OK");
+  ASSERT_TRUE(process.AllDurable());
+  for (const std::string key : {"other", "tracked"}) {
+    const size_t told = listener->output.size();
+    ASSERT_EQ(may_leave(), UINT64_MAX);
+    env_.HoldSyncs(true);
+    ASSERT_EQ(process.Run({"SET", key, "1"}), "+OK");
+    ASSERT_GT(listener->output.size(), told) << key;
+    EXPECT_LE(may_leave(), told) << key;
+    env_.HoldSyncs(false);
+    ASSERT_TRUE(process.AllDurable());
+    ASSERT_EQ(process.Run({"CONFIG", "SET", "notify-keyspace-events", ""}), "+OK");
+  }
+  process.engine_.DestroySession(listener);
 }
 
 // Also while the disk refuses: how else would anybody learn why nothing is answered.

@@ -144,13 +144,18 @@ class DurableProcess {
     engine_.RefreshClock();
     const std::vector<std::string_view> views(args.begin(), args.end());
     dispatcher_.RunArgs(*session_, views);
-    durability_->EndOfTurn();
+    EndOfTurn();
     const std::string bytes = session_->output.Flatten();
     session_->output.Clear();
     RespValue value;
     size_t consumed = 0;
     CAIRN_CHECK(ParseReply(bytes, &consumed, &value) == ReplyParse::kValue);
     return value.ToString();
+  }
+
+  void EndOfTurn() {
+    engine_.EndOfTurn();
+    durability_->EndOfTurn();
   }
 
   /// Polls, with the loop turning, until `done`.

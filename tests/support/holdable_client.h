@@ -21,7 +21,7 @@ class HoldableClient {
     process_.engine_.RefreshClock();
     session_->output.Clear();
     process_.dispatcher_.RunArgs(*session_, args);
-    process_.durability_->EndOfTurn();
+    process_.EndOfTurn();
     return !session_->output.empty();
   }
   bool held() const { return session_->suspended; }
