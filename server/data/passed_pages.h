@@ -60,13 +60,9 @@ class PassedPages final : public FrozenPass {
       looked_at_ = 0;
     }
     // What was put off before may hold pages and blobs of this value, too.
-    size_t looks = 0;
-    while (looks < kLooksPerPage) {
-      for (; looks < kLooksPerPage && looked_at_ < later_.size(); ++looks, ++looked_at_)
-        Look(table, &later_[looked_at_]);
-      const size_t taken = TakeFromLane(kLooksPerPage - looks);
-      if (taken == 0) break;
-      looks += taken;
+    for (size_t looks = 0; looks < kLooksPerPage; ++looks) {
+      if (looked_at_ == later_.size() && TakeFromLane(1) == 0) break;
+      if (looked_at_ < later_.size()) Look(table, &later_[looked_at_++]);
     }
     FreeBefore(hash);
   }

@@ -240,12 +240,16 @@ void ClientHost::RunTurn() {
     ready.clear();
     if (ready_.empty()) ready_.swap(ready);
   }
-  engine_.EndOfTurn();
-  if (engine_.durability != nullptr) engine_.durability->EndOfTurn();
+  EndTurn();
   FlushAll();
   EvictClients();
   WakeIfPending();
   if (engine_.stop_requested) loop_.Stop();
+}
+
+void ClientHost::EndTurn() {
+  engine_.EndOfTurn();
+  if (engine_.durability != nullptr) engine_.durability->EndOfTurn();
 }
 
 void ClientHost::WakeIfPending() {
@@ -307,7 +311,8 @@ void ClientHost::ReleaseHeld() {
   }
   held.clear();
   held_.swap(held);  // keeps the capacity: nothing is held before the flush
-  engine_.EndOfTurn();
+  // What was told outside of a turn too is in the log's hands before anybody waits for it.
+  EndTurn();
   FlushAll();
 }
 
@@ -431,8 +436,6 @@ void ClientHost::EvictClients() {
 }
 
 void ClientHost::CloseAll() {
-  engine_.EndOfTurn();
-  if (engine_.durability != nullptr) engine_.durability->EndOfTurn();
   ReleaseHeld();
   const uint64_t durable =
       engine_.durability != nullptr ? engine_.durability->DurableOffset() : UINT64_MAX;

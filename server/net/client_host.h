@@ -48,6 +48,7 @@ class ClientHost {
  private:
   friend class Connection;
   void RunBusyTurn();
+  void EndTurn();
   void AnswerBusy(Connection& connection);
   void Enqueue(Connection* connection);
   void EnqueueFlush(Connection* connection);
