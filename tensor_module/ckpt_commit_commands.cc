@@ -378,7 +378,7 @@ constexpr CairnCommandSpec kSpecs[] = {
         .flags = CAIRN_CMD_READONLY,
         .keys = {kRunRo},
         .since = "1.0.0",
-        .complexity = "O(N) in the tensors of the versions listed.",
+        .complexity = "O(N) in the versions listed.",
         .summary = "Lists the committed versions, newest step first.",
         .synopsis = "key#0 [LIMIT=limit:integer]",
         .run = Run<ListCommand>,

@@ -12,8 +12,9 @@ namespace {
 
 /// A cast takes about as long as this many passes over the bytes.
 constexpr uint64_t kCastPasses = 4;
-/// A cast of more is logged as the command: half of what an argument may have.
-constexpr uint64_t kMaxLoggedBytes = uint64_t{256} << 20;
+/// A cast of more is logged as the command: the executor copies what is logged, and a transaction
+/// keeps it until its end.
+constexpr uint64_t kMaxLoggedBytes = uint64_t{8} << 20;
 /// VALUES makes a reply element of each number, on the executor: about 50 ms at this bound.
 constexpr uint64_t kMaxReplyValues = uint64_t{1} << 20;
 
@@ -60,13 +61,16 @@ uint64_t FetchCost(const Compute& compute, const Tensor& tensor, const std::opti
                    std::optional<DType> as) {
   const size_t element = DTypeSize(tensor.dtype());
   uint64_t bytes = tensor.size_bytes(), cost = 0;
+  const bool casts = as && *as != tensor.dtype();
+  bool gathers = false;
   if (box) {
     bytes = PayloadBytes(tensor.dtype(), box->shape()).value();
-    if (!IsOneRun(tensor.shape(), element, *box)) cost += bytes;
+    gathers = !IsOneRun(tensor.shape(), element, *box);
   }
-  if (as && *as != tensor.dtype()) cost += bytes * kCastPasses;
+  if (gathers) cost += bytes;
+  if (casts) cost += bytes * kCastPasses;
   // What may have to wait for LibTorch does so on a worker, however little it is.
-  return cost == 0 || compute.IsReady() ? cost : std::max(cost, kLateBytes);
+  return (!casts && !gathers) || compute.IsReady() ? cost : std::max(cost, kLateBytes);
 }
 
 /// Bytes of any pieces, on the grid or not.
@@ -212,7 +216,7 @@ class CastWork final : public LateWork {
   Status Finish(CommandRun& run) override {
     Result<const Tensor*> now = run.NeedTensor(run.key(), CAIRN_READ);
     if (!now.ok()) return now.status();
-    // Stored must be what a replay of the log makes of the source of this moment.
+    // Made of the source of this moment, as who gets the command makes it.
     if (now.value() != source_.get()) {
       whole_ = {};
       made_ = Chunks();  // its room is asked for again

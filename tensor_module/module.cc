@@ -380,8 +380,7 @@ void CommandRun::Fail(const Status& status) {
   const std::string line = (plain ? "" : "ERR ") + std::string(status.message());
   // What a log has was done once: passed over it would be lost, and what builds on it with it.
   if (is_loading()) {
-    const std::string what = std::string(args_[0]) + " of key '" + std::string(key()) + "'";
-    return FailLoad("the append-only file cannot be followed: " + what + ": " + line);
+    return FailLoad(line + " (" + std::string(args_[0]) + " of key '" + std::string(key()) + "')");
   }
   module_.api.reply_error(ctx_, {line.data(), line.size()});
 }

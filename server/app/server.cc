@@ -100,6 +100,7 @@ Server::~Server() {
   scripts_.reset();
   replication_.reset();
   connector_.reset();
+  loop_.RunPosted();  // pieces of a copy hold its file, whose room the reaper frees
   dispatcher_.reset();
   engine_.reset();
   keyspace_.reset();

@@ -66,7 +66,7 @@ void Engine::HoldReply(Session& session) {
 
 void Engine::OutputAdded(Session& session) {
   if (session.port == nullptr || session.closing) return;
-  // appendfsync always: whatever is said may rest on any write so far, and on that of the command
+  // Whatever is said may rest on any write so far, and on that of the command
   // that runs, whose effect comes into the stream behind it.
   if (durability != nullptr && durability->GatesReplies() && session.source == nullptr) {
     session.reply_gate.Hold(session.sent_bytes + session.output.size(), ReplyGate::kOffsetToCome,
@@ -81,6 +81,10 @@ void Engine::OutputAdded(Session& session) {
 
 void Engine::EndOfTurn() {
   tracking.SendBroadcasts();
+  SettleTold();
+}
+
+void Engine::SettleTold() {
   for (const uint64_t id : told_in_turn_) {
     Session* const session = FindSession(id);
     if (session == nullptr) continue;

@@ -132,6 +132,8 @@ class Engine {
   /// What gathers over a turn and goes out with it (broadcast invalidations), and what may leave of
   /// what was told in it. Before the hand-over to the log, and each flush. Idempotent.
   void EndOfTurn();
+  /// The second half of that: what was told so far depends on the stream as it stands now.
+  void SettleTold();
   uint64_t last_session_id() const { return next_session_id_ - 1; }
 
   // --- scripts ---

@@ -317,7 +317,8 @@ void WatchLog(CairnModule* module, int (*sync_named)(void*, int),
 }
 
 void FailLoad(CairnContext* ctx, CairnBytes line) {
-  if (ctx->command.engine().loading) ctx->host.FailLoad(std::string(View(line)));
+  if (ctx->command.engine().loading)
+    ctx->host.FailLoad("the append-only file cannot be followed: " + std::string(View(line)));
   ReplyError(ctx, line);
 }
 

@@ -89,8 +89,10 @@ class ModuleHost final : public ModuleValueFactory {
   };
   NamedBytes named_bytes() const;
   /// A command of the append-only file could not be applied; the line is for the log.
-  void FailLoad(std::string line) { load_failure_ = std::move(line); }
-  /// The last FailLoad, as kCorruption; once.
+  void FailLoad(std::string line) {
+    if (load_failure_.empty()) load_failure_ = std::move(line);
+  }
+  /// The first FailLoad, as kCorruption; once.
   Status TakeLoadFailure();
 
   /// A reader for every type id; without its module the value is kept as it came.

@@ -186,6 +186,7 @@ void ClientHost::RunBusyTurn() {
   }
   ready_.insert(ready_.end(), later.begin(), later.end());
   later.clear();
+  engine_.SettleTold();  // the effects of what the script has called so far are in the stream
   const uint64_t durable =
       engine_.durability != nullptr ? engine_.durability->DurableOffset() : UINT64_MAX;
   for (Connection* connection : std::exchange(flush_, {})) {

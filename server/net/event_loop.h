@@ -72,6 +72,8 @@ class EventLoop final : public EventLoopPort {
   void Run();
   /// One turn without waiting: keeps sockets answered during a long load. Posted jobs run too.
   void RunOnceNoWait();
+  /// The jobs posted so far, and nothing else.
+  void RunPosted();
   /// One turn without waiting in which only sockets are served, from inside the after-poll step:
   /// timers, signals and posted jobs keep until the step that called has ended. Not reentrant.
   void RunSocketsNoWait();
@@ -106,7 +108,6 @@ class EventLoop final : public EventLoopPort {
     bool missed = false;  // came while only sockets were served
   };
   static void FireTimer(uv_timer_t* handle);
-  void RunPosted();
   void ReadSockets();
   void CatchUp();
 

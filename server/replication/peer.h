@@ -91,7 +91,7 @@ class Peer final : public OutputSource {
   void NoteInput(int64_t now_s);
   const std::shared_ptr<SyncFile>& file() const { return file_; }
   bool in_need_of_stream() const {
-    return online() ||
+    return shown_online() ||
            (state_ != PeerState::kTold && state_ != PeerState::kWaitsForCut && !only_file);
   }
 

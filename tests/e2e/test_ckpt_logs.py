@@ -181,7 +181,7 @@ class ChunkLogs(ChunkLogCase):
                 ("CKPT.DECLARE run none RANK 0 1 w g U8 SHAPE 0", "CKPT.DECLARE of key 'run'"),
                 (f"CKPT.COMMIT run {tx}", "CKPTINCOMPLETE"), ("CKPT.MERGE run 3 1 2 1", "no version of step 2"),
                 ("CKPT.TAG run t 9", "no version of step 9"), ("CKPT.PREPARE none t RANK 0", "no such run"),
-                ("TENSOR.CAST none to F16", "TENSOR.CAST of key 'none': ERR no such key")):
+                ("TENSOR.CAST none to F16", "ERR no such key (TENSOR.CAST of key 'none')")):
             words = line.split()
             with open(path, "wb") as file:
                 file.write(log + f"*{len(words)}\r\n".encode() + b"".join(f"${len(w)}\r\n{w}\r\n".encode() for w in words))

@@ -7,6 +7,7 @@ must be equal.
 
 import os
 import random
+import re
 import select
 import signal
 import socket
@@ -272,6 +273,20 @@ class FullResync(unittest.TestCase):
                     link.sendall(b"PSYNC ? -1\r\n")
                     self.assertIn(b"REDIS00", b"".join(iter(lambda: link.recv(65536), b"")))
                 wait_until(lambda: info(primary)["connected_slaves"] == 0)
+
+    def test_who_says_late_that_it_wants_the_file_alone_has_the_stream_kept_for_it(self):
+        with start("cairn", repl_diskless_sync="yes", repl_backlog_size="16kb") as primary:
+            primary.client().set("k", "v")
+            with socket.create_connection(("127.0.0.1", primary.port), 60) as link:
+                link.sendall(b"REPLCONF capa eof capa psync2\r\nPSYNC ? -1\r\n")
+                copy = b""
+                while not (mark := re.search(rb"\$EOF:(.{40})\r\n", copy)) or copy.count(mark[1]) < 2:
+                    copy += link.recv(65536)
+                link.sendall(b"REPLCONF rdb-only 1 getack *\r\n")  # is not answered
+                for number in range(100):
+                    primary.client().set(number, "x" * 8192)
+                link.sendall(b"REPLCONF ACK 0\r\n")
+                self.assertIn(b"x" * 8192, link.recv(65536, socket.MSG_WAITALL))
 
     def test_a_replica_that_is_killed_comes_back(self):
         for above, below in PAIRS:
