@@ -278,7 +278,9 @@ class FullResync(unittest.TestCase):
         with start("cairn", repl_diskless_sync="yes", repl_backlog_size="16kb") as primary:
             primary.client().set("k", "v")
             with socket.create_connection(("127.0.0.1", primary.port), 60) as link:
-                link.sendall(b"REPLCONF capa eof capa psync2\r\nPSYNC ? -1\r\n")
+                link.sendall(b"REPLCONF capa eof capa psync2\r\n")
+                self.assertEqual(b"+OK\r\n", link.recv(100))
+                link.sendall(b"PSYNC ? -1\r\n")
                 copy = b""
                 while not (mark := re.search(rb"\$EOF:(.{40})\r\n", copy)) or copy.count(mark[1]) < 2:
                     copy += link.recv(65536)
