@@ -48,10 +48,11 @@ class AofManifest {
   uint64_t base_sequence() const { return base_sequence_; }
   uint64_t increment_sequence() const { return increment_sequence_; }
 
+  /// Only the first `bytes` of the last INCR count any more. Requires: there is one, and
+  /// AddIncrement follows.
+  void EndLastIncrementAt(uint64_t bytes) { increments_.back().counted_bytes = bytes; }
   // New files get names that no file of the history has: those are about to be deleted. Errors of
   // both: kIo when the numbers are used up; the manifest must not be used then.
-  /// Only the first `bytes` of the last INCR count any more. Requires: AddIncrement follows.
-  void EndLastIncrementAt(uint64_t bytes) { increments_.back().counted_bytes = bytes; }
   /// Registers a new last INCR named after `append_name` and returns it.
   Result<AofFile> AddIncrement(std::string_view append_name);
   /// Replaces the BASE by a new one (the old becomes HISTORY) and returns it.

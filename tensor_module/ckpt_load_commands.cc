@@ -11,9 +11,6 @@ namespace cairn::tensor {
 
 namespace {
 
-/// A cast takes about as long as this many passes over the bytes.
-constexpr uint64_t kCastPasses = 4;
-
 /// What of which tensor.
 struct Wanted {
   Kept<Version> version;
@@ -53,8 +50,7 @@ uint64_t CostOf(const Compute& compute, const Wanted& wanted) {
   uint64_t cost = IsReadByReference(*wanted.tensor, wanted.box) ? 0 : bytes;
   const bool casts = wanted.as && *wanted.as != wanted.tensor->dtype;
   if (casts) cost += bytes * kCastPasses;
-  // What has to wait for LibTorch does so on a worker, however little it is.
-  return !casts || compute.IsReady() ? cost : std::max(cost, kLateBytes);
+  return CostWithTorch(compute, casts, cost);
 }
 
 /// Thread: any.

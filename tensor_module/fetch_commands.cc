@@ -10,8 +10,6 @@ namespace cairn::tensor {
 
 namespace {
 
-/// A cast takes about as long as this many passes over the bytes.
-constexpr uint64_t kCastPasses = 4;
 /// A cast of more is logged as the command: the executor copies what is logged, and a transaction
 /// keeps it until its end.
 constexpr uint64_t kMaxLoggedBytes = uint64_t{8} << 20;
@@ -69,8 +67,7 @@ uint64_t FetchCost(const Compute& compute, const Tensor& tensor, const std::opti
   }
   if (gathers) cost += bytes;
   if (casts) cost += bytes * kCastPasses;
-  // What may have to wait for LibTorch does so on a worker, however little it is.
-  return (!casts && !gathers) || compute.IsReady() ? cost : std::max(cost, kLateBytes);
+  return CostWithTorch(compute, casts || gathers, cost);
 }
 
 /// Bytes of any pieces, on the grid or not.

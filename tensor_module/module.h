@@ -5,6 +5,7 @@
 // module_main.cc, ends with the server. Thread: executor, but for PayloadMemory, whose blobs may be
 // dropped by any thread.
 
+#include <algorithm>
 #include <atomic>
 #include <memory>
 #include <optional>
@@ -158,6 +159,13 @@ class LateWork {
 /// Commands that cost less than one fast pass over so many bytes run at once: about 80 us, while
 /// handing over and back costs about 20 (toolchain notes, 2026-11).
 inline constexpr uint64_t kLateBytes = 256 * 1024;
+/// A cast takes about as long as this many passes over the bytes.
+inline constexpr uint64_t kCastPasses = 4;
+/// The cost of work that needs LibTorch, perhaps: what may have to wait for it does so on a worker,
+/// however little it is.
+inline uint64_t CostWithTorch(const Compute& compute, bool needs_it, uint64_t cost) {
+  return !needs_it || compute.IsReady() ? cost : std::max(cost, kLateBytes);
+}
 /// How often a command whose source changed during its first half begins anew before it runs at
 /// once.
 inline constexpr int kLateAttempts = 3;

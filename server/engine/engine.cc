@@ -66,8 +66,8 @@ void Engine::HoldReply(Session& session) {
 
 void Engine::OutputAdded(Session& session) {
   if (session.port == nullptr || session.closing) return;
-  // Whatever is said may rest on any write so far, and on that of the command
-  // that runs, whose effect comes into the stream behind it.
+  // Whatever is said may rest on any write so far, and on that of the command that runs, whose
+  // effect comes into the stream behind it.
   if (durability != nullptr && durability->GatesReplies() && session.source == nullptr) {
     session.reply_gate.Hold(session.sent_bytes + session.output.size(), ReplyGate::kOffsetToCome,
                             propagation.handed_over());

@@ -39,8 +39,10 @@ Status RenameOverBig(Engine& engine, const std::string& from, const std::string&
 
 SyncFile::~SyncFile() {
   // A copy that failed is gone already, and one that stays is swept at the next start.
-  if (complete) [[maybe_unused]]
-    const Status removed = RemoveBig(engine_, path);
+  if (complete) {
+    if (file_ == nullptr) file_ = Hold(engine_, path);
+    [[maybe_unused]] const Status removed = engine_.env.Remove(path);
+  }
   CloseOnReaper(engine_, std::move(file_));
 }
 

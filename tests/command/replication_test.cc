@@ -39,6 +39,16 @@ class ReplicationTest : public ::testing::Test {
     client.Send({words});
     EXPECT_EQ(client.TakeReplies(), "+OK\r\n");
   }
+  /// A session that has written something, which `replica` gets and has not acknowledged.
+  Session& WriteBeside(FakeClient& replica) {
+    primary().BeginBacklog(0);
+    harness_.engine().propagation.set_fed(true);
+    replica.Send({{"PSYNC", id(), "1"}});
+    Session& writer = harness_.AddSession();
+    harness_.CallOn(writer, {"SET", "k", "v"});
+    HandOver();
+    return writer;
+  }
   /// What the replica's connection would send now.
   static std::string Sent(FakeClient& client) {
     std::string sent = client.TakeReplies();
@@ -262,13 +272,8 @@ TEST_F(ReplicationTest, PsyncBehindAnUnsentReplyIsRefused) {
 }
 
 TEST_F(ReplicationTest, WaitIsServedByAcknowledgements) {
-  primary().BeginBacklog(0);
-  harness_.engine().propagation.set_fed(true);
   FakeClient replica(harness_);
-  replica.Send({{"PSYNC", id(), "1"}});
-  Session& writer = harness_.AddSession();
-  harness_.CallOn(writer, {"SET", "k", "v"});
-  HandOver();
+  Session& writer = WriteBeside(replica);
   const uint64_t written = primary().offset();
   harness_.Send(writer, {"WAIT", "1", "0"});
   EXPECT_EQ(harness_.Received(writer), "");
@@ -288,13 +293,8 @@ TEST_F(ReplicationTest, WaitIsServedByAcknowledgements) {
 }
 
 TEST_F(ReplicationTest, WaitDoesNotMoveTheOffsetWhileWritesArePaused) {
-  primary().BeginBacklog(0);
-  harness_.engine().propagation.set_fed(true);
   FakeClient replica(harness_);
-  replica.Send({{"PSYNC", id(), "1"}});
-  Session& writer = harness_.AddSession();
-  harness_.CallOn(writer, {"SET", "k", "v"});
-  HandOver();
+  Session& writer = WriteBeside(replica);
   const uint64_t written = primary().offset();
   EXPECT_EQ(Run({"CLIENT", "PAUSE", "100000", "WRITE"}), "+OK");
   harness_.Send(writer, {"WAIT", "1", "0"});

@@ -44,11 +44,7 @@ TEST_F(AofWriterTest, AFullDiskRefusesFreesTheReserveAndRecovers) {
 TEST_F(AofWriterTest, ARewriteEndsOnAFullDiskAndMakesRoom) {
   const std::string reserve = kLocation.ReservePath();
   auto writer = Open();
-  writer->Append(SetCommand("a", std::string(5000, 'x')), 0);
-  env_.AdvanceMicros(1'000'000);
-  (void)writer->RunOnce();
-  env_.SetCapacity(env_.used_bytes() + 10);
-  writer->Append(SetCommand("a", "1"), 0);
+  MeetAFullDisk(*writer);
   (void)writer->RunOnce();
   ASSERT_EQ(writer->state(), AofState::kDegraded);
   ASSERT_FALSE(*env_.FileExists(reserve));
@@ -69,11 +65,7 @@ TEST_F(AofWriterTest, ARewriteEndsOnAFullDiskAndMakesRoom) {
 // The log thread sleeps for five seconds between two attempts: the end of a rewrite wakes it.
 TEST_F(AofWriterTest, TheEndOfARewriteDoesNotWaitForTheNextAttempt) {
   auto writer = Open();
-  writer->Append(SetCommand("a", std::string(5000, 'x')), 0);
-  env_.AdvanceMicros(1'000'000);
-  (void)writer->RunOnce();
-  env_.SetCapacity(env_.used_bytes() + 10);
-  writer->Append(SetCommand("a", "1"), 0);
+  MeetAFullDisk(*writer);
   for (int i = 0; i < 10; ++i) {  // each failure doubles the wait
     env_.AdvanceMicros(10'000'000);
     if (i == 8) (void)writer->BeginRewrite();

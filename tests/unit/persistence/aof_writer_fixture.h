@@ -36,6 +36,15 @@ class AofWriterTest : public testing::Test {
     options_.reserve_bytes = 4096;
   }
 
+  /// Fills the disk behind a big value, and has a small one wait for the next attempt to write.
+  void MeetAFullDisk(AofWriter& writer) {
+    writer.Append(SetCommand("a", std::string(5000, 'x')), 0);
+    env_.AdvanceMicros(1'000'000);
+    (void)writer.RunOnce();
+    env_.SetCapacity(env_.used_bytes() + 10);
+    writer.Append(SetCommand("a", "1"), 0);
+  }
+
   /// A writer on what the disk holds; the first one makes an empty base.
   std::unique_ptr<AofWriter> Open() {
     Result<AofManifest> manifest = PrepareAofDirectory(env_, "/data", kLocation);
